@@ -1,0 +1,169 @@
+"""
+The one Settings object, read from the environment; both packages and the command use it.
+
+Durations are seconds in the environment and `timedelta` here. A wrong setting is one
+`SettingsError`, whose text names the variable and the remedy in one line.
+"""
+
+from datetime import timedelta
+from functools import cache
+from typing import Annotated, Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from persistence.exceptions import SettingsError
+
+PREFIX = "CRAWLYARD_"
+
+_EXAMPLES = {
+    "DATABASE_URL": "postgresql://user:password@localhost:5432/crawlyard",
+    "BROKER_URL": "redis://localhost:6379/0",
+}
+
+_ORM_ONLY_PARAMETERS = frozenset(
+    {"schema", "connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout"}
+)
+"""What Prisma, Drizzle and their like put into a database URL, and libpq refuses."""
+
+
+def _seconds(value: Any) -> Any:
+    """Read a number of seconds, as the environment gives it; the defaults are durations already."""
+    if isinstance(value, timedelta):
+        return value
+    try:
+        return timedelta(seconds=float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a number of seconds") from None
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be above 0 seconds")
+    return value
+
+
+Seconds = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
+
+
+def _database_url(url: str) -> str:
+    """
+    The URL as SQLAlchemy wants it: psycopg's driver named, ORM-only parameters left out.
+
+    Raises ValueError, without the URL in its text, which may hold a password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise ValueError("must begin with postgres://, postgresql:// or postgresql+psycopg://")
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _ORM_ONLY_PARAMETERS]
+    return urlunsplit(parts._replace(scheme="postgresql+psycopg", query=urlencode(query)))
+
+
+def _broker_url(url: str) -> str:
+    """A Redis URL; other brokers lack what the queues rely on."""
+    if urlsplit(url).scheme not in ("redis", "rediss", "redis+socket"):
+        raise ValueError("must begin with redis://, rediss:// or redis+socket://")
+    return url
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. The variable is the field's name in capitals, after CRAWLYARD_."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(validation_alias="DATABASE_URL")
+    broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(validation_alias="BROKER_URL")
+
+    connection_timeout: Seconds = Field(
+        timedelta(seconds=90), description="a connection silent for so long is dead"
+    )
+    heartbeat_interval: Seconds = Field(timedelta(seconds=30), description="how often crawlers are told to beat")
+    stall_timeout: Seconds = Field(
+        timedelta(seconds=3600), description="a running job without progress for so long is taken back"
+    )
+    start_timeout: Seconds = Field(
+        timedelta(seconds=300), description="an assigned job that nobody began for so long is taken back"
+    )
+    absence_grace: Seconds = Field(
+        timedelta(seconds=60), description="a job missing from its crawler's own list for so long is taken back"
+    )
+    retry_delay: Seconds = Field(
+        timedelta(seconds=5), description="wait before the first retry; doubled for each one after"
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="failures that a crawler may report before a job fails")
+    sweep_interval: Seconds = Field(timedelta(seconds=10), description="how often dead connections are looked for")
+    assign_interval: Seconds = Field(
+        timedelta(seconds=5), description="how often beat rings for an assignment pass, rung or not"
+    )
+    reconcile_interval: Seconds = Field(
+        timedelta(seconds=30), description="how often the web app's word is compared with ours"
+    )
+    clean_up_interval: Seconds = Field(timedelta(seconds=600), description="how often old rows are deleted")
+    database_wait: Seconds = Field(
+        timedelta(seconds=60), description="a unit waits so long for a lost database, then requeues its message"
+    )
+    account_cap: int | None = Field(None, ge=1, description="live assignments an account may have (default: no cap)")
+    host_cap: int | None = Field(
+        None, ge=1, description="live assignments a GitLab host may have (default: no cap)"
+    )
+    statement_timeout: Seconds = Field(timedelta(seconds=30), description="a statement longer than this is ended")
+    lock_timeout: Seconds = Field(
+        timedelta(milliseconds=500),
+        description="wait for a row lock; below the server's deadlock_timeout, so that we give way to the web app",
+    )
+    pool_size: int = Field(5, ge=1, le=100, description="database connections that one process may keep")
+    migrate_on_start: bool = Field(default=False, description="1: a starting worker migrates the database first")
+    keep_queue_entries: Seconds = Field(timedelta(days=7), description="completed queue entries are kept so long")
+    keep_events: Seconds = Field(timedelta(days=7), description="events are kept so long")
+    keep_connections: Seconds = Field(timedelta(days=7), description="closed connections are kept so long")
+    keep_errors: Seconds = Field(timedelta(days=30), description="error rows are kept so long")
+    keep_rejected: Seconds = Field(timedelta(days=30), description="rejected messages are kept so long")
+    keep_handled: Seconds = Field(timedelta(days=1), description="ids of handled messages are kept so long")
+
+    @property
+    def outage_gap(self) -> timedelta:
+        """A gap between two sweeps above this is our own outage, and nobody's death."""
+        return self.connection_timeout - 2 * self.heartbeat_interval
+
+    @model_validator(mode="after")
+    def _sweeps_are_no_outages(self) -> Self:
+        if self.outage_gap <= 2 * self.sweep_interval:
+            raise ValueError(
+                f"{PREFIX}CONNECTION_TIMEOUT must exceed twice {PREFIX}HEARTBEAT_INTERVAL plus twice "
+                f"{PREFIX}SWEEP_INTERVAL, or every sweep would look like an outage"
+            )
+        return self
+
+
+def read_settings() -> Settings:
+    """
+    Read and check the settings from the process's environment.
+
+    Raises SettingsError with one line that names the variable and what it must be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(e) for e in error.errors())) from None
+
+
+def _complaint(error: ErrorDetails) -> str:
+    """One setting's fault, by the variable's name and without its value, which may be a secret."""
+    text = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return text
+    name = str(error["loc"][0])
+    variable = name if name.isupper() else PREFIX + name.upper()
+    if error["type"] == "missing":
+        text = "must be set, for example to " + _EXAMPLES[variable]
+    return f"{variable} {text[:1].lower()}{text[1:]}"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return read_settings()
