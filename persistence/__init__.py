@@ -1,0 +1,1 @@
+"""The database: schema, migrations, the unit of work and its repositories. Knows nothing of Celery."""

@@ -1,0 +1,234 @@
+"""Assignments: one attempt of one job on one connection each. The fence is their crawler_job_id."""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from persistence.schema.vocabulary import (
+    AccountId,
+    AssignmentStatus,
+    ConnectionId,
+    CrawlerJobId,
+    Ending,
+    JobId,
+)
+
+_COLUMNS = "a.crawler_job_id, a.web_app_job_id, a.connection_id, a.account_id, a.status"
+
+_OPEN = text("""
+    INSERT INTO job_assignment_mapping
+           (id, crawler_job_id, web_app_job_id, connection_id, account_id, user_id, host, assigned_at, status)
+    SELECT r.id, r.crawler_job_id, r.job_id, r.connection_id, r.account_id, r.user_id, r.host,
+           clock_timestamp(), 'assigned'
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+           AS r(id text, crawler_job_id text, job_id text, connection_id text, account_id text,
+                user_id text, host text)
+     ORDER BY r.job_id COLLATE "C"
+    ON CONFLICT (web_app_job_id) WHERE status IN ('assigned', 'running') DO NOTHING
+    RETURNING web_app_job_id
+""")
+
+_LIVE_BY_LANE = text("""
+    SELECT account_id, host, count(*) AS live FROM job_assignment_mapping
+     WHERE status IN ('assigned', 'running') GROUP BY account_id, host
+""")
+
+_FIND = text(f"""
+    SELECT {_COLUMNS} FROM job_assignment_mapping a WHERE a.crawler_job_id = ANY (CAST(:ids AS text[]))
+""")  # noqa: S608 - no input is in it
+
+_LIVE_OF_JOBS = text(f"""
+    SELECT {_COLUMNS} FROM job_assignment_mapping a
+     WHERE a.web_app_job_id = ANY (CAST(:ids AS text[])) AND a.status IN ('assigned', 'running')
+""")  # noqa: S608
+
+_LIVE_OF_CONNECTIONS = text(f"""
+    SELECT {_COLUMNS} FROM job_assignment_mapping a
+     WHERE a.connection_id = ANY (CAST(:ids AS text[])) AND a.status IN ('assigned', 'running')
+""")  # noqa: S608
+
+_LOCK_LIVE = text(f"""
+    SELECT {_COLUMNS} FROM job_assignment_mapping a
+     WHERE a.crawler_job_id = ANY (CAST(:ids AS text[])) AND a.status IN ('assigned', 'running')
+     ORDER BY a.id FOR NO KEY UPDATE
+""")  # noqa: S608
+
+_CLOSE = text("""
+    UPDATE job_assignment_mapping SET status = :status, completed_at = clock_timestamp()
+     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND status IN ('assigned', 'running')
+""")
+
+_RUN = text("""
+    UPDATE job_assignment_mapping SET status = 'running', progressed_at = clock_timestamp()
+     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND status IN ('assigned', 'running')
+""")
+
+_COUNT_STALE = text("""
+    WITH stale AS (
+        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:words AS int[])) AS s(crawler_job_id, words)
+    ), locked AS (
+        SELECT id FROM job_assignment_mapping
+         WHERE crawler_job_id = ANY (CAST(:ids AS text[])) ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE job_assignment_mapping a SET stale_words = a.stale_words + stale.words
+      FROM locked, stale
+     WHERE a.id = locked.id AND stale.crawler_job_id = a.crawler_job_id
+""")
+
+_MARK_ABSENT = text("""
+    -- A crawler that lists its jobs disowns what it leaves out, if it had been given it by then.
+    WITH listed AS (
+        SELECT a.id, CASE WHEN c.reported_jobs ? a.crawler_job_id THEN NULL
+                          WHEN a.assigned_at < c.reported_at THEN COALESCE(a.absent_since, c.reported_at)
+                     END AS absent_since
+          FROM socket_connection c
+          JOIN job_assignment_mapping a ON a.connection_id = c.id AND a.status IN ('assigned', 'running')
+         WHERE c.is_active AND jsonb_typeof(c.reported_jobs) = 'array'
+    ), locked AS (
+        SELECT a.id, listed.absent_since FROM job_assignment_mapping a JOIN listed ON listed.id = a.id
+         WHERE a.absent_since IS DISTINCT FROM listed.absent_since AND a.status IN ('assigned', 'running')
+         ORDER BY a.id LIMIT :limit FOR NO KEY UPDATE OF a SKIP LOCKED
+    )
+    UPDATE job_assignment_mapping a SET absent_since = locked.absent_since FROM locked WHERE a.id = locked.id
+""")
+
+_OVERDUE_ENDING = """
+    CASE WHEN a.absent_since < CAST(:as_of AS timestamptz) - CAST(:absence AS interval)
+              AND c.reported_at > a.absent_since AND NOT c.reported_jobs ? a.crawler_job_id THEN 'Disowned'
+         WHEN a.status = 'running' AND a.progressed_at < CAST(:as_of AS timestamptz) - CAST(:stall AS interval)
+              THEN 'Stalled'
+         WHEN a.status = 'assigned' AND a.assigned_at < CAST(:as_of AS timestamptz) - CAST(:start AS interval)
+              THEN 'NeverStarted' END
+"""
+
+_OVERDUE = text(f"""
+    SELECT * FROM (
+        SELECT {_COLUMNS}, {_OVERDUE_ENDING} AS ending
+          FROM job_assignment_mapping a JOIN socket_connection c ON c.id = a.connection_id AND c.is_active
+         WHERE a.status IN ('assigned', 'running')
+           AND (CAST(:connections AS text[]) IS NULL OR a.connection_id = ANY (CAST(:connections AS text[])))
+    ) overdue WHERE ending IS NOT NULL ORDER BY crawler_job_id LIMIT :limit
+""")  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An assignment to be made."""
+
+    id: str
+    crawler_job_id: CrawlerJobId
+    job_id: JobId
+    connection_id: ConnectionId
+    account_id: AccountId
+    user_id: str | None
+    host: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An assignment as it was read."""
+
+    crawler_job_id: CrawlerJobId
+    job_id: JobId
+    connection_id: ConnectionId
+    account_id: AccountId
+    status: AssignmentStatus
+
+    @property
+    def is_live(self) -> bool:
+        """Assigned or running."""
+        return self.status in (AssignmentStatus.ASSIGNED, AssignmentStatus.RUNNING)
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """How long an attempt may keep silent in its ways, and as of when that is judged."""
+
+    as_of: datetime
+    absence: timedelta
+    stall: timedelta
+    start: timedelta
+
+
+class Assignments:
+    """The table `job_assignment_mapping`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def open(self, openings: Collection[Opening]) -> set[JobId]:
+        """Open attempts; returns the jobs that got one. One that has a live attempt already gets none."""
+        rows = json.dumps([asdict(opening) for opening in openings])
+        return set(self._session.scalars(_OPEN, {"rows": rows}))
+
+    def live_by_lane(self) -> dict[tuple[str, str], int]:
+        """How many live attempts each (account, host) has."""
+        return {(row.account_id, row.host): row.live for row in self._session.execute(_LIVE_BY_LANE)}
+
+    def find(self, ids: Iterable[CrawlerJobId]) -> dict[CrawlerJobId, Attempt]:
+        """The attempts of these fences, live or not, without a lock: their job never changes."""
+        return _by_fence(self._session.execute(_FIND, {"ids": sorted(set(ids))}))
+
+    def live_of_jobs(self, job_ids: Iterable[JobId]) -> dict[CrawlerJobId, Attempt]:
+        """The live attempts of these jobs, without a lock."""
+        return _by_fence(self._session.execute(_LIVE_OF_JOBS, {"ids": list(job_ids)}))
+
+    def live_of_connections(self, ids: Iterable[ConnectionId]) -> dict[CrawlerJobId, Attempt]:
+        """The live attempts on these connections, without a lock; exact while the caller locks those."""
+        return _by_fence(self._session.execute(_LIVE_OF_CONNECTIONS, {"ids": list(ids)}))
+
+    def lock_live(self, ids: Iterable[CrawlerJobId]) -> dict[CrawlerJobId, Attempt]:
+        """Lock those of the attempts that are live, in id order; a closed one never lives again."""
+        return _by_fence(self._session.execute(_LOCK_LIVE, {"ids": sorted(set(ids))}))
+
+    def lock_fenced(
+        self, spoken: Collection[tuple[ConnectionId, CrawlerJobId]]
+    ) -> dict[tuple[ConnectionId, CrawlerJobId], Attempt]:
+        """
+        Hold the fence: lock the attempts that are live *and of the connection that speaks*.
+
+        What is not returned was said by a stranger, or for an attempt that is closed.
+        """
+        live = self.lock_live(crawler_job_id for _, crawler_job_id in spoken)
+        return {
+            (connection_id, fence): live[fence]
+            for connection_id, fence in spoken
+            if fence in live and live[fence].connection_id == connection_id
+        }
+
+    def close(self, ids: Iterable[CrawlerJobId], status: AssignmentStatus) -> None:
+        """Close attempts that the caller has locked."""
+        self._session.execute(_CLOSE, {"ids": list(ids), "status": status.value})
+
+    def run(self, ids: Iterable[CrawlerJobId]) -> None:
+        """Attempts that the caller has locked go on: running, and progressed just now."""
+        self._session.execute(_RUN, {"ids": list(ids)})
+
+    def count_stale(self, words: dict[CrawlerJobId, int]) -> None:
+        """Count words that came too late, or from a stranger, on the attempts that they named."""
+        self._session.execute(_COUNT_STALE, {"ids": list(words), "words": list(words.values())})
+
+    def mark_absent(self, limit: int) -> None:
+        """Note which attempts are missing from their crawler's own list, and which are back in it."""
+        self._session.execute(_MARK_ABSENT, {"limit": limit})
+
+    def overdue(
+        self, judged: Overdue, limit: int, connections: Sequence[ConnectionId] | None = None
+    ) -> list[tuple[Attempt, Ending]]:
+        """Attempts disowned, stalled or never started, of these connections or of all, without a lock."""
+        rows = self._session.execute(_OVERDUE, asdict(judged) | {"limit": limit, "connections": connections})
+        return [(_attempt(row), Ending(row.ending)) for row in rows]
+
+
+def _by_fence(rows: Iterable[Row[Any]]) -> dict[CrawlerJobId, Attempt]:
+    return {row.crawler_job_id: _attempt(row) for row in rows}
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    status = AssignmentStatus(row.status)
+    return Attempt(row.crawler_job_id, row.web_app_job_id, row.connection_id, row.account_id, status)

@@ -1,0 +1,230 @@
+"""Connections: the crawlers' live links. A heartbeat marks; only the sweep closes."""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from persistence.schema.vocabulary import ConnectionId, CrawlerJobId
+
+_REGISTER = text("""
+    INSERT INTO socket_connection (id, crawler_id, capacity, metadata, last_heartbeat)
+    VALUES (:id, :crawler_id, :capacity, CAST(:metadata AS jsonb), clock_timestamp())
+    ON CONFLICT (id) DO NOTHING RETURNING id
+""")
+
+_IS_ACTIVE = text("SELECT is_active FROM socket_connection WHERE id = :id")
+
+_BEAT = text("""
+    WITH beat AS (
+        SELECT * FROM jsonb_to_recordset(CAST(:beats AS jsonb))
+            AS b(connection_id text, system_status text, reported int, reported_jobs jsonb, capacity int)
+    ), locked AS (
+        -- in order: two workers with unsorted heartbeats live in deadlocks
+        SELECT id FROM socket_connection
+         WHERE id = ANY (CAST(:ids AS text[])) AND is_active
+         ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE socket_connection c
+       SET last_heartbeat = GREATEST(c.last_heartbeat, clock_timestamp()),
+           system_status = COALESCE(beat.system_status, c.system_status),
+           capacity = COALESCE(beat.capacity, c.capacity),
+           reported = COALESCE(beat.reported, c.reported),
+           reported_jobs = CASE WHEN beat.reported IS NULL THEN c.reported_jobs ELSE beat.reported_jobs END,
+           reported_at = CASE WHEN beat.reported IS NULL THEN c.reported_at ELSE clock_timestamp() END
+      FROM locked JOIN beat ON beat.connection_id = locked.id
+     WHERE c.id = locked.id
+ RETURNING c.id
+""")
+
+_GOODBYE = text("""
+    UPDATE socket_connection SET goodbye_at = clock_timestamp()
+     WHERE id = :id AND is_active AND goodbye_at IS NULL RETURNING id
+""")
+
+_LOCK_FREE_SEATS = text("""
+    SELECT id, capacity, jsonb_array_length(active_jobs) AS live,
+           GREATEST(jsonb_array_length(active_jobs), reported) AS taken
+      FROM socket_connection
+     WHERE is_active AND goodbye_at IS NULL
+       AND capacity > GREATEST(jsonb_array_length(active_jobs), reported)
+     ORDER BY GREATEST(jsonb_array_length(active_jobs), reported), id
+     LIMIT :limit
+       FOR NO KEY UPDATE SKIP LOCKED
+""")
+
+_LOCK = text("""
+    SELECT id FROM socket_connection
+     WHERE id = ANY (CAST(:ids AS text[])) AND is_active
+     ORDER BY id FOR NO KEY UPDATE
+""")
+
+_LOCK_SKIPPING = text("""
+    SELECT id FROM socket_connection
+     WHERE id = ANY (CAST(:ids AS text[])) AND is_active
+     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+""")
+
+_LEAVING = """
+    is_active AND (last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval)
+                   OR goodbye_at < CAST(:as_of AS timestamptz))
+"""
+
+_LOCK_LEAVING = text(f"""
+    WITH leaving AS (
+        SELECT id, sum(jsonb_array_length(active_jobs)) OVER by_id AS jobs, row_number() OVER by_id AS place
+          FROM (SELECT id, active_jobs FROM socket_connection WHERE {_LEAVING} ORDER BY id LIMIT :jobs) gone
+        WINDOW by_id AS (ORDER BY id)
+    )
+    SELECT id, last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval) AS is_silent
+      FROM socket_connection
+     WHERE id IN (SELECT id FROM leaving WHERE jobs <= :jobs OR place = 1)
+       AND {_LEAVING}
+     ORDER BY id
+       FOR NO KEY UPDATE SKIP LOCKED
+""")  # noqa: S608 - no input is in it
+
+_COUNT = text("""
+    SELECT count(*) AS active,
+           count(*) FILTER (WHERE last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval)) AS silent
+      FROM socket_connection WHERE is_active
+""")
+
+_CLOSE = text("""
+    UPDATE socket_connection SET is_active = false, closed_at = clock_timestamp(), active_jobs = '[]'
+     WHERE id = ANY (CAST(:ids AS text[])) AND is_active
+""")
+
+_SETTLE_SEATS = text("""
+    UPDATE socket_connection c
+       SET active_jobs = COALESCE(
+               (SELECT jsonb_agg(a.crawler_job_id ORDER BY a.crawler_job_id)
+                  FROM job_assignment_mapping a
+                 WHERE a.connection_id = c.id AND a.status IN ('assigned', 'running')), '[]'),
+           reported_jobs = c.reported_jobs - CAST(:ended AS text[]),
+           reported = CASE WHEN jsonb_typeof(c.reported_jobs) = 'array'
+                           THEN jsonb_array_length(c.reported_jobs - CAST(:ended AS text[]))
+                           ELSE GREATEST(c.reported - COALESCE(change.ended, 0), 0) END
+      FROM unnest(CAST(:ids AS text[]), CAST(:counts AS int[])) AS change(id, ended)
+     WHERE c.id = change.id AND c.is_active
+""")
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a heartbeat says; None: nothing was said of it."""
+
+    connection_id: ConnectionId
+    system_status: str | None = None
+    reported: int | None = None
+    reported_jobs: list[str] | None = None
+    capacity: int | None = None
+
+
+@dataclass(frozen=True)
+class Seats:
+    """A connection with room, locked."""
+
+    connection_id: ConnectionId
+    capacity: int
+    live: int
+    taken: int
+    """The greater of live and reported."""
+
+    @property
+    def free(self) -> int:
+        """How many more jobs it takes."""
+        return self.capacity - self.taken
+
+
+class Connections:
+    """The table `socket_connection`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def register(
+        self, connection_id: ConnectionId, crawler_id: str | None, capacity: int, metadata: dict[str, Any] | None
+    ) -> Literal["registered", "live", "closed"]:
+        """Open a connection. `live`: it was open already, and nothing changed; `closed`: an id serves once."""
+        row = {"id": connection_id, "crawler_id": crawler_id, "capacity": capacity}
+        details = None if metadata is None else json.dumps(metadata)
+        if self._session.execute(_REGISTER, row | {"metadata": details}).one_or_none():
+            return "registered"
+        return "live" if self._session.scalars(_IS_ACTIVE, {"id": connection_id}).one() else "closed"
+
+    def beat(self, beats: Collection[Beat]) -> set[ConnectionId]:
+        """
+        Prove life, one beat a connection, and lock them; last_heartbeat moves forward only.
+
+        Returns the connections that are active; of all others nothing changed.
+        """
+        rows = json.dumps([asdict(beat) for beat in beats])
+        ids = [beat.connection_id for beat in beats]
+        return set(self._session.scalars(_BEAT, {"beats": rows, "ids": ids}))
+
+    def which_closed(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
+        """Those of the connections that were open once; of the rest we never heard."""
+        statement = text("SELECT id FROM socket_connection WHERE id = ANY (CAST(:ids AS text[])) AND NOT is_active")
+        return set(self._session.scalars(statement, {"ids": list(ids)}))
+
+    def say_goodbye(self, connection_id: ConnectionId) -> bool:
+        """Note a goodbye: no new seats; what it holds goes back with the next sweep. Whether it is news."""
+        return self._session.execute(_GOODBYE, {"id": connection_id}).one_or_none() is not None
+
+    def lock_free_seats(self, limit: int) -> list[Seats]:
+        """Lock at most *limit* connections with room, the least laden first; what a peer holds is left out."""
+        rows = self._session.execute(_LOCK_FREE_SEATS, {"limit": limit})
+        return [Seats(row.id, row.capacity, row.live, row.taken) for row in rows]
+
+    def lock(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
+        """Lock those of the connections that are active, in id order."""
+        return set(self._session.scalars(_LOCK, {"ids": sorted(set(ids))}))
+
+    def lock_skipping(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
+        """As `lock`, but what a peer holds is left for the next sweep."""
+        return set(self._session.scalars(_LOCK_SKIPPING, {"ids": sorted(set(ids))}))
+
+    def lock_leaving(self, as_of: datetime, timeout: timedelta, jobs: int) -> dict[ConnectionId, bool]:
+        """
+        Lock connections that were silent for *timeout* at *as_of*, or had said goodbye before it.
+
+        In id order; so many that they hold about *jobs* jobs together, and at least one. What a
+        peer holds is left for the next sweep, and a heartbeat that commits first wins: the row
+        is tested again under its lock. The value says whether it was silence.
+        """
+        rows = self._session.execute(_LOCK_LEAVING, {"as_of": as_of, "timeout": timeout, "jobs": jobs})
+        return {row.id: row.is_silent for row in rows}
+
+    def count_silent(self, as_of: datetime, timeout: timedelta) -> tuple[int, int]:
+        """How many are active, and how many of them had been silent for *timeout* at *as_of*."""
+        row = self._session.execute(_COUNT, {"as_of": as_of, "timeout": timeout}).one()
+        return row.active, row.silent
+
+    def close(self, ids: Collection[ConnectionId]) -> None:
+        """Close connections for good; the caller has locked them and closed what they held."""
+        self._session.execute(_CLOSE, {"ids": list(ids)})
+
+    def settle_seats(
+        self,
+        connection_ids: Iterable[ConnectionId],
+        ended: Sequence[tuple[ConnectionId, CrawlerJobId]] = (),
+    ) -> None:
+        """
+        Let active_jobs equal the live assignments of these connections, which the caller has locked.
+
+        *ended* are attempts of which their crawler itself said that it ended them: they no longer
+        count as reported.
+        """
+        counts = dict.fromkeys(sorted(connection_ids), 0)
+        for connection_id, _ in ended:
+            counts[connection_id] = counts.get(connection_id, 0) + 1
+        if counts:
+            self._session.execute(
+                _SETTLE_SEATS,
+                {"ids": list(counts), "counts": list(counts.values()), "ended": [c for _, c in ended]},
+            )

@@ -1,0 +1,40 @@
+"""The engine: one a process, made on first use, forgotten by a forked child."""
+
+from functools import cache
+
+from sqlalchemy import Engine, create_engine
+
+from persistence.settings import settings
+
+_CONNECT_TIMEOUT_S = 5
+_RECYCLE_S = 1800
+"""Old connections are replaced, so that a server behind a balancer is left some day."""
+
+
+@cache
+def engine() -> Engine:
+    """
+    The process's engine and its pool.
+
+    Nothing is prepared on the server, and all that a session sets is SET LOCAL: a PgBouncer in
+    transaction mode may stand between. Parameters never show in an error.
+    """
+    return create_engine(
+        settings().database_url,
+        pool_size=settings().pool_size,
+        max_overflow=0,
+        pool_recycle=_RECYCLE_S,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "application_name": "crawlyard",
+            "prepare_threshold": None,
+        },
+    )
+
+
+def forget_connections() -> None:
+    """In a forked child: drop the parent's pool without closing connections that the parent still uses."""
+    if engine.cache_info().currsize:
+        engine().dispose(close=False)

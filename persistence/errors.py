@@ -1,0 +1,64 @@
+"""The error log: every failure on record, redacted before it is stored."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from ulid import ULID
+
+from persistence.redaction import clean_text, storable
+from persistence.schema.vocabulary import JobId
+
+_LOG = text("""
+    INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, stack_trace, context, retry_count,
+                               is_recoverable)
+    SELECT r.id, r.job_id, clock_timestamp(), r.error_type, r.error_message, r.stack_trace, r.context,
+           r.retry_count, r.is_recoverable
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+           AS r(id text, job_id text, error_type text, error_message text, stack_trace text, context jsonb,
+                retry_count int, is_recoverable boolean)
+""")
+
+_MESSAGE_CHARACTERS = 20_000
+_TRACE_CHARACTERS = 200_000
+
+
+@dataclass(frozen=True)
+class JobError:
+    """An error of a job, as it was told; it is redacted on its way in."""
+
+    job_id: JobId
+    error_type: str
+    message: str
+    stack_trace: str | None = None
+    context: dict[str, Any] | None = None
+    retry_count: int = 0
+    is_recoverable: bool = True
+
+    def row(self) -> dict[str, Any]:
+        """By column, without secrets."""
+        return {
+            "id": str(ULID()),
+            "job_id": self.job_id,
+            "error_type": clean_text(self.error_type, 200),
+            "error_message": clean_text(self.message, _MESSAGE_CHARACTERS),
+            "stack_trace": None if self.stack_trace is None else clean_text(self.stack_trace, _TRACE_CHARACTERS),
+            "context": None if self.context is None else storable(self.context),
+            "retry_count": self.retry_count,
+            "is_recoverable": self.is_recoverable,
+        }
+
+
+class Errors:
+    """The table `job_error_log`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def log(self, errors: Collection[JobError]) -> None:
+        """Put errors of jobs that the caller holds on record."""
+        if errors:
+            self._session.execute(_LOG, {"rows": json.dumps([error.row() for error in errors])})

@@ -1,0 +1,24 @@
+"""Messages that were handled: delivered again, they change nothing."""
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+_CLAIM = text("""
+    INSERT INTO handled_message (message_id) VALUES (:message_id)
+    ON CONFLICT DO NOTHING RETURNING message_id
+""")
+
+
+class HandledMessages:
+    """The ids of the messages whose unit of work committed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def claim(self, message_id: str) -> bool:
+        """
+        Whether this unit is the first to handle *message_id*; False: end, it was handled.
+
+        Waits for another unit that is handling it right now.
+        """
+        return self._session.execute(_CLAIM, {"message_id": message_id}).one_or_none() is not None

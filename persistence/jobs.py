@@ -1,0 +1,258 @@
+"""
+Jobs: the web app's table, in which its word wins.
+
+Its statuses and commands may be enums there: they are compared with literals and written as
+literals, or by way of jsonb_populate_recordset, which takes text to whatever the column is.
+"""
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from persistence.schema.vocabulary import AccountId, JobId, JobStatus
+
+_INSERT = text("""
+    INSERT INTO job (id, command, full_path, branch, "accountId", "userId", provider, "gitlabGraphQLUrl",
+                     spawned_from, status, created_at, "updatedAt")
+    SELECT r.id, r.command, r.full_path, r.branch, r."accountId", r."userId", r.provider, r."gitlabGraphQLUrl",
+           r.spawned_from, 'queued', now(), now()
+      FROM jsonb_populate_recordset(NULL::job, CAST(:rows AS jsonb)) r
+     ORDER BY r.full_path COLLATE "C", r.branch COLLATE "C", r.id COLLATE "C"
+    ON CONFLICT DO NOTHING
+    RETURNING id
+""")
+
+_COLUMNS = """
+    job.id, job.status::text AS status, job.command::text AS command, job."accountId" AS account_id,
+    job."userId" AS user_id, COALESCE(substring(job."gitlabGraphQLUrl" FROM '://([^/]+)'), '') AS host,
+    job.progress
+"""
+
+_FIND = text(f"SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[]))")  # noqa: S608 - no input is in it
+
+_HOLD = text(f"""
+    SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id COLLATE "C" FOR KEY SHARE
+""")  # noqa: S608
+
+_LOCK = text(f"""
+    SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+""")  # noqa: S608
+
+_LOCK_SKIPPING = text(f"""
+    SELECT {_COLUMNS} FROM job
+     WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
+""")  # noqa: S608
+
+_WITH_IDENTITY = text("""
+    SELECT DISTINCT ON (wanted.place) wanted.place, job.id, job."gitlabGraphQLUrl" = wanted.url AS same_host
+      FROM unnest(CAST(:paths AS text[]), CAST(:branches AS text[]), CAST(:commands AS text[]),
+                  CAST(:urls AS text[])) WITH ORDINALITY AS wanted(path, branch, command, url, place)
+      JOIN LATERAL (
+          SELECT job.id, job.created_at, job."gitlabGraphQLUrl" FROM job
+           WHERE job.full_path = wanted.path AND job.command::text = wanted.command
+             AND job.branch IS NOT DISTINCT FROM wanted.branch
+      ) job ON wanted.branch IS NOT NULL OR job."gitlabGraphQLUrl" = wanted.url
+     ORDER BY wanted.place, same_host DESC, job.created_at, job.id
+""")
+
+_START = text("""
+    UPDATE job SET status = 'running', started_at = COALESCE(started_at, now()), "updatedAt" = now()
+     WHERE id = ANY (CAST(:ids AS text[])) AND status = 'queued' RETURNING id
+""")
+
+_FINISH = text("""
+    UPDATE job SET status = 'finished', finished_at = now(), resume_state = NULL, "updatedAt" = now()
+     WHERE id = ANY (CAST(:ids AS text[])) AND status IN ('queued', 'running') RETURNING id
+""")
+
+_FAIL = text("""
+    UPDATE job SET status = 'failed', finished_at = now(), "updatedAt" = now()
+     WHERE id = ANY (CAST(:ids AS text[])) AND status IN ('queued', 'running') RETURNING id
+""")
+
+_CANCEL = text("""
+    UPDATE job SET status = 'cancelled', finished_at = now(), "updatedAt" = now()
+     WHERE id = ANY (CAST(:ids AS text[])) AND status NOT IN ('finished', 'failed', 'cancelled') RETURNING id
+""")
+
+_REQUEUE = text("""
+    UPDATE job SET status = 'queued', finished_at = NULL, "updatedAt" = now(),
+                   resume_state = CASE WHEN :forget THEN NULL ELSE resume_state END
+     WHERE id = ANY (CAST(:ids AS text[])) RETURNING id
+""")
+
+_RELEASE = text("""
+    UPDATE job SET status = 'queued', "updatedAt" = now()
+     WHERE id = ANY (CAST(:ids AS text[])) AND status IN ('queued', 'running') RETURNING id
+""")
+
+_ADVANCE = text("""
+    UPDATE job SET progress = COALESCE(r.progress, job.progress),
+                   resume_state = COALESCE(r.resume_state, job.resume_state), "updatedAt" = now()
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, progress jsonb, resume_state jsonb)
+     WHERE job.id = r.id
+""")
+
+_SELECT = """
+    WITH RECURSIVE family AS (
+        SELECT id FROM job WHERE id = CAST(:subtree_of AS text)
+        UNION SELECT job.id FROM job JOIN family ON job.spawned_from = family.id
+    )
+    SELECT id FROM job
+     WHERE status NOT IN ('finished', 'failed', 'cancelled') AND command <> 'authorizationScope' AND {condition}
+     ORDER BY id COLLATE "C" LIMIT :limit
+"""
+
+_CONDITIONS = {
+    "job_ids": "id = ANY (CAST(:job_ids AS text[]))",
+    "account_id": '"accountId" = :account_id',
+    "area": "(full_path = :area OR starts_with(full_path, :area || '/'))",
+    "subtree_of": "id IN (SELECT id FROM family)",
+}
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to be made; no field of it is a secret."""
+
+    id: JobId
+    command: str
+    full_path: str | None
+    branch: str | None
+    account_id: str
+    user_id: str | None
+    provider: str
+    graphql_url: str
+    spawned_from: JobId | None = None
+
+    def row(self) -> dict[str, str | None]:
+        """By the shared column names."""
+        return {
+            "id": self.id,
+            "command": self.command,
+            "full_path": self.full_path,
+            "branch": self.branch,
+            "accountId": self.account_id,
+            "userId": self.user_id,
+            "provider": self.provider,
+            "gitlabGraphQLUrl": self.graphql_url,
+            "spawned_from": self.spawned_from,
+        }
+
+
+@dataclass(frozen=True)
+class KnownJob:
+    """A job as it was read."""
+
+    id: JobId
+    status: JobStatus
+    command: str
+    account_id: AccountId
+    user_id: str | None
+    host: str
+    progress: Any
+
+
+class Jobs:
+    """The table `job`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def insert(self, jobs: Iterable[NewJob]) -> set[JobId]:
+        """Insert jobs; returns those that were. The rest exist already, by id or by the shared unique index."""
+        rows = json.dumps([job.row() for job in jobs])
+        return set(self._session.scalars(_INSERT, {"rows": rows}))
+
+    def find(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
+        """Those of the jobs that exist, without a lock."""
+        return self._read(_FIND, ids)
+
+    def hold(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
+        """Lock those of the jobs that exist FOR KEY SHARE: they cannot be deleted, and may be changed."""
+        return self._read(_HOLD, ids)
+
+    def lock(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
+        """Lock those of the jobs that exist, in id order."""
+        return self._read(_LOCK, ids)
+
+    def lock_skipping(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
+        """As `lock`, but what a peer holds is left out."""
+        return self._read(_LOCK_SKIPPING, ids)
+
+    def with_identity(self, jobs: list[NewJob]) -> dict[JobId, tuple[JobId, bool]]:
+        """
+        Which job has the same path, branch and command as each of these; jobs without a path have none.
+
+        By the new job's id: the existing one's, and whether it is of the same GitLab host. A job
+        without a branch is another one on another host; one with a branch collides there in the
+        shared unique index.
+        """
+        wanted = [job for job in jobs if job.full_path is not None]
+        rows = self._session.execute(
+            _WITH_IDENTITY,
+            {
+                "paths": [job.full_path for job in wanted],
+                "branches": [job.branch for job in wanted],
+                "commands": [job.command for job in wanted],
+                "urls": [job.graphql_url for job in wanted],
+            },
+        )
+        return {wanted[row.place - 1].id: (row.id, bool(row.same_host)) for row in rows}
+
+    def select(self, choice: str, value: object, limit: int) -> list[JobId]:
+        """
+        At most *limit* jobs that have not ended, in id order.
+
+        *choice* is job_ids, account_id, area (a path, with all below it) or subtree_of (a job,
+        with all that it spawned).
+        """
+        values: dict[str, object] = {"subtree_of": None, "limit": limit}
+        statement = text(_SELECT.format(condition=_CONDITIONS[choice]))
+        return list(self._session.scalars(statement, values | {choice: value}))
+
+    def start(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Queued jobs are running; returns those for which this is news."""
+        return self._change(_START, ids)
+
+    def finish(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Jobs are finished and have nothing to resume; one that the web app has ended stays so."""
+        return self._change(_FINISH, ids)
+
+    def fail(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Jobs have failed for good; one that the web app has ended stays so."""
+        return self._change(_FAIL, ids)
+
+    def cancel(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Jobs are cancelled; one that has ended stays so."""
+        return self._change(_CANCEL, ids)
+
+    def release(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Running jobs are queued again, and keep started_at and resume_state."""
+        return self._change(_RELEASE, ids)
+
+    def requeue(self, ids: Iterable[JobId], *, forget: bool) -> None:
+        """Jobs that have ended are queued again; *forget*: from the start."""
+        self._session.execute(_REQUEUE, {"ids": sorted(ids), "forget": forget})
+
+    def advance(self, rows: Collection[dict[str, Any]]) -> None:
+        """Write progress and resume_state of locked jobs; None leaves what is there. Rows: id and the two."""
+        self._session.execute(_ADVANCE, {"rows": json.dumps(list(rows))})
+
+    def _change(self, statement: Any, ids: Iterable[JobId]) -> set[JobId]:
+        wanted = sorted(set(ids))
+        return set(self._session.scalars(statement, {"ids": wanted})) if wanted else set()
+
+    def _read(self, statement: Any, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
+        rows = self._session.execute(statement, {"ids": sorted(set(ids))})
+        return {row.id: _known(row) for row in rows}
+
+
+def _known(row: Row[Any]) -> KnownJob:
+    return KnownJob(
+        row.id, JobStatus(row.status), row.command, row.account_id, row.user_id, row.host, row.progress
+    )

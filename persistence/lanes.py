@@ -1,0 +1,72 @@
+"""Lanes: an account's place in the matchmaking."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from persistence.schema.dispatch import CLAIMABLE
+from persistence.schema.vocabulary import AccountId
+
+_WAITING = text(f"""
+    -- A loose index scan: one probe a lane, however many entries wait in it.
+    WITH RECURSIVE lane AS (
+        (SELECT account_id, host FROM job_queue WHERE {CLAIMABLE} ORDER BY account_id, host LIMIT 1)
+        UNION ALL
+        SELECT next.account_id, next.host FROM lane CROSS JOIN LATERAL (
+            SELECT account_id, host FROM job_queue
+             WHERE {CLAIMABLE} AND (account_id, host) > (lane.account_id, lane.host)
+             ORDER BY account_id, host LIMIT 1
+        ) next
+    )
+    SELECT lane.account_id, lane.host, turn.last_seated_at
+      FROM lane LEFT JOIN account_lane turn ON turn.account_id = lane.account_id
+     WHERE turn.held_at IS NULL
+""")  # noqa: S608 - no input is in it
+
+_OPEN = text("""
+    INSERT INTO account_lane (account_id)
+    SELECT account_id FROM unnest(CAST(:ids AS text[])) AS new(account_id) ORDER BY account_id COLLATE "C"
+    ON CONFLICT DO NOTHING
+""")
+
+_SEATED = text("""
+    -- A lane that somebody holds keeps its turn: a pass waits for nobody.
+    WITH locked AS (
+        SELECT account_id FROM account_lane WHERE account_id = ANY (CAST(:ids AS text[]))
+         ORDER BY account_id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE account_lane lane SET last_seated_at = clock_timestamp()
+      FROM locked WHERE lane.account_id = locked.account_id
+""")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Claimable entries of one account for one GitLab host."""
+
+    account_id: AccountId
+    host: str
+    last_seated_at: datetime | None
+
+
+class Lanes:
+    """The table `account_lane`, and the lanes in which something waits."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def waiting(self) -> list[Lane]:
+        """The lanes in which something is claimable, and whose account is not held."""
+        rows = self._session.execute(_WAITING)
+        return [Lane(row.account_id, row.host, row.last_seated_at) for row in rows]
+
+    def open(self, account_ids: Collection[AccountId]) -> None:
+        """Give accounts that have none a place in the matchmaking."""
+        self._session.execute(_OPEN, {"ids": list(account_ids)})
+
+    def note_seated(self, account_ids: Collection[AccountId]) -> None:
+        """These accounts had their turn."""
+        self._session.execute(_SEATED, {"ids": list(account_ids)})

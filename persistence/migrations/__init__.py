@@ -1,0 +1,1 @@
+"""Alembic's migrations, and `run.migrate`, which runs them."""

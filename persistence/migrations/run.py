@@ -1,0 +1,82 @@
+"""
+Brings a database to the newest schema, and says where it stands.
+
+One transaction under one advisory lock: two at once are harmless, and one that fails leaves
+nothing behind.
+"""
+
+from dataclasses import dataclass
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from persistence.engine import engine
+from persistence.exceptions import raised_as_ours
+from persistence.migrations.scope import VERSION_TABLE, is_known
+from persistence.schema import Base
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('crawlyard_migrate'))"
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """What a migration did."""
+
+    before: str | None
+    after: str
+    left_alone: dict[str, int]
+    """Jobs by status that an older database already held: untouched until `crawlyard adopt`."""
+
+
+def migrate(on: Engine | None = None) -> Migrated:
+    """Create or upgrade the tables; where they are at head already, nothing happens."""
+    with raised_as_ours(), (on or engine()).begin() as connection:
+        connection.execute(text(_LOCK))
+        before = current_revision(connection)
+        command.upgrade(_config(connection), "head")
+        return Migrated(before, head_revision(), _left_alone(connection) if before is None else {})
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that the database is at; None where it was never migrated."""
+    return _context(connection).get_current_revision()
+
+
+def head_revision() -> str:
+    """The newest revision that this version knows."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def differences(connection: Connection) -> list[object]:
+    """What the mappings say and the database does not; empty where they agree."""
+    return list(compare_metadata(_context(connection), Base.metadata))
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "persistence:migrations")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _context(connection: Connection) -> MigrationContext:
+    return MigrationContext.configure(
+        connection,
+        opts={"version_table": VERSION_TABLE, "include_object": is_known, "target_metadata": Base.metadata},
+    )
+
+
+def _left_alone(connection: Connection) -> dict[str, int]:
+    rows = connection.execute(
+        text(
+            "SELECT job.status::text, count(*) FROM job, adoption"
+            " WHERE job.created_at <= adoption.adopted_from GROUP BY 1 ORDER BY 1"
+        )
+    )
+    return {status: count for status, count in rows}

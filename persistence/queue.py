@@ -1,0 +1,276 @@
+"""
+The queue: one entry a job. Pending, processing, then completed or failed; back to pending by a retry.
+
+An entry is claimable while it is pending, ready and not held. `ready` means due: backed-off
+entries wait outside the claim index, whose head they would otherwise clog (1,873 buffers a pick
+with 200,000 of them on PostgreSQL 15).
+"""
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from persistence.schema.vocabulary import AccountId, EntryId, JobId, QueueStatus
+
+_INSERT = text("""
+    INSERT INTO job_queue (id, web_app_job_id, account_id, host, priority, max_attempts, data, identity)
+    SELECT r.id, r.job_id, r.account_id, r.host, r.priority, r.max_attempts, r.data, r.identity
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+           AS r(id text, job_id text, account_id text, host text, priority int, max_attempts int,
+                data jsonb, identity text)
+     ORDER BY r.identity COLLATE "C", r.job_id COLLATE "C"
+    ON CONFLICT DO NOTHING
+    RETURNING web_app_job_id
+""")
+
+_COLUMNS = """
+    q.id, q.web_app_job_id, q.account_id, q.host, q.status, q.priority, q.scheduled_at, q.attempts,
+    q.max_attempts, q.losses, q.goodbyes, q.held
+"""
+
+_LOCK = text(f"""
+    SELECT {_COLUMNS} FROM job_queue q
+     WHERE q.web_app_job_id = ANY (CAST(:ids AS text[])) ORDER BY q.id FOR NO KEY UPDATE
+""")  # noqa: S608 - no input is in it
+
+_READY_DUE = text("""
+    WITH due AS (
+        SELECT id FROM job_queue
+         WHERE status = 'pending' AND NOT ready AND scheduled_at <= clock_timestamp()
+         ORDER BY scheduled_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE job_queue q SET ready = true FROM due WHERE q.id = due.id
+""")
+
+_HAS_DUE = text("""
+    SELECT EXISTS (SELECT FROM job_queue WHERE status = 'pending' AND ready AND NOT held)
+        OR EXISTS (SELECT FROM job_queue WHERE status = 'pending' AND NOT ready
+                                           AND scheduled_at <= clock_timestamp())
+""")
+
+_CLAIM = text(f"""
+    SELECT q.* FROM unnest(CAST(:accounts AS text[]), CAST(:hosts AS text[]), CAST(:quotas AS int[]))
+                    AS lane(account_id, host, quota)
+     CROSS JOIN LATERAL (
+         SELECT {_COLUMNS} FROM job_queue q
+          WHERE q.account_id = lane.account_id AND q.host = lane.host
+            AND q.status = 'pending' AND q.ready AND NOT q.held
+          ORDER BY q.priority DESC, q.scheduled_at, q.id
+          LIMIT lane.quota
+            FOR NO KEY UPDATE SKIP LOCKED
+     ) q
+""")  # noqa: S608
+
+_PROCESS = text("""
+    UPDATE job_queue SET status = 'processing', last_attempt_at = clock_timestamp()
+     WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
+""")
+
+_COMPLETE = text("""
+    UPDATE job_queue SET status = 'completed', settled_at = clock_timestamp(), error = NULL
+     WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
+""")
+
+_CHANGE = text("""
+    UPDATE job_queue q
+       SET status = r.status, error = r.error, attempts = r.attempts, losses = r.losses, goodbyes = r.goodbyes,
+           ready = r.delay <= 0, scheduled_at = clock_timestamp() + make_interval(secs => r.delay),
+           settled_at = CASE WHEN r.status = 'failed' THEN clock_timestamp() END
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+           AS r(id text, status text, error text, attempts int, losses int, goodbyes int, delay float)
+     WHERE q.id = r.id
+""")
+
+_FORGIVE_LOSSES = text("""
+    UPDATE job_queue SET losses = 0 WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND losses > 0
+""")
+
+_END = text("""
+    UPDATE job_queue SET status = 'failed', error = :error, settled_at = clock_timestamp(), held = false
+     WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> 'completed'
+""")
+
+_HOLD = text("""
+    UPDATE job_queue SET status = 'pending', held = true, settled_at = NULL
+     WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> 'completed'
+""")
+
+_REVIVE = text("""
+    UPDATE job_queue
+       SET status = 'pending', held = false, ready = true, scheduled_at = clock_timestamp(), settled_at = NULL,
+           error = NULL, attempts = 0, losses = 0, goodbyes = 0
+     WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
+""")
+
+_TAKEN_IDENTITIES = text("SELECT identity FROM job_queue WHERE identity = ANY (CAST(:identities AS text[]))")
+
+_UNHEARD = text("""
+    -- The web app's word against ours. Its jobs from before us are left alone until they are adopted.
+    SELECT job.id FROM job
+      LEFT JOIN job_queue q ON q.web_app_job_id = job.id
+     WHERE job.created_at > (SELECT COALESCE(adopted_from, '-infinity') FROM adoption)
+       AND job.command <> 'authorizationScope'
+       AND CASE WHEN job.status IN ('queued', 'running')
+                THEN q.id IS NULL OR q.status IN ('completed', 'failed') OR q.held
+                     OR (q.status = 'processing') <> EXISTS (
+                            SELECT FROM job_assignment_mapping a
+                             WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running'))
+                     OR (q.status = 'pending' AND job.status = 'running')
+                ELSE (q.status = 'pending' AND NOT q.held) OR q.status = 'processing'
+                     OR (q.held AND job.status IN ('finished', 'failed', 'cancelled')) END
+     ORDER BY job.id COLLATE "C" LIMIT :limit
+""")
+
+
+@dataclass(frozen=True)
+class NewEntry:
+    """A queue entry to be made."""
+
+    id: EntryId
+    job_id: JobId
+    account_id: AccountId
+    host: str
+    priority: int
+    max_attempts: int
+    data: dict[str, Any] | None = None
+    identity: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A queue entry as it was read, locked."""
+
+    id: EntryId
+    job_id: JobId
+    account_id: AccountId
+    host: str
+    status: QueueStatus
+    priority: int
+    scheduled_at: Any
+    attempts: int
+    max_attempts: int
+    losses: int
+    goodbyes: int
+    held: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of an entry whose attempt did not succeed."""
+
+    entry: Entry
+    attempts: int
+    losses: int
+    goodbyes: int
+    retry_in: timedelta | None
+    """None: it has failed for good."""
+    error: str
+
+    def row(self) -> dict[str, Any]:
+        """By column; the delay in seconds."""
+        status = QueueStatus.FAILED if self.retry_in is None else QueueStatus.PENDING
+        return {
+            "id": self.entry.id,
+            "status": status.value,
+            "error": self.error,
+            "attempts": self.attempts,
+            "losses": self.losses,
+            "goodbyes": self.goodbyes,
+            "delay": self.retry_in.total_seconds() if self.retry_in else 0,
+        }
+
+
+class Queue:
+    """The table `job_queue`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def insert(self, entries: Iterable[NewEntry]) -> set[JobId]:
+        """Queue jobs, due at once; returns those that were. The rest have an entry, or a twin, already."""
+        rows = json.dumps([asdict(entry) for entry in entries])
+        return set(self._session.scalars(_INSERT, {"rows": rows}))
+
+    def taken_identities(self, identities: Collection[str]) -> set[str]:
+        """Those of the identities that an entry has."""
+        return set(self._session.scalars(_TAKEN_IDENTITIES, {"identities": list(identities)}))
+
+    def lock(self, job_ids: Iterable[JobId]) -> dict[JobId, Entry]:
+        """Lock the entries of these jobs, in the order of the entries' ids."""
+        rows = self._session.execute(_LOCK, {"ids": sorted(set(job_ids))})
+        return {row.web_app_job_id: _entry(row) for row in rows}
+
+    def ready_due(self, limit: int) -> None:
+        """Let at most *limit* backed-off entries whose time has come into the claim index."""
+        self._session.execute(_READY_DUE, {"limit": limit})
+
+    def has_due(self) -> bool:
+        """Whether there is anything that a pass could seat."""
+        return bool(self._session.scalars(_HAS_DUE).one())
+
+    def claim(self, quotas: dict[tuple[str, str], int]) -> list[Entry]:
+        """
+        Lock the first claimable entries of each lane (account, host), at most its quota of them.
+
+        By priority, then age. What a peer holds is left out.
+        """
+        values = {
+            "accounts": [account for account, _ in quotas],
+            "hosts": [host for _, host in quotas],
+            "quotas": list(quotas.values()),
+        }
+        return [_entry(row) for row in self._session.execute(_CLAIM, values)]
+
+    def process(self, job_ids: Iterable[JobId]) -> None:
+        """Entries that the caller has locked are being worked off."""
+        self._session.execute(_PROCESS, {"ids": list(job_ids)})
+
+    def complete(self, job_ids: Iterable[JobId]) -> None:
+        """Entries that the caller has locked are done."""
+        self._session.execute(_COMPLETE, {"ids": list(job_ids)})
+
+    def change(self, changes: Iterable[Change]) -> None:
+        """Entries that the caller has locked go back to pending, or have failed."""
+        self._session.execute(_CHANGE, {"rows": json.dumps([change.row() for change in changes])})
+
+    def forgive_losses(self, job_ids: Iterable[JobId]) -> None:
+        """Progress was made: the losses in a row are none."""
+        self._session.execute(_FORGIVE_LOSSES, {"ids": list(job_ids)})
+
+    def end(self, job_ids: Iterable[JobId], error: str) -> None:
+        """Entries that the caller has locked will not run: failed, with this as the error."""
+        self._session.execute(_END, {"ids": list(job_ids), "error": error})
+
+    def hold(self, job_ids: Iterable[JobId]) -> None:
+        """Entries that the caller has locked stay pending and are seated by nobody."""
+        self._session.execute(_HOLD, {"ids": list(job_ids)})
+
+    def revive(self, job_ids: Iterable[JobId]) -> None:
+        """Entries that the caller has locked are pending and due, with nothing counted against them."""
+        self._session.execute(_REVIVE, {"ids": list(job_ids)})
+
+    def unheard(self, limit: int) -> list[JobId]:
+        """At most *limit* jobs whose status says another thing than their entry or attempt, in id order."""
+        return list(self._session.scalars(_UNHEARD, {"limit": limit}))
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        row.id,
+        row.web_app_job_id,
+        row.account_id,
+        row.host,
+        QueueStatus(row.status),
+        row.priority,
+        row.scheduled_at,
+        row.attempts,
+        row.max_attempts,
+        row.losses,
+        row.goodbyes,
+        row.held,
+    )

@@ -1,0 +1,140 @@
+"""
+One task, one unit of work, one transaction.
+
+    with unit_of_work(ring) as uow:
+        uow.connections.lock(ids)
+        uow.ring("jobs.assign")
+        uow.commit()
+
+What is not committed is rolled back. Rings, events and rejections are gathered on the way: events
+and rejections are written by the commit itself, rings go out after it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from persistence.accounts import Accounts
+from persistence.areas import Areas
+from persistence.assignments import Assignments
+from persistence.connections import Connections
+from persistence.engine import engine
+from persistence.errors import Errors
+from persistence.events import Events
+from persistence.exceptions import raised_as_ours
+from persistence.handled import HandledMessages
+from persistence.jobs import Jobs
+from persistence.lanes import Lanes
+from persistence.liveness import Liveness
+from persistence.queue import Queue
+from persistence.rejected import RejectedMessages
+from persistence.retention import Retention
+from persistence.settings import settings
+
+log = structlog.get_logger()
+
+Ring = Callable[[str, dict[str, Any]], None]
+"""Publishes a task by name, with these arguments. May raise: a lost bell is a warning."""
+
+_LIMITS = text(
+    "SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)"
+)
+
+
+def unit_of_work(ring: Ring) -> "UnitOfWork":
+    """Begin a unit of work on the process's engine, whose bells go to *ring*."""
+    return UnitOfWork(Session(engine(), autoflush=False), ring)
+
+
+class UnitOfWork:
+    """A transaction, READ COMMITTED, and the repositories that work in it."""
+
+    def __init__(self, session: Session, ring: Ring) -> None:
+        self._session = session
+        self._publish = ring
+        self._rings: list[tuple[str, dict[str, Any]]] = []
+        self.accounts = Accounts(session)
+        self.areas = Areas(session)
+        self.assignments = Assignments(session)
+        self.connections = Connections(session)
+        self.errors = Errors(session)
+        self.events = Events(session)
+        self.handled = HandledMessages(session)
+        self.jobs = Jobs(session)
+        self.lanes = Lanes(session)
+        self.liveness = Liveness(session)
+        self.queue = Queue(session)
+        self.rejected = RejectedMessages(session)
+        self.retention = Retention(session)
+
+    def __enter__(self) -> Self:
+        with raised_as_ours():
+            self._session.execute(
+                _LIMITS,
+                {
+                    "statement": f"{settings().statement_timeout.total_seconds() * 1000:.0f}ms",
+                    "lock": f"{settings().lock_timeout.total_seconds() * 1000:.0f}ms",
+                },
+            )
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Roll back what was not committed, and raise the database's errors as ours."""
+        with raised_as_ours():
+            try:
+                self._session.close()
+            except Exception:
+                if error is None:
+                    raise  # else the error that led here tells more than a rollback on a dead connection
+            if error is not None:
+                raise error
+
+    def now(self) -> datetime:
+        """The database's time, at this moment."""
+        return self._session.scalars(select(func.clock_timestamp())).one()
+
+    def ring(self, task: str, **arguments: Any) -> None:
+        """Ring *task* after the commit; rung twice with the same arguments is rung once."""
+        if (task, arguments) not in self._rings:
+            self._rings.append((task, arguments))
+
+    def commit(self) -> None:
+        """
+        Write events and rejections, COMMIT, then ring.
+
+        A bell that cannot be rung is a warning: the sweeps find every row whose bell was lost.
+        """
+        self.rejected.write()
+        self.events.write()
+        self._session.commit()
+        for task, arguments in self._rings:
+            try:
+                self._publish(task, arguments)
+            except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
+                log.warning("bell_lost", task=task, error=type(error).__name__)
+        self._rings.clear()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """
+        All or nothing of what is done inside, events, rejections and rings included.
+
+        The database's errors leave it as ours, so that a caller can go on after a refusal.
+        """
+        rings, events, rejections = len(self._rings), self.events.mark(), self.rejected.mark()
+        try:
+            with raised_as_ours(), self._session.begin_nested():
+                yield
+        except BaseException:
+            del self._rings[rings:]
+            self.events.reset(events)
+            self.rejected.reset(rejections)
+            raise
