@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from persistence.schema.shared import Account, User
 
@@ -22,7 +22,7 @@ class Accounts:
         """As `hold`, for users."""
         return self._hold(User.id, user_ids)
 
-    def _hold(self, column, ids):
+    def _hold(self, column: InstrumentedAttribute[str], ids: Iterable[str]) -> set[str]:
         wanted = sorted(set(ids))
         if not wanted:
             return set()

@@ -47,11 +47,16 @@ _GOODBYE = text("""
 """)
 
 _LOCK_FREE_SEATS = text("""
-    SELECT id, capacity, jsonb_array_length(active_jobs) AS live,
-           GREATEST(jsonb_array_length(active_jobs), reported) AS taken
+    SELECT id, capacity, GREATEST(jsonb_array_length(active_jobs), reported) AS taken
       FROM socket_connection
      WHERE is_active AND goodbye_at IS NULL
        AND capacity > GREATEST(jsonb_array_length(active_jobs), reported)
+       -- where a suspect is, it is alone: it may be what kills its crawlers
+       AND NOT active_jobs ?| ARRAY (
+               SELECT a.crawler_job_id FROM job_queue q
+                 JOIN job_assignment_mapping a ON a.web_app_job_id = q.web_app_job_id
+                                              AND a.status IN ('assigned', 'running')
+                WHERE q.status = 'processing' AND q.losses >= 2)
      ORDER BY GREATEST(jsonb_array_length(active_jobs), reported), id
      LIMIT :limit
        FOR NO KEY UPDATE SKIP LOCKED
@@ -80,7 +85,7 @@ _LOCK_LEAVING = text(f"""
           FROM (SELECT id, active_jobs FROM socket_connection WHERE {_LEAVING} ORDER BY id LIMIT :jobs) gone
         WINDOW by_id AS (ORDER BY id)
     )
-    SELECT id, last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval) AS is_silent
+    SELECT id, goodbye_at IS NOT NULL AS said_goodbye
       FROM socket_connection
      WHERE id IN (SELECT id FROM leaving WHERE jobs <= :jobs OR place = 1)
        AND {_LEAVING}
@@ -131,7 +136,6 @@ class Seats:
 
     connection_id: ConnectionId
     capacity: int
-    live: int
     taken: int
     """The greater of live and reported."""
 
@@ -148,7 +152,11 @@ class Connections:
         self._session = session
 
     def register(
-        self, connection_id: ConnectionId, crawler_id: str | None, capacity: int, metadata: dict[str, Any] | None
+        self,
+        connection_id: ConnectionId,
+        crawler_id: str | None,
+        capacity: int,
+        metadata: dict[str, Any] | None,
     ) -> Literal["registered", "live", "closed"]:
         """Open a connection. `live`: it was open already, and nothing changed; `closed`: an id serves once."""
         row = {"id": connection_id, "crawler_id": crawler_id, "capacity": capacity}
@@ -169,7 +177,9 @@ class Connections:
 
     def which_closed(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
         """Those of the connections that were open once; of the rest we never heard."""
-        statement = text("SELECT id FROM socket_connection WHERE id = ANY (CAST(:ids AS text[])) AND NOT is_active")
+        statement = text(
+            "SELECT id FROM socket_connection WHERE id = ANY (CAST(:ids AS text[])) AND NOT is_active"
+        )
         return set(self._session.scalars(statement, {"ids": list(ids)}))
 
     def say_goodbye(self, connection_id: ConnectionId) -> bool:
@@ -179,7 +189,7 @@ class Connections:
     def lock_free_seats(self, limit: int) -> list[Seats]:
         """Lock at most *limit* connections with room, the least laden first; what a peer holds is left out."""
         rows = self._session.execute(_LOCK_FREE_SEATS, {"limit": limit})
-        return [Seats(row.id, row.capacity, row.live, row.taken) for row in rows]
+        return [Seats(row.id, row.capacity, row.taken) for row in rows]
 
     def lock(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
         """Lock those of the connections that are active, in id order."""
@@ -195,10 +205,10 @@ class Connections:
 
         In id order; so many that they hold about *jobs* jobs together, and at least one. What a
         peer holds is left for the next sweep, and a heartbeat that commits first wins: the row
-        is tested again under its lock. The value says whether it was silence.
+        is tested again under its lock. The value says whether it had said goodbye.
         """
         rows = self._session.execute(_LOCK_LEAVING, {"as_of": as_of, "timeout": timeout, "jobs": jobs})
-        return {row.id: row.is_silent for row in rows}
+        return {row.id: row.said_goodbye for row in rows}
 
     def count_silent(self, as_of: datetime, timeout: timedelta) -> tuple[int, int]:
         """How many are active, and how many of them had been silent for *timeout* at *as_of*."""

@@ -45,7 +45,9 @@ class JobError:
             "job_id": self.job_id,
             "error_type": clean_text(self.error_type, 200),
             "error_message": clean_text(self.message, _MESSAGE_CHARACTERS),
-            "stack_trace": None if self.stack_trace is None else clean_text(self.stack_trace, _TRACE_CHARACTERS),
+            "stack_trace": None
+            if self.stack_trace is None
+            else clean_text(self.stack_trace, _TRACE_CHARACTERS),
             "context": None if self.context is None else storable(self.context),
             "retry_count": self.retry_count,
             "is_recoverable": self.is_recoverable,

@@ -100,6 +100,11 @@ _HOLD = text("""
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> 'completed'
 """)
 
+_LET_GO = text("""
+    UPDATE job_queue SET status = 'pending', held = false, settled_at = NULL
+     WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
+""")
+
 _REVIVE = text("""
     UPDATE job_queue
        SET status = 'pending', held = false, ready = true, scheduled_at = clock_timestamp(), settled_at = NULL,
@@ -249,6 +254,10 @@ class Queue:
     def hold(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked stay pending and are seated by nobody."""
         self._session.execute(_HOLD, {"ids": list(job_ids)})
+
+    def let_go(self, job_ids: Iterable[JobId]) -> None:
+        """Entries that the caller has locked are pending and held by nobody; what was counted stays."""
+        self._session.execute(_LET_GO, {"ids": list(job_ids)})
 
     def revive(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are pending and due, with nothing counted against them."""

@@ -27,7 +27,13 @@ class RejectedMessages:
         self._rows: list[dict[str, Any]] = []
 
     def keep(
-        self, *, task: str | None, payload: object, reason: str, detail: str = "", message_id: str | None = None
+        self,
+        *,
+        task: str | None,
+        payload: object,
+        reason: str,
+        detail: str = "",
+        message_id: str | None = None,
     ) -> None:
         """
         Note a message, or one item of it, as rejected; it is written with the commit.

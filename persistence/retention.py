@@ -37,7 +37,10 @@ class Retention:
 
     def delete_old(self, kept: Settings, limit: int) -> dict[str, int]:
         """Delete at most *limit* rows a table that are older than they are kept; how many, by table."""
-        return {table: self._delete(table, getattr(kept, setting), limit) for table, (_, _, setting) in _OLD.items()}
+        return {
+            table: self._delete(table, getattr(kept, setting), limit)
+            for table, (_, _, setting) in _OLD.items()
+        }
 
     def _delete(self, table: str, keep: timedelta, limit: int) -> int:
         condition, age, _ = _OLD[table]

@@ -81,7 +81,9 @@ class Settings(BaseSettings):
     connection_timeout: Seconds = Field(
         timedelta(seconds=90), description="a connection silent for so long is dead"
     )
-    heartbeat_interval: Seconds = Field(timedelta(seconds=30), description="how often crawlers are told to beat")
+    heartbeat_interval: Seconds = Field(
+        timedelta(seconds=30), description="how often crawlers are told to beat"
+    )
     stall_timeout: Seconds = Field(
         timedelta(seconds=3600), description="a running job without progress for so long is taken back"
     )
@@ -89,13 +91,18 @@ class Settings(BaseSettings):
         timedelta(seconds=300), description="an assigned job that nobody began for so long is taken back"
     )
     absence_grace: Seconds = Field(
-        timedelta(seconds=60), description="a job missing from its crawler's own list for so long is taken back"
+        timedelta(seconds=60),
+        description="a job missing from its crawler's own list for so long is taken back",
     )
     retry_delay: Seconds = Field(
         timedelta(seconds=5), description="wait before the first retry; doubled for each one after"
     )
-    max_attempts: int = Field(3, ge=1, le=100, description="failures that a crawler may report before a job fails")
-    sweep_interval: Seconds = Field(timedelta(seconds=10), description="how often dead connections are looked for")
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="failures that a crawler may report before a job fails"
+    )
+    sweep_interval: Seconds = Field(
+        timedelta(seconds=10), description="how often dead connections are looked for"
+    )
     assign_interval: Seconds = Field(
         timedelta(seconds=5), description="how often beat rings for an assignment pass, rung or not"
     )
@@ -104,20 +111,29 @@ class Settings(BaseSettings):
     )
     clean_up_interval: Seconds = Field(timedelta(seconds=600), description="how often old rows are deleted")
     database_wait: Seconds = Field(
-        timedelta(seconds=60), description="a unit waits so long for a lost database, then requeues its message"
+        timedelta(seconds=60),
+        description="a unit waits so long for a lost database, then requeues its message",
     )
-    account_cap: int | None = Field(None, ge=1, description="live assignments an account may have (default: no cap)")
+    account_cap: int | None = Field(
+        None, ge=1, description="live assignments an account may have (default: no cap)"
+    )
     host_cap: int | None = Field(
         None, ge=1, description="live assignments a GitLab host may have (default: no cap)"
     )
-    statement_timeout: Seconds = Field(timedelta(seconds=30), description="a statement longer than this is ended")
+    statement_timeout: Seconds = Field(
+        timedelta(seconds=30), description="a statement longer than this is ended"
+    )
     lock_timeout: Seconds = Field(
         timedelta(milliseconds=500),
         description="wait for a row lock; below the server's deadlock_timeout, so that we give way to the web app",
     )
     pool_size: int = Field(5, ge=1, le=100, description="database connections that one process may keep")
-    migrate_on_start: bool = Field(default=False, description="1: a starting worker migrates the database first")
-    keep_queue_entries: Seconds = Field(timedelta(days=7), description="completed queue entries are kept so long")
+    migrate_on_start: bool = Field(
+        default=False, description="1: a starting worker migrates the database first"
+    )
+    keep_queue_entries: Seconds = Field(
+        timedelta(days=7), description="completed queue entries are kept so long"
+    )
     keep_events: Seconds = Field(timedelta(days=7), description="events are kept so long")
     keep_connections: Seconds = Field(timedelta(days=7), description="closed connections are kept so long")
     keep_errors: Seconds = Field(timedelta(days=30), description="error rows are kept so long")

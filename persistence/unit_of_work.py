@@ -99,7 +99,8 @@ class UnitOfWork:
 
     def now(self) -> datetime:
         """The database's time, at this moment."""
-        return self._session.scalars(select(func.clock_timestamp())).one()
+        now: datetime = self._session.scalars(select(func.clock_timestamp())).one()
+        return now
 
     def ring(self, task: str, **arguments: Any) -> None:
         """Ring *task* after the commit; rung twice with the same arguments is rung once."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -187,7 +188,7 @@ class Disconnect(Payload):
 class ExpireDead(Payload):
     """connections.expire_dead: the sweep, judging as of *as_of*; without it, it is only rung."""
 
-    as_of: datetime | None = None
+    as_of: AwareDatetime | None = None
 
 
 # Frames
@@ -197,7 +198,11 @@ class _Wire(BaseModel):
     """A part of a frame: camelCase, unknown fields ignored."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
 

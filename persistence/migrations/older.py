@@ -6,7 +6,8 @@ into the new shape: what it had queued is held, its connections and attempts are
 nobody speaks for them any more. `crawlyard adopt` lets go of what is held.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, inspect, text
@@ -92,7 +93,7 @@ def check_shared_tables(connection: Connection) -> None:
     for table in Base.metadata.tables.values():
         if table.name not in present or table.name not in _SHARED:
             continue
-        missing = table.columns.keys() - {column["name"] for column in inspector.get_columns(table.name)}
+        missing = set(table.columns.keys()) - {column["name"] for column in inspector.get_columns(table.name)}
         if missing:
             raise IllegalRequestError(f'table "{table.name}" exists but lacks {", ".join(sorted(missing))}')
 
@@ -111,7 +112,7 @@ _SHARED = {
 
 
 @contextmanager
-def carried_over(connection: Connection, present: Set[str]) -> Iterator[None]:
+def carried_over(connection: Connection, present: AbstractSet[str]) -> Iterator[None]:
     """Move the tables *present* aside while ours are created, then copy their rows and drop them."""
     carried = [name for name in _COPIES if name in present]
     if not carried:

@@ -79,4 +79,4 @@ def _left_alone(connection: Connection) -> dict[str, int]:
             " WHERE job.created_at <= adoption.adopted_from GROUP BY 1 ORDER BY 1"
         )
     )
-    return {status: count for status, count in rows}
+    return dict(rows.tuples().all())

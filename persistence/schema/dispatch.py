@@ -1,4 +1,8 @@
-"""Our tables. Ids that we make are COLLATE "C"; ids of the web app keep its collation, or no join would find an index."""
+"""
+Our tables.
+
+Ids that we make are COLLATE "C"; ids of the web app keep its collation, or no join would find an index.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -92,9 +96,15 @@ class QueueEntry(Base):
             postgresql_where=text(CLAIMABLE),
         ),
         Index("job_queue_due_idx", "scheduled_at", postgresql_where=text("status = 'pending' AND NOT ready")),
-        Index("job_queue_identity_key", "identity", unique=True, postgresql_where=text("identity IS NOT NULL")),
+        Index(
+            "job_queue_identity_key", "identity", unique=True, postgresql_where=text("identity IS NOT NULL")
+        ),
         Index("job_queue_settled_at_idx", "settled_at", postgresql_where=text("status = 'completed'")),
-        Index("job_queue_processing_idx", "web_app_job_id", postgresql_where=text("status = 'processing'")),
+        Index(
+            "job_queue_suspect_idx",
+            "web_app_job_id",
+            postgresql_where=text("status = 'processing' AND losses >= 2"),
+        ),
         {"postgresql_with": {"fillfactor": "80"}},
     )
 

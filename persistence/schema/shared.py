@@ -132,6 +132,4 @@ class JobArea(Base):
     __tablename__ = "job_area"
 
     job_id: Mapped[str] = mapped_column("jobId", ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
-    full_path: Mapped[str] = mapped_column(
-        ForeignKey("area.full_path", ondelete="CASCADE"), primary_key=True
-    )
+    full_path: Mapped[str] = mapped_column(ForeignKey("area.full_path", ondelete="CASCADE"), primary_key=True)

@@ -168,7 +168,7 @@ OURS = {
         CREATE INDEX job_queue_claim_idx ON job_queue (account_id, host, priority DESC, scheduled_at, id) WHERE status = 'pending' AND ready AND NOT held;
         CREATE INDEX job_queue_due_idx ON job_queue (scheduled_at) WHERE status = 'pending' AND NOT ready;
         CREATE UNIQUE INDEX job_queue_identity_key ON job_queue (identity) WHERE identity IS NOT NULL;
-        CREATE INDEX job_queue_processing_idx ON job_queue (web_app_job_id) WHERE status = 'processing';
+        CREATE INDEX job_queue_suspect_idx ON job_queue (web_app_job_id) WHERE status = 'processing' AND losses >= 2;
         CREATE INDEX job_queue_settled_at_idx ON job_queue (settled_at) WHERE status = 'completed';
     """,
     "job_assignment_mapping": """

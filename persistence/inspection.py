@@ -1,0 +1,77 @@
+"""Looking without touching: a snapshot of the database, where its schema stands, and what its server is."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, text
+
+from persistence.engine import engine
+from persistence.exceptions import CrawlyardError, raised_as_ours
+from persistence.migrations.run import current_revision, head_revision
+
+_PROBES = 5
+
+_SERVER = text("""
+    SELECT name, CASE WHEN unit = 'ms' THEN setting || ' ms' ELSE setting END FROM pg_settings
+     WHERE name IN ('server_version_num', 'server_version', 'max_connections', 'superuser_reserved_connections',
+                    'deadlock_timeout', 'fsync', 'synchronous_commit')
+""")
+
+
+class SchemaError(CrawlyardError):
+    """The schema is not the one that this version works with; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class ClockDifference:
+    """The database's clock less this machine's, in seconds; the truth is within *bound* of it."""
+
+    seconds: float
+    bound: float
+
+
+@contextmanager
+def snapshot(timeout: timedelta) -> Iterator[Connection]:
+    """
+    A read-only transaction in which everything read is of one moment.
+
+    A statement that takes longer than *timeout* is ended. Raises the database's errors as ours.
+    """
+    reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with raised_as_ours(), engine().connect().execution_options(**reading) as connection:
+        limit = f"{timeout.total_seconds() * 1000:.0f}ms"
+        connection.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
+        yield connection
+
+
+def require_head(connection: Connection) -> str:
+    """The revision, which is the newest. Raises SchemaError where the database is at another one."""
+    at, newest = current_revision(connection), head_revision()
+    if at is None:
+        raise SchemaError("The database was never migrated: run `crawlyard migrate`.")
+    if at != newest:
+        raise SchemaError(
+            f"The database is at revision {at}, this version of Crawlyard works with {newest}: "
+            "run `crawlyard migrate`, or the version that migrated it."
+        )
+    return at
+
+
+def server_settings(connection: Connection) -> Mapping[str, str]:
+    """What the server is and how it is set up, by the names of postgresql.conf; durations end in ` ms`."""
+    return {name: value for name, value in connection.execute(_SERVER)}  # noqa: C416 - rows, not pairs
+
+
+def clock_difference(connection: Connection) -> ClockDifference:
+    """How far the two clocks are apart, by the quickest of some round trips."""
+    return min((_one_probe(connection) for _ in range(_PROBES)), key=lambda probe: probe.bound)
+
+
+def _one_probe(connection: Connection) -> ClockDifference:
+    before = time.time()
+    theirs = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
+    after = time.time()
+    return ClockDifference(theirs - (before + after) / 2, (after - before) / 2)

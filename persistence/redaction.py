@@ -1,0 +1,435 @@
+"""
+What may be kept of words that others chose: no secret, nothing that Postgres refuses, nothing without bound.
+
+A secret is found by its looks (`glpat-…`, a JWT, `https://user:password@host`) or by the name before it
+(`access_token=…`, `Authorization: …`), in the text as it stands and with up to three layers of
+percent-encoding, backslashes and HTML entities taken off. Only the secret is replaced: names, hosts
+and paths stay readable. Every expression takes linear time on hostile text: quantifiers are possessive
+or bounded, and where one is neither, no two matches scan the same characters.
+"""
+
+import html
+import json
+import math
+import re
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
+
+REDACTED: Final = "[redacted]"
+TOO_DEEP: Final = "[too deep]"
+CUT: Final = "[cut]"
+
+STORED_BYTES: Final = 64 * 1024
+"""What `storable` keeps of a value, unless told otherwise."""
+
+_Container: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+
+_DEPTH = 64
+_LAYERS = 3
+_PASSES = 6
+_VALUES = 1_000_000
+"""How many values `redact` looks at: a few lists that hold each other can be 2**64 of them."""
+
+_MARGIN = 8 * 1024
+"""Of a text longer than its limit so much more is read: what the cut could halve is seen as a whole."""
+
+# --- Secrets known by their looks: letters count ---
+
+_LOOKS = re.compile(
+    r"""
+      (?P<gitlab>   gl(?:pat|oas|dt|rtr?|cbt|ptt|ft|imt|agent|soat|ffct|wt)-[\w-]{4,}+(?:\.[\w-]++)*+
+                  | GR1348941[\w-]{4,}+ )
+    | (?P<github>   gh[pousr]_[A-Za-z0-9_]{20,}+ | github_pat_\w{20,}+ )
+    | (?P<aws>      A[KS]IA(?<![A-Za-z0-9]A[KS]IA)[A-Z2-7]{16}(?![A-Za-z0-9]) )
+    | (?P<jwt>      eyJ(?<![A-Za-z0-9]eyJ)[\w-]{10,}+\.[\w-]{4,}+(?:\.[\w-]*+)*+ )
+      # What begins like a JWT and is none is passed over as a whole, or each "eyJ" in it would be tried.
+    | eyJ(?<![A-Za-z0-9]eyJ)[\w.-]*+
+    | -----BEGIN[A-Z ]{0,32}PRIVATE\ KEY-----(?P<pem>(?:[^-]++|-(?!----))++)
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+# --- Secrets known by the name before them, in lower case ---
+
+_NAMES = r"""
+      token | passw(?:or)?d | passphrase | secret | credentials? | bearer | _gitlab_session
+    | (?:api|access|secret|private|signing|encryption)[ _-]?key
+    | client_assertion | code_verifier | x-(?:amz|goog)-signature
+"""
+_HEADERS = r"""
+      authorization(?<![a-z0-9_]authorization) | (?:proxy_?|http_)authorization
+    | cookie(?<![a-z0-9]cookie)s? | set_?cookie
+"""
+# A name may end in a quote or Rails' bracket. Two signs are no assignment: `token == null`, `Token::New`.
+_SIGN = r"""["'\]]{0,2} [ \t]{0,8} (?: =>|:=|[:=](?![:=]) ) [ \t+]*+ (?: \[[ ]*+(?=["']) )?"""
+_QUOTED = r""" "(?P<double>(?:[^"\\]++|\\.)*+) | '(?P<single>(?:[^'\\]++|\\.)*+) """
+# Up to a blank or a delimiter; commas, quotes and backslashes belong to it where a word goes on behind.
+_RUN = r"""
+    (?: [^\s&;,"'<>\\]++ | ,(?![\s"'\[{]|\Z|[\w-]{1,40}[:=]) | ["'](?=\w) | \\++(?!["']) )++
+"""
+_DONE = r"\[redacted\]"
+# "token: expired" tells of a token; it is none.
+_PLAIN = r"""
+    (?:null|none|nil|undefined|true|false|expired|invalid|missing|revoked|required
+       |not|is|was|must|has|in|of|cannot|the)\.?(?=[\s,;&)}\]]|\Z)
+"""
+
+_NAMED = re.compile(
+    rf"""
+    (?: {_NAMES} ) {_SIGN}
+    (?: {_QUOTED}
+      | (?! {_PLAIN} | {_DONE}[)}}\]]*+(?:[\s&;,"'<>\\]|\Z) )
+        (?: (?:bearer|basic|token)[ \t+]++ )? (?P<bare> {_RUN} )
+    )
+    """,
+    re.VERBOSE | re.ASCII | re.DOTALL,
+)
+_HEADER = re.compile(
+    rf"""
+    (?: {_HEADERS} ) {_SIGN}
+    (?: {_QUOTED}
+      | (?! {_DONE}(?:[\s&;,"'<>\\]|\Z) )
+        (?: (?:bearer|basic|token|jwt)[ \t+]++ (?P<run> {_RUN} )
+          # Any other scheme, and cookies: to the end of the line or of the text that quotes it.
+          | (?P<line> (?: [^\r\n"'\\]++ | (?<==)"[^"\r\n]*+" | '(?![\s,;:)}}\]]|\Z) | \\++(?![nr"']) )++ )
+        )
+    )
+    """,
+    re.VERBOSE | re.ASCII | re.DOTALL,
+)
+_BEARER = re.compile(
+    r"(?:bearer|basic)[ \t+]++(?=[a-z._~/+=-]{0,64}\d)(?P<bearer>[\w.~+/=-]{16,}+)", re.ASCII
+)
+_PART = r"""(?: [^\s/?\#"'<>@\\]++ | '(?![\s,)\]}]) )*+"""
+_USER_INFO = re.compile(
+    rf"""
+    ://(?!git@)
+    (?: (?P<user> {_PART} (?: @{_PART}(?=@) )*+ )@
+        # Some leave the slash in their password as it is. What looks like a port is one.
+      | (?!\[)[^\s/?\#"'<>@:]*+:(?!\d{{1,5}}[/?\#])(?P<slashed> (?: [^\s"'<>/@\\]++ | /(?!/) )*+ )@
+    )
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+# --- `code`, which mostly is an error's. OAuth's comes in a query, or is long and has digits ---
+
+_GRANT = r"""(?!err_|\d+\b)(?=[a-z._~/+%-]{0,64}\d)[\w.~/+%-]{20,}+"""
+_CODE = re.compile(
+    rf"""
+      (?: [?&]code= | \Acode=(?=[^\s&]++&) ) (?!\d{{1,4}}(?:[\s&"'<>#]|\Z)) (?P<query>[^\s&"'<>\#]++)
+    | code(?<![a-z0-9_-]code)["']?[ ]{{0,8}}[:=][ ]{{0,8}}["']?(?P<grant>{_GRANT})
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_GRANT_ALONE = re.compile(_GRANT, re.ASCII)
+
+_IN_LOWER_CASE = (_NAMED, _HEADER, _BEARER, _USER_INFO, _CODE)
+
+_SECRET_KEY = re.compile(
+    rf"(?:{_NAMES}|{_HEADERS}|jwt|proxyauthorization)(?P<plural>s)?\Z", re.VERBOSE | re.ASCII
+)
+
+_ESCAPE = re.compile(
+    r"""%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\["'\\/nrt]|&(?:quot|amp|apos|\#34|\#39|\#x27);"""
+)
+_CODE_POINT = re.compile(r"(?:%|\\u|\\x)([0-9A-Fa-f]+)")
+_LETTERS = {"\\n": "\n", "\\r": "\r", "\\t": "\t"}
+_OUTSIDE_A_COMPONENT = re.compile(r"""[\s&"<>]""", re.ASCII)
+_LOWER_CASE = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+"""`str.lower` may change a text's length; our positions must stay."""
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class _View:
+    """A text with layers of escaping taken off, and the way back to places in the original."""
+
+    text: str
+    origin: Callable[[int], int]
+
+    def peeled(self) -> "_View | None":
+        """One layer less, or None where there is none."""
+        pieces: list[str] = []
+        places: list[int] = []
+        shifts: list[int] = []
+        end = shift = 0
+        for escape in _ESCAPE.finditer(self.text):
+            start, after = escape.span()
+            pieces.append(self.text[end:start])
+            pieces.append(_unescaped(escape.group()))
+            places.append(start - shift)
+            shift += after - start - 1
+            shifts.append(shift)
+            end = after
+        if not pieces:
+            return None
+        pieces.append(self.text[end:])
+        outer = self.origin
+
+        def origin(index: int) -> int:
+            before = bisect_left(places, index)
+            return outer(index + shifts[before - 1] if before else index)
+
+        return _View("".join(pieces), origin)
+
+
+@lru_cache(maxsize=1024)
+def _unescaped(escape: str) -> str:
+    """The one character that an escape stands for; of UTF-8 in percent signs, each byte by itself."""
+    if escape[0] == "&":
+        return html.unescape(escape)
+    if digits := _CODE_POINT.fullmatch(escape):
+        return chr(int(digits[1], base=16))
+    return _LETTERS.get(escape, escape[1])
+
+
+def _views(text: str) -> Iterator[_View]:
+    view: _View | None = _View(text, lambda index: index)
+    for _ in range(_LAYERS + 1):
+        if view is None:
+            return
+        yield view
+        view = view.peeled()
+
+
+def _secrets(view: _View, original: str) -> Iterator[tuple[int, int]]:
+    """Where in the original the secrets stand that show in this view."""
+    for match in _LOOKS.finditer(view.text):
+        if match.lastgroup:
+            yield _place(match, match.lastgroup, view, original)
+    lower = view.text.translate(_LOWER_CASE)
+    for expression in _IN_LOWER_CASE:
+        for match in expression.finditer(lower):
+            if match.lastgroup:
+                yield _place(match, match.lastgroup, view, original)
+
+
+def _place(match: re.Match[str], group: str, view: _View, original: str) -> tuple[int, int]:
+    start, end = match.span(group)
+    if group == "bare":
+        # The brackets around `(token=abc)` are not the token's.
+        end = start + len(match[group].rstrip(")}]"))
+    if view.text is original:
+        return start, end
+    name, first, after = view.origin(match.start()), view.origin(start), view.origin(end)
+    if "%" in original[name:first]:
+        # The sign itself is percent-encoded: all this is one component of a URL and ends with it.
+        outside = _OUTSIDE_A_COMPONENT.search(original, first, after)
+        after = outside.start() if outside else after
+    return first, after
+
+
+def _redacted_once(text: str) -> str:
+    pieces: list[str] = []
+    end = 0
+    for start, after in _merged(place for view in _views(text) for place in _secrets(view, text)):
+        pieces += (text[end:start], REDACTED)
+        end = after
+    return "".join(pieces) + text[end:]
+
+
+def _merged(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The places in order, overlapping ones as one, empty ones left out."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(places):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        elif start < end:
+            merged.append((start, end))
+    return merged
+
+
+def redact_text(text: str) -> str:
+    """
+    The text with `[redacted]` in place of each secret, and otherwise unchanged.
+
+    Redacting twice is redacting once. Text that never comes to rest is `[redacted]` as a whole.
+    """
+    for _ in range(_PASSES):
+        redacted = _redacted_once(text)
+        if redacted == text:
+            return text
+        text = redacted
+    return REDACTED
+
+
+def _is_secret(key: str, value: object) -> bool:
+    """Whether what stands under this key is to be replaced as a whole. A flag, a gap and a count are none."""
+    if value is None or type(value) is bool or (type(value) is str and not value):
+        return False
+    key = key.translate(_LOWER_CASE)
+    if key == "code":
+        return type(value) is str and _GRANT_ALONE.match(value.translate(_LOWER_CASE)) is not None
+    match = _SECRET_KEY.search(key)
+    return match is not None and not (match["plural"] and type(value) in (int, float))
+
+
+@dataclass
+class _Walk:
+    """One walk through a value. It ends when it has seen so many values, or so many characters."""
+
+    values: int
+    characters: int = sys.maxsize
+
+    def value(self, value: object, depth: int = 0) -> JSON:
+        """Redact whatever this is. An object may do anything when it is looked at; here it may not raise."""
+        self.values -= 1
+        if self.over:
+            return CUT
+        with suppress(Exception):
+            return self._container(value, depth) if isinstance(value, _CONTAINERS) else self._scalar(value)
+        return self._kind(value)
+
+    @property
+    def over(self) -> bool:
+        return self.values < 0 or self.characters < 0
+
+    def text(self, text: str) -> str:
+        """Redact a text; one that is longer than what may still be seen is cut."""
+        room = max(self.characters, 0)
+        self.characters -= len(text)
+        if len(text) <= room:
+            return redact_text(text)
+        # What stands at the end may be half a secret, which nothing recognises.
+        redacted = redact_text(text[: room + _MARGIN])
+        return redacted[: max(min(room, len(redacted) - _MARGIN), 0)] + CUT
+
+    def _scalar(self, value: object) -> JSON:
+        match value:
+            case None | bool():
+                return value
+            case str():
+                # A subclass may say anything of itself; its characters are these.
+                return self.text(str.__str__(value))
+            case int() | float():
+                return _number(value)
+            case bytes() | bytearray() | memoryview():
+                return self.text(bytes(value).decode(errors="replace"))
+            case date() | timedelta() | Decimal() | UUID():
+                return self.text(str(value))
+        return self._kind(value)
+
+    def _container(self, value: _Container, depth: int) -> JSON:
+        if depth >= _DEPTH:
+            return TOO_DEEP
+        if isinstance(value, dict):
+            return self._mapping(value, depth)
+        # No further than we shall look: what a subclass yields may have no end.
+        return self._sequence(list(islice(value, self.values + 1)), depth)
+
+    def _mapping(self, mapping: dict[Any, Any], depth: int) -> JSON:
+        redacted: dict[str, JSON] = {}
+        for key, value in mapping.items():
+            if self.over:
+                redacted[CUT] = CUT
+                break
+            name = self._key(key)
+            redacted[name] = self._under(key if isinstance(key, str) else name, name, value, depth)
+        return redacted
+
+    def _key(self, key: object) -> str:
+        name = self.value(key)
+        return name if isinstance(name, str) else json.dumps(name)
+
+    def _under(self, key: str, redacted_key: str, value: object, depth: int) -> JSON:
+        if _is_secret(key, value) or _is_secret(redacted_key, value):
+            self.values -= 1
+            return REDACTED
+        return self.value(value, depth + 1)
+
+    def _sequence(self, items: list[Any], depth: int) -> JSON:
+        """Redact a list. One of a name and a value is how some clients hold a header."""
+        if len(items) == len(("name", "value")) and isinstance(items[0], str):
+            name = self._key(items[0])
+            return [name, self._under(items[0], name, items[1], depth)]
+        redacted: list[JSON] = []
+        for item in items:
+            redacted.append(self.value(item, depth + 1))
+            if self.over:
+                break
+        return redacted
+
+    def _kind(self, value: object) -> str:
+        """Name an object's type: what it says of itself may hold secrets."""
+        return self.text(type(value).__name__)
+
+
+def _number(number: float) -> JSON:
+    """The number, or text where JSON, Postgres or a double has none such."""
+    if isinstance(number, int):
+        # Python refuses to write a long one in decimal.
+        return number if number.bit_length() < sys.float_info.max_exp else hex(number)
+    if math.isfinite(number):
+        return number
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def redact(value: JSON) -> JSON:
+    """
+    The value with `[redacted]` for what stands under the name of a secret, and each text redacted.
+
+    Takes any object and never raises: bytes become text, numbers that JSON lacks become text, other
+    objects the name of their type, deeper than 64 levels is `[too deep]`. Redacting twice is
+    redacting once.
+    """
+    return _Walk(_VALUES).value(value)
+
+
+def storable(value: object, limit: int = STORED_BYTES) -> JSON:
+    """
+    Whatever was given, redacted, as jsonb takes it and in at most *limit* bytes of JSON.
+
+    As `redact`; and NUL and lone surrogates become U+FFFD. Of a text that is too long the beginning
+    is kept, and of any other value `{"cut": the beginning of its JSON}`.
+    """
+    kept = _storable(_Walk(limit, limit).value(value))
+    if _size(kept) <= limit:
+        return kept
+    if isinstance(kept, str):
+        return _longest(kept, limit, lambda beginning: _size(beginning + CUT)) + CUT
+    text = json.dumps(kept, ensure_ascii=False)
+    return {"cut": _longest(text, limit, lambda beginning: _size({"cut": beginning}))}
+
+
+def clean_text(text: str, limit: int) -> str:
+    """The text redacted, as a text column takes it, in at most *limit* bytes; what was cut ends in `[cut]`."""
+    kept = _UNSTORABLE.sub("\ufffd", _Walk(limit, limit).text(text))
+    if len(kept.encode()) <= limit:
+        return kept
+    kept = kept.removesuffix(CUT)
+    return kept.encode()[: max(limit - len(CUT), 0)].decode(errors="ignore") + CUT[:limit]
+
+
+def _storable(value: JSON) -> JSON:
+    match value:
+        case str():
+            return _UNSTORABLE.sub("\ufffd", value)
+        case list():
+            return [_storable(item) for item in value]
+        case dict():
+            return {_UNSTORABLE.sub("\ufffd", key): _storable(item) for key, item in value.items()}
+    return value
+
+
+def _size(value: JSON) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())
+
+
+def _longest(text: str, limit: int, size: Callable[[str], int]) -> str:
+    """The longest beginning whose size, which grows with it, is within *limit*."""
+    beginnings = range(min(len(text), limit) + 1)
+    return text[: max(bisect_right(beginnings, limit, key=lambda length: size(text[:length])) - 1, 0)]

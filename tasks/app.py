@@ -1,0 +1,24 @@
+"""The Celery app: the one place where things are wired together."""
+
+from celery import Celery
+
+from tasks import lifecycle, logs, serialization, transport
+from tasks.base import UnitTask
+
+AREAS = (
+    "tasks.assignment",
+    "tasks.callbacks",
+    "tasks.connections",
+    "tasks.control",
+    "tasks.expiry",
+    "tasks.failures",
+    "tasks.submission",
+    "tasks.upkeep",
+)
+
+serialization.register()
+transport.register()
+app = Celery("crawlyard", task_cls=UnitTask, include=AREAS)
+app.config_from_object("celeryconfig")
+lifecycle.install(app)
+logs.install()

@@ -1,0 +1,196 @@
+"""
+What every task is: one payload, validated; one unit of work, run again as a whole where that helps.
+
+    @app.task(name="jobs.assign", accepts=Assign)
+    def assign(_: Assign) -> None:
+        with unit_of_work() as uow:
+            ...
+            uow.commit()
+
+A message leaves its queue in three ways only: its unit committed, it was kept as rejected, or it
+went back to the queue.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from time import monotonic
+from typing import Any, TypeVar
+from uuid import NAMESPACE_OID, uuid5
+
+import structlog
+from celery import Task, current_task
+from celery.exceptions import Reject
+from pydantic import TypeAdapter, ValidationError
+from structlog.contextvars import bound_contextvars
+from ulid import ULID
+
+from persistence import unit_of_work as persistence_unit
+from persistence.exceptions import Contended, CrawlyardError, DataRefusedError, TransientError
+from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
+from tasks import lifecycle, rejection
+from tasks.messages import Payload
+from tasks.request import Request
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_CONTENDED_STEP_S = 0.02
+_CONTENDED_LONGEST_S = 1.0
+_LOST_STEP_S = 0.25
+_LOST_LONGEST_S = 5.0
+
+
+class UnitTask(Task):
+    """A task whose body is one unit of work, or a row of them that may each be run again."""
+
+    abstract = True
+    Request = Request
+    max_retries = 3
+    """How often a message may kill its worker and be run again, before it is kept as rejected."""
+    accepts: type[Payload]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Validate the payload, then run the body until it is done; what does not fit is kept as rejected."""
+        with bound_contextvars(task=self.name, message_id=message_id()):
+            try:
+                payload = self._read(args, kwargs)
+            except (ValidationError, TypeError) as error:
+                _keep(args, kwargs, "invalid", complaint(error))
+                return
+            try:
+                persevere(lambda: self.run(payload))
+            except CrawlyardError as error:
+                log.exception("unit_failed")
+                refused = isinstance(error, DataRefusedError)
+                _keep(args, kwargs, "refused_by_database" if refused else "failed", str(error))
+
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """Bind the arguments to the fields of the payload, by position and name."""
+        names = list(self.accepts.model_fields)
+        if len(args) > len(names):
+            raise TypeError(f"at most {len(names)} positional arguments are accepted")
+        given = dict(zip(names, args, strict=False))
+        if given.keys() & kwargs.keys():
+            raise TypeError("an argument is given twice")
+        return self.accepts.model_validate(given | kwargs)
+
+
+def _keep(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: str) -> None:
+    """Keep the message in hand as rejected, however long the database is away."""
+    payload = {"args": args, "kwargs": kwargs} if args else kwargs
+    log.warning("message_rejected", reason=reason)
+    persevere(
+        lambda: rejection.keep(
+            task=current_task.name, payload=payload, reason=reason, detail=detail, message_id=message_id()
+        )
+    )
+
+
+def persevere(unit: Callable[[], None]) -> None:
+    """
+    Run a unit of work until it is through.
+
+    One that met another transaction, or lost the database, left nothing behind and is run again,
+    for `database_wait`, or until the worker is told to stop; then its message goes back to its
+    queue. Raises Reject for that.
+    """
+    deadline = monotonic() + settings().database_wait.total_seconds()
+    for attempt in count():
+        try:
+            unit()
+        except TransientError as error:
+            pause = _pause(error, attempt)
+            if lifecycle.is_stopping() or monotonic() + pause > deadline:
+                log.warning("message_requeued", why=str(error))
+                raise Reject(str(error), requeue=True) from None
+            if not isinstance(error, Contended):
+                log.warning("database_lost", why=str(error), retry_in_s=round(pause, 2))
+            lifecycle.wait(pause)
+        else:
+            return
+
+
+def _pause(error: TransientError, attempt: int) -> float:
+    """Seconds: short and often for a lock, long and rarely for a database that is gone; with jitter."""
+    if isinstance(error, Contended):
+        step, longest = _CONTENDED_STEP_S, _CONTENDED_LONGEST_S
+    else:
+        step, longest = _LOST_STEP_S, _LOST_LONGEST_S
+    bound: float = min(step * 2 ** min(attempt, 20), longest)
+    return random.uniform(0.5, 1) * bound  # noqa: S311 - jitter
+
+
+def unit_of_work() -> UnitOfWork:
+    """Begin a unit of work whose bells are tasks of this app."""
+    return persistence_unit.unit_of_work(ring)
+
+
+def ring(task: str, arguments: dict[str, Any]) -> None:
+    """Publish a task by name; times are sent as ISO 8601."""
+    from tasks.app import app  # noqa: PLC0415 - the app is made of tasks, which are made of this
+
+    plain = {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in arguments.items()}
+    app.send_task(task, kwargs=plain)
+
+
+def message_id() -> str:
+    """The id of the message in hand, the same at each delivery; a fresh one outside of a worker."""
+    return (current_task and current_task.request.id) or str(ULID())
+
+
+def derived_id(message: str, position: int) -> str:
+    """A ULID for what a payload left without an id: the same at each delivery."""
+    return str(ULID.from_uuid(uuid5(NAMESPACE_OID, f"{message}:{position}")))
+
+
+def reject(uow: UnitOfWork, item: object, reason: str, detail: str = "") -> None:
+    """Keep one item of the message in hand as rejected; it is written with the unit's commit."""
+    name = current_task.name if current_task else None
+    uow.rejected.keep(task=name, payload=item, reason=reason, detail=detail, message_id=message_id())
+
+
+def valid_items(uow: UnitOfWork, items: Iterable[object], kind: TypeAdapter[T]) -> Iterator[tuple[int, T]]:
+    """The items of a batch that are what they must be, with their positions; the rest is kept as rejected."""
+    for position, item in enumerate(items):
+        try:
+            valid = kind.validate_python(item)
+        except (ValidationError, RecursionError) as error:
+            reject(uow, item, "invalid", complaint(error))
+        else:
+            yield position, valid
+
+
+def complaint(error: Exception) -> str:
+    """What is wrong with an input, without the input."""
+    if not isinstance(error, ValidationError):
+        return str(error) if isinstance(error, TypeError) else type(error).__name__
+    faults = (
+        f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors(include_input=False)
+    )
+    return "; ".join(faults)
+
+
+def in_halves(
+    uow: UnitOfWork, items: list[T], apply: Callable[[list[T]], None], refuse: Callable[[T, str], None]
+) -> None:
+    """
+    Apply a batch; where the database refuses a value, halve it until the culprit stands alone.
+
+    In savepoints of the one transaction: the good items are applied, and the culprits handed to
+    *refuse* with the database's complaint.
+    """
+    if not items:
+        return
+    try:
+        with uow.savepoint():
+            apply(items)
+    except DataRefusedError as error:
+        if len(items) == 1:
+            refuse(items[0], str(error))
+            return
+        middle = len(items) // 2
+        in_halves(uow, items[:middle], apply, refuse)
+        in_halves(uow, items[middle:], apply, refuse)

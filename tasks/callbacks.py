@@ -1,0 +1,258 @@
+"""
+What crawlers say: `crawler.frames`, the one door for it.
+
+Every frame proves life. Words on an attempt are heard under the fence: the attempt is locked, live
+and of the connection that speaks, and all else is fed from what that lock returned. The rest is
+stale: counted, never applied.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from persistence.assignments import Attempt
+from persistence.errors import JobError
+from persistence.jobs import KnownJob
+from persistence.queue import Change, Entry
+from persistence.schema.vocabulary import (
+    AssignmentStatus,
+    ConnectionId,
+    CrawlerJobId,
+    EventType,
+    JobId,
+    JobStatus,
+)
+from persistence.unit_of_work import UnitOfWork
+from tasks.app import app
+from tasks.base import in_halves, message_id, reject, unit_of_work, valid_items
+from tasks.bounds import Ulid
+from tasks.connections import note_life
+from tasks.messages import NOT_YET, Frames, JobCompletedFrame, JobFailedData, SaidFrame
+from tasks.progress import advance
+from tasks.release import announce, backoff, log_errors
+from tasks.speech import Words, hear
+
+_FRAME = TypeAdapter(SaidFrame)
+_CONNECTION_ID = TypeAdapter(Ulid)
+
+_UNSUCCESSFUL = "CrawlUnsuccessful"
+"""The error_type of a job_completed that says success=false."""
+
+_UNNAMED = "CrawlFailed"
+"""The error_type of a job_failed that names none."""
+
+
+@app.task(name="crawler.frames", accepts=Frames)
+def frames(payload: Frames) -> None:
+    """Hear what crawlers said."""
+    with unit_of_work() as uow:
+        if uow.handled.claim(message_id()):
+            hear_frames(uow, payload.frames)
+        uow.commit()
+
+
+def hear_frames(uow: UnitOfWork, items: list[Any]) -> None:
+    """Apply the frames of one message; what is no frame is kept as rejected, and proves life all the same."""
+    known = [item for item in items if not _is_not_yet(item)]
+    speech = hear(frame for _, frame in valid_items(uow, known, _FRAME))
+    for item in items:
+        if _is_not_yet(item):
+            reject(uow, item, "not_supported_yet")
+        if (speaker := _speaker(item)) is not None:
+            speech.proves_life(speaker)
+    live = note_life(uow, speech.beats.values())
+    if speech.wants_work & live:
+        uow.ring("jobs.assign")
+    in_halves(
+        uow, list(speech.words.values()), lambda part: hear_words(uow, part), lambda *w: _refuse(uow, *w)
+    )
+
+
+def _is_not_yet(item: object) -> bool:
+    frame = item.get("frame") if isinstance(item, dict) else None
+    kind = frame.get("type") if isinstance(frame, dict) else None
+    return isinstance(kind, str) and kind in NOT_YET
+
+
+def _speaker(item: object) -> ConnectionId | None:
+    """Who says it, whatever it is."""
+    try:
+        return ConnectionId(
+            _CONNECTION_ID.validate_python(item.get("connection_id") if isinstance(item, dict) else None)
+        )
+    except ValidationError:
+        return None
+
+
+def _refuse(uow: UnitOfWork, words: Words, why: str) -> None:
+    for frame in words.frames:
+        said = {"connection_id": words.connection_id, "frame": frame.model_dump(mode="json", by_alias=True)}
+        reject(uow, said, "refused_by_database", why)
+
+
+def hear_words(uow: UnitOfWork, words: list[Words]) -> None:
+    """Apply words on attempts. The speakers' connections are locked already, by their beat."""
+    if not words:
+        return
+    known = uow.assignments.find(w.crawler_job_id for w in words)
+    entries = uow.queue.lock(attempt.job_id for attempt in known.values())
+    live = uow.assignments.lock_fenced([(w.connection_id, w.crawler_job_id) for w in words])
+    jobs = uow.jobs.lock(attempt.job_id for attempt in live.values())
+    heard = []
+    for said in words:
+        attempt = live.get((said.connection_id, said.crawler_job_id))
+        if attempt is not None:
+            heard.append(Heard(said, attempt, entries.get(attempt.job_id), jobs[attempt.job_id]))
+    _count_stale(uow, words, known, live)
+    _go_on(uow, heard)
+    _complete(uow, [h for h in heard if h.succeeded])
+    _fail(uow, [h for h in heard if h.failure])
+    _free_seats(uow, words, live)
+
+
+class Heard:
+    """Words that passed the fence, with what they speak of, locked."""
+
+    def __init__(self, words: Words, attempt: Attempt, entry: Entry | None, job: KnownJob) -> None:
+        self.words = words
+        self.attempt = attempt
+        self.entry = entry
+        self.job = job
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether they end the attempt well."""
+        terminal = self.words.terminal
+        return isinstance(terminal, JobCompletedFrame) and terminal.data.success
+
+    @property
+    def failure(self) -> JobFailedData | None:
+        """What failed, where they end the attempt badly."""
+        match self.words.terminal:
+            case None:
+                return None
+            case JobCompletedFrame(data=data):
+                error = data.message or "the crawler reported no success"
+                return (
+                    None
+                    if data.success
+                    else JobFailedData(error=error, error_type=_UNSUCCESSFUL, is_recoverable=True)
+                )
+            case failed:
+                return failed.data
+
+    @property
+    def resume_state(self) -> dict[str, Any] | None:
+        """Where the next attempt may start, as last said."""
+        states = [getattr(frame.data, "resume_state", None) for frame in self.words.frames]
+        return next((state.kept() for state in reversed(states) if state is not None), None)
+
+
+def _count_stale(
+    uow: UnitOfWork,
+    words: Iterable[Words],
+    known: dict[CrawlerJobId, Attempt],
+    live: dict[tuple[ConnectionId, CrawlerJobId], Attempt],
+) -> None:
+    """Count words without the fence on the attempt that they name; an id never given is rejected."""
+    stale: Counter[CrawlerJobId] = Counter()
+    for said in words:
+        if said.crawler_job_id not in known:
+            for frame in said.frames:
+                item = {
+                    "connection_id": said.connection_id,
+                    "frame": frame.model_dump(mode="json", by_alias=True),
+                }
+                reject(uow, item, "unknown_assignment")
+        else:
+            is_live = (said.connection_id, said.crawler_job_id) in live
+            stale[said.crawler_job_id] += said.late if is_live else said.count
+    uow.assignments.count_stale(+stale)
+
+
+def _go_on(uow: UnitOfWork, heard: list[Heard]) -> None:
+    """Attempts began or go on: running, their job too, with what progress they made."""
+    running = [h for h in heard if not h.words.terminal]
+    uow.assignments.run(h.attempt.crawler_job_id for h in running)
+    started = uow.jobs.start(h.attempt.job_id for h in heard)
+    announce(uow, {h.job.id: h.job for h in heard}, started, JobStatus.RUNNING)
+    rows: dict[JobId, dict[str, Any]] = {}
+    for h in heard:
+        progress = advance(h.job.progress, h.attempt.crawler_job_id, h.words.frames)
+        if progress is not None or h.resume_state is not None:
+            rows[h.job.id] = {"id": h.job.id, "progress": progress, "resume_state": h.resume_state}
+        if progress is not None:
+            uow.events.add(
+                EventType.PROGRESS_UPDATED,
+                job_id=h.job.id,
+                account_id=h.job.account_id,
+                connection_id=h.attempt.connection_id,
+                completion=progress["completion"],
+            )
+    if rows:
+        uow.jobs.advance(rows.values())
+        uow.queue.forgive_losses(rows)
+
+
+def _complete(uow: UnitOfWork, heard: list[Heard]) -> None:
+    """Attempts succeeded: their jobs are finished."""
+    if not heard:
+        return
+    uow.assignments.close([h.attempt.crawler_job_id for h in heard], AssignmentStatus.COMPLETED)
+    uow.queue.complete(h.job.id for h in heard)
+    finished = uow.jobs.finish(h.job.id for h in heard)
+    announce(uow, {h.job.id: h.job for h in heard}, finished, JobStatus.FINISHED)
+
+
+def _fail(uow: UnitOfWork, heard: list[Heard]) -> None:
+    """Attempts failed: their jobs are queued again, later, or have failed for good."""
+    if not heard:
+        return
+    uow.assignments.close([h.attempt.crawler_job_id for h in heard], AssignmentStatus.FAILED)
+    changes = {h.job.id: _after_failure(h.entry, h.failure) for h in heard if h.entry and h.failure}
+    uow.queue.change(changes.values())
+    again = {job_id for job_id, change in changes.items() if change.retry_in is not None}
+    jobs = {h.job.id: h.job for h in heard}
+    announce(uow, jobs, uow.jobs.release(again), JobStatus.QUEUED)
+    announce(uow, jobs, uow.jobs.fail(changes.keys() - again), JobStatus.FAILED)
+    log_errors(uow, [(_error(h, h.failure), h.job.account_id) for h in heard if h.failure])
+
+
+def _after_failure(entry: Entry, failure: JobFailedData) -> Change:
+    attempts = entry.attempts + 1
+    again = failure.is_recoverable and attempts < entry.max_attempts
+    return Change(
+        entry,
+        attempts=attempts,
+        losses=0,  # a crawler that reports has survived
+        goodbyes=entry.goodbyes,
+        retry_in=backoff(attempts) if again else None,
+        error=failure.error_type or _UNNAMED,
+    )
+
+
+def _error(heard: Heard, failure: JobFailedData) -> JobError:
+    attempt = heard.attempt
+    said = failure.context or {}
+    return JobError(
+        job_id=heard.job.id,
+        error_type=failure.error_type or _UNNAMED,
+        message=failure.error,
+        stack_trace=failure.stack_trace,
+        context=said | {"crawler_job_id": attempt.crawler_job_id, "connection_id": attempt.connection_id},
+        retry_count=heard.entry.attempts + 1 if heard.entry else 0,
+        is_recoverable=failure.is_recoverable,
+    )
+
+
+def _free_seats(
+    uow: UnitOfWork, words: list[Words], live: dict[tuple[ConnectionId, CrawlerJobId], Attempt]
+) -> None:
+    """A crawler that ended an attempt, revoked or not, works on one less."""
+    ended = [(w.connection_id, w.crawler_job_id) for w in words if w.terminal]
+    freed = [seat for seat in ended if seat in live]
+    uow.connections.settle_seats({connection_id for connection_id, _ in ended}, freed)
+    if freed:
+        uow.ring("jobs.assign")

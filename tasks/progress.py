@@ -1,0 +1,56 @@
+"""How far a job is: what its crawler tells, merged into `job.progress`; never backwards within an attempt."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from persistence.schema.vocabulary import CrawlerJobId
+from tasks.messages import JobCompletedFrame, JobFailedFrame, JobFrame, JobProgressFrame
+
+Progress = dict[str, Any]
+"""
+The JSON in `job.progress`: crawlerJobId (the attempt that it tells of), completion (0..1), counts
+({name: n}), stage, entityType, message, currentPage, processingRate (items a second),
+estimatedTimeRemaining (seconds), updatedAt (ISO 8601, the crawler's clock).
+"""
+
+_LATEST = ("stage", "entity_type", "message", "current_page", "processing_rate", "estimated_time_remaining")
+"""Of these the last word stands."""
+
+
+def advance(before: Progress | None, attempt: CrawlerJobId, frames: Iterable[JobFrame]) -> Progress | None:
+    """The progress after *frames*, in their order; None where they say nothing of it."""
+    progress: Progress | None = None
+    for frame in frames:
+        if isinstance(frame, JobProgressFrame | JobCompletedFrame | JobFailedFrame):
+            progress = progress or _begun(before, attempt)
+            _merge(progress, frame)
+    return progress
+
+
+def _begun(before: Progress | None, attempt: CrawlerJobId) -> Progress:
+    """What this attempt had told before; a new attempt starts anew."""
+    if isinstance(before, dict) and before.get("crawlerJobId") == attempt:
+        return {**before, "counts": dict(before.get("counts") or {})}
+    return {"crawlerJobId": attempt, "completion": 0.0, "counts": {}}
+
+
+def _merge(progress: Progress, frame: JobProgressFrame | JobCompletedFrame | JobFailedFrame) -> None:
+    progress["updatedAt"] = frame.timestamp.isoformat()
+    match frame:
+        case JobProgressFrame(data=data):
+            _raise_counts(progress, {data.entity_type: data.processed} | (data.item_counts or {}))
+            if data.total:
+                progress["completion"] = max(progress["completion"], min(data.processed / data.total, 1.0))
+            said = data.model_dump(by_alias=True, include=set(_LATEST), exclude_none=True)
+            progress.update(said)
+        case JobCompletedFrame(data=data):
+            _raise_counts(progress, data.final_counts)
+            if data.success:
+                progress["completion"] = 1.0
+        case JobFailedFrame(data=data):
+            _raise_counts(progress, data.partial_counts or {})
+
+
+def _raise_counts(progress: Progress, counts: dict[str, int]) -> None:
+    for name, count in counts.items():
+        progress["counts"][name] = max(progress["counts"].get(name, 0), count)
