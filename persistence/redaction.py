@@ -39,6 +39,9 @@ _CONTAINERS = (dict, list, tuple, set, frozenset)
 _DEPTH = 64
 _LAYERS = 3
 _PASSES = 6
+_MANY = 20_000
+"""A text with so many secrets is nothing else. A megabyte of the shortest took over a second to mend."""
+
 _VALUES = 1_000_000
 """How many values `redact` looks at: a few lists that hold each other can be 2**64 of them."""
 
@@ -234,9 +237,12 @@ def _place(match: re.Match[str], group: str, view: _View, original: str) -> tupl
 
 
 def _redacted_once(text: str) -> str:
+    places = list(islice((place for view in _views(text) for place in _secrets(view, text)), _MANY))
+    if len(places) == _MANY:
+        return REDACTED
     pieces: list[str] = []
     end = 0
-    for start, after in _merged(place for view in _views(text) for place in _secrets(view, text)):
+    for start, after in _merged(places):
         pieces += (text[end:start], REDACTED)
         end = after
     return "".join(pieces) + text[end:]
@@ -257,7 +263,8 @@ def redact_text(text: str) -> str:
     """
     The text with `[redacted]` in place of each secret, and otherwise unchanged.
 
-    Redacting twice is redacting once. Text that never comes to rest is `[redacted]` as a whole.
+    Redacting twice is redacting once. A text that never comes to rest, or holds 20,000 secrets, is
+    `[redacted]` as a whole.
     """
     for _ in range(_PASSES):
         redacted = _redacted_once(text)
@@ -406,7 +413,7 @@ def storable(value: object, limit: int = STORED_BYTES) -> JSON:
 
 
 def clean_text(text: str, limit: int) -> str:
-    """The text redacted, as a text column takes it, in at most *limit* bytes; what was cut ends in `[cut]`."""
+    """The text redacted, as a text column takes it, in at most *limit* bytes; if cut, it ends in `[cut]`."""
     kept = _UNSTORABLE.sub("\ufffd", _Walk(limit, limit).text(text))
     if len(kept.encode()) <= limit:
         return kept

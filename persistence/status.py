@@ -17,8 +17,7 @@ _QUEUE = text("""
            count(*) FILTER (WHERE status = 'processing') AS processing,
            count(*) FILTER (WHERE status = 'completed') AS completed,
            count(*) FILTER (WHERE status = 'failed') AS failed,
-           GREATEST(now() - min(scheduled_at) FILTER (WHERE status = 'pending' AND ready AND NOT held),
-                    interval '0') AS oldest_ready
+           now() - min(scheduled_at) FILTER (WHERE status = 'pending' AND ready AND NOT held) AS oldest_ready
       FROM job_queue
 """)
 

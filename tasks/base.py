@@ -48,6 +48,8 @@ class UnitTask(Task):
 
     abstract = True
     Request = Request
+    typing = False
+    """Arguments are the payload's fields, not the body's parameters: they are bound where they arrive."""
     max_retries = 3
     """How often a message may kill its worker and be run again, before it is kept as rejected."""
     accepts: type[Payload]

@@ -75,8 +75,8 @@ def _context(connection: Connection) -> MigrationContext:
 def _left_alone(connection: Connection) -> dict[str, int]:
     rows = connection.execute(
         text(
-            "SELECT job.status::text, count(*) FROM job, adoption"
+            "SELECT job.status::text AS status, count(*) AS jobs FROM job, adoption"
             " WHERE job.created_at <= adoption.adopted_from GROUP BY 1 ORDER BY 1"
         )
     )
-    return dict(rows.tuples().all())
+    return {row.status: row.jobs for row in rows}

@@ -1,0 +1,71 @@
+# `make` lists what there is. Written for GNU make 3.81, which macOS has.
+# Without make: scripts/bootstrap, then the commands below with .venv/bin before them.
+
+ARGS =
+N = 2
+BIN = .venv/bin
+PYTEST = $(BIN)/python -m pytest
+LOCK = $(BIN)/uv --quiet pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --only-binary :all: --upgrade
+POSTGRES15 = /usr/lib/postgresql/15/bin
+
+# $(call step,NAME,COMMAND,REMEDY): one line for a step, and what to run where it fails.
+step = @echo "== $(1)"; $(2) || { echo "$(1) failed. $(3)." >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types contracts migrations lock clean \
+	test-postgres15 chaos mutants bench environment
+
+help: ## list these targets
+	@echo "make TARGET [ARGS='...'] [N=processes for the tests, 0 for none]"
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+demo: environment ## run the demo: servers, workers and a simulated fleet; nothing is left behind
+	@$(BIN)/crawlyard demo $(ARGS)
+
+test: environment ## run the tests; ARGS goes to pytest
+	@$(PYTEST) -n $(N) $(ARGS)
+
+check: environment ## everything that must pass: format, lint, types, contracts, migrations, tests
+	$(call step,format,$(BIN)/ruff format --quiet --check .,make format mends it)
+	$(call step,lint,$(BIN)/ruff check --quiet .,$(BIN)/ruff check --fix . mends some of it)
+	$(call step,types,$(BIN)/mypy --no-error-summary,make types shows it again)
+	$(call step,contracts,$(BIN)/lint-imports --no-logo >.venv/contracts.log || { cat .venv/contracts.log; false; },make contracts shows it again)
+	$(call step,migrations,$(PYTEST) -q --no-header tests/test_migrations.py,make migrations shows it again)
+	$(call step,tests,$(PYTEST) -q --no-header -n $(N) --deselect tests/test_migrations.py $(ARGS),make test ARGS='--last-failed' runs what failed)
+	@echo "All is well."
+
+format: environment ## format the code
+	@$(BIN)/ruff format .
+
+lint: environment ## lint the code
+	@$(BIN)/ruff check .
+
+types: environment ## check the types
+	@$(BIN)/mypy
+
+contracts: environment ## check which package may import which
+	@$(BIN)/lint-imports
+
+migrations: environment ## check that migrations and models agree
+	@$(PYTEST) tests/test_migrations.py
+
+test-postgres15: environment ## run the tests on PostgreSQL 15, where it is installed
+	@test -x $(POSTGRES15)/postgres || { \
+		echo "There is no $(POSTGRES15)/postgres: install it (Debian 12: apt-get install postgresql-15)," \
+			"or say make test-postgres15 POSTGRES15=/path/to/its/bin" >&2; exit 2; }
+	@CRAWLYARD_TEST_POSTGRES_BIN=$(POSTGRES15) $(PYTEST) -n $(N) $(ARGS)
+
+lock: environment ## renew requirements/*.txt with the newest versions that pyproject.toml allows
+	@$(LOCK) --output-file requirements/runtime.txt
+	@$(LOCK) --output-file requirements/dev.txt --extra embedded --group dev --constraint requirements/runtime.txt
+
+chaos mutants bench: ## (not there yet)
+	@echo "make $@ is not there yet." >&2; exit 2
+
+clean: ## remove the environment and every cache
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+environment:
+	@scripts/bootstrap

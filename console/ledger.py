@@ -1,0 +1,26 @@
+"""What the simulated web app has ordered, noted before it says so to anybody: the other side of the books."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Ledger:
+    """Ids of jobs, by what was done to them."""
+
+    submitted: set[str] = field(default_factory=set)
+    """Ordered through jobs.submit."""
+    inserted: set[str] = field(default_factory=set)
+    """Inserted by the web app itself, then rung for."""
+    asked_to_cancel: set[str] = field(default_factory=set)
+    """Through jobs.cancel; some had ended before it was heard."""
+    cancelled_by_update: set[str] = field(default_factory=set)
+    """By an UPDATE behind our back that found the job not ended: these must stay cancelled."""
+    tokens: list[str] = field(default_factory=list)
+    """The access tokens of all accounts: none of them may be found outside of `account`."""
+    repeated: int = 0
+    """Orders and bells said again, since nothing had come of them yet or for good measure."""
+
+    @property
+    def ordered(self) -> set[str]:
+        """All jobs."""
+        return self.submitted | self.inserted

@@ -1,0 +1,174 @@
+"""The `crawlyard` command: what can be asked, and nothing of how it is done."""
+# ruff: noqa: PLC0415 - every command imports what it needs itself, so that --help is there at once
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from console.ending import ended
+from console.home import leave_current_directory
+from console.sections import Sections
+
+RUN, LOOK, SET_UP = "Run", "Look", "Set up"
+QUEUES = "crawler,dispatch,upkeep"
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+loglevel = click.option(
+    "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True,
+    help="What is logged, on standard error.",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run the command, and end the process with its exit code."""
+    leave_current_directory()
+    sys.exit(ended(lambda: crawlyard(standalone_mode=False)))
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
+    if value:
+        from console.version import version
+
+        click.echo(f"crawlyard {version()}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Sections,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Settings come from the environment: DATABASE_URL, BROKER_URL and CRAWLYARD_…; "
+    "`crawlyard doctor` lists them all.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Print the version.",
+)  # fmt: skip
+def crawlyard() -> None:
+    """Dispatch a fleet of crawlers: jobs out, heartbeats in, every failure on record."""
+
+
+@crawlyard.under(RUN)
+@click.command()
+@click.option(
+    "--queues", default=QUEUES, show_default=True, help="Which queues it serves, separated by commas."
+)
+@click.option("--concurrency", type=click.IntRange(1), show_default="one a CPU",
+              help="Units at the same time.")  # fmt: skip
+@click.option("--pool", type=click.Choice(("prefork", "threads", "solo")), default="prefork", show_default=True,
+              help="What they run in; only prefork can end one that hangs.")  # fmt: skip
+@click.option("--name", show_default="crawlyard-PID", help="Its name among the workers.")
+@loglevel
+def worker(queues: str, concurrency: int | None, pool: str, name: str | None, loglevel: str) -> int:
+    """Run a worker, until SIGTERM or Ctrl-C."""
+    from console.starting import start_worker
+
+    names = [queue.strip() for queue in queues.split(",") if queue.strip()]
+    return start_worker(queues=names, concurrency=concurrency, pool=pool, name=name, loglevel=loglevel)
+
+
+@crawlyard.under(RUN)
+@click.command()
+@loglevel
+def beat(loglevel: str) -> None:
+    """Ring the periodic tasks; run one, or several for safety."""
+    from console.starting import start_beat
+
+    start_beat(loglevel=loglevel)
+
+
+@crawlyard.under(LOOK)
+@click.command()
+@as_json
+@click.option("--watch", type=click.FloatRange(0.1), metavar="SECONDS", help="Again and again, until Ctrl-C.")
+def status(as_json: bool, watch: float | None) -> int:  # noqa: FBT001 - click's
+    """Show queue, connections, failures and the broker's queues."""
+    from console.status import show_status
+
+    return show_status(as_json=as_json, watch=watch)
+
+
+@crawlyard.under(LOOK)
+@click.command()
+@as_json
+def health(as_json: bool) -> int:  # noqa: FBT001 - click's
+    """Check that all is at work; exit code 1 if not. For healthchecks."""
+    from console.health import show_health
+
+    return show_health(as_json=as_json)
+
+
+@crawlyard.under(LOOK)
+@click.command()
+@as_json
+def doctor(as_json: bool) -> int:  # noqa: FBT001 - click's
+    """Examine servers, clocks and settings, and say what to mend."""
+    from console.doctor import show_diagnosis
+
+    return show_diagnosis(as_json=as_json)
+
+
+@crawlyard.under(LOOK)
+@click.command()
+@click.argument("task", required=False)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Write one file a schema there.")  # fmt: skip
+def contract(task: str | None, out: Path | None) -> None:
+    """Print the JSON Schema of TASK's payload, or of all tasks and the frames."""
+    from console.contract import show_contract
+
+    show_contract(task, out)
+
+
+@crawlyard.under(SET_UP)
+@click.command()
+@as_json
+def migrate(as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Create the tables, or bring them to the newest schema."""
+    from console.migration import show_migration
+
+    show_migration(as_json=as_json)
+
+
+@crawlyard.under(SET_UP)
+@click.command()
+@click.option("--yes", is_flag=True, help="Release them without asking.")
+@as_json
+def adopt(yes: bool, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Take up the jobs of an older database, which migrate left alone."""
+    from console.migration import show_adoption
+
+    show_adoption(yes=yes, as_json=as_json)
+
+
+@crawlyard.under(SET_UP)
+@click.command()
+@as_json
+def services(as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Run PostgreSQL and Valkey for a first try; nothing is left behind."""
+    from console.services import run_foreground
+
+    run_foreground(as_json=as_json)
+
+
+@crawlyard.under(SET_UP)
+@click.command()
+@click.option("--jobs", type=click.IntRange(1), default=500, show_default=True, help="Jobs to be crawled.")
+@click.option("--crawlers", type=click.IntRange(1), default=10, show_default=True, help="Simulated crawlers.")
+@click.option("--seed", type=int, help="Of everything that is random.")
+@click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+              help="How much faster than real crawlers.")  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write what came of it there.")  # fmt: skip
+@click.option("--plain", is_flag=True, help="Lines instead of a moving picture.")
+def demo(**options: Any) -> int:
+    """See it work: servers, workers and a simulated fleet, on this machine."""
+    from console.demo import DemoOptions, run
+
+    return run(DemoOptions(**options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""
+The smallest app with our consumer, request, transport and lifecycle, and tasks that misbehave to order.
+
+What would be kept in the database goes to the Redis list `kept`, what a task was called with to `seen`.
+While the key `no_database` exists, nothing can be kept.
+"""
+
+import json
+import os
+import signal
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.concurrency.asynpool import AsynPool
+from celery.exceptions import Reject
+
+from persistence.exceptions import DatabaseLost
+from tasks import lifecycle, rejection, serialization, transport
+
+notes = redis.Redis.from_url(os.environ["BROKER_URL"])
+
+
+def keep(**rejected: Any) -> None:
+    """Stand in for the database."""
+    if notes.exists("no_database"):
+        notes.incr("refused")
+        raise DatabaseLost
+    notes.rpush("kept", json.dumps(rejected, default=repr))
+
+
+rejection.keep = keep  # type: ignore[assignment]
+
+app = Celery("worker_app")
+app.config_from_object("celeryconfig")
+serialization.register()
+transport.register()
+lifecycle.install(app)
+app.conf.worker_soft_shutdown_timeout = 0.5
+# Billiard misses the moment of a child's death at times, and looks again after five seconds.
+AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.1})
+
+
+class Task(app.Task):
+    """What tasks.base gives its tasks, as far as the worker is concerned."""
+
+    Request = "tasks.request:Request"
+    max_retries = 2
+    abstract = True
+
+
+@app.task(name="crawler.frames", base=Task, bind=True)
+def note(self: Any, **kwargs: Any) -> None:
+    """Note what it was called with."""
+    notes.rpush("order", "note")
+    notes.rpush("seen", json.dumps({"id": self.request.id, "kwargs": kwargs}))
+
+
+@app.task(name="connections.expire_dead", base=Task)
+def sweep() -> None:
+    """Count."""
+    notes.incr("sweeps")
+
+
+@app.task(name="jobs.assign", base=Task)
+def die(**_: Any) -> None:
+    """Kill its own process."""
+    notes.incr("deaths")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="jobs.retry", base=Task, time_limit=1)
+def hang() -> None:
+    """Exceed its time limit."""
+    notes.incr("hangs")
+    signal.pause()
+
+
+@app.task(name="jobs.cancel", base=Task)
+def exhaust() -> None:
+    """Run out of memory."""
+    notes.incr("exhaustions")
+    raise MemoryError
+
+
+@app.task(name="jobs.pause", base=Task)
+def wait_in_vain() -> None:
+    """Wait as for a lost database, then requeue."""
+    notes.incr("waits")
+    notes.rpush("order", "wait")
+    lifecycle.wait(float(notes.get("patience") or 0))
+    raise Reject(requeue=True)
