@@ -1,12 +1,15 @@
 """A web app and its crawlers, as far as a test needs them: short words for what they do."""
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from sqlalchemy import text
+from support.workers import until
 from ulid import ULID
 
 from persistence.engine import engine
@@ -111,7 +114,22 @@ class World:
 
     def snapshot(self) -> dict[str, list[Any]]:
         """Every row of every table that says something about jobs, without its times."""
-        return {table: self.rows(f"SELECT {columns} FROM {table} ORDER BY 1") for table, columns in _TOLD.items()}
+        return {
+            table: self.rows(f"SELECT {columns} FROM {table} ORDER BY 1") for table, columns in _TOLD.items()
+        }
+
+    def in_thread(self, action: Callable[[], None]) -> Thread:
+        """Do something at the same time; join it."""
+        thread = Thread(target=action)
+        thread.start()
+        return thread
+
+    def until_somebody_waits_for_a_lock(self) -> None:
+        """Wait until a session of this database waits for another one's row lock."""
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        until(lambda: self.one(waiting) > 0, "somebody waits for a lock")
 
     def use_settings(self) -> None:
         """Read the settings anew."""
@@ -147,7 +165,12 @@ class World:
 
     def insert_job(self, **columns: Any) -> str:
         """Insert a job row as the web app does, without a bell."""
-        row = {"id": str(ULID()), "accountId": "acc", "command": "project", "full_path": f"own/{ULID()}"} | columns
+        row = {
+            "id": str(ULID()),
+            "accountId": "acc",
+            "command": "project",
+            "full_path": f"own/{ULID()}",
+        } | columns
         row.setdefault("gitlabGraphQLUrl", "https://gitlab.example.org/api/graphql")
         names = ", ".join(f'"{name}"' for name in row)
         self.rows(f"INSERT INTO job ({names}) VALUES ({', '.join(':' + name for name in row)})", **row)
@@ -164,7 +187,8 @@ class World:
     def attempts(self, job_id: str) -> list[Any]:
         """A job's assignments, the oldest first."""
         return self.rows(
-            "SELECT * FROM job_assignment_mapping WHERE web_app_job_id = :id ORDER BY assigned_at, id", id=job_id
+            "SELECT * FROM job_assignment_mapping WHERE web_app_job_id = :id ORDER BY assigned_at, id",
+            id=job_id,
         )
 
     def errors(self, job_id: str) -> list[Any]:
@@ -239,4 +263,3 @@ _TOLD = {
     "dispatch_event": "id, type, job_id, connection_id, payload",
     "rejected_message": "id, task, reason, payload",
 }
-
