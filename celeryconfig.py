@@ -3,10 +3,11 @@
 import ssl
 from datetime import timedelta
 
-from kombu import Queue
+from kombu.entity import Queue
 
 from persistence.exceptions import SettingsError
 from persistence.settings import settings
+from tasks.routes import DEFAULT_QUEUE, PUBLISH_POLICY, QUEUES, ROUTES
 
 try:
     _settings = settings()
@@ -70,25 +71,16 @@ timezone = "UTC"
 result_backend = None
 task_ignore_result = True
 
-# A producer fails within seconds, also at a server that accepts and is silent.
 task_publish_retry = True
-task_publish_retry_policy = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+task_publish_retry_policy = PUBLISH_POLICY
 
 # --- Queues ---
 
-task_queues = [Queue("crawler"), Queue("dispatch"), Queue("upkeep")]
-task_default_queue = "dispatch"
+task_queues = [Queue(name) for name in QUEUES]
+task_default_queue = DEFAULT_QUEUE
 # A misspelt queue is an error of whoever named it, and no list in Redis that nobody reads.
 task_create_missing_queues = False
-task_routes = {
-    # All words of crawlers, and the sweep behind them: its verdict must not overtake their evidence.
-    "crawler.frames": {"queue": "crawler"},
-    "connections.*": {"queue": "crawler"},
-    "failures.log": {"queue": "crawler"},
-    "jobs.*": {"queue": "dispatch"},
-    "credentials.*": {"queue": "dispatch"},
-    "upkeep.*": {"queue": "upkeep"},
-}
+task_routes = ROUTES
 
 # --- Acknowledging: no message unhandled ---
 

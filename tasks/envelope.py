@@ -20,6 +20,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -30,12 +31,18 @@ WRAPPED = "application/x-crawlyard-malformed"
 """The content type of an envelope whose body is a text that is no message."""
 
 MAX_DEPTH = 200
-"""Levels of nesting that a body may have. Handing it to a child takes recursion: it breaks at about 490."""
+"""
+Levels of nesting that a body may have.
+
+Handing it to a child takes recursion: at 480 that fails, and the child's place in the pool is lost with it.
+"""
 
 MAX_RETRIES = 1000
 
 _NAME = re.compile(r"[!-~]{1,200}")
 """A task's name or an id: visible ASCII, so that it can be logged and stored."""
+
+_CONTAINERS = (dict, list)
 
 _EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
@@ -165,16 +172,15 @@ def _is_too_deep(body: object) -> bool:
     """Level by level, since what asks this question must not recurse itself."""
     level = [body]
     for _ in range(MAX_DEPTH + 1):
-        level = [child for node in level for child in _children(node)]
+        level = [child for node in level for child in _values(node) if isinstance(child, _CONTAINERS)]
         if not level:
             return False
     return True
 
 
-def _children(node: object) -> list[Any]:
-    """What *node* contains and is not a leaf."""
-    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return [value for value in values if isinstance(value, dict | list)]
+def _values(node: Any) -> Iterable[Any]:
+    values: Iterable[Any] = node.values() if isinstance(node, dict) else node
+    return values
 
 
 def _wrap(raw: bytes) -> dict[str, Any]:

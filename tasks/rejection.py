@@ -71,6 +71,8 @@ def _attempt(
             requeue()
             return
         following = min(2 * delay, _LONGEST_DELAY_S)
-        get_event_loop().call_later(delay, _attempt, rejected, kept, requeue, deadline, following)
+        loop = get_event_loop()
+        assert loop is not None  # prefork, threads and solo all have one on Redis
+        loop.call_later(delay, _attempt, rejected, kept, requeue, deadline, following)
     else:
         kept()

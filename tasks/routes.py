@@ -1,0 +1,18 @@
+"""Which queue a task goes to, for the worker's settings and for producers alike."""
+
+QUEUES = ("crawler", "dispatch", "upkeep")
+
+DEFAULT_QUEUE = "dispatch"
+
+ROUTES = {
+    # All words of crawlers, and the sweep behind them: its verdict must not overtake their evidence.
+    "crawler.*": {"queue": "crawler"},
+    "connections.*": {"queue": "crawler"},
+    "failures.*": {"queue": "crawler"},
+    "jobs.*": {"queue": "dispatch"},
+    "credentials.*": {"queue": "dispatch"},
+    "upkeep.*": {"queue": "upkeep"},
+}
+
+PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+"""A publisher fails within seconds, also at a server that accepts and is silent."""
