@@ -20,7 +20,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import structlog
 from celery import Task, current_task
-from celery.exceptions import Reject
+from celery.exceptions import Reject, TaskPredicate
 from pydantic import TypeAdapter, ValidationError
 from structlog.contextvars import bound_contextvars
 from ulid import ULID
@@ -64,10 +64,12 @@ class UnitTask(Task):
                 return
             try:
                 persevere(lambda: self.run(payload))
-            except CrawlyardError as error:
+            except TaskPredicate:
+                raise
+            except Exception as error:
                 log.exception("unit_failed")
-                refused = isinstance(error, DataRefusedError)
-                _keep(args, kwargs, "refused_by_database" if refused else "failed", str(error))
+                told = str(error) if isinstance(error, CrawlyardError) else type(error).__name__
+                _keep(args, kwargs, "failed", told)
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """Bind the arguments to the fields of the payload, by position and name."""

@@ -1,0 +1,226 @@
+"""One task, one transaction: what commits, what rings, what is run again, and what goes back to its queue."""
+
+import time
+
+import pytest
+from celery.exceptions import Reject
+from pydantic import TypeAdapter
+from sqlalchemy import text
+from support.world import World
+
+from persistence import unit_of_work as units
+from persistence.engine import engine
+from persistence.exceptions import Contended, DatabaseLost, DataRefusedError
+from persistence.schema.vocabulary import EventType
+from persistence.settings import settings
+from tasks import base, lifecycle
+
+
+def test_what_is_not_committed_is_rolled_back_and_rings_nothing(world: World) -> None:
+    """Leaving the block is no commit."""
+    with base.unit_of_work() as uow:
+        uow.lanes.open(["acc"])
+        uow.events.add(EventType.JOB_UPDATED, job_id="x")
+        uow.ring("jobs.assign")
+
+    assert world.one("SELECT count(*) FROM account_lane") == 0
+    assert world.one("SELECT count(*) FROM dispatch_event") == 0
+    assert world.rung.bells == []
+
+
+def test_bells_ring_after_the_commit_and_once(database: str) -> None:
+    """Whoever is rung finds what was committed."""
+    seen = []
+
+    def ring(task: str, arguments: dict[str, object]) -> None:
+        with engine().connect() as other:
+            seen.append((task, arguments, other.scalar(text("SELECT count(*) FROM account_lane"))))
+
+    with units.unit_of_work(ring) as uow:
+        uow.lanes.open(["acc"])
+        uow.ring("jobs.assign")
+        uow.ring("jobs.assign")
+        uow.ring("jobs.cancel", account_id="a")
+        assert seen == []
+        uow.commit()
+
+    assert seen == [("jobs.assign", {}, 1), ("jobs.cancel", {"account_id": "a"}, 1)]
+
+
+def test_a_bell_that_cannot_be_rung_changes_nothing_of_what_was_committed(world: World) -> None:
+    """It is a warning: sweeps find what it was about. The other bells ring."""
+    rung = []
+
+    def ring(task: str, _: dict[str, object]) -> None:
+        if task == "jobs.assign":
+            raise OSError("no broker")
+        rung.append(task)
+
+    with units.unit_of_work(ring) as uow:
+        uow.lanes.open(["acc"])
+        uow.ring("jobs.assign")
+        uow.ring("upkeep.reconcile")
+        uow.commit()
+
+    assert world.one("SELECT count(*) FROM account_lane") == 1
+    assert rung == ["upkeep.reconcile"]
+
+
+def test_a_savepoint_takes_back_rows_events_rejections_and_bells(world: World) -> None:
+    """All or nothing; what stood before it stays."""
+    with base.unit_of_work() as uow:
+        uow.ring("jobs.assign")
+        with pytest.raises(DataRefusedError), uow.savepoint():
+            uow.lanes.open(["acc"])
+            uow.events.add(EventType.JOB_UPDATED, job_id="x")
+            uow.rejected.keep(task="t", payload=1, reason="r")
+            uow.ring("upkeep.reconcile")
+            uow.accounts._session.execute(text("SELECT 1/0"))
+        uow.commit()
+
+    assert world.one("SELECT count(*) FROM account_lane") == 0
+    assert world.one("SELECT count(*) FROM dispatch_event") == 0
+    assert world.rejections() == []
+    assert world.rung.bells == [("jobs.assign", {})]
+
+
+def test_timeouts_hold_for_the_transaction_alone(world: World) -> None:
+    """SET LOCAL: a pooler may give the session to somebody else next."""
+    with base.unit_of_work() as uow:
+        session = uow.accounts._session
+        assert session.scalar(text("SHOW lock_timeout")) == "500ms"
+        assert session.scalar(text("SHOW statement_timeout")) == "30s"
+        backend = session.scalar(text("SELECT pg_backend_pid()"))
+    with engine().connect() as connection:
+        assert connection.scalar(text("SELECT pg_backend_pid()")) == backend
+        assert connection.scalar(text("SHOW lock_timeout")) == "0"
+
+
+def test_errors_of_the_database_are_ours_and_hold_no_values(world: World) -> None:
+    """Chosen by SQLSTATE: refused values, a lock not had in time, a connection lost."""
+    with pytest.raises(DataRefusedError) as refused, base.unit_of_work() as uow:
+        uow.accounts._session.execute(text("SELECT CAST(:secret AS int)"), {"secret": "topsecret"})
+    assert refused.value.sqlstate == "22P02"
+    assert "topsecret" not in str(refused.value)
+
+    with engine().connect() as holder, pytest.raises(Contended), base.unit_of_work() as uow:
+        holder.execute(text("SELECT FROM account FOR UPDATE"))
+        uow.accounts.hold(["acc"])
+
+    with pytest.raises(DatabaseLost), base.unit_of_work() as uow:
+        uow.accounts._session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    assert world.one("SELECT 1") == 1
+
+
+def test_a_unit_that_was_in_the_way_of_another_is_run_again(world: World) -> None:
+    """As a whole, soon and often; its first tries leave nothing."""
+    tries = []
+
+    def unit() -> None:
+        with base.unit_of_work() as uow:
+            uow.lanes.open([f"try-{len(tries)}"])
+            tries.append(time.monotonic())
+            if len(tries) < 4:
+                raise Contended("a deadlock")
+            uow.commit()
+
+    base.persevere(unit)
+
+    assert [lane for (lane,) in world.rows("SELECT account_id FROM account_lane")] == ["try-3"]
+    assert tries[-1] - tries[0] < 1
+
+
+def test_a_unit_without_a_database_waits_and_then_gives_its_message_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never acknowledged unhandled: after database_wait it goes back to its queue."""
+    monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "1")
+    world.use_settings()
+    tries = []
+
+    def unit() -> None:
+        tries.append(time.monotonic())
+        raise DatabaseLost("gone")
+
+    with pytest.raises(Reject) as given_back:
+        base.persevere(unit)
+
+    assert given_back.value.requeue is True
+    assert len(tries) > 2
+    assert tries[-1] - tries[0] <= 1
+
+
+def test_a_unit_that_waits_ends_when_the_worker_is_told_to_stop(world: World) -> None:
+    """A stop does not wait for the database."""
+
+    def unit() -> None:
+        lifecycle._stopping[0] = 1
+        raise DatabaseLost("gone")
+
+    started = time.monotonic()
+    try:
+        with pytest.raises(Reject):
+            base.persevere(unit)
+    finally:
+        lifecycle._stopping[0] = 0
+
+    assert time.monotonic() - started < settings().database_wait.total_seconds() / 2
+
+
+def test_arguments_that_no_payload_has_are_kept_with_the_reason(world: World) -> None:
+    """Unknown ones, too many, one twice: never a TypeError in a log and a message gone."""
+    world.deliver("jobs.assign", surprise=1)
+    world.deliver("connections.register", connection_id="x", access_token="glpat-abcdefghij0123456789")
+    world.app.tasks["connections.register"].apply(args=[1, 2, 3, 4, 5, 6], throw=True)
+    world.app.tasks["connections.register"].apply(args=[1], kwargs={"connection_id": 1}, throw=True)
+
+    assert [reason for _, reason in world.rejections()] == ["invalid"] * 4
+    assert "glpat-abcdefghij0123456789" not in str(world.rows("SELECT * FROM rejected_message"))
+
+
+def test_a_fault_of_ours_keeps_the_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no retry mends is neither lost nor tried for ever."""
+    world.rows("ALTER TABLE handled_message RENAME TO handled")
+
+    world.deliver("connections.register", connection_id="01ARZ3NDEKTSV4RRFFQ69G5FAV")
+
+    assert world.rejections() == [("connections.register", "failed")]
+
+
+def test_a_fault_of_the_code_keeps_the_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in a task is no reason to lose what it was told."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tasks.assignment.seat_jobs", broken)
+
+    world.deliver("jobs.assign")
+
+    assert world.rejections() == [("jobs.assign", "failed")]
+
+
+def test_a_batch_is_halved_until_the_culprit_stands_alone(world: World) -> None:
+    """In savepoints of one transaction: the good items are applied, in their order."""
+    applied: list[int] = []
+    refused: list[int] = []
+    with base.unit_of_work() as uow:
+
+        def apply(items: list[int]) -> None:
+            uow.lanes.open([f"lane-{item}" for item in items])
+            if 13 in items or 77 in items:
+                raise DataRefusedError("no", "22000")
+            applied.extend(items)
+
+        base.in_halves(uow, list(range(100)), apply, lambda item, _: refused.append(item))
+        uow.commit()
+
+    assert refused == [13, 77]
+    assert applied == [n for n in range(100) if n not in (13, 77)]
+    assert world.one("SELECT count(*) FROM account_lane") == 98
+
+
+def test_a_validated_item_keeps_its_place(world: World) -> None:
+    """Ids are derived from message id and position: the bad items count."""
+    with base.unit_of_work() as uow:
+        assert list(base.valid_items(uow, [1, "x", 3], TypeAdapter(int))) == [(0, 1), (2, 3)]
