@@ -59,7 +59,7 @@ class UnitTask(Task):
         with bound_contextvars(task=self.name, message_id=message_id()):
             try:
                 payload = self._read(args, kwargs)
-            except (ValidationError, TypeError) as error:
+            except (ValidationError, TypeError, RecursionError) as error:
                 _keep(args, kwargs, "invalid", complaint(error))
                 return
             try:

@@ -100,14 +100,16 @@ def check_body(body: object) -> None:
 
 
 def legible(raw: bytes) -> object:
-    """As much of a malformed text as can be read by whoever looks at it later: JSON, else text, else bytes."""
-    try:
-        envelope = _json_object(raw)
-    except MalformedError:
-        return _parsed(raw)
-    with suppress(MalformedError):  # else it stays as it came
-        envelope["body"] = _parsed(_body(envelope))
-    return envelope
+    """
+    As much of a malformed text as can be read by whoever looks at it later: JSON, else text, else bytes.
+
+    What is nested too deep stays text, since it would only be the next one's trouble.
+    """
+    whole = _parsed(raw)
+    if isinstance(whole, dict):
+        with suppress(MalformedError):  # else the body stays as it came
+            whole["body"] = _parsed(_body(whole))
+    return whole
 
 
 def message_id(raw: bytes) -> str | None:
@@ -204,9 +206,10 @@ def _unwrap(raw: bytes) -> bytes:
 
 
 def _parsed(raw: bytes) -> object:
-    for attempt in (serialization.loads, bytes.decode):
-        try:
-            return attempt(raw)
-        except (ValueError, RecursionError):
-            continue
+    with suppress(ValueError, RecursionError):
+        value = serialization.loads(raw)
+        if not _is_too_deep([value]):
+            return value
+    with suppress(ValueError):
+        return raw.decode()
     return raw

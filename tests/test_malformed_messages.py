@@ -69,7 +69,7 @@ MALFORMED = {
     "a deep body": text(body=nested(400)),
     "a deeper body": text(body=nested(950)),
     "a body without end": text(body=nested(100_000)),
-    "bad base64": text(**{"body": b""}).replace(b'"body": ""', b'"body": "abc"'),
+    "bad base64": text(body=b"").replace(b'"body": ""', b'"body": "abc"'),
     "an unknown body_encoding": text(ARGUMENTS, properties={"body_encoding": "rot13"}),
     "a body_encoding that is a number": text(ARGUMENTS, properties={"body_encoding": 5}),
     "pickle": text(
@@ -122,6 +122,7 @@ def app() -> str:
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """The server of all tests that do without an own one."""
     server = Valkey(tmp_path_factory.mktemp("valkey"))
     with running(server):
         yield server
@@ -129,6 +130,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="module")
 def worker(app: str, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One worker for all of them: that it lives on is the point."""
     process = Worker(app, valkey.url, tmp_path_factory.mktemp("worker") / "log")
     with running(process):
         yield process
@@ -224,17 +226,6 @@ def test_no_log_repeats_a_malformed_message(valkey: Valkey, worker: Worker) -> N
     assert "message_rejected" in worker.output()
     assert SECRET not in worker.output()
     assert encoded not in worker.output()
-
-
-def test_two_messages_with_one_delivery_tag_are_two(valkey: Valkey, worker: Worker) -> None:
-    """A producer that always uses the same delivery tag loses nothing."""
-    same = {"delivery_tag": "always"}
-    valkey.client.lpush(
-        "crawler", text({"frames": [1]}, properties=same), text({"frames": [2]}, properties=same)
-    )
-
-    assert_consumes(valkey, worker)
-    assert [n["kwargs"]["frames"] for n in notes(valkey, "seen")] == [[1], [2], ["marker"]]
 
 
 def test_without_a_database_nothing_is_acknowledged(app: str, own_valkey: Valkey, tmp_path: Path) -> None:

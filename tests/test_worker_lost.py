@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from support.workers import Valkey, Worker, envelope, running, until
 
 POOLS = ("prefork", "threads", "solo")
@@ -28,6 +29,7 @@ def app() -> str:
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """An empty server."""
     server = Valkey(tmp_path)
     with running(server):
         yield server
@@ -38,9 +40,9 @@ def start_worker(app: str, valkey: Valkey, tmp_path: Path) -> Iterator[StartWork
     """Start a worker that is ended with the test."""
     started: list[Worker] = []
 
-    def start(pool: str = "prefork", **settings: str) -> Worker:
+    def start(pool: str = "prefork", children: int = 1, **settings: str) -> Worker:
         log = tmp_path / f"worker-{len(started)}"
-        started.append(Worker(app, valkey.url, log, pool, **settings))
+        started.append(Worker(app, valkey.url, log, pool, children, **settings))
         return started[-1]
 
     yield start
@@ -124,6 +126,38 @@ def test_a_killer_is_not_acknowledged_while_there_is_no_database(
     assert len(notes(valkey, "kept")) == 1
 
 
+def test_a_message_that_waits_for_the_database_is_not_run_meanwhile(
+    valkey: Valkey, start_worker: StartWorker
+) -> None:
+    """One that exceeded its time limit for the last time is in nobody's hands until it is kept."""
+    valkey.client.set("no_database", 1)
+    start_worker()
+    push(valkey, "dispatch", "jobs.retry")
+    until(lambda: number(valkey, "refused") >= 3, "it waits for a while")
+    valkey.client.delete("no_database")
+
+    until(lambda: notes(valkey, "kept"), "it is kept")
+    until(lambda: not valkey.client.exists("dispatch", "unacked"), "it is acknowledged")
+    assert number(valkey, "hangs") == 3
+    assert len(notes(valkey, "kept")) == 1
+
+
+def test_two_messages_with_one_delivery_tag_are_two(valkey: Valkey, start_worker: StartWorker) -> None:
+    """The end of one does not acknowledge the other that its producer gave the same tag."""
+    valkey.client.set("patience", 60)
+    worker = start_worker(children=2)
+    tag = {"delivery_tag": "always"}
+    valkey.client.lpush("dispatch", json.dumps(envelope("jobs.pause", properties=tag)))
+    until(lambda: number(valkey, "waits"), "the first is in hand")
+    valkey.client.lpush("crawler", json.dumps(envelope("crawler.frames", properties=tag)))
+    until(lambda: valkey.client.llen("seen"), "the second is served")
+    until(lambda: valkey.client.hlen("unacked") <= 1, "the second is acknowledged")
+
+    worker.kill()
+
+    assert valkey.client.hlen("unacked") == 1
+
+
 def test_a_requeued_message_goes_to_the_back(valkey: Valkey, start_worker: StartWorker) -> None:
     """What a task rejects with requeue is served after all that waits, under the same id."""
     push(valkey, "dispatch", "jobs.pause")
@@ -156,6 +190,20 @@ def test_a_worker_told_to_stop_wakes_who_waits_and_gives_the_message_back(
     assert valkey.client.llen("dispatch") == 1
     assert not valkey.client.exists("unacked", "unacked_index")
     assert number(valkey, "waits") == 1
+
+
+def test_a_shutdown_by_remote_control_wakes_who_waits(valkey: Valkey, start_worker: StartWorker) -> None:
+    """Whoever waits is told to stop also where no signal tells the worker."""
+    valkey.client.set("patience", 60)
+    worker = start_worker()
+    push(valkey, "dispatch", "jobs.pause")
+    until(lambda: number(valkey, "waits"), "it waits")
+
+    with Celery(broker=valkey.url) as producer, producer.connection_for_write() as connection:
+        producer.control.broadcast("shutdown", connection=connection)
+
+    assert worker.wait() == 0
+    assert valkey.client.llen("dispatch") == 1
 
 
 def test_a_cold_shutdown_gives_the_message_back(valkey: Valkey, start_worker: StartWorker) -> None:

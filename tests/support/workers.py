@@ -76,7 +76,9 @@ class Valkey:
 class Worker:
     """A worker process; what it writes goes to a file."""
 
-    def __init__(self, app: str, broker: str, log: Path, pool: str = "prefork", **environment: str) -> None:
+    def __init__(
+        self, app: str, broker: str, log: Path, pool: str = "prefork", children: int = 1, **environment: str
+    ) -> None:
         self._log = log
         self._broker = redis.Redis.from_url(broker, decode_responses=True)
         variables = {
@@ -87,7 +89,19 @@ class Worker:
             **environment,
         }
         options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=DEBUG"]
-        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "1", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            app,
+            "worker",
+            "-P",
+            pool,
+            "-c",
+            str(children),
+            *options,
+        ]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | variables, stdout=output, stderr=output

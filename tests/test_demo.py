@@ -1,0 +1,131 @@
+"""The demo: a short day balances, and the books notice what is wrong."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from console.books import audit
+from console.ledger import Ledger
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = ["--jobs", "60", "--crawlers", "6", "--speed", "8", "--seed", "7", "--plain"]
+TOKEN = "glpat-0123456789"
+
+
+def test_a_short_day_ends_well(tmp_path: Path) -> None:
+    """A crawler dies, one says goodbye, one freezes and comes back: no job is lost, and none is done twice."""
+    summary_file = tmp_path / "summary.json"
+    demo = subprocess.run(
+        [sys.executable, "-m", "console.main", "demo", *OPTIONS, "--json", str(summary_file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    summary = json.loads(summary_file.read_text())
+    assert summary["balanced"]
+    assert summary["faults"] == []
+    assert summary["finished"] + summary["failed"] + summary["cancelled"] == summary["ordered"] == 60
+    assert summary["stale_words"] >= summary["fleet"]["stale_said"] > 0
+    assert summary["redacted"] == summary["fleet"]["tokens_said"]
+    assert (summary["fleet"]["died"], summary["fleet"]["left"], summary["fleet"]["came_back"]) == (1, 1, 1)
+    assert "The books balance" in demo.stdout
+    assert (Path(summary["logs"]) / "worker.log").stat().st_size > 0
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection]:
+    """A connection to a database in which job A is finished, as it should be."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO account (id, access_token) VALUES ('acc', %s)", [TOKEN])
+        job(connection, "A", "finished", "completed", "completed")
+        yield connection
+
+
+def job(connection: psycopg.Connection, id_: str, status: str, entry: str, *attempts: str) -> None:
+    """A job, its queue entry and its attempts, in these states."""
+    connection.execute(
+        'INSERT INTO job (id, status, command, full_path, "accountId") VALUES (%s, %s, %s, %s, %s)',
+        [id_, status, "issues", f"group/{id_}", "acc"],
+    )
+    connection.execute(
+        "INSERT INTO job_queue (id, web_app_job_id, account_id, status, settled_at)"
+        " VALUES (%(id)s, %(id)s, 'acc', %(status)s,"
+        " CASE WHEN %(status)s IN ('completed', 'failed') THEN now() END)",
+        {"id": id_, "status": entry},
+    )
+    for n, attempt in enumerate(attempts):
+        connection.execute(
+            "INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, status, completed_at)"
+            " VALUES (%(fence)s, %(job)s, %(fence)s, %(status)s,"
+            " CASE WHEN %(status)s NOT IN ('assigned', 'running') THEN now() END)",
+            {"job": id_, "fence": f"{id_}{n}", "status": attempt},
+        )
+
+
+def faults(connection: psycopg.Connection, *ordered: str) -> dict[str, list[str]]:
+    """What is wrong where these were ordered."""
+    ledger = Ledger(submitted=set(ordered), tokens=[TOKEN])
+    return {fault.what: fault.ids for fault in audit(connection, ledger).faults}
+
+
+def test_books_in_order_balance(connection: psycopg.Connection) -> None:
+    """What was ordered is there, once, and done."""
+    assert faults(connection, "A") == {}
+
+
+def test_a_job_that_is_gone_or_was_never_ordered_is_named(connection: psycopg.Connection) -> None:
+    """Lost and invented jobs are faults."""
+    assert faults(connection, "B") == {"ordered, and not there": ["B"], "there, and never ordered": ["A"]}
+
+
+def test_a_job_completed_twice_is_named(connection: psycopg.Connection) -> None:
+    """Finished means completed exactly once."""
+    job(connection, "B", "finished", "completed", "completed", "completed")
+    job(connection, "C", "finished", "completed")
+    assert faults(connection, "A", "B", "C") == {"finished, and not completed exactly once": ["B", "C"]}
+
+
+def test_a_job_that_is_still_open_is_named(connection: psycopg.Connection) -> None:
+    """Neither job, nor entry, nor attempt may go on."""
+    job(connection, "B", "running", "processing", "running")
+    assert faults(connection, "A", "B") == {
+        "neither finished nor failed nor cancelled": ["B"],
+        "ended, and still being worked on": ["B"],
+        "ended, and still in the queue": ["B"],
+    }
+
+
+def test_a_failure_without_its_error_is_named(connection: psycopg.Connection) -> None:
+    """Every failure is on record."""
+    job(connection, "B", "failed", "failed", "failed")
+    assert faults(connection, "A", "B") == {
+        "failed, without an error on record": ["B"],
+        "attempted in vain, without an error on record for each attempt": ["B"],
+    }
+
+
+def test_a_token_in_an_error_is_named(connection: psycopg.Connection) -> None:
+    """Tokens are in `account` alone."""
+    connection.execute(
+        "INSERT INTO job_error_log (id, job_id, error_type, error_message) VALUES ('E', 'A', 'HTTPError', %s)",
+        [f"GET /?private_token={TOKEN}"],
+    )
+    assert faults(connection, "A") == {"an access token in the error": ["A"]}
+
+
+def test_words_of_an_expired_crawler_must_be_counted(connection: psycopg.Connection) -> None:
+    """And they must have changed nothing: here they were not counted, and completed the attempt."""
+    books = audit(connection, Ledger(inserted={"A"}), stale_fences=["A0"])
+    assert [fault.what for fault in books.faults] == [
+        "spoken for by a crawler that had expired, and not counted as stale",
+        "changed by a crawler that had expired",
+    ]
+    assert "A" in str(books.faults[0])
