@@ -75,8 +75,11 @@ def broker_client() -> Iterator["redis.Redis"]:
             client_name="crawlyard-console",
         ) as client:
             yield client
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, OSError) as error:
         raise BrokerError(f"The broker cannot be used: {error}") from None
+    except ValueError:
+        # Its text holds what was taken for a port, which may be a piece of the password.
+        raise BrokerError("BROKER_URL cannot be read: a password in it must be percent-encoded.") from None
 
 
 def client_url(url: str) -> str:

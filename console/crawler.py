@@ -85,7 +85,8 @@ class Crawler:
 
     def drop(self, fence: str) -> None:
         """Forget a job that was taken away; who is frozen does not hear it."""
-        if self.mood is Mood.AT_WORK and self._work.pop(fence, None):
+        if self.mood is Mood.AT_WORK and fence in self._work:
+            del self._work[fence]
             self._world.tally.dropped += 1
 
     def hear_expired(self) -> None:

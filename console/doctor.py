@@ -98,6 +98,7 @@ def _findings_table(findings: list[Finding]) -> Table:
 
 def _settings_table(values: list[Setting]) -> Table:
     table = _table("setting", "value", "from", "what it is")
+    table.columns[0].no_wrap = True
     for one in values:
         style = "" if one.source == "environment" else "dim"
         table.add_row(

@@ -90,6 +90,12 @@ def _remedy(name: str, known: list[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():g} s"
-    return shown(value) if isinstance(value, str) else str(value)
+    match value:
+        case timedelta():
+            return f"{value.total_seconds():.10g} s"
+        case str():
+            return shown(value)
+        case None:
+            return "none"
+        case _:
+            return str(value)

@@ -9,8 +9,9 @@ import click
 FAILED_CHECK = 1
 WRONG_REQUEST = 2
 INTERRUPTED = 130
-"""As a shell reports SIGINT, and below SIGPIPE."""
-BROKEN_PIPE = 141
+"""As a shell reports SIGINT."""
+BROKEN_PIPE = 1
+"""As click and rich end, where they meet it first."""
 
 
 def ended(command: Callable[[], object]) -> int:

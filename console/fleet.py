@@ -74,7 +74,8 @@ class Fleet:
             for n in range(1, options.crawlers + 1)
         ]
         self._incidents = deque(options.incidents)
-        self._candidates = random.Random(f"{options.seed} incidents").sample(self.crawlers, k=len(self.crawlers))  # noqa: S311
+        chance = random.Random(f"{options.seed} incidents")  # noqa: S311 - a simulation
+        self._candidates = chance.sample(self.crawlers, k=len(self.crawlers))
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import psycopg
+import redis
+from kombu.exceptions import OperationalError
 from psycopg.rows import class_row
 from ulid import ULID
 
@@ -31,6 +33,9 @@ REPEAT_SECONDS = 1.0
 QUIET_SECONDS = 0.5
 """After a bell that was not heard, or a database that did not answer."""
 
+UNHEARD = (OperationalError, redis.RedisError, OSError)
+"""What a lost broker makes its clients raise; anything else is a fault of ours."""
+
 _ORDERS = """
     SELECT crawler_job_id AS fence, connection_id, "entityType" AS entity_type, "entityId" AS entity_id,
            "gitlabUrl" AS gitlab_url, resume_state, account.access_token
@@ -45,8 +50,8 @@ _CONNECTIONS = "SELECT id, is_active FROM socket_connection WHERE id = ANY (%s)"
 class Bell(Protocol):
     """Whoever can publish a task by its name."""
 
-    def ring(self, task: str, /, **arguments: Any) -> None:
-        """Publish, or raise within seconds."""
+    def ring(self, task: str, **arguments: Any) -> object:
+        """Publish, or raise one of UNHEARD within seconds."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Caller(Protocol):
         """Work on this."""
 
     def drop(self, fence: str) -> None:
-        """This is no longer its own."""
+        """Work on it no more: it was taken away."""
 
     def hear_expired(self) -> None:
         """Its connection was closed: a new one is needed."""
@@ -188,7 +193,7 @@ class Gateway:
 
     def _beat(self, now: float) -> None:
         """A beat that nobody heard is not repeated: the next one says it all."""
-        beats = []
+        beats: list[dict[str, Any]] = []
         while self._beats and self._beats[0][0] <= now and len(beats) < BEATS_A_MESSAGE:
             _, link = self._beats.popleft()
             if link.id in self._links and not link.is_closed:
@@ -225,7 +230,7 @@ class Gateway:
             return False
         try:
             self._bell.ring(task, **arguments)
-        except Exception:  # noqa: BLE001 - whatever the broker's client raises, it is tried again
+        except UNHEARD:
             self._tally.unheard += 1
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             return False

@@ -20,7 +20,7 @@ from persistence.status import SweepClock, read_sweep
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-_PATIENCE_S = 2.5
+_PATIENCE_S = 2.0
 """For everything together; with the imports before it the command ends within 5 s."""
 
 _SWEEPS_MISSED = 6

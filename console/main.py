@@ -25,7 +25,7 @@ loglevel = click.option(
 def main() -> None:
     """Run the command, and end the process with its exit code."""
     leave_current_directory()
-    sys.exit(ended(lambda: crawlyard(standalone_mode=False)))
+    sys.exit(ended(lambda: crawlyard(prog_name="crawlyard", standalone_mode=False)))
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's

@@ -3,18 +3,22 @@
 import sys
 
 import click
+from alembic.util import CommandError
 
 from console import screen
 from console.screen import counted
 from persistence.adoption import LeftAlone, adopt, left_alone
-from persistence.migrations.run import migrate
+from persistence.inspection import SchemaError
+from persistence.migrations.run import Migrated, migrate
+from persistence.settings import settings
 
 _TAKEN_UP = ("queued", "running")
 
 
 def show_migration(*, as_json: bool) -> None:
     """Migrate, and say from where to where, and what is left alone."""
-    migrated = migrate()
+    settings()
+    migrated = _migrated()
     found = left_alone()
     if as_json:
         screen.print_json({"from": migrated.before, "to": migrated.after, "left_alone": found})
@@ -27,6 +31,7 @@ def show_migration(*, as_json: bool) -> None:
 
 def show_adoption(*, yes: bool, as_json: bool) -> None:
     """Say what would be released, and release it with *yes* or where somebody at a terminal says so."""
+    settings()
     found = left_alone()
     if not as_json:
         click.echo(_description(found))
@@ -39,6 +44,14 @@ def show_adoption(*, yes: bool, as_json: bool) -> None:
         click.echo("Released: the next round of reconcile takes them up.")
     elif found.adopted_from is not None:
         click.echo("Nothing was changed; --yes releases them.")
+
+
+def _migrated() -> Migrated:
+    try:
+        return migrate()
+    except CommandError:
+        # All that Alembic can complain of here is a revision that it does not know.
+        raise SchemaError("The database was migrated by a newer Crawlyard, which it needs.") from None
 
 
 def _said(before: str | None, after: str) -> str:

@@ -54,13 +54,19 @@ class Mishap:
 
 
 RECOVERABLE = (
-    Mishap("RateLimited", "429 Too Many Requests: retry after 37 s", context={"endpoint": "{url}/api/graphql"}),
+    Mishap(
+        "RateLimited", "429 Too Many Requests: retry after 37 s", context={"endpoint": "{url}/api/graphql"}
+    ),
     Mishap(
         "HTTPError",
         "GET {url}/api/v4/{path}?per_page=100&private_token={token}: 502 Bad Gateway",
         "HTTPError: 502 Bad Gateway\n    at request (/app/src/http.ts:88:13)\n    at crawl (/app/src/crawl.ts:214:5)",
     ),
-    Mishap("ECONNRESET", "read ECONNRESET", "Error: read ECONNRESET\n    at TLSWrap.onStreamRead (node:internal:217)"),
+    Mishap(
+        "ECONNRESET",
+        "read ECONNRESET",
+        "Error: read ECONNRESET\n    at TLSWrap.onStreamRead (node:internal:217)",
+    ),
     Mishap(
         "TimeoutError",
         "GraphQL query timed out after 30000 ms",
@@ -75,7 +81,11 @@ RECOVERABLE = (
 
 FOR_GOOD = (
     Mishap("NotFound", "404 Project Not Found"),
-    Mishap("Forbidden", "403 Forbidden: insufficient_scope", context={"request": "{url}/api/graphql?access_token={token}"}),
+    Mishap(
+        "Forbidden",
+        "403 Forbidden: insufficient_scope",
+        context={"request": "{url}/api/graphql?access_token={token}"},
+    ),
     Mishap("SchemaError", "Field 'weight' doesn't exist on type 'Issue'"),
 )
 

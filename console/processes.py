@@ -64,8 +64,9 @@ class Child:
             self._process.wait()
 
     def log_tail(self) -> str:
-        """The last lines that it printed."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+        """The last lines that it printed, under the name of its log."""
+        lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        return "\n".join([f"{self._log}:", *lines])
 
     def _start(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-P", "-m", "console.main", *self._arguments]
@@ -114,6 +115,10 @@ class Supervisor:
     def restarts(self) -> int:
         """How often a child had to be started again."""
         return sum(child.restarts for child in self._children)
+
+    def last_words(self) -> str:
+        """What those that were started again printed last, and where it is."""
+        return "\n".join(child.log_tail() for child in self._children if child.restarts)
 
 
 def _import_path() -> dict[str, str]:

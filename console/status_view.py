@@ -42,7 +42,7 @@ def _stacks(overview: "Overview") -> list[RenderableType]:
 
 
 def _heading(overview: "Overview") -> Text:
-    text = Text(shown(settings().database_url.replace("+psycopg", "", 1)), style="bold")
+    text = Text(shown(settings().database_url), style="bold")
     if overview.database:
         text.append(f"  {overview.database.taken_at:%Y-%m-%d %H:%M:%S %Z}", style="dim")
     return text
@@ -125,11 +125,13 @@ def _alarming(count: int) -> Cell:
 
 
 def _panel(title: str, rows: Sequence[Row]) -> Panel:
+    cells = [(Text(name, style="dim" if name.startswith(" ") else ""), _cell(value)) for name, value in rows]
     table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    # The names get what the figures leave: a long one is cut, and costs no figure.
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column(justify="right", no_wrap=True)
-    for name, value in rows:
-        table.add_row(Text(name, style="" if not name.startswith(" ") else "dim"), _cell(value))
+    for cell in cells:
+        table.add_row(*cell)
     return Panel(table, title=f"[bold]{title}[/]", title_align="left", width=_PANEL_WIDTH, border_style="dim")
 
 

@@ -15,7 +15,8 @@ _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token|key)[^=&]*=
 
 
 def shown(url: str) -> str:
-    """The URL as it may be seen by everybody."""
+    """The URL as it may be seen by everybody, and as people write it: without the driver's name."""
+    url = url.replace("+psycopg", "", 1)
     return _SECRET_PARAMETER.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}@", url))
 
 

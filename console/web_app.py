@@ -17,7 +17,7 @@ from typing import Any, LiteralString, Self
 import psycopg
 from ulid import ULID
 
-from console.gateway import Bell
+from console.gateway import UNHEARD, Bell
 from console.ledger import Ledger
 from console.projects import Target, by_first_group, targets
 
@@ -155,7 +155,12 @@ class WebApp:
         """The large groups have an account each, all others share the first: it has about half of the jobs."""
         groups = by_first_group(targets(self._chance, count))
         wishes = [
-            Wish(str(ULID()), self._accounts[n if n < ACCOUNTS else 0], target, self._chance.choice((1, 1, 1, 5)))
+            Wish(
+                str(ULID()),
+                self._accounts[n if n < ACCOUNTS else 0],
+                target,
+                self._chance.choice((1, 1, 1, 5)),
+            )
             for n, group in enumerate(groups, start=1)
             for target in group
         ]
@@ -209,7 +214,10 @@ class WebApp:
     def _insert(self, batch: list[Wish]) -> None:
         """Insert the rows in a transaction of the web app's own, then ring."""
         self.ledger.inserted.update(wish.id for wish in batch)
-        with psycopg.connect(self._database_url, connect_timeout=2) as connection, connection.cursor() as cursor:
+        with (
+            psycopg.connect(self._database_url, connect_timeout=2) as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.executemany(_INSERT_AREA, [_area(wish.target) for wish in batch])
             cursor.executemany(_AUTHORIZE, [(wish.account.id, wish.target.full_path) for wish in batch])
             cursor.executemany(_INSERT_JOB, [_row(wish) for wish in batch])
@@ -249,8 +257,8 @@ class WebApp:
     def _ring(self, task: str, **arguments: Any) -> None:
         try:
             self._bell.ring(task, **arguments)
-        except Exception:  # noqa: BLE001 - whatever the broker's client raises, it is repeated or reconciled
-            self._stop.wait(_QUIET_SECONDS)
+        except UNHEARD:
+            self._stop.wait(_QUIET_SECONDS)  # it is said again, or reconciled
 
 
 def _area(target: Target) -> tuple[str, str, str, str]:

@@ -75,7 +75,9 @@ def raised_as_ours() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, PsycopgError) as error:
-        raise _translated(error) from (error if isinstance(error, DBAPIError) else None)
+        ours = _translated(error)
+        # What the database says of a refused value repeats the value, and a log would repeat that.
+        raise ours from (None if isinstance(ours, DataRefusedError) else error)
 
 
 def _translated(error: Exception) -> CrawlyardError:

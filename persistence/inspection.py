@@ -55,7 +55,7 @@ def require_head(connection: Connection) -> str:
     if at != newest:
         raise SchemaError(
             f"The database is at revision {at}, this version of Crawlyard works with {newest}: "
-            "run `crawlyard migrate`, or the version that migrated it."
+            "run `crawlyard migrate`; where a newer Crawlyard migrated it, run that one."
         )
     return at
 

@@ -45,6 +45,9 @@ _MANY = 20_000
 _VALUES = 1_000_000
 """How many values `redact` looks at: a few lists that hold each other can be 2**64 of them."""
 
+_LONGEST_NAME = 64
+"""So much of a value is looked at again that might be a name."""
+
 _MARGIN = 8 * 1024
 """Of a text longer than its limit so much more is read: what the cut could halve is seen as a whole."""
 
@@ -93,8 +96,8 @@ _NAMED = re.compile(
     rf"""
     (?: {_NAMES} ) {_SIGN}
     (?: {_QUOTED}
-      | (?! {_PLAIN} | {_DONE}[)}}\]]*+(?:[\s&;,"'<>\\]|\Z) )
-        (?: (?:bearer|basic|token)[ \t+]++ )? (?P<bare> {_RUN} )
+      | (?: (?:bearer|basic|token)[ \t+]++(?=[^\s&;,"'<>\\]) )?+
+        (?! {_PLAIN} | {_DONE}[)}}\]]*+(?:[\s&;,"'<>\\]|\Z) ) (?P<bare> {_RUN} )
     )
     """,
     re.VERBOSE | re.ASCII | re.DOTALL,
@@ -121,7 +124,7 @@ _USER_INFO = re.compile(
     ://(?!git@)
     (?: (?P<user> {_PART} (?: @{_PART}(?=@) )*+ )@
         # Some leave the slash in their password as it is. What looks like a port is one.
-      | (?!\[)[^\s/?\#"'<>@:]*+:(?!\d{{1,5}}[/?\#])(?P<slashed> (?: [^\s"'<>/@\\]++ | /(?!/) )*+ )@
+      | (?!\[)[^\s/?\#"'<>@:]*+:(?!\d{{1,5}}[/?\#])(?P<slashed> (?: [^\s"'<>:@\\]++ | :(?!//) )*+ )@
     )
     """,
     re.VERBOSE | re.ASCII,
@@ -211,14 +214,24 @@ def _views(text: str) -> Iterator[_View]:
 
 def _secrets(view: _View, original: str) -> Iterator[tuple[int, int]]:
     """Where in the original the secrets stand that show in this view."""
-    for match in _LOOKS.finditer(view.text):
-        if match.lastgroup:
-            yield _place(match, match.lastgroup, view, original)
+    for match, group in _found(_LOOKS, view.text):
+        yield _place(match, group, view, original)
     lower = view.text.translate(_LOWER_CASE)
     for expression in _IN_LOWER_CASE:
-        for match in expression.finditer(lower):
-            if match.lastgroup:
-                yield _place(match, match.lastgroup, view, original)
+        for match, group in _found(expression, lower):
+            yield _place(match, group, view, original)
+
+
+def _found(expression: re.Pattern[str], text: str) -> Iterator[tuple[re.Match[str], str]]:
+    """Each secret in a text with the name of the group that holds it."""
+    position = 0
+    while match := expression.search(text, position):
+        position = match.end()
+        if match.lastgroup:
+            yield match, match.lastgroup
+        if match.lastgroup == "bare" and text[position - 1] in ":=":
+            # `token: password: abc`. The value is a name itself, and what follows it the secret.
+            position = max(match.start("bare"), position - _LONGEST_NAME)
 
 
 def _place(match: re.Match[str], group: str, view: _View, original: str) -> tuple[int, int]:
@@ -282,7 +295,7 @@ def _is_secret(key: str, value: object) -> bool:
     if key == "code":
         return type(value) is str and _GRANT_ALONE.match(value.translate(_LOWER_CASE)) is not None
     match = _SECRET_KEY.search(key)
-    return match is not None and not (match["plural"] and type(value) in (int, float))
+    return match is not None and not (match["plural"] and _is_count(value))
 
 
 @dataclass
@@ -309,11 +322,12 @@ class _Walk:
         """Redact a text; one that is longer than what may still be seen is cut."""
         room = max(self.characters, 0)
         self.characters -= len(text)
-        if len(text) <= room:
-            return redact_text(text)
-        # What stands at the end may be half a secret, which nothing recognises.
         redacted = redact_text(text[: room + _MARGIN])
-        return redacted[: max(min(room, len(redacted) - _MARGIN), 0)] + CUT
+        if len(text) <= room:
+            return redacted
+        # Where the reading ended may be half a secret, which nothing recognises.
+        known = len(redacted) - (_MARGIN if len(text) > room + _MARGIN else 0)
+        return redacted[: max(min(room, known), 0)] + CUT
 
     def _scalar(self, value: object) -> JSON:
         match value:
@@ -345,7 +359,7 @@ class _Walk:
                 redacted[CUT] = CUT
                 break
             name = self._key(key)
-            redacted[name] = self._under(key if isinstance(key, str) else name, name, value, depth)
+            redacted[name] = self._under(key if type(key) is str else name, name, value, depth)
         return redacted
 
     def _key(self, key: object) -> str:
@@ -360,7 +374,7 @@ class _Walk:
 
     def _sequence(self, items: list[Any], depth: int) -> JSON:
         """Redact a list. One of a name and a value is how some clients hold a header."""
-        if len(items) == len(("name", "value")) and isinstance(items[0], str):
+        if len(items) == len(("name", "value")) and type(items[0]) is str:
             name = self._key(items[0])
             return [name, self._under(items[0], name, items[1], depth)]
         redacted: list[JSON] = []
@@ -373,6 +387,10 @@ class _Walk:
     def _kind(self, value: object) -> str:
         """Name an object's type: what it says of itself may hold secrets."""
         return self.text(type(value).__name__)
+
+
+def _is_count(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and _number(value) == value
 
 
 def _number(number: float) -> JSON:
@@ -407,7 +425,7 @@ def storable(value: object, limit: int = STORED_BYTES) -> JSON:
     if _size(kept) <= limit:
         return kept
     if isinstance(kept, str):
-        return _longest(kept, limit, lambda beginning: _size(beginning + CUT)) + CUT
+        return _longest(kept.removesuffix(CUT), limit, lambda beginning: _size(beginning + CUT)) + CUT
     text = json.dumps(kept, ensure_ascii=False)
     return {"cut": _longest(text, limit, lambda beginning: _size({"cut": beginning}))}
 

@@ -9,22 +9,29 @@ from sqlalchemy.orm import Session
 from persistence.settings import Settings
 
 _OLD = {
-    # table: (what of it may go, its age, the setting that says for how long it is kept)
-    "job_queue": ("status = 'completed'", "settled_at", "keep_queue_entries"),
-    "dispatch_event": ("true", "created_at", "keep_events"),
-    "handled_message": ("true", "handled_at", "keep_handled"),
-    "rejected_message": ("true", "rejected_at", "keep_rejected"),
-    "socket_connection": ("NOT is_active", "closed_at", "keep_connections"),
-    "job_error_log": ("true", "timestamp", "keep_errors"),
+    # table: (the rows of which some may be old, their age, the setting that says for how long they are kept)
+    "job_queue": (
+        "job_queue WHERE status = 'completed' ORDER BY settled_at",
+        "settled_at",
+        "keep_queue_entries",
+    ),
+    # Events go from the head, so that no reader finds a hole behind its cursor; there is no index by age.
+    "dispatch_event": ("dispatch_event ORDER BY xid, id", "created_at", "keep_events"),
+    "handled_message": ("handled_message ORDER BY handled_at", "handled_at", "keep_handled"),
+    "rejected_message": ("rejected_message ORDER BY rejected_at", "rejected_at", "keep_rejected"),
+    "socket_connection": (
+        "socket_connection WHERE NOT is_active ORDER BY closed_at",
+        "closed_at",
+        "keep_connections",
+    ),
+    "job_error_log": ("job_error_log ORDER BY timestamp", "timestamp", "keep_errors"),
 }
 
-_ORDER = {"dispatch_event": "xid, id"}
-"""Events go from the head, so that no reader finds a hole behind its cursor."""
-
 _DELETE = """
+    -- The first rows, and only then their age: a search for old rows would read a young table to its end.
     DELETE FROM {table} WHERE ctid = ANY (ARRAY (
-        SELECT ctid FROM {table} WHERE {condition} AND {age} < clock_timestamp() - CAST(:keep AS interval)
-         ORDER BY {order} LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT ctid FROM (SELECT ctid, {age} AS age FROM {rows} LIMIT :limit FOR UPDATE SKIP LOCKED) first
+         WHERE age < clock_timestamp() - CAST(:keep AS interval)
     ))
 """
 
@@ -43,9 +50,7 @@ class Retention:
         }
 
     def _delete(self, table: str, keep: timedelta, limit: int) -> int:
-        condition, age, _ = _OLD[table]
-        statement = text(
-            _DELETE.format(table=table, condition=condition, age=age, order=_ORDER.get(table, age))
-        )
+        rows, age, _ = _OLD[table]
+        statement = text(_DELETE.format(table=table, rows=rows, age=age))
         result = cast("CursorResult[Any]", self._session.execute(statement, {"keep": keep, "limit": limit}))
         return result.rowcount

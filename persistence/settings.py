@@ -5,10 +5,12 @@ Durations are seconds in the environment and `timedelta` here. A wrong setting i
 `SettingsError`, whose text names the variable and the remedy in one line.
 """
 
+import os
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -48,28 +50,64 @@ def _positive(value: timedelta) -> timedelta:
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
 
 
+def _taken_apart(url: str) -> SplitResult:
+    """The parts of a URL. Raises ValueError in our own words: the library's quote the URL, password and all."""
+    try:
+        parts = urlsplit(url)
+        readable = (parts.port is None or parts.port > 0) and "@" not in parts.path + parts.fragment
+    except ValueError:
+        readable = False
+    if not readable:
+        raise ValueError("cannot be read as a URL; percent-encode special characters in its password")
+    return parts
+
+
 def _database_url(url: str) -> str:
     """
     The URL as SQLAlchemy wants it: psycopg's driver named, ORM-only parameters left out.
 
     Raises ValueError, without the URL in its text, which may hold a password.
     """
-    parts = urlsplit(url)
+    parts = _taken_apart(url)
     if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise ValueError("must begin with postgres://, postgresql:// or postgresql+psycopg://")
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _ORM_ONLY_PARAMETERS]
-    return urlunsplit(parts._replace(scheme="postgresql+psycopg", query=urlencode(query)))
+    query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in _ORM_ONLY_PARAMETERS])
+    # Not urlunsplit: where no host is named, as for a Unix socket, it leaves the two slashes out.
+    return f"postgresql+psycopg://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
 def _broker_url(url: str) -> str:
     """A Redis URL; other brokers lack what the queues rely on."""
-    if urlsplit(url).scheme not in ("redis", "rediss", "redis+socket"):
+    if _taken_apart(url).scheme not in ("redis", "rediss", "redis+socket"):
         raise ValueError("must begin with redis://, rediss:// or redis+socket://")
     return url
 
 
+def _urls_in_files() -> dict[str, str]:
+    """What stands in the files that DATABASE_URL_FILE and BROKER_URL_FILE name, by the variable it stands for."""
+    paths = {name: os.environ.get(f"{name}_FILE") for name in _EXAMPLES}
+    return {name: _content(f"{name}_FILE", path) for name, path in paths.items() if path}
+
+
+def _content(variable: str, path: str) -> str:
+    """A file's only line. Raises ValueError without the path, in whose place somebody may have put the URL."""
+    try:
+        content = Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{variable} names a file that cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ValueError(f"{variable} names a file that is no text") from None
+    if not content:
+        raise ValueError(f"{variable} names an empty file")
+    return content
+
+
 class Settings(BaseSettings):
-    """Everything that can be set. The variable is the field's name in capitals, after CRAWLYARD_."""
+    """
+    Everything that can be set. The variable is the field's name in capitals, after CRAWLYARD_.
+
+    DATABASE_URL_FILE and BROKER_URL_FILE name files that hold the URLs, as secrets of containers do.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
@@ -144,6 +182,14 @@ class Settings(BaseSettings):
     def outage_gap(self) -> timedelta:
         """A gap between two sweeps above this is our own outage, and nobody's death."""
         return self.connection_timeout - 2 * self.heartbeat_interval
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_stand_for_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
+        read = _urls_in_files()
+        if both := sorted(read.keys() & given.keys()):
+            raise ValueError(f"{both[0]} and {both[0]}_FILE are both set; keep one of them")
+        return given | read
 
     @model_validator(mode="after")
     def _sweeps_are_no_outages(self) -> Self:

@@ -12,7 +12,7 @@ and rejections are written by the commit itself, rings go out after it.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,6 +41,8 @@ log = structlog.get_logger()
 
 Ring = Callable[[str, dict[str, Any]], None]
 """Publishes a task by name, with these arguments. May raise: a lost bell is a warning."""
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 _LIMITS = text(
     "SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)"
@@ -74,14 +76,15 @@ class UnitOfWork:
         self.retention = Retention(session)
 
     def __enter__(self) -> Self:
-        with raised_as_ours():
-            self._session.execute(
-                _LIMITS,
-                {
-                    "statement": f"{settings().statement_timeout.total_seconds() * 1000:.0f}ms",
-                    "lock": f"{settings().lock_timeout.total_seconds() * 1000:.0f}ms",
-                },
-            )
+        limits = {"statement": settings().statement_timeout, "lock": settings().lock_timeout}
+        try:
+            with raised_as_ours():
+                self._session.execute(
+                    _LIMITS, {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in limits.items()}
+                )
+        except BaseException:
+            self._session.close()  # nobody calls __exit__ for us
+            raise
         return self
 
     def __exit__(

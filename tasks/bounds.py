@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 _MAX_DEPTH = 32
 _MAX_NODES = 20_000
+_MAX_CHARACTERS = 2**20
 _MAX_INTEGER = 2**63 - 1
 
 
@@ -32,12 +33,13 @@ def _encodes(text: str) -> bool:
 
 def _keepable_json(value: Any) -> Any:
     """Refuse JSON that jsonb cannot hold, and such as is deep or large beyond all use."""
-    nodes = 0
+    nodes = characters = 0
     stack = [(value, 0)]
     while stack:
         node, depth = stack.pop()
         nodes += 1
-        if depth > _MAX_DEPTH or nodes > _MAX_NODES:
+        characters += len(node) if isinstance(node, str) else 0
+        if depth > _MAX_DEPTH or nodes > _MAX_NODES or characters > _MAX_CHARACTERS:
             raise PydanticCustomError("json_too_large", "must be less deep and less large")
         if isinstance(node, str):
             _keepable(node)
@@ -67,6 +69,8 @@ Message = Annotated[str, StringConstraints(max_length=20_000), _text]
 Trace = Annotated[str, StringConstraints(max_length=200_000), _text]
 Count = Annotated[int, Field(ge=0, le=2**53, strict=True)]
 """Of things processed; as large as JavaScript can count."""
+Load = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+"""How many jobs a crawler says that it works on."""
 Number = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)]
 Capacity = Annotated[int, Field(ge=0, le=1000, strict=True)]

@@ -26,14 +26,20 @@ def register(payload: Register) -> None:
 
 @app.task(name="connections.heartbeat", accepts=Heartbeat)
 def heartbeat(payload: Heartbeat) -> None:
-    """Note that connections live."""
+    """
+    Note that connections live.
+
+    To beat twice is harmless, so that a message is claimed only where it leaves more than that.
+    """
     with unit_of_work() as uow:
-        beats = (b for _, b in valid_items(uow, payload.beats, _BEAT))
-        note_life(
-            uow,
-            [beat(ConnectionId(b.connection_id), b.system_status, b.active_jobs, b.capacity) for b in beats],
-        )
-        uow.commit()
+        beats = [
+            beat(ConnectionId(b.connection_id), b.system_status, b.active_jobs, b.capacity)
+            for _, b in valid_items(uow, payload.beats, _BEAT)
+        ]
+        live = note_life(uow, beats)
+        is_plain = len(beats) == len(payload.beats) and live.issuperset(b.connection_id for b in beats)
+        if is_plain or uow.handled.claim(message_id()):
+            uow.commit()
 
 
 @app.task(name="connections.disconnect", accepts=Disconnect)

@@ -3,7 +3,7 @@
 from persistence.schema.vocabulary import JobId, JobStatus
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import unit_of_work
+from tasks.base import message_id, unit_of_work
 from tasks.messages import Cancel, Selection
 from tasks.release import announce, lock_all, revoke
 
@@ -15,7 +15,8 @@ UNIT_JOBS = 1000
 def cancel(payload: Cancel) -> None:
     """End these jobs, wherever they stand."""
     with unit_of_work() as uow:
-        if cancel_jobs(uow, payload) == UNIT_JOBS:
+        # Said again, it would cancel what has been ordered since.
+        if uow.handled.claim(message_id()) and cancel_jobs(uow, payload) == UNIT_JOBS:
             uow.ring("jobs.cancel", **payload.model_dump(mode="json", exclude_none=True))
         uow.commit()
 

@@ -7,11 +7,20 @@ from typing import Any
 import structlog
 from celery.signals import setup_logging
 
+from persistence.redaction import redact_text
+
 _SHARED = (
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso"),
 )
+
+
+class _Redacted(structlog.stdlib.ProcessorFormatter):
+    """What is logged holds no secret, whoever logs it: also Celery, and the text of an exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact_text(super().format(record))
 
 
 def install() -> None:
@@ -32,7 +41,7 @@ def _set_up(loglevel: int | str | None = None, **_: Any) -> None:
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Redacted(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
             foreign_pre_chain=_SHARED,
         )

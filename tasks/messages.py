@@ -29,6 +29,7 @@ from tasks.bounds import (
     Counts,
     Id,
     JsonObject,
+    Load,
     Message,
     Number,
     Path,
@@ -159,7 +160,7 @@ class Register(Payload):
     metadata: JsonObject | None = None
 
 
-ActiveJobs = Count | Annotated[list[Id], Field(max_length=1000)]
+ActiveJobs = Load | Annotated[list[Id], Field(max_length=1000)]
 """A count, or a list of crawler_job_ids."""
 
 

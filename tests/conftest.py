@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from support.world import Rung, World
 
 from console.services import Services, embedded_services
 from persistence import engine as engines
 from persistence.settings import settings
+from support.world import Rung, World
 
 FAST = {
     "CRAWLYARD_CONNECTION_TIMEOUT": "9",
@@ -44,7 +44,9 @@ _EMPTY = """
 def services() -> Iterator[Services]:
     """PostgreSQL and Valkey; CRAWLYARD_TEST_POSTGRES_BIN names another PostgreSQL's programs."""
     binaries = os.environ.get("CRAWLYARD_TEST_POSTGRES_BIN")
-    with embedded_services({"fsync": "off"}, postgres_binaries=Path(binaries) if binaries else None) as running:
+    with embedded_services(
+        {"fsync": "off"}, postgres_binaries=Path(binaries) if binaries else None
+    ) as running:
         os.environ.update(running.environment() | FAST)
         yield running
 

@@ -4,12 +4,13 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
-from support.world import World
 
 from persistence.engine import engine
+from support.world import World
 
 
 def test_a_queued_job_is_seated_on_a_free_seat(world: World) -> None:
@@ -24,7 +25,9 @@ def test_a_queued_job_is_seated_on_a_free_seat(world: World) -> None:
     assert world.entry(job_id).status == "processing"
     assert crawler.row().active_jobs == [attempt.crawler_job_id]
     assert world.job(job_id).status == "queued"
-    assert [event.payload for event in world.events("job_assigned")] == [{"crawler_job_id": attempt.crawler_job_id}]
+    assert [event.payload for event in world.events("job_assigned")] == [
+        {"crawler_job_id": attempt.crawler_job_id}
+    ]
 
 
 def test_no_connection_gets_more_than_its_capacity(world: World) -> None:
@@ -74,7 +77,7 @@ def test_one_seat_alternates_between_a_large_account_and_a_small_one(world: Worl
         crawler.says("job_completed", order)
 
     assert sorted(served) == ["acc"] * 10 + ["small"] * 10
-    assert all(one != next_ for one, next_ in zip(served, served[1:], strict=False))
+    assert all(one != next_ for one, next_ in pairwise(served))
 
 
 def test_seats_are_shared_by_slots(world: World) -> None:
@@ -97,13 +100,18 @@ def test_seats_are_shared_by_slots(world: World) -> None:
 def test_within_an_account_priority_comes_first_then_age(world: World) -> None:
     """Higher priority first, and the older of two alike."""
     low, high, older = (world.jobs(1, priority=p)[0] for p in (1, 5, 5))
-    world.rows("UPDATE job_queue SET scheduled_at = scheduled_at - interval '1 hour' WHERE web_app_job_id = :id", id=older)
+    world.rows(
+        "UPDATE job_queue SET scheduled_at = scheduled_at - interval '1 hour' WHERE web_app_job_id = :id",
+        id=older,
+    )
     crawler = world.crawler(capacity=1)
     served = []
     for _ in range(3):
         world.assign()
         (order,) = crawler.orders()
-        served.append(world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order))
+        served.append(
+            world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
+        )
         crawler.says("job_completed", order)
 
     assert served == [older, high, low]
@@ -124,7 +132,9 @@ def test_a_full_host_hides_nobody(world: World, monkeypatch: pytest.MonkeyPatch)
     assert len(crawler.orders()) == 4
 
 
-def test_the_cap_of_an_account_holds_under_concurrent_passes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cap_of_an_account_holds_under_concurrent_passes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many pass at once, an account never has more live assignments than its cap."""
     monkeypatch.setenv("CRAWLYARD_ACCOUNT_CAP", "7")
     world.use_settings()

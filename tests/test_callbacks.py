@@ -1,11 +1,11 @@
 """What crawlers say: applied under the fence, once, and never at the cost of the good words beside it."""
 
 import pytest
-from support.world import Crawler, World
 from sqlalchemy import text
 from ulid import ULID
 
 from persistence.engine import engine
+from support.world import Crawler, World
 
 PROGRESS = {"stage": "fetching", "entityType": "issue"}
 
@@ -13,7 +13,9 @@ PROGRESS = {"stage": "fetching", "entityType": "issue"}
 def job_of(world: World, order: str) -> str:
     """The job that an order is about."""
     return str(
-        world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :order", order=order)
+        world.one(
+            "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :order", order=order
+        )
     )
 
 
@@ -135,7 +137,7 @@ def test_a_completion_without_success_is_a_recoverable_failure(world: World) -> 
 
 
 def test_the_stage_of_a_progress_is_never_the_end(world: World) -> None:
-    """completed and failed are stages of an entity, not of the job."""
+    """Completed and failed are stages of an entity, not of the job."""
     crawler, (order,) = world.working()
 
     crawler.says("job_progress", order, stage="failed", entityType="issue", processed=1)
@@ -184,7 +186,9 @@ def test_a_word_of_an_expired_attempt_changes_nothing(world: World, kind: str) -
     changed = {table for table in before if before[table] != after[table]}
     assert changed == {"job_assignment_mapping", "dispatch_event"}  # the count, and connection_expired
     assert world.one("SELECT stale_words FROM job_assignment_mapping WHERE crawler_job_id = :o", o=old) == 1
-    assert world.one("SELECT status FROM job_assignment_mapping WHERE crawler_job_id = :o", o=new) == "assigned"
+    assert (
+        world.one("SELECT status FROM job_assignment_mapping WHERE crawler_job_id = :o", o=new) == "assigned"
+    )
 
 
 @pytest.mark.parametrize("kind", WORDS)
@@ -261,7 +265,9 @@ def test_bad_frames_are_kept_and_the_good_ones_beside_them_applied(world: World)
 
     assert world.rejections() == [("crawler.frames", "invalid")] * len(bad)
     assert world.job(job_of(world, order)).status == "running"
-    assert world.one("SELECT clock_timestamp() - last_heartbeat < interval '5 seconds' FROM socket_connection")
+    assert world.one(
+        "SELECT clock_timestamp() - last_heartbeat < interval '5 seconds' FROM socket_connection"
+    )
 
 
 def _deep(levels: int) -> object:

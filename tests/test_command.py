@@ -18,7 +18,6 @@ import pytest
 import redis
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from support.workers import free_port
 
 from console.contract import list_names, schema
 from console.ending import ended
@@ -29,6 +28,7 @@ from console.services import Services
 from console.urls import shown
 from persistence.settings import settings
 from persistence.status import SweepClock
+from support.workers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
@@ -282,6 +282,18 @@ def test_migrate_says_from_where_to_where(empty_database: str, run: Run) -> None
     """The first time from nothing, then never again."""
     assert run("migrate", "--json").json["from"] is None
     assert run("migrate").out == "The database is up to date, at revision 0001.\n"
+
+
+def test_a_newer_schema_is_left_to_a_newer_version(empty_database: str, run: Run) -> None:
+    """What a later version made is neither worked with nor changed."""
+    run("migrate")
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("UPDATE crawlyard_version SET version_num = '9999'")
+    for command in ("migrate", "adopt"):
+        said = run(command)
+        assert (said.code, len(said.err.splitlines())) == (2, 1)
+        assert "newer Crawlyard" in said.err
+    assert run("health").code == 1
 
 
 OLDER = """

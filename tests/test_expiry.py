@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
-from support.world import World
 
 from persistence.engine import engine
+from support.world import World
 
 PROGRESS = {"stage": "fetching", "entityType": "issue", "processed": 1}
 
@@ -22,7 +22,11 @@ def test_a_silent_crawler_loses_its_jobs_and_they_go_on_elsewhere(world: World) 
 
     assert (world.job(job_id).status, world.job(job_id).resume_state) == ("queued", {"currentPage": 4})
     assert world.job(job_id).started_at is not None
-    assert (world.entry(job_id).status, world.entry(job_id).losses, world.entry(job_id).attempts) == ("pending", 1, 0)
+    assert (world.entry(job_id).status, world.entry(job_id).losses, world.entry(job_id).attempts) == (
+        "pending",
+        1,
+        0,
+    )
     assert [a.status for a in world.attempts(job_id)] == ["failed"]
     assert [(e.error_type, e.retry_count) for e in world.errors(job_id)] == [("ConnectionLost", 0)]
     assert (crawler.row().is_active, crawler.row().active_jobs) == (False, [])
@@ -110,7 +114,9 @@ def test_the_first_sweep_and_one_after_a_clock_set_back_take_nothing(world: Worl
     """Where it is not known how long we were gone, it is taken for long."""
     crawler, orders = world.working()
     crawler.silent_for(60)
-    world.rows("UPDATE liveness_state SET last_sweep_at = clock_timestamp() + CAST(:last AS interval)", last=last)
+    world.rows(
+        "UPDATE liveness_state SET last_sweep_at = clock_timestamp() + CAST(:last AS interval)", last=last
+    )
 
     world.deliver("connections.expire_dead", as_of=world.now().isoformat())
 
@@ -161,7 +167,13 @@ def test_a_goodbye_burns_nothing(world: World) -> None:
     world.sweep()
 
     entry = world.entry(job_id)
-    assert (entry.status, entry.ready, entry.attempts, entry.losses, entry.goodbyes) == ("pending", True, 0, 0, 1)
+    assert (entry.status, entry.ready, entry.attempts, entry.losses, entry.goodbyes) == (
+        "pending",
+        True,
+        0,
+        0,
+        1,
+    )
     assert [e.error_type for e in world.errors(job_id)] == ["Goodbye"]
     assert crawler.row().is_active is False
 
@@ -212,7 +224,9 @@ def test_a_job_missing_from_its_crawlers_list_is_taken_after_a_grace(world: Worl
     crawler.says("heartbeat", activeJobs=[one])
     world.sweep()
     assert len(crawler.orders()) == 2
-    assert world.one("SELECT absent_since IS NOT NULL FROM job_assignment_mapping WHERE crawler_job_id = :o", o=two)
+    assert world.one(
+        "SELECT absent_since IS NOT NULL FROM job_assignment_mapping WHERE crawler_job_id = :o", o=two
+    )
 
     crawler.says("heartbeat", activeJobs=[one, two])
     world.sweep()
@@ -243,19 +257,19 @@ def test_a_stalled_job_and_one_never_begun_are_taken(world: World) -> None:
     """An hour without progress, five minutes without a start; the connection lives on."""
     crawler, (stalled, idle, fresh) = world.working(3)
     crawler.says("job_started", stalled)
-    world.rows(
-        "UPDATE job_assignment_mapping SET progressed_at = progressed_at - interval '361 seconds' WHERE crawler_job_id = :o",
-        o=stalled,
+    aged = (
+        "UPDATE job_assignment_mapping SET {0} = {0} - interval '{1} seconds' WHERE crawler_job_id = :order"
     )
-    world.rows(
-        "UPDATE job_assignment_mapping SET assigned_at = assigned_at - interval '31 seconds' WHERE crawler_job_id = :o",
-        o=idle,
-    )
+    world.rows(aged.format("progressed_at", 361), order=stalled)
+    world.rows(aged.format("assigned_at", 31), order=idle)
 
     world.sweep()
 
     assert crawler.orders() == [fresh]
-    assert sorted(e.error_type for e in world.rows("SELECT error_type FROM job_error_log")) == ["NeverStarted", "Stalled"]
+    assert [t for (t,) in world.rows("SELECT error_type FROM job_error_log ORDER BY 1")] == [
+        "NeverStarted",
+        "Stalled",
+    ]
     assert world.one("SELECT sum(losses) FROM job_queue") == 2
     assert crawler.row().is_active
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.workers import Valkey, Worker, envelope, running, until
 
 SECRET = "glpat-SECRETSECRETSECRET"

@@ -171,7 +171,7 @@ def test_a_hostile_mebibyte_takes_no_longer_than_another(piece: str, before: str
     start = time.process_time()
     redact_text(text)
 
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 5
 
 
 # --- Values ---

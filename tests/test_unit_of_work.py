@@ -6,13 +6,13 @@ import pytest
 from celery.exceptions import Reject
 from pydantic import TypeAdapter
 from sqlalchemy import text
-from support.world import World
 
 from persistence import unit_of_work as units
 from persistence.engine import engine
 from persistence.exceptions import Contended, DatabaseLost, DataRefusedError
 from persistence.schema.vocabulary import EventType
 from persistence.settings import settings
+from support.world import World
 from tasks import base, lifecycle
 
 

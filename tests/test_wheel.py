@@ -12,6 +12,7 @@ from zipfile import ZipFile
 
 import psycopg
 import pytest
+
 from support.workers import until
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+
 from support.workers import Valkey, Worker, envelope, running, until
 
 POOLS = ("prefork", "threads", "solo")

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import redis
-from support.world import NOW, Rung, World
-from support.workers import until
 from ulid import ULID
 
 from console.fleet import Fleet, FleetOptions
 from console.processes import Supervisor
 from console.services import Services
 from persistence.engine import engine
+from support.workers import until
+from support.world import NOW, Rung, World
 from tasks.client import Producer
 
 Start = Callable[..., World]
@@ -54,14 +55,17 @@ def ended(world: World) -> bool:
 def balanced(world: World, jobs: list[str]) -> None:
     """Every job is there once and finished with exactly one completed attempt, or failed with its errors."""
     assert sorted(row.id for row in world.rows("SELECT id FROM job")) == sorted(jobs)
-    assert world.rows("""
+    assert (
+        world.rows("""
         SELECT job.id FROM job
          WHERE (job.status = 'finished')
                <> (1 = (SELECT count(*) FROM job_assignment_mapping a
                          WHERE a.web_app_job_id = job.id AND a.status = 'completed'))
             OR (job.status = 'failed' AND NOT EXISTS (SELECT FROM job_error_log e WHERE e.job_id = job.id))
             OR job.status NOT IN ('finished', 'failed')
-    """) == []
+    """)
+        == []
+    )
     assert world.one("SELECT count(*) FROM crawler_order") == 0
     assert world.one("SELECT count(*) FROM job_queue WHERE status IN ('pending', 'processing')") == 0
 
@@ -97,7 +101,9 @@ def test_every_job_ends_though_redis_is_emptied_in_mid_run(
     run: Start, producer: Producer, database: str, broker: str
 ) -> None:
     """What matters is said until it is answered, and sweeps find what lost its bell."""
-    world = run("worker --concurrency 2", "beat", CRAWLYARD_RECONCILE_INTERVAL="1", CRAWLYARD_ASSIGN_INTERVAL="1")
+    world = run(
+        "worker --concurrency 2", "beat", CRAWLYARD_RECONCILE_INTERVAL="1", CRAWLYARD_ASSIGN_INTERVAL="1"
+    )
     jobs = submitted(world, producer, 60)
 
     with fleet(producer, database) as crawlers, redis.Redis.from_url(broker) as client:
@@ -127,7 +133,9 @@ def test_a_job_whose_bell_was_lost_is_found(run: Start, producer: Producer, data
 
 def test_a_dead_crawlers_jobs_come_back_without_a_beat(run: Start, producer: Producer) -> None:
     """Each worker's own timer rings the sweep."""
-    world = run("worker --concurrency 1", CRAWLYARD_CONNECTION_TIMEOUT="4", CRAWLYARD_HEARTBEAT_INTERVAL="0.5")
+    world = run(
+        "worker --concurrency 1", CRAWLYARD_CONNECTION_TIMEOUT="4", CRAWLYARD_HEARTBEAT_INTERVAL="0.5"
+    )
     connection = str(ULID())
     producer.ring("connections.register", connection_id=connection)
     submitted(world, producer, 2)
@@ -149,7 +157,7 @@ def test_several_beats_are_as_one(run: Start, producer: Producer) -> None:
         if now != sweeps[-1]:
             sweeps.append(now)
 
-    gaps = [(b - a).total_seconds() for a, b in zip(sweeps, sweeps[1:], strict=False)]
+    gaps = [(b - a).total_seconds() for a, b in pairwise(sweeps)]
     assert min(gaps) >= 0.5
 
 
@@ -182,9 +190,13 @@ def _waited_in_vain(broker: str) -> bool:
         return any(b'"redelivered": true' in message for message in client.lrange("dispatch", 0, -1))
 
 
-def test_a_flood_of_frames_kills_no_connection_that_beats(run: Start, producer: Producer, database: str) -> None:
+def test_a_flood_of_frames_kills_no_connection_that_beats(
+    run: Start, producer: Producer, database: str
+) -> None:
     """Beats wait behind the flood for longer than the timeout; they are judged as of the ring."""
-    world = run("worker --concurrency 2", "beat", CRAWLYARD_CONNECTION_TIMEOUT="3", CRAWLYARD_HEARTBEAT_INTERVAL="0.4")
+    world = run(
+        "worker --concurrency 2", "beat", CRAWLYARD_CONNECTION_TIMEOUT="3", CRAWLYARD_HEARTBEAT_INTERVAL="0.4"
+    )
     connections = [str(ULID()) for _ in range(20)]
     for connection in connections:
         producer.ring("connections.register", connection_id=connection)

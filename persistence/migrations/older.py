@@ -40,7 +40,11 @@ _COPIES = {
                                error, last_attempt_at, account_id, host, held, settled_at)
         SELECT DISTINCT ON (entry.web_app_job_id)
                entry.id, entry.web_app_job_id, COALESCE(entry.priority, 1), COALESCE(entry.scheduled_at, now()),
-               COALESCE(entry.attempts, 0), COALESCE(entry.max_attempts, 3), entry.data,
+               COALESCE(entry.attempts, 0), COALESCE(entry.max_attempts, 3),
+               -- an older order carried its account's tokens
+               CASE WHEN jsonb_typeof(entry.data) = 'object'
+                    THEN entry.data - '{{access_token,accessToken,refresh_token,refreshToken}}'::text[]
+                    ELSE entry.data END,
                CASE WHEN entry.status::text IN ('completed', 'failed') THEN entry.status::text ELSE 'pending' END,
                entry.error, entry.last_attempt_at, job."accountId",
                COALESCE(substring(job."gitlabGraphQLUrl" FROM '://([^/]+)'), ''),
@@ -55,22 +59,27 @@ _COPIES = {
         -- two attempts could share one crawler_job_id: all but the newest get their own id behind it
         INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, account_id, user_id, created_at,
                                             assigned_at, completed_at, status, metadata)
-        SELECT id, web_app_job_id,
-               CASE WHEN row_number() OVER (PARTITION BY crawler_job_id ORDER BY created_at DESC, id DESC) = 1
-                    THEN COALESCE(crawler_job_id, id) ELSE crawler_job_id || ':' || id END,
-               account_id, user_id, COALESCE(created_at, now()), assigned_at,
-               COALESCE(completed_at, now()),
-               CASE WHEN status::text IN ('completed', 'failed', 'cancelled')
-                    THEN status::text ELSE 'cancelled' END,
-               metadata
-          FROM {older}.job_assignment_mapping
+        SELECT attempt.id, attempt.web_app_job_id,
+               CASE WHEN attempt.crawler_job_id IS NULL THEN attempt.id
+                    WHEN row_number() OVER (PARTITION BY attempt.crawler_job_id
+                                                ORDER BY attempt.created_at DESC NULLS LAST, attempt.id DESC) = 1
+                    THEN attempt.crawler_job_id ELSE attempt.crawler_job_id || ':' || attempt.id END,
+               attempt.account_id, attempt.user_id, COALESCE(attempt.created_at, now()), attempt.assigned_at,
+               COALESCE(attempt.completed_at, now()),
+               CASE WHEN attempt.status::text IN ('completed', 'failed', 'cancelled')
+                    THEN attempt.status::text ELSE 'cancelled' END,
+               attempt.metadata
+          FROM {older}.job_assignment_mapping attempt
+          JOIN job ON job.id = attempt.web_app_job_id
     """,
     "job_error_log": """
         INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, stack_trace, context,
                                    retry_count, is_recoverable, resolution)
-        SELECT id, job_id, COALESCE(timestamp, now()), COALESCE(error_type, 'unknown'), COALESCE(error_message, ''),
-               stack_trace, context, COALESCE(retry_count, 0), COALESCE(is_recoverable, true), resolution
-          FROM {older}.job_error_log
+        SELECT error.id, error.job_id, COALESCE(error.timestamp, now()), COALESCE(error.error_type, 'unknown'),
+               COALESCE(error.error_message, ''), error.stack_trace, error.context, COALESCE(error.retry_count, 0),
+               COALESCE(error.is_recoverable, true), error.resolution
+          FROM {older}.job_error_log error
+          JOIN job ON job.id = error.job_id
     """,
 }
 
@@ -124,5 +133,6 @@ def carried_over(connection: Connection, present: AbstractSet[str]) -> Iterator[
     yield
     for name in carried:
         connection.execute(text(_COPIES[name].format(older=_ASIDE)))
-        connection.execute(text(f"DROP TABLE {_ASIDE}.{name}"))
+    # together: they may have foreign keys to each other
+    connection.execute(text("DROP TABLE " + ", ".join(f"{_ASIDE}.{name}" for name in carried)))
     connection.execute(text(f"DROP SCHEMA {_ASIDE}"))

@@ -15,11 +15,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from persistence.engine import engine
-from persistence.exceptions import raised_as_ours
+from persistence.exceptions import Contended, raised_as_ours
 from persistence.migrations.scope import VERSION_TABLE, is_known
 from persistence.schema import Base
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('crawlyard_migrate'))"
+
+_GIVE_WAY = "SET LOCAL lock_timeout = '3s'"
+"""Our foreign keys want a lock on `job`, and while we wait for it the web app's writes wait behind us."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,23 @@ class Migrated:
 
 
 def migrate(on: Engine | None = None) -> Migrated:
-    """Create or upgrade the tables; where they are at head already, nothing happens."""
-    with raised_as_ours(), (on or engine()).begin() as connection:
-        connection.execute(text(_LOCK))
-        before = current_revision(connection)
-        command.upgrade(_config(connection), "head")
-        return Migrated(before, head_revision(), _left_alone(connection) if before is None else {})
+    """
+    Create or upgrade the tables; where they are at head already, nothing happens.
+
+    Waits for another migration, and for the web app's transactions a moment only. Raises Contended
+    where they last longer, IllegalRequestError where the web app's tables are not what we can work with.
+    """
+    try:
+        with raised_as_ours(), (on or engine()).begin() as connection:
+            connection.execute(text(_LOCK))
+            connection.execute(text(_GIVE_WAY))
+            before = current_revision(connection)
+            command.upgrade(_config(connection), "head")
+            return Migrated(before, head_revision(), _left_alone(connection) if before is None else {})
+    except Contended as error:
+        raise Contended(
+            f"Nothing was migrated: a transaction was in the way, {error}. Migrate again, when less is going on."
+        ) from error
 
 
 def current_revision(connection: Connection) -> str | None:

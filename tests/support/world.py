@@ -9,11 +9,11 @@ from threading import Thread
 from typing import Any
 
 from sqlalchemy import text
-from support.workers import until
 from ulid import ULID
 
 from persistence.engine import engine
 from persistence.settings import settings
+from support.workers import until
 
 NOW = "2026-05-04T03:02:01Z"
 
@@ -126,9 +126,7 @@ class World:
 
     def until_somebody_waits_for_a_lock(self) -> None:
         """Wait until a session of this database waits for another one's row lock."""
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         until(lambda: self.one(waiting) > 0, "somebody waits for a lock")
 
     def use_settings(self) -> None:
