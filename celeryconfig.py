@@ -76,7 +76,7 @@ task_publish_retry_policy = PUBLISH_POLICY
 
 # --- Queues ---
 
-task_queues = [Queue(name) for name in QUEUES]
+task_queues = [Queue(name, routing_key=name) for name in QUEUES]
 task_default_queue = DEFAULT_QUEUE
 # A misspelt queue is an error of whoever named it, and no list in Redis that nobody reads.
 task_create_missing_queues = False

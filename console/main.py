@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from console.ending import ended
-from console.home import leave_current_directory
-from console.sections import Sections
+from console.cli.ending import ended
+from console.cli.home import leave_current_directory
+from console.cli.sections import Sections
 
 RUN, LOOK, SET_UP = "Run", "Look", "Set up"
 QUEUES = "crawler,dispatch,upkeep"
@@ -30,7 +30,7 @@ def main() -> None:
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
     if value:
-        from console.version import version
+        from console.cli.version import version
 
         click.echo(f"crawlyard {version()}")
         ctx.exit()
@@ -63,7 +63,7 @@ def crawlyard() -> None:
 @loglevel
 def worker(queues: str, concurrency: int | None, pool: str, name: str | None, loglevel: str) -> int:
     """Run a worker, until SIGTERM or Ctrl-C."""
-    from console.starting import start_worker
+    from console.cli.starting import start_worker
 
     names = [queue.strip() for queue in queues.split(",") if queue.strip()]
     return start_worker(queues=names, concurrency=concurrency, pool=pool, name=name, loglevel=loglevel)
@@ -74,7 +74,7 @@ def worker(queues: str, concurrency: int | None, pool: str, name: str | None, lo
 @loglevel
 def beat(loglevel: str) -> None:
     """Ring the periodic tasks; run one, or several for safety."""
-    from console.starting import start_beat
+    from console.cli.starting import start_beat
 
     start_beat(loglevel=loglevel)
 
@@ -85,7 +85,7 @@ def beat(loglevel: str) -> None:
 @click.option("--watch", type=click.FloatRange(0.1), metavar="SECONDS", help="Again and again, until Ctrl-C.")
 def status(as_json: bool, watch: float | None) -> int:  # noqa: FBT001 - click's
     """Show queue, connections, failures and the broker's queues."""
-    from console.status import show_status
+    from console.checkup.status import show_status
 
     return show_status(as_json=as_json, watch=watch)
 
@@ -95,7 +95,7 @@ def status(as_json: bool, watch: float | None) -> int:  # noqa: FBT001 - click's
 @as_json
 def health(as_json: bool) -> int:  # noqa: FBT001 - click's
     """Check that all is at work; exit code 1 if not. For healthchecks."""
-    from console.health import show_health
+    from console.checkup.health import show_health
 
     return show_health(as_json=as_json)
 
@@ -105,7 +105,7 @@ def health(as_json: bool) -> int:  # noqa: FBT001 - click's
 @as_json
 def doctor(as_json: bool) -> int:  # noqa: FBT001 - click's
     """Examine servers, clocks and settings, and say what to mend."""
-    from console.doctor import show_diagnosis
+    from console.checkup.doctor import show_diagnosis
 
     return show_diagnosis(as_json=as_json)
 
@@ -117,7 +117,7 @@ def doctor(as_json: bool) -> int:  # noqa: FBT001 - click's
               help="Write one file a schema there.")  # fmt: skip
 def contract(task: str | None, out: Path | None) -> None:
     """Print the JSON Schema of TASK's payload, or of all tasks and the frames."""
-    from console.contract import show_contract
+    from console.cli.contract import show_contract
 
     show_contract(task, out)
 
@@ -127,7 +127,7 @@ def contract(task: str | None, out: Path | None) -> None:
 @as_json
 def migrate(as_json: bool) -> None:  # noqa: FBT001 - click's
     """Create the tables, or bring them to the newest schema."""
-    from console.migration import show_migration
+    from console.cli.migration import show_migration
 
     show_migration(as_json=as_json)
 
@@ -138,7 +138,7 @@ def migrate(as_json: bool) -> None:  # noqa: FBT001 - click's
 @as_json
 def adopt(yes: bool, as_json: bool) -> None:  # noqa: FBT001 - click's
     """Take up the jobs of an older database, which migrate left alone."""
-    from console.migration import show_adoption
+    from console.cli.migration import show_adoption
 
     show_adoption(yes=yes, as_json=as_json)
 
@@ -148,7 +148,7 @@ def adopt(yes: bool, as_json: bool) -> None:  # noqa: FBT001 - click's
 @as_json
 def services(as_json: bool) -> None:  # noqa: FBT001 - click's
     """Run PostgreSQL and Valkey for a first try; nothing is left behind."""
-    from console.services import run_foreground
+    from console.services.embedded import run_foreground
 
     run_foreground(as_json=as_json)
 
@@ -165,7 +165,7 @@ def services(as_json: bool) -> None:  # noqa: FBT001 - click's
 @click.option("--plain", is_flag=True, help="Lines instead of a moving picture.")
 def demo(**options: Any) -> int:
     """See it work: servers, workers and a simulated fleet, on this machine."""
-    from console.demo import DemoOptions, run
+    from console.demo.play import DemoOptions, run
 
     return run(DemoOptions(**options))
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from console.services import Services, embedded_services
+from console.services.embedded import Services, embedded_services
 from persistence import engine as engines
 from persistence.settings import settings
 from support.world import Rung, World

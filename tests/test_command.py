@@ -19,13 +19,13 @@ import redis
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from console.contract import list_names, schema
-from console.ending import ended
-from console.health import check_sweep
+from console.checkup.health import check_sweep
+from console.checkup.urls import shown
+from console.cli.contract import list_names, schema
+from console.cli.ending import ended
+from console.cli.screen import duration, plain
 from console.main import crawlyard
-from console.screen import duration, plain
-from console.services import Services
-from console.urls import shown
+from console.services.embedded import Services
 from persistence.settings import settings
 from persistence.status import SweepClock
 from support.workers import free_port
@@ -186,7 +186,7 @@ def test_ctrl_c_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("console.contract.show_contract", interrupted)
+    monkeypatch.setattr("console.cli.contract.show_contract", interrupted)
     said = run("contract")
     assert (said.code, said.out, said.err.strip()) == (130, "", "")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from console.books import audit
-from console.ledger import Ledger
+from console.demo.books import audit
+from console.demo.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = ["--jobs", "60", "--crawlers", "6", "--speed", "8", "--seed", "7", "--plain"]

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from kombu.exceptions import OperationalError
 
-from console.crawler import Crawler, Mood, World
-from console.gateway import Gateway, Order
-from console.mishaps import FOR_GOOD, RECOVERABLE, Fate
-from console.projects import by_first_group, targets
-from console.tally import Tally
+from console.demo.projects import by_first_group, targets
+from console.fleet.crawler import Crawler, Mood, World
+from console.fleet.gateway import Gateway, Order
+from console.fleet.mishaps import FOR_GOOD, RECOVERABLE, Fate
+from console.fleet.tally import Tally
 
 ORDER = Order("F", "C", "project", "gid://gitlab/Project/1", "https://gitlab.example.org", None, "glpat-abc")
 

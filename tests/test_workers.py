@@ -9,9 +9,9 @@ import pytest
 import redis
 from ulid import ULID
 
-from console.fleet import Fleet, FleetOptions
-from console.processes import Supervisor
-from console.services import Services
+from console.demo.processes import Supervisor
+from console.fleet.fleet import Fleet, FleetOptions
+from console.services.embedded import Services
 from persistence.engine import engine
 from support.workers import until
 from support.world import NOW, Rung, World

@@ -126,7 +126,8 @@ class World:
 
     def until_somebody_waits_for_a_lock(self) -> None:
         """Wait until a session of this database waits for another one's row lock."""
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        waiting = f"{sessions} AND wait_event_type = 'Lock'"
         until(lambda: self.one(waiting) > 0, "somebody waits for a lock")
 
     def use_settings(self) -> None:

@@ -1,0 +1,1 @@
+"""How it stands: `crawlyard status`, `health` and `doctor`."""

@@ -1,0 +1,108 @@
+"""
+What happens, in words: the database looked at now and then, for the eye only.
+
+Events are read in the order of (xid, id), below the oldest transaction that still runs, so that none
+is missed that commits late. Only those worth a line are asked for, and what belongs together is one line.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from console.cli.screen import counted
+
+_EVENTS = """
+    SELECT event.xid::text AS xid, event.id, event.type, event.payload ->> 'reason' AS reason,
+           event.payload ->> 'error_type' AS error_type, event.payload ->> 'status' AS status,
+           (event.payload ->> 'goodbye')::boolean AS goodbye, connection.crawler_id,
+           job.command || ' of ' || job.full_path AS job
+      FROM dispatch_event event
+      LEFT JOIN socket_connection connection ON connection.id = event.connection_id
+      LEFT JOIN job ON job.id = event.job_id
+     WHERE (event.xid, event.id) > (%s::xid8, %s) AND event.xid < pg_snapshot_xmin(pg_current_snapshot())
+       AND (event.type IN ('connection_registered', 'connection_lost', 'connection_expired', 'job_revoked')
+            OR event.type = 'error_logged' AND event.connection_id IS NULL
+               AND event.payload ->> 'error_type' NOT IN ('ConnectionLost', 'Goodbye', 'Cancelled', 'Stalled',
+                                                          'NeverStarted', 'Disowned')
+            OR event.type = 'job_updated' AND event.payload ->> 'status' IN ('failed', 'cancelled'))
+     ORDER BY event.xid, event.id LIMIT 500
+"""
+
+_COUNTS = "SELECT status, count(*) FROM job GROUP BY status"
+
+_GOOD, _BAD, _NEUTRAL = "green", "red", "yellow"
+
+_REASONS = {
+    "ConnectionLost": "given back: their crawler was lost",
+    "Goodbye": "given back: their crawler has left",
+    "Cancelled": "taken away: cancelled",
+    "Stalled": "taken back: stalled",
+    "NeverStarted": "taken back: never started",
+    "Disowned": "taken back: not listed by their crawler",
+}
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One line, and the colour of its mark."""
+
+    text: str
+    colour: str
+
+
+class Watch:
+    """Looks at a database; each look tells what is new since the last one."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._cursor: tuple[str, int] = ("0", 0)
+
+    def jobs_by_status(self) -> Counter[str]:
+        """How many jobs there are of each status."""
+        return Counter(dict(self._connection.execute(_COUNTS).fetchall()))
+
+    def news(self) -> list[Happening]:
+        """What happened since the last look, oldest first."""
+        with self._connection.cursor(row_factory=namedtuple_row) as cursor:
+            rows: list[Any] = cursor.execute(_EVENTS, self._cursor).fetchall()
+        if rows:
+            self._cursor = (rows[-1].xid, rows[-1].id)
+        return [_told(list(together)) for _, together in groupby(rows, key=_kind)]
+
+
+def _kind(row: Any) -> tuple[object, ...]:
+    """What rows in a row must share to be told as one."""
+    match row.type:
+        case "connection_registered":
+            return (row.type,)
+        case "job_revoked":
+            return row.type, row.crawler_id, row.reason
+        case "job_updated":
+            return row.type, row.status
+    return row.type, row.id
+
+
+def _told(rows: list[Any]) -> Happening:
+    row, count = rows[0], len(rows)
+    what = f"{count} jobs" if count > 1 else row.job
+    who = row.crawler_id or "a crawler"
+    match row.type:
+        case "connection_registered":
+            told = f"{count} crawlers registered" if count > 1 else f"{who} registered", _GOOD
+        case "connection_lost" if row.goodbye:
+            told = f"{who} said goodbye", _NEUTRAL
+        case "connection_lost":
+            told = f"{who} was silent for too long and is taken for dead", _BAD
+        case "connection_expired":
+            told = f"{who} spoke after its connection had expired", _NEUTRAL
+        case "job_revoked":
+            told = f"{who}: {counted(count, 'job')} {_REASONS.get(row.reason, row.reason)}", _NEUTRAL
+        case "error_logged":
+            told = f"{row.error_type}: {row.job}", _NEUTRAL
+        case _:
+            told = f"{row.status}: {what}", _BAD if row.status == "failed" else _NEUTRAL
+    return Happening(*told)

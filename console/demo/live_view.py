@@ -1,0 +1,242 @@
+"""The demo on the screen: a live picture on a terminal, plain lines elsewhere."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from console.cli.screen import counted, plain
+from console.demo.happenings import Happening
+from console.fleet.crawler import Crawler, Mood
+from console.fleet.tally import Tally
+
+_PARTS = (
+    ("finished", "finished", "green"),
+    ("failed", "failed", "red"),
+    ("cancelled", "cancelled", "yellow"),
+    ("running", "at work", "cyan"),
+    ("queued", "waiting", "bright_black"),
+)
+"""Of the bar: job.status, how it is called, its colour. What is not ordered yet stays empty."""
+
+_CRAWLER_WIDTH = 38
+_FLEET_LINES = 8
+_REMEMBERED = 200
+_LINES_BESIDE_EVENTS = 9
+_STATE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What there is to see at one moment."""
+
+    jobs: Counter[str]
+    """By status."""
+    expected: int
+    crawlers: Sequence[Crawler]
+    connected: int
+    tally: Tally
+    news: Sequence[Happening]
+
+
+class View(Protocol):
+    """Somewhere to show it."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Show no more."""
+
+    def show(self, picture: Picture) -> None:
+        """Show this moment."""
+
+
+def view(console: Console, title: str, *, is_plain: bool) -> View:
+    """The live picture where there is a terminal to show it on, else plain lines."""
+    if is_plain or not console.is_terminal:
+        return PlainLines(console, title)
+    return LivePicture(console, title)
+
+
+class PlainLines:
+    """A line for each happening, and one for the state of things each second."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._begun = time.monotonic()
+        self._next_state = 0.0
+
+    def __enter__(self) -> Self:
+        self._say(self._title)
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, picture: Picture) -> None:
+        """Print what is new."""
+        for happening in picture.news:
+            self._say(happening.text)
+        if time.monotonic() >= self._next_state:
+            self._next_state = time.monotonic() + _STATE_SECONDS
+            states = ", ".join(f"{picture.jobs[status]} {name}" for status, name, _ in _PARTS)
+            self._say(f"{states}; {counted(picture.connected, 'crawler')} connected")
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"{_clock(self._begun)}  {plain(text)}", markup=False, soft_wrap=True)
+
+
+class LivePicture:
+    """The whole screen: jobs, fleet, events."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._title = title
+        self._begun = time.monotonic()
+        self._picture: Picture | None = None
+        self._news: deque[tuple[str, Happening]] = deque(maxlen=_REMEMBERED)
+        self._live = Live(self, console=console, screen=True, refresh_per_second=8)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, picture: Picture) -> None:
+        """Let the next refresh show this."""
+        self._picture = picture
+        self._news.extend((_clock(self._begun), happening) for happening in picture.news)
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Group(*self._lines(options.max_width, options.height or options.max_height))
+
+    def _lines(self, width: int, height: int) -> list[RenderableType]:
+        head = _both_ends(Text(self._title, style="bold"), Text(_clock(self._begun), style="bold"))
+        picture = self._picture
+        if picture is None:
+            return [head]
+        fleet = _fleet(picture, width)
+        events = max(height - _LINES_BESIDE_EVENTS - len(fleet.rows), 0)
+        return [
+            head,
+            Text(),
+            _JobsBar(picture),
+            _legend(picture),
+            Text(),
+            _both_ends(Text("Fleet", style="bold"), Text(_fleet_sums(picture), style="bright_black")),
+            fleet,
+            Text(),
+            Text("Events", style="bold"),
+            *(_event_line(at, happening) for at, happening in list(self._news)[-events:] if events),
+        ]
+
+
+@dataclass(frozen=True)
+class _JobsBar:
+    """All jobs of the day as one bar, a colour for each status."""
+
+    picture: Picture
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        width, total = options.max_width - 2, max(self.picture.expected, self.picture.jobs.total(), 1)
+        yield Segment(" ")
+        done = reached = 0
+        for status, _, colour in _PARTS:
+            done += self.picture.jobs[status]
+            until = done * width // total
+            yield Segment("━" * (until - reached), Style(color=colour))
+            reached = until
+        yield Segment("─" * (width - reached), Style(color="bright_black", dim=True))
+        yield Segment.line()
+
+
+def _both_ends(left: Text, right: Text) -> Table:
+    line = Table.grid(expand=True, padding=(0, 1))
+    line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    line.add_column(justify="right", no_wrap=True)
+    line.add_row(Text(" ") + left, right)
+    return line
+
+
+def _legend(picture: Picture) -> Text:
+    legend = Text(" ", no_wrap=True, overflow="ellipsis")
+    for status, name, colour in _PARTS:
+        legend.append("■ ", style=colour)
+        legend.append(f"{picture.jobs[status]} {name}   ")
+    to_come = picture.expected - picture.jobs.total()
+    if to_come > 0:
+        legend.append(f"{to_come} to come", style="bright_black")
+    return legend
+
+
+def _fleet_sums(picture: Picture) -> str:
+    tally = picture.tally
+    said = f"{tally.said:,} words said, {tally.repeated} repeated"
+    return f"{said}, {tally.stale_said} too late" if tally.stale_said else said
+
+
+def _fleet(picture: Picture, width: int) -> Table:
+    """As many crawlers as there is room for; those with a story before the others, if not all."""
+    columns = max(width // _CRAWLER_WIDTH, 1)
+    room = columns * _FLEET_LINES
+    crawlers = list(picture.crawlers)
+    if len(crawlers) > room:
+        told = sorted(crawlers, key=lambda crawler: crawler.mood is Mood.AT_WORK)[: room - 1]
+        crawlers = [crawler for crawler in crawlers if crawler in told]
+    cells = [_crawler(crawler) for crawler in crawlers]
+    if len(cells) < len(picture.crawlers):
+        cells.append(Text(f"and {len(picture.crawlers) - len(cells)} more", style="bright_black"))
+    lines = -(-len(cells) // columns)
+    grid = Table.grid(padding=(0, 1))
+    for _ in range(columns):
+        grid.add_column(width=_CRAWLER_WIDTH - 1, no_wrap=True, overflow="ellipsis")
+    for line in range(lines):
+        grid.add_row(*cells[line::lines])
+    return grid
+
+
+def _crawler(crawler: Crawler) -> Text:
+    cell = Text(f" {crawler.name}  ")
+    busy = min(len(crawler.fences()), crawler.capacity)
+    match crawler.mood:
+        case Mood.AT_WORK if crawler.link.is_open:
+            cell.append("●" * busy, style="cyan").append(
+                "○" * (crawler.capacity - busy), style="bright_black"
+            )
+            cell.append(f"  {crawler.completed} done", style="bright_black")
+        case Mood.AT_WORK:
+            cell.append("registering", style="bright_black")
+        case Mood.FROZEN:
+            cell.append("●" * busy, style="blue").append("  frozen", style="blue")
+        case mood:
+            cell.append(mood.value, style="red" if mood is Mood.DEAD else "yellow")
+    return cell
+
+
+def _event_line(at: str, happening: Happening) -> Text:
+    line = Text(f" {at} ", style="bright_black", no_wrap=True, overflow="ellipsis")
+    line.append(" ▪ ", style=happening.colour)
+    return line.append(plain(happening.text), style="default")
+
+
+def _clock(begun: float) -> str:
+    minutes, seconds = divmod(int(time.monotonic() - begun), 60)
+    return f"{minutes:02}:{seconds:02}"

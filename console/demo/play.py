@@ -1,0 +1,220 @@
+"""
+The demo: a day of a small fleet in a minute, on servers of its own, with an audit at the end.
+
+Real servers, a real worker and beat; the web app and the fleet are simulated. Some crawlers die, one
+says goodbye, one freezes and comes back with stale words. It ends by itself, and well only if the
+books balance.
+"""
+
+import json
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from sqlalchemy import create_engine
+
+from console.cli.screen import console
+from console.demo.books import Books, audit
+from console.demo.happenings import Watch
+from console.demo.live_view import Picture, View, view
+from console.demo.processes import Supervisor
+from console.demo.summary import Result, print_summary
+from console.demo.web_app import WebApp, WebAppOptions
+from console.fleet.fleet import Fleet, FleetOptions, incidents_of_a_day
+from console.services.embedded import Services, embedded_services
+from persistence.exceptions import CrawlyardError
+from persistence.migrations.run import migrate
+from tasks.client import Producer
+
+DAY_SECONDS = 40.0
+"""Of the orders and the work; who was lost in it is waited for a little longer."""
+LONGEST_JOB_SECONDS = 6.0
+CAPACITY = 5
+HEARTBEAT_SECONDS = 1.0
+
+_ORDERS_SHARE = 0.7
+_WORK_SHARE = 0.75
+_TURN_SECONDS = 0.25
+_OPENING_SECONDS = 30.0
+_DEADLINE_SECONDS = 180.0
+_SLOWEST_PACE = 20.0
+"""Jobs a second that are waited for beyond the deadline where thousands are ordered."""
+_SETTLING_SECONDS = 15.0
+"""For words on their way, once all jobs have ended."""
+_CRASHES = 5
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What `crawlyard demo` was asked for; see its help."""
+
+    jobs: int
+    crawlers: int
+    seed: int | None
+    speed: float
+    json_file: Path | None
+    plain: bool
+
+
+class DemoError(CrawlyardError):
+    """The demo could not go on; the text says why, and where the logs are."""
+
+
+def run(options: DemoOptions) -> int:
+    """Play the day and print how it went; returns the exit code, 0 only if the books balance."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    screen = console()
+    logs = Path(tempfile.mkdtemp(prefix="crawlyard-demo-"))
+    try:
+        result = _play(options, screen, logs)
+    except KeyboardInterrupt:
+        screen.print(f"Interrupted. Logs: {logs}", soft_wrap=True)
+        return INTERRUPTED
+    print_summary(screen, result)
+    if options.json_file:
+        options.json_file.write_text(json.dumps(result.summary(), indent=2) + "\n")
+    return 0 if result.is_good else 1
+
+
+def _play(options: DemoOptions, screen: Console, logs: Path) -> Result:
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1, 100_000)
+    title = f"Crawlyard, a day in a minute: {options.jobs} jobs, {options.crawlers} crawlers, seed {seed}"
+    begun = time.monotonic()
+    with view(screen, title, is_plain=options.plain) as picture, _dispatcher(options, logs) as running:
+        services, processes = running
+        # One each, since they are not to be shared by threads.
+        with closing(Producer(services.broker_url)) as bell, closing(Producer(services.broker_url)) as other:
+            fleet = Fleet(_fleet_options(options, seed), bell, services.database_url)
+            web_app = WebApp(_web_app_options(options, seed), other, services.database_url)
+            with fleet:
+                day = _Day(options, fleet, web_app, processes, picture)
+                books, in_time = day.play(services.database_url)
+    tally = {name: value for name, value in vars(fleet.tally).items() if name != "stale_fences"}
+    asked = {"jobs": options.jobs, "crawlers": options.crawlers, "speed": options.speed, "seed": seed}
+    return Result(asked, time.monotonic() - begun, books, tally, processes.restarts, logs, in_time)
+
+
+@contextmanager
+def _dispatcher(options: DemoOptions, logs: Path) -> Iterator[tuple[Services, Supervisor]]:
+    """The servers, migrated, with a worker and beat at work."""
+    with embedded_services() as services:
+        engine = create_engine(services.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+        migrate(engine)
+        engine.dispose()
+        with Supervisor(logs, services.environment() | _settings(options)) as processes:
+            processes.start("worker", "worker", "--concurrency", "2")
+            processes.start("beat", "beat")
+            yield services, processes
+
+
+def _settings(options: DemoOptions) -> dict[str, str]:
+    """The usual settings in proportion to a day that is a minute; a slow job is no stalled one."""
+    patience = max(5.0, 3 * _work_seconds(options))
+    seconds = {
+        "HEARTBEAT_INTERVAL": HEARTBEAT_SECONDS,
+        "CONNECTION_TIMEOUT": 4.0,
+        "SWEEP_INTERVAL": 0.5,
+        "ASSIGN_INTERVAL": 1.0,
+        "RECONCILE_INTERVAL": 2.0,
+        "RETRY_DELAY": 0.5,
+        "START_TIMEOUT": patience,
+        "STALL_TIMEOUT": patience,
+        "ABSENCE_GRACE": patience,
+    }
+    return {f"CRAWLYARD_{name}": str(value) for name, value in seconds.items()}
+
+
+def _work_seconds(options: DemoOptions) -> float:
+    """The mean of one job, so that the fleet has to do for most of the day."""
+    seats = options.crawlers * CAPACITY
+    return min(LONGEST_JOB_SECONDS, _WORK_SHARE * DAY_SECONDS * seats / options.jobs) / options.speed
+
+
+def _fleet_options(options: DemoOptions, seed: int) -> FleetOptions:
+    return FleetOptions(
+        crawlers=options.crawlers,
+        seed=seed,
+        capacity=CAPACITY,
+        work_seconds=_work_seconds(options),
+        heartbeat_seconds=HEARTBEAT_SECONDS,
+        incidents=incidents_of_a_day(options.crawlers, options.jobs),
+    )
+
+
+def _web_app_options(options: DemoOptions, seed: int) -> WebAppOptions:
+    return WebAppOptions(options.jobs, seed, _ORDERS_SHARE * DAY_SECONDS / options.speed)
+
+
+class _Day:
+    """The demo while it runs: shown, supervised, and ended when all is done or time is up."""
+
+    def __init__(
+        self, options: DemoOptions, fleet: Fleet, web_app: WebApp, processes: Supervisor, picture: View
+    ) -> None:
+        self._options = options
+        self._fleet = fleet
+        self._web_app = web_app
+        self._processes = processes
+        self._view = picture
+
+    def play(self, database_url: str) -> tuple[Books, bool]:
+        """Play the day to its end; returns the books, and whether it ended in time."""
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            watch = Watch(connection)
+            self._open(watch)
+            with self._web_app:
+                in_time = self._run(watch, connection)
+                self._show(watch)
+                return self._audit(connection), in_time
+
+    def _open(self, watch: Watch) -> None:
+        """Let the crawlers come to work, but do not wait for ever."""
+        deadline = time.monotonic() + _OPENING_SECONDS
+        while self._fleet.connected < self._options.crawlers and time.monotonic() < deadline:
+            self._turn(watch)
+
+    def _run(self, watch: Watch, connection: psycopg.Connection[Any]) -> bool:
+        deadline = time.monotonic() + max(_DEADLINE_SECONDS, self._options.jobs / _SLOWEST_PACE)
+        settled_at: float | None = None
+        while (now := time.monotonic()) < deadline:
+            jobs = self._turn(watch)
+            if not self._is_over(jobs):
+                settled_at = None
+                continue
+            settled_at = settled_at or now
+            if now - settled_at > _SETTLING_SECONDS or self._audit(connection).balance:
+                return True
+        return False
+
+    def _is_over(self, jobs: dict[str, int]) -> bool:
+        ended = sum(jobs.get(status, 0) for status in ("finished", "failed", "cancelled"))
+        return self._web_app.is_done and ended >= self._options.jobs and not self._fleet.has_stories_left
+
+    def _turn(self, watch: Watch) -> dict[str, int]:
+        """A quarter of a second; returns the jobs by status."""
+        time.sleep(_TURN_SECONDS)
+        self._fleet.check()
+        self._web_app.check()
+        self._processes.keep_up()
+        if self._processes.restarts >= _CRASHES:
+            raise DemoError(f"Worker or beat do not stay up. {self._processes.last_words()}")
+        return self._show(watch)
+
+    def _show(self, watch: Watch) -> dict[str, int]:
+        jobs, fleet = watch.jobs_by_status(), self._fleet
+        self._view.show(
+            Picture(jobs, self._options.jobs, fleet.crawlers, fleet.connected, fleet.tally, watch.news())
+        )
+        return jobs
+
+    def _audit(self, connection: psycopg.Connection[Any]) -> Books:
+        return audit(connection, self._web_app.ledger, self._fleet.tally.stale_fences)

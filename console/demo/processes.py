@@ -1,0 +1,127 @@
+"""Supervised child processes of our own command: started again when they crash, ended when we end."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_LEASH = Path(__file__).with_name("leash.py")
+_ROOT = Path(__file__).parents[2]
+_PATIENCE_SECONDS = 15.0
+"""What a worker gets to finish what it has begun."""
+_MARGIN_SECONDS = 5.0
+_FIRST_BACKOFF_SECONDS = 0.5
+_LAST_BACKOFF_SECONDS = 10.0
+_LOG_LINES = 15
+
+
+class Child:
+    """One `crawlyard` command that is to run until we end; its output goes to NAME.log."""
+
+    def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self.restarts = 0
+        self._arguments = arguments
+        self._environment = dict(os.environ) | _import_path() | dict(environment)
+        self._log = folder / f"{name}.log"
+        self._backoff = _FIRST_BACKOFF_SECONDS
+        self._start_at: float | None = None
+        self._process = self._start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def keep_up(self) -> None:
+        """Start it again if it has crashed, a little later each time."""
+        if self.is_running:
+            return
+        now = time.monotonic()
+        if self._start_at is None:
+            self._start_at = now + self._backoff
+            self._backoff = min(2 * self._backoff, _LAST_BACKOFF_SECONDS)
+        elif now >= self._start_at:
+            self._start_at = None
+            self.restarts += 1
+            self._process = self._start()
+
+    def ask_to_end(self) -> None:
+        """Let go of the leash: SIGTERM now, SIGKILL for all that is left of it after a while."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def wait(self) -> None:
+        """Return when it has ended."""
+        try:
+            self._process.wait(_PATIENCE_SECONDS + _MARGIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def log_tail(self) -> str:
+        """The last lines that it printed, under the name of its log."""
+        lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        return "\n".join([f"{self._log}:", *lines])
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-P", "-m", "console.main", *self._arguments]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
+                [sys.executable, "-I", "-S", str(_LEASH), str(_PATIENCE_SECONDS), *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C at the terminal is ours to hear
+            )
+
+
+class Supervisor:
+    """Some children that begin and end together."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._children: list[Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        for child in self._children:
+            child.ask_to_end()
+        for child in self._children:
+            child.wait()
+
+    def start(self, name: str, *arguments: str) -> Child:
+        """Start `crawlyard ARGUMENTS`."""
+        child = Child(name, list(arguments), self._environment, self._folder)
+        self._children.append(child)
+        return child
+
+    def keep_up(self) -> None:
+        """Start again what has crashed; to be called now and then."""
+        for child in self._children:
+            child.keep_up()
+
+    @property
+    def restarts(self) -> int:
+        """How often a child had to be started again."""
+        return sum(child.restarts for child in self._children)
+
+    def last_words(self) -> str:
+        """What those that were started again printed last, and where it is."""
+        return "\n".join(child.log_tail() for child in self._children if child.restarts)
+
+
+def _import_path() -> dict[str, str]:
+    """Lets a child find this very code, and not a package of the same name in the current directory."""
+    paths = (str(_ROOT), os.environ.get("PYTHONPATH"))
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
