@@ -32,11 +32,17 @@ def all_settings() -> list[Setting]:
         Setting(
             variable(field, info),
             _shown(getattr(settings(), field)),
-            "environment" if field in given else "default",
+            _source(variable(field, info), given=field in given),
             info.description or "",
         )
         for field, info in Settings.model_fields.items()
     ]
+
+
+def _source(name: str, *, given: bool) -> str:
+    if f"{name}_FILE" in os.environ:
+        return "file"
+    return "environment" if given else "default"
 
 
 def variable(field: str, info: FieldInfo) -> str:

@@ -2,9 +2,11 @@
 
 import os
 import re
+from contextlib import suppress
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from persistence.exceptions import CrawlyardError, DatabaseLost
+from persistence.exceptions import CrawlyardError, DatabaseLost, SettingsError
+from persistence.settings import settings
 
 MASK = "***"
 
@@ -37,12 +39,20 @@ def _scrubbed(text: str) -> str:
 def _secrets() -> set[str]:
     """The passwords of both URLs, as they are written and as they are meant."""
     found: set[str] = set()
-    for url in (os.environ.get("DATABASE_URL", ""), os.environ.get("BROKER_URL", "")):
+    for url in _urls():
         credentials, at, _ = url.partition("://")[2].rpartition("@")
         if at:
             found.add(credentials.partition(":")[2])
         found.update(value for name, value in _parameters(url) if "password" in name.lower())
     return {form for secret in found for form in (secret, unquote(secret)) if form}
+
+
+def _urls() -> list[str]:
+    """Both URLs, from the environment or from the files that it names; as far as there are any."""
+    given = [os.environ.get("DATABASE_URL", ""), os.environ.get("BROKER_URL", "")]
+    with suppress(SettingsError):
+        given += [settings().database_url, settings().broker_url]
+    return given
 
 
 def _parameters(url: str) -> list[tuple[str, str]]:
