@@ -210,23 +210,20 @@ def test_a_completion_that_waits_for_the_expiry_of_its_attempt_is_stale(world: W
     """
     The fence is held, not looked at: the word waits for the row that the expiry locked.
 
-    In the interleaving that beats a join on an unlocked row: the expiry has closed the attempt and
-    queued the job again, uncommitted, when the completion comes.
+    In the interleaving that beats a join on an unlocked row: the attempt is closed, uncommitted, when
+    the completion comes. Nothing but the attempt is locked, so that the fence alone holds it back.
     """
     crawler, (order,) = world.working()
     job_id = job_of(world, order)
     with engine().connect() as expiry:
-        expiry.execute(text("SELECT FROM socket_connection FOR NO KEY UPDATE"))
-        expiry.execute(text("SELECT FROM job_queue FOR NO KEY UPDATE"))
         expiry.execute(text("UPDATE job_assignment_mapping SET status = 'failed', completed_at = now()"))
-        expiry.execute(text("UPDATE job_queue SET status = 'pending'"))
         late = world.in_thread(lambda: crawler.says("job_completed", order))
         world.until_somebody_waits_for_a_lock()
         expiry.commit()
     late.join()
 
     assert world.job(job_id).status == "queued"
-    assert world.entry(job_id).status == "pending"
+    assert world.entry(job_id).status == "processing"
     assert world.one("SELECT stale_words FROM job_assignment_mapping") == 1
 
 
