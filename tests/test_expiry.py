@@ -1,11 +1,13 @@
 """The sweep: dead crawlers' jobs go back, and nobody who lives is taken for dead."""
 
 from datetime import timedelta
+from time import monotonic
 
 import pytest
 from sqlalchemy import text
 
 from persistence.engine import engine
+from persistence.settings import settings
 from support.world import World
 
 PROGRESS = {"stage": "fetching", "entityType": "issue", "processed": 1}
@@ -280,10 +282,13 @@ def test_a_heartbeat_that_commits_first_wins(world: World) -> None:
     crawler.silent_for(60)
     with engine().connect() as beat:
         beat.execute(text("UPDATE socket_connection SET last_heartbeat = clock_timestamp()"))
+        started = monotonic()
         world.sweep()
+        waited = monotonic() - started
         beat.commit()
 
     assert crawler.orders() == orders
+    assert waited < settings().lock_timeout.total_seconds()
     world.sweep()
     assert crawler.orders() == orders
 
