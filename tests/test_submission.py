@@ -274,3 +274,15 @@ def test_an_order_that_meets_the_web_apps_own_insert_is_answered_with_that_job(w
     assert world.rejections() == []
     assert [(e.job_id, e.payload["existing"]) for e in world.events("job_created")] == [(own["id"], True)]
     assert world.one("SELECT count(*) FROM job") == 1
+
+
+def test_a_path_that_the_web_app_has_moved_makes_room(world: World) -> None:
+    """The job that was there has another path now: an order for the old one is a new job."""
+    order = world.order()
+    world.submit(order)
+    world.rows("UPDATE job SET full_path = 'group/moved'")
+
+    world.submit(order | {"web_app_job_id": str(ULID())})
+
+    assert queue_counts(world) == {"pending": 2}
+    assert world.rejections() == []

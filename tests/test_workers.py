@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 from ulid import ULID
@@ -217,3 +218,16 @@ def test_a_flood_of_frames_kills_no_connection_that_beats(
     assert took > 3, "the flood was too short to say anything"
     assert world.one("SELECT count(*) FROM socket_connection WHERE is_active") == 20
     assert world.one("SELECT count(*) FROM crawler_order") == 20
+
+
+def test_a_starting_worker_migrates_where_that_is_asked_for(
+    services: Services, empty_database: str, broker: str, tmp_path: Path
+) -> None:
+    """The tables come into being on first use."""
+    environment = {"DATABASE_URL": empty_database, "BROKER_URL": broker, "CRAWLYARD_MIGRATE_ON_START": "1"}
+    with Supervisor(tmp_path, environment) as supervisor, psycopg.connect(empty_database, autocommit=True) as sql:
+        supervisor.start("worker", "worker", "--concurrency", "1")
+        there = "SELECT to_regclass('liveness_state') IS NOT NULL"
+        until(lambda: sql.execute(there).fetchone() == (True,), "the tables are there")
+        swept = "SELECT last_sweep_at IS NOT NULL FROM liveness_state"
+        until(lambda: sql.execute(swept).fetchone() == (True,), "a sweep took place")
