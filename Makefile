@@ -20,7 +20,7 @@ help: ## list these targets
 	@echo "make TARGET [ARGS='...'] [N=processes for the tests, 0 for none]"
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
-demo: environment ## run the demo: servers, workers and a simulated fleet; nothing is left behind
+demo: environment ## run the demo: servers, workers and a simulated fleet; only its logs are left behind
 	@$(BIN)/crawlyard demo $(ARGS)
 
 test: environment ## run the tests; ARGS goes to pytest

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from persistence.redaction import redact
 from persistence.schema.vocabulary import ConnectionId, CrawlerJobId
 
 _REGISTER = text("""
@@ -160,7 +161,7 @@ class Connections:
     ) -> Literal["registered", "live", "closed"]:
         """Open a connection. `live`: it was open already, and nothing changed; `closed`: an id serves once."""
         row = {"id": connection_id, "crawler_id": crawler_id, "capacity": capacity}
-        details = None if metadata is None else json.dumps(metadata)
+        details = None if metadata is None else json.dumps(redact(metadata))
         if self._session.execute(_REGISTER, row | {"metadata": details}).one_or_none():
             return "registered"
         return "live" if self._session.scalars(_IS_ACTIVE, {"id": connection_id}).one() else "closed"

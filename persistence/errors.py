@@ -22,8 +22,9 @@ _LOG = text("""
                 retry_count int, is_recoverable boolean)
 """)
 
-_MESSAGE_CHARACTERS = 20_000
-_TRACE_CHARACTERS = 200_000
+ERROR_TYPE_BYTES = 200
+_MESSAGE_BYTES = 20_000
+_TRACE_BYTES = 200_000
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,9 @@ class JobError:
         return {
             "id": str(ULID()),
             "job_id": self.job_id,
-            "error_type": clean_text(self.error_type, 200),
-            "error_message": clean_text(self.message, _MESSAGE_CHARACTERS),
-            "stack_trace": None
-            if self.stack_trace is None
-            else clean_text(self.stack_trace, _TRACE_CHARACTERS),
+            "error_type": clean_text(self.error_type, ERROR_TYPE_BYTES),
+            "error_message": clean_text(self.message, _MESSAGE_BYTES),
+            "stack_trace": None if self.stack_trace is None else clean_text(self.stack_trace, _TRACE_BYTES),
             "context": None if self.context is None else storable(self.context),
             "retry_count": self.retry_count,
             "is_recoverable": self.is_recoverable,

@@ -87,7 +87,7 @@ _REQUEUE = text("""
 
 _RELEASE = text("""
     UPDATE job SET status = 'queued', "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status IN ('queued', 'running') RETURNING id
+     WHERE id = ANY (CAST(:ids AS text[])) AND status = 'running' RETURNING id
 """)
 
 _ADVANCE = text("""
@@ -232,7 +232,7 @@ class Jobs:
         return self._change(_CANCEL, ids)
 
     def release(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Running jobs are queued again, and keep started_at and resume_state."""
+        """Running jobs are queued again, and keep started_at and resume_state; returns those that were running."""
         return self._change(_RELEASE, ids)
 
     def requeue(self, ids: Iterable[JobId], *, forget: bool) -> None:

@@ -7,7 +7,7 @@ with 200,000 of them on PostgreSQL 15).
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,18 +15,36 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from persistence.redaction import clean_text
 from persistence.schema.vocabulary import AccountId, EntryId, JobId, QueueStatus
 
-_INSERT = text("""
+_ERROR_BYTES = 200
+
+_IDENTITY = """
+    {0}.command::text || ' ' || {0}."gitlabGraphQLUrl" || ' ' || {0}.full_path || ' ' || COALESCE({0}.branch, '')
+"""
+"""What makes a job the same as another; NULL without a path: it is like no other."""
+
+_INSERT = text(f"""
     INSERT INTO job_queue (id, web_app_job_id, account_id, host, priority, max_attempts, data, identity)
-    SELECT r.id, r.job_id, r.account_id, r.host, r.priority, r.max_attempts, r.data, r.identity
+    SELECT r.id, r.job_id, r.account_id, r.host, r.priority, r.max_attempts, r.data,
+           CASE WHEN r.is_the_only_one THEN {_IDENTITY.format("job")} END
       FROM jsonb_to_recordset(CAST(:rows AS jsonb))
            AS r(id text, job_id text, account_id text, host text, priority int, max_attempts int,
-                data jsonb, identity text)
-     ORDER BY r.identity COLLATE "C", r.job_id COLLATE "C"
+                data jsonb, is_the_only_one boolean)
+      JOIN job ON job.id = r.job_id
+     ORDER BY ({_IDENTITY.format("job")}) COLLATE "C", r.job_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING web_app_job_id
-""")
+""")  # noqa: S608 - no input is in it
+
+_FORGET_MOVED = text(f"""
+    -- The job that had this identity was given another path, or branch, by the web app.
+    UPDATE job_queue q SET identity = NULL
+      FROM job, job AS new
+     WHERE new.id = ANY (CAST(:ids AS text[])) AND q.identity = {_IDENTITY.format("new")}
+       AND job.id = q.web_app_job_id AND q.identity IS DISTINCT FROM {_IDENTITY.format("job")}
+""")  # noqa: S608
 
 _COLUMNS = """
     q.id, q.web_app_job_id, q.account_id, q.host, q.status, q.priority, q.scheduled_at, q.attempts,
@@ -112,8 +130,6 @@ _REVIVE = text("""
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
 """)
 
-_TAKEN_IDENTITIES = text("SELECT identity FROM job_queue WHERE identity = ANY (CAST(:identities AS text[]))")
-
 _UNHEARD = text("""
     -- The web app's word against ours. Its jobs from before us are left alone until they are adopted.
     SELECT job.id FROM job
@@ -143,7 +159,8 @@ class NewEntry:
     priority: int
     max_attempts: int
     data: dict[str, Any] | None = None
-    identity: str | None = None
+    is_the_only_one: bool = False
+    """No other entry may be queued for a job of the same path, branch, command and host."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +199,7 @@ class Change:
         return {
             "id": self.entry.id,
             "status": status.value,
-            "error": self.error,
+            "error": clean_text(self.error, _ERROR_BYTES),
             "attempts": self.attempts,
             "losses": self.losses,
             "goodbyes": self.goodbyes,
@@ -201,9 +218,9 @@ class Queue:
         rows = json.dumps([asdict(entry) for entry in entries])
         return set(self._session.scalars(_INSERT, {"rows": rows}))
 
-    def taken_identities(self, identities: Collection[str]) -> set[str]:
-        """Those of the identities that an entry has."""
-        return set(self._session.scalars(_TAKEN_IDENTITIES, {"identities": list(identities)}))
+    def forget_moved(self, job_ids: Iterable[JobId]) -> None:
+        """Let go of the identities of these jobs where an entry holds them whose job has moved away."""
+        self._session.execute(_FORGET_MOVED, {"ids": list(job_ids)})
 
     def lock(self, job_ids: Iterable[JobId]) -> dict[JobId, Entry]:
         """Lock the entries of these jobs, in the order of the entries' ids."""

@@ -16,7 +16,7 @@ _KEEP = text("""
            AS r(id text, task text, message_id text, reason text, detail text, payload jsonb)
 """)
 
-_DETAIL_CHARACTERS = 2000
+_DETAIL_BYTES = 2000
 
 
 class RejectedMessages:
@@ -46,7 +46,7 @@ class RejectedMessages:
                 "task": None if task is None else clean_text(task, 200),
                 "message_id": None if message_id is None else clean_text(message_id, 200),
                 "reason": reason,
-                "detail": clean_text(detail, _DETAIL_CHARACTERS),
+                "detail": clean_text(detail, _DETAIL_BYTES),
                 "payload": storable(payload),
             }
         )

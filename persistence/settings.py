@@ -120,7 +120,8 @@ class Settings(BaseSettings):
         timedelta(seconds=90), description="a connection silent for so long is dead"
     )
     heartbeat_interval: Seconds = Field(
-        timedelta(seconds=30), description="how often crawlers are told to beat"
+        timedelta(seconds=30),
+        description="how often crawlers are to beat; it tells our outage from their silence",
     )
     stall_timeout: Seconds = Field(
         timedelta(seconds=3600), description="a running job without progress for so long is taken back"

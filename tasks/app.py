@@ -12,6 +12,7 @@ AREAS = (
     "tasks.control",
     "tasks.expiry",
     "tasks.failures",
+    "tasks.queueing",
     "tasks.submission",
     "tasks.upkeep",
 )

@@ -171,10 +171,13 @@ def complaint(error: Exception) -> str:
     """What is wrong with an input, without the input."""
     if not isinstance(error, ValidationError):
         return str(error) if isinstance(error, TypeError) else type(error).__name__
-    faults = (
-        f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors(include_input=False)
-    )
-    return "; ".join(faults)
+    return "; ".join(f"{_place(e['loc'])} ({e['msg']})" for e in error.errors(include_input=False))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where a fault is, in the words of the contract: pydantic's own for the members of a union are left out."""
+    parts = [str(part) for part in location if isinstance(part, int) or part.isidentifier()]
+    return ".".join(parts) or "it"
 
 
 def in_halves(

@@ -49,7 +49,7 @@ def _keepable_json(value: Any) -> Any:
             raise PydanticCustomError("integer_too_large", "must not hold integers beyond 64 bits")
         elif isinstance(node, dict):
             for key in node:
-                _keepable(key)
+                characters += len(_keepable(key))
             stack.extend((child, depth + 1) for child in node.values())
         elif isinstance(node, list):
             stack.extend((child, depth + 1) for child in node)

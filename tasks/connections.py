@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
+import structlog
 from pydantic import TypeAdapter
 
 from persistence.connections import Beat as StoredBeat
@@ -11,6 +12,8 @@ from tasks.app import app
 from tasks.base import message_id, reject, unit_of_work, valid_items
 from tasks.messages import Beat, Disconnect, Heartbeat, Register
 from tasks.speech import beat
+
+log = structlog.get_logger()
 
 _BEAT = TypeAdapter(Beat)
 
@@ -46,8 +49,10 @@ def heartbeat(payload: Heartbeat) -> None:
 def disconnect(payload: Disconnect) -> None:
     """Note a goodbye; what the connection holds goes back with the next sweep, behind its last words."""
     with unit_of_work() as uow:
-        uow.connections.say_goodbye(ConnectionId(payload.connection_id))
+        is_news = uow.connections.say_goodbye(ConnectionId(payload.connection_id))
         uow.commit()
+    if is_news:
+        log.info("goodbye", connection_id=payload.connection_id, reason=payload.reason)
 
 
 def register_connection(uow: UnitOfWork, wish: Register) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from persistence.redaction import redact
 from persistence.schema.vocabulary import CrawlerJobId
 from tasks.messages import JobCompletedFrame, JobFailedFrame, JobFrame, JobProgressFrame
 
@@ -12,6 +13,8 @@ The JSON in `job.progress`: crawlerJobId (the attempt that it tells of), complet
 ({name: n}), stage, entityType, message, currentPage, processingRate (items a second),
 estimatedTimeRemaining (seconds), updatedAt (ISO 8601, the crawler's clock).
 """
+
+MAX_COUNTS = 500
 
 _LATEST = ("stage", "entity_type", "message", "current_page", "processing_rate", "estimated_time_remaining")
 """Of these the last word stands."""
@@ -42,7 +45,7 @@ def _merge(progress: Progress, frame: JobProgressFrame | JobCompletedFrame | Job
             if data.total:
                 progress["completion"] = max(progress["completion"], min(data.processed / data.total, 1.0))
             said = data.model_dump(by_alias=True, include=set(_LATEST), exclude_none=True)
-            progress.update(said)
+            progress.update({name: redact(value) for name, value in said.items()})
         case JobCompletedFrame(data=data):
             _raise_counts(progress, data.final_counts)
             if data.success:
@@ -52,5 +55,8 @@ def _merge(progress: Progress, frame: JobProgressFrame | JobCompletedFrame | Job
 
 
 def _raise_counts(progress: Progress, counts: dict[str, int]) -> None:
+    """Counts only rise; names beyond MAX_COUNTS are left out, or frame by frame the row would grow for ever."""
+    kept = progress["counts"]
     for name, count in counts.items():
-        progress["counts"][name] = max(progress["counts"].get(name, 0), count)
+        if name in kept or len(kept) < MAX_COUNTS:
+            kept[name] = max(kept.get(name, 0), count)

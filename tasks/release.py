@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from persistence.assignments import Attempt
-from persistence.errors import JobError
+from persistence.errors import ERROR_TYPE_BYTES, JobError
 from persistence.exceptions import Contended
 from persistence.jobs import KnownJob
 from persistence.queue import Change, Entry
+from persistence.redaction import clean_text
 from persistence.schema.vocabulary import (
     AssignmentStatus,
     CrawlerJobId,
@@ -126,7 +127,7 @@ def log_errors(uow: UnitOfWork, errors: Collection[tuple[JobError, str | None]])
             EventType.ERROR_LOGGED,
             job_id=error.job_id,
             account_id=account_id,
-            error_type=error.error_type,
+            error_type=clean_text(error.error_type, ERROR_TYPE_BYTES),
             is_recoverable=error.is_recoverable,
         )
 

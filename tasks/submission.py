@@ -1,12 +1,12 @@
 """
-Jobs on their way in: `jobs.submit` creates them, `jobs.enqueue` queues what the web app inserted itself.
+Orders on their way in: `jobs.submit` creates their jobs and queues them; it may be said again at will.
 
-Both may be said again at will. A job's identity is its GitLab host, path, branch and command: an
+A job's identity is its GitLab host, path, branch and command: an
 order for one that exists is answered with that job.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,27 +15,25 @@ from ulid import ULID
 
 from persistence.areas import NewArea
 from persistence.exceptions import Contended
-from persistence.jobs import KnownJob, NewJob
+from persistence.jobs import NewJob
 from persistence.queue import NewEntry
+from persistence.redaction import redact
 from persistence.schema.vocabulary import (
     AREA_TYPE_OF_COMMAND,
     AccountId,
-    Command,
     EntryId,
-    EventType,
     JobId,
     JobStatus,
-    QueueStatus,
 )
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.base import derived_id, in_halves, message_id, reject, unit_of_work, valid_items
-from tasks.bounds import Id
-from tasks.messages import Enqueue, Order, Submit
+from tasks.messages import Order, Submit
+from tasks.queueing import announce_created
+from tasks.release import announce
 
 _ORDER = TypeAdapter(Order)
-_ID = TypeAdapter(Id)
 
 _WAITS_FOR_A_CRAWLER = (JobStatus.QUEUED, JobStatus.RUNNING)
 
@@ -57,15 +55,6 @@ def submit(payload: Submit) -> None:
                     uow, order.order.model_dump(mode="json"), "refused_by_database", why
                 ),
             )
-        uow.commit()
-
-
-@app.task(name="jobs.enqueue", accepts=Enqueue)
-def enqueue(payload: Enqueue) -> None:
-    """Queue jobs that the web app inserted in its own transaction."""
-    with unit_of_work() as uow:
-        if uow.handled.claim(message_id()):
-            enqueue_jobs(uow, [JobId(id_) for _, id_ in valid_items(uow, payload.job_ids, _ID)])
         uow.commit()
 
 
@@ -101,16 +90,16 @@ class Ordered:
             priority=order.priority,
             max_attempts=settings().max_attempts,
             data=self._data(),
-            identity=self.identity,
+            is_the_only_one=True,
         )
 
     @property
-    def identity(self) -> str | None:
+    def identity(self) -> tuple[str, ...] | None:
         """What makes it the same job as another; without a path it is like no other."""
-        order = self.order
-        if order.namespace_path is None:
+        job = self.job()
+        if job.full_path is None:
             return None
-        return " ".join((order.asks_for, order.gitlab_host, order.namespace_path, order.branch or ""))
+        return (job.command, job.graphql_url, job.full_path, job.branch or "")
 
     def area(self) -> NewArea | None:
         """The group or project that it is about, where its GitLab id is known."""
@@ -129,8 +118,16 @@ class Ordered:
 
     def _data(self) -> dict[str, Any]:
         order = self.order
-        kept = {"entity_id": order.entity_id, "tags": order.tags, "metadata": order.metadata}
+        kept = {"entity_id": order.entity_id, "tags": redact(order.tags), "metadata": redact(order.metadata)}
         return {"gitlab_host": order.gitlab_host} | {k: v for k, v in kept.items() if v is not None}
+
+
+@dataclass(frozen=True)
+class Existing:
+    """The job that an order asks for, and that is there already."""
+
+    job_id: JobId
+    is_of_this_host: bool
 
 
 def with_known_owners(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
@@ -150,128 +147,94 @@ def with_known_owners(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
 
 
 def submit_orders(uow: UnitOfWork, orders: list[Ordered]) -> None:
-    """Make the jobs that are not there yet, queue them, and answer the others with the job that is."""
+    """
+    Make the jobs that are not there, queue them, and answer the other orders with the job that is.
+
+    Looked for before the insert, since the shared index lets jobs without a branch through, and once
+    more after it, where somebody was faster.
+    """
     existing = _existing(uow, orders)
-    fresh = [ordered for ordered in orders if ordered.job_id not in existing]
-    _create(uow, fresh)
-    collided = []
-    for ordered in orders:
-        if ordered.job_id not in existing:
-            continue
-        job_id, same_host = existing[ordered.job_id]
-        if same_host:
-            _announce(uow, job_id, ordered.order.account_id, existing=True)
-            collided.append((job_id, ordered.order))
-        else:
-            reject(
-                uow,
-                ordered.order.model_dump(mode="json"),
-                "collides_with_another_host",
-                f"job {job_id} has the same path, branch and command on another GitLab host",
-            )
-    _queue_again(uow, [(job_id, order) for job_id, order in collided if order.force])
+    made = _create(uow, _distinct(ordered for ordered in orders if ordered.job_id not in existing))
+    others = [ordered for ordered in orders if id(ordered) not in {id(m) for m in made}]
+    existing |= _existing(uow, [ordered for ordered in others if ordered.job_id not in existing])
+    _answer(uow, others, existing)
 
 
-def _existing(uow: UnitOfWork, orders: list[Ordered]) -> dict[JobId, tuple[JobId, bool]]:
-    """By the order's own job id: the job that answers it, and whether it is of the same host."""
-    found = {id_: (id_, True) for id_ in uow.jobs.find(ordered.job_id for ordered in orders)}
-    twins = uow.jobs.with_identity([ordered.job() for ordered in orders if ordered.job_id not in found])
-    seen: dict[str, JobId] = {}
-    for ordered in orders:
-        if ordered.job_id in found:
-            continue
-        if ordered.job_id in twins:
-            found[ordered.job_id] = twins[ordered.job_id]
-        elif (
-            ordered.identity is not None
-            and seen.setdefault(ordered.identity, ordered.job_id) != ordered.job_id
-        ):
-            found[ordered.job_id] = (seen[ordered.identity], True)
-    return found
-
-
-def _create(uow: UnitOfWork, orders: Iterable[Ordered]) -> None:
-    """
-    Insert jobs that were not there when we looked, with their entries and areas.
-
-    Raises Contended where somebody was faster: run again, the unit finds that job.
-    """
-    orders = list({ordered.job_id: ordered for ordered in orders}.values())
+def _existing(uow: UnitOfWork, orders: list[Ordered]) -> dict[JobId, Existing]:
+    """By the order's own job id: the job that is there already, by its id or by its identity."""
     if not orders:
-        return
-    made = uow.jobs.insert(ordered.job() for ordered in orders)
-    queued = uow.queue.insert(ordered.entry() for ordered in orders)
-    if len(made) < len(orders) or len(queued) < len(orders):
-        raise Contended("the same jobs were being made by another unit of work")
-    areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
+        return {}
+    found = {id_: Existing(id_, is_of_this_host=True) for id_ in uow.jobs.find(o.job_id for o in orders)}
+    twins = uow.jobs.with_identity([ordered.job() for ordered in orders if ordered.job_id not in found])
+    return found | {id_: Existing(*twin) for id_, twin in twins.items()}
+
+
+def _distinct(orders: Iterable[Ordered]) -> list[Ordered]:
+    """The first of each identity, and of each id."""
+    firsts: dict[tuple[str, ...], Ordered] = {}
+    for ordered in orders:
+        firsts.setdefault(ordered.identity or (ordered.job_id,), ordered)
+    return list({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values())
+
+
+def _create(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
+    """Insert jobs with their entries and areas; returns the orders whose job is new."""
+    if not orders:
+        return []
+    ids = uow.jobs.insert(ordered.job() for ordered in orders)
+    made = [ordered for ordered in orders if ordered.job_id in ids]
+    _queue(uow, [ordered.entry() for ordered in made])
+    areas = {ordered.job_id: area for ordered in made if (area := ordered.area())}
     uow.areas.add(list({area.full_path: area for area in areas.values()}.values()))
     uow.areas.link({job_id: area.full_path for job_id, area in areas.items()})
+    for ordered in made:
+        announce_created(uow, ordered.job_id, ordered.order.account_id, existing=False)
+    uow.ring("jobs.assign")
+    return made
+
+
+def _answer(uow: UnitOfWork, orders: list[Ordered], existing: dict[JobId, Existing]) -> None:
+    """Answer orders whose job was there, and queue it again where that is forced; reject what collides."""
+    forced = {}
     for ordered in orders:
-        _announce(uow, ordered.job_id, ordered.order.account_id, existing=False)
-    uow.ring("jobs.assign")
+        match existing.get(ordered.job_id):
+            case None:
+                detail = "a unique index of the web app's own does not allow the job"
+                reject(uow, ordered.order.model_dump(mode="json"), "refused_by_database", detail)
+            case Existing(job_id, is_of_this_host=True):
+                announce_created(uow, job_id, ordered.order.account_id, existing=True)
+                if ordered.order.force:
+                    forced[job_id] = ordered
+            case Existing(job_id):
+                detail = f"job {job_id} has the same path, branch and command on another GitLab host"
+                reject(uow, ordered.order.model_dump(mode="json"), "collides_with_another_host", detail)
+    _queue_again(uow, forced)
 
 
-def _announce(uow: UnitOfWork, job_id: JobId, account_id: str, *, existing: bool) -> None:
-    uow.events.add(EventType.JOB_CREATED, job_id=job_id, account_id=account_id, existing=existing)
+def _queue(uow: UnitOfWork, entries: list[NewEntry]) -> None:
+    """Queue new jobs; an identity that is taken is free after all where its job has moved away."""
+    missing = {entry.job_id for entry in entries} - uow.queue.insert(entries)
+    if missing:
+        uow.queue.forget_moved(missing)
+        missing -= uow.queue.insert(entry for entry in entries if entry.job_id in missing)
+    if missing:
+        raise Contended("the same jobs were being queued by another transaction")
 
 
-def _queue_again(uow: UnitOfWork, forced: list[tuple[JobId, Order]]) -> None:
+def _queue_again(uow: UnitOfWork, forced: dict[JobId, Ordered]) -> None:
     """Queue existing jobs again; one that waits or is worked on is left as it is."""
-    wanted = dict(forced)
-    if not wanted:
+    if not forced:
         return
-    entries = uow.queue.lock(wanted)
-    jobs = uow.jobs.lock(wanted)
-    ended = {id_ for id_, job in jobs.items() if job.status not in _WAITS_FOR_A_CRAWLER}
-    for forget in (True, False):
-        uow.jobs.requeue({id_ for id_ in ended if wanted[id_].resume is not forget}, forget=forget)
-    uow.queue.revive(ended & entries.keys())
-    uow.queue.insert(_entry_of(jobs[id_]) for id_ in ended - entries.keys())
-    for id_ in sorted(ended):
-        uow.events.add(
-            EventType.JOB_UPDATED, job_id=id_, account_id=jobs[id_].account_id, status=JobStatus.QUEUED
-        )
-    uow.ring("jobs.assign")
-
-
-def enqueue_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
-    """
-    Queue jobs that are there, queued and without a runnable entry; the others are left as they are.
-
-    One that ended before and was set to queued again by the web app starts with nothing counted
-    against it.
-    """
-    entries = uow.queue.lock(job_ids)
-    jobs = uow.jobs.hold(job_ids)
-    for id_, job in jobs.items():
-        if job.command == Command.AUTHORIZATION_SCOPE:
-            reject(uow, id_, "own_command", "authorizationScope is never sent to a crawler")
-    waiting = {
-        id_: job
-        for id_, job in jobs.items()
-        if job.status is JobStatus.QUEUED and job.command != Command.AUTHORIZATION_SCOPE
-    }
-    settled = {
-        id_
-        for id_, entry in entries.items()
-        if entry.held or entry.status in (QueueStatus.COMPLETED, QueueStatus.FAILED)
-    }
-    revived = waiting.keys() & settled
-    uow.queue.revive(revived)
-    new = uow.queue.insert(_entry_of(job) for id_, job in waiting.items() if id_ not in entries)
-    for id_ in sorted(new):
-        _announce(uow, id_, waiting[id_].account_id, existing=False)
-    if new or revived:
-        uow.ring("jobs.assign")
-
-
-def _entry_of(job: KnownJob) -> NewEntry:
-    """The place in the queue of a job that the web app made: nothing is known but its row."""
-    return NewEntry(
-        id=EntryId(str(ULID())),
-        job_id=job.id,
-        account_id=job.account_id,
-        host=job.host,
-        priority=1,
-        max_attempts=settings().max_attempts,
+    entries = uow.queue.lock(forced)
+    jobs = uow.jobs.lock(forced)
+    ended = {id_: job for id_, job in jobs.items() if job.status not in _WAITS_FOR_A_CRAWLER}
+    resumed = {id_ for id_ in ended if forced[id_].order.resume}
+    uow.jobs.requeue(resumed, forget=False)
+    uow.jobs.requeue(ended.keys() - resumed, forget=True)
+    uow.queue.revive(ended.keys() & entries.keys())
+    uow.queue.insert(
+        replace(forced[id_].entry(), job_id=id_, account_id=ended[id_].account_id)
+        for id_ in ended.keys() - entries.keys()
     )
+    announce(uow, jobs, ended, JobStatus.QUEUED)
+    uow.ring("jobs.assign")

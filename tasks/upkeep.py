@@ -13,8 +13,8 @@ from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.base import unit_of_work
 from tasks.messages import CleanUp, Reconcile
+from tasks.queueing import enqueue_jobs
 from tasks.release import Held, announce, lock_all, revoke
-from tasks.submission import enqueue_jobs
 from tasks.web_apps_word import settle_entries
 
 log = structlog.get_logger()

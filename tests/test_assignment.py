@@ -189,7 +189,7 @@ def test_a_job_that_the_web_app_cancelled_is_not_seated(world: World) -> None:
     cancelled, paused, other = world.jobs(3)
     world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=cancelled)
     world.rows("UPDATE job SET status = 'paused' WHERE id = :id", id=paused)
-    crawler = world.crawler(capacity=1)
+    crawler = world.crawler(capacity=3)
 
     world.assign()
 

@@ -1,4 +1,4 @@
-"""Orders that cannot be accepted: each is rejected by itself, with its reason and without its secrets; the good ones are applied."""
+"""Orders that cannot be accepted: each is rejected by itself, with its reason and without its secrets."""
 
 import random
 from typing import Any

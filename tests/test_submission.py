@@ -1,4 +1,4 @@
-"""Jobs on their way in: made once whatever is said how often, answered one by one, and never at the cost of the good ones."""
+"""Jobs on their way in: each is made once, however often it is said, and by however many at once."""
 
 import random
 from collections import Counter

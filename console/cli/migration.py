@@ -3,13 +3,11 @@
 import sys
 
 import click
-from alembic.util import CommandError
 
 from console.cli import screen
 from console.cli.screen import counted
 from persistence.adoption import LeftAlone, adopt, left_alone
-from persistence.inspection import SchemaError
-from persistence.migrations.run import Migrated, migrate
+from persistence.migrations.run import migrate
 from persistence.settings import settings
 
 _TAKEN_UP = ("queued", "running")
@@ -18,7 +16,7 @@ _TAKEN_UP = ("queued", "running")
 def show_migration(*, as_json: bool) -> None:
     """Migrate, and say from where to where, and what is left alone."""
     settings()
-    migrated = _migrated()
+    migrated = migrate()
     found = left_alone()
     if as_json:
         screen.print_json({"from": migrated.before, "to": migrated.after, "left_alone": found})
@@ -44,14 +42,6 @@ def show_adoption(*, yes: bool, as_json: bool) -> None:
         click.echo("Released: the next round of reconcile takes them up.")
     elif found.adopted_from is not None:
         click.echo("Nothing was changed; --yes releases them.")
-
-
-def _migrated() -> Migrated:
-    try:
-        return migrate()
-    except CommandError:
-        # All that Alembic can complain of here is a revision that it does not know.
-        raise SchemaError("The database was migrated by a newer Crawlyard, which it needs.") from None
 
 
 def _said(before: str | None, after: str) -> str:

@@ -12,10 +12,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
 from persistence.engine import engine
-from persistence.exceptions import Contended, raised_as_ours
+from persistence.exceptions import Contended, IllegalRequestError, raised_as_ours
 from persistence.migrations.scope import VERSION_TABLE, is_known
 from persistence.schema import Base
 
@@ -31,8 +32,6 @@ class Migrated:
 
     before: str | None
     after: str
-    left_alone: dict[str, int]
-    """Jobs by status that an older database already held: untouched until `crawlyard adopt`."""
 
 
 def migrate(on: Engine | None = None) -> Migrated:
@@ -48,7 +47,10 @@ def migrate(on: Engine | None = None) -> Migrated:
             connection.execute(text(_GIVE_WAY))
             before = current_revision(connection)
             command.upgrade(_config(connection), "head")
-            return Migrated(before, head_revision(), _left_alone(connection) if before is None else {})
+            return Migrated(before, head_revision())
+    except CommandError:
+        # All that Alembic can complain of here is a revision that it does not know.
+        raise IllegalRequestError("The database was migrated by a newer Crawlyard, which it needs.") from None
     except Contended as error:
         raise Contended(
             f"Nothing was migrated: a transaction was in the way, {error}. Migrate again, when less is going on."
@@ -84,13 +86,3 @@ def _context(connection: Connection) -> MigrationContext:
         connection,
         opts={"version_table": VERSION_TABLE, "include_object": is_known, "target_metadata": Base.metadata},
     )
-
-
-def _left_alone(connection: Connection) -> dict[str, int]:
-    rows = connection.execute(
-        text(
-            "SELECT job.status::text AS status, count(*) AS jobs FROM job, adoption"
-            " WHERE job.created_at <= adoption.adopted_from GROUP BY 1 ORDER BY 1"
-        )
-    )
-    return {row.status: row.jobs for row in rows}

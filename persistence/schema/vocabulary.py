@@ -23,6 +23,12 @@ class JobStatus(StrEnum):
     CREDENTIAL_EXPIRED = "credential_expired"
     WAITING_CREDENTIAL_RENEWAL = "waiting_credential_renewal"
     CREDENTIAL_RENEWED = "credential_renewed"
+    UNKNOWN = "unknown"
+    """Stands for any status that the web app has and we have not: such a job is held."""
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "JobStatus":
+        return cls.UNKNOWN
 
 
 class QueueStatus(StrEnum):

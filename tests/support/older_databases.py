@@ -33,8 +33,9 @@ WEB_APP = f"""
         refresh_token_expires_at timestamptz, scope text, password text, created_at timestamptz DEFAULT now(),
         updated_at timestamptz DEFAULT now());
     CREATE TABLE area (
-        full_path varchar(1024) CONSTRAINT pk_area PRIMARY KEY, gitlab_id varchar(255) NOT NULL CONSTRAINT uq_gid UNIQUE,
-        name varchar(255), type area_type NOT NULL, created_at timestamptz DEFAULT now(), stars integer DEFAULT 0);
+        full_path varchar(1024) CONSTRAINT pk_area PRIMARY KEY,
+        gitlab_id varchar(255) NOT NULL CONSTRAINT uq_gid UNIQUE, name varchar(255),
+        type area_type NOT NULL, created_at timestamptz DEFAULT now(), stars integer DEFAULT 0);
     CREATE TABLE area_authorization (
         "accountId" varchar(26) REFERENCES account ON DELETE CASCADE, area_id varchar(1024) REFERENCES area,
         CONSTRAINT pk_authorization PRIMARY KEY ("accountId", area_id));
@@ -78,8 +79,9 @@ OLDER_COMPONENT = """
         metadata jsonb);
     CREATE TABLE job_queue (
         id varchar(26) PRIMARY KEY, web_app_job_id varchar(26) NOT NULL REFERENCES job ON DELETE CASCADE,
-        priority integer DEFAULT 1, scheduled_at timestamptz, attempts integer DEFAULT 0, max_attempts integer DEFAULT 3,
-        data jsonb, status entry_status DEFAULT 'pending', error text, last_attempt_at timestamptz);
+        priority integer DEFAULT 1, scheduled_at timestamptz, attempts integer DEFAULT 0,
+        max_attempts integer DEFAULT 3, data jsonb, status entry_status DEFAULT 'pending', error text,
+        last_attempt_at timestamptz);
     CREATE TABLE job_assignment_mapping (
         id varchar(26) PRIMARY KEY, web_app_job_id varchar(26) NOT NULL REFERENCES job ON DELETE CASCADE,
         crawler_job_id text, account_id varchar(26) REFERENCES account, user_id varchar(26), created_at timestamptz,

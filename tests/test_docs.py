@@ -1,0 +1,124 @@
+"""What the documentation promises is there: every setting with its default, every task, every link."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from persistence.schema.vocabulary import EventType
+from persistence.settings import PREFIX, Settings
+from tasks.messages import CONTRACT, NOT_YET, Beat, Failure, JobFrame, Order
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRACT_TEXT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    page
+    for page in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part in ("build", "dist") for part in page.relative_to(ROOT).parts)
+)
+
+ROW = re.compile(r"^\| `(\w+)` \| ([^|]*) \|", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+ITEMS: dict[str, type[BaseModel]] = {
+    "jobs.submit": Order,
+    "connections.heartbeat": Beat,
+    "failures.log": Failure,
+}
+"""Of the batches whose items have fields of their own."""
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a heading, up to the next one of its level or above."""
+    level = heading.split(" ", 1)[0]
+    _, found, rest = text.partition(f"\n{heading}\n")
+    assert found, f"there is no {heading}"
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def written(default: Any) -> str:
+    """A default as the README has it: durations in seconds, switches as 0 and 1."""
+    match default:
+        case timedelta():
+            return f"{default.total_seconds():.10g}"
+        case None:
+            return "none"
+        case bool():
+            return str(int(default))
+        case _:
+            return str(default)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    """All anchors of a page."""
+    return {slug(heading) for heading in HEADING.findall(FENCED.sub("", page.read_text(encoding="utf-8")))}
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    """The table has each of them once, with the default of the code, and nothing else."""
+    expected = {
+        str(field.validation_alias or PREFIX + name.upper()): "required"
+        if field.is_required()
+        else written(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+    rows = ROW.findall(section(README, "## Settings"))
+    assert dict(rows) == expected
+    assert len(rows) == len(expected)
+
+
+@pytest.mark.parametrize("task", CONTRACT)
+def test_the_contract_has_every_task_with_its_fields(task: str) -> None:
+    """A section for each task names every field of its payload, and of the items of its batch."""
+    text = section(CONTRACT_TEXT, f"### `{task}`")
+    fields = [*CONTRACT[task].model_fields, *(ITEMS[task].model_fields if task in ITEMS else ())]
+    assert [field for field in fields if f"`{field}`" not in text] == []
+
+
+def test_the_contract_has_no_task_that_there_is_not() -> None:
+    """What was renamed or removed does not stay behind."""
+    headings = HEADING.findall(section(CONTRACT_TEXT, "## Tasks"))
+    assert {heading.strip("`") for heading in headings} == set(CONTRACT)
+
+
+def test_the_contract_has_every_frame_with_its_fields() -> None:
+    """Each type is there, those too that are only kept, and each field of its data in camelCase."""
+    text = section(CONTRACT_TEXT, "## Frames")
+    assert [kind for kind in (*NOT_YET, "heartbeat", "job_request") if f"`{kind}`" not in text] == []
+    for frame in get_args(JobFrame):
+        (kind,) = get_args(frame.model_fields["type"].annotation)
+        (row,) = re.findall(rf"^\| `{kind}` \|.*$", text, re.MULTILINE)
+        fields = [field.alias for field in frame.model_fields["data"].annotation.model_fields.values()]
+        assert [field for field in fields if f"`{field}`" not in row] == []
+
+
+def test_the_contract_has_every_event() -> None:
+    """One row a type."""
+    kinds = re.findall(r"^\| `(\w+)` \|", section(CONTRACT_TEXT, "## Events"), re.MULTILINE)
+    assert sorted(kinds) == sorted(EventType)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_points_at_something(page: Path) -> None:
+    """A file or folder of ours, and where it names a heading, one that is there."""
+    targets = LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+    broken = []
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            broken.append(target)
+    assert broken == []
