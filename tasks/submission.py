@@ -17,7 +17,7 @@ from persistence.areas import NewArea
 from persistence.exceptions import Contended
 from persistence.jobs import NewJob
 from persistence.queue import NewEntry
-from persistence.redaction import redact
+from persistence.redaction import redact, redact_text
 from persistence.schema.vocabulary import (
     AREA_TYPE_OF_COMMAND,
     AccountId,
@@ -118,7 +118,11 @@ class Ordered:
 
     def _data(self) -> dict[str, Any]:
         order = self.order
-        kept = {"entity_id": order.entity_id, "tags": redact(order.tags), "metadata": redact(order.metadata)}
+        kept = {
+            "entity_id": order.entity_id,
+            "tags": order.tags and [redact_text(tag) for tag in order.tags],
+            "metadata": redact(order.metadata),
+        }
         return {"gitlab_host": order.gitlab_host} | {k: v for k, v in kept.items() if v is not None}
 
 
