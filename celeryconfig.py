@@ -1,4 +1,4 @@
-"""Celery's settings, the routes and beat's schedule. What they rest on is in ARCHITECTURE.md."""
+"""Celery's settings and beat's schedule; each setting that is not obvious says why."""
 
 import ssl
 from datetime import timedelta
@@ -100,6 +100,7 @@ task_acks_on_timeout = False
 worker_consumer = "tasks.consumer:Consumer"
 # It costs nothing here (994 messages a second, 991 at 4), and a stuck child hoards one message.
 worker_prefetch_multiplier = 1
+# No task has a rate limit; without the look-up a message costs less.
 worker_disable_rate_limits = True
 # RabbitMQ's; here it would only cost a look at every start.
 worker_detect_quorum_queues = False
@@ -116,8 +117,9 @@ worker_max_memory_per_child = 512 * 1024
 worker_max_tasks_per_child = None
 # Children of a busy machine may need longer than 4 s to say that they are up.
 worker_proc_alive_timeout = 20.0
-# Logging is ours (tasks/app.py).
+# Logging is ours (tasks/logs.py).
 worker_hijack_root_logger = False
+# What prints, prints: nothing of ours does.
 worker_redirect_stdouts = False
 # Events would repeat arguments to whoever listens; remote control stays, for inspect and shutdown.
 worker_send_task_events = False
@@ -128,6 +130,7 @@ worker_enable_remote_control = True
 
 # The default scheduler keeps a file, and dies in a read-only directory.
 beat_scheduler = "celery.beat:Scheduler"
+# Beat looks at its schedule at least this often, also where all intervals are long.
 beat_max_loop_interval = 5
 beat_schedule = {
     "sweep": {"task": "connections.expire_dead", "schedule": _settings.sweep_interval},

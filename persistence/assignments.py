@@ -139,11 +139,6 @@ class Attempt:
     account_id: AccountId
     status: AssignmentStatus
 
-    @property
-    def is_live(self) -> bool:
-        """Assigned or running."""
-        return self.status in (AssignmentStatus.ASSIGNED, AssignmentStatus.RUNNING)
-
 
 @dataclass(frozen=True)
 class Overdue:

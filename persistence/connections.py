@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from persistence.redaction import redact
+from persistence.schema.dispatch import SUSPECT_LOSSES
 from persistence.schema.vocabulary import ConnectionId, CrawlerJobId
 
 _REGISTER = text("""
@@ -47,7 +48,7 @@ _GOODBYE = text("""
      WHERE id = :id AND is_active AND goodbye_at IS NULL RETURNING id
 """)
 
-_LOCK_FREE_SEATS = text("""
+_LOCK_FREE_SEATS = text(f"""
     SELECT id, capacity, GREATEST(jsonb_array_length(active_jobs), reported) AS taken
       FROM socket_connection
      WHERE is_active AND goodbye_at IS NULL
@@ -57,11 +58,11 @@ _LOCK_FREE_SEATS = text("""
                SELECT a.crawler_job_id FROM job_queue q
                  JOIN job_assignment_mapping a ON a.web_app_job_id = q.web_app_job_id
                                               AND a.status IN ('assigned', 'running')
-                WHERE q.status = 'processing' AND q.losses >= 2)
+                WHERE q.status = 'processing' AND q.losses >= {SUSPECT_LOSSES})
      ORDER BY GREATEST(jsonb_array_length(active_jobs), reported), id
      LIMIT :limit
        FOR NO KEY UPDATE SKIP LOCKED
-""")
+""")  # noqa: S608 - no input is in it
 
 _LOCK = text("""
     SELECT id FROM socket_connection
@@ -130,6 +131,17 @@ class Beat:
     reported_jobs: list[str] | None = None
     capacity: int | None = None
 
+    def then(self, later: "Beat") -> "Beat":
+        """Both in one: the later word stands; a count and a list of jobs are one word."""
+        reported = self if later.reported is None else later
+        return Beat(
+            self.connection_id,
+            system_status=later.system_status or self.system_status,
+            reported=reported.reported,
+            reported_jobs=reported.reported_jobs,
+            capacity=self.capacity if later.capacity is None else later.capacity,
+        )
+
 
 @dataclass(frozen=True)
 class Seats:
@@ -139,11 +151,6 @@ class Seats:
     capacity: int
     taken: int
     """The greater of live and reported."""
-
-    @property
-    def free(self) -> int:
-        """How many more jobs it takes."""
-        return self.capacity - self.taken
 
 
 class Connections:

@@ -51,20 +51,25 @@ _LONGEST_NAME = 64
 _MARGIN = 8 * 1024
 """Of a text longer than its limit so much more is read: what the cut could halve is seen as a whole."""
 
+# Only single characters are repeated possessively: CPython before 3.11.5 mis-matches possessive and atomic
+# groups that have to backtrack (python/cpython#106052). A group is repeated greedily as the last thing in its
+# expression, where nothing sends it back; and so many times, as each takes memory. Then `_found` reads on.
+_TURNS = 1_000
+
 # --- Secrets known by their looks: letters count ---
 
 _LOOKS = re.compile(
     r"""
-      (?P<gitlab>   gl(?:pat|oas|dt|rtr?|cbt|ptt|ft|imt|agent|soat|ffct|wt)-[\w-]{4,}+(?:\.[\w-]++)*+
+      (?P<gitlab>   gl(?:pat|oas|dt|rtr?|cbt|ptt|ft|imt|agent|soat|ffct|wt)-[\w-]{4}[\w.-]*?(?!\.?[\w-])
                   | GR1348941[\w-]{4,}+ )
     | (?P<github>   gh[pousr]_[A-Za-z0-9_]{20,}+ | github_pat_\w{20,}+ )
     | (?P<aws>      A[KS]IA(?<![A-Za-z0-9]A[KS]IA)[A-Z2-7]{16}(?![A-Za-z0-9]) )
-    | (?P<jwt>      eyJ(?<![A-Za-z0-9]eyJ)[\w-]{10,}+\.[\w-]{4,}+(?:\.[\w-]*+)*+ )
+    | (?P<jwt>      eyJ(?<![A-Za-z0-9]eyJ)[\w-]{10,}+\.[\w-]{4}[\w.-]*+ )
       # What begins like a JWT and is none is passed over as a whole, or each "eyJ" in it would be tried.
     | eyJ(?<![A-Za-z0-9]eyJ)[\w.-]*+
-    | -----BEGIN[A-Z ]{0,32}PRIVATE\ KEY-----(?P<pem>(?:[^-]++|-(?!----))++)
+    | -----BEGIN[A-Z ]{0,32}PRIVATE\ KEY-----(?!-----)(?P<pem>.+?)(?=-----|\Z)
     """,
-    re.VERBOSE | re.ASCII,
+    re.VERBOSE | re.ASCII | re.DOTALL,
 )
 
 # --- Secrets known by the name before them, in lower case ---
@@ -80,11 +85,17 @@ _HEADERS = r"""
 """
 # A name may end in a quote or Rails' bracket. Two signs are no assignment: `token == null`, `Token::New`.
 _SIGN = r"""["'\]]{0,2} [ \t]{0,8} (?: =>|:=|[:=](?![:=]) ) [ \t+]*+ (?: \[[ ]*+(?=["']) )?"""
-_QUOTED = r""" "(?P<double>(?:[^"\\]++|\\.)*+) | '(?P<single>(?:[^'\\]++|\\.)*+) """
+_DOUBLE = rf"""(?: [^"\\]++ | \\. ){{1,{_TURNS}}}"""
+_SINGLE = rf"""(?: [^'\\]++ | \\. ){{1,{_TURNS}}}"""
+_QUOTED = rf""" "(?P<double>(?:{_DOUBLE})?) | '(?P<single>(?:{_SINGLE})?) """
 # Up to a blank or a delimiter; commas, quotes and backslashes belong to it where a word goes on behind.
-_RUN = r"""
-    (?: [^\s&;,"'<>\\]++ | ,(?![\s"'\[{]|\Z|[\w-]{1,40}[:=]) | ["'](?=\w) | \\++(?!["']) )++
+_RUN = rf"""
+    (?: [^\s&;,"'<>\\]++ | ,(?![\s"'\[{{]|\Z|[\w-]{{1,40}}[:=]) | ["'](?=\w) | \\++(?!["']) ){{1,{_TURNS}}}
 """
+_LINE = rf"""
+    (?: [^\r\n"'\\]++ | (?<==)"[^"\r\n]*+" | '(?![\s,;:)}}\]]|\Z) | \\++(?![nr"']) ){{1,{_TURNS}}}
+"""
+_SCHEME = r"""(?:bearer|basic|token)[ \t+]++(?=[^\s&;,"'<>\\])"""
 _DONE = r"\[redacted\]"
 # "token: expired" tells of a token; it is none.
 _PLAIN = r"""
@@ -96,7 +107,7 @@ _NAMED = re.compile(
     rf"""
     (?: {_NAMES} ) {_SIGN}
     (?: {_QUOTED}
-      | (?: (?:bearer|basic|token)[ \t+]++(?=[^\s&;,"'<>\\]) )?+
+      | (?: {_SCHEME} | (?!{_SCHEME}) )
         (?! {_PLAIN} | {_DONE}[)}}\]]*+(?:[\s&;,"'<>\\]|\Z) ) (?P<bare> {_RUN} )
     )
     """,
@@ -109,7 +120,7 @@ _HEADER = re.compile(
       | (?! {_DONE}(?:[\s&;,"'<>\\]|\Z) )
         (?: (?:bearer|basic|token|jwt)[ \t+]++ (?P<run> {_RUN} )
           # Any other scheme, and cookies: to the end of the line or of the text that quotes it.
-          | (?P<line> (?: [^\r\n"'\\]++ | (?<==)"[^"\r\n]*+" | '(?![\s,;:)}}\]]|\Z) | \\++(?![nr"']) )++ )
+          | (?P<line> {_LINE} )
         )
     )
     """,
@@ -118,13 +129,14 @@ _HEADER = re.compile(
 _BEARER = re.compile(
     r"(?:bearer|basic)[ \t+]++(?=[a-z._~/+=-]{0,64}\d)(?P<bearer>[\w.~+/=-]{16,}+)", re.ASCII
 )
-_PART = r"""(?: [^\s/?\#"'<>@\\]++ | '(?![\s,)\]}]) )*+"""
+# Whether an "@" follows, and no quote that closes something comes first. It is the last such "@" that counts.
+_BEFORE_AT = r"""(?! [^\s/?\#"<>@\\]*?'[,)\]}] ) (?= [^\s/?\#"<>@\\]*+@ )"""
 _USER_INFO = re.compile(
     rf"""
     ://(?!git@)
-    (?: (?P<user> {_PART} (?: @{_PART}(?=@) )*+ )@
+    (?: {_BEFORE_AT} (?P<user> [^\s/?\#"<>\\]*? )@(?! {_BEFORE_AT} )
         # Some leave the slash in their password as it is. What looks like a port is one.
-      | (?!\[)[^\s/?\#"'<>@:]*+:(?!\d{{1,5}}[/?\#])(?P<slashed> (?: [^\s"'<>:@\\]++ | :(?!//) )*+ )@
+      | (?!\[)[^\s/?\#"'<>@:]*+:(?!\d{{1,5}}[/?\#])(?! [^\s"'<>@\\]*?:// )(?P<slashed> [^\s"'<>@\\]*+ )@
     )
     """,
     re.VERBOSE | re.ASCII,
@@ -143,6 +155,18 @@ _CODE = re.compile(
 _GRANT_ALONE = re.compile(_GRANT, re.ASCII)
 
 _IN_LOWER_CASE = (_NAMED, _HEADER, _BEARER, _USER_INFO, _CODE)
+
+_GOING_ON = {
+    group: re.compile(turns, re.VERBOSE | re.ASCII | re.DOTALL)
+    for group, turns in (
+        ("double", _DOUBLE),
+        ("single", _SINGLE),
+        ("bare", _RUN),
+        ("run", _RUN),
+        ("line", _LINE),
+    )
+}
+"""What matches where a group of such a name ended, if that was for want of turns."""
 
 _SECRET_KEY = re.compile(
     rf"(?:{_NAMES}|{_HEADERS}|jwt|proxyauthorization)(?P<plural>s)?\Z", re.VERBOSE | re.ASCII
@@ -214,31 +238,37 @@ def _views(text: str) -> Iterator[_View]:
 
 def _secrets(view: _View, original: str) -> Iterator[tuple[int, int]]:
     """Where in the original the secrets stand that show in this view."""
-    for match, group in _found(_LOOKS, view.text):
-        yield _place(match, group, view, original)
+    for match, end in _found(_LOOKS, view.text):
+        yield _place(match, end, view, original)
     lower = view.text.translate(_LOWER_CASE)
     for expression in _IN_LOWER_CASE:
-        for match, group in _found(expression, lower):
-            yield _place(match, group, view, original)
+        for match, end in _found(expression, lower):
+            yield _place(match, end, view, original)
 
 
-def _found(expression: re.Pattern[str], text: str) -> Iterator[tuple[re.Match[str], str]]:
-    """Each secret in a text with the name of the group that holds it."""
+def _found(expression: re.Pattern[str], text: str) -> Iterator[tuple[re.Match[str], int]]:
+    """Each match with a secret, which is its last group, and where that secret ends: it may be behind the match."""
     position = 0
     while match := expression.search(text, position):
         position = match.end()
-        if match.lastgroup:
-            yield match, match.lastgroup
+        if not match.lastgroup:
+            continue
+        end = match.end(match.lastgroup)
+        if more := _GOING_ON.get(match.lastgroup):
+            while turns := more.match(text, end):
+                end = turns.end()
+            position = end
+        yield match, end
         if match.lastgroup == "bare" and text[position - 1] in ":=":
             # `token: password: abc`. The value is a name itself, and what follows it the secret.
             position = max(match.start("bare"), position - _LONGEST_NAME)
 
 
-def _place(match: re.Match[str], group: str, view: _View, original: str) -> tuple[int, int]:
-    start, end = match.span(group)
-    if group == "bare":
+def _place(match: re.Match[str], end: int, view: _View, original: str) -> tuple[int, int]:
+    start = match.start(match.lastgroup or 0)
+    if match.lastgroup == "bare":
         # The brackets around `(token=abc)` are not the token's.
-        end = start + len(match[group].rstrip(")}]"))
+        end = start + len(match.string[start:end].rstrip(")}]"))
     if view.text is original:
         return start, end
     name, first, after = view.origin(match.start()), view.origin(start), view.origin(end)

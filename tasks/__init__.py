@@ -1,5 +1,16 @@
-"""The Celery tasks. `celery -A tasks worker` finds the app here."""
+"""
+The Celery tasks.
 
-from tasks.app import app as celery
+`celery -A tasks worker` finds the app as `tasks.celery`. It is made only when it is asked for: a web
+app that imports `tasks.client` keeps its own Celery, its JSON and its transport.
+"""
 
-__all__ = ["celery"]
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name == "celery":
+        from tasks.app import app  # noqa: PLC0415 - see above
+
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

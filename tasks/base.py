@@ -64,8 +64,8 @@ class UnitTask(Task):
                 return
             try:
                 persevere(lambda: self.run(payload))
-            except TaskPredicate:
-                raise
+            except (TaskPredicate, MemoryError):
+                raise  # tasks/request.py answers a child that is out of memory
             except Exception as error:
                 log.exception("unit_failed")
                 told = str(error) if isinstance(error, CrawlyardError) else type(error).__name__

@@ -8,6 +8,7 @@ stale: counted, never applied.
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,10 +30,10 @@ from tasks.app import app
 from tasks.base import in_halves, message_id, reject, unit_of_work, valid_items
 from tasks.bounds import Ulid
 from tasks.connections import note_life
-from tasks.messages import NOT_YET, Frames, JobCompletedFrame, JobFailedData, SaidFrame
+from tasks.messages import NOT_YET, Frames, JobCompletedFrame, JobFailedData, JobFrame, SaidFrame
 from tasks.progress import advance
 from tasks.release import announce, backoff, log_errors
-from tasks.speech import Words, hear
+from tasks.speech import Speech, Words, by_attempt
 
 _FRAME = TypeAdapter(SaidFrame)
 _CONNECTION_ID = TypeAdapter(Ulid)
@@ -56,17 +57,22 @@ def frames(payload: Frames) -> None:
 def hear_frames(uow: UnitOfWork, items: list[Any]) -> None:
     """Apply the frames of one message; what is no frame is kept as rejected, and proves life all the same."""
     known = [item for item in items if not _is_not_yet(item)]
-    speech = hear(frame for _, frame in valid_items(uow, known, _FRAME))
+    speech = Speech()
+    for _, said in valid_items(uow, known, _FRAME):
+        speech.hear(said)
     for item in items:
         if _is_not_yet(item):
             reject(uow, item, "not_supported_yet")
         if (speaker := _speaker(item)) is not None:
-            speech.proves_life(speaker)
+            speech.beat(speaker)
     live = note_life(uow, speech.beats.values())
     if speech.wants_work & live:
         uow.ring("jobs.assign")
     in_halves(
-        uow, list(speech.words.values()), lambda part: hear_words(uow, part), lambda *w: _refuse(uow, *w)
+        uow,
+        speech.frames,
+        lambda part: hear_words(uow, by_attempt(part)),
+        lambda said, why: reject(uow, _item(*said), "refused_by_database", why),
     )
 
 
@@ -86,10 +92,9 @@ def _speaker(item: object) -> ConnectionId | None:
         return None
 
 
-def _refuse(uow: UnitOfWork, words: Words, why: str) -> None:
-    for frame in words.frames:
-        said = {"connection_id": words.connection_id, "frame": frame.model_dump(mode="json", by_alias=True)}
-        reject(uow, said, "refused_by_database", why)
+def _item(connection_id: ConnectionId, frame: JobFrame) -> dict[str, Any]:
+    """The frame as the message had it."""
+    return {"connection_id": connection_id, "frame": frame.model_dump(mode="json", by_alias=True)}
 
 
 def hear_words(uow: UnitOfWork, words: list[Words]) -> None:
@@ -112,14 +117,14 @@ def hear_words(uow: UnitOfWork, words: list[Words]) -> None:
     _free_seats(uow, words, live)
 
 
+@dataclass(frozen=True)
 class Heard:
     """Words that passed the fence, with what they speak of, locked."""
 
-    def __init__(self, words: Words, attempt: Attempt, entry: Entry | None, job: KnownJob) -> None:
-        self.words = words
-        self.attempt = attempt
-        self.entry = entry
-        self.job = job
+    words: Words
+    attempt: Attempt
+    entry: Entry | None
+    job: KnownJob
 
     @property
     def succeeded(self) -> bool:
@@ -161,11 +166,7 @@ def _count_stale(
     for said in words:
         if said.crawler_job_id not in known:
             for frame in said.frames:
-                item = {
-                    "connection_id": said.connection_id,
-                    "frame": frame.model_dump(mode="json", by_alias=True),
-                }
-                reject(uow, item, "unknown_assignment")
+                reject(uow, _item(said.connection_id, frame), "unknown_assignment")
         else:
             is_live = (said.connection_id, said.crawler_job_id) in live
             stale[said.crawler_job_id] += said.late if is_live else said.count

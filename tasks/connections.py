@@ -1,21 +1,22 @@
 """Connections: a crawler registers, beats, says goodbye. Only the sweep closes one."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import structlog
 from pydantic import TypeAdapter
 
-from persistence.connections import Beat as StoredBeat
+from persistence.connections import Beat
+from persistence.redaction import redact_text
 from persistence.schema.vocabulary import ConnectionId, EventType
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.base import message_id, reject, unit_of_work, valid_items
-from tasks.messages import Beat, Disconnect, Heartbeat, Register
-from tasks.speech import beat
+from tasks.messages import Disconnect, Heartbeat, Register, SaidBeat
+from tasks.speech import Speech
 
 log = structlog.get_logger()
 
-_BEAT = TypeAdapter(Beat)
+_BEAT = TypeAdapter(SaidBeat)
 
 
 @app.task(name="connections.register", accepts=Register)
@@ -32,15 +33,14 @@ def heartbeat(payload: Heartbeat) -> None:
     """
     Note that connections live.
 
-    To beat twice is harmless, so that a message is claimed only where it leaves more than that.
+    To beat twice is harmless: a message is claimed only where it leaves an event or a rejection.
     """
     with unit_of_work() as uow:
-        beats = [
-            beat(ConnectionId(b.connection_id), b.system_status, b.active_jobs, b.capacity)
-            for _, b in valid_items(uow, payload.beats, _BEAT)
-        ]
-        live = note_life(uow, beats)
-        is_plain = len(beats) == len(payload.beats) and live.issuperset(b.connection_id for b in beats)
+        speech = Speech()
+        for _, said in valid_items(uow, payload.beats, _BEAT):
+            speech.beat(said.connection_id, said.system_status, said.active_jobs, said.capacity)
+        live = note_life(uow, speech.beats.values())
+        is_plain = not uow.rejected.mark() and live == speech.beats.keys()
         if is_plain or uow.handled.claim(message_id()):
             uow.commit()
 
@@ -58,25 +58,24 @@ def disconnect(payload: Disconnect) -> None:
 def register_connection(uow: UnitOfWork, wish: Register) -> None:
     """Open a connection; live already: nothing; closed: it is rejected, since an id serves once."""
     connection_id = ConnectionId(wish.connection_id)
-    outcome = uow.connections.register(connection_id, wish.crawler_id, wish.capacity, wish.metadata)
+    crawler_id = wish.crawler_id and redact_text(wish.crawler_id)
+    outcome = uow.connections.register(connection_id, crawler_id, wish.capacity, wish.metadata)
     if outcome == "registered":
-        uow.events.add(
-            EventType.CONNECTION_REGISTERED, connection_id=connection_id, crawler_id=wish.crawler_id
-        )
+        uow.events.add(EventType.CONNECTION_REGISTERED, connection_id=connection_id, crawler_id=crawler_id)
         uow.ring("jobs.assign")
     elif outcome == "closed":
         uow.events.add(EventType.CONNECTION_EXPIRED, connection_id=connection_id, known=True)
         reject(uow, wish.model_dump(mode="json"), "connection_closed", "register under a new connection_id")
 
 
-def note_life(uow: UnitOfWork, beats: Collection[StoredBeat]) -> set[ConnectionId]:
+def note_life(uow: UnitOfWork, beats: Collection[Beat]) -> set[ConnectionId]:
     """
-    Prove the life of connections and lock them; returns those that are active.
+    Prove the life of connections, one beat each, and lock them; returns those that are active.
 
     Of one that is closed or unknown nothing changes, and an event tells it to register anew: under
     a new id where it was closed (`known`), under the same one where its registration was lost.
     """
-    live = uow.connections.beat(_last_of_each(beats))
+    live = uow.connections.beat(beats)
     others = {beat.connection_id for beat in beats} - live
     closed = uow.connections.which_closed(others) if others else set()
     for connection_id in sorted(others):
@@ -84,13 +83,3 @@ def note_life(uow: UnitOfWork, beats: Collection[StoredBeat]) -> set[ConnectionI
             EventType.CONNECTION_EXPIRED, connection_id=connection_id, known=connection_id in closed
         )
     return live
-
-
-def _last_of_each(beats: Iterable[StoredBeat]) -> list[StoredBeat]:
-    """One beat a connection, which says the last that was said of each thing."""
-    merged: dict[ConnectionId, StoredBeat] = {}
-    for said in beats:
-        known = {k: v for k, v in vars(said).items() if v is not None}
-        before = vars(merged[said.connection_id]) if said.connection_id in merged else {}
-        merged[said.connection_id] = StoredBeat(**{**before, **known})
-    return list(merged.values())

@@ -16,7 +16,7 @@ import structlog
 from persistence.assignments import Attempt, Overdue
 from persistence.liveness import SweepState
 from persistence.schema.vocabulary import ConnectionId, Ending, EventType
-from persistence.settings import Settings, settings
+from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.base import reject, unit_of_work
@@ -83,7 +83,7 @@ def sweep(uow: UnitOfWork, as_of: datetime) -> int:
 def _judged(uow: UnitOfWork, state: SweepState, as_of: datetime, now: datetime) -> SweepState:
     """The state with this sweep in it: were we gone, and are too many silent at once?"""
     timeout = settings().connection_timeout
-    if _were_we_gone(state.last_sweep_at, as_of, now, settings()):
+    if _were_we_gone(state.last_sweep_at, as_of, now):
         state = replace(state, grace_until=now + timeout)
     state = replace(state, last_sweep_at=_latest(state.last_sweep_at, as_of, now))
     if state.mass_as_of is not None or (state.grace_until and state.grace_until > now):
@@ -97,8 +97,9 @@ def _judged(uow: UnitOfWork, state: SweepState, as_of: datetime, now: datetime) 
     return replace(state, mass_as_of=as_of)
 
 
-def _were_we_gone(last: datetime | None, as_of: datetime, now: datetime, set_to: Settings) -> bool:
-    return last is None or last > now or as_of - last > set_to.outage_gap
+def _were_we_gone(last: datetime | None, as_of: datetime, now: datetime) -> bool:
+    """Whether it is too long since the last sweep, or unknown how long."""
+    return last is None or last > now or as_of - last > settings().outage_gap
 
 
 def _latest(last: datetime | None, as_of: datetime, now: datetime) -> datetime:

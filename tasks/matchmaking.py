@@ -16,10 +16,8 @@ from datetime import UTC, datetime
 from persistence.connections import Seats
 from persistence.lanes import Lane
 from persistence.queue import Entry
+from persistence.schema.dispatch import SUSPECT_LOSSES
 from persistence.schema.vocabulary import AccountId, ConnectionId
-
-SUSPECT_LOSSES = 2
-"""A job that was lost so often in a row is seated alone, so that its neighbours are not blamed."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 

@@ -164,7 +164,7 @@ ActiveJobs = Load | Annotated[list[Id], Field(max_length=1000)]
 """A count, or a list of crawler_job_ids."""
 
 
-class Beat(_Item):
+class SaidBeat(_Item):
     """One heartbeat."""
 
     connection_id: Ulid
@@ -176,7 +176,7 @@ class Beat(_Item):
 class Heartbeat(Payload):
     """connections.heartbeat: these connections live."""
 
-    beats: Annotated[SkipValidation[list[Beat]], type_of_batch]
+    beats: Annotated[SkipValidation[list[SaidBeat]], type_of_batch]
 
 
 class Disconnect(Payload):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from persistence.connections import Beat
 from persistence.schema.vocabulary import ConnectionId, CrawlerJobId, SystemStatus
@@ -49,55 +50,49 @@ class Words:
 
 @dataclass
 class Speech:
-    """The frames of one message, by connection and by attempt."""
+    """What is said in one message: the beats by connection, and in their order the frames about attempts."""
 
     beats: dict[ConnectionId, Beat] = field(default_factory=dict)
-    words: dict[tuple[ConnectionId, CrawlerJobId], Words] = field(default_factory=dict)
+    frames: list[tuple[ConnectionId, JobFrame]] = field(default_factory=list)
     wants_work: set[ConnectionId] = field(default_factory=set)
 
     def hear(self, said: SaidFrame) -> None:
-        """Sort in one frame."""
+        """Sort in one frame; whatever it says, its connection lives."""
         connection_id, frame = ConnectionId(said.connection_id), said.frame
         match frame:
             case HeartbeatFrame(data=data):
-                self.beats[connection_id] = beat(
-                    connection_id, data.system_status, data.active_jobs, self._capacity(connection_id)
-                )
+                self.beat(connection_id, data.system_status, data.active_jobs)
             case JobRequestFrame(data=data):
                 self.wants_work.add(connection_id)
-                self.proves_life(connection_id)
-                heard = self.beats[connection_id]
-                self.beats[connection_id] = Beat(**{**vars(heard), "capacity": data.capacity})
+                self.beat(connection_id, capacity=data.capacity)
             case _:
-                self.proves_life(connection_id)
-                attempt = CrawlerJobId(frame.job_id)
-                self.words.setdefault((connection_id, attempt), Words(connection_id, attempt)).add(frame)
+                self.beat(connection_id)
+                self.frames.append((connection_id, frame))
 
-    def proves_life(self, connection_id: ConnectionId) -> None:
-        """Whatever it says, it lives."""
-        self.beats.setdefault(connection_id, Beat(connection_id))
+    def beat(
+        self,
+        connection_id: str,
+        status: SystemStatus | Literal["processing"] | None = None,
+        active_jobs: ActiveJobs | None = None,
+        capacity: int | None = None,
+    ) -> None:
+        """Sort in a sign of life; the wire's `processing` is `crawling`."""
+        jobs = active_jobs if isinstance(active_jobs, list) else None
+        said = Beat(
+            ConnectionId(connection_id),
+            system_status=SystemStatus.CRAWLING if status == "processing" else status,
+            reported=active_jobs if isinstance(active_jobs, int) else None if jobs is None else len(jobs),
+            reported_jobs=jobs,
+            capacity=capacity,
+        )
+        before = self.beats.get(said.connection_id)
+        self.beats[said.connection_id] = before.then(said) if before else said
 
-    def _capacity(self, connection_id: ConnectionId) -> int | None:
-        return self.beats[connection_id].capacity if connection_id in self.beats else None
 
-
-def hear(frames: Iterable[SaidFrame]) -> Speech:
-    """Sort the frames of a message."""
-    speech = Speech()
-    for frame in frames:
-        speech.hear(frame)
-    return speech
-
-
-def beat(
-    connection_id: ConnectionId, status: str | None, active_jobs: ActiveJobs | None, capacity: int | None
-) -> Beat:
-    """A heartbeat as it is stored; the wire's `processing` is `crawling`."""
-    jobs = active_jobs if isinstance(active_jobs, list) else None
-    return Beat(
-        connection_id,
-        system_status=SystemStatus.CRAWLING if status == "processing" else status,
-        reported=len(jobs) if jobs is not None else active_jobs if isinstance(active_jobs, int) else None,
-        reported_jobs=jobs,
-        capacity=capacity,
-    )
+def by_attempt(frames: Iterable[tuple[ConnectionId, JobFrame]]) -> list[Words]:
+    """The frames, sorted by who speaks of which attempt."""
+    words: dict[tuple[ConnectionId, CrawlerJobId], Words] = {}
+    for connection_id, frame in frames:
+        key = connection_id, CrawlerJobId(frame.job_id)
+        words.setdefault(key, Words(*key)).add(frame)
+    return list(words.values())

@@ -3,14 +3,18 @@
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
 
 from persistence.engine import engine
+from persistence.unit_of_work import UnitOfWork
 from support.world import World
+from tasks import assignment
+from tasks.base import unit_of_work
 
 
 def test_a_queued_job_is_seated_on_a_free_seat(world: World) -> None:
@@ -151,22 +155,51 @@ def test_the_cap_of_an_account_holds_under_concurrent_passes(
 
 
 def test_passes_at_once_share_no_job_and_strand_none(world: World) -> None:
-    """Many rounds with real commits: each job gets one attempt, and none stays behind with a seat free."""
+    """Many rounds with real commits: each job gets one attempt, and none waits with a seat free and no bell."""
     random_ = random.Random(4)
     for _ in range(40):
-        jobs = world.jobs(random_.randint(1, 6))
         crawler = world.crawler(capacity=20)
+        counts = iter([random_.randint(1, 3) for _ in range(3)])
+
+        def submit_and_assign(counts: Iterator[int] = counts) -> None:
+            world.jobs(next(counts))
+            world.assign()
+
         world.rung.bells.clear()
-        at_once(3, world.assign)
+        at_once(3, submit_and_assign)
+        world.rung.bells = [bell for bell in world.rung.bells if bell[0] == "jobs.assign"][
+            3:
+        ]  # less the submits'
         while world.rung.of("jobs.assign"):
             world.rung.bells.clear()
             world.assign()
 
-        assert len(crawler.orders()) == len(jobs)
+        assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 0
         for order in crawler.orders():
             crawler.says("job_completed", order)
         world.deliver("connections.disconnect", connection_id=crawler.id)
     assert world.one("SELECT count(*) FROM job_assignment_mapping") == world.one("SELECT count(*) FROM job")
+
+
+def test_the_holder_of_the_pass_looks_again_after_its_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody came while it was at work, and left a bell: it rings for another pass."""
+
+    def seat_while_somebody_comes(uow: UnitOfWork) -> int:
+        visitor = world.in_thread(partial(assignment._is_mine, visiting))
+        visitor.join()
+        return 0
+
+    with unit_of_work() as visiting:
+        monkeypatch.setattr(assignment, "seat_jobs", seat_while_somebody_comes)
+        world.assign()
+
+    assert world.rung.of("jobs.assign") == [{}]
+    monkeypatch.setattr(assignment, "seat_jobs", lambda _: 0)
+    world.rung.bells.clear()
+    world.assign()
+    assert world.rung.bells == []
 
 
 def test_a_pass_that_comes_during_another_is_heard(world: World) -> None:

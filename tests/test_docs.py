@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from persistence.schema.vocabulary import EventType
 from persistence.settings import PREFIX, Settings
-from tasks.messages import CONTRACT, NOT_YET, Beat, Failure, JobFrame, Order
+from tasks.messages import CONTRACT, NOT_YET, Failure, JobFrame, Order, SaidBeat
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 ITEMS: dict[str, type[BaseModel]] = {
     "jobs.submit": Order,
-    "connections.heartbeat": Beat,
+    "connections.heartbeat": SaidBeat,
     "failures.log": Failure,
 }
 """Of the batches whose items have fields of their own."""

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 from uuid import UUID
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persistence import redaction
 from persistence.redaction import JSON, clean_text, redact, redact_text, storable
 
 MEBIBYTE = 1024 * 1024
@@ -172,6 +175,72 @@ def test_a_hostile_mebibyte_takes_no_longer_than_another(piece: str, before: str
     redact_text(text)
 
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("before", "piece", "after"),
+    [
+        *(('token="', piece, '"') for piece in ("\\\\", '\\"', "a\\a")),
+        *(("token='", piece, "'") for piece in ("\\\\", "\\'", "a\\a")),
+        *(("token=a", piece, "&x=1") for piece in ("\\", "a\\", '"a', ",a")),
+        *(("token: bearer a", piece, " x") for piece in ("'a", "\\a")),
+        *(("authorization: bearer a", piece, " x") for piece in ("'a", "\\a")),
+        *(("cookie: ", piece, "\nx") for piece in ('="a"', "='a", "a\\")),
+        *(("https://", piece, "@h") for piece in ("a", "a'", "'", "a@", "@", "'@")),
+        *(("https://u:a/", piece, "@h") for piece in ("a:", ":", "/")),
+        *(("-----BEGIN PRIVATE KEY-----", piece, "-----END") for piece in ("a", "-a", "--\n")),
+        *(("glpat-abcd", piece, "..") for piece in ("a", ".a", ".-")),
+        ("eyJhbGciOiJub25lIn0.abcd", ".", " x"),
+    ],
+)
+def test_a_secret_of_a_mebibyte_is_found_to_its_end(before: str, piece: str, after: str) -> None:
+    """However many turns its expression takes, and in linear time too."""
+    text = before + piece * (MEBIBYTE // len(piece)) + after
+
+    start = time.process_time()
+    redacted = redact_text(text)
+
+    assert time.process_time() - start < 5
+    assert redacted.endswith(f"[redacted]{after}")
+    assert len(redacted) < 100
+
+
+def repeated_groups(parsed: Any) -> Iterator[str]:
+    """What a parsed expression repeats possessively, or without bound, though it is no single character."""
+    if not isinstance(parsed, (tuple, list)) and not hasattr(parsed, "data"):
+        return
+    match tuple(parsed):
+        case operator, (_, most, repeated) if str(operator).endswith("_REPEAT"):
+            single = len(repeated) == 1 and str(repeated[0][0]) in {"LITERAL", "NOT_LITERAL", "IN", "ANY"}
+            if not single and (str(operator) == "POSSESSIVE_REPEAT" or most > 1_000):
+                yield f"{operator} of {repeated}"
+        case operator, _ if str(operator) == "ATOMIC_GROUP":
+            yield str(parsed)
+    for part in parsed:
+        yield from repeated_groups(part)
+
+
+def parsed(expression: str, flags: int = 0) -> Any:
+    """What `re` makes of an expression before it compiles it."""
+    return import_module("re._parser").parse(expression, flags)
+
+
+@pytest.mark.parametrize(
+    "expression", ["(?:ab)*+", "x(?:y(?:a|bc)?+)", "(?=(?:.(?!D))++)", "(?>a+)b", "(?:a|b{2})*", "(?:ab)+?"]
+)
+def test_a_possessive_or_unbounded_group_would_be_noticed(expression: str) -> None:
+    """At any depth."""
+    assert list(repeated_groups(parsed(expression)))
+
+
+def test_no_expression_repeats_a_group_possessively_or_without_bound() -> None:
+    """CPython before 3.11.5 mis-matches the first (python/cpython#106052); the other takes memory without end."""
+    expressions = [value for value in vars(redaction).values() if isinstance(value, re.Pattern)]
+    expressions += redaction._GOING_ON.values()
+
+    assert len(expressions) > 10
+    for expression in expressions:
+        assert not list(repeated_groups(parsed(expression.pattern, expression.flags)))
 
 
 # --- Values ---

@@ -203,6 +203,19 @@ def test_a_fault_of_the_code_keeps_the_message(world: World, monkeypatch: pytest
     assert world.rejections() == [("jobs.assign", "failed")]
 
 
+def test_a_unit_out_of_memory_is_left_to_the_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs the message again a bounded number of times; kept at once it would get no second try."""
+
+    def too_large(_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("tasks.assignment.seat_jobs", too_large)
+
+    with pytest.raises(MemoryError):
+        world.deliver("jobs.assign")
+    assert world.rejections() == []
+
+
 def test_a_batch_is_halved_until_the_culprit_stands_alone(world: World) -> None:
     """In savepoints of one transaction: the good items are applied, in their order."""
     applied: list[int] = []

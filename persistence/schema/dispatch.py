@@ -15,6 +15,9 @@ from persistence.schema.base import Base, Json, Ulid, Xid8
 LIVE = "status IN ('assigned', 'running')"
 """An attempt that goes on. Partial indexes use these very words: a statement must repeat them to be served."""
 
+SUSPECT_LOSSES = 2
+"""A job that was lost so often in a row is seated alone, so that its neighbours are not blamed."""
+
 CLAIMABLE = "status = 'pending' AND ready AND NOT held"
 """An entry that the next pass may seat."""
 
@@ -103,7 +106,7 @@ class QueueEntry(Base):
         Index(
             "job_queue_suspect_idx",
             "web_app_job_id",
-            postgresql_where=text("status = 'processing' AND losses >= 2"),
+            postgresql_where=text(f"status = 'processing' AND losses >= {SUSPECT_LOSSES}"),
         ),
         {"postgresql_with": {"fillfactor": "80"}},
     )

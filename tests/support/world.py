@@ -1,9 +1,8 @@
 """A web app and its crawlers, as far as a test needs them: short words for what they do."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib import import_module
 from threading import Thread
 from typing import Any
@@ -103,14 +102,6 @@ class World:
     def now(self) -> datetime:
         """The database's time."""
         return self.one("SELECT clock_timestamp()")  # type: ignore[no-any-return]
-
-    @contextmanager
-    def unit(self) -> Any:
-        """A unit of work of the test's own, which commits by itself."""
-        from tasks.base import unit_of_work  # noqa: PLC0415
-
-        with unit_of_work() as uow:
-            yield uow
 
     def snapshot(self) -> dict[str, list[Any]]:
         """Every row of every table that says something about jobs, without its times."""
@@ -246,11 +237,6 @@ class World:
 
     def _continuations(self) -> list[dict[str, Any]]:
         return self.rung.of("connections.expire_dead")
-
-
-def ago(seconds: float) -> timedelta:
-    """A duration."""
-    return timedelta(seconds=seconds)
 
 
 _TOLD = {
