@@ -100,10 +100,14 @@ _MARK_ABSENT = text("""
 _OVERDUE_ENDING = """
     CASE WHEN a.absent_since < CAST(:as_of AS timestamptz) - CAST(:absence AS interval)
               AND c.reported_at > a.absent_since AND NOT c.reported_jobs ? a.crawler_job_id THEN 'Disowned'
-         WHEN a.status = 'running' AND a.progressed_at < CAST(:as_of AS timestamptz) - CAST(:stall AS interval)
-              THEN 'Stalled'
-         WHEN a.status = 'assigned' AND a.assigned_at < CAST(:as_of AS timestamptz) - CAST(:start AS interval)
-              THEN 'NeverStarted' END
+         -- What was lost with an outage of ours is not held against anybody: time runs from its end.
+         WHEN GREATEST(CASE a.status WHEN 'running' THEN a.progressed_at ELSE a.assigned_at END,
+                       CAST(:not_before AS timestamptz))
+              < CAST(:as_of AS timestamptz) - CAST(:stall AS interval) THEN 'Stalled'
+         -- A crawler that names the job in its list has it, and will come to it.
+         WHEN a.status = 'assigned' AND NOT COALESCE(c.reported_jobs ? a.crawler_job_id, false)
+              AND GREATEST(a.assigned_at, CAST(:not_before AS timestamptz))
+              < CAST(:as_of AS timestamptz) - CAST(:start AS interval) THEN 'NeverStarted' END
 """
 
 _OVERDUE = text(f"""
@@ -145,6 +149,8 @@ class Overdue:
     """How long an attempt may keep silent in its ways, and as of when that is judged."""
 
     as_of: datetime
+    not_before: datetime | None
+    """The end of the last outage of ours: what is older is as old as this."""
     absence: timedelta
     stall: timedelta
     start: timedelta

@@ -1,7 +1,8 @@
 """Connections: the crawlers' live links. A heartbeat marks; only the sweep closes."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -97,13 +98,25 @@ _LOCK_LEAVING = text(f"""
 
 _COUNT = text("""
     SELECT count(*) AS active,
-           count(*) FILTER (WHERE last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval)) AS silent
+           count(*) FILTER (WHERE last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval))
+               AS silent,
+           count(*) FILTER (WHERE last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:missed AS interval))
+               AS missing
       FROM socket_connection WHERE is_active
 """)
 
 _CLOSE = text("""
     UPDATE socket_connection SET is_active = false, closed_at = clock_timestamp(), active_jobs = '[]'
      WHERE id = ANY (CAST(:ids AS text[])) AND is_active
+""")
+
+_MISCOUNTED = text("""
+    SELECT c.id FROM socket_connection c
+      LEFT JOIN (SELECT connection_id, count(*) AS jobs FROM job_assignment_mapping
+                  WHERE status IN ('assigned', 'running') GROUP BY connection_id) live
+             ON live.connection_id = c.id
+     WHERE c.is_active AND jsonb_array_length(c.active_jobs) <> COALESCE(live.jobs, 0)
+     ORDER BY c.id LIMIT :limit
 """)
 
 _SETTLE_SEATS = text("""
@@ -151,6 +164,17 @@ class Seats:
     capacity: int
     taken: int
     """The greater of live and reported."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A fleet, counted."""
+
+    active: int
+    silent: int
+    """For the whole timeout: these would be taken."""
+    missing: int
+    """For long enough that they are not on time."""
 
 
 class Connections:
@@ -218,31 +242,34 @@ class Connections:
         rows = self._session.execute(_LOCK_LEAVING, {"as_of": as_of, "timeout": timeout, "jobs": jobs})
         return {row.id: row.said_goodbye for row in rows}
 
-    def count_silent(self, as_of: datetime, timeout: timedelta) -> tuple[int, int]:
-        """How many are active, and how many of them had been silent for *timeout* at *as_of*."""
-        row = self._session.execute(_COUNT, {"as_of": as_of, "timeout": timeout}).one()
-        return row.active, row.silent
+    def count_silent(self, as_of: datetime, timeout: timedelta, missed: timedelta) -> Silence:
+        """How many are active, and how many of them had been silent for so long at *as_of*."""
+        row = self._session.execute(_COUNT, {"as_of": as_of, "timeout": timeout, "missed": missed}).one()
+        return Silence(row.active, row.silent, row.missing)
 
     def close(self, ids: Collection[ConnectionId]) -> None:
         """Close connections for good; the caller has locked them and closed what they held."""
         self._session.execute(_CLOSE, {"ids": list(ids)})
 
+    def miscounted(self, limit: int) -> list[ConnectionId]:
+        """Connections whose active_jobs are not their live assignments: the web app deleted a job, say."""
+        return list(self._session.scalars(_MISCOUNTED, {"limit": limit}))
+
     def settle_seats(
         self,
-        connection_ids: Iterable[ConnectionId],
-        ended: Sequence[tuple[ConnectionId, CrawlerJobId]] = (),
+        connection_ids: Collection[ConnectionId],
+        ended: Iterable[CrawlerJobId] = (),
+        freed: Iterable[ConnectionId] = (),
     ) -> None:
         """
         Let active_jobs equal the live assignments of these connections, which the caller has locked.
 
-        *ended* are attempts of which their crawler itself said that it ended them: they no longer
-        count as reported.
+        *ended* are attempts of which their crawler itself said that it ended them: they leave its
+        list. *freed* are connections, one for each attempt that ended so: they count one less.
         """
-        counts = dict.fromkeys(sorted(connection_ids), 0)
-        for connection_id, _ in ended:
-            counts[connection_id] = counts.get(connection_id, 0) + 1
-        if counts:
+        counts = Counter(freed)
+        ids = sorted({*connection_ids, *counts})
+        if ids:
             self._session.execute(
-                _SETTLE_SEATS,
-                {"ids": list(counts), "counts": list(counts.values()), "ended": [c for _, c in ended]},
+                _SETTLE_SEATS, {"ids": ids, "counts": [counts[id_] for id_ in ids], "ended": list(ended)}
             )

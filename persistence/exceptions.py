@@ -17,6 +17,7 @@ its SQLSTATE, into one of these. Their texts hold no values of a statement.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from psycopg import DataError, InterfaceError, OperationalError
 from psycopg import Error as PsycopgError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,8 +28,8 @@ _CONTENDED = frozenset({"40001", "40P01", "55P03", "57014"})
 _LOST_CLASSES = frozenset({"08", "53", "57", "58"})
 """Connection, insufficient resources, operator intervention, system error: they pass."""
 
-_READ_ONLY = "25006"
-"""A failover has left us on the old primary for a moment."""
+_LOST = frozenset({"25006", "25P03"})
+"""A failover has left us on the old primary for a moment; the session was ended for being idle."""
 
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
@@ -86,13 +87,28 @@ def _translated(error: Exception) -> CrawlyardError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(cause, PsycopgError):
         return DatabaseFaultError(type(error).__name__)
-    state = cause.sqlstate
-    text = f"{type(cause).__name__} ({state or 'no SQLSTATE'})"
+    if cause.sqlstate is None:
+        return _from_the_client(cause)
+    return _from_the_server(cause, cause.sqlstate)
+
+
+def _from_the_server(cause: PsycopgError, state: str) -> CrawlyardError:
+    text = f"{type(cause).__name__} ({state})"
     if state in _CONTENDED:
         return Contended(text)
-    if state is None or state[:2] in _LOST_CLASSES or state == _READ_ONLY:
+    if state[:2] in _LOST_CLASSES or state in _LOST:
         return DatabaseLost(text)
     if state[:2] in _REFUSED_CLASSES:
         constraint = cause.diag.constraint_name
         return DataRefusedError(f"{text} by {constraint}" if constraint else text, state)
     return DatabaseFaultError(f"{text}: {cause.diag.message_primary}")
+
+
+def _from_the_client(cause: PsycopgError) -> CrawlyardError:
+    """What psycopg raises by itself: there is no server, or it cannot express a value."""
+    text = type(cause).__name__
+    if isinstance(cause, DataError):
+        return DataRefusedError(text, "22000")
+    if isinstance(cause, OperationalError | InterfaceError):
+        return DatabaseLost(text)
+    return DatabaseFaultError(text)

@@ -9,6 +9,9 @@ _CLAIM = text("""
 """)
 
 
+_WAS_HANDLED = text("SELECT EXISTS (SELECT FROM handled_message WHERE message_id = :message_id)")
+
+
 class HandledMessages:
     """The ids of the messages whose unit of work committed."""
 
@@ -22,3 +25,7 @@ class HandledMessages:
         Waits for another unit that is handling it right now.
         """
         return self._session.execute(_CLAIM, {"message_id": message_id}).one_or_none() is not None
+
+    def was_handled(self, message_id: str) -> bool:
+        """Whether a unit handled *message_id* to its end; for a message of many units, whose last one claims."""
+        return bool(self._session.scalars(_WAS_HANDLED, {"message_id": message_id}).one())

@@ -60,6 +60,12 @@ def require_head(connection: Connection) -> str:
     return at
 
 
+def check_head() -> None:
+    """Raise SchemaError where the process's database is not at the newest revision."""
+    with raised_as_ours(), engine().connect() as connection:
+        require_head(connection)
+
+
 def server_settings(connection: Connection) -> Mapping[str, str]:
     """What the server is and how it is set up, by the names of postgresql.conf; durations end in ` ms`."""
     return {name: value for name, value in connection.execute(_SERVER)}  # noqa: C416 - rows, not pairs

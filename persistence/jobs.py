@@ -6,7 +6,7 @@ literals, or by way of jsonb_populate_recordset, which takes text to whatever th
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,12 @@ _INSERT = text("""
     RETURNING id
 """)
 
-_COLUMNS = """
+HOST = """COALESCE(substring(job."gitlabGraphQLUrl" FROM '://([^/]+)'), '')"""
+"""The GitLab host of a job, for caps; '' where it has none."""
+
+_COLUMNS = f"""
     job.id, job.status::text AS status, job.command::text AS command, job."accountId" AS account_id,
-    job."userId" AS user_id, COALESCE(substring(job."gitlabGraphQLUrl" FROM '://([^/]+)'), '') AS host,
-    job.progress
+    job."userId" AS user_id, {HOST} AS host, job.progress
 """
 
 _FIND = text(f"SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[]))")  # noqa: S608 - no input is in it
@@ -53,8 +55,9 @@ _WITH_IDENTITY = text("""
                   CAST(:urls AS text[])) WITH ORDINALITY AS wanted(path, branch, command, url, place)
       JOIN LATERAL (
           SELECT job.id, job.created_at, job."gitlabGraphQLUrl" FROM job
-           WHERE job.full_path = wanted.path AND job.command::text = wanted.command
-             AND job.branch IS NOT DISTINCT FROM wanted.branch
+           WHERE job.id <> ALL (CAST(:besides AS text[]))
+             AND job.full_path = wanted.path AND job.command::text = wanted.command
+             AND COALESCE(job.branch, '') = COALESCE(wanted.branch, '')
       ) job ON wanted.branch IS NOT NULL OR job."gitlabGraphQLUrl" = wanted.url
      ORDER BY wanted.place, same_host DESC, job.created_at, job.id
 """)
@@ -184,9 +187,13 @@ class Jobs:
         """As `lock`, but what a peer holds is left out."""
         return self._read(_LOCK_SKIPPING, ids)
 
-    def with_identity(self, jobs: list[NewJob]) -> dict[JobId, tuple[JobId, bool]]:
+    def with_identity(
+        self, jobs: list[NewJob], besides: Sequence[JobId] = ()
+    ) -> dict[JobId, tuple[JobId, bool]]:
         """
-        Which job has the same path, branch and command as each of these; jobs without a path have none.
+        Which job has the same path, branch and command as each of these, *besides* these ids.
+
+        Jobs without a path have none.
 
         By the new job's id: the existing one's, and whether it is of the same GitLab host. A job
         without a branch is another one on another host; one with a branch collides there in the
@@ -200,6 +207,7 @@ class Jobs:
                 "branches": [job.branch for job in wanted],
                 "commands": [job.command for job in wanted],
                 "urls": [job.graphql_url for job in wanted],
+                "besides": list(besides),
             },
         )
         return {wanted[row.place - 1].id: (row.id, bool(row.same_host)) for row in rows}

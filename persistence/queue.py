@@ -9,19 +9,23 @@ with 200,000 of them on PostgreSQL 15).
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from persistence.jobs import HOST
 from persistence.redaction import clean_text
+from persistence.schema.dispatch import SUSPECT_LOSSES
 from persistence.schema.vocabulary import AccountId, EntryId, JobId, QueueStatus
 
 _ERROR_BYTES = 200
 
 _IDENTITY = """
-    {0}.command::text || ' ' || {0}."gitlabGraphQLUrl" || ' ' || {0}.full_path || ' ' || COALESCE({0}.branch, '')
+    CASE WHEN {0}.full_path IS NOT NULL THEN
+        jsonb_build_array({0}.command, {0}."gitlabGraphQLUrl", {0}.full_path, COALESCE({0}.branch, ''))::text
+    END
 """
 """What makes a job the same as another; NULL without a path: it is like no other."""
 
@@ -62,7 +66,7 @@ _READY_DUE = text("""
          WHERE status = 'pending' AND NOT ready AND scheduled_at <= clock_timestamp()
          ORDER BY scheduled_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE job_queue q SET ready = true FROM due WHERE q.id = due.id
+    UPDATE job_queue q SET ready = true FROM due WHERE q.id = due.id RETURNING q.id
 """)
 
 _HAS_DUE = text("""
@@ -84,13 +88,19 @@ _CLAIM = text(f"""
      ) q
 """)  # noqa: S608
 
+_FOLLOW_OWNER = text(f"""
+    UPDATE job_queue q SET account_id = job."accountId", host = {HOST}
+      FROM job WHERE job.id = q.web_app_job_id AND q.web_app_job_id = ANY (CAST(:ids AS text[]))
+""")  # noqa: S608
+
 _PROCESS = text("""
-    UPDATE job_queue SET status = 'processing', last_attempt_at = clock_timestamp()
+    UPDATE job_queue
+       SET status = 'processing', last_attempt_at = clock_timestamp(), held = false, settled_at = NULL
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
 """)
 
 _COMPLETE = text("""
-    UPDATE job_queue SET status = 'completed', settled_at = clock_timestamp(), error = NULL
+    UPDATE job_queue SET status = 'completed', settled_at = clock_timestamp(), error = NULL, held = false
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
 """)
 
@@ -143,7 +153,9 @@ _UNHEARD = text("""
                              WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running'))
                      OR (q.status = 'pending' AND job.status = 'running')
                 ELSE (q.status = 'pending' AND NOT q.held) OR q.status = 'processing'
-                     OR (q.held AND job.status IN ('finished', 'failed', 'cancelled')) END
+                     OR (q.held AND job.status IN ('finished', 'failed', 'cancelled'))
+                     OR EXISTS (SELECT FROM job_assignment_mapping a
+                                 WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running')) END
      ORDER BY job.id COLLATE "C" LIMIT :limit
 """)
 
@@ -173,12 +185,17 @@ class Entry:
     host: str
     status: QueueStatus
     priority: int
-    scheduled_at: Any
+    scheduled_at: datetime
     attempts: int
     max_attempts: int
     losses: int
     goodbyes: int
     held: bool
+
+    @property
+    def is_suspect(self) -> bool:
+        """Lost so often in a row that it is seated alone, so that its neighbours are not blamed."""
+        return self.losses >= SUSPECT_LOSSES
 
 
 @dataclass(frozen=True)
@@ -227,9 +244,9 @@ class Queue:
         rows = self._session.execute(_LOCK, {"ids": sorted(set(job_ids))})
         return {row.web_app_job_id: _entry(row) for row in rows}
 
-    def ready_due(self, limit: int) -> None:
-        """Let at most *limit* backed-off entries whose time has come into the claim index."""
-        self._session.execute(_READY_DUE, {"limit": limit})
+    def ready_due(self, limit: int) -> int:
+        """Let at most *limit* backed-off entries whose time has come into the claim index; how many."""
+        return len(self._session.scalars(_READY_DUE, {"limit": limit}).all())
 
     def has_due(self) -> bool:
         """Whether there is anything that a pass could seat."""
@@ -247,6 +264,10 @@ class Queue:
             "quotas": list(quotas.values()),
         }
         return [_entry(row) for row in self._session.execute(_CLAIM, values)]
+
+    def follow_owner(self, job_ids: Iterable[JobId]) -> None:
+        """Entries that the caller has locked are of the account and host of their job, which has changed."""
+        self._session.execute(_FOLLOW_OWNER, {"ids": list(job_ids)})
 
     def process(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are being worked off."""

@@ -59,7 +59,9 @@ def _is_mine(uow: UnitOfWork) -> bool:
 
 def seat_jobs(uow: UnitOfWork) -> int:
     """Seat at most PASS_LIMIT jobs, by a caller that holds the pass; how many were."""
-    uow.queue.ready_due(PASS_LIMIT)
+    readied = uow.queue.ready_due(PASS_LIMIT)
+    if readied == PASS_LIMIT:
+        uow.ring("jobs.assign")
     lanes = uow.lanes.waiting()
     if not lanes:
         return 0
@@ -74,7 +76,7 @@ def seat_jobs(uow: UnitOfWork) -> int:
 
 
 class _Pass:
-    """One pass: rounds of claiming and seating, until seats or jobs are at their end."""
+    """One pass: rounds of claiming and seating, until seats or lanes are at their end."""
 
     def __init__(self, uow: UnitOfWork, lanes: list[Lane], board: Board) -> None:
         self._uow = uow
@@ -82,7 +84,7 @@ class _Pass:
         self._board = board
         live = Counter(uow.assignments.live_by_lane())
         self._table = Table(live, settings().account_cap, settings().host_cap)
-        self._passed_over: Counter[tuple[str, str]] = Counter()
+        self._stuck: Counter[tuple[str, str]] = Counter()
         self._considered: set[str] = set()
         self._seated: dict[JobId, ConnectionId] = {}
 
@@ -97,20 +99,22 @@ class _Pass:
     def _round(self) -> bool:
         """Claim as many as there are seats, and seat them; whether another round could find more."""
         wanted = quotas(self._lanes, self._table, self._board.free)
-        claimed = self._uow.queue.claim({lane: n + self._passed_over[lane] for lane, n in wanted.items()})
+        # One more than its share tells whether a lane is at its end: its turns are the others' then.
+        asked = {lane: share + 1 + self._stuck[lane] for lane, share in wanted.items()}
+        claimed = self._uow.queue.claim(asked)
+        got: Counter[tuple[str, str]] = Counter((entry.account_id, entry.host) for entry in claimed)
         entries = [entry for entry in claimed if entry.id not in self._considered]
-        if not entries:
-            return False
-        self._considered.update(entry.id for entry in entries)
         jobs = self._uow.jobs.lock_skipping(entry.job_id for entry in entries)
-        waiting = [e for e in entries if e.job_id in jobs and jobs[e.job_id].status is JobStatus.QUEUED]
-        self._settle(entries, jobs)
+        waiting = [entry for entry in entries if _is_waiting(entry, jobs.get(entry.job_id))]
+        self._settle([jobs[e.job_id] for e in entries if e.job_id in jobs and e not in waiting])
         placed = self._place(waiting)
-        for entry in entries:
-            if entry.job_id not in placed:
-                self._passed_over[entry.account_id, entry.host] += 1
         self._open(waiting, placed, jobs)
-        return True
+        self._pass_over(
+            [e for e in entries if e.job_id not in jobs or (e.is_suspect and e.job_id not in placed)]
+        )
+        ended = {lane for lane, count in asked.items() if got[lane] < count}
+        self._lanes = [lane for lane in self._lanes if (lane.account_id, lane.host) not in ended]
+        return bool(entries or ended)
 
     def _place(self, entries: list[Entry]) -> dict[JobId, ConnectionId]:
         placed = {}
@@ -121,10 +125,15 @@ class _Pass:
                 self._table.seat(entry.account_id, entry.host)
         return placed
 
-    def _settle(self, entries: list[Entry], jobs: dict[JobId, KnownJob]) -> None:
-        """Entries of jobs that the web app has ended or paused must not clog their lane."""
-        others = {e.job_id: jobs[e.job_id] for e in entries if e.job_id in jobs}
-        settle_entries(self._uow, [job for job in others.values() if job.status is not JobStatus.QUEUED])
+    def _settle(self, jobs: list[KnownJob]) -> None:
+        """Entries of jobs that the web app has ended, paused or given away must not clog their lane."""
+        settle_entries(self._uow, [job for job in jobs if job.status is not JobStatus.QUEUED])
+        self._uow.queue.follow_owner(job.id for job in jobs if job.status is JobStatus.QUEUED)
+
+    def _pass_over(self, entries: list[Entry]) -> None:
+        """Entries that cannot be seated now are at the head of their lanes still: claim as many more."""
+        self._considered.update(entry.id for entry in entries)
+        self._stuck.update((entry.account_id, entry.host) for entry in entries)
 
     def _open(
         self, entries: list[Entry], placed: dict[JobId, ConnectionId], jobs: dict[JobId, KnownJob]
@@ -147,6 +156,15 @@ class _Pass:
                 connection_id=opening.connection_id,
                 crawler_job_id=opening.crawler_job_id,
             )
+
+
+def _is_waiting(entry: Entry, job: KnownJob | None) -> bool:
+    """Whether the job waits, for the account and host for which it was claimed."""
+    return (
+        job is not None
+        and job.status is JobStatus.QUEUED
+        and (job.account_id, job.host) == (entry.account_id, entry.host)
+    )
 
 
 def _opening(entry: Entry, connection_id: ConnectionId, job: KnownJob) -> Opening:

@@ -83,14 +83,22 @@ class UnitTask(Task):
 
 
 def _keep(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: str) -> None:
-    """Keep the message in hand as rejected, however long the database is away."""
+    """
+    Keep the message in hand as rejected; where even that cannot be, it goes back to its queue.
+
+    That is so where the database was never migrated, or is not ours to write to.
+    """
     payload = {"args": args, "kwargs": kwargs} if args else kwargs
+    name, id_ = current_task.name, message_id()
     log.warning("message_rejected", reason=reason)
-    persevere(
-        lambda: rejection.keep(
-            task=current_task.name, payload=payload, reason=reason, detail=detail, message_id=message_id()
+    try:
+        persevere(
+            lambda: rejection.keep(task=name, payload=payload, reason=reason, detail=detail, message_id=id_)
         )
-    )
+    except CrawlyardError as error:
+        log.error("message_requeued", why=str(error))  # noqa: TRY400 - a line, not a trace, a second
+        lifecycle.wait(_LOST_LONGEST_S)
+        raise Reject(str(error), requeue=True) from None
 
 
 def persevere(unit: Callable[[], None]) -> None:

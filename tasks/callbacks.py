@@ -251,9 +251,9 @@ def _error(heard: Heard, failure: JobFailedData) -> JobError:
 def _free_seats(
     uow: UnitOfWork, words: list[Words], live: dict[tuple[ConnectionId, CrawlerJobId], Attempt]
 ) -> None:
-    """A crawler that ended an attempt, revoked or not, works on one less."""
+    """A crawler that ended an attempt, revoked or not, does not work on it any more."""
     ended = [(w.connection_id, w.crawler_job_id) for w in words if w.terminal]
-    freed = [seat for seat in ended if seat in live]
-    uow.connections.settle_seats({connection_id for connection_id, _ in ended}, freed)
+    freed = [connection_id for connection_id, fence in ended if (connection_id, fence) in live]
+    uow.connections.settle_seats({c for c, _ in ended}, ended=[fence for _, fence in ended], freed=freed)
     if freed:
         uow.ring("jobs.assign")

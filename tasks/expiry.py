@@ -69,9 +69,9 @@ def sweep(uow: UnitOfWork, as_of: datetime) -> int:
     state = _judged(uow, before, as_of, now)
     taken, more = 0, False
     if state.grace_until is None or state.grace_until <= now:
-        taken, more = _take(uow, as_of, counts=state.mass_as_of is None)
-    if not more:
-        state = replace(state, mass_as_of=None)
+        taken, more = _take(uow, state, as_of)
+    if not more and (state.mass_as_of is None or as_of >= state.mass_as_of):
+        state = replace(state, mass_as_of=None)  # but not by an older sweep that comes late
     uow.liveness.save(state)
     if more:
         uow.ring(TASK, as_of=as_of)
@@ -88,11 +88,12 @@ def _judged(uow: UnitOfWork, state: SweepState, as_of: datetime, now: datetime) 
     state = replace(state, last_sweep_at=_latest(state.last_sweep_at, as_of, now))
     if state.mass_as_of is not None or (state.grace_until and state.grace_until > now):
         return state
-    active, silent = uow.connections.count_silent(as_of, timeout)
-    if active < SMALLEST_FLEET or 2 * silent <= active:
+    # A dead gateway's crawlers cross the timeout one after another, within one interval of beating.
+    fleet = uow.connections.count_silent(as_of, timeout, timeout - settings().heartbeat_interval)
+    if not fleet.silent or fleet.active < SMALLEST_FLEET or 2 * fleet.missing <= fleet.active:
         return replace(state, mass_waited_at=None)
     if state.mass_waited_at is None:
-        log.warning("most_of_the_fleet_is_silent", active=active, silent=silent)
+        log.warning("most_of_the_fleet_is_silent", active=fleet.active, silent=fleet.missing)
         return replace(state, mass_waited_at=now, grace_until=now + timeout)
     return replace(state, mass_as_of=as_of)
 
@@ -107,15 +108,22 @@ def _latest(last: datetime | None, as_of: datetime, now: datetime) -> datetime:
     return as_of if last is None or last > now else max(last, as_of)
 
 
-def _take(uow: UnitOfWork, as_of: datetime, *, counts: bool) -> tuple[int, bool]:
+def _take(uow: UnitOfWork, state: SweepState, as_of: datetime) -> tuple[int, bool]:
     """Close what is due and give its jobs back; how many, and whether there may be more."""
     leaving = uow.connections.lock_leaving(as_of, settings().connection_timeout, UNIT_JOBS)
     closings = [
         _closing(attempt, Ending.GOODBYE if leaving[attempt.connection_id] else Ending.CONNECTION_LOST)
         for attempt in uow.assignments.live_of_connections(leaving).values()
     ]
-    closings += _overdue(uow, as_of, UNIT_JOBS - len(closings), leaving)
-    give_back(uow, closings, counts=counts)
+    judged = Overdue(
+        as_of,
+        not_before=state.grace_until,
+        absence=settings().absence_grace,
+        stall=settings().stall_timeout,
+        start=settings().start_timeout,
+    )
+    closings += _overdue(uow, judged, UNIT_JOBS - len(closings), leaving)
+    give_back(uow, closings, counts=state.mass_as_of is None)
     uow.connections.close(leaving)
     for connection_id, said_goodbye in leaving.items():
         uow.events.add(EventType.CONNECTION_LOST, connection_id=connection_id, goodbye=said_goodbye)
@@ -123,11 +131,10 @@ def _take(uow: UnitOfWork, as_of: datetime, *, counts: bool) -> tuple[int, bool]
 
 
 def _overdue(
-    uow: UnitOfWork, as_of: datetime, limit: int, leaving: dict[ConnectionId, bool]
+    uow: UnitOfWork, judged: Overdue, limit: int, leaving: dict[ConnectionId, bool]
 ) -> list[Closing]:
     """Attempts disowned, stalled or never started; their connections are locked, then they are read again."""
     uow.assignments.mark_absent(UNIT_JOBS)
-    judged = Overdue(as_of, settings().absence_grace, settings().stall_timeout, settings().start_timeout)
     seen = uow.assignments.overdue(judged, limit) if limit > 0 else []
     if not seen:
         return []

@@ -8,6 +8,7 @@ import structlog
 from celery import Celery, bootsteps, signals
 
 from persistence.engine import forget_connections
+from persistence.exceptions import CrawlyardError, DatabaseLost
 from persistence.settings import settings
 
 log = structlog.get_logger()
@@ -43,21 +44,25 @@ def install(app: Celery) -> None:
 
 def _begin(**_: Any) -> None:
     """
-    Migrate first, where that is asked for.
+    Migrate first, where that is asked for, and refuse to begin on a database of another version.
 
-    Celery logs what a signal's receiver raises and goes on, which here would mean: with a database of
-    another version. SystemExit passes.
+    Celery logs what a signal's receiver raises and goes on, which here would mean: with that database.
+    SystemExit passes. A database that is away is waited for by whoever needs it.
     """
     _stopping[0] = 0
-    if not settings().migrate_on_start:
-        return
-    from persistence.migrations.run import migrate  # noqa: PLC0415 - Alembic is loaded by those who migrate
+    from persistence.inspection import check_head  # noqa: PLC0415 - Alembic is loaded here alone
+    from persistence.migrations.run import migrate  # noqa: PLC0415
 
     try:
-        migrate()
-    except Exception as error:
-        log.exception("migration_failed")
-        raise SystemExit(f"The database could not be migrated: {type(error).__name__}") from error
+        if settings().migrate_on_start:
+            migrate()
+        check_head()
+    except DatabaseLost as error:
+        if settings().migrate_on_start:
+            raise SystemExit(f"The database could not be migrated: {error}") from error
+        log.warning("database_lost", why=str(error))
+    except CrawlyardError as error:
+        raise SystemExit(str(error)) from error
 
 
 def _forked(**_: Any) -> None:

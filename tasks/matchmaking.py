@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from persistence.connections import Seats
 from persistence.lanes import Lane
 from persistence.queue import Entry
-from persistence.schema.dispatch import SUSPECT_LOSSES
 from persistence.schema.vocabulary import AccountId, ConnectionId
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -109,6 +108,7 @@ class Board:
 
     def __init__(self, seats: Iterable[Seats], limit: int) -> None:
         self._limit = limit
+        self._keeps_one_free = False
         self._connections = [(s.taken, s.connection_id, s.capacity) for s in seats]
         heapq.heapify(self._connections)
 
@@ -122,15 +122,24 @@ class Board:
         if not self._connections or self._limit == 0:
             return None
         taken, connection_id, capacity = self._connections[0]
-        if entry.losses >= SUSPECT_LOSSES:
-            # Alone or not at all. Where no connection is empty, the least laden one is kept from
-            # being filled: it is the least laden in the next pass too, until it is empty.
-            heapq.heappop(self._connections)
+        if entry.is_suspect:
             if taken:
+                self._keep_one_free()
                 return None
+            heapq.heappop(self._connections)  # alone, so that no neighbour is blamed
         elif taken + 1 < capacity:
             heapq.heapreplace(self._connections, (taken + 1, connection_id, capacity))
         else:
             heapq.heappop(self._connections)
         self._limit -= 1
         return connection_id
+
+    def _keep_one_free(self) -> None:
+        """
+        Keep the least laden connection from being filled, until it is empty for a suspect.
+
+        One a pass, however many suspects wait; it is the least laden in the next pass too.
+        """
+        if not self._keeps_one_free:
+            heapq.heappop(self._connections)
+            self._keeps_one_free = True

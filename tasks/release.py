@@ -7,7 +7,7 @@ same transaction.
 """
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -55,6 +55,11 @@ class Held:
     entries: dict[JobId, Entry]
     attempts: dict[CrawlerJobId, Attempt]
     jobs: dict[JobId, KnownJob]
+
+    def of(self, job_ids: Container[JobId]) -> "Held":
+        """The same, with the attempts of these jobs alone."""
+        attempts = {fence: a for fence, a in self.attempts.items() if a.job_id in job_ids}
+        return Held(self.entries, attempts, self.jobs)
 
 
 def backoff(times: int) -> timedelta:

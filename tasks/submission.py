@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from ulid import ULID
 
 from persistence.areas import NewArea
-from persistence.exceptions import Contended
+from persistence.exceptions import Contended, DataRefusedError
 from persistence.jobs import NewJob
 from persistence.queue import NewEntry
 from persistence.redaction import redact, redact_text
@@ -31,7 +31,7 @@ from tasks.app import app
 from tasks.base import derived_id, in_halves, message_id, reject, unit_of_work, valid_items
 from tasks.messages import Order, Submit
 from tasks.queueing import announce_created
-from tasks.release import announce
+from tasks.release import announce, lock_all, revoke
 
 _ORDER = TypeAdapter(Order)
 
@@ -187,7 +187,7 @@ def _create(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
         return []
     ids = uow.jobs.insert(ordered.job() for ordered in orders)
     made = [ordered for ordered in orders if ordered.job_id in ids]
-    _queue(uow, [ordered.entry() for ordered in made])
+    _queue(uow, made)
     areas = {ordered.job_id: area for ordered in made if (area := ordered.area())}
     uow.areas.add(list({area.full_path: area for area in areas.values()}.values()))
     uow.areas.link({job_id: area.full_path for job_id, area in areas.items()})
@@ -215,30 +215,40 @@ def _answer(uow: UnitOfWork, orders: list[Ordered], existing: dict[JobId, Existi
     _queue_again(uow, forced)
 
 
-def _queue(uow: UnitOfWork, entries: list[NewEntry]) -> None:
-    """Queue new jobs; an identity that is taken is free after all where its job has moved away."""
-    missing = {entry.job_id for entry in entries} - uow.queue.insert(entries)
+def _queue(uow: UnitOfWork, made: list[Ordered]) -> None:
+    """
+    Queue new jobs; an identity that is taken is free after all where its job has moved away.
+
+    Raises Contended where somebody was faster: run again, the unit finds that job. DataRefusedError
+    where there is no such job to be found.
+    """
+    entries = {ordered.job_id: ordered.entry() for ordered in made}
+    missing = entries.keys() - uow.queue.insert(entries.values())
     if missing:
         uow.queue.forget_moved(missing)
-        missing -= uow.queue.insert(entry for entry in entries if entry.job_id in missing)
-    if missing:
+        missing -= uow.queue.insert(entries[job_id] for job_id in missing)
+    if not missing:
+        return
+    twins = uow.jobs.with_identity([o.job() for o in made if o.job_id in missing], besides=sorted(missing))
+    if missing <= twins.keys():
         raise Contended("the same jobs were being queued by another transaction")
+    raise DataRefusedError("another entry has the job's identity", "23505")
 
 
 def _queue_again(uow: UnitOfWork, forced: dict[JobId, Ordered]) -> None:
     """Queue existing jobs again; one that waits or is worked on is left as it is."""
     if not forced:
         return
-    entries = uow.queue.lock(forced)
-    jobs = uow.jobs.lock(forced)
-    ended = {id_: job for id_, job in jobs.items() if job.status not in _WAITS_FOR_A_CRAWLER}
+    held = lock_all(uow, sorted(forced))
+    ended = {id_: job for id_, job in held.jobs.items() if job.status not in _WAITS_FOR_A_CRAWLER}
+    revoke(uow, held.of(ended), "the job was ordered again")
     resumed = {id_ for id_ in ended if forced[id_].order.resume}
     uow.jobs.requeue(resumed, forget=False)
     uow.jobs.requeue(ended.keys() - resumed, forget=True)
-    uow.queue.revive(ended.keys() & entries.keys())
+    uow.queue.revive(ended.keys() & held.entries.keys())
     uow.queue.insert(
         replace(forced[id_].entry(), job_id=id_, account_id=ended[id_].account_id)
-        for id_ in ended.keys() - entries.keys()
+        for id_ in ended.keys() - held.entries.keys()
     )
-    announce(uow, jobs, ended, JobStatus.QUEUED)
+    announce(uow, held.jobs, ended, JobStatus.QUEUED)
     uow.ring("jobs.assign")

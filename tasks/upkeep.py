@@ -3,15 +3,13 @@ Upkeep, rung by beat: `upkeep.reconcile` finds every row whose bell was lost and
 web app wrote behind our back; `upkeep.clean_up` deletes what is old.
 """
 
-from collections.abc import Iterable
-
 import structlog
 
 from persistence.schema.vocabulary import JobId, JobStatus, QueueStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import unit_of_work
+from tasks.base import in_halves, unit_of_work
 from tasks.messages import CleanUp, Reconcile
 from tasks.queueing import enqueue_jobs
 from tasks.release import Held, announce, lock_all, revoke
@@ -54,24 +52,38 @@ def clean_up(payload: CleanUp) -> None:
 
 
 def reconcile_jobs(uow: UnitOfWork) -> int:
-    """Mend at most UNIT_ROWS jobs whose entry or attempt says another thing than they; how many."""
+    """
+    Mend at most UNIT_ROWS jobs whose entry or attempt says another thing than they; how many.
+
+    One that cannot be mended costs itself alone.
+    """
+    _count_seats(uow)
     job_ids = uow.queue.unheard(UNIT_ROWS)
-    if not job_ids:
-        return 0
-    held = lock_all(uow, job_ids)
-    waiting = {job_id for job_id, job in held.jobs.items() if job.status in _OURS}
-    _follow_the_web_app(uow, held, held.jobs.keys() - waiting)
-    _follow_the_attempts(uow, held, waiting)
-    enqueue_jobs(uow, sorted(waiting))
+    in_halves(
+        uow,
+        job_ids,
+        lambda part: _mend(uow, part),
+        lambda id_, why: log.error("job_not_mended", id=id_, why=why),
+    )
     return len(job_ids)
 
 
-def _follow_the_web_app(uow: UnitOfWork, held: Held, job_ids: Iterable[JobId]) -> None:
-    """Jobs that it paused or ended: their attempts are revoked, their entries say the same."""
-    jobs = {job_id: held.jobs[job_id] for job_id in job_ids}
-    attempts = {fence: attempt for fence, attempt in held.attempts.items() if attempt.job_id in jobs}
-    revoke(uow, Held(held.entries, attempts, held.jobs), "the web app has ended or paused the job")
-    settle_entries(uow, jobs.values())
+def _count_seats(uow: UnitOfWork) -> None:
+    """A job that was deleted while it was being worked on takes its attempt along, and must free its seat."""
+    locked = uow.connections.lock_skipping(uow.connections.miscounted(UNIT_ROWS))
+    uow.connections.settle_seats(locked)
+    if locked:
+        uow.ring("jobs.assign")
+
+
+def _mend(uow: UnitOfWork, job_ids: list[JobId]) -> None:
+    held = lock_all(uow, job_ids)
+    waiting = {job_id for job_id, job in held.jobs.items() if job.status in _OURS}
+    others = {job_id: job for job_id, job in held.jobs.items() if job_id not in waiting}
+    revoke(uow, held.of(others), "the web app has ended or paused the job")
+    settle_entries(uow, others.values())
+    _follow_the_attempts(uow, held, waiting)
+    enqueue_jobs(uow, sorted(waiting))
 
 
 def _follow_the_attempts(uow: UnitOfWork, held: Held, job_ids: set[JobId]) -> None:

@@ -245,6 +245,50 @@ def test_a_backed_off_job_waits_until_it_is_due(world: World) -> None:
     assert len(crawler.orders()) == 1
 
 
+def test_a_short_lane_leaves_its_turns_to_the_others(world: World) -> None:
+    """However few its own live assignments are: no seat stays free while somebody waits."""
+    world.account("small")
+    world.jobs(30)
+    world.crawler(capacity=10)
+    world.assign()
+    world.jobs(1, account_id="small")
+    crawler = world.crawler(capacity=9)
+
+    world.assign()
+
+    assert len(crawler.orders()) == 9
+
+
+def test_many_suspects_keep_one_connection_from_being_filled_and_no_more(world: World) -> None:
+    """The healthy jobs of all accounts are seated on the others."""
+    world.account("sick")
+    crawlers = [world.crawler(capacity=5) for _ in range(3)]
+    world.jobs(3)
+    world.assign()
+    world.jobs(20, account_id="sick")
+    world.rows("UPDATE job_queue SET losses = 2 WHERE account_id = 'sick'")
+    world.jobs(20)
+
+    world.assign()
+
+    assert sorted(len(crawler.orders()) for crawler in crawlers) == [1, 5, 5]
+
+
+def test_a_job_that_was_given_to_another_account_is_seated_for_that_one(world: World) -> None:
+    """The web app's word wins: its lane, its cap and its token are the new account's."""
+    (job_id,) = world.jobs(1)
+    world.account("other")
+    world.rows("""UPDATE job SET "accountId" = 'other'""")
+    crawler = world.crawler()
+
+    world.assign()
+    world.assign()
+
+    assert len(crawler.orders()) == 1
+    assert world.one("SELECT account_id FROM crawler_order") == "other"
+    assert world.entry(job_id).account_id == "other"
+
+
 def test_a_suspect_is_seated_alone(world: World) -> None:
     """A job that was lost twice in a row gets an empty connection to itself, and no neighbours after."""
     busy, _ = world.working()

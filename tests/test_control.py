@@ -7,6 +7,7 @@ import pytest
 from ulid import ULID
 
 from support.world import World
+from tasks import control
 
 
 def statuses(world: World, *job_ids: str) -> list[str]:
@@ -17,16 +18,6 @@ def statuses(world: World, *job_ids: str) -> list[str]:
 def cancel(world: World, message: str | None = None, **selection: Any) -> None:
     """Ring jobs.cancel."""
     world.deliver("jobs.cancel", message, **selection)
-
-
-def cancel_all(world: World, **selection: Any) -> int:
-    """Ring jobs.cancel and whatever it rings of itself; how many units that were."""
-    bells, units = [selection], 0
-    while bells:
-        world.rung.bells.clear()
-        cancel(world, **bells.pop())
-        bells, units = world.rung.of("jobs.cancel"), units + 1
-    return units
 
 
 def test_a_pending_job_is_cancelled(world: World) -> None:
@@ -162,28 +153,36 @@ def test_a_circle_of_jobs_has_an_end(world: World) -> None:
     assert len(world.events("job_updated")) == 2
 
 
-def test_more_than_a_unit_rings_itself(world: World) -> None:
+def test_large_selections_are_cancelled_in_units(world: World) -> None:
     """A thousand at a time, until none is left; each is announced once."""
     world.jobs(1003)
 
-    assert cancel_all(world, account_id="acc", reason="enough") == 2
+    cancel(world, account_id="acc", reason="enough")
 
     assert world.rows("SELECT status, count(*) FROM job GROUP BY 1") == [("cancelled", 1003)]
     assert world.rows("SELECT status, error, count(*) FROM job_queue GROUP BY 1, 2") == [
         ("failed", "cancelled", 1003)
     ]
     assert len({e.job_id for e in world.events("job_updated")}) == len(world.events("job_updated")) == 1003
+    assert world.one("SELECT count(DISTINCT xid) FROM dispatch_event WHERE type = 'job_updated'") == 2
 
 
-def test_a_unit_is_at_most_a_thousand_and_repeats_the_wish(world: World) -> None:
-    """The bell says what the message said."""
-    ids = world.jobs(1003)
-    world.rung.bells.clear()
+def test_a_cancel_that_ends_between_two_units_goes_on_when_delivered_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wants ten cancelled gets ten; what is ordered after its end is left alone."""
+    monkeypatch.setattr(control, "UNIT_JOBS", 3)
+    monkeypatch.setattr(control, "BUSY_S", 0)
+    message = str(ULID())
+    world.jobs(10)
+    for cancelled in (3, 6, 9, 10):
+        world.deliver("jobs.cancel", message, account_id="acc")
+        assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == cancelled
 
-    cancel(world, job_ids=ids, reason="enough")
+    world.jobs(5)
+    world.deliver("jobs.cancel", message, account_id="acc")
 
-    assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == 1000
-    assert world.rung.bells == [("jobs.cancel", {"job_ids": ids, "reason": "enough"})]
+    assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == 10
 
 
 def test_later_words_of_a_cancelled_attempt_are_stale(world: World) -> None:

@@ -145,6 +145,34 @@ def test_half_a_fleet_silent_at_once_is_given_one_timeout_more_and_then_burns_no
     assert world.one("SELECT mass_as_of FROM liveness_state") is None
 
 
+def test_a_dead_gateway_is_seen_though_its_crawlers_fall_silent_one_by_one(world: World) -> None:
+    """Their beats were spread over an interval: when the first crosses the timeout, the others are missing too."""
+    crawlers = [world.crawler(capacity=1) for _ in range(12)]
+    world.jobs(12)
+    world.assign()
+    for number, crawler in enumerate(crawlers):
+        crawler.silent_for(6.5 + number * 0.25)  # a timeout of 9 s, beats every 3 s
+
+    world.sweep()
+
+    assert world.one("SELECT count(*) FROM crawler_order") == 12
+    assert world.one("SELECT mass_waited_at IS NOT NULL FROM liveness_state")
+
+
+def test_an_older_sweep_that_comes_late_does_not_end_the_mass(world: World) -> None:
+    """What it does not find is still to be taken by the sweep that found it."""
+    world.crawler()
+    now = world.now()
+    world.rows(
+        "UPDATE liveness_state SET mass_as_of = :now, mass_waited_at = :now, last_sweep_at = :now", now=now
+    )
+
+    world.deliver("connections.expire_dead", as_of=(now - timedelta(seconds=1)).isoformat())
+    assert world.one("SELECT mass_as_of FROM liveness_state") == now
+    world.deliver("connections.expire_dead", as_of=world.now().isoformat())
+    assert world.one("SELECT mass_as_of FROM liveness_state") is None
+
+
 def test_less_than_half_of_a_fleet_is_taken_at_once_and_counted(world: World) -> None:
     """Deaths are deaths."""
     crawlers = [world.crawler(capacity=1) for _ in range(12)]
@@ -274,6 +302,32 @@ def test_a_stalled_job_and_one_never_begun_are_taken(world: World) -> None:
     ]
     assert world.one("SELECT sum(losses) FROM job_queue") == 2
     assert crawler.row().is_active
+
+
+def test_what_an_outage_of_ours_has_lost_is_not_held_against_anybody(world: World) -> None:
+    """A job is stalled, or was never begun, only when it has had the whole time since we are back."""
+    crawler, orders = world.working(2)
+    crawler.says("job_started", orders[0])
+    world.rows(
+        "UPDATE job_assignment_mapping SET progressed_at = progressed_at - interval '2 hours',"
+        " assigned_at = assigned_at - interval '2 hours'"
+    )
+    world.rows("UPDATE liveness_state SET grace_until = clock_timestamp() - interval '1 second'")
+
+    world.sweep()
+
+    assert sorted(crawler.orders()) == sorted(orders)
+
+
+def test_a_job_that_its_crawler_lists_is_not_taken_for_never_begun(world: World) -> None:
+    """It has it, and will come to it."""
+    crawler, (order,) = world.working()
+    crawler.says("heartbeat", activeJobs=[order])
+    world.rows("UPDATE job_assignment_mapping SET assigned_at = assigned_at - interval '31 seconds'")
+
+    world.sweep()
+
+    assert crawler.orders() == [order]
 
 
 def test_a_heartbeat_that_commits_first_wins(world: World) -> None:

@@ -286,3 +286,12 @@ def test_a_path_that_the_web_app_has_moved_makes_room(world: World) -> None:
 
     assert queue_counts(world) == {"pending": 2}
     assert world.rejections() == []
+
+
+def test_a_path_with_a_blank_is_no_path_with_a_branch(world: World) -> None:
+    """Their identities differ, however they are spelled."""
+    world.submit(world.order(namespace_path="x y"))
+    world.submit(world.order(namespace_path="x", branch="y "))
+
+    assert world.rejections() == []
+    assert world.one("SELECT count(*) FROM job") == 2

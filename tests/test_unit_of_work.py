@@ -1,6 +1,7 @@
 """One task, one transaction: what commits, what rings, what is run again, and what goes back to its queue."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 from celery.exceptions import Reject
@@ -176,6 +177,38 @@ def test_arguments_that_no_payload_has_are_kept_with_the_reason(world: World) ->
 
     assert [reason for _, reason in world.rejections()] == ["invalid"] * 4
     assert "glpat-abcdefghij0123456789" not in str(world.rows("SELECT * FROM rejected_message"))
+
+
+def test_a_message_that_cannot_even_be_kept_goes_back_to_its_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that was never migrated loses nothing."""
+    monkeypatch.setattr("tasks.base._LOST_LONGEST_S", 0)
+    outcomes = []
+    monkeypatch.setattr("tasks.base.persevere", _noting(outcomes, base.persevere))
+    for table in ("handled_message", "rejected_message"):
+        world.rows(f"ALTER TABLE {table} RENAME TO {table}_away")
+    try:
+        result = world.app.tasks["connections.register"].apply(
+            kwargs={"connection_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}
+        )
+    finally:
+        for table in ("handled_message", "rejected_message"):
+            world.rows(f"ALTER TABLE {table}_away RENAME TO {table}")
+
+    assert outcomes == ["DatabaseFaultError", "DatabaseFaultError"]
+    assert result.state == "REJECTED"
+
+
+def _noting(outcomes: list[str], persevere: Callable[[Callable[[], None]], None]) -> Callable[..., None]:
+    def noting(unit: Callable[[], None]) -> None:
+        try:
+            persevere(unit)
+        except Exception as error:
+            outcomes.append(type(error).__name__)
+            raise
+
+    return noting
 
 
 def test_a_fault_of_the_schema_keeps_the_message(world: World) -> None:

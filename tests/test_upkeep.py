@@ -270,3 +270,33 @@ def test_on_a_healthy_database_it_finds_nothing(world: World) -> None:
     statuses = {status for (status,) in world.rows("SELECT status FROM job")}
     assert statuses == {"queued", "running", "finished", "failed", "cancelled"}
     assert world.rung.bells == []
+
+
+def test_a_job_that_was_deleted_frees_its_seat(world: World) -> None:
+    """Its attempt went with it, and nobody was told."""
+    crawler, _ = world.working()
+    world.rows("DELETE FROM job")
+    world.rung.bells.clear()
+
+    world.deliver("upkeep.reconcile")
+
+    assert crawler.row().active_jobs == []
+    assert world.rung.of("jobs.assign") == [{}]
+
+
+def test_force_on_a_job_cancelled_behind_our_back_leaves_no_live_attempt(world: World) -> None:
+    """The attempt is revoked before the job is queued again; a cancel after it finds nothing live."""
+    order = world.order()
+    world.submit(order)
+    crawler = world.crawler()
+    world.assign()
+    world.rows("UPDATE job SET status = 'cancelled'")
+
+    world.submit(order | {"force": True})
+
+    assert crawler.orders() == []
+    assert [a.status for a in world.attempts(order["web_app_job_id"])] == ["cancelled"]
+    assert world.job(order["web_app_job_id"]).status == "queued"
+    world.rows("UPDATE job SET status = 'cancelled'")
+    world.deliver("upkeep.reconcile")
+    assert world.entry(order["web_app_job_id"]).status == "failed"

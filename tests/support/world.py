@@ -1,6 +1,7 @@
 """A web app and its crawlers, as far as a test needs them: short words for what they do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
@@ -12,7 +13,9 @@ from ulid import ULID
 
 from persistence.engine import engine
 from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
 from support.workers import until
+from tasks import base
 
 NOW = "2026-05-04T03:02:01Z"
 
@@ -102,6 +105,12 @@ class World:
     def now(self) -> datetime:
         """The database's time."""
         return self.one("SELECT clock_timestamp()")  # type: ignore[no-any-return]
+
+    @contextmanager
+    def unit(self) -> Iterator[UnitOfWork]:
+        """A unit of work of the test's own, rolled back unless the test commits it."""
+        with base.unit_of_work() as uow:
+            yield uow
 
     def snapshot(self) -> dict[str, list[Any]]:
         """Every row of every table that says something about jobs, without its times."""
@@ -227,7 +236,7 @@ class World:
         as_of = as_of or self.now()
         self.rows(
             "UPDATE liveness_state SET last_sweep_at = CAST(:t AS timestamptz) - interval '1 second',"
-            " grace_until = LEAST(grace_until, clock_timestamp())",
+            " grace_until = CASE WHEN grace_until > clock_timestamp() THEN clock_timestamp() ELSE grace_until END",
             t=as_of,
         )
         bells = [{"as_of": as_of}]
