@@ -10,9 +10,9 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from persistence.redaction import redact
 from persistence.schema.dispatch import SUSPECT_LOSSES
 from persistence.schema.vocabulary import ConnectionId, CrawlerJobId
+from persistence.storable import redact
 
 _REGISTER = text("""
     INSERT INTO socket_connection (id, crawler_id, capacity, metadata, last_heartbeat)

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from ulid import ULID
 
-from persistence.redaction import clean_text, storable
 from persistence.schema.vocabulary import JobId
+from persistence.storable import clean_text, storable
 
 _LOG = text("""
     INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, stack_trace, context, retry_count,

@@ -16,9 +16,9 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from persistence.jobs import HOST
-from persistence.redaction import clean_text
 from persistence.schema.dispatch import SUSPECT_LOSSES
 from persistence.schema.vocabulary import AccountId, EntryId, JobId, QueueStatus
+from persistence.storable import clean_text
 
 _ERROR_BYTES = 200
 

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from ulid import ULID
 
-from persistence.redaction import clean_text, storable
+from persistence.storable import clean_text, storable
 
 _KEEP = text("""
     INSERT INTO rejected_message (id, task, message_id, reason, detail, payload)

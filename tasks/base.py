@@ -12,21 +12,20 @@ went back to the queue.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from itertools import count
 from time import monotonic
 from typing import Any, TypeVar
-from uuid import NAMESPACE_OID, uuid5
 
 import structlog
 from celery import Task, current_task
 from celery.exceptions import Reject, TaskPredicate
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from structlog.contextvars import bound_contextvars
 from ulid import ULID
 
 from persistence import unit_of_work as persistence_unit
-from persistence.exceptions import Contended, CrawlyardError, DataRefusedError, TransientError
+from persistence.exceptions import Contended, CrawlyardError, TransientError
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks import lifecycle, rejection
@@ -60,7 +59,7 @@ class UnitTask(Task):
             try:
                 payload = self._read(args, kwargs)
             except (ValidationError, TypeError, RecursionError) as error:
-                _keep(args, kwargs, "invalid", complaint(error))
+                _keep(args, kwargs, "invalid", rejection.complaint(error))
                 return
             try:
                 persevere(lambda: self.run(payload))
@@ -151,61 +150,3 @@ def ring(task: str, arguments: dict[str, Any]) -> None:
 def message_id() -> str:
     """The id of the message in hand, the same at each delivery; a fresh one outside of a worker."""
     return (current_task and current_task.request.id) or str(ULID())
-
-
-def derived_id(message: str, position: int) -> str:
-    """A ULID for what a payload left without an id: the same at each delivery."""
-    return str(ULID.from_uuid(uuid5(NAMESPACE_OID, f"{message}:{position}")))
-
-
-def reject(uow: UnitOfWork, item: object, reason: str, detail: str = "") -> None:
-    """Keep one item of the message in hand as rejected; it is written with the unit's commit."""
-    name = current_task.name if current_task else None
-    uow.rejected.keep(task=name, payload=item, reason=reason, detail=detail, message_id=message_id())
-
-
-def valid_items(uow: UnitOfWork, items: Iterable[object], kind: TypeAdapter[T]) -> Iterator[tuple[int, T]]:
-    """The items of a batch that are what they must be, with their positions; the rest is kept as rejected."""
-    for position, item in enumerate(items):
-        try:
-            valid = kind.validate_python(item)
-        except (ValidationError, RecursionError) as error:
-            reject(uow, item, "invalid", complaint(error))
-        else:
-            yield position, valid
-
-
-def complaint(error: Exception) -> str:
-    """What is wrong with an input, without the input."""
-    if not isinstance(error, ValidationError):
-        return str(error) if isinstance(error, TypeError) else type(error).__name__
-    return "; ".join(f"{_place(e['loc'])} ({e['msg']})" for e in error.errors(include_input=False))
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """Where a fault is, in the words of the contract: pydantic's own for the members of a union are left out."""
-    parts = [str(part) for part in location if isinstance(part, int) or part.isidentifier()]
-    return ".".join(parts) or "it"
-
-
-def in_halves(
-    uow: UnitOfWork, items: list[T], apply: Callable[[list[T]], None], refuse: Callable[[T, str], None]
-) -> None:
-    """
-    Apply a batch; where the database refuses a value, halve it until the culprit stands alone.
-
-    In savepoints of the one transaction: the good items are applied, and the culprits handed to
-    *refuse* with the database's complaint.
-    """
-    if not items:
-        return
-    try:
-        with uow.savepoint():
-            apply(items)
-    except DataRefusedError as error:
-        if len(items) == 1:
-            refuse(items[0], str(error))
-            return
-        middle = len(items) // 2
-        in_halves(uow, items[:middle], apply, refuse)
-        in_halves(uow, items[middle:], apply, refuse)

@@ -27,10 +27,12 @@ from persistence.schema.vocabulary import (
 )
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import in_halves, message_id, reject, unit_of_work, valid_items
+from tasks.base import message_id, unit_of_work
+from tasks.batches import in_halves, reject, valid_items
 from tasks.bounds import Ulid
 from tasks.connections import note_life
-from tasks.messages import NOT_YET, Frames, JobCompletedFrame, JobFailedData, JobFrame, SaidFrame
+from tasks.frames import NOT_YET, JobCompletedFrame, JobFailedData, JobFrame
+from tasks.messages import Frames, SaidFrame
 from tasks.progress import advance
 from tasks.release import announce, backoff, log_errors
 from tasks.speech import Speech, Words, by_attempt

@@ -10,7 +10,8 @@ from persistence.redaction import redact_text
 from persistence.schema.vocabulary import ConnectionId, EventType
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import message_id, reject, unit_of_work, valid_items
+from tasks.base import message_id, unit_of_work
+from tasks.batches import reject, valid_items
 from tasks.messages import Disconnect, Heartbeat, Register, SaidBeat
 from tasks.speech import Speech
 

@@ -19,7 +19,8 @@ from persistence.schema.vocabulary import ConnectionId, Ending, EventType
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import reject, unit_of_work
+from tasks.base import unit_of_work
+from tasks.batches import reject
 from tasks.messages import ExpireDead
 from tasks.release import Closing, give_back
 

@@ -6,7 +6,8 @@ from persistence.errors import JobError
 from persistence.schema.vocabulary import CrawlerJobId, JobId
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import in_halves, message_id, reject, unit_of_work, valid_items
+from tasks.base import message_id, unit_of_work
+from tasks.batches import in_halves, reject, valid_items
 from tasks.messages import Failure, LogFailures
 from tasks.release import log_errors
 

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from persistence.redaction import redact, redact_text
+from persistence.redaction import redact_text
 from persistence.schema.vocabulary import CrawlerJobId
-from tasks.messages import JobCompletedFrame, JobFailedFrame, JobFrame, JobProgressFrame
+from persistence.storable import redact
+from tasks.frames import JobCompletedFrame, JobFailedFrame, JobFrame, JobProgressFrame
 
 Progress = dict[str, Any]
 """

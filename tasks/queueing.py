@@ -13,7 +13,8 @@ from persistence.schema.vocabulary import Command, EntryId, EventType, JobId, Jo
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import message_id, reject, unit_of_work, valid_items
+from tasks.base import message_id, unit_of_work
+from tasks.batches import reject, valid_items
 from tasks.bounds import Id
 from tasks.messages import Enqueue
 

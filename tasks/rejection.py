@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from kombu.asynchronous import get_event_loop
+from pydantic import ValidationError
 
 from persistence.settings import settings
 from persistence.unit_of_work import unit_of_work
@@ -76,3 +77,16 @@ def _attempt(
         loop.call_later(delay, _attempt, rejected, kept, requeue, deadline, following)
     else:
         kept()
+
+
+def complaint(error: Exception) -> str:
+    """What is wrong with an input, without the input."""
+    if not isinstance(error, ValidationError):
+        return str(error) if isinstance(error, TypeError) else type(error).__name__
+    return "; ".join(f"{_place(e['loc'])} ({e['msg']})" for e in error.errors(include_input=False))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where a fault is, in the words of the contract: pydantic's own for the members of a union are left out."""
+    parts = [str(part) for part in location if isinstance(part, int) or part.isidentifier()]
+    return ".".join(parts) or "it"

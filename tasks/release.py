@@ -16,7 +16,6 @@ from persistence.errors import ERROR_TYPE_BYTES, JobError
 from persistence.exceptions import Contended
 from persistence.jobs import KnownJob
 from persistence.queue import Change, Entry
-from persistence.redaction import clean_text
 from persistence.schema.vocabulary import (
     AssignmentStatus,
     CrawlerJobId,
@@ -27,6 +26,7 @@ from persistence.schema.vocabulary import (
     QueueStatus,
 )
 from persistence.settings import settings
+from persistence.storable import clean_text
 from persistence.unit_of_work import UnitOfWork
 
 MAX_LOSSES = 5

@@ -6,15 +6,15 @@ from typing import Literal
 
 from persistence.connections import Beat
 from persistence.schema.vocabulary import ConnectionId, CrawlerJobId, SystemStatus
-from tasks.messages import (
+from tasks.frames import (
     ActiveJobs,
     HeartbeatFrame,
     JobCompletedFrame,
     JobFailedFrame,
     JobFrame,
     JobRequestFrame,
-    SaidFrame,
 )
+from tasks.messages import SaidFrame
 
 Terminal = JobCompletedFrame | JobFailedFrame
 

@@ -17,7 +17,7 @@ from persistence.areas import NewArea
 from persistence.exceptions import Contended, DataRefusedError
 from persistence.jobs import NewJob
 from persistence.queue import NewEntry
-from persistence.redaction import redact, redact_text
+from persistence.redaction import redact_text
 from persistence.schema.vocabulary import (
     AREA_TYPE_OF_COMMAND,
     AccountId,
@@ -26,9 +26,11 @@ from persistence.schema.vocabulary import (
     JobStatus,
 )
 from persistence.settings import settings
+from persistence.storable import redact
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import derived_id, in_halves, message_id, reject, unit_of_work, valid_items
+from tasks.base import message_id, unit_of_work
+from tasks.batches import derived_id, in_halves, reject, valid_items
 from tasks.messages import Order, Submit
 from tasks.queueing import announce_created
 from tasks.release import announce, lock_all, revoke

@@ -9,7 +9,8 @@ from persistence.schema.vocabulary import JobId, JobStatus, QueueStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import in_halves, unit_of_work
+from tasks.base import unit_of_work
+from tasks.batches import in_halves
 from tasks.messages import CleanUp, Reconcile
 from tasks.queueing import enqueue_jobs
 from tasks.release import Held, announce, lock_all, revoke

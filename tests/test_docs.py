@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from persistence.schema.vocabulary import EventType
 from persistence.settings import PREFIX, Settings
-from tasks.messages import CONTRACT, NOT_YET, Failure, JobFrame, Order, SaidBeat
+from tasks.frames import NOT_YET, JobFrame
+from tasks.messages import CONTRACT, Failure, Order, SaidBeat
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

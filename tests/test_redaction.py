@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persistence import redaction
-from persistence.redaction import JSON, clean_text, redact, redact_text, storable
+from persistence.redaction import redact_text
+from persistence.storable import JSON, clean_text, redact, storable
 
 MEBIBYTE = 1024 * 1024
 

@@ -14,7 +14,7 @@ from persistence.exceptions import Contended, DatabaseLost, DataRefusedError
 from persistence.schema.vocabulary import EventType
 from persistence.settings import settings
 from support.world import World
-from tasks import base, lifecycle
+from tasks import base, batches, lifecycle
 
 
 def test_what_is_not_committed_is_rolled_back_and_rings_nothing(world: World) -> None:
@@ -261,7 +261,7 @@ def test_a_batch_is_halved_until_the_culprit_stands_alone(world: World) -> None:
                 raise DataRefusedError("no", "22000")
             applied.extend(items)
 
-        base.in_halves(uow, list(range(100)), apply, lambda item, _: refused.append(item))
+        batches.in_halves(uow, list(range(100)), apply, lambda item, _: refused.append(item))
         uow.commit()
 
     assert refused == [13, 77]
@@ -272,4 +272,4 @@ def test_a_batch_is_halved_until_the_culprit_stands_alone(world: World) -> None:
 def test_a_validated_item_keeps_its_place(world: World) -> None:
     """Ids are derived from message id and position: the bad items count."""
     with base.unit_of_work() as uow:
-        assert list(base.valid_items(uow, [1, "x", 3], TypeAdapter(int))) == [(0, 1), (2, 3)]
+        assert list(batches.valid_items(uow, [1, "x", 3], TypeAdapter(int))) == [(0, 1), (2, 3)]

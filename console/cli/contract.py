@@ -8,7 +8,8 @@ import click
 from pydantic import TypeAdapter
 
 from console.cli.version import version
-from tasks.messages import BATCH_LIMIT, CONTRACT, Frame, Payload
+from tasks.frames import Frame
+from tasks.messages import BATCH_LIMIT, CONTRACT, Payload
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FRAME = "frame"
