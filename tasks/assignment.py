@@ -69,10 +69,7 @@ def seat_jobs(uow: UnitOfWork) -> int:
     board = Board(uow.connections.lock_free_seats(PASS_LIMIT), PASS_LIMIT)
     if not board.free:
         return 0
-    seated = _Pass(uow, lanes, board).run()
-    if seated >= PASS_LIMIT:
-        uow.ring("jobs.assign")
-    return seated
+    return _Pass(uow, lanes, board).run()
 
 
 class _Pass:
@@ -89,11 +86,14 @@ class _Pass:
         self._seated: dict[JobId, ConnectionId] = {}
 
     def run(self) -> int:
-        for _ in range(_ROUNDS):
-            if not self._board.free or not self._round():
-                break
+        """Seat what can be seated; how many jobs. Rings for another pass where this one came to its bounds."""
+        rounds = 0
+        while self._board.free and rounds < _ROUNDS and self._round():
+            rounds += 1
         if self._seated:
             self._uow.connections.settle_seats(set(self._seated.values()))
+        if self._seated and (rounds == _ROUNDS or len(self._seated) >= PASS_LIMIT):
+            self._uow.ring("jobs.assign")
         return len(self._seated)
 
     def _round(self) -> bool:

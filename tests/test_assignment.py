@@ -356,3 +356,15 @@ def at_once(count: int, action: Callable[[], None]) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_pass_is_bounded_and_rings_for_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many jobs a transaction; what is left is the next pass's."""
+    monkeypatch.setattr(assignment, "PASS_LIMIT", 3)
+    world.jobs(5)
+    crawler = world.crawler(capacity=9)
+    for seated, bells in ((3, [{}]), (5, [])):
+        world.rung.bells.clear()
+        world.assign()
+        assert len(crawler.orders()) == seated
+        assert world.rung.of("jobs.assign") == bells
