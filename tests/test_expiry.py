@@ -407,3 +407,23 @@ def test_a_live_connection_stays_hot(world: World) -> None:
     )
     assert row.n_tup_upd >= 1000
     assert row.n_tup_hot_upd / row.n_tup_upd > 0.95
+
+
+def test_a_goodbye_a_sweep_and_a_round_of_upkeep_delivered_twice_are_as_once(world: World) -> None:
+    """The same message again, and the same as_of again, change nothing more."""
+    leaving, _ = world.working(2)
+    silent, _ = world.working(2)
+    world.insert_job()
+    silent.silent_for(60)
+    world.deliver("connections.disconnect", "goodbye", connection_id=leaving.id)
+    as_of = world.now()
+    world.sweep(as_of)
+    world.deliver("upkeep.reconcile", "round")
+    once = world.snapshot()
+
+    world.deliver("connections.disconnect", "goodbye", connection_id=leaving.id)
+    world.sweep(as_of)
+    world.deliver("upkeep.reconcile", "round")
+    world.deliver("upkeep.clean_up", "round")
+
+    assert world.snapshot() == once
