@@ -59,12 +59,14 @@ def frames(payload: Frames) -> None:
 def hear_frames(uow: UnitOfWork, items: list[Any]) -> None:
     """Apply the frames of one message; what is no frame is kept as rejected, and proves life all the same."""
     known = [item for item in items if not _is_not_yet(item)]
+    heard = dict(valid_items(uow, known, _FRAME))
     speech = Speech()
-    for _, said in valid_items(uow, known, _FRAME):
+    for said in heard.values():
         speech.hear(said)
-    for item in items:
-        if _is_not_yet(item):
-            reject(uow, item, "not_supported_yet")
+    unsupported = [item for item in items if _is_not_yet(item)]
+    for item in unsupported:
+        reject(uow, item, "not_supported_yet")
+    for item in [*unsupported, *(item for place, item in enumerate(known) if place not in heard)]:
         if (speaker := _speaker(item)) is not None:
             speech.beat(speaker)
     live = note_life(uow, speech.beats.values())

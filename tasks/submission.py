@@ -34,10 +34,9 @@ from tasks.batches import derived_id, in_halves, reject, valid_items
 from tasks.messages import Order, Submit
 from tasks.queueing import announce_created
 from tasks.release import announce, lock_all, revoke
+from tasks.web_apps_word import TO_BE_CRAWLED
 
 _ORDER = TypeAdapter(Order)
-
-_WAITS_FOR_A_CRAWLER = (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
 @app.task(name="jobs.submit", accepts=Submit)
@@ -242,7 +241,7 @@ def _queue_again(uow: UnitOfWork, forced: dict[JobId, Ordered]) -> None:
     if not forced:
         return
     held = lock_all(uow, sorted(forced))
-    ended = {id_: job for id_, job in held.jobs.items() if job.status not in _WAITS_FOR_A_CRAWLER}
+    ended = {id_: job for id_, job in held.jobs.items() if job.status not in TO_BE_CRAWLED}
     revoke(uow, held.of(ended), "the job was ordered again")
     resumed = {id_ for id_ in ended if forced[id_].order.resume}
     uow.jobs.requeue(resumed, forget=False)

@@ -14,14 +14,12 @@ from tasks.batches import in_halves
 from tasks.messages import CleanUp, Reconcile
 from tasks.queueing import enqueue_jobs
 from tasks.release import Held, announce, lock_all, revoke
-from tasks.web_apps_word import settle_entries
+from tasks.web_apps_word import TO_BE_CRAWLED, settle_entries
 
 log = structlog.get_logger()
 
 UNIT_ROWS = 1000
 """Jobs that one unit reconciles, and rows of each table that one unit deletes, at most; more rings again."""
-
-_OURS = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
 
 
 @app.task(name="upkeep.reconcile", accepts=Reconcile)
@@ -64,7 +62,7 @@ def reconcile_jobs(uow: UnitOfWork) -> int:
         uow,
         job_ids,
         lambda part: _mend(uow, part),
-        lambda id_, why: log.error("job_not_mended", id=id_, why=why),
+        lambda id_, why: log.error("job_not_mended", job_id=id_, why=why),
     )
     return len(job_ids)
 
@@ -79,7 +77,7 @@ def _count_seats(uow: UnitOfWork) -> None:
 
 def _mend(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     held = lock_all(uow, job_ids)
-    waiting = {job_id for job_id, job in held.jobs.items() if job.status in _OURS}
+    waiting = {job_id for job_id, job in held.jobs.items() if job.status in TO_BE_CRAWLED}
     others = {job_id: job for job_id, job in held.jobs.items() if job_id not in waiting}
     revoke(uow, held.of(others), "the web app has ended or paused the job")
     settle_entries(uow, others.values())

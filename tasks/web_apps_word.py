@@ -14,6 +14,10 @@ ENDED = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED})
 """From here a job moves only if somebody asks for it anew."""
 
 
+TO_BE_CRAWLED = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+"""Such a job has an entry that can run, or a live attempt."""
+
+
 def settle_entries(uow: UnitOfWork, jobs: Iterable[KnownJob]) -> None:
     """
     Let the entries of *jobs* say what the jobs say: ended, or held until the job is queued again.

@@ -6,19 +6,18 @@ a bell is rung until its jobs are queued. All of it is noted in the ledger befor
 """
 
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString
 
 import psycopg
 from ulid import ULID
 
 from console.demo.ledger import Ledger
 from console.demo.projects import Target, by_first_group, targets
+from console.fleet.background import Background
 from console.fleet.gateway import UNHEARD, Bell
 
 ACCOUNTS = 8
@@ -26,7 +25,6 @@ HOSTS = ("https://gitlab.example.org", "https://git.example.net")
 _TURN_SECONDS = 0.02
 _REPEAT_SECONDS = 1.0
 _QUIET_SECONDS = 0.5
-_JOIN_SECONDS = 10.0
 _EVERY_TENTH = 10
 
 _UNKNOWN = "SELECT id FROM unnest(%s::text[]) id WHERE id NOT IN (SELECT id FROM job WHERE id = ANY (%s))"
@@ -94,10 +92,11 @@ class Wish:
         }
 
 
-class WebApp:
+class WebApp(Background):
     """Runs from `__enter__` to `__exit__`, in a thread. What went wrong there is raised by `check`."""
 
     def __init__(self, options: WebAppOptions, bell: Bell, database_url: str) -> None:
+        super().__init__("web app")
         self.ledger = Ledger()
         self._bell = bell
         self._database_url = database_url
@@ -108,24 +107,6 @@ class WebApp:
         self._unanswered: dict[str, Wish] = {}
         self._unqueued: set[str] = set()
         self._next_repeat = 0.0
-        self._stop = threading.Event()
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="web app", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join(_JOIN_SECONDS)
-
-    def check(self) -> None:
-        """Raise what has ended the web app's thread, if anything has."""
-        if self._failure:
-            raise self._failure
 
     @property
     def is_done(self) -> bool:
@@ -169,13 +150,10 @@ class WebApp:
 
     # What it does
 
-    def _run(self) -> None:
-        try:
-            with psycopg.connect(self._database_url, connect_timeout=2) as connection:
-                self._move_in(connection)
-            self._work()
-        except Exception as error:  # noqa: BLE001 - told to whoever asks by `check`
-            self._failure = error
+    def _live(self) -> None:
+        with psycopg.connect(self._database_url, connect_timeout=2) as connection:
+            self._move_in(connection)
+        self._work()
 
     def _move_in(self, connection: psycopg.Connection) -> None:
         self.ledger.tokens += self._tokens

@@ -7,22 +7,19 @@ seed, as far as timing allows.
 
 import heapq
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from types import TracebackType
-from typing import Self
 
+from console.fleet.background import Background
 from console.fleet.crawler import Crawler, Mood, Script, World
 from console.fleet.gateway import Bell, Gateway
 from console.fleet.mishaps import Fate
 from console.fleet.tally import Tally
 
 _TURN_SECONDS = 0.01
-_JOIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -58,10 +55,11 @@ def incidents_of_a_day(crawlers: int, jobs: int) -> tuple[Incident, ...]:
     return tuple(sorted(incidents, key=lambda incident: incident.after))
 
 
-class Fleet:
+class Fleet(Background):
     """Runs from `__enter__` to `__exit__`. What went wrong in its thread is raised by `check`."""
 
     def __init__(self, options: FleetOptions, bell: Bell, database_url: str) -> None:
+        super().__init__("fleet")
         self.tally = Tally()
         self._gateway = Gateway(bell, database_url, options.heartbeat_seconds, self.tally)
         self._timetable: list[tuple[float, int, Script]] = []
@@ -76,24 +74,6 @@ class Fleet:
         self._incidents = deque(options.incidents)
         chance = random.Random(f"{options.seed} incidents")  # noqa: S311 - a simulation
         self._candidates = chance.sample(self.crawlers, k=len(self.crawlers))
-        self._stop = threading.Event()
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join(_JOIN_SECONDS)
-
-    def check(self) -> None:
-        """Raise what has ended the fleet's thread, if anything has."""
-        if self._failure:
-            raise self._failure
 
     @property
     def has_stories_left(self) -> bool:
@@ -107,13 +87,10 @@ class Fleet:
             crawler.link.is_open and crawler.mood in (Mood.AT_WORK, Mood.FROZEN) for crawler in self.crawlers
         )
 
-    def _run(self) -> None:
+    def _live(self) -> None:
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(_TURN_SECONDS):
                 self._turn()
-                self._stop.wait(_TURN_SECONDS)
-        except Exception as error:  # noqa: BLE001 - told to whoever asks by `check`
-            self._failure = error
         finally:
             self._gateway.close()
 
