@@ -30,8 +30,8 @@ _IDENTITY = """
 """What makes a job the same as another; NULL without a path: it is like no other."""
 
 _INSERT = text(f"""
-    INSERT INTO job_queue (id, web_app_job_id, account_id, host, priority, max_attempts, data, identity)
-    SELECT r.id, r.job_id, r.account_id, r.host, r.priority, r.max_attempts, r.data,
+    INSERT INTO job_queue (id, web_app_job_id, account_id, host, priority, max_attempts, data, spawned_from, identity)
+    SELECT r.id, r.job_id, r.account_id, r.host, r.priority, r.max_attempts, r.data, job.spawned_from,
            CASE WHEN r.is_the_only_one THEN {_IDENTITY.format("job")} END
       FROM jsonb_to_recordset(CAST(:rows AS jsonb))
            AS r(id text, job_id text, account_id text, host text, priority int, max_attempts int,

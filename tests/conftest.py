@@ -36,6 +36,7 @@ _EMPTY = """
                   WHERE schemaname = 'public' AND tablename <> 'crawlyard_version');
         INSERT INTO liveness_state DEFAULT VALUES;
         INSERT INTO adoption DEFAULT VALUES;
+        INSERT INTO event_edge DEFAULT VALUES;
     END $$
 """
 

@@ -281,7 +281,7 @@ def test_one_task_is_one_schema(run: Run) -> None:
 def test_migrate_says_from_where_to_where(empty_database: str, run: Run) -> None:
     """The first time from nothing, then never again."""
     assert run("migrate", "--json").json["from"] is None
-    assert run("migrate").out == "The database is up to date, at revision 0001.\n"
+    assert run("migrate").out == "The database is up to date, at revision 0002.\n"
 
 
 def test_a_newer_schema_is_left_to_a_newer_version(empty_database: str, run: Run) -> None:

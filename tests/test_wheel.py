@@ -108,7 +108,7 @@ def test_the_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"celeryconfig.py", "console", "persistence", "tasks"}
-    assert "persistence/migrations/versions/0001_dispatcher.py" in names
+    assert "persistence/migrations/versions/0002_everything_promised.py" in names
     assert not [name for name in names if name.endswith(".pyc")]
 
 

@@ -86,6 +86,10 @@ class QueueEntry(Base):
     identity: Mapped[str | None]
     """Path, branch and command of a job that we made: what the shared unique index lets through."""
     settled_at: Mapped[datetime | None]
+    spawned_from: Mapped[str | None]
+    """The job whose discovery found it: `job.spawned_from`, for which the shared table has no index."""
+    kept_at: Mapped[datetime | None]
+    """When the clean-up last found a reason to keep a job that was old enough to go."""
 
     __table_args__ = (
         CheckConstraint("(status IN ('completed', 'failed')) = (settled_at IS NOT NULL)", name="settled"),
@@ -102,7 +106,17 @@ class QueueEntry(Base):
         Index(
             "job_queue_identity_key", "identity", unique=True, postgresql_where=text("identity IS NOT NULL")
         ),
-        Index("job_queue_settled_at_idx", "settled_at", postgresql_where=text("status = 'completed'")),
+        Index("job_queue_held_idx", "account_id", "id", postgresql_where=text("held")),
+        Index(
+            "job_queue_settled_at_idx",
+            text("COALESCE(kept_at, settled_at)"),
+            postgresql_where=text("settled_at IS NOT NULL"),
+        ),
+        Index(
+            "job_queue_spawned_from_idx",
+            "spawned_from",
+            postgresql_where=text("spawned_from IS NOT NULL"),
+        ),
         Index(
             "job_queue_suspect_idx",
             "web_app_job_id",
@@ -134,7 +148,7 @@ class Assignment(Base):
     """Since when it is missing from its crawler's own list."""
     stale_words: Mapped[int] = mapped_column(server_default=text("0"))
     discoveries: Mapped[Json] = mapped_column(server_default=text("'[]'"))
-    """The timestamps of the discovery frames that were applied."""
+    """The discovery frames that were applied: {timestamp, digest} each, as they were said."""
 
     __table_args__ = (
         CheckConstraint(f"({LIVE}) = (completed_at IS NULL)", name="closed"),
@@ -161,22 +175,105 @@ class ErrorLog(Base):
     retry_count: Mapped[int] = mapped_column(server_default=text("0"))
     is_recoverable: Mapped[bool] = mapped_column(server_default=text("true"))
     resolution: Mapped[str | None]
+    fingerprint: Mapped[Ulid | None]
+    """The same for errors that are alike; of rows from before us there is none."""
 
     __table_args__ = (
+        Index("job_error_log_fingerprint_idx", "fingerprint", "timestamp"),
         Index("job_error_log_job_id_timestamp_idx", "job_id", "timestamp"),
         Index("job_error_log_timestamp_idx", "timestamp"),
     )
 
 
 class AccountLane(Base):
-    """An account's place in the matchmaking: when it was last served, and whether it is held."""
+    """An account's place in the matchmaking: when it was last served, and whether it is held or paused."""
 
     __tablename__ = "account_lane"
 
     account_id: Mapped[str] = mapped_column(primary_key=True)
     last_seated_at: Mapped[datetime | None]
     held_at: Mapped[datetime | None]
+    """Since when its token is known to be of no use; none of its jobs is seated."""
     held_reason: Mapped[str | None]
+    held_token: Mapped[str | None]
+    """The SHA-256 of that token, in hex: an account with another token is not to be held any more."""
+    paused_at: Mapped[datetime | None]
+    """Since when somebody wants none of its jobs seated."""
+    paused_reason: Mapped[str | None]
+
+
+class CredentialRefresh(Base):
+    """
+    One use of one refresh token, claimed before the call and committed.
+
+    A token that was claimed is never sent again: GitLab revokes the whole family when a used one comes twice.
+    """
+
+    __tablename__ = "credential_refresh"
+
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    token_hash: Mapped[Ulid] = mapped_column(primary_key=True)
+    """The SHA-256 of the refresh token, in hex."""
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended"),
+        Index("credential_refresh_started_at_idx", "started_at"),
+    )
+
+
+class DeferredJob(Base):
+    """A job that a discovery found and that waits outside of the queue, since its account's cap is reached."""
+
+    __tablename__ = "deferred_job"
+
+    id: Mapped[Ulid] = mapped_column(primary_key=True)
+    """Becomes the job's id."""
+    account_id: Mapped[str]
+    user_id: Mapped[str | None]
+    provider: Mapped[str | None]
+    graphql_url: Mapped[str]
+    command: Mapped[str]
+    full_path: Mapped[str]
+    priority: Mapped[int]
+    entity_id: Mapped[str | None]
+    spawned_from: Mapped[str]
+    deferred_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    __table_args__ = (
+        Index("deferred_job_identity_key", "graphql_url", "full_path", "command", unique=True),
+        Index("deferred_job_account_id_idx", "account_id", "id"),
+        Index("deferred_job_spawned_from_idx", "spawned_from"),
+    )
+
+
+class AreaHost(Base):
+    """The GitLab host of an area that was discovered; the shared table does not say it."""
+
+    __tablename__ = "area_host"
+
+    full_path: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+
+
+class AreaChange(Base):
+    """An area that was found under another path, or a path that was found with another id."""
+
+    __tablename__ = "area_change"
+
+    id: Mapped[Ulid] = mapped_column(primary_key=True)
+    changed_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    full_path: Mapped[str]
+    gitlab_id: Mapped[str]
+    former_path: Mapped[str | None]
+    former_gitlab_id: Mapped[str | None]
+    account_id: Mapped[str]
+    job_id: Mapped[str]
+    """The discovery that found it, and its account."""
+
+    __table_args__ = (CheckConstraint("num_nonnulls(former_path, former_gitlab_id) > 0", name="changed"),)
 
 
 class LivenessState(Base):
@@ -262,3 +359,25 @@ class Event(Base):
     connection_id: Mapped[str | None]
     payload: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class EventEdge(Base):
+    """One row: the last event that the clean-up deleted. A cursor behind it has missed something."""
+
+    __tablename__ = "event_edge"
+
+    id: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    trimmed_xid: Mapped[Any] = mapped_column(Xid8, server_default=text("'0'"))
+    trimmed_id: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+    __table_args__ = (CheckConstraint("id", name="one_row"),)
+
+
+class Statistic(Base):
+    """A count that is dear, as it was when upkeep last took it."""
+
+    __tablename__ = "statistic"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[Json] = mapped_column()
+    taken_at: Mapped[datetime]

@@ -85,11 +85,12 @@ class Ending(StrEnum):
     DISOWNED = "Disowned"
     GOODBYE = "Goodbye"
     CANCELLED = "Cancelled"
+    CREDENTIAL_EXPIRED = "CredentialExpired"
 
     @property
     def is_loss(self) -> bool:
         """Whether it counts in `job_queue.losses`."""
-        return self not in (Ending.GOODBYE, Ending.CANCELLED)
+        return self not in (Ending.GOODBYE, Ending.CANCELLED, Ending.CREDENTIAL_EXPIRED)
 
 
 class EventType(StrEnum):
@@ -97,6 +98,7 @@ class EventType(StrEnum):
 
     JOB_CREATED = "job_created"
     JOB_UPDATED = "job_updated"
+    JOB_DELETED = "job_deleted"
     JOB_ASSIGNED = "job_assigned"
     JOB_REVOKED = "job_revoked"
     PROGRESS_UPDATED = "progress_updated"
@@ -104,6 +106,11 @@ class EventType(StrEnum):
     CONNECTION_REGISTERED = "connection_registered"
     CONNECTION_LOST = "connection_lost"
     CONNECTION_EXPIRED = "connection_expired"
+    CREDENTIAL_NEEDED = "credential_needed"
+    CREDENTIAL_RENEWED = "credential_renewed"
+    ACCOUNT_PAUSED = "account_paused"
+    ACCOUNT_RESUMED = "account_resumed"
+    AREA_CHANGED = "area_changed"
 
 
 class Command(StrEnum):
