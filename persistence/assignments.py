@@ -58,6 +58,31 @@ _LOCK_LIVE = text(f"""
      ORDER BY a.id FOR NO KEY UPDATE
 """)  # noqa: S608
 
+_LOCK_DISCOVERING = text("""
+    SELECT a.discoveries FROM job_assignment_mapping a
+     WHERE a.crawler_job_id = :fence AND a.connection_id = :connection_id
+       AND (a.status IN ('assigned', 'running')
+            OR a.status = 'completed' AND NOT EXISTS (
+                   SELECT FROM job_assignment_mapping later
+                    WHERE later.web_app_job_id = a.web_app_job_id AND later.assigned_at > a.assigned_at))
+       FOR NO KEY UPDATE OF a
+""")
+
+_DISCOVERIES = text("""
+    SELECT crawler_job_id, discoveries FROM job_assignment_mapping
+     WHERE crawler_job_id = ANY (CAST(:ids AS text[]))
+""")
+
+_NOTE_DISCOVERY = text("""
+    UPDATE job_assignment_mapping
+       SET discoveries = CASE WHEN jsonb_array_length(discoveries) < :limit
+                              THEN discoveries ELSE discoveries - 0 END || CAST(:said AS jsonb)
+     WHERE crawler_job_id = :fence
+""")
+
+_MOST_DISCOVERIES = 5000
+"""So many are listed; who says an older one again has it applied again, which changes nothing."""
+
 _CLOSE = text("""
     UPDATE job_assignment_mapping SET status = :status, completed_at = clock_timestamp()
      WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND status IN ('assigned', 'running')
@@ -202,6 +227,29 @@ class Assignments:
             if fence in live and live[fence].connection_id == connection_id
         }
 
+    def lock_discovering(
+        self, fence: CrawlerJobId, connection_id: ConnectionId
+    ) -> set[tuple[str, str]] | None:
+        """
+        Hold the fence for a discovery; returns the (timestamp, digest) of those that were applied.
+
+        None: the attempt is not of the connection that speaks, or is neither live nor completed and its
+        job's last. The caller has locked the job's entry, so that no later attempt begins.
+        """
+        row = self._session.execute(_LOCK_DISCOVERING, {"fence": fence, "connection_id": connection_id})
+        found = row.one_or_none()
+        return None if found is None else _listed(found.discoveries)
+
+    def discoveries(self, ids: Collection[CrawlerJobId]) -> dict[CrawlerJobId, set[tuple[str, str]]]:
+        """The (timestamp, digest) of the discoveries that were applied, by attempt."""
+        rows = self._session.execute(_DISCOVERIES, {"ids": list(ids)}) if ids else ()
+        return {row.crawler_job_id: _listed(row.discoveries) for row in rows}
+
+    def note_discovery(self, fence: CrawlerJobId, timestamp: str, digest: str) -> None:
+        """List a discovery as applied on its attempt, which the caller has locked."""
+        said = json.dumps({"timestamp": timestamp, "digest": digest})
+        self._session.execute(_NOTE_DISCOVERY, {"fence": fence, "said": said, "limit": _MOST_DISCOVERIES})
+
     def close(self, ids: Iterable[CrawlerJobId], status: AssignmentStatus) -> None:
         """Close attempts that the caller has locked."""
         self._session.execute(_CLOSE, {"ids": list(ids), "status": status.value})
@@ -224,6 +272,10 @@ class Assignments:
         """Attempts disowned, stalled or never started, of these connections or of all, without a lock."""
         rows = self._session.execute(_OVERDUE, asdict(judged) | {"limit": limit, "connections": connections})
         return [(_attempt(row), Ending(row.ending)) for row in rows]
+
+
+def _listed(discoveries: list[dict[str, str]]) -> set[tuple[str, str]]:
+    return {(said["timestamp"], said["digest"]) for said in discoveries}
 
 
 def _by_fence(rows: Iterable[Row[Any]]) -> dict[CrawlerJobId, Attempt]:

@@ -8,6 +8,7 @@ literals, or by way of jsonb_populate_recordset, which takes text to whatever th
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -31,7 +32,8 @@ HOST = """COALESCE(substring(job."gitlabGraphQLUrl" FROM '://([^/]+)'), '')"""
 
 _COLUMNS = f"""
     job.id, job.status::text AS status, job.command::text AS command, job."accountId" AS account_id,
-    job."userId" AS user_id, {HOST} AS host, job.progress
+    job."userId" AS user_id, job.provider::text AS provider, job."gitlabGraphQLUrl" AS graphql_url, {HOST} AS host,
+    job.finished_at, job.progress
 """
 
 _FIND = text(f"SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[]))")  # noqa: S608 - no input is in it
@@ -128,8 +130,8 @@ class NewJob:
     branch: str | None
     account_id: str
     user_id: str | None
-    provider: str
-    graphql_url: str
+    provider: str | None
+    graphql_url: str | None
     spawned_from: JobId | None = None
 
     def row(self) -> dict[str, str | None]:
@@ -156,7 +158,10 @@ class KnownJob:
     command: str
     account_id: AccountId
     user_id: str | None
+    provider: str | None
+    graphql_url: str | None
     host: str
+    finished_at: datetime | None
     progress: Any
 
 
@@ -262,5 +267,14 @@ class Jobs:
 
 def _known(row: Row[Any]) -> KnownJob:
     return KnownJob(
-        row.id, JobStatus(row.status), row.command, row.account_id, row.user_id, row.host, row.progress
+        row.id,
+        JobStatus(row.status),
+        row.command,
+        row.account_id,
+        row.user_id,
+        row.provider,
+        row.graphql_url,
+        row.host,
+        row.finished_at,
+        row.progress,
     )

@@ -32,6 +32,11 @@ _OPEN = text("""
     ON CONFLICT DO NOTHING
 """)
 
+_LOCK = text("""
+    SELECT account_id FROM account_lane WHERE account_id = ANY (CAST(:ids AS text[]))
+     ORDER BY account_id COLLATE "C" FOR NO KEY UPDATE
+""")
+
 _SEATED = text("""
     -- A lane that somebody holds keeps its turn: a pass waits for nobody.
     WITH locked AS (
@@ -66,6 +71,10 @@ class Lanes:
     def open(self, account_ids: Collection[AccountId]) -> None:
         """Give accounts that have none a place in the matchmaking."""
         self._session.execute(_OPEN, {"ids": list(account_ids)})
+
+    def lock(self, account_ids: Collection[AccountId]) -> None:
+        """Lock the lanes of these accounts that have one, in order."""
+        self._session.execute(_LOCK, {"ids": list(account_ids)})
 
     def note_seated(self, account_ids: Collection[AccountId]) -> None:
         """These accounts had their turn."""

@@ -8,36 +8,37 @@ with 200,000 of them on PostgreSQL 15).
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from persistence.jobs import HOST
-from persistence.schema.dispatch import SUSPECT_LOSSES
+from persistence.jobs import HOST, NewJob
+from persistence.schema.dispatch import CLAIMABLE, SUSPECT_LOSSES
 from persistence.schema.vocabulary import AccountId, EntryId, JobId, QueueStatus
 from persistence.storable import clean_text
 
 _ERROR_BYTES = 200
 
-_IDENTITY = """
+IDENTITY = """
     CASE WHEN {0}.full_path IS NOT NULL THEN
         jsonb_build_array({0}.command, {0}."gitlabGraphQLUrl", {0}.full_path, COALESCE({0}.branch, ''))::text
+         WHEN {0}.command = 'GROUP_PROJECT_DISCOVERY' THEN
+        jsonb_build_array({0}.command, {0}."gitlabGraphQLUrl", NULL::text, {0}."accountId")::text
     END
 """
-"""What makes a job the same as another; NULL without a path: it is like no other."""
+"""What makes a job the same as another; NULL where it is like no other: without a path, and no discovery."""
 
 _INSERT = text(f"""
     INSERT INTO job_queue (id, web_app_job_id, account_id, host, priority, max_attempts, data, spawned_from, identity)
-    SELECT r.id, r.job_id, r.account_id, r.host, r.priority, r.max_attempts, r.data, job.spawned_from,
-           CASE WHEN r.is_the_only_one THEN {_IDENTITY.format("job")} END
+    SELECT r.id, r.job_id, job."accountId", {HOST}, r.priority, r.max_attempts, r.data, job.spawned_from,
+           CASE WHEN r.is_the_only_one THEN {IDENTITY.format("job")} END
       FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-           AS r(id text, job_id text, account_id text, host text, priority int, max_attempts int,
-                data jsonb, is_the_only_one boolean)
+           AS r(id text, job_id text, priority int, max_attempts int, data jsonb, is_the_only_one boolean)
       JOIN job ON job.id = r.job_id
-     ORDER BY ({_IDENTITY.format("job")}) COLLATE "C", r.job_id COLLATE "C"
+     ORDER BY ({IDENTITY.format("job")}) COLLATE "C", r.job_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING web_app_job_id
 """)  # noqa: S608 - no input is in it
@@ -46,8 +47,20 @@ _FORGET_MOVED = text(f"""
     -- The job that had this identity was given another path, or branch, by the web app.
     UPDATE job_queue q SET identity = NULL
       FROM job, job AS new
-     WHERE new.id = ANY (CAST(:ids AS text[])) AND q.identity = {_IDENTITY.format("new")}
-       AND job.id = q.web_app_job_id AND q.identity IS DISTINCT FROM {_IDENTITY.format("job")}
+     WHERE new.id = ANY (CAST(:ids AS text[])) AND q.identity = {IDENTITY.format("new")}
+       AND job.id = q.web_app_job_id AND q.identity IS DISTINCT FROM {IDENTITY.format("job")}
+""")  # noqa: S608
+
+_DISCOVERIES_OF_ACCOUNTS = text("""
+    SELECT wanted.place, q.web_app_job_id
+      FROM unnest(CAST(:urls AS text[]), CAST(:accounts AS text[])) WITH ORDINALITY AS wanted(url, account, place)
+      JOIN job_queue q
+        ON q.identity = jsonb_build_array('GROUP_PROJECT_DISCOVERY', wanted.url, NULL::text, wanted.account)::text
+""")
+
+_COUNT_CLAIMABLE = text(f"""
+    SELECT count(*) FROM (
+        SELECT FROM job_queue WHERE account_id = :account_id AND {CLAIMABLE} LIMIT :limit) claimable
 """)  # noqa: S608
 
 _COLUMNS = """
@@ -162,12 +175,10 @@ _UNHEARD = text("""
 
 @dataclass(frozen=True)
 class NewEntry:
-    """A queue entry to be made."""
+    """A queue entry to be made; account, host and lineage are its job's."""
 
     id: EntryId
     job_id: JobId
-    account_id: AccountId
-    host: str
     priority: int
     max_attempts: int
     data: dict[str, Any] | None = None
@@ -232,8 +243,19 @@ class Queue:
 
     def insert(self, entries: Iterable[NewEntry]) -> set[JobId]:
         """Queue jobs, due at once; returns those that were. The rest have an entry, or a twin, already."""
-        rows = json.dumps([asdict(entry) for entry in entries])
+        rows = json.dumps([vars(entry) for entry in entries])
         return set(self._session.scalars(_INSERT, {"rows": rows}))
+
+    def discoveries_of_accounts(self, jobs: list[NewJob]) -> dict[JobId, JobId]:
+        """Which jobs discover all that an account sees on a GitLab, by the id of a new job that would as well."""
+        values = {"urls": [job.graphql_url for job in jobs], "accounts": [job.account_id for job in jobs]}
+        rows = self._session.execute(_DISCOVERIES_OF_ACCOUNTS, values)
+        return {jobs[row.place - 1].id: row.web_app_job_id for row in rows}
+
+    def count_claimable(self, account_id: AccountId, limit: int) -> int:
+        """How many entries of the account a pass may seat, counted no further than *limit*."""
+        values = {"account_id": account_id, "limit": limit}
+        return int(self._session.scalars(_COUNT_CLAIMABLE, values).one())
 
     def forget_moved(self, job_ids: Iterable[JobId]) -> None:
         """Let go of the identities of these jobs where an entry holds them whose job has moved away."""

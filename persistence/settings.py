@@ -159,6 +159,14 @@ class Settings(BaseSettings):
     host_cap: int | None = Field(
         None, ge=1, description="live assignments a GitLab host may have (default: no cap)"
     )
+    pending_cap: int | None = Field(
+        None,
+        ge=1,
+        description="jobs of an account that may wait at once; what discoveries find beyond is deferred",
+    )
+    rediscovery_interval: Seconds = Field(
+        timedelta(hours=48), description="a discovery that finished so recently is not repeated unless forced"
+    )
     statement_timeout: Seconds = Field(
         timedelta(seconds=30), description="a statement longer than this is ended"
     )

@@ -23,7 +23,9 @@ from sqlalchemy.orm import Session
 from persistence.accounts import Accounts
 from persistence.areas import Areas
 from persistence.assignments import Assignments
+from persistence.children import Children
 from persistence.connections import Connections
+from persistence.deferred import Deferred
 from persistence.engine import engine
 from persistence.errors import Errors
 from persistence.events import Events
@@ -64,7 +66,9 @@ class UnitOfWork:
         self.accounts = Accounts(session)
         self.areas = Areas(session)
         self.assignments = Assignments(session)
+        self.children = Children(session)
         self.connections = Connections(session)
+        self.deferred = Deferred(session)
         self.errors = Errors(session)
         self.events = Events(session)
         self.handled = HandledMessages(session)

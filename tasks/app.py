@@ -12,6 +12,7 @@ AREAS = (
     "tasks.control",
     "tasks.expiry",
     "tasks.failures",
+    "tasks.feeding",
     "tasks.queueing",
     "tasks.submission",
     "tasks.upkeep",

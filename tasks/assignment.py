@@ -14,7 +14,7 @@ from persistence.assignments import Opening
 from persistence.jobs import KnownJob
 from persistence.lanes import Lane
 from persistence.queue import Entry
-from persistence.schema.vocabulary import ConnectionId, CrawlerJobId, EventType, JobId, JobStatus
+from persistence.schema.vocabulary import AccountId, ConnectionId, CrawlerJobId, EventType, JobId, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
@@ -84,6 +84,7 @@ class _Pass:
         self._stuck: Counter[tuple[str, str]] = Counter()
         self._considered: set[str] = set()
         self._seated: dict[JobId, ConnectionId] = {}
+        self._accounts: set[AccountId] = set()
 
     def run(self) -> int:
         """Seat what can be seated; how many jobs. Rings for another pass where this one came to its bounds."""
@@ -92,9 +93,15 @@ class _Pass:
             rounds += 1
         if self._seated:
             self._uow.connections.settle_seats(set(self._seated.values()))
+        if self._has_made_room():
+            self._uow.ring("upkeep.feed_deferred")
         if self._seated and (rounds == _ROUNDS or len(self._seated) >= PASS_LIMIT):
             self._uow.ring("jobs.assign")
         return len(self._seated)
+
+    def _has_made_room(self) -> bool:
+        """Whether jobs may wait outside of the queue for what was seated."""
+        return settings().pending_cap is not None and self._uow.deferred.has_any(self._accounts)
 
     def _round(self) -> bool:
         """Claim as many as there are seats, and seat them; whether another round could find more."""
@@ -145,7 +152,9 @@ class _Pass:
         for job_id in placed.keys() - opened:
             log.error("job_had_a_live_attempt", job_id=job_id)
         self._uow.queue.process(placed)  # those too: it is what they are
-        self._uow.lanes.note_seated({openings[job_id].account_id for job_id in opened})
+        accounts = {openings[job_id].account_id for job_id in opened}
+        self._uow.lanes.note_seated(accounts)
+        self._accounts |= accounts
         for job_id in opened:
             opening = openings[job_id]
             self._seated[job_id] = opening.connection_id

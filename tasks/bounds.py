@@ -7,8 +7,11 @@ Everything outside is refused by pydantic, item by item, before it could abort a
 import math
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
+
+BATCH_LIMIT = 10_000
+"""Items in one list; what is more is refused as a whole, and can be sent again in parts."""
 
 _MAX_DEPTH = 32
 _MAX_NODES = 20_000
@@ -56,6 +59,22 @@ def _keepable_json(value: Any) -> Any:
     return value
 
 
+def _is_a_batch(items: object) -> object:
+    if not isinstance(items, list):
+        raise PydanticCustomError("not_a_list", "must be a list")
+    if len(items) > BATCH_LIMIT:
+        raise PydanticCustomError("batch_too_large", f"must hold at most {BATCH_LIMIT} items")
+    return items
+
+
+def _digits(id_: object) -> object:
+    """A number as text; true and false are none."""
+    return str(id_) if type(id_) is int else id_
+
+
+type_of_batch = AfterValidator(_is_a_batch)
+"""A list whose items are checked one by one by whoever applies it, so that a bad one never costs a good one."""
+
 _text = AfterValidator(_keepable)
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64), _text]
@@ -65,6 +84,11 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=200), _text]
 """A name or a type."""
 Path = Annotated[str, StringConstraints(min_length=1, max_length=1000), _text]
 """Of a group, project or entity; an index holds it, which ends at 2,700 bytes."""
+AreaPath = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^/\s]+(/[^/\s]+)*$"), _text]
+"""The full path of a group, project or user: names between slashes."""
+AreaName = Annotated[str, StringConstraints(min_length=1, max_length=255), _text]
+EntityId = Annotated[str, BeforeValidator(_digits), StringConstraints(min_length=1, max_length=200), _text]
+"""GitLab's id of something, as a number, its digits or a global id."""
 Message = Annotated[str, StringConstraints(max_length=20_000), _text]
 Trace = Annotated[str, StringConstraints(max_length=200_000), _text]
 Count = Annotated[int, Field(ge=0, le=2**53, strict=True)]

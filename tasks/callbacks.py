@@ -31,7 +31,8 @@ from tasks.base import message_id, unit_of_work
 from tasks.batches import in_halves, reject, valid_items
 from tasks.bounds import Ulid
 from tasks.connections import note_life
-from tasks.frames import NOT_YET, JobCompletedFrame, JobFailedData, JobFrame
+from tasks.discovery import hear_discoveries
+from tasks.frames import NOT_YET, Discovery, JobCompletedFrame, JobFailedData, JobFrame
 from tasks.messages import Frames, SaidFrame
 from tasks.progress import advance
 from tasks.release import announce, backoff, log_errors
@@ -49,7 +50,8 @@ _UNNAMED = "CrawlFailed"
 
 @app.task(name="crawler.frames", accepts=Frames)
 def frames(payload: Frames) -> None:
-    """Hear what crawlers said."""
+    """Hear what crawlers said: what they discovered first, each in a unit of its own, then all else in one."""
+    hear_discoveries(payload.frames)
     with unit_of_work() as uow:
         if uow.handled.claim(message_id()):
             hear_frames(uow, payload.frames)
@@ -96,9 +98,10 @@ def _speaker(item: object) -> ConnectionId | None:
         return None
 
 
-def _item(connection_id: ConnectionId, frame: JobFrame) -> dict[str, Any]:
+def _item(connection_id: ConnectionId, frame: JobFrame | Discovery) -> dict[str, Any]:
     """The frame as the message had it."""
-    return {"connection_id": connection_id, "frame": frame.model_dump(mode="json", by_alias=True)}
+    said = frame.model_dump(mode="json", by_alias=True, warnings=False)
+    return {"connection_id": connection_id, "frame": said}
 
 
 def hear_words(uow: UnitOfWork, words: list[Words]) -> None:
@@ -167,13 +170,16 @@ def _count_stale(
 ) -> None:
     """Count words without the fence on the attempt that they name; an id never given is rejected."""
     stale: Counter[CrawlerJobId] = Counter()
+    applied = uow.assignments.discoveries([w.crawler_job_id for w in words if w.discoveries])
     for said in words:
         if said.crawler_job_id not in known:
-            for frame in said.frames:
+            for frame in (*said.frames, *said.discoveries):
                 reject(uow, _item(said.connection_id, frame), "unknown_assignment")
         else:
             is_live = (said.connection_id, said.crawler_job_id) in live
-            stale[said.crawler_job_id] += said.late if is_live else said.count
+            marks = applied.get(said.crawler_job_id, set())
+            unheard = [d for d in said.discoveries if (d.timestamp, d.digest) not in marks]
+            stale[said.crawler_job_id] += len(unheard) + (said.late if is_live else said.count)
     uow.assignments.count_stale(+stale)
 
 

@@ -4,14 +4,33 @@ The crawlers' wire protocol: one JSON object a frame, camelCase outside and snak
 Unknown fields are ignored: a crawler may be newer than we are.
 """
 
+import hashlib
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from persistence.schema.vocabulary import SystemStatus
-from tasks.bounds import Capacity, Count, Counts, Id, JsonObject, Load, Message, Number, Path, Trace, Word
+from tasks.bounds import (
+    AreaName,
+    AreaPath,
+    Capacity,
+    Count,
+    Counts,
+    EntityId,
+    Id,
+    JsonObject,
+    Load,
+    Message,
+    Number,
+    Path,
+    Priority,
+    Trace,
+    Word,
+    type_of_batch,
+)
 
 DEFAULT_CAPACITY = 5
 
@@ -100,6 +119,49 @@ class JobFailedData(_Wire):
     context: JsonObject | None = None
 
 
+class DiscoveredJob(_Wire):
+    """Something that exists too."""
+
+    job_type: Literal["discover_namespaces", "crawl_user", "crawl_group", "crawl_project"]
+    entity_id: EntityId
+    namespace_path: AreaPath
+    entity_name: AreaName
+    priority: Priority = 1
+    estimated_size: Count | None = None
+
+
+class DiscoverySummary(_Wire):
+    """What a discovery found in all, in the crawler's words."""
+
+    total_users: Count | None = None
+    total_groups: Count | None = None
+    total_projects: Count | None = None
+    hierarchy_depth: Count | None = None
+
+
+class JobsDiscoveredData(_Wire):
+    """These exist too."""
+
+    discovered_jobs: Annotated[SkipValidation[list[DiscoveredJob]], type_of_batch]
+    discovery_summary: DiscoverySummary = DiscoverySummary()
+
+
+class DiscoveredEntity(_Wire):
+    """Something that exists too, in the older form."""
+
+    id: EntityId
+    name: AreaName
+    path: AreaPath
+    parent_id: EntityId | None = None
+
+
+class DiscoveryData(_Wire):
+    """These exist too, in the older form: all of one kind."""
+
+    entity_type: Literal["group", "groups", "project", "projects", "user", "users"]
+    entities: Annotated[SkipValidation[list[DiscoveredEntity]], type_of_batch]
+
+
 class _Frame(_Wire):
     timestamp: datetime
 
@@ -151,8 +213,45 @@ class JobFailedFrame(_JobFrame):
     data: JobFailedData
 
 
-JobFrame = JobStartedFrame | JobProgressFrame | JobCompletedFrame | JobFailedFrame
-Frame = Annotated[HeartbeatFrame | JobRequestFrame | JobFrame, Field(discriminator="type")]
+_TIME = TypeAdapter(datetime)
 
-NOT_YET = frozenset({"jobs_discovered", "discovery", "token_refresh_request"})
+
+def _is_a_time(text: str) -> str:
+    _TIME.validate_python(text)
+    return text
+
+
+class _DiscoveryFrame(_Wire):
+    timestamp: Annotated[str, Field(max_length=64), AfterValidator(_is_a_time)]
+    """As it was said, since that is how `crawler_order.discoveries` answers."""
+    job_id: Id
+
+    @property
+    def digest(self) -> str:
+        """Tells two discoveries of the same moment apart."""
+        said = json.dumps(self.model_dump(warnings=False), sort_keys=True, default=str)
+        return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+class JobsDiscoveredFrame(_DiscoveryFrame):
+    """An attempt has found what else there is."""
+
+    type: Literal["jobs_discovered"]
+    data: JobsDiscoveredData
+
+
+class DiscoveryFrame(_DiscoveryFrame):
+    """An attempt has found what else there is, in the older form."""
+
+    type: Literal["discovery"]
+    data: DiscoveryData
+
+
+Discovery = JobsDiscoveredFrame | DiscoveryFrame
+JobFrame = JobStartedFrame | JobProgressFrame | JobCompletedFrame | JobFailedFrame
+Frame = Annotated[HeartbeatFrame | JobRequestFrame | JobFrame | Discovery, Field(discriminator="type")]
+
+DISCOVERIES = frozenset({"jobs_discovered", "discovery"})
+
+NOT_YET = frozenset({"token_refresh_request"})
 """Frames of the protocol that this version keeps as rejected instead of applying them."""

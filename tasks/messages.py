@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from persistence.schema.vocabulary import COMMAND_OF_JOB_TYPE, Command, Provider, SystemStatus
 from tasks.bounds import (
+    BATCH_LIMIT,
     Capacity,
     Id,
     JsonObject,
@@ -30,19 +31,9 @@ from tasks.bounds import (
     Trace,
     Ulid,
     Word,
+    type_of_batch,
 )
 from tasks.frames import DEFAULT_CAPACITY, ActiveJobs, Frame
-
-BATCH_LIMIT = 10_000
-"""Items in one message; what is more is refused as a whole, and can be sent again in parts."""
-
-
-def _is_a_batch(items: object) -> object:
-    if not isinstance(items, list):
-        raise PydanticCustomError("not_a_list", "must be a list")
-    if len(items) > BATCH_LIMIT:
-        raise PydanticCustomError("batch_too_large", f"must hold at most {BATCH_LIMIT} items")
-    return items
 
 
 class Payload(BaseModel):
@@ -53,9 +44,6 @@ class Payload(BaseModel):
 
 class _Item(Payload):
     """An item of a batch."""
-
-
-type_of_batch = AfterValidator(_is_a_batch)
 
 
 # Jobs
@@ -236,6 +224,10 @@ class CleanUp(Payload):
     more: bool = False
 
 
+class FeedDeferred(Payload):
+    """upkeep.feed_deferred: queue deferred jobs whose accounts have room again."""
+
+
 CONTRACT: dict[str, type[Payload]] = {
     "jobs.submit": Submit,
     "jobs.enqueue": Enqueue,
@@ -249,5 +241,6 @@ CONTRACT: dict[str, type[Payload]] = {
     "failures.log": LogFailures,
     "upkeep.reconcile": Reconcile,
     "upkeep.clean_up": CleanUp,
+    "upkeep.feed_deferred": FeedDeferred,
 }
 """Every task by its public name."""

@@ -1,5 +1,6 @@
 """How far a job is: what its crawler tells, merged into `job.progress`; never backwards within an attempt."""
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,10 @@ estimatedTimeRemaining (seconds), updatedAt (ISO 8601, the crawler's clock).
 
 MAX_COUNTS = 500
 
+_FOUND = (
+    "frames", "groups", "projects", "users", "namespaces", "jobs", "existing", "queuedAgain", "deferred"
+)  # fmt: skip
+
 _LATEST = ("stage", "entity_type", "message", "current_page", "processing_rate", "estimated_time_remaining")
 """Of these the last word stands."""
 
@@ -29,6 +34,24 @@ def advance(before: Progress | None, attempt: CrawlerJobId, frames: Iterable[Job
         if isinstance(frame, JobProgressFrame | JobCompletedFrame | JobFailedFrame):
             progress = progress or _begun(before, attempt)
             _merge(progress, frame)
+    return progress
+
+
+def with_discovery(
+    before: Progress | None, attempt: CrawlerJobId, found: Counter[str], summary: dict[str, int]
+) -> Progress:
+    """
+    The progress after a discovery was applied.
+
+    Under `discovery` are its sums: groups, projects, users, namespaces, jobs (made), existing,
+    queuedAgain, deferred; frames; and the last summary that the crawler gave.
+    """
+    progress = _begun(before, attempt)
+    told = progress.get("discovery") or {}
+    sums = Counter({name: told.get(name, 0) for name in _FOUND}) + found + Counter(frames=1)
+    progress["discovery"] = {name: sums[name] for name in _FOUND} | {
+        "summary": told.get("summary", {}) | summary
+    }
     return progress
 
 

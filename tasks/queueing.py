@@ -4,11 +4,15 @@ Jobs that are there already on their way into the queue: `jobs.enqueue`, for wha
 It may be said again at will, and before the rows can be seen: those are left to reconcile.
 """
 
+from collections.abc import Container, Mapping
+from datetime import datetime
+
 from pydantic import TypeAdapter
 from ulid import ULID
 
-from persistence.jobs import KnownJob
-from persistence.queue import NewEntry
+from persistence.exceptions import Contended, DataRefusedError
+from persistence.jobs import KnownJob, NewJob
+from persistence.queue import Entry, NewEntry
 from persistence.schema.vocabulary import Command, EntryId, EventType, JobId, JobStatus, QueueStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
@@ -17,6 +21,7 @@ from tasks.base import message_id, unit_of_work
 from tasks.batches import reject, valid_items
 from tasks.bounds import Id
 from tasks.messages import Enqueue
+from tasks.release import announce
 
 _ID = TypeAdapter(Id)
 _SETTLED = (QueueStatus.COMPLETED, QueueStatus.FAILED)
@@ -59,13 +64,68 @@ def enqueue_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
         uow.ring("jobs.assign")
 
 
+def queue_new(uow: UnitOfWork, jobs: list[NewJob], entries: dict[JobId, NewEntry]) -> None:
+    """
+    Queue new jobs; an identity that is taken is free after all where its job has moved away.
+
+    Raises Contended where somebody was faster: run again, the unit finds that job. DataRefusedError
+    where there is no such job to be found.
+    """
+    missing = entries.keys() - uow.queue.insert(entries.values())
+    if missing:
+        uow.queue.forget_moved(missing)
+        missing -= uow.queue.insert(entries[job_id] for job_id in missing)
+    if not missing:
+        return
+    others = [job for job in jobs if job.id in missing]
+    twins = uow.jobs.with_identity(others, besides=sorted(missing)).keys()
+    if (
+        missing
+        <= twins | uow.queue.discoveries_of_accounts([job for job in others if not job.full_path]).keys()
+    ):
+        raise Contended("the same jobs were being queued by another transaction")
+    raise DataRefusedError("another entry has the job's identity", "23505")
+
+
+def is_to_be_renewed(job: KnownJob, entry: Entry | None, now: datetime) -> bool:
+    """
+    Whether a job that was found again is to be crawled again, with its entry locked.
+
+    That is so where it has failed, or is a discovery that finished too long ago. One that the web app
+    has ended while it was worked on is left to reconcile.
+    """
+    if entry and entry.status not in _SETTLED:
+        return False
+    return job.status is JobStatus.FAILED or is_old_discovery(job, now)
+
+
+def is_old_discovery(job: KnownJob, now: datetime) -> bool:
+    """Whether it is a discovery that has finished, and not so recently that it need not be repeated."""
+    return (
+        job.command == Command.GROUP_PROJECT_DISCOVERY
+        and job.status is JobStatus.FINISHED
+        and (job.finished_at is None or job.finished_at < now - settings().rediscovery_interval)
+    )
+
+
+def queue_again(
+    uow: UnitOfWork, jobs: Mapping[JobId, KnownJob], entries: Container[JobId], *, forget: bool
+) -> None:
+    """Queue jobs that have ended once more, from where they were or, with *forget*, from the start."""
+    if not jobs:
+        return
+    uow.jobs.requeue(jobs, forget=forget)
+    uow.queue.revive(id_ for id_ in jobs if id_ in entries)
+    uow.queue.insert(_entry_of(job) for id_, job in jobs.items() if id_ not in entries)
+    announce(uow, dict(jobs), jobs, JobStatus.QUEUED)
+    uow.ring("jobs.assign")
+
+
 def _entry_of(job: KnownJob) -> NewEntry:
     """The place in the queue of a job that the web app made: nothing is known but its row."""
     return NewEntry(
         id=EntryId(str(ULID())),
         job_id=job.id,
-        account_id=job.account_id,
-        host=job.host,
         priority=1,
         max_attempts=settings().max_attempts,
     )

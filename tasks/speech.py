@@ -8,6 +8,7 @@ from persistence.connections import Beat
 from persistence.schema.vocabulary import ConnectionId, CrawlerJobId, SystemStatus
 from tasks.frames import (
     ActiveJobs,
+    Discovery,
     HeartbeatFrame,
     JobCompletedFrame,
     JobFailedFrame,
@@ -26,25 +27,32 @@ class Words:
     connection_id: ConnectionId
     crawler_job_id: CrawlerJobId
     frames: list[JobFrame] = field(default_factory=list)
+    discoveries: list[Discovery] = field(default_factory=list)
     late: int = 0
     """Words behind the last one: stale, whatever they say."""
 
     @property
     def terminal(self) -> Terminal | None:
         """The word that ends the attempt."""
-        last = self.frames[-1]
+        last = self.frames[-1] if self.frames else None
         return last if isinstance(last, JobCompletedFrame | JobFailedFrame) else None
 
     @property
     def count(self) -> int:
-        """How many words these are."""
+        """How many words these are, discoveries apart."""
         return len(self.frames) + self.late
 
-    def add(self, frame: JobFrame) -> None:
-        """One more word."""
-        if self.frames and self.terminal:
+    def add(self, frame: JobFrame | Discovery) -> None:
+        """One more word. The end of a job may overtake what it discovered, if it succeeded."""
+        end = self.terminal
+        if isinstance(frame, Discovery) and (
+            end is None or (isinstance(end, JobCompletedFrame) and end.data.success)
+        ):
+            self.discoveries.append(frame)
+        elif end:
             self.late += 1
         else:
+            assert not isinstance(frame, Discovery)
             self.frames.append(frame)
 
 
@@ -53,7 +61,7 @@ class Speech:
     """What is said in one message: the beats by connection, and in their order the frames about attempts."""
 
     beats: dict[ConnectionId, Beat] = field(default_factory=dict)
-    frames: list[tuple[ConnectionId, JobFrame]] = field(default_factory=list)
+    frames: list[tuple[ConnectionId, JobFrame | Discovery]] = field(default_factory=list)
     wants_work: set[ConnectionId] = field(default_factory=set)
 
     def hear(self, said: SaidFrame) -> None:
@@ -89,7 +97,7 @@ class Speech:
         self.beats[said.connection_id] = before.then(said) if before else said
 
 
-def by_attempt(frames: Iterable[tuple[ConnectionId, JobFrame]]) -> list[Words]:
+def by_attempt(frames: Iterable[tuple[ConnectionId, JobFrame | Discovery]]) -> list[Words]:
     """The frames, sorted by who speaks of which attempt."""
     words: dict[tuple[ConnectionId, CrawlerJobId], Words] = {}
     for connection_id, frame in frames:

@@ -6,21 +6,20 @@ order for one that exists is answered with that job.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 from ulid import ULID
 
 from persistence.areas import NewArea
-from persistence.exceptions import Contended, DataRefusedError
-from persistence.jobs import NewJob
+from persistence.jobs import KnownJob, NewJob
 from persistence.queue import NewEntry
 from persistence.redaction import redact_text
 from persistence.schema.vocabulary import (
     AREA_TYPE_OF_COMMAND,
-    AccountId,
+    Command,
     EntryId,
     JobId,
     JobStatus,
@@ -31,9 +30,10 @@ from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.base import message_id, unit_of_work
 from tasks.batches import derived_id, in_halves, reject, valid_items
+from tasks.findings import global_id
 from tasks.messages import Order, Submit
-from tasks.queueing import announce_created
-from tasks.release import announce, lock_all, revoke
+from tasks.queueing import announce_created, is_old_discovery, queue_again, queue_new
+from tasks.release import lock_all, revoke
 from tasks.web_apps_word import TO_BE_CRAWLED
 
 _ORDER = TypeAdapter(Order)
@@ -86,8 +86,6 @@ class Ordered:
         return NewEntry(
             id=EntryId(str(ULID())),
             job_id=self.job_id,
-            account_id=AccountId(order.account_id),
-            host=urlsplit(order.gitlab_host).netloc,
             priority=order.priority,
             max_attempts=settings().max_attempts,
             data=self._data(),
@@ -95,12 +93,17 @@ class Ordered:
         )
 
     @property
-    def identity(self) -> tuple[str, ...] | None:
-        """What makes it the same job as another; without a path it is like no other."""
+    def identity(self) -> tuple[str | None, ...] | None:
+        """What makes it the same job as another; without a path only a discovery of all is."""
         job = self.job()
         if job.full_path is None:
-            return None
+            return (job.command, job.graphql_url, job.account_id) if self.discovers_an_account else None
         return (job.command, job.graphql_url, job.full_path, job.branch or "")
+
+    @property
+    def discovers_an_account(self) -> bool:
+        """Whether it is to find all that its account sees."""
+        return self.order.namespace_path is None and self.order.asks_for is Command.GROUP_PROJECT_DISCOVERY
 
     def area(self) -> NewArea | None:
         """The group or project that it is about, where its GitLab id is known."""
@@ -109,10 +112,7 @@ class Ordered:
             return None
         return NewArea(
             full_path=order.namespace_path,
-            # Groups and projects are numbered apart, and the column is unique.
-            gitlab_id=f"gid://gitlab/{kind.capitalize()}/{order.entity_id}"
-            if order.entity_id.isdecimal()
-            else order.entity_id,
+            gitlab_id=global_id(kind, order.entity_id),
             name=order.namespace_path.rsplit("/", 1)[-1],
             type=kind,
         )
@@ -170,13 +170,16 @@ def _existing(uow: UnitOfWork, orders: list[Ordered]) -> dict[JobId, Existing]:
     if not orders:
         return {}
     found = {id_: Existing(id_, is_of_this_host=True) for id_ in uow.jobs.find(o.job_id for o in orders)}
-    twins = uow.jobs.with_identity([ordered.job() for ordered in orders if ordered.job_id not in found])
+    others = [ordered for ordered in orders if ordered.job_id not in found]
+    twins = uow.jobs.with_identity([ordered.job() for ordered in others])
+    discoveries = uow.queue.discoveries_of_accounts([o.job() for o in others if o.discovers_an_account])
+    found |= {id_: Existing(twin, is_of_this_host=True) for id_, twin in discoveries.items()}
     return found | {id_: Existing(*twin) for id_, twin in twins.items()}
 
 
 def _distinct(orders: Iterable[Ordered]) -> list[Ordered]:
     """The first of each identity, and of each id."""
-    firsts: dict[tuple[str, ...], Ordered] = {}
+    firsts: dict[tuple[str | None, ...], Ordered] = {}
     for ordered in orders:
         firsts.setdefault(ordered.identity or (ordered.job_id,), ordered)
     return list({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values())
@@ -186,12 +189,13 @@ def _create(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
     """Insert jobs with their entries and areas; returns the orders whose job is new."""
     if not orders:
         return []
+    # Areas first: a discovery of the same ones locks them before it makes jobs.
+    areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
+    uow.areas.add(list({area.full_path: area for area in areas.values()}.values()))
     ids = uow.jobs.insert(ordered.job() for ordered in orders)
     made = [ordered for ordered in orders if ordered.job_id in ids]
-    _queue(uow, made)
-    areas = {ordered.job_id: area for ordered in made if (area := ordered.area())}
-    uow.areas.add(list({area.full_path: area for area in areas.values()}.values()))
-    uow.areas.link({job_id: area.full_path for job_id, area in areas.items()})
+    queue_new(uow, [o.job() for o in made], {ordered.job_id: ordered.entry() for ordered in made})
+    uow.areas.link({job_id: area.full_path for job_id, area in areas.items() if job_id in ids})
     for ordered in made:
         announce_created(uow, ordered.job_id, ordered.order.account_id, existing=False)
     uow.ring("jobs.assign")
@@ -199,8 +203,12 @@ def _create(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
 
 
 def _answer(uow: UnitOfWork, orders: list[Ordered], existing: dict[JobId, Existing]) -> None:
-    """Answer orders whose job was there, and queue it again where that is forced; reject what collides."""
-    forced = {}
+    """
+    Answer orders whose job was there; reject what collides.
+
+    Queued again is what is forced, and a discovery that has not finished within rediscovery_interval.
+    """
+    asked = {}
     for ordered in orders:
         match existing.get(ordered.job_id):
             case None:
@@ -208,48 +216,28 @@ def _answer(uow: UnitOfWork, orders: list[Ordered], existing: dict[JobId, Existi
                 reject(uow, ordered.order.model_dump(mode="json"), "refused_by_database", detail)
             case Existing(job_id, is_of_this_host=True):
                 announce_created(uow, job_id, ordered.order.account_id, existing=True)
-                if ordered.order.force:
-                    forced[job_id] = ordered
+                if ordered.order.force or ordered.order.asks_for is Command.GROUP_PROJECT_DISCOVERY:
+                    asked[job_id] = ordered
             case Existing(job_id):
                 detail = f"job {job_id} has the same path, branch and command on another GitLab host"
                 reject(uow, ordered.order.model_dump(mode="json"), "collides_with_another_host", detail)
-    _queue_again(uow, forced)
+    _queue_again(uow, asked)
 
 
-def _queue(uow: UnitOfWork, made: list[Ordered]) -> None:
-    """
-    Queue new jobs; an identity that is taken is free after all where its job has moved away.
-
-    Raises Contended where somebody was faster: run again, the unit finds that job. DataRefusedError
-    where there is no such job to be found.
-    """
-    entries = {ordered.job_id: ordered.entry() for ordered in made}
-    missing = entries.keys() - uow.queue.insert(entries.values())
-    if missing:
-        uow.queue.forget_moved(missing)
-        missing -= uow.queue.insert(entries[job_id] for job_id in missing)
-    if not missing:
+def _queue_again(uow: UnitOfWork, asked: dict[JobId, Ordered]) -> None:
+    """Queue existing jobs again that have ended; one that waits or is worked on is left as it is."""
+    if not asked:
         return
-    twins = uow.jobs.with_identity([o.job() for o in made if o.job_id in missing], besides=sorted(missing))
-    if missing <= twins.keys():
-        raise Contended("the same jobs were being queued by another transaction")
-    raise DataRefusedError("another entry has the job's identity", "23505")
+    held = lock_all(uow, sorted(asked))
+    now = uow.now()
+    again = {id_: job for id_, job in held.jobs.items() if _is_asked_again(asked[id_].order, job, now)}
+    revoke(uow, held.of(again), "the job was ordered again")
+    resumed = {id_: job for id_, job in again.items() if asked[id_].order.resume}
+    queue_again(uow, resumed, held.entries, forget=False)
+    queue_again(uow, {id_: again[id_] for id_ in again.keys() - resumed.keys()}, held.entries, forget=True)
 
 
-def _queue_again(uow: UnitOfWork, forced: dict[JobId, Ordered]) -> None:
-    """Queue existing jobs again; one that waits or is worked on is left as it is."""
-    if not forced:
-        return
-    held = lock_all(uow, sorted(forced))
-    ended = {id_: job for id_, job in held.jobs.items() if job.status not in TO_BE_CRAWLED}
-    revoke(uow, held.of(ended), "the job was ordered again")
-    resumed = {id_ for id_ in ended if forced[id_].order.resume}
-    uow.jobs.requeue(resumed, forget=False)
-    uow.jobs.requeue(ended.keys() - resumed, forget=True)
-    uow.queue.revive(ended.keys() & held.entries.keys())
-    uow.queue.insert(
-        replace(forced[id_].entry(), job_id=id_, account_id=ended[id_].account_id)
-        for id_ in ended.keys() - held.entries.keys()
-    )
-    announce(uow, held.jobs, ended, JobStatus.QUEUED)
-    uow.ring("jobs.assign")
+def _is_asked_again(order: Order, job: KnownJob, now: datetime) -> bool:
+    if order.force:
+        return job.status not in TO_BE_CRAWLED
+    return job.status in (JobStatus.FAILED, JobStatus.CANCELLED) or is_old_discovery(job, now)

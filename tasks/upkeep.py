@@ -29,6 +29,8 @@ def reconcile(payload: Reconcile) -> None:
         mended = 0
         if payload.more or uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2):
             mended = reconcile_jobs(uow)
+            if uow.deferred.accounts():
+                uow.ring("upkeep.feed_deferred")
         if mended == UNIT_ROWS:
             uow.ring("upkeep.reconcile", more=True)
         uow.commit()

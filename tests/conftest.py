@@ -11,7 +11,7 @@ import pytest
 from console.services.embedded import Services, embedded_services
 from persistence import engine as engines
 from persistence.settings import settings
-from support.world import Rung, World
+from support.world import EMPTY, Rung, World
 
 FAST = {
     "CRAWLYARD_CONNECTION_TIMEOUT": "9",
@@ -28,16 +28,6 @@ FAST = {
 _END_OTHERS = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid()
-"""
-
-_EMPTY = """
-    DO $$ BEGIN
-        EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
-                  WHERE schemaname = 'public' AND tablename <> 'crawlyard_version');
-        INSERT INTO liveness_state DEFAULT VALUES;
-        INSERT INTO adoption DEFAULT VALUES;
-        INSERT INTO event_edge DEFAULT VALUES;
-    END $$
 """
 
 
@@ -88,7 +78,7 @@ def database(migrated: str) -> Iterator[str]:
     """
     with psycopg.connect(migrated, autocommit=True) as admin:
         admin.execute(_END_OTHERS)
-        admin.execute(_EMPTY)
+        admin.execute(EMPTY)
     _use(migrated)
     yield migrated
     engines.engine().dispose()

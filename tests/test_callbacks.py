@@ -278,7 +278,7 @@ def test_frames_of_the_next_version_are_kept_with_that_reason(world: World) -> N
     """Nothing looks as if it were done that is not."""
     crawler = world.crawler()
 
-    crawler.says("jobs_discovered", "x", discovered_jobs=[], discovery_summary={})
+    crawler.says("token_refresh_request", "x")
 
     assert world.rejections() == [("crawler.frames", "not_supported_yet")]
 

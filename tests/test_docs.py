@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from persistence.schema.vocabulary import EventType
 from persistence.settings import PREFIX, Settings
-from tasks.frames import NOT_YET, JobFrame
+from tasks.frames import NOT_YET, Discovery, JobFrame
 from tasks.messages import CONTRACT, Failure, Order, SaidBeat
 
 ROOT = Path(__file__).parents[1]
@@ -97,11 +97,12 @@ def test_the_contract_has_every_frame_with_its_fields() -> None:
     """Each type is there, those too that are only kept, and each field of its data in camelCase."""
     text = section(CONTRACT_TEXT, "## Frames")
     assert [kind for kind in (*NOT_YET, "heartbeat", "job_request") if f"`{kind}`" not in text] == []
-    for frame in get_args(JobFrame):
+    for frame in (*get_args(JobFrame), *get_args(Discovery)):
         (kind,) = get_args(frame.model_fields["type"].annotation)
         (row,) = re.findall(rf"^\| `{kind}` \|.*$", text, re.MULTILINE)
-        fields = [field.alias for field in frame.model_fields["data"].annotation.model_fields.values()]
-        assert [field for field in fields if f"`{field}`" not in row] == []
+        fields = frame.model_fields["data"].annotation.model_fields.items()
+        undocumented = [n for n, field in fields if f"`{n}`" not in row and f"`{field.alias}`" not in row]
+        assert undocumented == []
 
 
 def test_the_contract_has_every_event() -> None:

@@ -8,8 +8,9 @@ import click
 from pydantic import TypeAdapter
 
 from console.cli.version import version
+from tasks.bounds import BATCH_LIMIT
 from tasks.frames import Frame
-from tasks.messages import BATCH_LIMIT, CONTRACT, Payload
+from tasks.messages import CONTRACT, Payload
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FRAME = "frame"

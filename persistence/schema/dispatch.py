@@ -234,7 +234,7 @@ class DeferredJob(Base):
     account_id: Mapped[str]
     user_id: Mapped[str | None]
     provider: Mapped[str | None]
-    graphql_url: Mapped[str]
+    graphql_url: Mapped[str | None]
     command: Mapped[str]
     full_path: Mapped[str]
     priority: Mapped[int]
@@ -243,7 +243,13 @@ class DeferredJob(Base):
     deferred_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
     __table_args__ = (
-        Index("deferred_job_identity_key", "graphql_url", "full_path", "command", unique=True),
+        Index(
+            "deferred_job_identity_key",
+            text("COALESCE(graphql_url, '')"),
+            "full_path",
+            "command",
+            unique=True,
+        ),
         Index("deferred_job_account_id_idx", "account_id", "id"),
         Index("deferred_job_spawned_from_idx", "spawned_from"),
     )

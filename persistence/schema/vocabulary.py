@@ -190,3 +190,15 @@ AREA_TYPE_OF_COMMAND = {
     Command.PROJECT: AreaType.PROJECT,
 }
 """The commands whose entity is an area; of the others the entity may be anything."""
+
+COMMANDS_OF_AREA = {
+    AreaType.GROUP: (Command.GROUP, Command.GROUP_MEMBERS, Command.GROUP_PROJECTS, Command.GROUP_ISSUES),
+    AreaType.PROJECT: (
+        Command.PROJECT,
+        Command.ISSUES,
+        Command.MERGE_REQUESTS,
+        Command.BRANCHES,
+        Command.PIPELINES,
+    ),
+}
+"""What follows from the discovery of an area: one job each. Source: the platform's rules for discoveries."""

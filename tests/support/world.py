@@ -17,6 +17,17 @@ from persistence.unit_of_work import UnitOfWork
 from support.workers import until
 from tasks import base
 
+EMPTY = """
+    DO $$ BEGIN
+        EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
+                  WHERE schemaname = 'public' AND tablename <> 'crawlyard_version');
+        INSERT INTO liveness_state DEFAULT VALUES;
+        INSERT INTO adoption DEFAULT VALUES;
+        INSERT INTO event_edge DEFAULT VALUES;
+    END $$
+"""
+"""As migrated."""
+
 NOW = "2026-05-04T03:02:01Z"
 
 
@@ -101,6 +112,11 @@ class World:
     def one(self, sql: str, **values: Any) -> Any:
         """The one value of a statement."""
         return self.row(sql, **values)[0]
+
+    def empty(self) -> None:
+        """As a database in which there was never a job, but for the account `acc`."""
+        self.rows(EMPTY)
+        self.account("acc")
 
     def now(self) -> datetime:
         """The database's time."""

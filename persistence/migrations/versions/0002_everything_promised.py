@@ -43,7 +43,7 @@ ADDED = """
         account_id TEXT NOT NULL,
         user_id TEXT,
         provider TEXT,
-        graphql_url TEXT NOT NULL,
+        graphql_url TEXT,
         command TEXT NOT NULL,
         full_path TEXT NOT NULL,
         priority INTEGER NOT NULL,
@@ -52,7 +52,7 @@ ADDED = """
         deferred_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
         CONSTRAINT deferred_job_pkey PRIMARY KEY (id)
     );
-    CREATE UNIQUE INDEX deferred_job_identity_key ON deferred_job (graphql_url, full_path, command);
+    CREATE UNIQUE INDEX deferred_job_identity_key ON deferred_job (COALESCE(graphql_url, ''), full_path, command);
     CREATE INDEX deferred_job_account_id_idx ON deferred_job (account_id, id);
     CREATE INDEX deferred_job_spawned_from_idx ON deferred_job (spawned_from);
 

@@ -1,0 +1,174 @@
+"""Discoveries at the same time, killed in the middle, and delivered again: the tree is exact."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from persistence.engine import engine
+from support.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project
+from support.world import World
+
+FOUND = [group("team", 7), *(project(f"team/{n}", n) for n in range(1, 6))]
+JOBS = len(GROUP_COMMANDS) + 5 * len(PROJECT_COMMANDS)
+
+Hook = Callable[[int], None]
+
+
+class Killed(BaseException):
+    """Stands for a process that is killed: nothing catches it on its way."""
+
+
+@contextmanager
+def at_each_statement(hook: Hook) -> Iterator[None]:
+    """Call *hook* with the statement's number before each statement and each COMMIT of this process."""
+    count = iter(range(1_000_000))
+
+    def before(*_: Any) -> None:
+        hook(next(count))
+
+    event.listen(engine(), "before_cursor_execute", before)
+    event.listen(engine(), "commit", before)
+    try:
+        yield
+    finally:
+        event.remove(engine(), "before_cursor_execute", before)
+        event.remove(engine(), "commit", before)
+
+
+def tree(world: World) -> dict[str, list[Any]]:
+    """What a discovery leaves behind, without ids and times."""
+    return {
+        "areas": world.rows("SELECT full_path, gitlab_id, name, type FROM area ORDER BY 1"),
+        "authorizations": world.rows("SELECT * FROM area_authorization ORDER BY 1, 2"),
+        "jobs": world.rows(
+            'SELECT full_path, command, status, "accountId", spawned_from IS NOT NULL FROM job ORDER BY 1, 2, 4'
+        ),
+        "entries": world.rows(
+            "SELECT full_path, command, q.status FROM job_queue q JOIN job ON job.id = web_app_job_id ORDER BY 1, 2, 3"
+        ),
+        "links": world.rows(
+            'SELECT l.full_path, command FROM job_area l JOIN job ON job.id = l."jobId" ORDER BY 1, 2'
+        ),
+        "progress": world.rows("SELECT progress -> 'discovery' FROM job WHERE progress IS NOT NULL"),
+        "events": world.rows("SELECT type, count(*) FROM dispatch_event GROUP BY 1 ORDER BY 1"),
+        "rejected": world.rejections(),
+    }
+
+
+def test_killed_at_any_statement_and_delivered_again_the_tree_is_exact(world: World) -> None:
+    """Before each statement and each COMMIT in turn; in the end as if nothing had happened."""
+    undisturbed = None
+    killed_at = -1
+    while undisturbed is None or killed_at is not None:
+        discoverer = Discoverer.at_work(world)
+        frames = [
+            discoverer.frame(*FOUND[:3]),
+            discoverer.frame(*FOUND[3:], at="2026-05-04T03:02:09Z"),
+            discoverer.crawler.frame("job_completed", discoverer.order),
+        ]
+        if undisturbed is None:
+            world.says(*frames, message="a message")
+            undisturbed = tree(world)
+            assert len(undisturbed["jobs"]) == 1 + JOBS
+        else:
+            killed_at = _killed_once(world, frames, after=killed_at)
+            world.says(*frames, message="a message")
+            assert tree(world) == undisturbed
+        world.empty()
+
+
+def _killed_once(world: World, frames: list[Any], after: int) -> int | None:
+    """Deliver, and kill at the statement behind number *after*; None where there is no such statement."""
+    died_at = None
+
+    def kill(number: int) -> None:
+        nonlocal died_at
+        if number == after + 1:
+            died_at = number
+            raise Killed
+
+    with at_each_statement(kill), suppress(Killed):
+        world.says(*frames, message="a message")
+    return died_at
+
+
+def test_two_accounts_that_discover_one_group_at_once_make_its_jobs_once(world: World) -> None:
+    """One of them waits at the areas for the other, runs again, and finds the jobs there."""
+    world.account("other")
+    discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
+    threads = [Thread(target=discoverer.finds, args=FOUND) for discoverer in discoverers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+    assert (
+        world.one("SELECT count(DISTINCT (full_path, command)) FROM job WHERE spawned_from IS NOT NULL")
+        == JOBS
+    )
+    assert world.one("SELECT count(*) FROM area_authorization") == 2 * len(FOUND)
+    sums = [world.job(discoverer.job_id).progress["discovery"] for discoverer in discoverers]
+    assert sorted((told["jobs"], told["existing"]) for told in sums) == [(0, JOBS), (JOBS, 0)]
+    assert world.rejections() == []
+
+
+def test_a_discovery_that_waited_for_another_finds_what_that_has_made(world: World) -> None:
+    """The second one has looked before the first commits, and looks again."""
+    world.account("other")
+    first, second = Discoverer.at_work(world), Discoverer.at_work(world, account="other")
+    from tasks.discovery import discover  # noqa: PLC0415 - after the environment is set
+    from tasks.messages import SaidFrame  # noqa: PLC0415
+
+    said = SaidFrame.model_validate(first.frame(*FOUND))
+    with world.unit() as uow:
+        assert discover(uow, said.connection_id, said.frame)
+        thread = world.in_thread(lambda: second.finds(*FOUND))
+        world.until_somebody_waits_for_a_lock()
+        uow.commit()
+    thread.join()
+
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+    assert world.job(second.job_id).progress["discovery"]["existing"] == JOBS
+
+
+def test_an_order_for_a_child_at_the_same_time_is_answered_with_it(world: World) -> None:
+    """Orders and discoveries share the guard of identities."""
+    discoverer = Discoverer.at_work(world)
+    from tasks.discovery import discover  # noqa: PLC0415
+    from tasks.messages import SaidFrame  # noqa: PLC0415
+
+    said = SaidFrame.model_validate(discoverer.frame(*FOUND))
+    order = world.order(namespace_path="team/1", command="issues")
+    with world.unit() as uow:
+        assert discover(uow, said.connection_id, said.frame)
+        thread = world.in_thread(lambda: world.submit(order))
+        world.until_somebody_waits_for_a_lock()
+        uow.commit()
+    thread.join()
+
+    (job,) = world.rows("SELECT id FROM job WHERE full_path = 'team/1' AND command = 'issues'")
+    (answer,) = [e for e in world.events("job_created") if e.payload["existing"]]
+    assert answer.job_id == job.id
+
+
+def test_life_is_noted_before_the_long_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that runs beside a large discovery must not find its speaker silent."""
+    discoverer = Discoverer.at_work(world)
+    discoverer.crawler.silent_for(8)
+    heard_at = []
+
+    def look(*_: Any) -> bool:
+        heard_at.append(discoverer.crawler.row().last_heartbeat)
+        return False
+
+    monkeypatch.setattr("tasks.discovery.discover", look)
+    before = world.now()
+    discoverer.finds(*FOUND)
+
+    assert len(heard_at) == 1
+    assert heard_at[0] > before
