@@ -164,6 +164,21 @@ def test_a_child_that_failed_is_queued_again(world: World, discoverer: Discovere
     assert commands_at(world, "a") == sorted(GROUP_COMMANDS)
 
 
+def test_a_child_that_the_web_app_has_failed_while_it_was_worked_on_is_left(
+    world: World, discoverer: Discoverer
+) -> None:
+    """Its attempt is live: reconcile comes first."""
+    discoverer.finds(group("a", 1))
+    child = world.one("SELECT id FROM job WHERE command = 'groupMembers'")
+    world.crawler(capacity=4)
+    world.assign()
+    world.rows("UPDATE job SET status = 'failed' WHERE id = :id", id=child)
+
+    discoverer.finds(group("a", 1), at="2026-05-04T03:02:09Z")
+
+    assert (world.job(child).status, world.entry(child).status) == ("failed", "processing")
+
+
 def test_a_nested_discovery_is_repeated_when_it_is_old(world: World, discoverer: Discoverer) -> None:
     """One that finished two days ago, and not one that finished an hour ago."""
     ended = {"old": timedelta(hours=49), "new": timedelta(hours=47)}

@@ -117,41 +117,108 @@ def test_two_accounts_that_discover_one_group_at_once_make_its_jobs_once(world: 
     assert world.rejections() == []
 
 
-def test_a_discovery_that_waited_for_another_finds_what_that_has_made(world: World) -> None:
-    """The second one has looked before the first commits, and looks again."""
-    world.account("other")
-    first, second = Discoverer.at_work(world), Discoverer.at_work(world, account="other")
+@contextmanager
+def uncommitted(world: World, discoverer: Discoverer, *found: Any) -> Iterator[None]:
+    """A discovery that commits once something else waits for it."""
     from tasks.discovery import discover  # noqa: PLC0415 - after the environment is set
     from tasks.messages import SaidFrame  # noqa: PLC0415
 
-    said = SaidFrame.model_validate(first.frame(*FOUND))
+    said = SaidFrame.model_validate(discoverer.frame(*found, at="2026-05-04T03:02:10Z"))
     with world.unit() as uow:
         assert discover(uow, said.connection_id, said.frame)
-        thread = world.in_thread(lambda: second.finds(*FOUND))
+        yield
         world.until_somebody_waits_for_a_lock()
         uow.commit()
+
+
+@pytest.fixture
+def two(world: World) -> list[Discoverer]:
+    """Crawlers at work on the discoveries of two accounts."""
+    world.account("other")
+    return [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
+
+
+def test_a_discovery_that_waited_for_another_finds_what_that_has_made(
+    world: World, two: list[Discoverer]
+) -> None:
+    """The second one has looked before the first commits, and looks again."""
+    first, second = two
+    with uncommitted(world, first, *FOUND):
+        thread = world.in_thread(lambda: second.finds(*FOUND))
     thread.join()
 
     assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
     assert world.job(second.job_id).progress["discovery"]["existing"] == JOBS
 
 
-def test_an_order_for_a_child_at_the_same_time_is_answered_with_it(world: World) -> None:
-    """Orders and discoveries share the guard of identities."""
-    discoverer = Discoverer.at_work(world)
-    from tasks.discovery import discover  # noqa: PLC0415
-    from tasks.messages import SaidFrame  # noqa: PLC0415
+def test_an_area_that_moves_twice_at_once_is_where_the_last_one_found_it(
+    world: World, two: list[Discoverer]
+) -> None:
+    """A plan that was made for other areas is void."""
+    first, second = two
+    first.finds(project("a", 1))
+    with uncommitted(world, first, project("b", 1)):
+        thread = world.in_thread(lambda: second.finds(project("c", 1)))
+    thread.join()
 
-    said = SaidFrame.model_validate(discoverer.frame(*FOUND))
+    assert world.rows("SELECT full_path, former_path FROM area_change ORDER BY id") == [
+        ("b", "a"),
+        ("c", "b"),
+    ]
+    assert world.rows("SELECT full_path FROM area") == [("c",)]
+    assert world.rejections() == []
+
+
+def test_a_new_area_that_another_adds_at_another_path_has_moved(world: World, two: list[Discoverer]) -> None:
+    """Its id is taken when the second one comes to add it."""
+    first, second = two
+    with uncommitted(world, first, project("a", 1)):
+        thread = world.in_thread(lambda: second.finds(project("b", 1)))
+    thread.join()
+
+    assert world.rows("SELECT full_path, former_path FROM area_change") == [("b", "a")]
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == len(PROJECT_COMMANDS)
+    assert world.rejections() == []
+
+
+def test_two_discoveries_of_one_account_share_its_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would both find it, if one did not wait for the other."""
+    monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "5")
+    world.use_settings()
+    discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, host="git.example.net")]
+    with uncommitted(world, discoverers[0], project("a", 1)):
+        thread = world.in_thread(lambda: discoverers[1].finds(project("b", 2)))
+    thread.join()
+
+    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 5
+    assert world.one("SELECT count(*) FROM deferred_job") == 5
+
+
+def test_an_order_for_a_child_at_the_same_time_is_answered_with_it(
+    world: World, two: list[Discoverer]
+) -> None:
+    """Orders and discoveries share the guard of identities."""
     order = world.order(namespace_path="team/1", command="issues")
-    with world.unit() as uow:
-        assert discover(uow, said.connection_id, said.frame)
+    with uncommitted(world, two[0], *FOUND):
         thread = world.in_thread(lambda: world.submit(order))
-        world.until_somebody_waits_for_a_lock()
-        uow.commit()
     thread.join()
 
     (job,) = world.rows("SELECT id FROM job WHERE full_path = 'team/1' AND command = 'issues'")
+    (answer,) = [e for e in world.events("job_created") if e.payload["existing"]]
+    assert answer.job_id == job.id
+
+
+def test_an_order_for_a_job_that_moves_at_the_same_time_is_answered_with_it(
+    world: World, two: list[Discoverer]
+) -> None:
+    """The identity moves along with the job."""
+    two[0].finds(project("a", 1))
+    order = world.order(namespace_path="b", command="issues")
+    with uncommitted(world, two[0], project("b", 1)):
+        thread = world.in_thread(lambda: world.submit(order))
+    thread.join()
+
+    (job,) = world.rows("SELECT id FROM job WHERE full_path = 'b' AND command = 'issues'")
     (answer,) = [e for e in world.events("job_created") if e.payload["existing"]]
     assert answer.job_id == job.id
 
