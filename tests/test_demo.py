@@ -32,7 +32,9 @@ def test_a_short_day_ends_well(tmp_path: Path) -> None:
     summary = json.loads(summary_file.read_text())
     assert summary["balanced"]
     assert summary["faults"] == []
-    assert summary["finished"] + summary["failed"] + summary["cancelled"] == summary["ordered"] == 60
+    assert summary["ordered"] == 60
+    assert summary["discovered"] > 0
+    assert summary["finished"] + summary["failed"] + summary["cancelled"] == 60 + summary["discovered"]
     assert summary["stale_words"] >= summary["fleet"]["stale_said"] > 0
     assert summary["redacted"] == summary["fleet"]["tokens_said"]
     assert (summary["fleet"]["died"], summary["fleet"]["left"], summary["fleet"]["came_back"]) == (1, 1, 1)
@@ -83,7 +85,25 @@ def test_books_in_order_balance(connection: psycopg.Connection) -> None:
 
 def test_a_job_that_is_gone_or_was_never_ordered_is_named(connection: psycopg.Connection) -> None:
     """Lost and invented jobs are faults."""
-    assert faults(connection, "B") == {"ordered, and not there": ["B"], "there, and never ordered": ["A"]}
+    assert faults(connection, "B") == {
+        "ordered, and not there": ["B"],
+        "there, and neither ordered nor discovered": ["A"],
+    }
+
+
+def test_a_discovery_must_have_led_to_exactly_its_jobs(connection: psycopg.Connection) -> None:
+    """None missing, none too many, and each at an area that its account may see."""
+    connection.execute("UPDATE job SET spawned_from = 'D', full_path = 'team' WHERE id = 'A'")
+    job(connection, "D", "finished", "completed", "completed")
+    ledger = Ledger(submitted={"D"}, discovery="D", discovered={("team", "group"), ("team/tool", "issues")})
+
+    found = {fault.what: fault.ids for fault in audit(connection, ledger).faults}
+
+    assert found == {
+        "there, and neither ordered nor discovered": ["A"],
+        "discovered, and not there": ["team group", "team/tool issues"],
+        "discovered, and without an area that its account may see": ["team", "team/tool"],
+    }
 
 
 def test_a_job_completed_twice_is_named(connection: psycopg.Connection) -> None:

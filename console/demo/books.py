@@ -20,8 +20,21 @@ _CHECKS: dict[str, LiteralString] = {
     "ordered, and not there": """
         SELECT id FROM unnest(%(ordered)s::text[]) id EXCEPT SELECT id FROM job
     """,
-    "there, and never ordered": """
-        SELECT id FROM job WHERE id <> ALL (%(ordered)s::text[])
+    "there, and neither ordered nor discovered": """
+        SELECT id FROM job
+         WHERE id <> ALL (%(ordered)s::text[])
+           AND (spawned_from IS DISTINCT FROM %(discovery)s
+                OR (full_path, command) NOT IN (SELECT * FROM unnest(%(paths)s::text[], %(commands)s::text[])))
+    """,
+    "discovered, and not there": """
+        SELECT full_path || ' ' || command AS id
+          FROM unnest(%(paths)s::text[], %(commands)s::text[]) AS found(full_path, command)
+        EXCEPT SELECT full_path || ' ' || command FROM job WHERE spawned_from = %(discovery)s
+    """,
+    "discovered, and without an area that its account may see": """
+        SELECT DISTINCT full_path AS id FROM unnest(%(paths)s::text[]) AS found(full_path)
+        EXCEPT SELECT area_id FROM area_authorization
+                WHERE "accountId" = (SELECT "accountId" FROM job WHERE id = %(discovery)s)
     """,
     "there twice": """
         SELECT string_agg(id, ' and ') AS id FROM job
@@ -149,6 +162,8 @@ class Books:
     """The result of an audit."""
 
     ordered: int
+    discovered: int
+    """Jobs that followed from a discovery."""
     sums: dict[str, int]
     """By outcome and by what happened on the way; the keys are those of the summary's JSON."""
     seconds: float
@@ -158,6 +173,11 @@ class Books:
     faults: list[Fault]
 
     @property
+    def jobs(self) -> int:
+        """All of them."""
+        return self.ordered + self.discovered
+
+    @property
     def balance(self) -> bool:
         """Whether nothing is wrong."""
         return not self.faults
@@ -165,12 +185,12 @@ class Books:
     @property
     def pace(self) -> float:
         """Jobs a second."""
-        return self.ordered / self.seconds if self.seconds else 0.0
+        return self.jobs / self.seconds if self.seconds else 0.0
 
     @property
     def full_pace(self) -> float:
         """Jobs a second, of the nine in ten that ended first."""
-        return 0.9 * self.ordered / self.seconds_of_nine_tenths if self.seconds_of_nine_tenths else 0.0
+        return 0.9 * self.jobs / self.seconds_of_nine_tenths if self.seconds_of_nine_tenths else 0.0
 
 
 def audit(connection: psycopg.Connection[Any], ledger: Ledger, stale_fences: Collection[str] = ()) -> Books:
@@ -182,6 +202,9 @@ def audit(connection: psycopg.Connection[Any], ledger: Ledger, stale_fences: Col
     """
     values = {
         "ordered": list(ledger.ordered),
+        "discovery": ledger.discovery,
+        "paths": [path for path, _ in ledger.discovered],
+        "commands": [command for _, command in ledger.discovered],
         "may_be_cancelled": list(ledger.asked_to_cancel | ledger.cancelled_by_update),
         "cancelled_by_update": list(ledger.cancelled_by_update),
         "tokens": ledger.tokens,
@@ -198,6 +221,7 @@ def audit(connection: psycopg.Connection[Any], ledger: Ledger, stale_fences: Col
     assert pace is not None
     return Books(
         ordered=len(ledger.ordered),
+        discovered=len(ledger.discovered),
         sums=sums,
         seconds=pace["seconds"] or 0.0,
         seconds_of_nine_tenths=pace["seconds_of_nine_tenths"] or 0.0,

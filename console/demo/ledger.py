@@ -11,6 +11,10 @@ class Ledger:
     """Ordered through jobs.submit."""
     inserted: set[str] = field(default_factory=set)
     """Inserted by the web app itself, then rung for."""
+    discovery: str = ""
+    """Of these, the one that discovers what another account sees."""
+    discovered: set[tuple[str, str]] = field(default_factory=set)
+    """Path and command of every job that follows from it."""
     asked_to_cancel: set[str] = field(default_factory=set)
     """Through jobs.cancel; some had ended before it was heard."""
     cancelled_by_update: set[str] = field(default_factory=set)
@@ -22,5 +26,5 @@ class Ledger:
 
     @property
     def ordered(self) -> set[str]:
-        """All jobs."""
+        """All jobs that the web app itself has asked for."""
         return self.submitted | self.inserted

@@ -26,6 +26,7 @@ from console.demo.books import Books, audit
 from console.demo.happenings import Watch
 from console.demo.live_view import Picture, View, view
 from console.demo.processes import Supervisor
+from console.demo.projects import Estate, estate
 from console.demo.summary import Result, print_summary
 from console.demo.web_app import WebApp, WebAppOptions
 from console.fleet.fleet import Fleet, FleetOptions, incidents_of_a_day
@@ -93,12 +94,13 @@ def _play(options: DemoOptions, screen: Console, logs: Path) -> Result:
         services, processes = running
         # One each, since they are not to be shared by threads.
         with closing(Producer(services.broker_url)) as bell, closing(Producer(services.broker_url)) as other:
-            fleet = Fleet(_fleet_options(options, seed), bell, services.database_url)
-            web_app = WebApp(_web_app_options(options, seed), other, services.database_url)
+            found = estate(random.Random(f"{seed} estate"), options.jobs // 10)  # noqa: S311 - a simulation
+            fleet = Fleet(_fleet_options(options, seed, found), bell, services.database_url)
+            web_app = WebApp(_web_app_options(options, seed, found), other, services.database_url)
             with fleet:
                 day = _Day(options, fleet, web_app, processes, picture)
                 books, in_time = day.play(services.database_url)
-    tally = {name: value for name, value in vars(fleet.tally).items() if name != "stale_fences"}
+    tally = {name: value for name, value in vars(fleet.tally).items() if isinstance(value, int)}
     asked = {"jobs": options.jobs, "crawlers": options.crawlers, "speed": options.speed, "seed": seed}
     return Result(asked, time.monotonic() - begun, books, tally, processes.restarts, logs, in_time)
 
@@ -139,7 +141,7 @@ def _work_seconds(options: DemoOptions) -> float:
     return min(LONGEST_JOB_SECONDS, _WORK_SHARE * DAY_SECONDS * seats / options.jobs) / options.speed
 
 
-def _fleet_options(options: DemoOptions, seed: int) -> FleetOptions:
+def _fleet_options(options: DemoOptions, seed: int, found: Estate) -> FleetOptions:
     return FleetOptions(
         crawlers=options.crawlers,
         seed=seed,
@@ -147,11 +149,12 @@ def _fleet_options(options: DemoOptions, seed: int) -> FleetOptions:
         work_seconds=_work_seconds(options),
         heartbeat_seconds=HEARTBEAT_SECONDS,
         incidents=incidents_of_a_day(options.crawlers, options.jobs),
+        found=found.found,
     )
 
 
-def _web_app_options(options: DemoOptions, seed: int) -> WebAppOptions:
-    return WebAppOptions(options.jobs, seed, _ORDERS_SHARE * DAY_SECONDS / options.speed)
+def _web_app_options(options: DemoOptions, seed: int, found: Estate) -> WebAppOptions:
+    return WebAppOptions(options.jobs, seed, _ORDERS_SHARE * DAY_SECONDS / options.speed, found)
 
 
 class _Day:
@@ -165,6 +168,7 @@ class _Day:
         self._web_app = web_app
         self._processes = processes
         self._view = picture
+        self._expected = options.jobs + len(web_app.ledger.discovered)
 
     def play(self, database_url: str) -> tuple[Books, bool]:
         """Play the day to its end; returns the books, and whether it ended in time."""
@@ -197,7 +201,7 @@ class _Day:
 
     def _is_over(self, jobs: dict[str, int]) -> bool:
         ended = sum(jobs.get(status, 0) for status in ("finished", "failed", "cancelled"))
-        return self._web_app.is_done and ended >= self._options.jobs and not self._fleet.has_stories_left
+        return self._web_app.is_done and ended >= self._expected and not self._fleet.has_stories_left
 
     def _turn(self, watch: Watch) -> dict[str, int]:
         """A quarter of a second; returns the jobs by status."""
@@ -212,7 +216,7 @@ class _Day:
     def _show(self, watch: Watch) -> dict[str, int]:
         jobs, fleet = watch.jobs_by_status(), self._fleet
         self._view.show(
-            Picture(jobs, self._options.jobs, fleet.crawlers, fleet.connected, fleet.tally, watch.news())
+            Picture(jobs, self._expected, fleet.crawlers, fleet.connected, fleet.tally, watch.news())
         )
         return jobs
 

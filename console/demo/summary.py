@@ -40,6 +40,7 @@ class Result:
             "balanced": self.is_good,
             "in_time": self.in_time,
             "ordered": books.ordered,
+            "discovered": books.discovered,
             **books.sums,
             "seconds": round(self.seconds, 1),
             "jobs_per_second": round(books.pace, 1),
@@ -60,6 +61,7 @@ def print_summary(screen: Console, result: Result) -> None:
     table.add_column()
     rows = (
         (books.ordered, "jobs ordered"),
+        (books.discovered, "jobs that followed from a discovery"),
         (sums["finished"], "finished"),
         (sums["failed"], "failed for good, their errors on record"),
         (sums["cancelled"], "cancelled"),

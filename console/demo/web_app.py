@@ -16,7 +16,7 @@ import psycopg
 from ulid import ULID
 
 from console.demo.ledger import Ledger
-from console.demo.projects import Target, by_first_group, targets
+from console.demo.projects import Estate, Target, by_first_group, targets
 from console.fleet.background import Background
 from console.fleet.gateway import UNHEARD, Bell
 
@@ -55,6 +55,8 @@ class WebAppOptions:
     jobs: int
     seed: int
     seconds: float
+    estate: Estate
+    """What the discovery among the jobs will find."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,13 @@ class WebApp(Background):
         self._bell = bell
         self._database_url = database_url
         self._chance = random.Random(f"{options.seed} web app")  # noqa: S311 - a simulation
-        self._accounts = [self._account(n) for n in range(ACCOUNTS)]
+        self._accounts = [self._account(n) for n in range(ACCOUNTS + 1)]
+        self._explorer = self._accounts[-1]
+        self.ledger.discovered = options.estate.jobs()
+        self._estate = options.estate
         self._tokens = [f"glpat-{self._chance.randbytes(10).hex()}" for _ in self._accounts]
         self._plan = deque(self._planned(options))
-        self._unanswered: dict[str, Wish] = {}
+        self._unanswered: dict[str, dict[str, Any]] = {}
         self._unqueued: set[str] = set()
         self._next_repeat = 0.0
 
@@ -120,7 +125,8 @@ class WebApp(Background):
 
     def _planned(self, options: WebAppOptions) -> Iterable[tuple[float, Callable[[], None]]]:
         """What is done when, in seconds from the beginning."""
-        wishes = self._wishes(options.jobs)
+        yield 0.0, self._discover
+        wishes = self._wishes(options.jobs - 1)
         size = max(len(wishes) // 40, 1)
         batches = [wishes[n : n + size] for n in range(0, len(wishes), size)]
         pause = options.seconds / len(batches)
@@ -134,7 +140,7 @@ class WebApp(Background):
 
     def _wishes(self, count: int) -> list[Wish]:
         """The large groups have an account each, all others share the first: it has about half of the jobs."""
-        groups = by_first_group(targets(self._chance, count))
+        groups = by_first_group(targets(self._chance, count, without=self._estate.root))
         wishes = [
             Wish(
                 str(ULID()),
@@ -179,11 +185,26 @@ class WebApp(Background):
             except psycopg.OperationalError:
                 self._stop.wait(_QUIET_SECONDS)  # and then the same step again: all of them bear that
 
+    def _discover(self) -> None:
+        """Order that all be found which one account sees."""
+        self.ledger.discovery = self.ledger.discovery or str(ULID())
+        order = {
+            "account_id": self._explorer.id,
+            "user_id": self._explorer.user_id,
+            "provider": "gitlab-onprem",
+            "job_type": "discover_namespaces",
+            "gitlab_host": self._explorer.host,
+            "web_app_job_id": self.ledger.discovery,
+        }
+        self.ledger.submitted.add(self.ledger.discovery)
+        self._unanswered[self.ledger.discovery] = order
+        self._ring("jobs.submit", orders=[order])
+
     def _submit(self, batch: list[Wish]) -> None:
         """Order by message; every tenth time twice, as if the first had been lost."""
         self.ledger.submitted.update(wish.id for wish in batch)
-        self._unanswered.update({wish.id: wish for wish in batch})
         orders = [wish.order() for wish in batch]
+        self._unanswered.update({order["web_app_job_id"]: order for order in orders})
         self._ring("jobs.submit", orders=orders)
         if len(self.ledger.submitted) // len(batch) % _EVERY_TENTH == 0:
             self.ledger.repeated += len(orders)
@@ -205,7 +226,7 @@ class WebApp(Background):
 
     def _cancel_some(self) -> None:
         """One in a hundred by message, and one that waits and one that runs by UPDATE."""
-        open_ids = self._ids(_NOT_ENDED, list(self.ledger.ordered))
+        open_ids = self._ids(_NOT_ENDED, list(self.ledger.ordered - {self.ledger.discovery}))
         self._chance.shuffle(middle := open_ids[1:-1])
         asked = middle[: len(self.ledger.ordered) // 100 + 1]
         behind = [*open_ids[:1], *open_ids[-1:]] if not self.ledger.cancelled_by_update else []
@@ -224,7 +245,7 @@ class WebApp(Background):
         self._unqueued = set(self._ids(_UNQUEUED, list(self._unqueued)))
         self.ledger.repeated += len(self._unanswered) + len(self._unqueued)
         if self._unanswered:
-            self._ring("jobs.submit", orders=[wish.order() for wish in self._unanswered.values()])
+            self._ring("jobs.submit", orders=list(self._unanswered.values()))
         if self._unqueued:
             self._ring("jobs.enqueue", job_ids=sorted(self._unqueued))
 

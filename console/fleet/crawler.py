@@ -1,7 +1,8 @@
 """One simulated crawler: takes orders, works on them page by page, and tells how it went."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,8 +12,12 @@ from console.fleet.mishaps import Fate, Outcome
 from console.fleet.tally import Tally
 
 ITEMS_A_PAGE = 20
+FOUND_A_FRAME = 10
 _LAST_WORDS_SECONDS = 0.5
 """Between a crawler's awakening and its hearing that its connection is gone."""
+
+_LISTED_SECONDS = 0.05
+"""Between two looks whether what was discovered has been heard."""
 
 Script = Iterator[float]
 """What somebody does over time: it yields how many seconds it waits before it goes on."""
@@ -39,6 +44,8 @@ class World:
     work_seconds: float
     """The mean of a job."""
     pages: int
+    found: Sequence[Mapping[str, str]] = ()
+    """What there is to discover, as jobs_discovered says it."""
 
 
 class Crawler:
@@ -81,7 +88,7 @@ class Crawler:
         if self.mood is Mood.AT_WORK:
             self._world.tally.taken += 1
             self._work[order.fence] = order
-            self._world.begin(self._crawl(order))
+            self._world.begin(self._explore(order) if order.entity_type == "areas" else self._crawl(order))
 
     def drop(self, fence: str) -> None:
         """Forget a job that was taken away; who is frozen does not hear it."""
@@ -138,6 +145,30 @@ class Crawler:
         if self._is_mine(order):
             del self._work[order.fence]
             self._tell_the_end(order, outcome)
+
+    def _explore(self, order: Order) -> Script:
+        """Tell what there is, some at a time, and end only when all of it was heard."""
+        found, tally = self._world.found, self._world.tally
+        seconds = self._world.work_seconds / (len(found) / FOUND_A_FRAME + 1)
+        self._say("job_started", order, entityType=order.entity_type, entityId=order.entity_id)
+        for first in range(0, len(found), FOUND_A_FRAME):
+            yield seconds
+            if not self._is_mine(order):
+                return
+            page = [dict(thing) for thing in found[first : first + FOUND_A_FRAME]]
+            tally.found.update((thing["namespace_path"], thing["job_type"]) for thing in page)
+            self._say("jobs_discovered", order, discovered_jobs=page, discovery_summary=self._summary())
+        while self._is_mine(order) and self._world.gateway.has_unheard(order.fence):
+            yield _LISTED_SECONDS
+        if self._is_mine(order):
+            del self._work[order.fence]
+            tally.completed += 1
+            self.completed += 1
+            self._say("job_completed", order, success=True, finalCounts={"areas": len(found)})
+
+    def _summary(self) -> dict[str, int]:
+        kinds = Counter(thing["job_type"] for thing in self._world.found)
+        return {"total_groups": kinds["crawl_group"], "total_projects": kinds["crawl_project"]}
 
     def _first_page(self, order: Order) -> int:
         """Where a former attempt has left it, or the first."""

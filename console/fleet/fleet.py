@@ -9,7 +9,7 @@ import heapq
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -43,6 +43,8 @@ class FleetOptions:
     """Progress frames of one job."""
     heartbeat_seconds: float = 30.0
     incidents: tuple[Incident, ...] = field(default=())
+    found: Sequence[Mapping[str, str]] = ()
+    """What there is to discover, as jobs_discovered says it."""
 
 
 def incidents_of_a_day(crawlers: int, jobs: int) -> tuple[Incident, ...]:
@@ -65,7 +67,13 @@ class Fleet(Background):
         self._timetable: list[tuple[float, int, Script]] = []
         self._number = count()
         world = World(
-            self._gateway, Fate(options.seed), self.tally, self._begin, options.work_seconds, options.pages
+            self._gateway,
+            Fate(options.seed),
+            self.tally,
+            self._begin,
+            options.work_seconds,
+            options.pages,
+            options.found,
         )
         self.crawlers = [
             Crawler(world, f"crawler-{n:02}", f"{options.seed} crawler {n}", options.capacity)

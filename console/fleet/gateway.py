@@ -2,8 +2,9 @@
 A simulated gateway: holds the crawlers' links, rings for them, and reads their orders.
 
 It keeps the two promises that a gateway owes the dispatcher. What matters is said until it is
-answered: a registration until its row is there, the end of a job until its order has left the view
-`crawler_order`. And a bell that nobody heard is rung again later, with nothing lost between.
+answered: a registration until its row is there, a discovery until the view `crawler_order` lists its
+timestamp, the end of a job until its order has left that view. And a bell that nobody heard is rung
+again later, with nothing lost between.
 """
 
 import time
@@ -33,12 +34,15 @@ REPEAT_SECONDS = 1.0
 QUIET_SECONDS = 0.5
 """After a bell that was not heard, or a database that did not answer."""
 
+ENDS = ("job_completed", "job_failed", "token_refresh_request")
+"""Words that end an attempt."""
+
 UNHEARD = (OperationalError, redis.RedisError, OSError)
 """What a lost broker makes its clients raise; anything else is a fault of ours."""
 
 _ORDERS = """
     SELECT crawler_job_id AS fence, connection_id, "entityType" AS entity_type, "entityId" AS entity_id,
-           "gitlabUrl" AS gitlab_url, resume_state, account.access_token
+           "gitlabUrl" AS gitlab_url, resume_state, account.access_token, discoveries
       FROM crawler_order LEFT JOIN account ON account.id = crawler_order.account_id
      WHERE connection_id = ANY (%s)
      ORDER BY crawler_job_id
@@ -66,6 +70,8 @@ class Order:
     gitlab_url: str | None
     resume_state: dict[str, Any] | None
     access_token: str | None = field(repr=False)
+    discoveries: list[str] = field(default_factory=list, compare=False)
+    """The timestamps of the discoveries that were applied."""
 
 
 class Caller(Protocol):
@@ -113,10 +119,12 @@ class Gateway:
         self._orders: dict[str, Link] = {}
         self._frames: deque[dict[str, Any]] = deque()
         self._ends: dict[str, dict[str, Any]] = {}
+        self._discoveries: dict[str, dict[str, dict[str, Any]]] = {}
+        """By fence and timestamp: those that are not listed yet."""
         # Each is in the order of the times, since all that enter it wait equally long.
         self._registrations: deque[tuple[float, Link]] = deque()
         self._beats: deque[tuple[float, Link]] = deque()
-        self._repeats: deque[tuple[float, str]] = deque()
+        self._repeats: deque[tuple[float, dict[str, Any]]] = deque()
         self._goodbyes: deque[Link] = deque()
         self._next_flush = self._next_look = self._next_connections = self._quiet_until = 0.0
 
@@ -142,13 +150,21 @@ class Gateway:
         self._links.pop(link.id, None)
 
     def say(self, link: Link, kind: str, fence: str, **data: Any) -> None:
-        """Pass on what a crawler says of a job; the end of a job is repeated until it is answered."""
+        """Pass on what a crawler says of a job; an end or a discovery is repeated until it is answered."""
         timestamp = datetime.now(UTC).isoformat()
         frame = {"type": kind, "timestamp": timestamp, "jobId": fence, "data": data}
         word = {"connection_id": link.id, "frame": frame}
         self._frames.append(word)
-        if kind in ("job_completed", "job_failed") and fence in self._orders:
+        if fence not in self._orders:
+            return
+        if kind in ENDS:
             self._ends[fence] = word
+        elif kind == "jobs_discovered":
+            self._discoveries.setdefault(fence, {})[timestamp] = word
+
+    def has_unheard(self, fence: str) -> bool:
+        """Whether anything that was discovered for this job may be lost yet."""
+        return bool(self._discoveries.get(fence))
 
     def turn(self) -> None:
         """Do all that is due at this moment."""
@@ -204,11 +220,11 @@ class Gateway:
             self._tally.beats += len(beats)
 
     def _repeat(self, now: float) -> None:
-        """Say the ends again that were not answered in time."""
+        """Say again what was not answered in time."""
         while self._repeats and self._repeats[0][0] <= now:
-            _, fence = self._repeats.popleft()
-            if fence in self._ends:
-                self._frames.append(self._ends[fence])
+            _, word = self._repeats.popleft()
+            if self._is_unanswered(word):
+                self._frames.append(word)
                 self._tally.repeated += 1
 
     def _flush(self, now: float) -> None:
@@ -219,10 +235,11 @@ class Gateway:
                 self._frames.extendleft(reversed(batch))
                 return
             self._tally.said += len(batch)
-            self._repeats.extend((now + REPEAT_SECONDS, fence) for fence in self._ends_among(batch))
+            self._repeats.extend((now + REPEAT_SECONDS, word) for word in batch if self._is_unanswered(word))
 
-    def _ends_among(self, words: Iterable[dict[str, Any]]) -> list[str]:
-        return [fence for word in words if self._ends.get(fence := word["frame"]["jobId"]) is word]
+    def _is_unanswered(self, word: dict[str, Any]) -> bool:
+        fence, timestamp = word["frame"]["jobId"], word["frame"]["timestamp"]
+        return self._ends.get(fence) is word or self._discoveries.get(fence, {}).get(timestamp) is word
 
     def _ring(self, task: str, **arguments: Any) -> bool:
         """Whether the bell was heard; after one that was not there is silence for a moment."""
@@ -268,6 +285,8 @@ class Gateway:
         orders = self._database.orders([link.id for link in self._links.values() if link.is_open])
         self._end(self._orders.keys() - {order.fence for order in orders})
         for order in orders:
+            for timestamp in order.discoveries:
+                self._discoveries.get(order.fence, {}).pop(timestamp, None)
             if order.fence not in self._orders:
                 link = self._links[order.connection_id]
                 self._orders[order.fence] = link
@@ -277,6 +296,7 @@ class Gateway:
         """Orders that have left the view were answered, or taken away."""
         for fence in vanished:
             link = self._orders.pop(fence)
+            self._discoveries.pop(fence, None)
             if self._ends.pop(fence, None) is None:
                 link.caller.drop(fence)
 

@@ -31,6 +31,8 @@ class Tally:
     came_back: int = 0
     stale_said: int = 0
     """Words that came after their attempt was over, by a crawler that did not know."""
+    found: set[tuple[str, str]] = field(default_factory=set)
+    """Path and job_type of everything that was discovered."""
     stale_fences: list[str] = field(default_factory=list)
     """The attempts that they were about."""
 
