@@ -92,6 +92,21 @@ def status(as_json: bool, watch: float | None) -> int:  # noqa: FBT001 - click's
 
 @crawlyard.under(LOOK)
 @click.command()
+@click.option("--job", "jobs", multiple=True, metavar="ID", help="This job; may be given several times.")
+@click.option("--account", metavar="ID", help="All jobs of an account that were ever queued.")
+@click.option("--subtree", metavar="ID", help="A job with all that it spawned, in sums.")
+@click.option("--after", default="", metavar="ID", help="With --account: go on behind this job.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Jobs at most.")
+@as_json
+def progress(**options: Any) -> int:
+    """Show how far jobs are."""
+    from console.checkup.progress import show_progress
+
+    return show_progress(**options)
+
+
+@crawlyard.under(LOOK)
+@click.command()
 @as_json
 def health(as_json: bool) -> int:  # noqa: FBT001 - click's
     """Check that all is at work; exit code 1 if not. For healthchecks."""

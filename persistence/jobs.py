@@ -97,8 +97,12 @@ _RELEASE = text("""
 
 _ADVANCE = text("""
     UPDATE job SET progress = COALESCE(r.progress, job.progress),
-                   resume_state = COALESCE(r.resume_state, job.resume_state), "updatedAt" = now()
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, progress jsonb, resume_state jsonb)
+                   resume_state = COALESCE(r.resume_state, job.resume_state),
+                   status = CASE WHEN r.runs AND job.status = 'queued' THEN 'running' ELSE job.status END,
+                   started_at = CASE WHEN r.runs AND job.status = 'queued' THEN COALESCE(job.started_at, now())
+                                     ELSE job.started_at END,
+                   "updatedAt" = now()
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, progress jsonb, resume_state jsonb, runs boolean)
      WHERE job.id = r.id
 """)
 
@@ -253,7 +257,11 @@ class Jobs:
         self._session.execute(_REQUEUE, {"ids": sorted(ids), "forget": forget})
 
     def advance(self, rows: Collection[dict[str, Any]]) -> None:
-        """Write progress and resume_state of locked jobs; None leaves what is there. Rows: id and the two."""
+        """
+        Write progress and resume_state of locked jobs; None leaves what is there.
+
+        Rows: id, the two, and whether the job runs now, where it was queued.
+        """
         self._session.execute(_ADVANCE, {"rows": json.dumps(list(rows))})
 
     def _change(self, statement: Any, ids: Iterable[JobId]) -> set[JobId]:

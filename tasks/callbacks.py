@@ -22,7 +22,6 @@ from persistence.schema.vocabulary import (
     ConnectionId,
     CrawlerJobId,
     EventType,
-    JobId,
     JobStatus,
 )
 from persistence.unit_of_work import UnitOfWork
@@ -32,7 +31,14 @@ from tasks.batches import in_halves, reject, valid_items
 from tasks.bounds import Ulid
 from tasks.connections import note_life
 from tasks.discovery import hear_discoveries
-from tasks.frames import NOT_YET, Discovery, JobCompletedFrame, JobFailedData, JobFrame
+from tasks.frames import (
+    NOT_YET,
+    Discovery,
+    JobCompletedFrame,
+    JobFailedData,
+    JobFrame,
+    JobStartedFrame,
+)
 from tasks.messages import Frames, SaidFrame
 from tasks.progress import advance
 from tasks.release import announce, backoff, log_errors
@@ -155,12 +161,6 @@ class Heard:
             case failed:
                 return failed.data
 
-    @property
-    def resume_state(self) -> dict[str, Any] | None:
-        """Where the next attempt may start, as last said."""
-        states = [getattr(frame.data, "resume_state", None) for frame in self.words.frames]
-        return next((state.kept() for state in reversed(states) if state is not None), None)
-
 
 def _count_stale(
     uow: UnitOfWork,
@@ -187,24 +187,36 @@ def _go_on(uow: UnitOfWork, heard: list[Heard]) -> None:
     """Attempts began or go on: running, their job too, with what progress they made."""
     running = [h for h in heard if not h.words.terminal]
     uow.assignments.run(h.attempt.crawler_job_id for h in running)
-    started = uow.jobs.start(h.attempt.job_id for h in heard)
-    announce(uow, {h.job.id: h.job for h in heard}, started, JobStatus.RUNNING)
-    rows: dict[JobId, dict[str, Any]] = {}
+    jobs = {h.job.id: h.job for h in heard}
+    silent = uow.jobs.start(h.job.id for h in heard if not h.words.frames)  # only discoveries were said
+    spoken = {h.job.id for h in heard if h.words.frames and h.job.status is JobStatus.QUEUED}
+    announce(uow, jobs, silent | spoken, JobStatus.RUNNING)
+    _advance(uow, [h for h in heard if h.words.frames])
+
+
+def _advance(uow: UnitOfWork, heard: list[Heard]) -> None:
+    """Write how far the jobs are, and that they run: once a job, however many words there were."""
+    if not heard:
+        return
+    now = uow.now()
+    steps = {h.job.id: advance(h.job.progress, h.attempt.crawler_job_id, h.words.frames, now) for h in heard}
+    uow.jobs.advance(
+        [
+            {"id": id_, "progress": step.progress, "resume_state": step.resume_state, "runs": True}
+            for id_, step in steps.items()
+        ]
+    )
+    uow.queue.forgive_losses(id_ for id_, step in steps.items() if step.is_best)
     for h in heard:
-        progress = advance(h.job.progress, h.attempt.crawler_job_id, h.words.frames)
-        if progress is not None or h.resume_state is not None:
-            rows[h.job.id] = {"id": h.job.id, "progress": progress, "resume_state": h.resume_state}
-        if progress is not None:
-            uow.events.add(
-                EventType.PROGRESS_UPDATED,
-                job_id=h.job.id,
-                account_id=h.job.account_id,
-                connection_id=h.attempt.connection_id,
-                completion=progress["completion"],
-            )
-    if rows:
-        uow.jobs.advance(rows.values())
-        uow.queue.forgive_losses(rows)
+        if all(isinstance(frame, JobStartedFrame) for frame in h.words.frames):
+            continue  # that it runs is told already
+        uow.events.add(
+            EventType.PROGRESS_UPDATED,
+            job_id=h.job.id,
+            account_id=h.job.account_id,
+            connection_id=h.attempt.connection_id,
+            completion=steps[h.job.id].completion,
+        )
 
 
 def _complete(uow: UnitOfWork, heard: list[Heard]) -> None:

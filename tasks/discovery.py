@@ -261,7 +261,7 @@ class _Application:
         if isinstance(self.frame, JobsDiscoveredFrame):
             summary = self.frame.data.discovery_summary.model_dump(by_alias=True, exclude_none=True)
         progress = with_discovery(parent.progress, fence, self.tally, summary)
-        self.uow.jobs.advance([{"id": parent.id, "progress": progress, "resume_state": None}])
+        self.uow.jobs.advance([{"id": parent.id, "progress": progress}])
         self.uow.events.add(
             EventType.PROGRESS_UPDATED,
             job_id=parent.id,

@@ -6,7 +6,7 @@ Unknown fields are ignored: a crawler may be newer than we are.
 
 import hashlib
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation, TypeAdapter
@@ -162,8 +162,13 @@ class DiscoveryData(_Wire):
     entities: Annotated[SkipValidation[list[DiscoveredEntity]], type_of_batch]
 
 
+def _zoned(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
 class _Frame(_Wire):
-    timestamp: datetime
+    timestamp: Annotated[datetime, AfterValidator(_zoned)]
+    """By the crawler's clock; without a zone it means UTC."""
 
 
 class HeartbeatFrame(_Frame):

@@ -1,58 +1,212 @@
-"""How far a job is: what its crawler tells, merged into `job.progress`; never backwards within an attempt."""
+"""
+How far a job is: what its crawler tells, merged into `job.progress`; never backwards within an attempt.
+
+Frames may come late, twice, or in any order. Counts, totals and completion only rise, so their order is
+nothing to them. Of words that replace each other, that of the newest frame stands, by the crawler's clock;
+a time later than the database's is taken for now, or a clock that was wrong for a moment would silence
+the crawler until then.
+
+A new attempt starts anew; it keeps the history, and the best that any attempt has reached.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 
 from persistence.redaction import redact_text
 from persistence.schema.vocabulary import CrawlerJobId
 from persistence.storable import redact
-from tasks.frames import JobCompletedFrame, JobFailedFrame, JobFrame, JobProgressFrame
+from tasks.frames import JobCompletedFrame, JobFailedFrame, JobFrame, JobProgressFrame, JobStartedFrame
 
-Progress = dict[str, Any]
-"""
-The JSON in `job.progress`: crawlerJobId (the attempt that it tells of), completion (0..1), counts
-({name: n}), stage, entityType, message, currentPage, processingRate (items a second),
-estimatedTimeRemaining (seconds), updatedAt (ISO 8601, the crawler's clock).
-"""
+Json = dict[str, Any]
 
 MAX_COUNTS = 500
+MAX_SNAPSHOTS = 50
+
+STEP = 0.05
+"""A snapshot is taken when completion has risen so far, or a milestone was reached."""
+
+MILESTONES = {0.25: "25%", 0.5: "50%", 0.75: "75%", 0.9: "90%"}
+
+LONGEST_SECONDS = 1e9
+
+_LATEST = ("stage", "entity_type", "message", "current_page", "processing_rate", "estimated_time_remaining")
+"""Of these the newest word stands."""
 
 _FOUND = (
     "frames", "groups", "projects", "users", "namespaces", "jobs", "existing", "queuedAgain", "deferred"
 )  # fmt: skip
 
-_LATEST = ("stage", "entity_type", "message", "current_page", "processing_rate", "estimated_time_remaining")
-"""Of these the last word stands."""
+_Completion = Annotated[float, Field(ge=0, le=1)]
 
 
-def advance(before: Progress | None, attempt: CrawlerJobId, frames: Iterable[JobFrame]) -> Progress | None:
-    """The progress after *frames*, in their order; None where they say nothing of it."""
-    progress: Progress | None = None
+class _Kept(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+
+
+class Snapshot(_Kept):
+    """Where an attempt was at some time."""
+
+    at: AwareDatetime
+    attempt: str
+    completion: _Completion
+    processed: int
+
+
+class Best(_Kept):
+    """The furthest that any attempt of the job came."""
+
+    completion: _Completion = 0.0
+    processed: int = 0
+    page: int = 0
+
+
+class Progress(_Kept):
+    """The JSON in `job.progress`, camelCase; what others put there beside it is kept within an attempt."""
+
+    crawler_job_id: str
+    """The attempt that it tells of."""
+    completion: _Completion = 0.0
+    counts: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    """By entity type, as far as they were said."""
+    stage: str | None = None
+    entity_type: str | None = None
+    message: str | None = None
+    current_page: int | None = None
+    processing_rate: float | None = None
+    """Items a second."""
+    estimated_time_remaining: float | None = None
+    """Seconds, in the crawler's own estimate."""
+    started_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
+    """The times of the attempt's first and newest word, by the crawler's clock."""
+    resume_state_at: AwareDatetime | None = None
+    seconds_elapsed: float | None = None
+    seconds_remaining: float | None = None
+    milestones: dict[str, AwareDatetime] = {}
+    """started, 25%, 50%, 75%, 90%, completed, failed: when each was reached."""
+    history: list[Snapshot] = []
+    best: Best = Best()
+    discovery: dict[str, Any] | None = None
+
+    @property
+    def processed(self) -> int:
+        """Everything that was counted."""
+        return sum(self.counts.values())
+
+    def json_(self) -> Json:
+        """As it is stored."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What words have made of a job."""
+
+    progress: Json | None
+    """None where they say nothing of it."""
+    completion: float
+    resume_state: Json | None
+    """Where the next attempt may start; None: as before."""
+    is_best: bool
+    """Whether the job came further than in any attempt before."""
+
+
+def advance(before: Any, attempt: CrawlerJobId, frames: Iterable[JobFrame], heard_at: datetime) -> Advance:
+    """The progress after *frames* of one attempt, in any order; *heard_at* is the database's time."""
+    frames = list(frames)
+    if not frames:
+        return Advance(None, 0.0, None, is_best=False)
+    progress = _begun(before, attempt)
+    best = progress.best
+    resume_state = None
     for frame in frames:
-        if isinstance(frame, JobProgressFrame | JobCompletedFrame | JobFailedFrame):
-            progress = progress or _begun(before, attempt)
-            _merge(progress, frame)
-    return progress
+        at = min(frame.timestamp, heard_at)
+        _merge(progress, frame, at)
+        said = getattr(frame.data, "resume_state", None)
+        if said is not None and (progress.resume_state_at is None or at >= progress.resume_state_at):
+            progress.resume_state_at, resume_state = at, said.kept()
+    progress.best = _best(progress, resume_state)
+    _tell_time(progress)
+    return Advance(progress.json_(), progress.completion, resume_state, is_best=progress.best != best)
 
 
-def with_discovery(
-    before: Progress | None, attempt: CrawlerJobId, found: Counter[str], summary: dict[str, int]
-) -> Progress:
+def with_discovery(before: Any, attempt: CrawlerJobId, found: Counter[str], summary: dict[str, int]) -> Json:
     """
     The progress after a discovery was applied.
 
-    Under `discovery` are its sums: groups, projects, users, namespaces, jobs (made), existing,
-    queuedAgain, deferred; frames; and the last summary that the crawler gave.
+    Under `discovery` are its sums: frames, groups, projects, users, namespaces, jobs (made), existing,
+    queuedAgain, deferred; and the last summary that the crawler gave.
     """
     progress = _begun(before, attempt)
-    told = progress.get("discovery") or {}
+    told = progress.discovery or {}
     sums = Counter({name: told.get(name, 0) for name in _FOUND}) + found + Counter(frames=1)
-    progress["discovery"] = {name: sums[name] for name in _FOUND} | {
+    progress.discovery = {name: sums[name] for name in _FOUND} | {
         "summary": told.get("summary", {}) | summary
     }
-    return progress
+    return progress.json_()
+
+
+def _begun(before: Any, attempt: CrawlerJobId) -> Progress:
+    """What this attempt had told before; a new one, or one whose JSON is not ours any more, starts anew."""
+    try:
+        progress = Progress.model_validate(before)
+    except (ValidationError, RecursionError):
+        return Progress(crawler_job_id=attempt)
+    if progress.crawler_job_id == attempt:
+        return progress
+    return Progress(crawler_job_id=attempt, history=progress.history, best=progress.best)
+
+
+def _merge(progress: Progress, frame: JobFrame, at: datetime) -> None:
+    is_newest = progress.updated_at is None or at >= progress.updated_at
+    progress.started_at = min(progress.started_at or at, at)
+    progress.updated_at = max(progress.updated_at or at, at)
+    reached = set()
+    match frame:
+        case JobStartedFrame():
+            reached.add("started")
+        case JobProgressFrame(data=data):
+            _raise_counts(progress.counts, {data.entity_type: data.processed} | (data.item_counts or {}))
+            _raise_counts(progress.totals, {data.entity_type: data.total} if data.total else {})
+            if is_newest:
+                _say(progress, data)
+        case JobCompletedFrame(data=data):
+            _raise_counts(progress.counts, data.final_counts)
+            reached.add("completed" if data.success else "failed")
+        case JobFailedFrame(data=data):
+            _raise_counts(progress.counts, data.partial_counts or {})
+            reached.add("failed")
+    progress.completion = max(progress.completion, 1.0 if "completed" in reached else _share(progress))
+    reached.update(name for share, name in MILESTONES.items() if progress.completion >= share)
+    _remember(progress, reached - progress.milestones.keys(), at)
+
+
+def _say(progress: Progress, data: Any) -> None:
+    said = {name: getattr(data, name) for name in _LATEST if getattr(data, name) is not None}
+    for name, value in said.items():
+        setattr(progress, name, redact(value))
+
+
+def _remember(progress: Progress, reached: set[str], at: datetime) -> None:
+    """Note milestones, each once, and take a snapshot where one was reached or much was done since the last."""
+    progress.milestones |= dict.fromkeys(sorted(reached), at)
+    mine = [seen for seen in progress.history if seen.attempt == progress.crawler_job_id]
+    if reached or progress.completion >= (mine[-1].completion if mine else 0.0) + STEP:
+        snapshot = Snapshot(
+            at=progress.updated_at or at,
+            attempt=progress.crawler_job_id,
+            completion=progress.completion,
+            processed=progress.processed,
+        )
+        progress.history = [*progress.history, snapshot][-MAX_SNAPSHOTS:]
 
 
 @lru_cache(maxsize=4096)
@@ -61,33 +215,49 @@ def _name(said: str) -> str:
     return redact_text(said)
 
 
-def _begun(before: Progress | None, attempt: CrawlerJobId) -> Progress:
-    """What this attempt had told before; a new attempt starts anew."""
-    if isinstance(before, dict) and before.get("crawlerJobId") == attempt:
-        return {**before, "counts": dict(before.get("counts") or {})}
-    return {"crawlerJobId": attempt, "completion": 0.0, "counts": {}}
-
-
-def _merge(progress: Progress, frame: JobProgressFrame | JobCompletedFrame | JobFailedFrame) -> None:
-    progress["updatedAt"] = frame.timestamp.isoformat()
-    match frame:
-        case JobProgressFrame(data=data):
-            _raise_counts(progress, {data.entity_type: data.processed} | (data.item_counts or {}))
-            if data.total:
-                progress["completion"] = max(progress["completion"], min(data.processed / data.total, 1.0))
-            said = data.model_dump(by_alias=True, include=set(_LATEST), exclude_none=True)
-            progress.update({name: redact(value) for name, value in said.items()})
-        case JobCompletedFrame(data=data):
-            _raise_counts(progress, data.final_counts)
-            if data.success:
-                progress["completion"] = 1.0
-        case JobFailedFrame(data=data):
-            _raise_counts(progress, data.partial_counts or {})
-
-
-def _raise_counts(progress: Progress, counts: dict[str, int]) -> None:
+def _raise_counts(kept: dict[str, int], counts: dict[str, int]) -> None:
     """Counts only rise; names beyond MAX_COUNTS are left out, or frame by frame the row would grow for ever."""
-    kept = progress["counts"]
     for name, count in zip(map(_name, counts), counts.values(), strict=True):
         if name in kept or len(kept) < MAX_COUNTS:
             kept[name] = max(kept.get(name, 0), count)
+
+
+def _share(progress: Progress) -> float:
+    """What was processed of all whose total is known."""
+    total = sum(progress.totals.values())
+    done = sum(min(progress.counts.get(name, 0), of) for name, of in progress.totals.items())
+    return done / total if total else 0.0
+
+
+def _best(progress: Progress, resume_state: Json | None) -> Best:
+    page = max(progress.current_page or 0, (resume_state or {}).get("currentPage") or 0)
+    best = progress.best
+    return Best(
+        completion=max(best.completion, progress.completion),
+        processed=max(best.processed, progress.processed),
+        page=max(best.page, page),
+    )
+
+
+def _tell_time(progress: Progress) -> None:
+    assert progress.started_at is not None
+    assert progress.updated_at is not None
+    elapsed = (progress.updated_at - progress.started_at).total_seconds()
+    progress.seconds_elapsed = elapsed
+    progress.seconds_remaining = _remaining(progress, elapsed)
+
+
+def _remaining(progress: Progress, elapsed: float) -> float | None:
+    """Seconds: as the crawler estimates, else at its rate, else at the pace so far; None where nothing tells."""
+    total, share = sum(progress.totals.values()), progress.completion
+    if share == 1.0:
+        return 0.0
+    if progress.estimated_time_remaining is not None:
+        seconds = progress.estimated_time_remaining
+    elif progress.processing_rate and total:
+        seconds = (1 - share) * total / progress.processing_rate
+    elif share and elapsed:
+        seconds = elapsed * (1 - share) / share
+    else:
+        return None
+    return min(seconds, LONGEST_SECONDS)

@@ -1,0 +1,84 @@
+"""`crawlyard progress`: how far jobs are, one by one, or a discovery with all that it spawned."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import click
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from console.cli import screen
+from console.cli.ending import FAILED_CHECK
+from console.cli.screen import counted, duration, plain
+from persistence.progress import JobProgress, TreeProgress, of_account, of_jobs, of_subtree
+from persistence.settings import settings
+
+_BAR_WIDTH = 20
+
+
+def show_progress(
+    *, jobs: Sequence[str], account: str | None, subtree: str | None, after: str, limit: int, as_json: bool
+) -> int:
+    """Print what was asked for; returns the exit code, 1 where there is no such job."""
+    settings()
+    if sum((bool(jobs), account is not None, subtree is not None)) != 1:
+        raise click.UsageError("give one of --job, --account and --subtree")
+    if subtree is not None:
+        return _show_tree(subtree, as_json=as_json)
+    found = of_account(account, after=after, limit=limit) if account is not None else of_jobs(jobs)
+    missing = set(jobs) - {job.id for job in found}
+    if as_json:
+        screen.print_json(found)
+    elif found:
+        screen.console().print(_jobs(found))
+    for id_ in sorted(missing):
+        click.echo(f"There is no job {plain(id_)}.", err=True)
+    return FAILED_CHECK if missing else 0
+
+
+def _show_tree(root: str, *, as_json: bool) -> int:
+    tree = of_subtree(root)
+    if tree is None:
+        click.echo(f"There is no job {plain(root)}.", err=True)
+        return FAILED_CHECK
+    if as_json:
+        screen.print_json(tree)
+    else:
+        screen.console().print(_tree(tree))
+    return 0
+
+
+def _jobs(jobs: Sequence[JobProgress]) -> RenderableType:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("job", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("done", justify="right", no_wrap=True)
+    table.add_column("left", justify="right", no_wrap=True)
+    table.add_column("what", overflow="ellipsis", no_wrap=True, ratio=1)
+    for job in jobs:
+        what = f"{job.command} {job.full_path or ''}".strip()
+        table.add_row(
+            Text(plain(job.id)), job.status, f"{job.completion:.0%}", _remaining(job), Text(plain(what))
+        )
+    return table
+
+
+def _remaining(job: JobProgress) -> str:
+    seconds = job.progress.get("secondsRemaining") if isinstance(job.progress, dict) else None
+    is_open = job.status in ("queued", "running")
+    return duration(timedelta(seconds=seconds)) if is_open and isinstance(seconds, int | float) else ""
+
+
+def _tree(tree: TreeProgress) -> RenderableType:
+    states = Table.grid(padding=(0, 2))
+    states.add_column(justify="right")
+    for status, count in tree.by_status.items():
+        states.add_row(f"{count:,}", plain(status))
+    if tree.deferred:
+        states.add_row(f"{tree.deferred:,}", "deferred, beyond the account's cap")
+    line = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total=1.0, completed=tree.completion, width=_BAR_WIDTH)
+    line.add_row(bar, f"{tree.completion:.1%} of {counted(tree.jobs + tree.deferred, 'job')}")
+    return Group(line, states, Text(f"{tree.items:,} items counted"))

@@ -1,0 +1,200 @@
+"""Progress in the database: one write a batch, losses forgiven for real progress alone, and who reads it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from persistence.engine import engine
+from persistence.progress import of_account, of_jobs, of_subtree
+from support.discoveries import PROJECT_COMMANDS, Discoverer, project
+from support.world import World
+
+PROGRESS = {"stage": "fetching", "entityType": "issue"}
+
+
+def job_of(world: World, order: str) -> str:
+    """The job that an order is about."""
+    return str(
+        world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
+    )
+
+
+def test_many_words_on_many_jobs_are_one_statement(world: World) -> None:
+    """Each job is written once, whatever was said of it in the message."""
+    crawler, orders = world.working(3)
+    written = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip().startswith("UPDATE job SET"):
+            written.append(statement)
+
+    event.listen(engine(), "before_cursor_execute", note)
+    try:
+        world.says(
+            *(
+                crawler.frame(kind, order, **data)
+                for order in orders
+                for kind, data in [("job_started", {})]
+                + [("job_progress", PROGRESS | {"processed": n, "total": 9}) for n in range(1, 6)]
+            )
+        )
+    finally:
+        event.remove(engine(), "before_cursor_execute", note)
+
+    assert len(written) == 1
+    assert {world.job(job_of(world, order)).progress["counts"]["issue"] for order in orders} == {5}
+    assert {world.job(job_of(world, order)).status for order in orders} == {"running"}
+
+
+def test_a_late_resume_state_does_not_replace_a_newer_one(world: World) -> None:
+    """Words of one attempt may come in another order than they were said, in messages of their own."""
+    crawler, (order,) = world.working()
+    early = crawler.frame("job_progress", order, **PROGRESS, processed=1, resumeState={"currentPage": 1})
+    early["frame"]["timestamp"] = "2026-05-04T03:02:00Z"
+    crawler.says("job_progress", order, **PROGRESS, processed=2, resumeState={"currentPage": 2})
+
+    world.says(early)
+
+    assert world.job(job_of(world, order)).resume_state == {"currentPage": 2}
+
+
+def lose(world: World) -> None:
+    """Let all crawlers die, and the sweep find that."""
+    world.rows("UPDATE socket_connection SET last_heartbeat = now() - interval '1 hour' WHERE is_active")
+    world.sweep()
+
+
+def test_a_job_that_kills_its_crawlers_at_the_same_place_fails(world: World) -> None:
+    """A little progress each time does not make it immortal."""
+    (job_id,) = world.jobs(1)
+    for _ in range(5):
+        crawler = world.crawler(capacity=1)
+        world.assign()
+        crawler.says(
+            "job_progress", *crawler.orders(), **PROGRESS, processed=1, resumeState={"currentPage": 1}
+        )
+        lose(world)
+
+    assert world.job(job_id).status == "failed"
+    assert world.entry(job_id).losses == 5
+
+
+def test_a_job_that_comes_further_each_time_goes_on(world: World) -> None:
+    """Its crawlers die of something else."""
+    (job_id,) = world.jobs(1)
+    for n in range(1, 8):
+        crawler = world.crawler(capacity=1)
+        world.assign()
+        crawler.says(
+            "job_progress", *crawler.orders(), **PROGRESS, processed=1, resumeState={"currentPage": n}
+        )
+        lose(world)
+
+    assert world.job(job_id).status == "queued"
+    assert world.entry(job_id).losses == 1
+
+
+@pytest.fixture
+def tree(world: World) -> Discoverer:
+    """A discovery that has found one project: a child at work, a finished one, the others wait."""
+    discoverer = Discoverer.at_work(world)
+    discoverer.finds(project("a", 1))
+    crawler = world.crawler(capacity=2)
+    world.assign()
+    first, second = crawler.orders()
+    crawler.says("job_progress", first, **PROGRESS, processed=5, total=10)
+    crawler.says("job_completed", second, finalCounts={"issue": 7})
+    return discoverer
+
+
+def test_a_subtree_is_told_in_sums(world: World, tree: Discoverer) -> None:
+    """The root and all that was spawned below it, at any depth; nobody else's jobs."""
+    world.jobs(3)
+    child = world.one("SELECT id FROM job WHERE command = :last", last=PROJECT_COMMANDS[-1])
+    grandchild = world.insert_job(spawned_from=child)
+    world.deliver("jobs.enqueue", job_ids=[grandchild])
+    world.rows(
+        "INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from)"
+        " VALUES ('D1', 'acc', 'issues', 'b', 1, :root)",
+        root=tree.job_id,
+    )
+
+    told = of_subtree(tree.job_id)
+
+    assert told is not None
+    assert (told.root, told.jobs, told.deferred, told.items) == (tree.job_id, 7, 1, 12)
+    assert told.by_status == {"queued": 4, "running": 2, "finished": 1}
+    assert told.completion == pytest.approx((0.5 + 1.0) / 8)
+
+
+def test_the_sql_of_the_contract_tells_the_same(world: World, tree: Discoverer) -> None:
+    """For readers in other languages."""
+    page = (Path(__file__).parents[1] / "docs" / "contract.md").read_text(encoding="utf-8")
+    (statement,) = re.findall(r"^```sql\n(WITH RECURSIVE family.*?);\n```$", page, re.MULTILINE | re.DOTALL)
+
+    rows = world.rows(re.sub(r"::(\w+)", r"\\:\\:\1", statement).replace("$1", ":root"), root=tree.job_id)
+
+    told = of_subtree(tree.job_id)
+    assert told is not None
+    assert {row.status: row.jobs for row in rows} == told.by_status
+    assert sum(row.completed for row in rows) == pytest.approx(told.completion * told.jobs)
+
+
+def test_a_circle_of_ancestors_has_an_end(world: World) -> None:
+    """The web app may write anything."""
+    a, b = world.jobs(2)
+    world.rows(
+        "UPDATE job_queue SET spawned_from = CASE web_app_job_id WHEN :a THEN :b ELSE :a END", a=a, b=b
+    )
+
+    told = of_subtree(a)
+
+    assert told is not None
+    assert told.jobs == 2
+
+
+def test_one_many_and_an_accounts_jobs(world: World, tree: Discoverer) -> None:
+    """In the order of their ids, page by page; another account's are not among them."""
+    world.account("other")
+    world.submit(world.order(account_id="other"))
+    mine = [id_ for (id_,) in world.rows("""SELECT id FROM job WHERE "accountId" = 'acc' ORDER BY id""")]
+
+    assert [job.id for job in of_jobs([mine[2], "none", mine[0]])] == [mine[0], mine[2]]
+    first = of_account("acc", limit=4)
+    rest = of_account("acc", after=first[-1].id)
+    assert [job.id for job in first + rest] == mine
+    (running,) = [job for job in first + rest if job.status == "running" and job.id != tree.job_id]
+    assert (running.completion, running.progress["counts"]) == (0.5, {"issue": 5})
+    assert of_subtree("none") is None
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command."""
+    command = [sys.executable, "-m", "console.main", "progress", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_command_shows_jobs_and_trees(world: World, tree: Discoverer) -> None:
+    """For people, and as JSON."""
+    shown = run("--subtree", tree.job_id)
+    assert shown.returncode == 0
+    assert "25.0% of 6 jobs" in shown.stdout
+    assert json.loads(run("--subtree", tree.job_id, "--json").stdout)["by_status"]["finished"] == 1
+    (job,) = json.loads(run("--job", tree.job_id, "--json").stdout)
+    assert (job["status"], job["progress"]["discovery"]["projects"]) == ("running", 1)
+    assert "GROUP_PROJECT_DISCOVERY" in run("--account", "acc").stdout
+
+
+def test_the_command_says_what_is_not_there_and_what_it_wants(database: str) -> None:
+    """Exit code 1 for a job that there is not, 2 for a wrong request."""
+    missing = run("--job", "none")
+    assert (missing.returncode, missing.stderr) == (1, "There is no job none.\n")
+    wrong = run()
+    assert wrong.returncode == 2
+    assert "give one of --job, --account and --subtree" in wrong.stderr
