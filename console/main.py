@@ -107,6 +107,20 @@ def progress(**options: Any) -> int:
 
 @crawlyard.under(LOOK)
 @click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--after", default="", metavar="ID", help="Go on behind this connection.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True,
+              help="Connections at most.")  # fmt: skip
+@as_json
+def connections(**options: Any) -> int:
+    """Show who is connected, or some connections with what they work on."""
+    from console.checkup.connections import show_connections
+
+    return show_connections(**options)
+
+
+@crawlyard.under(LOOK)
+@click.command()
 @as_json
 def health(as_json: bool) -> int:  # noqa: FBT001 - click's
     """Check that all is at work; exit code 1 if not. For healthchecks."""

@@ -35,6 +35,8 @@ COMMANDS = [
     "worker",
     "beat",
     "status",
+    "progress",
+    "connections",
     "health",
     "doctor",
     "contract",
