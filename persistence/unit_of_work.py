@@ -32,6 +32,7 @@ from persistence.handled import HandledMessages
 from persistence.jobs import Jobs
 from persistence.lanes import Lanes
 from persistence.liveness import Liveness
+from persistence.old_jobs import OldJobs
 from persistence.queue import Queue
 from persistence.rejected import RejectedMessages
 from persistence.retention import Retention
@@ -71,6 +72,7 @@ class UnitOfWork:
         self.jobs = Jobs(session)
         self.lanes = Lanes(session)
         self.liveness = Liveness(session)
+        self.old_jobs = OldJobs(session)
         self.queue = Queue(session)
         self.rejected = RejectedMessages(session)
         self.retention = Retention(session)
