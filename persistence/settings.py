@@ -149,6 +149,9 @@ class Settings(BaseSettings):
         timedelta(seconds=30), description="how often the web app's word is compared with ours"
     )
     clean_up_interval: Seconds = Field(timedelta(seconds=600), description="how often old rows are deleted")
+    statistics_interval: Seconds = Field(
+        timedelta(seconds=60), description="how often what is dear to count is counted"
+    )
     database_wait: Seconds = Field(
         timedelta(seconds=60),
         description="a unit waits so long for a lost database, then requeues its message",

@@ -37,6 +37,7 @@ from persistence.queue import Queue
 from persistence.rejected import RejectedMessages
 from persistence.retention import Retention
 from persistence.settings import settings
+from persistence.statistics import Statistics
 
 log = structlog.get_logger()
 
@@ -76,6 +77,7 @@ class UnitOfWork:
         self.queue = Queue(session)
         self.rejected = RejectedMessages(session)
         self.retention = Retention(session)
+        self.statistics = Statistics(session)
 
     def __enter__(self) -> Self:
         limits = {"statement": settings().statement_timeout, "lock": settings().lock_timeout}

@@ -13,6 +13,7 @@ AREAS = (
     "tasks.expiry",
     "tasks.failures",
     "tasks.queueing",
+    "tasks.statistics",
     "tasks.submission",
     "tasks.upkeep",
 )

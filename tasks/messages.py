@@ -236,6 +236,10 @@ class CleanUp(Payload):
     more: bool = False
 
 
+class TakeStatistics(Payload):
+    """upkeep.take_statistics: count what is too dear to be counted by everybody who looks."""
+
+
 CONTRACT: dict[str, type[Payload]] = {
     "jobs.submit": Submit,
     "jobs.enqueue": Enqueue,
@@ -249,5 +253,6 @@ CONTRACT: dict[str, type[Payload]] = {
     "failures.log": LogFailures,
     "upkeep.reconcile": Reconcile,
     "upkeep.clean_up": CleanUp,
+    "upkeep.take_statistics": TakeStatistics,
 }
 """Every task by its public name."""
