@@ -181,11 +181,12 @@ def _table(title: str, name: str, columns: Sequence[str]) -> Table:
         title=f"[bold]{title}[/]", title_justify="left", caption_justify="left", border_style="dim",
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
     )  # fmt: skip
-    table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1, min_width=10)
+    # The one column that may be narrowed; its names say for themselves that they are cut, not wrapped.
+    table.add_column(name)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
 def _add(table: Table, name: str, figures: Sequence[Cell]) -> None:
-    table.add_row(Text(plain(name)), *(cell(figure) for figure in figures))
+    table.add_row(Text(plain(name), no_wrap=True, overflow="ellipsis"), *(cell(figure) for figure in figures))
