@@ -137,4 +137,5 @@ beat_schedule = {
     "assign": {"task": "jobs.assign", "schedule": _settings.assign_interval},
     "reconcile": {"task": "upkeep.reconcile", "schedule": _settings.reconcile_interval},
     "clean up": {"task": "upkeep.clean_up", "schedule": _settings.clean_up_interval},
+    "statistics": {"task": "upkeep.take_statistics", "schedule": _settings.statistics_interval},
 }

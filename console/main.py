@@ -122,6 +122,17 @@ def connections(**options: Any) -> int:
 @crawlyard.under(LOOK)
 @click.command()
 @as_json
+@click.option("--account", "account_id", metavar="ID", help="Of this account alone, counted now.")
+def stats(as_json: bool, account_id: str | None) -> int:  # noqa: FBT001 - click's
+    """Show jobs by command and state, accounts, areas and throughput."""
+    from console.checkup.statistics import show_statistics
+
+    return show_statistics(account_id=account_id, as_json=as_json)
+
+
+@crawlyard.under(LOOK)
+@click.command()
+@as_json
 def health(as_json: bool) -> int:  # noqa: FBT001 - click's
     """Check that all is at work; exit code 1 if not. For healthchecks."""
     from console.checkup.health import show_health

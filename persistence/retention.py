@@ -1,4 +1,9 @@
-"""Old rows, deleted in bounded batches."""
+"""
+Old rows, deleted in bounded batches.
+
+What hangs on a job by a foreign key goes with it (`old_jobs`), but for its error rows: they go by
+their own age, and before it.
+"""
 
 from datetime import timedelta
 from typing import Any, cast
@@ -10,11 +15,6 @@ from persistence.settings import Settings
 
 _OLD = {
     # table: (the rows of which some may be old, their age, the setting that says for how long they are kept)
-    "job_queue": (
-        "job_queue WHERE status = 'completed' ORDER BY settled_at",
-        "settled_at",
-        "keep_queue_entries",
-    ),
     # Events go from the head, so that no reader finds a hole behind its cursor; there is no index by age.
     "dispatch_event": ("dispatch_event ORDER BY xid, id", "created_at", "keep_events"),
     "handled_message": ("handled_message ORDER BY handled_at", "handled_at", "keep_handled"),
@@ -24,8 +24,21 @@ _OLD = {
         "closed_at",
         "keep_connections",
     ),
+    "credential_refresh": (
+        "credential_refresh WHERE ended_at IS NOT NULL ORDER BY started_at",
+        "started_at",
+        "keep_errors",
+    ),
+    # Its ids are ULIDs: they are as old as they are small, nearly.
+    "area_change": ("area_change ORDER BY id", "changed_at", "keep_errors"),
     "job_error_log": ("job_error_log ORDER BY timestamp", "timestamp", "keep_errors"),
 }
+
+_FOLLOW_INDEXES = text("""
+    -- Without statistics the planner would sort a whole table for its first rows, or read it to its
+    -- end, once a job, for what is not there.
+    SELECT set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true)
+""")
 
 _DELETE = """
     -- The first rows, and only then their age: a search for old rows would read a young table to its end.
@@ -41,6 +54,10 @@ class Retention:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+
+    def follow_indexes(self) -> None:
+        """Until the unit ends, read in the order of an index wherever there is one."""
+        self._session.execute(_FOLLOW_INDEXES)
 
     def delete_old(self, kept: Settings, limit: int) -> dict[str, int]:
         """Delete at most *limit* rows a table that are older than they are kept; how many, by table."""

@@ -149,6 +149,9 @@ class Settings(BaseSettings):
         timedelta(seconds=30), description="how often the web app's word is compared with ours"
     )
     clean_up_interval: Seconds = Field(timedelta(seconds=600), description="how often old rows are deleted")
+    statistics_interval: Seconds = Field(
+        timedelta(seconds=60), description="how often what is dear to count is counted"
+    )
     database_wait: Seconds = Field(
         timedelta(seconds=60),
         description="a unit waits so long for a lost database, then requeues its message",
@@ -178,12 +181,16 @@ class Settings(BaseSettings):
     migrate_on_start: bool = Field(
         default=False, description="1: a starting worker migrates the database first"
     )
-    keep_queue_entries: Seconds = Field(
-        timedelta(days=7), description="completed queue entries are kept so long"
+    keep_jobs: Seconds = Field(
+        timedelta(days=7),
+        description="jobs that have ended are kept so long, with their entries and attempts",
     )
     keep_events: Seconds = Field(timedelta(days=7), description="events are kept so long")
     keep_connections: Seconds = Field(timedelta(days=7), description="closed connections are kept so long")
-    keep_errors: Seconds = Field(timedelta(days=30), description="error rows are kept so long")
+    keep_errors: Seconds = Field(
+        timedelta(days=30),
+        description="error rows, changes of areas and ended credential refreshes are kept so long",
+    )
     keep_rejected: Seconds = Field(timedelta(days=30), description="rejected messages are kept so long")
     keep_handled: Seconds = Field(timedelta(days=1), description="ids of handled messages are kept so long")
 

@@ -34,10 +34,12 @@ from persistence.handled import HandledMessages
 from persistence.jobs import Jobs
 from persistence.lanes import Lanes
 from persistence.liveness import Liveness
+from persistence.old_jobs import OldJobs
 from persistence.queue import Queue
 from persistence.rejected import RejectedMessages
 from persistence.retention import Retention
 from persistence.settings import settings
+from persistence.statistics import Statistics
 
 log = structlog.get_logger()
 
@@ -75,9 +77,11 @@ class UnitOfWork:
         self.jobs = Jobs(session)
         self.lanes = Lanes(session)
         self.liveness = Liveness(session)
+        self.old_jobs = OldJobs(session)
         self.queue = Queue(session)
         self.rejected = RejectedMessages(session)
         self.retention = Retention(session)
+        self.statistics = Statistics(session)
 
     def __enter__(self) -> Self:
         limits = {"statement": settings().statement_timeout, "lock": settings().lock_timeout}

@@ -228,6 +228,10 @@ class FeedDeferred(Payload):
     """upkeep.feed_deferred: queue deferred jobs whose accounts have room again."""
 
 
+class TakeStatistics(Payload):
+    """upkeep.take_statistics: count what is too dear to be counted by everybody who looks."""
+
+
 CONTRACT: dict[str, type[Payload]] = {
     "jobs.submit": Submit,
     "jobs.enqueue": Enqueue,
@@ -242,5 +246,6 @@ CONTRACT: dict[str, type[Payload]] = {
     "upkeep.reconcile": Reconcile,
     "upkeep.clean_up": CleanUp,
     "upkeep.feed_deferred": FeedDeferred,
+    "upkeep.take_statistics": TakeStatistics,
 }
 """Every task by its public name."""

@@ -12,6 +12,7 @@ from tasks.app import app
 from tasks.base import unit_of_work
 from tasks.batches import in_halves
 from tasks.messages import CleanUp, Reconcile
+from tasks.old_jobs import delete_old_jobs
 from tasks.queueing import enqueue_jobs
 from tasks.release import Held, announce, lock_all, revoke
 from tasks.web_apps_word import TO_BE_CRAWLED, settle_entries
@@ -44,12 +45,24 @@ def clean_up(payload: CleanUp) -> None:
     with unit_of_work() as uow:
         deleted: dict[str, int] = {}
         if payload.more or uow.liveness.let_through("upkeep.clean_up", settings().clean_up_interval / 2):
-            deleted = uow.retention.delete_old(settings(), UNIT_ROWS)
-        if UNIT_ROWS in deleted.values():
-            uow.ring("upkeep.clean_up", more=True)
+            deleted = delete_old(uow)
         uow.commit()
     if any(deleted.values()):
         log.info("old_rows_deleted", **deleted)
+
+
+def delete_old(uow: UnitOfWork) -> dict[str, int]:
+    """
+    Delete at most UNIT_ROWS old rows of each table, jobs last; how many, by table. More rings again.
+
+    Jobs that must stay are counted as `kept`.
+    """
+    uow.retention.follow_indexes()
+    deleted = uow.retention.delete_old(settings(), UNIT_ROWS)
+    jobs = delete_old_jobs(uow, UNIT_ROWS)
+    if UNIT_ROWS in deleted.values() or jobs.is_full:
+        uow.ring("upkeep.clean_up", more=True)
+    return deleted | {"job": jobs.deleted, "kept": jobs.kept}
 
 
 def reconcile_jobs(uow: UnitOfWork) -> int:

@@ -1,74 +1,75 @@
-"""What is old is deleted, each table by its age and in bounded units; what is young or still at work stays."""
+"""What is old is deleted, each table by its age and in bounded units; what is young stays."""
 
 import pytest
 
+from support.ages import clean_up, somebody
 from support.world import World
 
 TABLES = {
-    # table: (days it is kept, how a row of some age gets in)
-    "dispatch_event": (7, "(type, created_at) VALUES ('job_updated', {at})"),
-    "handled_message": (1, "VALUES ('{id}', {at})"),
-    "rejected_message": (30, "(id, rejected_at, reason, detail) VALUES ('{id}', {at}, 'invalid', '')"),
-    "socket_connection": (7, "(id, is_active, closed_at) VALUES ('{id}', false, {at})"),
+    # table: (days it is kept, by which column, how a row of some age gets in)
+    "dispatch_event": (7, "created_at", "(type, created_at) VALUES ('job_updated', {at})"),
+    "handled_message": (1, "handled_at", "VALUES ('{id}', {at})"),
+    "rejected_message": (
+        30,
+        "rejected_at",
+        "(id, rejected_at, reason, detail) VALUES ('{id}', {at}, 'invalid', '')",
+    ),
+    "socket_connection": (7, "closed_at", "(id, is_active, closed_at) VALUES ('{id}', false, {at})"),
     "job_error_log": (
         30,
+        "timestamp",
         "(id, job_id, timestamp, error_type, error_message) VALUES ('{id}', '{job}', {at}, '', '')",
+    ),
+    "credential_refresh": (
+        30,
+        "started_at",
+        "(token_hash, account_id, started_at, ended_at, outcome) VALUES ('{id}', 'acc', {at}, now(), 'renewed')",
+    ),
+    "area_change": (
+        30,
+        "changed_at",
+        "VALUES ('{id}', {at}, 'new', 'gid', 'old', NULL, 'acc', '{job}')",
     ),
 }
 
 
-def clean_up(world: World) -> None:
-    """Ring upkeep.clean_up, long after the last time."""
-    world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '1 day'")
-    world.rung.bells.clear()
-    world.deliver("upkeep.clean_up")
+def insert(world: World, table: str, ages: dict[str, str]) -> None:
+    """Rows of these ages, by their ids."""
+    job_id = world.insert_job()
+    for id_, age in ages.items():
+        row = TABLES[table][2].format(id=id_, at=f"now() - interval '{age}'", job=job_id)
+        world.rows(f"INSERT INTO {table} {row}")
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_rows_go_when_they_are_older_than_they_are_kept(world: World, table: str) -> None:
     """Those of an hour more, and none of an hour less."""
-    job_id = world.insert_job()
-    days, row = TABLES[table]
-    for id_, hours in (("old", 1), ("older", 500), ("young", -1)):
-        at = f"now() - interval '{days} days {hours} hours'"
-        world.rows(f"INSERT INTO {table} {row.format(id=id_, at=at, job=job_id)}")
+    days = TABLES[table][0]
+    insert(
+        world,
+        table,
+        {"older": f"{days + 100} days", "old": f"{days} days 1 hour", "young": f"{days} days -1 hour"},
+    )
 
     clean_up(world)
 
     (left,) = world.rows(f"SELECT * FROM {table}")
     assert table == "dispatch_event" or "young" in left
-    assert world.job(job_id).status == "queued"
+    assert world.one("SELECT count(*) FROM job") == 1
     assert world.rung.bells == []
 
 
-def test_only_completed_entries_go(world: World) -> None:
-    """Pending, processing and failed ones stay however old; so do jobs and attempts; nothing is queued anew."""
-    old, young, failed, pending, processing = world.jobs(5)
-    for job_id, status in (
-        (old, "finished"),
-        (young, "finished"),
-        (failed, "failed"),
-        (processing, "running"),
-    ):
-        entry = {"finished": "completed", "running": "processing"}.get(status, status)
-        world.rows("UPDATE job SET status = :s WHERE id = :id", s=status, id=job_id)
-        world.rows(
-            "UPDATE job_queue SET status = :s, settled_at = CASE WHEN :s <> 'processing' THEN now() END"
-            " WHERE web_app_job_id = :id", s=entry, id=job_id,
-        )  # fmt: skip
-    for column in ("settled_at", "scheduled_at"):
-        world.rows(
-            f"UPDATE job_queue SET {column} = {column} - interval '8 days' WHERE web_app_job_id <> :id",
-            id=young,
-        )
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_that_somebody_holds_is_left_for_the_next_time(world: World, table: str) -> None:
+    """Nobody is waited for, and the row beside it goes."""
+    insert(world, table, {"held": "101 days", "free": "100 days"})
+
+    with somebody(f"SELECT FROM {table} ORDER BY {TABLES[table][1]} LIMIT 1 FOR UPDATE"):
+        clean_up(world)
+        assert world.one(f"SELECT {TABLES[table][1]} < now() - interval '100 days 12 hours' FROM {table}")
 
     clean_up(world)
-
-    left = {job_id for (job_id,) in world.rows("SELECT web_app_job_id FROM job_queue")}
-    assert left == {young, failed, pending, processing}
-    assert world.one("SELECT count(*) FROM job") == 5
-    with world.unit() as uow:
-        assert old not in uow.queue.unheard(10)
+    assert world.rows(f"SELECT FROM {table}") == []
 
 
 def test_an_open_connection_stays_however_old(world: World) -> None:
@@ -81,6 +82,15 @@ def test_an_open_connection_stays_however_old(world: World) -> None:
 
     assert crawler.row().is_active
     assert crawler.orders() == orders
+
+
+def test_a_credential_refresh_that_has_not_ended_stays_however_old(world: World) -> None:
+    """What became of it is not known: the token must not be sent again."""
+    world.rows("INSERT INTO credential_refresh VALUES ('acc', 'hash', now() - interval '1 year')")
+
+    clean_up(world)
+
+    assert world.one("SELECT token_hash FROM credential_refresh") == "hash"
 
 
 def test_a_table_with_more_than_a_unit_rings_it_again(world: World) -> None:

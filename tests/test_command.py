@@ -37,6 +37,7 @@ COMMANDS = [
     "status",
     "progress",
     "connections",
+    "stats",
     "health",
     "doctor",
     "contract",
@@ -45,7 +46,7 @@ COMMANDS = [
     "services",
     "demo",
 ]
-NEED_SETTINGS = ["worker", "beat", "status", "health", "doctor", "migrate", "adopt"]
+NEED_SETTINGS = ["worker", "beat", "status", "stats", "health", "doctor", "migrate", "adopt"]
 SECRET = "hush-hush"
 ULID = "01J8ZQ4Y5T9V3N7M2K6R8W0XCD"
 NOW = "2026-05-04T03:02:01Z"

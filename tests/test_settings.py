@@ -193,9 +193,7 @@ def test_without_more_than_the_urls_the_platforms_numbers_hold(read: Read) -> No
     assert settings.absence_grace == timedelta(seconds=60)
     assert settings.database_wait == timedelta(seconds=60)
     assert (settings.account_cap, settings.host_cap) == (None, None)
-    assert (
-        settings.keep_queue_entries == settings.keep_events == settings.keep_connections == timedelta(days=7)
-    )
+    assert settings.keep_jobs == settings.keep_events == settings.keep_connections == timedelta(days=7)
     assert settings.keep_errors == settings.keep_rejected == timedelta(days=30)
     assert settings.keep_handled == timedelta(days=1)
     assert settings.lock_timeout < timedelta(seconds=1), "the server's deadlock_timeout"

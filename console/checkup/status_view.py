@@ -1,15 +1,14 @@
 """How the status looks on a terminal."""
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from console.checkup.broker import BrokerState
+from console.checkup.panels import Row, alarming, panel, word_rows
 from console.checkup.urls import shown
 from console.cli.screen import duration, plain
 from persistence.settings import settings
@@ -17,13 +16,6 @@ from persistence.status import ConnectionCounts, QueueCounts, Status, SweepClock
 
 if TYPE_CHECKING:
     from console.checkup.status import Overview
-
-_PANEL_WIDTH = 36
-_MOST = 8
-"""Rows of a table whose words are others'."""
-
-Cell = int | str | Text
-Row = tuple[str, Cell]
 
 
 def render(overview: "Overview") -> RenderableType:
@@ -34,7 +26,7 @@ def render(overview: "Overview") -> RenderableType:
 
 def _stacks(overview: "Overview") -> list[RenderableType]:
     """Panels one below the other, in stacks that stand side by side where there is room."""
-    broker = [_panel("Broker", _broker_rows(overview.broker))] if overview.broker else []
+    broker = [panel("Broker", _broker_rows(overview.broker))] if overview.broker else []
     if overview.database is None:
         return [Group(*broker)]
     left, middle, right = _database_panels(overview.database)
@@ -54,17 +46,17 @@ def _alarm(error: str) -> Text:
 
 def _database_panels(status: Status) -> tuple[list[Panel], list[Panel], list[Panel]]:
     seated = sum(status.assignments.values())
-    held = _word_rows(status.held_accounts, "yellow")
+    held = word_rows(status.held_accounts, "yellow")
     return (
-        [_panel("Queue", _queue_rows(status.queue)), _panel("Jobs", _word_rows(status.jobs))],
+        [panel("Queue", _queue_rows(status.queue)), panel("Jobs", word_rows(status.jobs))],
         [
-            _panel("Connections", _connection_rows(status.connections, seated)),
-            _panel("Failures, last hour", _word_rows(status.failures_last_hour, "yellow")),
+            panel("Connections", connection_rows(status.connections, seated)),
+            panel("Failures, last hour", word_rows(status.failures_last_hour, "yellow")),
         ],
         [
-            _panel("Attempts and sweep", _attempt_rows(status)),
-            _panel("Rejected, last hour", _word_rows(status.rejected_last_hour, "yellow")),
-            *([_panel("Held accounts", held)] if status.held_accounts else []),
+            panel("Attempts and sweep", _attempt_rows(status)),
+            panel("Rejected, last hour", word_rows(status.rejected_last_hour, "yellow")),
+            *([panel("Held accounts", held)] if status.held_accounts else []),
         ],
     )
 
@@ -83,10 +75,11 @@ def _queue_rows(queue: QueueCounts) -> list[Row]:
     ]
 
 
-def _connection_rows(connections: ConnectionCounts, taken: int) -> list[Row]:
+def connection_rows(connections: ConnectionCounts, taken: int) -> list[Row]:
+    """What there is to say of the connections; *taken*: seats."""
     return [
         ("active", connections.active),
-        ("  silent", _alarming(connections.silent)),
+        ("  silent", alarming(connections.silent)),
         ("  said goodbye", connections.said_goodbye),
         ("closed, last hour", connections.closed_last_hour),
         ("seats", connections.seats),
@@ -110,32 +103,3 @@ def _sweep_rows(sweep: SweepClock) -> list[Row]:
 
 def _broker_rows(broker: BrokerState) -> list[Row]:
     return [*broker.queues.items(), ("unacknowledged", broker.unacked)]
-
-
-def _word_rows(counts: Mapping[str, int], style: str = "") -> list[Row]:
-    """Others' words by their counts, the most frequent first."""
-    rows: list[Row] = [(plain(word) or "(none)", Text(f"{n:,}", style=style)) for word, n in counts.items()]
-    if len(rows) > _MOST:
-        rows[_MOST:] = [("others", sum(list(counts.values())[_MOST:]))]
-    return rows or [("none", Text())]
-
-
-def _alarming(count: int) -> Cell:
-    return Text(f"{count:,}", style="red") if count else count
-
-
-def _panel(title: str, rows: Sequence[Row]) -> Panel:
-    cells = [(Text(name, style="dim" if name.startswith(" ") else ""), _cell(value)) for name, value in rows]
-    table = Table.grid(padding=(0, 1), expand=True)
-    # The names get what the figures leave: a long one is cut, and costs no figure.
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column(justify="right", no_wrap=True)
-    for cell in cells:
-        table.add_row(*cell)
-    return Panel(table, title=f"[bold]{title}[/]", title_align="left", width=_PANEL_WIDTH, border_style="dim")
-
-
-def _cell(value: Cell) -> Text:
-    if isinstance(value, int):
-        return Text(f"{value:,}", style="dim" if value == 0 else "")
-    return value if isinstance(value, Text) else Text(value)

@@ -109,12 +109,13 @@ class QueueEntry(Base):
         Index("job_queue_held_idx", "account_id", "id", postgresql_where=text("held")),
         Index(
             "job_queue_settled_at_idx",
-            text("COALESCE(kept_at, settled_at)"),
+            text("GREATEST(kept_at, settled_at)"),
             postgresql_where=text("settled_at IS NOT NULL"),
         ),
         Index(
             "job_queue_spawned_from_idx",
             "spawned_from",
+            "settled_at",
             postgresql_where=text("spawned_from IS NOT NULL"),
         ),
         Index(

@@ -14,10 +14,10 @@ CHANGES = """
     ALTER TABLE job_queue ADD COLUMN spawned_from TEXT, ADD COLUMN kept_at TIMESTAMP WITH TIME ZONE;
     UPDATE job_queue q SET spawned_from = job.spawned_from
       FROM job WHERE job.id = q.web_app_job_id AND job.spawned_from IS NOT NULL;
-    CREATE INDEX job_queue_spawned_from_idx ON job_queue (spawned_from) WHERE spawned_from IS NOT NULL;
+    CREATE INDEX job_queue_spawned_from_idx ON job_queue (spawned_from, settled_at) WHERE spawned_from IS NOT NULL;
     CREATE INDEX job_queue_held_idx ON job_queue (account_id, id) WHERE held;
     DROP INDEX job_queue_settled_at_idx;
-    CREATE INDEX job_queue_settled_at_idx ON job_queue (COALESCE(kept_at, settled_at)) WHERE settled_at IS NOT NULL;
+    CREATE INDEX job_queue_settled_at_idx ON job_queue (GREATEST(kept_at, settled_at)) WHERE settled_at IS NOT NULL;
 
     ALTER TABLE job_error_log ADD COLUMN fingerprint TEXT COLLATE "C";
     CREATE INDEX job_error_log_fingerprint_idx ON job_error_log (fingerprint, timestamp);
