@@ -9,17 +9,18 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from ulid import ULID
 
+from persistence.fingerprint import fingerprint
 from persistence.schema.vocabulary import JobId
 from persistence.storable import clean_text, storable
 
 _LOG = text("""
     INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, stack_trace, context, retry_count,
-                               is_recoverable)
+                               is_recoverable, fingerprint)
     SELECT r.id, r.job_id, clock_timestamp(), r.error_type, r.error_message, r.stack_trace, r.context,
-           r.retry_count, r.is_recoverable
+           r.retry_count, r.is_recoverable, r.fingerprint
       FROM jsonb_to_recordset(CAST(:rows AS jsonb))
            AS r(id text, job_id text, error_type text, error_message text, stack_trace text, context jsonb,
-                retry_count int, is_recoverable boolean)
+                retry_count int, is_recoverable boolean, fingerprint text)
 """)
 
 ERROR_TYPE_BYTES = 200
@@ -40,16 +41,20 @@ class JobError:
     is_recoverable: bool = True
 
     def row(self) -> dict[str, Any]:
-        """By column, without secrets."""
+        """By column, without secrets; the fingerprint is of what is kept."""
+        error_type = clean_text(self.error_type, ERROR_TYPE_BYTES)
+        message = clean_text(self.message, _MESSAGE_BYTES)
+        trace = None if self.stack_trace is None else clean_text(self.stack_trace, _TRACE_BYTES)
         return {
             "id": str(ULID()),
             "job_id": self.job_id,
-            "error_type": clean_text(self.error_type, ERROR_TYPE_BYTES),
-            "error_message": clean_text(self.message, _MESSAGE_BYTES),
-            "stack_trace": None if self.stack_trace is None else clean_text(self.stack_trace, _TRACE_BYTES),
+            "error_type": error_type,
+            "error_message": message,
+            "stack_trace": trace,
             "context": None if self.context is None else storable(self.context),
             "retry_count": self.retry_count,
             "is_recoverable": self.is_recoverable,
+            "fingerprint": fingerprint(error_type, message, trace),
         }
 
 
