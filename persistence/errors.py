@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -21,6 +22,20 @@ _LOG = text("""
       FROM jsonb_to_recordset(CAST(:rows AS jsonb))
            AS r(id text, job_id text, error_type text, error_message text, stack_trace text, context jsonb,
                 retry_count int, is_recoverable boolean, fingerprint text)
+""")
+
+_RESOLVE = text("""
+    -- In the order of the group's index, in which every unit and every other resolution locks them.
+    WITH unresolved AS (
+        SELECT id, timestamp FROM job_error_log
+         WHERE fingerprint = :fingerprint AND resolution IS NULL
+           AND timestamp >= COALESCE(CAST(:since AS timestamptz), '-infinity') AND timestamp <= :until
+         ORDER BY timestamp, id LIMIT :limit FOR NO KEY UPDATE
+    ), resolved AS (
+        UPDATE job_error_log e SET resolution = :resolution FROM unresolved u WHERE e.id = u.id
+        RETURNING u.timestamp
+    )
+    SELECT count(*) AS errors, max(timestamp) AS newest FROM resolved
 """)
 
 ERROR_TYPE_BYTES = 200
@@ -58,6 +73,14 @@ class JobError:
         }
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """How many errors were resolved, and of when the newest of them is."""
+
+    errors: int
+    newest: datetime | None
+
+
 class Errors:
     """The table `job_error_log`."""
 
@@ -68,3 +91,20 @@ class Errors:
         """Put errors of jobs that the caller holds on record."""
         if errors:
             self._session.execute(_LOG, {"rows": json.dumps([error.row() for error in errors])})
+
+    def resolve(
+        self, fingerprint: str, resolution: str, *, until: datetime, since: datetime | None, limit: int
+    ) -> Resolved:
+        """
+        Resolve at most *limit* errors of a group that are not, of *until* at the latest, the oldest first.
+
+        Those of before *since* are passed over: who resolves a group in parts gives the newest of the last part.
+        """
+        values = {
+            "fingerprint": fingerprint,
+            "resolution": clean_text(resolution, _MESSAGE_BYTES),
+            "until": until,
+            "since": since,
+            "limit": limit,
+        }
+        return Resolved(**self._session.execute(_RESOLVE, values).one()._mapping)  # noqa: SLF001 - public in spite of its name

@@ -13,6 +13,7 @@ AREAS = (
     "tasks.expiry",
     "tasks.failures",
     "tasks.queueing",
+    "tasks.resolution",
     "tasks.submission",
     "tasks.upkeep",
 )

@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from persistence.schema.vocabulary import COMMAND_OF_JOB_TYPE, Command, Provider, SystemStatus
 from tasks.bounds import (
     Capacity,
+    Fingerprint,
     Id,
     JsonObject,
     Message,
@@ -224,6 +225,13 @@ class LogFailures(Payload):
     errors: Annotated[SkipValidation[list[Failure]], type_of_batch]
 
 
+class ResolveFailures(Payload):
+    """failures.resolve: say what became of the errors of one group."""
+
+    error_group: Fingerprint
+    resolution: Annotated[Message, Field(min_length=1)]
+
+
 class Reconcile(Payload):
     """upkeep.reconcile: compare the web app's word with ours. *more* is a continuation's."""
 
@@ -247,6 +255,7 @@ CONTRACT: dict[str, type[Payload]] = {
     "connections.expire_dead": ExpireDead,
     "crawler.frames": Frames,
     "failures.log": LogFailures,
+    "failures.resolve": ResolveFailures,
     "upkeep.reconcile": Reconcile,
     "upkeep.clean_up": CleanUp,
 }
