@@ -9,13 +9,14 @@ import click
 
 from console.cli.ending import ended
 from console.cli.home import leave_current_directory
+from console.cli.options import as_json
 from console.cli.sections import Sections
+from console.records.commands import errors, rejected
 
 RUN, LOOK, SET_UP = "Run", "Look", "Set up"
 QUEUES = "crawler,dispatch,upkeep"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 loglevel = click.option(
     "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True,
     help="What is logged, on standard error.",
@@ -160,6 +161,10 @@ def contract(task: str | None, out: Path | None) -> None:
     from console.cli.contract import show_contract
 
     show_contract(task, out)
+
+
+for looking in (errors, rejected):
+    crawlyard.under(LOOK)(looking)
 
 
 @crawlyard.under(SET_UP)

@@ -3,23 +3,39 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from ulid import ULID
 
+from persistence.fingerprint import fingerprint
 from persistence.schema.vocabulary import JobId
 from persistence.storable import clean_text, storable
 
 _LOG = text("""
     INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, stack_trace, context, retry_count,
-                               is_recoverable)
+                               is_recoverable, fingerprint)
     SELECT r.id, r.job_id, clock_timestamp(), r.error_type, r.error_message, r.stack_trace, r.context,
-           r.retry_count, r.is_recoverable
+           r.retry_count, r.is_recoverable, r.fingerprint
       FROM jsonb_to_recordset(CAST(:rows AS jsonb))
            AS r(id text, job_id text, error_type text, error_message text, stack_trace text, context jsonb,
-                retry_count int, is_recoverable boolean)
+                retry_count int, is_recoverable boolean, fingerprint text)
+""")
+
+_RESOLVE = text("""
+    -- In the order of the group's index, in which every unit and every other resolution locks them.
+    WITH unresolved AS (
+        SELECT id, timestamp FROM job_error_log
+         WHERE fingerprint = :fingerprint AND resolution IS NULL
+           AND timestamp >= COALESCE(CAST(:since AS timestamptz), '-infinity') AND timestamp <= :until
+         ORDER BY timestamp, id LIMIT :limit FOR NO KEY UPDATE
+    ), resolved AS (
+        UPDATE job_error_log e SET resolution = :resolution FROM unresolved u WHERE e.id = u.id
+        RETURNING u.timestamp
+    )
+    SELECT count(*) AS errors, max(timestamp) AS newest FROM resolved
 """)
 
 ERROR_TYPE_BYTES = 200
@@ -40,17 +56,29 @@ class JobError:
     is_recoverable: bool = True
 
     def row(self) -> dict[str, Any]:
-        """By column, without secrets."""
+        """By column, without secrets; the fingerprint is of what is kept."""
+        error_type = clean_text(self.error_type, ERROR_TYPE_BYTES)
+        message = clean_text(self.message, _MESSAGE_BYTES)
+        trace = None if self.stack_trace is None else clean_text(self.stack_trace, _TRACE_BYTES)
         return {
             "id": str(ULID()),
             "job_id": self.job_id,
-            "error_type": clean_text(self.error_type, ERROR_TYPE_BYTES),
-            "error_message": clean_text(self.message, _MESSAGE_BYTES),
-            "stack_trace": None if self.stack_trace is None else clean_text(self.stack_trace, _TRACE_BYTES),
+            "error_type": error_type,
+            "error_message": message,
+            "stack_trace": trace,
             "context": None if self.context is None else storable(self.context),
             "retry_count": self.retry_count,
             "is_recoverable": self.is_recoverable,
+            "fingerprint": fingerprint(error_type, message, trace),
         }
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """How many errors were resolved, and of when the newest of them is."""
+
+    errors: int
+    newest: datetime | None
 
 
 class Errors:
@@ -63,3 +91,20 @@ class Errors:
         """Put errors of jobs that the caller holds on record."""
         if errors:
             self._session.execute(_LOG, {"rows": json.dumps([error.row() for error in errors])})
+
+    def resolve(
+        self, fingerprint: str, resolution: str, *, until: datetime, since: datetime | None, limit: int
+    ) -> Resolved:
+        """
+        Resolve at most *limit* errors of a group that are not, of *until* at the latest, the oldest first.
+
+        Those of before *since* are passed over: who resolves a group in parts gives the newest of the last part.
+        """
+        values = {
+            "fingerprint": fingerprint,
+            "resolution": clean_text(resolution, _MESSAGE_BYTES),
+            "until": until,
+            "since": since,
+            "limit": limit,
+        }
+        return Resolved(**self._session.execute(_RESOLVE, values).one()._mapping)  # noqa: SLF001 - public in spite of its name

@@ -4,8 +4,9 @@ Secrets in texts that others chose, taken out before anything is stored or logge
 A secret is found by its looks (`glpat-…`, a JWT, `https://user:password@host`) or by the name before it
 (`access_token=…`, `Authorization: …`), in the text as it stands and with up to three layers of
 percent-encoding, backslashes and HTML entities taken off. Only the secret is replaced: names, hosts
-and paths stay readable. Every expression takes linear time on hostile text: quantifiers are possessive
-or bounded, and where one is neither, no two matches scan the same characters.
+and paths stay readable. Base64 that holds one, under up to two layers of it, is replaced as a whole.
+Every expression takes linear time on hostile text: quantifiers are possessive or bounded, and where
+one is neither, no two matches scan the same characters.
 """
 
 import html
@@ -17,10 +18,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
+
+from persistence.base64_text import texts_in_base64
 
 REDACTED: Final = "[redacted]"
 _LAYERS = 3
+_LAYERS_OF_BASE64 = 2
 _PASSES = 6
 LONGEST_NAME = 64
 """So much of a value is looked at again that might be a name."""
@@ -159,6 +163,10 @@ _LOWER_CASE = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """`str.lower` may change a text's length; our positions must stay."""
 
 
+_Known: TypeAlias = dict[tuple[str, int], bool]
+"""Whether texts that were read from base64 hold a secret: each view and each pass finds the same ones."""
+
+
 @dataclass(frozen=True)
 class _View:
     """A text with layers of escaping taken off, and the way back to places in the original."""
@@ -211,8 +219,24 @@ def _views(text: str) -> Iterator[_View]:
         view = view.peeled()
 
 
-def _secrets(view: _View, original: str) -> Iterator[tuple[int, int]]:
-    """Where in the original the secrets stand that show in this view."""
+def _secrets(text: str, layers: int, known: _Known) -> Iterator[tuple[int, int]]:
+    """Where the secrets of a text stand, with so many layers of base64 taken off."""
+    for view in _views(text):
+        yield from _secrets_in_view(view, text)
+        if layers:
+            for encoded in texts_in_base64(view.text):
+                if _holds_secret(encoded.text, layers - 1, known):
+                    yield view.origin(encoded.start), view.origin(encoded.end)
+
+
+def _holds_secret(text: str, layers: int, known: _Known) -> bool:
+    if (text, layers) not in known:
+        known[text, layers] = any(start < end for start, end in _secrets(text, layers, known))
+    return known[text, layers]
+
+
+def _secrets_in_view(view: _View, original: str) -> Iterator[tuple[int, int]]:
+    """Where in the original the secrets stand that show in this view as they are."""
     for match, end in _found(_LOOKS, view.text):
         yield _place(match, end, view, original)
     lower = view.text.translate(_LOWER_CASE)
@@ -254,8 +278,8 @@ def _place(match: re.Match[str], end: int, view: _View, original: str) -> tuple[
     return first, after
 
 
-def _redacted_once(text: str) -> str:
-    places = list(islice((place for view in _views(text) for place in _secrets(view, text)), _MANY))
+def _redacted_once(text: str, known: _Known) -> str:
+    places = list(islice(_secrets(text, _LAYERS_OF_BASE64, known), _MANY))
     if len(places) == _MANY:
         return REDACTED
     pieces: list[str] = []
@@ -284,8 +308,9 @@ def redact_text(text: str) -> str:
     Redacting twice is redacting once. A text that never comes to rest, or holds 20,000 secrets, is
     `[redacted]` as a whole.
     """
+    known: _Known = {}
     for _ in range(_PASSES):
-        redacted = _redacted_once(text)
+        redacted = _redacted_once(text, known)
         if redacted == text:
             return text
         text = redacted

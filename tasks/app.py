@@ -14,6 +14,7 @@ AREAS = (
     "tasks.failures",
     "tasks.feeding",
     "tasks.queueing",
+    "tasks.resolution",
     "tasks.statistics",
     "tasks.submission",
     "tasks.upkeep",

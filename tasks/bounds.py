@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from persistence.fingerprint import DIGITS
+
 BATCH_LIMIT = 10_000
 """Items in one list; what is more is refused as a whole, and can be sent again in parts."""
 
@@ -80,6 +82,8 @@ _text = AfterValidator(_keepable)
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64), _text]
 """A ULID, or what the web app uses as one."""
 Ulid = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+Fingerprint = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{DIGITS}}}$")]
+"""Of errors that are alike."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200), _text]
 """A name or a type."""
 Path = Annotated[str, StringConstraints(min_length=1, max_length=1000), _text]

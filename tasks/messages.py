@@ -23,6 +23,7 @@ from persistence.schema.vocabulary import COMMAND_OF_JOB_TYPE, Command, Provider
 from tasks.bounds import (
     BATCH_LIMIT,
     Capacity,
+    Fingerprint,
     Id,
     JsonObject,
     Message,
@@ -212,6 +213,13 @@ class LogFailures(Payload):
     errors: Annotated[SkipValidation[list[Failure]], type_of_batch]
 
 
+class ResolveFailures(Payload):
+    """failures.resolve: say what became of the errors of one group."""
+
+    error_group: Fingerprint
+    resolution: Annotated[Message, Field(min_length=1)]
+
+
 class Reconcile(Payload):
     """upkeep.reconcile: compare the web app's word with ours. *more* is a continuation's."""
 
@@ -243,6 +251,7 @@ CONTRACT: dict[str, type[Payload]] = {
     "connections.expire_dead": ExpireDead,
     "crawler.frames": Frames,
     "failures.log": LogFailures,
+    "failures.resolve": ResolveFailures,
     "upkeep.reconcile": Reconcile,
     "upkeep.clean_up": CleanUp,
     "upkeep.feed_deferred": FeedDeferred,

@@ -9,6 +9,8 @@ ROUTES = {
     "crawler.*": {"queue": "crawler"},
     "connections.*": {"queue": "crawler"},
     "failures.*": {"queue": "crawler"},
+    # No crawler's word, and it may take its time: none of theirs is to wait behind it.
+    "failures.resolve": {"queue": "dispatch"},
     "jobs.*": {"queue": "dispatch"},
     "credentials.*": {"queue": "dispatch"},
     "upkeep.*": {"queue": "upkeep"},

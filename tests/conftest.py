@@ -11,6 +11,7 @@ import pytest
 from console.services.embedded import Services, embedded_services
 from persistence import engine as engines
 from persistence.settings import settings
+from support.command import Run, Said
 from support.world import EMPTY, Rung, World
 
 FAST = {
@@ -109,6 +110,22 @@ def broker(services: Services) -> Iterator[str]:
         client.flushall()
         yield services.broker_url
         client.flushall()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run the command in this process, with the settings of the moment."""
+    from console.cli.ending import ended  # noqa: PLC0415 - after the environment is set
+    from console.main import crawlyard  # noqa: PLC0415
+
+    def run(*arguments: str) -> Said:
+        settings.cache_clear()
+        capsys.readouterr()
+        code = ended(lambda: crawlyard(list(arguments), prog_name="crawlyard", standalone_mode=False))
+        return Said(code, *capsys.readouterr())
+
+    yield run
+    settings.cache_clear()
 
 
 def _use(url: str) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from jsonschema.exceptions import ValidationError
 from console.checkup.health import check_sweep
 from console.checkup.urls import shown
 from console.cli.contract import list_names, schema
-from console.cli.ending import ended
 from console.cli.screen import duration, plain
 from console.main import crawlyard
 from console.services.embedded import Services
 from persistence.settings import settings
 from persistence.status import SweepClock
+from support.command import Run, Said
 from support.workers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +40,8 @@ COMMANDS = [
     "health",
     "doctor",
     "contract",
+    "errors",
+    "rejected",
     "migrate",
     "adopt",
     "services",
@@ -50,37 +51,6 @@ NEED_SETTINGS = ["worker", "beat", "status", "stats", "health", "doctor", "migra
 SECRET = "hush-hush"
 ULID = "01J8ZQ4Y5T9V3N7M2K6R8W0XCD"
 NOW = "2026-05-04T03:02:01Z"
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command printed, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What it printed, read."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run the command in this process, with the settings of the moment."""
-
-    def run(*arguments: str) -> Said:
-        settings.cache_clear()
-        capsys.readouterr()
-        code = ended(lambda: crawlyard(list(arguments), prog_name="crawlyard", standalone_mode=False))
-        return Said(code, *capsys.readouterr())
-
-    yield run
-    settings.cache_clear()
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """Progress in the database: one write a batch, losses forgiven for real progress alone, and who reads it."""
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ from sqlalchemy import event
 
 from persistence.engine import engine
 from persistence.progress import of_account, of_jobs, of_subtree
+from support.command import Run
 from support.discoveries import PROJECT_COMMANDS, Discoverer, project
 from support.world import World
 
@@ -174,27 +172,21 @@ def test_one_many_and_an_accounts_jobs(world: World, tree: Discoverer) -> None:
     assert of_subtree("none") is None
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command."""
-    command = [sys.executable, "-m", "console.main", "progress", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-
-def test_the_command_shows_jobs_and_trees(world: World, tree: Discoverer) -> None:
+def test_the_command_shows_jobs_and_trees(world: World, tree: Discoverer, run: Run) -> None:
     """For people, and as JSON."""
-    shown = run("--subtree", tree.job_id)
-    assert shown.returncode == 0
-    assert "25.0% of 6 jobs" in shown.stdout
-    assert json.loads(run("--subtree", tree.job_id, "--json").stdout)["by_status"]["finished"] == 1
-    (job,) = json.loads(run("--job", tree.job_id, "--json").stdout)
+    shown = run("progress", "--subtree", tree.job_id)
+    assert shown.code == 0
+    assert "25.0% of 6 jobs" in shown.out
+    assert run("progress", "--subtree", tree.job_id, "--json").json["by_status"]["finished"] == 1
+    (job,) = run("progress", "--job", tree.job_id, "--json").json
     assert (job["status"], job["progress"]["discovery"]["projects"]) == ("running", 1)
-    assert "GROUP_PROJECT_DISCOVERY" in run("--account", "acc").stdout
+    assert "GROUP_PROJECT_DISCOVERY" in run("progress", "--account", "acc").out
 
 
-def test_the_command_says_what_is_not_there_and_what_it_wants(database: str) -> None:
+def test_the_command_says_what_is_not_there_and_what_it_wants(database: str, run: Run) -> None:
     """Exit code 1 for a job that there is not, 2 for a wrong request."""
-    missing = run("--job", "none")
-    assert (missing.returncode, missing.stderr) == (1, "There is no job none.\n")
-    wrong = run()
-    assert wrong.returncode == 2
-    assert "give one of --job, --account and --subtree" in wrong.stderr
+    missing = run("progress", "--job", "none")
+    assert (missing.code, missing.err) == (1, "There is no job none.\n")
+    wrong = run("progress")
+    assert wrong.code == 2
+    assert "give one of --job, --account and --subtree" in wrong.err

@@ -1,17 +1,8 @@
 """Who is connected: listed, and looked at one by one."""
 
-import json
-import subprocess
-import sys
-
 from persistence.roster import active_connections, connections
+from support.command import Run
 from support.world import World
-
-
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command."""
-    command = [sys.executable, "-m", "console.main", "connections", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_the_active_ones_are_listed_page_by_page(world: World) -> None:
@@ -47,19 +38,19 @@ def test_one_is_shown_with_what_it_works_on(world: World) -> None:
     )
 
 
-def test_the_command_shows_them(world: World) -> None:
+def test_the_command_shows_them(world: World, run: Run) -> None:
     """For people, and as JSON; exit code 1 for a connection that there is not."""
     crawler, (order,) = world.working()
 
-    assert crawler.id in run().stdout
-    assert order in run(crawler.id).stdout
-    (told,) = json.loads(run(crawler.id, "--json").stdout)
+    assert crawler.id in run("connections").out
+    assert order in run("connections", crawler.id).out
+    (told,) = run("connections", crawler.id, "--json").json
     assert told["attempts"][0]["crawler_job_id"] == order
-    missing = run("none")
-    assert (missing.returncode, missing.stderr) == (1, "There is no connection none.\n")
+    missing = run("connections", "none")
+    assert (missing.code, missing.err) == (1, "There is no connection none.\n")
 
 
-def test_the_command_says_that_nobody_is_there(database: str) -> None:
+def test_the_command_says_that_nobody_is_there(database: str, run: Run) -> None:
     """And that is no failure."""
-    nobody = run()
-    assert (nobody.returncode, nobody.stdout) == (0, "Nobody is connected.\n")
+    nobody = run("connections")
+    assert (nobody.code, nobody.out) == (0, "Nobody is connected.\n")

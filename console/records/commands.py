@@ -1,0 +1,96 @@
+"""`crawlyard errors …` and `crawlyard rejected …`: what can be asked of what is on record."""
+# ruff: noqa: PLC0415 - every command imports what it needs itself, so that --help is there at once
+
+from datetime import timedelta
+
+import click
+
+from console.cli.options import as_json, duration, limited
+
+
+@click.group()
+def errors() -> None:
+    """Look through the errors of jobs, and resolve them."""
+
+
+@errors.command("list")
+@click.option("--job", metavar="ID", help="Of this job alone.")
+@click.option("--since", type=duration, help="Not older than this: 90s, 15min, 2h, 7d.")
+@click.option("--before", metavar="ID", help="The page behind the error of this id.")
+@limited(20)
+@as_json
+def list_errors(
+    job: str | None, since: timedelta | None, before: str | None, limit: int, *, as_json: bool
+) -> None:
+    """List errors one by one, the newest first."""
+    from console.records.errors import show_errors
+
+    show_errors(job=job, since=since, before=before, limit=limit, as_json=as_json)
+
+
+@errors.command("groups")
+@click.option(
+    "--since", type=duration, default="1d", show_default=True, help="Count those not older than this."
+)
+@click.option("--unresolved", is_flag=True, help="Only groups with errors that are not resolved.")
+@click.option("--sort", type=click.Choice(("count", "last_seen")), default="count", show_default=True,
+              help="What comes first.")  # fmt: skip
+@limited(20)
+@as_json
+def list_groups(since: timedelta, sort: str, limit: int, *, unresolved: bool, as_json: bool) -> None:
+    """List errors that are alike as one, with how many there are."""
+    from console.records.errors import show_groups
+
+    show_groups(since=since, unresolved=unresolved, sort=sort, limit=limit, as_json=as_json)
+
+
+@errors.command("show")
+@click.argument("fingerprint")
+@limited(5)
+@as_json
+def show_group(fingerprint: str, limit: int, *, as_json: bool) -> None:
+    """Show one group, its newest errors, and a stack trace."""
+    from console.records.errors import show_one_group
+
+    show_one_group(fingerprint, limit=limit, as_json=as_json)
+
+
+@errors.command("resolve")
+@click.argument("fingerprint")
+@click.argument("text")
+def resolve_group(fingerprint: str, text: str) -> None:
+    """
+    Say with TEXT what became of a group.
+
+    All its errors that are not resolved yet are so with this text; errors that come later are not.
+    """
+    from console.records.errors import resolve
+
+    resolve(fingerprint, text)
+
+
+@click.group()
+def rejected() -> None:
+    """Look through the messages that could not be accepted."""
+
+
+@rejected.command("list")
+@click.option("--reason", help="Of this reason alone, such as invalid.")
+@click.option("--task", help="For this task alone, such as jobs.submit.")
+@limited(20)
+@as_json
+def list_rejected(reason: str | None, task: str | None, limit: int, *, as_json: bool) -> None:
+    """List rejected messages, the newest first."""
+    from console.records.rejected import show_rejected
+
+    show_rejected(reason=reason, task=task, limit=limit, as_json=as_json)
+
+
+@rejected.command("show")
+@click.argument("id_", metavar="ID")
+@as_json
+def show_rejected(id_: str, *, as_json: bool) -> None:
+    """Show one rejected message with its payload."""
+    from console.records.rejected import show_rejection
+
+    show_rejection(id_, as_json=as_json)
