@@ -18,7 +18,7 @@ from persistence.schema.vocabulary import (
     JobId,
 )
 
-_COLUMNS = "a.crawler_job_id, a.web_app_job_id, a.connection_id, a.account_id, a.status"
+_COLUMNS = "a.crawler_job_id, a.web_app_job_id, a.connection_id, a.account_id, a.status, a.assigned_at"
 
 _OPEN = text("""
     INSERT INTO job_assignment_mapping
@@ -167,6 +167,7 @@ class Attempt:
     connection_id: ConnectionId
     account_id: AccountId
     status: AssignmentStatus
+    assigned_at: datetime
 
 
 @dataclass(frozen=True)
@@ -284,4 +285,6 @@ def _by_fence(rows: Iterable[Row[Any]]) -> dict[CrawlerJobId, Attempt]:
 
 def _attempt(row: Row[Any]) -> Attempt:
     status = AssignmentStatus(row.status)
-    return Attempt(row.crawler_job_id, row.web_app_job_id, row.connection_id, row.account_id, status)
+    return Attempt(
+        row.crawler_job_id, row.web_app_job_id, row.connection_id, row.account_id, status, row.assigned_at
+    )

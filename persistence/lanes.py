@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -21,9 +21,14 @@ _WAITING = text(f"""
              ORDER BY account_id, host LIMIT 1
         ) next
     )
-    SELECT lane.account_id, lane.host, turn.last_seated_at
+    SELECT lane.account_id, lane.host, turn.last_seated_at,
+           -- A token that was renewed just now is used, however short its life is: it would be renewed for ever.
+           COALESCE(account.access_token_expires_at < clock_timestamp() + CAST(:margin AS interval)
+                    AND COALESCE(turn.renewed_at, '-infinity') < clock_timestamp() - CAST(:margin AS interval),
+                    false) AS is_expiring
       FROM lane LEFT JOIN account_lane turn ON turn.account_id = lane.account_id
-     WHERE turn.held_at IS NULL
+                LEFT JOIN account ON account.id = lane.account_id
+     WHERE turn.held_at IS NULL AND turn.paused_at IS NULL
 """)  # noqa: S608 - no input is in it
 
 _OPEN = text("""
@@ -35,6 +40,11 @@ _OPEN = text("""
 _LOCK = text("""
     SELECT account_id FROM account_lane WHERE account_id = ANY (CAST(:ids AS text[]))
      ORDER BY account_id COLLATE "C" FOR NO KEY UPDATE
+""")
+
+_LOCK_SKIPPING = text("""
+    SELECT account_id FROM account_lane WHERE account_id = ANY (CAST(:ids AS text[]))
+     ORDER BY account_id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
 """)
 
 _SEATED = text("""
@@ -55,6 +65,8 @@ class Lane:
     account_id: AccountId
     host: str
     last_seated_at: datetime | None
+    is_expiring: bool = False
+    """Whether its account's token is about to be of no use."""
 
 
 class Lanes:
@@ -63,10 +75,10 @@ class Lanes:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def waiting(self) -> list[Lane]:
-        """The lanes in which something is claimable, and whose account is not held."""
-        rows = self._session.execute(_WAITING)
-        return [Lane(row.account_id, row.host, row.last_seated_at) for row in rows]
+    def waiting(self, margin: timedelta) -> list[Lane]:
+        """The lanes in which something is claimable, and whose account is neither held nor paused."""
+        rows = self._session.execute(_WAITING, {"margin": margin})
+        return [Lane(row.account_id, row.host, row.last_seated_at, row.is_expiring) for row in rows]
 
     def open(self, account_ids: Collection[AccountId]) -> None:
         """Give accounts that have none a place in the matchmaking."""
@@ -75,6 +87,10 @@ class Lanes:
     def lock(self, account_ids: Collection[AccountId]) -> None:
         """Lock the lanes of these accounts that have one, in order."""
         self._session.execute(_LOCK, {"ids": list(account_ids)})
+
+    def lock_skipping(self, account_ids: Collection[AccountId]) -> set[AccountId]:
+        """As `lock`, but what a peer holds is left out; returns those that were locked."""
+        return set(self._session.scalars(_LOCK_SKIPPING, {"ids": list(account_ids)}))
 
     def note_seated(self, account_ids: Collection[AccountId]) -> None:
         """These accounts had their turn."""

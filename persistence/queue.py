@@ -167,6 +167,7 @@ _UNHEARD = text("""
                      OR (q.status = 'pending' AND job.status = 'running')
                 ELSE (q.status = 'pending' AND NOT q.held) OR q.status = 'processing'
                      OR (q.held AND job.status IN ('finished', 'failed', 'cancelled'))
+                     OR job.status = 'credential_renewed'
                      OR EXISTS (SELECT FROM job_assignment_mapping a
                                  WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running')) END
      ORDER BY job.id COLLATE "C" LIMIT :limit

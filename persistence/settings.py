@@ -5,6 +5,7 @@ Durations are seconds in the environment and `timedelta` here. A wrong setting i
 `SettingsError`, whose text names the variable and the remedy in one line.
 """
 
+import json
 import os
 from datetime import timedelta
 from functools import cache
@@ -12,9 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from persistence.exceptions import SettingsError
 
@@ -24,6 +34,9 @@ _EXAMPLES = {
     "DATABASE_URL": "postgresql://user:password@localhost:5432/crawlyard",
     "BROKER_URL": "redis://localhost:6379/0",
 }
+
+IN_FILES = (*_EXAMPLES, f"{PREFIX}OAUTH_PROVIDERS")
+"""What may stand in a file, since it holds secrets."""
 
 _ORM_ONLY_PARAMETERS = frozenset(
     {"schema", "connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout"}
@@ -83,9 +96,39 @@ def _broker_url(url: str) -> str:
     return url
 
 
-def _urls_in_files() -> dict[str, str]:
-    """What stands in the files that DATABASE_URL_FILE and BROKER_URL_FILE name, by the variable it stands for."""
-    paths = {name: os.environ.get(f"{name}_FILE") for name in _EXAMPLES}
+def _providers(given: Any) -> Any:
+    """The providers as they are written: a JSON object. Raises ValueError without a word of it."""
+    if not isinstance(given, str):
+        return given
+    try:
+        providers = json.loads(given)
+    except ValueError:
+        providers = None
+    if not isinstance(providers, dict) or not all(isinstance(p, dict) for p in providers.values()):
+        raise ValueError('must be JSON: {"https://gitlab.example.org": {"client_id": …, "client_secret": …}}')
+    return {_base_url(url): provider for url, provider in providers.items()}
+
+
+def _base_url(url: str) -> str:
+    parts = _taken_apart(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path.strip("/"):
+        raise ValueError("must name each GitLab by scheme and host alone, such as https://gitlab.example.org")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+class OAuthProvider(BaseModel):
+    """How Crawlyard itself is known to a GitLab: what it needs to refresh tokens there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    client_id: str
+    client_secret: SecretStr
+    redirect_uri: str | None = None
+
+
+def _secrets_in_files() -> dict[str, str]:
+    """What stands in the files that the variables with _FILE name, by the variable it stands for."""
+    paths = {name: os.environ.get(f"{name}_FILE") for name in IN_FILES}
     return {name: _content(f"{name}_FILE", path) for name, path in paths.items() if path}
 
 
@@ -106,7 +149,8 @@ class Settings(BaseSettings):
     """
     Everything that can be set. The variable is the field's name in capitals, after CRAWLYARD_.
 
-    DATABASE_URL_FILE and BROKER_URL_FILE name files that hold the URLs, as secrets of containers do.
+    DATABASE_URL_FILE, BROKER_URL_FILE and CRAWLYARD_OAUTH_PROVIDERS_FILE name files that hold the values,
+    as secrets of containers do.
     """
 
     model_config = SettingsConfigDict(
@@ -167,6 +211,16 @@ class Settings(BaseSettings):
         ge=1,
         description="jobs of an account that may wait at once; what discoveries find beyond is deferred",
     )
+    oauth_providers: Annotated[dict[str, OAuthProvider], NoDecode, BeforeValidator(_providers)] = Field(
+        {}, description="by a GitLab's URL: how tokens are refreshed there (default: the web app is asked)"
+    )
+    token_margin: Seconds = Field(
+        timedelta(seconds=300),
+        description="nothing is assigned for an account whose token expires so soon: it is refreshed first",
+    )
+    http_timeout: Seconds = Field(
+        timedelta(seconds=10), description="how long a GitLab may take to refresh a token"
+    )
     rediscovery_interval: Seconds = Field(
         timedelta(hours=48), description="a discovery that finished so recently is not repeated unless forced"
     )
@@ -202,10 +256,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _files_stand_for_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
-        read = _urls_in_files()
-        if both := sorted(read.keys() & given.keys()):
+        read = _secrets_in_files()
+        fields = {
+            name: name.removeprefix(PREFIX).lower() if name.startswith(PREFIX) else name for name in read
+        }
+        if both := sorted(name for name, field in fields.items() if field in given):
             raise ValueError(f"{both[0]} and {both[0]}_FILE are both set; keep one of them")
-        return given | read
+        return given | {fields[name]: value for name, value in read.items()}
 
     @model_validator(mode="after")
     def _sweeps_are_no_outages(self) -> Self:

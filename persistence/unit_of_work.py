@@ -25,6 +25,7 @@ from persistence.areas import Areas
 from persistence.assignments import Assignments
 from persistence.children import Children
 from persistence.connections import Connections
+from persistence.credentials import Credentials
 from persistence.deferred import Deferred
 from persistence.engine import engine
 from persistence.errors import Errors
@@ -70,6 +71,7 @@ class UnitOfWork:
         self.assignments = Assignments(session)
         self.children = Children(session)
         self.connections = Connections(session)
+        self.credentials = Credentials(session)
         self.deferred = Deferred(session)
         self.errors = Errors(session)
         self.events = Events(session)

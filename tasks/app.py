@@ -10,6 +10,7 @@ AREAS = (
     "tasks.callbacks",
     "tasks.connections",
     "tasks.control",
+    "tasks.credentials",
     "tasks.expiry",
     "tasks.failures",
     "tasks.feeding",

@@ -14,7 +14,15 @@ from persistence.assignments import Opening
 from persistence.jobs import KnownJob
 from persistence.lanes import Lane
 from persistence.queue import Entry
-from persistence.schema.vocabulary import AccountId, ConnectionId, CrawlerJobId, EventType, JobId, JobStatus
+from persistence.schema.vocabulary import (
+    AccountId,
+    ConnectionId,
+    CrawlerJobId,
+    EventType,
+    HoldReason,
+    JobId,
+    JobStatus,
+)
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
@@ -62,7 +70,7 @@ def seat_jobs(uow: UnitOfWork) -> int:
     readied = uow.queue.ready_due(PASS_LIMIT)
     if readied == PASS_LIMIT:
         uow.ring("jobs.assign")
-    lanes = uow.lanes.waiting()
+    lanes = _with_tokens(uow, uow.lanes.waiting(settings().token_margin))
     if not lanes:
         return 0
     uow.lanes.open({lane.account_id for lane in lanes if lane.last_seated_at is None})
@@ -70,6 +78,19 @@ def seat_jobs(uow: UnitOfWork) -> int:
     if not board.free:
         return 0
     return _Pass(uow, lanes, board).run()
+
+
+def _with_tokens(uow: UnitOfWork, lanes: list[Lane]) -> list[Lane]:
+    """The lanes whose accounts have a token for some time to come; of the others it is refreshed first."""
+    expiring = {lane.account_id for lane in lanes if lane.is_expiring}
+    if not expiring:
+        return lanes
+    uow.lanes.open(expiring)
+    held = uow.lanes.lock_skipping(expiring)
+    uow.credentials.hold(held, HoldReason.TOKEN_EXPIRING)
+    for account_id in sorted(held):
+        uow.ring("credentials.refresh", account_id=account_id)
+    return [lane for lane in lanes if not lane.is_expiring]
 
 
 class _Pass:

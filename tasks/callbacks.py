@@ -32,17 +32,19 @@ from tasks.bounds import Ulid
 from tasks.connections import note_life
 from tasks.discovery import hear_discoveries
 from tasks.frames import (
-    NOT_YET,
     Discovery,
     JobCompletedFrame,
     JobFailedData,
+    JobFailedFrame,
     JobFrame,
     JobStartedFrame,
+    TokenRefreshFrame,
 )
 from tasks.messages import Frames, SaidFrame
 from tasks.progress import advance
-from tasks.release import announce, backoff, log_errors
+from tasks.release import Held, announce, backoff, log_errors
 from tasks.speech import Speech, Words, by_attempt
+from tasks.token_words import lock_lanes, wait_for_tokens
 
 _FRAME = TypeAdapter(SaidFrame)
 _CONNECTION_ID = TypeAdapter(Ulid)
@@ -66,17 +68,14 @@ def frames(payload: Frames) -> None:
 
 def hear_frames(uow: UnitOfWork, items: list[Any]) -> None:
     """Apply the frames of one message; what is no frame is kept as rejected, and proves life all the same."""
-    known = [item for item in items if not _is_not_yet(item)]
-    heard = dict(valid_items(uow, known, _FRAME))
+    heard = dict(valid_items(uow, items, _FRAME))
     speech = Speech()
     for said in heard.values():
         speech.hear(said)
-    unsupported = [item for item in items if _is_not_yet(item)]
-    for item in unsupported:
-        reject(uow, item, "not_supported_yet")
-    for item in [*unsupported, *(item for place, item in enumerate(known) if place not in heard)]:
-        if (speaker := _speaker(item)) is not None:
+    for place, item in enumerate(items):
+        if place not in heard and (speaker := _speaker(item)) is not None:
             speech.beat(speaker)
+    lock_lanes(uow, speech.frames)
     live = note_life(uow, speech.beats.values())
     if speech.wants_work & live:
         uow.ring("jobs.assign")
@@ -86,12 +85,6 @@ def hear_frames(uow: UnitOfWork, items: list[Any]) -> None:
         lambda part: hear_words(uow, by_attempt(part)),
         lambda said, why: reject(uow, _item(*said), "refused_by_database", why),
     )
-
-
-def _is_not_yet(item: object) -> bool:
-    frame = item.get("frame") if isinstance(item, dict) else None
-    kind = frame.get("type") if isinstance(frame, dict) else None
-    return isinstance(kind, str) and kind in NOT_YET
 
 
 def _speaker(item: object) -> ConnectionId | None:
@@ -127,6 +120,11 @@ def hear_words(uow: UnitOfWork, words: list[Words]) -> None:
     _go_on(uow, heard)
     _complete(uow, [h for h in heard if h.succeeded])
     _fail(uow, [h for h in heard if h.failure])
+    wait_for_tokens(
+        uow,
+        [(h.attempt, h.words.terminal) for h in heard if isinstance(h.words.terminal, TokenRefreshFrame)],
+        Held(entries, {attempt.crawler_job_id: attempt for attempt in live.values()}, jobs),
+    )
     _free_seats(uow, words, live)
 
 
@@ -149,8 +147,8 @@ class Heard:
     def failure(self) -> JobFailedData | None:
         """What failed, where they end the attempt badly."""
         match self.words.terminal:
-            case None:
-                return None
+            case JobFailedFrame(data=data):
+                return data
             case JobCompletedFrame(data=data):
                 error = data.message or "the crawler reported no success"
                 return (
@@ -158,8 +156,8 @@ class Heard:
                     if data.success
                     else JobFailedData(error=error, error_type=_UNSUCCESSFUL, is_recoverable=True)
                 )
-            case failed:
-                return failed.data
+            case _:
+                return None
 
 
 def _count_stale(

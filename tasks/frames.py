@@ -119,6 +119,14 @@ class JobFailedData(_Wire):
     context: JsonObject | None = None
 
 
+class TokenRefreshData(_Wire):
+    """My token died."""
+
+    current_token_expired: bool | None = None
+    last_successful_request: Word | None = None
+    error_details: Message | None = None
+
+
 class DiscoveredJob(_Wire):
     """Something that exists too."""
 
@@ -218,6 +226,13 @@ class JobFailedFrame(_JobFrame):
     data: JobFailedData
 
 
+class TokenRefreshFrame(_JobFrame):
+    """An attempt ended, since its account's token died."""
+
+    type: Literal["token_refresh_request"]
+    data: TokenRefreshData = TokenRefreshData()
+
+
 _TIME = TypeAdapter(datetime)
 
 
@@ -253,10 +268,7 @@ class DiscoveryFrame(_DiscoveryFrame):
 
 
 Discovery = JobsDiscoveredFrame | DiscoveryFrame
-JobFrame = JobStartedFrame | JobProgressFrame | JobCompletedFrame | JobFailedFrame
+JobFrame = JobStartedFrame | JobProgressFrame | JobCompletedFrame | JobFailedFrame | TokenRefreshFrame
 Frame = Annotated[HeartbeatFrame | JobRequestFrame | JobFrame | Discovery, Field(discriminator="type")]
 
 DISCOVERIES = frozenset({"jobs_discovered", "discovery"})
-
-NOT_YET = frozenset({"token_refresh_request"})
-"""Frames of the protocol that this version keeps as rejected instead of applying them."""

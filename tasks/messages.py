@@ -186,6 +186,22 @@ class Frames(Payload):
     frames: Annotated[SkipValidation[list[SaidFrame]], type_of_batch]
 
 
+# Credentials
+
+
+class Refresh(Payload):
+    """credentials.refresh: the token of this account has died or is about to; get a new one where we can."""
+
+    account_id: Id
+
+
+class Renewed(Payload):
+    """credentials.renewed: the web app has written new tokens. *more* is a continuation's."""
+
+    account_id: Id
+    more: bool = False
+
+
 # Failures and upkeep
 
 
@@ -250,6 +266,8 @@ CONTRACT: dict[str, type[Payload]] = {
     "connections.disconnect": Disconnect,
     "connections.expire_dead": ExpireDead,
     "crawler.frames": Frames,
+    "credentials.refresh": Refresh,
+    "credentials.renewed": Renewed,
     "failures.log": LogFailures,
     "failures.resolve": ResolveFailures,
     "upkeep.reconcile": Reconcile,

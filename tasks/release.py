@@ -93,7 +93,13 @@ def give_back(uow: UnitOfWork, closings: Collection[Closing], *, counts: bool) -
 
 def revoke(uow: UnitOfWork, held: Held, message: str) -> None:
     """Close the live attempts of jobs that `lock_all` has locked; nothing is counted."""
-    closings = [Closing(attempt, Ending.CANCELLED, message) for attempt in held.attempts.values()]
+    revoke_each(
+        uow, [Closing(attempt, Ending.CANCELLED, message) for attempt in held.attempts.values()], held
+    )
+
+
+def revoke_each(uow: UnitOfWork, closings: Collection[Closing], held: Held) -> None:
+    """Close attempts that are locked, each for its reason; nothing is counted."""
     _close(uow, closings, AssignmentStatus.CANCELLED, held)
     if closings:
         uow.ring("jobs.assign")

@@ -12,6 +12,8 @@ ROUTES = {
     # No crawler's word, and it may take its time: none of theirs is to wait behind it.
     "failures.resolve": {"queue": "dispatch"},
     "jobs.*": {"queue": "dispatch"},
+    # It calls a GitLab, which may take its time: the matchmaking must not wait behind it.
+    "credentials.refresh": {"queue": "upkeep"},
     "credentials.*": {"queue": "dispatch"},
     "upkeep.*": {"queue": "upkeep"},
 }

@@ -14,10 +14,11 @@ from tasks.frames import (
     JobFailedFrame,
     JobFrame,
     JobRequestFrame,
+    TokenRefreshFrame,
 )
 from tasks.messages import SaidFrame
 
-Terminal = JobCompletedFrame | JobFailedFrame
+Terminal = JobCompletedFrame | JobFailedFrame | TokenRefreshFrame
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Words:
     def terminal(self) -> Terminal | None:
         """The word that ends the attempt."""
         last = self.frames[-1] if self.frames else None
-        return last if isinstance(last, JobCompletedFrame | JobFailedFrame) else None
+        return last if isinstance(last, Terminal) else None
 
     @property
     def count(self) -> int:

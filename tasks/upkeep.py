@@ -11,6 +11,7 @@ from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.base import unit_of_work
 from tasks.batches import in_halves
+from tasks.credentials import look_after_credentials
 from tasks.messages import CleanUp, Reconcile
 from tasks.old_jobs import delete_old_jobs
 from tasks.queueing import enqueue_jobs
@@ -30,6 +31,7 @@ def reconcile(payload: Reconcile) -> None:
         mended = 0
         if payload.more or uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2):
             mended = reconcile_jobs(uow)
+            look_after_credentials(uow)
             if uow.deferred.accounts():
                 uow.ring("upkeep.feed_deferred")
         if mended == UNIT_ROWS:
@@ -92,7 +94,11 @@ def _count_seats(uow: UnitOfWork) -> None:
 
 def _mend(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     held = lock_all(uow, job_ids)
-    waiting = {job_id for job_id, job in held.jobs.items() if job.status in TO_BE_CRAWLED}
+    renewed = uow.credentials.renew(
+        id_ for id_, job in held.jobs.items() if job.status is JobStatus.CREDENTIAL_RENEWED
+    )
+    announce(uow, held.jobs, renewed, JobStatus.QUEUED)
+    waiting = renewed | {id_ for id_, job in held.jobs.items() if job.status in TO_BE_CRAWLED}
     others = {job_id: job for job_id, job in held.jobs.items() if job_id not in waiting}
     revoke(uow, held.of(others), "the web app has ended or paused the job")
     settle_entries(uow, others.values())

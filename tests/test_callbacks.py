@@ -274,15 +274,6 @@ def _deep(levels: int) -> object:
     return value
 
 
-def test_frames_of_the_next_version_are_kept_with_that_reason(world: World) -> None:
-    """Nothing looks as if it were done that is not."""
-    crawler = world.crawler()
-
-    crawler.says("token_refresh_request", "x")
-
-    assert world.rejections() == [("crawler.frames", "not_supported_yet")]
-
-
 def test_a_message_delivered_twice_leaves_the_database_as_once(world: World) -> None:
     """Whatever it says, stale and bad words included."""
     crawler, (one, two, three) = world.working(3)

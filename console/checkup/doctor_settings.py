@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from console.checkup.finding import Finding, judged
 from console.checkup.urls import shown
 from console.cli.screen import duration
-from persistence.settings import PREFIX, Settings, settings
+from persistence.settings import IN_FILES, PREFIX, Settings, settings
 
 _OF_TESTS = f"{PREFIX}TEST_"
 
@@ -83,6 +83,7 @@ def _time_limits() -> Finding:
 
 def _misspelt() -> list[Finding]:
     known = [variable(field, info) for field, info in Settings.model_fields.items()]
+    known += [f"{name}_FILE" for name in IN_FILES]
     strange = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(_OF_TESTS))
     return [
         Finding("the environment", "warning", f"{name} is no setting of Crawlyard", _remedy(name, known))
@@ -103,5 +104,7 @@ def _shown(value: object) -> str:
             return shown(value)
         case None:
             return "none"
+        case dict():
+            return ", ".join(value) or "none"
         case _:
             return str(value)

@@ -198,6 +198,8 @@ class AccountLane(Base):
     held_reason: Mapped[str | None]
     held_token: Mapped[str | None]
     """The SHA-256 of that token, in hex: an account with another token is not to be held any more."""
+    renewed_at: Mapped[datetime | None]
+    """When it last got a new one: what was assigned before had the old one."""
     paused_at: Mapped[datetime | None]
     """Since when somebody wants none of its jobs seated."""
     paused_reason: Mapped[str | None]
@@ -215,6 +217,8 @@ class CredentialRefresh(Base):
     account_id: Mapped[str] = mapped_column(primary_key=True)
     token_hash: Mapped[Ulid] = mapped_column(primary_key=True)
     """The SHA-256 of the refresh token, in hex."""
+    claimed_by: Mapped[str]
+    """Names one run of the task: a claim whose commit was in doubt is known by its own run."""
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]

@@ -93,6 +93,26 @@ class Ending(StrEnum):
         return self not in (Ending.GOODBYE, Ending.CANCELLED, Ending.CREDENTIAL_EXPIRED)
 
 
+class HoldReason(StrEnum):
+    """Of `account_lane.held_reason`: why nothing is seated for an account."""
+
+    TOKEN_DIED = "token_died"  # noqa: S105 - no password
+    TOKEN_EXPIRING = "token_expiring"  # noqa: S105
+    PROVIDER_AWAY = "provider_away"
+    AUTHORIZATION_NEEDED = "authorization_needed"
+
+
+class CredentialError(StrEnum):
+    """Of the event `credential_needed`: what is wrong with an account's token."""
+
+    OAUTH2_EXPIRED = "OAUTH2_EXPIRED"
+    OAUTH2_REVOKED = "OAUTH2_REVOKED"
+    PAT_EXPIRED = "PAT_EXPIRED"
+    PAT_REVOKED = "PAT_REVOKED"
+    NETWORK_ERROR = "NETWORK_ERROR"
+    PROVIDER_ERROR = "PROVIDER_ERROR"
+
+
 class EventType(StrEnum):
     """Of `dispatch_event.type`."""
 

@@ -22,7 +22,8 @@ CHANGES = """
     ALTER TABLE job_error_log ADD COLUMN fingerprint TEXT COLLATE "C";
     CREATE INDEX job_error_log_fingerprint_idx ON job_error_log (fingerprint, timestamp);
 
-    ALTER TABLE account_lane ADD COLUMN held_token TEXT, ADD COLUMN paused_at TIMESTAMP WITH TIME ZONE,
+    ALTER TABLE account_lane ADD COLUMN held_token TEXT, ADD COLUMN renewed_at TIMESTAMP WITH TIME ZONE,
+                             ADD COLUMN paused_at TIMESTAMP WITH TIME ZONE,
                              ADD COLUMN paused_reason TEXT;
 """
 
@@ -30,6 +31,7 @@ ADDED = """
     CREATE TABLE credential_refresh (
         account_id TEXT NOT NULL,
         token_hash TEXT COLLATE "C" NOT NULL,
+        claimed_by TEXT NOT NULL,
         started_at TIMESTAMP WITH TIME ZONE NOT NULL,
         ended_at TIMESTAMP WITH TIME ZONE,
         outcome TEXT,

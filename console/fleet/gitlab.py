@@ -1,0 +1,143 @@
+"""
+A GitLab as far as tokens go, over real HTTP: hands out pairs, rotates them, and forgives nothing.
+
+A refresh token works once; the second time it comes, the whole family of tokens is revoked, as GitLab does.
+"""
+
+import json
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs
+
+LIFETIME_SECONDS = 7200
+
+Reply = tuple[int, bytes]
+"""An HTTP status and a body."""
+
+Answer = Callable[[Reply], Reply]
+"""Puts another reply in place of the right one, which has taken effect by then."""
+
+
+@dataclass
+class _Family:
+    """All tokens that came of one authorization."""
+
+    access_token: str
+    refresh_token: str
+    used: set[str] = field(default_factory=set)
+    is_revoked: bool = False
+    has_expired: bool = False
+
+
+class GitLab:
+    """Serves from `__enter__` to `__exit__`, on a loopback port of its own."""
+
+    def __init__(self, client_id: str = "crawlyard", client_secret: str | None = None) -> None:
+        self.client_id = client_id
+        self.client_secret = client_secret or secrets.token_hex(16)
+        self.calls = 0
+        self.answer: Answer = lambda reply: reply
+        self._families: list[_Family] = []
+        self._lock = Lock()
+        handler = type("Handler", (_Handler,), {"gitlab": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def providers(self) -> str:
+        """What CRAWLYARD_OAUTH_PROVIDERS must be to refresh tokens here."""
+        return json.dumps({self.url: {"client_id": self.client_id, "client_secret": self.client_secret}})
+
+    def authorize(self) -> tuple[str, str]:
+        """A first pair: access token and refresh token."""
+        with self._lock:
+            self._families.append(_Family(_token("access"), _token("refresh")))
+            return self._families[-1].access_token, self._families[-1].refresh_token
+
+    def accepts(self, access_token: str | None) -> bool:
+        """Whether a call with this token would be answered."""
+        with self._lock:
+            return any(
+                f.access_token == access_token and not f.is_revoked and not f.has_expired
+                for f in self._families
+            )
+
+    def expire(self) -> None:
+        """Let all access tokens die; they can be refreshed."""
+        with self._lock:
+            for family in self._families:
+                family.has_expired = True
+
+    def revoke(self) -> None:
+        """Let everything die."""
+        with self._lock:
+            for family in self._families:
+                family.is_revoked = True
+
+    def token(self, form: dict[str, str]) -> Reply:
+        """Answer POST /oauth/token."""
+        with self._lock:
+            self.calls += 1
+            if (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret):
+                return _reply(401, error="invalid_client")
+            return self._refreshed(form.get("refresh_token", ""))
+
+    def _refreshed(self, refresh_token: str) -> Reply:
+        for family in self._families:
+            if refresh_token in family.used:
+                family.is_revoked = True
+            elif refresh_token == family.refresh_token and not family.is_revoked:
+                family.used.add(refresh_token)
+                family.access_token, family.refresh_token = _token("access"), _token("refresh")
+                family.has_expired = False
+                return _reply(
+                    200,
+                    access_token=family.access_token,
+                    refresh_token=family.refresh_token,
+                    token_type="Bearer",  # noqa: S106 - no password
+                    expires_in=LIFETIME_SECONDS,
+                )
+        return _reply(400, error="invalid_grant")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    gitlab: GitLab
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        form = {name: values[-1] for name, values in parse_qs(body).items()}
+        reply = self.gitlab.token(form) if self.path == "/oauth/token" else _reply(404, error="not found")
+        status, text = self.gitlab.answer(reply)
+        with suppress(OSError):  # whoever asked has gone
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def _token(kind: str) -> str:
+    return f"{kind}-{secrets.token_hex(20)}"
+
+
+def _reply(status: int, **body: Any) -> Reply:
+    return status, json.dumps(body).encode()

@@ -1,0 +1,102 @@
+"""
+One call: GitLab's refresh grant. What came of it is told so that the caller knows whether the token was used.
+
+A refresh token works once. If it comes twice, GitLab revokes the whole family, and somebody must
+authorize anew: so an answer that was lost, or that cannot be read, is never asked for again.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from persistence.schema.vocabulary import CredentialError
+from persistence.settings import OAuthProvider, settings
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """A new pair."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    lifetime: timedelta | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The token is used up, or may be: somebody must authorize anew."""
+
+    error: CredentialError
+    detail: str
+
+
+@dataclass(frozen=True)
+class Away:
+    """The provider has surely not used the token: it may be asked again later."""
+
+    error: CredentialError
+    detail: str
+
+
+_LONGEST_S = 1e9
+
+Answer = Renewed | Refused | Away
+
+_NOT_PROCESSED = frozenset({408, 425, 429, 503})
+
+
+def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answer:
+    """Ask the GitLab at *instance* for a new pair. Never raises for what the network or the provider does."""
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": refresh_token,
+        "client_id": provider.client_id,
+        "client_secret": provider.client_secret.get_secret_value(),
+    }
+    if provider.redirect_uri:
+        form["redirect_uri"] = provider.redirect_uri
+    timeout = settings().http_timeout.total_seconds()
+    try:
+        # Of the environment's proxies and .netrc nothing is wanted here.
+        with httpx.Client(timeout=timeout, trust_env=False) as client:
+            response = client.post(
+                f"{instance}/oauth/token", data=form, headers={"Accept": "application/json"}
+            )
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        return Away(CredentialError.NETWORK_ERROR, type(error).__name__)
+    except httpx.HTTPError as error:
+        return Refused(CredentialError.NETWORK_ERROR, f"{type(error).__name__}: the answer was lost")
+    return _read(response)
+
+
+def _read(response: httpx.Response) -> Answer:
+    body = _json(response)
+    match response.status_code:
+        case 200 if isinstance(token := body.get("access_token"), str) and token:
+            again = body.get("refresh_token")
+            return Renewed(token, again if isinstance(again, str) and again else None, _lifetime(body))
+        case 400 | 401 if (code := body.get("error")) == "invalid_grant":
+            return Refused(CredentialError.OAUTH2_REVOKED, code)
+        case 400 | 401 if (code := body.get("error")) in ("invalid_client", "unauthorized_client"):
+            return Away(CredentialError.PROVIDER_ERROR, f"{code}: check CRAWLYARD_OAUTH_PROVIDERS")
+        case status if status in _NOT_PROCESSED:
+            return Away(CredentialError.PROVIDER_ERROR, f"HTTP {status}")
+        case status:
+            return Refused(CredentialError.PROVIDER_ERROR, f"HTTP {status}, and no new token in it")
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _lifetime(body: dict[str, Any]) -> timedelta | None:
+    seconds = body.get("expires_in")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < _LONGEST_S:
+        return None
+    return timedelta(seconds=seconds)

@@ -1,0 +1,50 @@
+"""
+Attempts whose token died: `token_refresh_request`. They end at once, and count nowhere.
+
+The job waits for a new token, not its crawler: the seat is free, and the account is held, since all its
+jobs would fail alike. The gateway answers its crawler when the order has left the view.
+"""
+
+from collections.abc import Collection, Iterable
+
+from persistence.assignments import Attempt
+from persistence.schema.vocabulary import ConnectionId, CrawlerJobId, Ending, HoldReason, JobStatus
+from persistence.unit_of_work import UnitOfWork
+from tasks.frames import Discovery, JobFrame, TokenRefreshFrame
+from tasks.release import Closing, Held, announce, revoke_each
+
+_UNSAID = "the account's access token is not accepted any more"
+
+
+def lock_lanes(uow: UnitOfWork, frames: Iterable[tuple[ConnectionId, JobFrame | Discovery]]) -> None:
+    """Lock the lanes of the accounts whose tokens are said to have died; they come before all that is locked later."""
+    fences = {CrawlerJobId(f.job_id) for _, f in frames if isinstance(f, TokenRefreshFrame)}
+    if fences:
+        accounts = {attempt.account_id for attempt in uow.assignments.find(fences).values()}
+        uow.lanes.open(accounts)
+        uow.lanes.lock(accounts)
+
+
+def wait_for_tokens(uow: UnitOfWork, said: Collection[tuple[Attempt, TokenRefreshFrame]], held: Held) -> None:
+    """
+    End attempts that their crawlers gave up for want of a token, with lanes, entries and jobs locked.
+
+    One that was assigned before its account got another token had the old one: its job is queued again.
+    """
+    if not said:
+        return
+    closings = [
+        Closing(attempt, Ending.CREDENTIAL_EXPIRED, frame.data.error_details or _UNSAID)
+        for attempt, frame in said
+    ]
+    revoke_each(uow, closings, held)
+    renewed_at = uow.credentials.renewed_at({attempt.account_id for attempt, _ in said})
+    outdated = {a.job_id for a, _ in said if (at := renewed_at.get(a.account_id)) and a.assigned_at < at}
+    uow.queue.let_go(outdated)
+    announce(uow, held.jobs, uow.jobs.release(outdated), JobStatus.QUEUED)
+    waiting = {attempt.job_id: attempt.account_id for attempt, _ in said if attempt.job_id not in outdated}
+    uow.queue.hold(waiting)
+    announce(uow, held.jobs, uow.credentials.wait(waiting), JobStatus.WAITING_CREDENTIAL_RENEWAL)
+    uow.credentials.hold(set(waiting.values()), HoldReason.TOKEN_DIED)
+    for account_id in sorted(set(waiting.values())):
+        uow.ring("credentials.refresh", account_id=account_id)

@@ -1,0 +1,343 @@
+"""Refreshing tokens at a GitLab, over real HTTP: one call for one refresh token, whatever happens."""
+
+import json
+from collections.abc import Callable, Iterator
+from threading import Barrier, Event, Thread
+from typing import Any
+
+import pytest
+
+from console.fleet.gitlab import GitLab, Reply
+from persistence.exceptions import DatabaseLost
+from support.tokens import Tokens
+from support.world import World
+
+
+@pytest.fixture
+def tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokens]:
+    """An account whose token has died, at a GitLab where it can be refreshed; one job waits for that."""
+    with GitLab() as gitlab:
+        monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", gitlab.providers())
+        monkeypatch.setenv("CRAWLYARD_HTTP_TIMEOUT", "1")
+        world.use_settings()
+        tokens = Tokens(world, gitlab)
+        tokens.authorize()
+        crawler, (order,) = tokens.at_work()
+        gitlab.expire()
+        crawler.says("token_refresh_request", order)
+        yield tokens
+
+
+def test_a_new_pair_sets_everything_free(world: World, tokens: Tokens) -> None:
+    """Tokens, their time, the account, its jobs, and who listens."""
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.works()
+    account = world.row("SELECT *, access_token_expires_at - now() AS left FROM account WHERE id = 'acc'")
+    assert 7190 < account.left.total_seconds() <= 7200
+    assert tokens.statuses() == ["queued"]
+    assert (tokens.lane().held_at, tokens.lane().held_reason) == (None, None)
+    assert [e.account_id for e in world.events("credential_renewed")] == ["acc"]
+    assert world.row("SELECT outcome, ended_at IS NULL FROM credential_refresh") == ("renewed", False)
+    world.assign()
+    assert world.one("SELECT count(*) FROM crawler_order") == 1
+
+
+def test_many_that_ask_at_once_are_one_call(world: World, tokens: Tokens) -> None:
+    """GitLab would revoke the family at the second one."""
+    start = Barrier(6)
+
+    def ask() -> None:
+        start.wait()
+        tokens.refresh()
+
+    threads = [Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.works()
+    assert len(world.events("credential_renewed")) == 1
+
+
+def test_no_transaction_is_open_during_the_call(world: World, tokens: Tokens) -> None:
+    """A GitLab may take its time."""
+    open_: list[int] = []
+
+    def look(reply: Reply) -> Reply:
+        open_.append(world.one("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+                               " AND datname = current_database()"))  # fmt: skip
+        return reply
+
+    tokens.gitlab.answer = look
+    tokens.refresh()
+
+    assert open_ == [0]
+
+
+def test_a_write_that_fails_is_retried_alone(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is away between the answer and the commit: the GitLab is not called again."""
+    from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415 - after the environment is set
+
+    commit, lost = UnitOfWork.commit, iter([False, True, True])
+
+    def commit_or_lose(uow: UnitOfWork) -> None:
+        if next(lost, False):
+            raise DatabaseLost("the server closed the connection")
+        commit(uow)
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_or_lose)
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.works()
+    assert tokens.statuses() == ["queued"]
+
+
+def test_a_claim_whose_commit_was_in_doubt_is_known_by_its_own_run(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed, but the caller saw an error: the run goes on with it, since it has not called yet."""
+    from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415
+
+    commit, doubtful = UnitOfWork.commit, iter([True])
+
+    def commit_in_doubt(uow: UnitOfWork) -> None:
+        commit(uow)
+        if next(doubtful, False):
+            raise DatabaseLost("the connection was reset")
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_in_doubt)
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.works()
+
+
+class Killed(BaseException):
+    """Stands for a process that is killed."""
+
+
+def test_killed_between_answer_and_commit_nobody_calls_again(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the claim is young nothing is decided; later it means a new authorization."""
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("tasks.credentials.settle_refresh", die)
+        tokens.refresh()
+    assert tokens.gitlab.calls == 1
+
+    tokens.refresh()
+    assert (tokens.needed(), tokens.statuses()) == ([], ["waiting_credential_renewal"])
+    world.rows("UPDATE credential_refresh SET started_at = started_at - interval '12 seconds'")
+    world.deliver("upkeep.reconcile")
+    assert world.rung.of("credentials.refresh")[-1:] == [{"account_id": "acc"}]
+    tokens.refresh()
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.needed() == [("NETWORK_ERROR", "error")]
+    assert tokens.statuses() == ["credential_expired"]
+    assert tokens.lane().held_reason == "authorization_needed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda _: (500, b"oops"), "PROVIDER_ERROR"),
+        (lambda _: (200, b"no JSON"), "PROVIDER_ERROR"),
+        (lambda _: (200, b'{"access_token": 7}'), "PROVIDER_ERROR"),
+        (lambda _: (200, b"[]"), "PROVIDER_ERROR"),
+        (lambda _: (302, b""), "PROVIDER_ERROR"),
+        (lambda _: (400, b'{"error": "invalid_grant"}'), "OAUTH2_REVOKED"),
+    ],
+    ids=["500", "garbage", "no token", "no object", "redirect", "invalid_grant"],
+)
+def test_a_token_that_may_be_used_up_is_never_sent_again(
+    world: World, tokens: Tokens, answer: Callable[[Reply], Reply], error: str
+) -> None:
+    """The jobs have expired, the account stays held, and somebody is asked once."""
+    tokens.gitlab.answer = answer
+
+    tokens.refresh()
+    tokens.gitlab.answer = lambda reply: reply
+    tokens.refresh()
+    world.deliver("upkeep.reconcile")
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.needed() == [(error, "error")]
+    assert tokens.statuses() == ["credential_expired"]
+    assert (tokens.lane().held_reason, tokens.lane().held_at is None) == ("authorization_needed", False)
+
+
+def test_an_answer_that_does_not_come_is_lost(world: World, tokens: Tokens) -> None:
+    """Whether the token was used nobody knows."""
+    served = Event()
+
+    def wait(reply: Reply) -> Reply:
+        served.wait(10)
+        return reply
+
+    tokens.gitlab.answer = wait
+    tokens.refresh()
+    served.set()
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.needed() == [("NETWORK_ERROR", "error")]
+    assert tokens.statuses() == ["credential_expired"]
+
+
+def test_a_refresh_token_that_had_expired_is_said_to_have(world: World, tokens: Tokens) -> None:
+    """The owner only needs to sign in again."""
+    world.rows("UPDATE account SET refresh_token_expires_at = now() - interval '1 day'")
+    tokens.gitlab.revoke()
+
+    tokens.refresh()
+
+    assert tokens.needed() == [("OAUTH2_EXPIRED", "error")]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_gitlab_that_has_not_looked_at_it_is_asked_again_later(
+    world: World, tokens: Tokens, status: int
+) -> None:
+    """Somebody is warned once; reconcile rings until it works."""
+    right = tokens.gitlab.token
+    tokens.gitlab.token = lambda _: (status, b"")  # type: ignore[method-assign]
+
+    tokens.refresh()
+    tokens.refresh()
+    assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
+    assert tokens.statuses() == ["waiting_credential_renewal"]
+    world.rung.bells.clear()
+    world.deliver("upkeep.reconcile")
+    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    tokens.gitlab.token = right  # type: ignore[method-assign]
+    tokens.refresh()
+
+    assert tokens.works()
+    assert tokens.statuses() == ["queued"]
+
+
+def test_a_gitlab_that_is_not_there_is_asked_again_later(world: World, tokens: Tokens) -> None:
+    """A connection that was refused has used nothing."""
+    tokens.gitlab.__exit__(None, None, None)
+
+    tokens.refresh()
+
+    assert tokens.needed() == [("NETWORK_ERROR", "warning")]
+    assert world.one("SELECT count(*) FROM credential_refresh") == 0
+
+
+def test_a_wrong_client_is_the_operators_to_mend(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token was not used; the setting is named, its secret is not."""
+    providers = {tokens.gitlab.url: {"client_id": "crawlyard", "client_secret": "hush-hush"}}
+    monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", json.dumps(providers))
+    world.use_settings()
+
+    tokens.refresh()
+
+    (event,) = world.events("credential_needed")
+    assert (event.payload["error_type"], event.payload["severity"]) == ("PROVIDER_ERROR", "warning")
+    assert "CRAWLYARD_OAUTH_PROVIDERS" in event.payload["action"]
+    assert "hush-hush" not in str(event.payload)
+    assert tokens.statuses() == ["waiting_credential_renewal"]
+
+
+def test_the_web_apps_own_new_tokens_win(world: World, tokens: Tokens) -> None:
+    """It has written others while the GitLab was being asked."""
+
+    def meanwhile(reply: Reply) -> Reply:
+        world.rows(
+            "UPDATE account SET access_token = 'theirs', refresh_token = 'theirs too' WHERE id = 'acc'"
+        )
+        return reply
+
+    tokens.gitlab.answer = meanwhile
+    tokens.refresh()
+
+    assert world.row("SELECT access_token, refresh_token FROM account WHERE id = 'acc'") == (
+        "theirs",
+        "theirs too",
+    )
+    assert world.one("SELECT outcome FROM credential_refresh") == "superseded"
+    assert tokens.statuses() == ["queued"]
+
+
+def test_a_gitlab_that_is_not_configured_never_sees_a_token(world: World, tokens: Tokens) -> None:
+    """The job's URL names another one."""
+    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = 'http://127.0.0.1:1/api/graphql'""")
+
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 0
+    assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
+
+
+def test_nothing_is_seated_for_a_token_that_is_about_to_expire(world: World, tokens: Tokens) -> None:
+    """It is refreshed first; others go on."""
+    tokens.refresh()
+    tokens.gitlab.calls = 0
+    world.rows("UPDATE account SET access_token_expires_at = now() + interval '200 seconds' WHERE id = 'acc'")
+    world.rows("UPDATE account_lane SET renewed_at = now() - interval '1 hour'")
+    world.account("other")
+    (other,) = world.submit(world.order(account_id="other"))
+    world.crawler()
+    world.rung.bells.clear()
+
+    world.assign()
+
+    assert world.rows("SELECT web_app_job_id FROM job_queue WHERE status = 'processing'") == [(other,)]
+    assert tokens.lane().held_reason == "token_expiring"
+    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    tokens.refresh()
+    world.assign()
+    assert tokens.gitlab.calls == 1
+    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'processing'") == 2
+
+
+def test_a_token_of_a_short_life_is_used_all_the_same(world: World, tokens: Tokens) -> None:
+    """Renewed just now, it would be renewed for ever."""
+    tokens.refresh()
+    world.rows("UPDATE account SET access_token_expires_at = now() + interval '60 seconds' WHERE id = 'acc'")
+
+    world.assign()
+
+    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'processing'") == 1
+
+
+def test_no_secret_is_told(world: World, tokens: Tokens, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither tokens nor the client's secret, in any table but `account`, nor in a log."""
+    old = world.row("SELECT access_token, refresh_token FROM account WHERE id = 'acc'")
+    tokens.refresh()
+    new = world.row("SELECT access_token, refresh_token FROM account WHERE id = 'acc'")
+
+    tables = world.rows(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'account'"
+    )
+    for secret in (*old, *new, tokens.gitlab.client_secret):
+        assert secret not in caplog.text
+        for (table,) in tables:
+            assert world.one(f'SELECT count(*) FROM "{table}" t WHERE strpos(t::text, :s) > 0', s=secret) == 0
+
+
+def test_an_account_that_is_not_held_is_left_alone(world: World, tokens: Tokens) -> None:
+    """A bell too many is harmless."""
+    tokens.refresh()
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    tokens.world.deliver("credentials.refresh", account_id="nobody")
+    assert world.rejections() == []
