@@ -38,6 +38,8 @@ PASSING = [
     ULIDS.map(str.lower),
     st.uuids().map(str),
     st.binary(min_size=16, max_size=32).map(bytes.hex),
+    st.from_regex(r"[a-f]{5}[0-9]{2,4}", fullmatch=True),
+    st.from_regex(r"[g-z][0-9]{1,2}[g-z][0-9]{1,2}[g-z]?", fullmatch=True),
     st.binary(min_size=4, max_size=8).map(lambda address: f"0x{address.hex()}"),
     st.integers(0).map("gid://gitlab/Project/{}".format),
     URLS,
@@ -133,7 +135,7 @@ def node(functions: list[str], folder: str, line: int) -> str:
 
 def bundled(functions: list[str], folder: str, line: int) -> str:
     """One whose file's name holds a hash."""
-    return "\n".join(f"    at {name} ({folder}/index-{line:08x}.js?t={line}:{line}:1)" for name in functions)
+    return "\n".join(f"    at {name} ({folder}/index-{line:08x}.js?t=x{line}:{line}:1)" for name in functions)
 
 
 def safari(functions: list[str], folder: str, line: int) -> str:

@@ -135,7 +135,7 @@ def test_a_secret_in_base64_is_taken_out(carrier: str, encoding: str) -> None:
 def test_only_the_run_that_holds_the_secret_is_replaced(text: str, expected: str) -> None:
     """What stands beside it stays, other base64 too."""
     for encoding in (standard, unpadded, url_safe):
-        assert redact_text(text.format(encoding("oauth2:glpat-abcdefgh"))) == expected.format()
+        assert redact_text(text.format(encoding("oauth2:glpat-abcd ?>~~??>"))) == expected.format()
 
 
 @pytest.mark.parametrize("before", ["", "/", "api/v4/projects/", "x-", "ab_", "abc", "===", "/var/log/", "0"])
@@ -146,6 +146,21 @@ def test_letters_around_base64_hide_nothing(before: str, after: str) -> None:
 
     assert not shows(redacted)
     assert "[redacted]" in redacted
+
+
+@pytest.mark.parametrize("encoding", [standard, unpadded, url_safe])
+@pytest.mark.parametrize("text", ["token=ab?>~cd?>>~~efghi", "token: a?~>?~>", "user=??>>~~~&token=abcdef"])
+def test_a_path_around_base64_stays_readable(text: str, encoding: Encoding) -> None:
+    """But for a few letters beside it that may be taken for its own."""
+    redacted = redact_text(
+        f"https://gitlab.example.org/api/v4/projects/{encoding(text)}/-/raw/main/README.md"
+    )
+
+    before, after = redacted.split("[redacted]")
+    assert "https://gitlab.example.org/api/v4/projects/".startswith(before)
+    assert "/-/raw/main/README.md".endswith(after)
+    assert len(before) > len("https://gitlab.example.org/api/v4/")
+    assert len(after) > len(".md")
 
 
 def test_lines_around_base64_in_lines_stay() -> None:
