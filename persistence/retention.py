@@ -11,12 +11,11 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, text
 from sqlalchemy.orm import Session
 
+from persistence.event_trim import trim_events
 from persistence.settings import Settings
 
 _OLD = {
     # table: (the rows of which some may be old, their age, the setting that says for how long they are kept)
-    # Events go from the head, so that no reader finds a hole behind its cursor; there is no index by age.
-    "dispatch_event": ("dispatch_event ORDER BY xid, id", "created_at", "keep_events"),
     "handled_message": ("handled_message ORDER BY handled_at", "handled_at", "keep_handled"),
     "rejected_message": ("rejected_message ORDER BY rejected_at", "rejected_at", "keep_rejected"),
     "socket_connection": (
@@ -64,7 +63,7 @@ class Retention:
         return {
             table: self._delete(table, getattr(kept, setting), limit)
             for table, (_, _, setting) in _OLD.items()
-        }
+        } | {"dispatch_event": trim_events(self._session, kept.keep_events, limit)}
 
     def _delete(self, table: str, keep: timedelta, limit: int) -> int:
         rows, age, _ = _OLD[table]

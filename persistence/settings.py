@@ -249,6 +249,11 @@ class Settings(BaseSettings):
     keep_handled: Seconds = Field(timedelta(days=1), description="ids of handled messages are kept so long")
 
     @property
+    def psycopg_url(self) -> str:
+        """The database's URL without SQLAlchemy's driver in it."""
+        return self.database_url.replace("+psycopg", "", 1)
+
+    @property
     def outage_gap(self) -> timedelta:
         """A gap between two sweeps above this is our own outage, and nobody's death."""
         return self.connection_timeout - 2 * self.heartbeat_interval

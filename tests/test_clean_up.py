@@ -23,7 +23,7 @@ TABLES = {
     "credential_refresh": (
         30,
         "started_at",
-        "(token_hash, account_id, started_at, ended_at, outcome) VALUES ('{id}', 'acc', {at}, now(), 'renewed')",
+        "(token_hash, account_id, started_at, ended_at, claimed_by, outcome) VALUES ('{id}', '', {at}, now(), '', '')",
     ),
     "area_change": (
         30,
@@ -59,7 +59,7 @@ def test_rows_go_when_they_are_older_than_they_are_kept(world: World, table: str
     assert world.rung.bells == []
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", sorted(TABLES.keys() - {"dispatch_event"}))
 def test_a_row_that_somebody_holds_is_left_for_the_next_time(world: World, table: str) -> None:
     """Nobody is waited for, and the row beside it goes."""
     insert(world, table, {"held": "101 days", "free": "100 days"})
@@ -86,7 +86,7 @@ def test_an_open_connection_stays_however_old(world: World) -> None:
 
 def test_a_credential_refresh_that_has_not_ended_stays_however_old(world: World) -> None:
     """What became of it is not known: the token must not be sent again."""
-    world.rows("INSERT INTO credential_refresh VALUES ('acc', 'hash', now() - interval '1 year')")
+    world.rows("INSERT INTO credential_refresh VALUES ('acc', 'hash', 'a run', now() - interval '1 year')")
 
     clean_up(world)
 

@@ -35,6 +35,7 @@ COMMANDS = [
     "beat",
     "status",
     "progress",
+    "events",
     "connections",
     "stats",
     "health",
