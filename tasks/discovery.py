@@ -267,6 +267,7 @@ class _Application:
             job_id=parent.id,
             account_id=parent.account_id,
             completion=progress["completion"],
+            discovered=self.tally["jobs"] + self.tally["deferred"],
         )
 
 

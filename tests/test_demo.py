@@ -37,6 +37,8 @@ def test_a_short_day_ends_well(tmp_path: Path) -> None:
     assert summary["finished"] + summary["failed"] + summary["cancelled"] == 60 + summary["discovered"]
     assert summary["stale_words"] >= summary["fleet"]["stale_said"] > 0
     assert summary["redacted"] == summary["fleet"]["tokens_said"]
+    assert 0 < summary["tokens_died"] <= summary["fleet"]["tokens_died"]
+    assert summary["tokens_renewed"] == 1
     assert (summary["fleet"]["died"], summary["fleet"]["left"], summary["fleet"]["came_back"]) == (1, 1, 1)
     assert "The books balance" in demo.stdout
     assert (Path(summary["logs"]) / "worker.log").stat().st_size > 0

@@ -111,6 +111,9 @@ _CHECKS: dict[str, LiteralString] = {
           FROM job_queue q JOIN job ON job.id = q.web_app_job_id, unnest(%(tokens)s::text[]) token
          WHERE strpos(q::text, token) > 0 OR strpos(job::text, token) > 0
     """,
+    "an account that is held, though its token was renewed": """
+        SELECT account_id AS id FROM account_lane WHERE held_at IS NOT NULL
+    """,
     "a message that was rejected": """
         SELECT id || ' (' || COALESCE(task, 'no task') || ': ' || reason || ')' AS id FROM rejected_message
     """,
@@ -127,6 +130,8 @@ _SUMS = """
              WHERE error_type IN ('ConnectionLost', 'Stalled', 'NeverStarted', 'Disowned')) AS losses,
            (SELECT count(*) FROM job_error_log WHERE error_type = 'Goodbye') AS goodbyes,
            (SELECT count(*) FROM job_error_log WHERE error_type = 'Cancelled') AS revoked,
+           (SELECT count(*) FROM job_error_log WHERE error_type = 'CredentialExpired') AS tokens_died,
+           (SELECT count(*) FROM dispatch_event WHERE type = 'credential_renewed') AS tokens_renewed,
            (SELECT count(*) FROM job_assignment_mapping a
              WHERE EXISTS (SELECT FROM job_assignment_mapping earlier
                             WHERE earlier.web_app_job_id = a.web_app_job_id AND earlier.id < a.id)) AS retries,

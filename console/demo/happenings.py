@@ -18,16 +18,20 @@ from console.cli.screen import counted
 _EVENTS = """
     SELECT event.xid::text AS xid, event.id, event.type, event.payload ->> 'reason' AS reason,
            event.payload ->> 'error_type' AS error_type, event.payload ->> 'status' AS status,
-           (event.payload ->> 'goodbye')::boolean AS goodbye, connection.crawler_id,
+           (event.payload ->> 'goodbye')::boolean AS goodbye, event.payload ->> 'action' AS action,
+           event.payload -> 'discovered' AS discovered, connection.crawler_id,
            job.command || ' of ' || job.full_path AS job
       FROM dispatch_event event
       LEFT JOIN socket_connection connection ON connection.id = event.connection_id
       LEFT JOIN job ON job.id = event.job_id
      WHERE (event.xid, event.id) > (%s::xid8, %s) AND event.xid < pg_snapshot_xmin(pg_current_snapshot())
-       AND (event.type IN ('connection_registered', 'connection_lost', 'connection_expired', 'job_revoked')
+       AND (event.type IN ('connection_registered', 'connection_lost', 'connection_expired', 'job_revoked',
+                          'credential_needed', 'credential_renewed')
+            OR event.type = 'progress_updated' AND event.payload ? 'discovered'
             OR event.type = 'error_logged' AND event.connection_id IS NULL
                AND event.payload ->> 'error_type' NOT IN ('ConnectionLost', 'Goodbye', 'Cancelled', 'Stalled',
-                                                          'NeverStarted', 'Disowned')
+                                                          'NeverStarted', 'Disowned',
+                                                          'CredentialExpired')
             OR event.type = 'job_updated' AND event.payload ->> 'status' IN ('failed', 'cancelled'))
      ORDER BY event.xid, event.id LIMIT 500
 """
@@ -43,6 +47,7 @@ _REASONS = {
     "Stalled": "taken back: stalled",
     "NeverStarted": "taken back: never started",
     "Disowned": "taken back: not listed by their crawler",
+    "CredentialExpired": "given up: their access token is not accepted any more",
 }
 
 
@@ -101,6 +106,12 @@ def _told(rows: list[Any]) -> Happening:
             told = f"{who} spoke after its connection had expired", _NEUTRAL
         case "job_revoked":
             told = f"{who}: {counted(count, 'job')} {_REASONS.get(row.reason, row.reason)}", _NEUTRAL
+        case "credential_needed":
+            told = f"a new token is needed: {row.action}", _BAD
+        case "credential_renewed":
+            told = "the token was renewed: what waited for it goes on", _GOOD
+        case "progress_updated":
+            told = f"a discovery found {row.discovered} more to crawl", _GOOD
         case "error_logged":
             told = f"{row.error_type}: {row.job}", _NEUTRAL
         case _:

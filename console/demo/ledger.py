@@ -20,7 +20,7 @@ class Ledger:
     cancelled_by_update: set[str] = field(default_factory=set)
     """By an UPDATE behind our back that found the job not ended: these must stay cancelled."""
     tokens: list[str] = field(default_factory=list)
-    """The access tokens of all accounts: none of them may be found outside of `account`."""
+    """The tokens of all accounts: none of them may be found outside of `account`."""
     repeated: int = 0
     """Orders and bells said again, since nothing had come of them yet or for good measure."""
 

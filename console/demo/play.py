@@ -30,6 +30,7 @@ from console.demo.projects import Estate, estate
 from console.demo.summary import Result, print_summary
 from console.demo.web_app import WebApp, WebAppOptions
 from console.fleet.fleet import Fleet, FleetOptions, incidents_of_a_day
+from console.fleet.gitlab import GitLab
 from console.services.embedded import Services, embedded_services
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.run import migrate
@@ -42,6 +43,8 @@ CAPACITY = 5
 HEARTBEAT_SECONDS = 1.0
 
 _ORDERS_SHARE = 0.7
+_USES_BEFORE = 10
+"""Of the explorer's token: so often at least it is used before it dies."""
 _WORK_SHARE = 0.75
 _TURN_SECONDS = 0.25
 _OPENING_SECONDS = 30.0
@@ -90,13 +93,17 @@ def _play(options: DemoOptions, screen: Console, logs: Path) -> Result:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1, 100_000)
     title = f"Crawlyard, a day in a minute: {options.jobs} jobs, {options.crawlers} crawlers, seed {seed}"
     begun = time.monotonic()
-    with view(screen, title, is_plain=options.plain) as picture, _dispatcher(options, logs) as running:
+    found = estate(random.Random(f"{seed} estate"), options.jobs // 10)  # noqa: S311 - a simulation
+    with (
+        GitLab(dies_at_use=len(found.jobs()) // 2 + _USES_BEFORE) as gitlab,
+        view(screen, title, is_plain=options.plain) as picture,
+        _dispatcher(options, logs, gitlab) as running,
+    ):
         services, processes = running
         # One each, since they are not to be shared by threads.
         with closing(Producer(services.broker_url)) as bell, closing(Producer(services.broker_url)) as other:
-            found = estate(random.Random(f"{seed} estate"), options.jobs // 10)  # noqa: S311 - a simulation
-            fleet = Fleet(_fleet_options(options, seed, found), bell, services.database_url)
-            web_app = WebApp(_web_app_options(options, seed, found), other, services.database_url)
+            fleet = Fleet(_fleet_options(options, seed, found, gitlab), bell, services.database_url)
+            web_app = WebApp(_web_app_options(options, seed, found, gitlab), other, services.database_url)
             with fleet:
                 day = _Day(options, fleet, web_app, processes, picture)
                 books, in_time = day.play(services.database_url)
@@ -106,13 +113,14 @@ def _play(options: DemoOptions, screen: Console, logs: Path) -> Result:
 
 
 @contextmanager
-def _dispatcher(options: DemoOptions, logs: Path) -> Iterator[tuple[Services, Supervisor]]:
+def _dispatcher(options: DemoOptions, logs: Path, gitlab: GitLab) -> Iterator[tuple[Services, Supervisor]]:
     """The servers, migrated, with a worker and beat at work."""
     with embedded_services() as services:
         engine = create_engine(services.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
         migrate(engine)
         engine.dispose()
-        with Supervisor(logs, services.environment() | _settings(options)) as processes:
+        providers = {"CRAWLYARD_OAUTH_PROVIDERS": gitlab.providers()}
+        with Supervisor(logs, services.environment() | _settings(options) | providers) as processes:
             processes.start("worker", "worker", "--concurrency", "2")
             processes.start("beat", "beat")
             yield services, processes
@@ -141,7 +149,7 @@ def _work_seconds(options: DemoOptions) -> float:
     return min(LONGEST_JOB_SECONDS, _WORK_SHARE * DAY_SECONDS * seats / options.jobs) / options.speed
 
 
-def _fleet_options(options: DemoOptions, seed: int, found: Estate) -> FleetOptions:
+def _fleet_options(options: DemoOptions, seed: int, found: Estate, gitlab: GitLab) -> FleetOptions:
     return FleetOptions(
         crawlers=options.crawlers,
         seed=seed,
@@ -150,11 +158,12 @@ def _fleet_options(options: DemoOptions, seed: int, found: Estate) -> FleetOptio
         heartbeat_seconds=HEARTBEAT_SECONDS,
         incidents=incidents_of_a_day(options.crawlers, options.jobs),
         found=found.found,
+        gitlab=gitlab,
     )
 
 
-def _web_app_options(options: DemoOptions, seed: int, found: Estate) -> WebAppOptions:
-    return WebAppOptions(options.jobs, seed, _ORDERS_SHARE * DAY_SECONDS / options.speed, found)
+def _web_app_options(options: DemoOptions, seed: int, found: Estate, gitlab: GitLab) -> WebAppOptions:
+    return WebAppOptions(options.jobs, seed, _ORDERS_SHARE * DAY_SECONDS / options.speed, found, gitlab)
 
 
 class _Day:

@@ -73,6 +73,10 @@ def print_summary(screen: Console, result: Result) -> None:
             f"attempts lost to {counted(fleet['died'], 'death')} and {counted(fleet['froze'], 'freeze')}",
         ),
         (sums["goodbyes"], f"given back at {counted(fleet['left'], 'goodbye')}"),
+        (
+            sums["tokens_died"],
+            f"given up when a token died, which was renewed {_times(sums['tokens_renewed'])}",
+        ),
         (sums["errors"], f"errors on record, {sums['redacted']} with an access token taken out"),
         (sums["stale_words"], "stale words counted; none of them changed anything"),
         (None, None),
@@ -89,6 +93,10 @@ def print_summary(screen: Console, result: Result) -> None:
     )
     _print_verdict(screen, result)
     screen.print(f"Logs: {result.logs}", soft_wrap=True)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _print_verdict(screen: Console, result: Result) -> None:

@@ -19,6 +19,7 @@ from console.demo.ledger import Ledger
 from console.demo.projects import Estate, Target, by_first_group, targets
 from console.fleet.background import Background
 from console.fleet.gateway import UNHEARD, Bell
+from console.fleet.gitlab import GitLab
 
 ACCOUNTS = 8
 HOSTS = ("https://gitlab.example.org", "https://git.example.net")
@@ -57,6 +58,8 @@ class WebAppOptions:
     seconds: float
     estate: Estate
     """What the discovery among the jobs will find."""
+    gitlab: GitLab
+    """Where it is found, by an account whose token will die."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,10 @@ class WebApp(Background):
         self._bell = bell
         self._database_url = database_url
         self._chance = random.Random(f"{options.seed} web app")  # noqa: S311 - a simulation
-        self._accounts = [self._account(n) for n in range(ACCOUNTS + 1)]
-        self._explorer = self._accounts[-1]
+        self._gitlab = options.gitlab
+        self._accounts = [self._account(n) for n in range(ACCOUNTS)]
+        self._explorer = Account(str(ULID()), str(ULID()), options.gitlab.url)
+        self.ledger.tokens = options.gitlab.issued
         self.ledger.discovered = options.estate.jobs()
         self._estate = options.estate
         self._tokens = [f"glpat-{self._chance.randbytes(10).hex()}" for _ in self._accounts]
@@ -163,15 +168,18 @@ class WebApp(Background):
 
     def _move_in(self, connection: psycopg.Connection) -> None:
         self.ledger.tokens += self._tokens
-        for number, (account, token) in enumerate(zip(self._accounts, self._tokens, strict=True), start=1):
+        pairs = [(token, None) for token in self._tokens] + [self._gitlab.authorize()]
+        for number, (account, pair) in enumerate(
+            zip([*self._accounts, self._explorer], pairs, strict=True), start=1
+        ):
             connection.execute(
                 'INSERT INTO "user" (id, name, email) VALUES (%s, %s, %s)',
                 [account.user_id, f"Reader {number}", f"reader{number}@example.org"],
             )
             connection.execute(
-                "INSERT INTO account (id, account_id, provider_id, user_id, access_token)"
-                " VALUES (%s, %s, 'gitlab-onprem', %s, %s)",
-                [account.id, str(number), account.user_id, token],
+                "INSERT INTO account (id, account_id, provider_id, user_id, access_token, refresh_token)"
+                " VALUES (%s, %s, 'gitlab-onprem', %s, %s, %s)",
+                [account.id, str(number), account.user_id, *pair],
             )
 
     def _work(self) -> None:

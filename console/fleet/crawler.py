@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from console.fleet.gateway import Gateway, Link, Order
+from console.fleet.gitlab import GitLab
 from console.fleet.mishaps import Fate, Outcome
 from console.fleet.tally import Tally
 
@@ -46,6 +47,8 @@ class World:
     pages: int
     found: Sequence[Mapping[str, str]] = ()
     """What there is to discover, as jobs_discovered says it."""
+    gitlab: GitLab | None = None
+    """The one whose tokens may die; all others accept any."""
 
 
 class Crawler:
@@ -133,12 +136,12 @@ class Crawler:
         first = self._first_page(order)
         seconds = self._world.work_seconds * self._chance.uniform(0.4, 1.6) / (self._world.pages + 1)
         yield seconds / 2
-        if not self._is_mine(order):
+        if not self._can_go_on(order):
             return
         self._say("job_started", order, entityType=order.entity_type, entityId=order.entity_id)
         for page in range(first, self._last_page(first, outcome) + 1):
             yield seconds
-            if not self._is_mine(order):
+            if not self._can_go_on(order):
                 return
             self._say("job_progress", order, **self._progress(order, page))
         yield seconds / 2
@@ -153,7 +156,7 @@ class Crawler:
         self._say("job_started", order, entityType=order.entity_type, entityId=order.entity_id)
         for first in range(0, len(found), FOUND_A_FRAME):
             yield seconds
-            if not self._is_mine(order):
+            if not self._can_go_on(order):
                 return
             page = [dict(thing) for thing in found[first : first + FOUND_A_FRAME]]
             tally.found.update((thing["namespace_path"], thing["job_type"]) for thing in page)
@@ -238,6 +241,20 @@ class Crawler:
         self._world.gateway.forget(self._link)
         self._link = self._world.gateway.connect(self)
         self._has_heard_expired = False
+
+    def _can_go_on(self, order: Order) -> bool:
+        """Whether it is its own still, and its token is accepted; one whose token has died is given up with a word."""
+        if not self._is_mine(order):
+            return False
+        gitlab = self._world.gitlab
+        if gitlab is None or order.gitlab_url != gitlab.url or gitlab.accepts(order.access_token):
+            return True
+        del self._work[order.fence]
+        self._world.tally.tokens_died += 1
+        self._say(
+            "token_refresh_request", order, current_token_expired=True, error_details="401 Unauthorized"
+        )
+        return False
 
     def _is_mine(self, order: Order) -> bool:
         return self.mood is Mood.AT_WORK and order.fence in self._work

@@ -16,6 +16,7 @@ from itertools import count
 from console.fleet.background import Background
 from console.fleet.crawler import Crawler, Mood, Script, World
 from console.fleet.gateway import Bell, Gateway
+from console.fleet.gitlab import GitLab
 from console.fleet.mishaps import Fate
 from console.fleet.tally import Tally
 
@@ -45,6 +46,8 @@ class FleetOptions:
     incidents: tuple[Incident, ...] = field(default=())
     found: Sequence[Mapping[str, str]] = ()
     """What there is to discover, as jobs_discovered says it."""
+    gitlab: GitLab | None = None
+    """The one whose tokens may die; all others accept any."""
 
 
 def incidents_of_a_day(crawlers: int, jobs: int) -> tuple[Incident, ...]:
@@ -74,6 +77,7 @@ class Fleet(Background):
             options.work_seconds,
             options.pages,
             options.found,
+            options.gitlab,
         )
         self.crawlers = [
             Crawler(world, f"crawler-{n:02}", f"{options.seed} crawler {n}", options.capacity)

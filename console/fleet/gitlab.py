@@ -38,10 +38,14 @@ class _Family:
 class GitLab:
     """Serves from `__enter__` to `__exit__`, on a loopback port of its own."""
 
-    def __init__(self, client_id: str = "crawlyard", client_secret: str | None = None) -> None:
-        self.client_id = client_id
-        self.client_secret = client_secret or secrets.token_hex(16)
+    def __init__(self, dies_at_use: int | None = None) -> None:
+        self.client_id = "crawlyard"
+        self.client_secret = secrets.token_hex(16)
         self.calls = 0
+        """To refresh a token."""
+        self.issued: list[str] = []
+        """Every token that there ever was."""
+        self._uses_left = dies_at_use
         self.answer: Answer = lambda reply: reply
         self._families: list[_Family] = []
         self._lock = Lock()
@@ -67,12 +71,16 @@ class GitLab:
     def authorize(self) -> tuple[str, str]:
         """A first pair: access token and refresh token."""
         with self._lock:
-            self._families.append(_Family(_token("access"), _token("refresh")))
+            self._families.append(_Family(*self._pair()))
             return self._families[-1].access_token, self._families[-1].refresh_token
 
     def accepts(self, access_token: str | None) -> bool:
-        """Whether a call with this token would be answered."""
+        """Whether a call with this token is answered; at a certain use all tokens die, where that was wanted."""
         with self._lock:
+            if self._uses_left is not None:
+                self._uses_left -= 1
+                if self._uses_left == 0:
+                    self._expire()
             return any(
                 f.access_token == access_token and not f.is_revoked and not f.has_expired
                 for f in self._families
@@ -81,8 +89,7 @@ class GitLab:
     def expire(self) -> None:
         """Let all access tokens die; they can be refreshed."""
         with self._lock:
-            for family in self._families:
-                family.has_expired = True
+            self._expire()
 
     def revoke(self) -> None:
         """Let everything die."""
@@ -98,13 +105,22 @@ class GitLab:
                 return _reply(401, error="invalid_client")
             return self._refreshed(form.get("refresh_token", ""))
 
+    def _expire(self) -> None:
+        for family in self._families:
+            family.has_expired = True
+
+    def _pair(self) -> tuple[str, str]:
+        pair = f"access-{secrets.token_hex(20)}", f"refresh-{secrets.token_hex(20)}"
+        self.issued += pair
+        return pair
+
     def _refreshed(self, refresh_token: str) -> Reply:
         for family in self._families:
             if refresh_token in family.used:
                 family.is_revoked = True
             elif refresh_token == family.refresh_token and not family.is_revoked:
                 family.used.add(refresh_token)
-                family.access_token, family.refresh_token = _token("access"), _token("refresh")
+                family.access_token, family.refresh_token = self._pair()
                 family.has_expired = False
                 return _reply(
                     200,
@@ -133,10 +149,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
-
-
-def _token(kind: str) -> str:
-    return f"{kind}-{secrets.token_hex(20)}"
 
 
 def _reply(status: int, **body: Any) -> Reply:

@@ -23,6 +23,8 @@ class Tally:
     failed_for_good: int = 0
     dropped: int = 0
     """Jobs that were taken away while they were worked on."""
+    tokens_died: int = 0
+    """Attempts that were given up since their token was not accepted any more."""
     tokens_said: int = 0
     """Errors whose text or context held an access token."""
     died: int = 0
