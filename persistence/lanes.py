@@ -23,7 +23,7 @@ _WAITING = text(f"""
     )
     SELECT lane.account_id, lane.host, turn.last_seated_at
       FROM lane LEFT JOIN account_lane turn ON turn.account_id = lane.account_id
-     WHERE turn.held_at IS NULL
+     WHERE turn.held_at IS NULL AND turn.paused_at IS NULL
 """)  # noqa: S608 - no input is in it
 
 _OPEN = text("""
@@ -47,6 +47,16 @@ _SEATED = text("""
       FROM locked WHERE lane.account_id = locked.account_id
 """)
 
+_PAUSE = text("""
+    UPDATE account_lane SET paused_at = clock_timestamp(), paused_reason = :reason
+     WHERE account_id = :account_id AND paused_at IS NULL RETURNING account_id
+""")
+
+_RESUME = text("""
+    UPDATE account_lane SET paused_at = NULL, paused_reason = NULL
+     WHERE account_id = :account_id AND paused_at IS NOT NULL RETURNING account_id
+""")
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -64,7 +74,7 @@ class Lanes:
         self._session = session
 
     def waiting(self) -> list[Lane]:
-        """The lanes in which something is claimable, and whose account is not held."""
+        """The lanes in which something is claimable, and whose account is neither held nor paused."""
         rows = self._session.execute(_WAITING)
         return [Lane(row.account_id, row.host, row.last_seated_at) for row in rows]
 
@@ -79,3 +89,12 @@ class Lanes:
     def note_seated(self, account_ids: Collection[AccountId]) -> None:
         """These accounts had their turn."""
         self._session.execute(_SEATED, {"ids": list(account_ids)})
+
+    def pause(self, account_id: AccountId, reason: str | None) -> bool:
+        """Let no job of the account be seated, from the next pass on; whether that is news. Its lane is open."""
+        values = {"account_id": account_id, "reason": reason}
+        return self._session.execute(_PAUSE, values).one_or_none() is not None
+
+    def resume(self, account_id: AccountId) -> bool:
+        """Let jobs of the account be seated again; whether that is news."""
+        return self._session.execute(_RESUME, {"account_id": account_id}).one_or_none() is not None

@@ -37,6 +37,7 @@ from persistence.liveness import Liveness
 from persistence.queue import Queue
 from persistence.rejected import RejectedMessages
 from persistence.retention import Retention
+from persistence.selection import Selections
 from persistence.settings import settings
 
 log = structlog.get_logger()
@@ -78,6 +79,7 @@ class UnitOfWork:
         self.queue = Queue(session)
         self.rejected = RejectedMessages(session)
         self.retention = Retention(session)
+        self.selections = Selections(session)
 
     def __enter__(self) -> Self:
         limits = {"statement": settings().statement_timeout, "lock": settings().lock_timeout}

@@ -13,6 +13,7 @@ AREAS = (
     "tasks.expiry",
     "tasks.failures",
     "tasks.feeding",
+    "tasks.pausing",
     "tasks.queueing",
     "tasks.submission",
     "tasks.upkeep",

@@ -7,7 +7,7 @@ import pytest
 from ulid import ULID
 
 from support.world import World
-from tasks import control
+from tasks import units, walks
 
 
 def statuses(world: World, *job_ids: str) -> list[str]:
@@ -171,8 +171,8 @@ def test_a_cancel_that_ends_between_two_units_goes_on_when_delivered_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever wants ten cancelled gets ten; what is ordered after its end is left alone."""
-    monkeypatch.setattr(control, "UNIT_JOBS", 3)
-    monkeypatch.setattr(control, "BUSY_S", 0)
+    monkeypatch.setattr(walks, "UNIT_JOBS", 3)
+    monkeypatch.setattr(units, "BUSY_S", 0)
     message = str(ULID())
     world.jobs(10)
     for cancelled in (3, 6, 9, 10):
