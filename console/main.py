@@ -9,9 +9,10 @@ import click
 
 from console.cli.ending import ended
 from console.cli.home import leave_current_directory
+from console.cli.jobs import jobs
 from console.cli.sections import Sections
 
-RUN, LOOK, SET_UP = "Run", "Look", "Set up"
+RUN, LOOK, CHANGE, SET_UP = "Run", "Look", "Change", "Set up"
 QUEUES = "crawler,dispatch,upkeep"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -120,6 +121,9 @@ def contract(task: str | None, out: Path | None) -> None:
     from console.cli.contract import show_contract
 
     show_contract(task, out)
+
+
+crawlyard.under(CHANGE)(jobs)
 
 
 @crawlyard.under(SET_UP)
