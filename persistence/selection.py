@@ -18,16 +18,19 @@ START = ""
 """Before every id."""
 
 WINDOW = 5000
-"""Rows that one page looks at: 1,000 jobs of an account that has every fifth are found in one."""
+"""Rows that one page looks at."""
 
 _PAGE = """
     WITH RECURSIVE scanned AS MATERIALIZED (
         SELECT {columns} FROM {table} WHERE id > :after AND {source} ORDER BY id LIMIT :window
     ), ancestors AS (
-        -- Up from here, not down from the root: each step is found by the primary key.
-        SELECT id, spawned_from FROM job WHERE id IN (SELECT spawned_from FROM scanned)
+        -- Up from here, not down from the root: each step is one probe of the primary key. Joined without
+        -- LIMIT, a page hashes the whole table.
+        SELECT parent.* FROM (SELECT DISTINCT spawned_from FROM scanned) child
+         CROSS JOIN LATERAL (SELECT id, spawned_from FROM job WHERE id = child.spawned_from LIMIT 1) parent
         UNION
-        SELECT job.id, job.spawned_from FROM ancestors JOIN job ON job.id = ancestors.spawned_from
+        SELECT parent.* FROM ancestors child
+         CROSS JOIN LATERAL (SELECT id, spawned_from FROM job WHERE id = child.spawned_from LIMIT 1) parent
     ), family AS (
         SELECT CAST(:value AS text) AS id
         UNION
@@ -83,6 +86,9 @@ OTHER_PRIORITY = """
 """
 """Jobs whose entry has not ended, and has another *priority*."""
 
+DEFERRED = "true"
+DEFERRED_OTHER_PRIORITY = "priority <> :priority"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -119,9 +125,11 @@ class Selections:
         state = f"command <> 'authorizationScope' AND {state}"
         return self._page(_JOB, choice, state, {"after": after, "limit": limit} | dict(values or {}))
 
-    def deferred(self, choice: Choice, after: str, limit: int) -> Page:
-        """The next deferred jobs of an account, an area or a subtree, at most *limit*, without a lock."""
-        return self._page(_DEFERRED, choice, "true", {"after": after, "limit": limit})
+    def deferred(
+        self, choice: Choice, state: str, after: str, limit: int, values: Mapping[str, object] | None = None
+    ) -> Page:
+        """As `jobs`, for what is deferred of an account, an area or a subtree."""
+        return self._page(_DEFERRED, choice, state, {"after": after, "limit": limit} | dict(values or {}))
 
     def _page(self, of: dict[str, str], choice: Choice, state: str, values: dict[str, object]) -> Page:
         source = _SOURCES.get(choice.kind, "true")

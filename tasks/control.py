@@ -5,7 +5,7 @@ The web app's word wins: what it has changed between our look and our lock is le
 """
 
 from persistence.schema.vocabulary import EventType, JobId, JobStatus
-from persistence.selection import FAILED, OTHER_PRIORITY, UNFINISHED
+from persistence.selection import DEFERRED, DEFERRED_OTHER_PRIORITY, FAILED, OTHER_PRIORITY, UNFINISHED
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.messages import Cancel, Prioritize, Retry
@@ -21,7 +21,7 @@ def cancel(payload: Cancel) -> None:
     """End these jobs, wherever they stand; what is deferred of them is forgotten."""
     reason = payload.reason or "cancelled on request"
     in_units(
-        over_deferred(payload, lambda uow, ids: uow.deferred.forget(ids)),
+        over_deferred(payload, DEFERRED, lambda uow, ids: uow.deferred.forget(ids)),
         over_jobs(payload, UNFINISHED, lambda uow, ids: cancel_jobs(uow, ids, reason)),
     )
 
@@ -63,7 +63,12 @@ def prioritize(payload: Prioritize) -> None:
     """Give the entries of these jobs another priority, and what is deferred of them."""
     priority = payload.priority
     in_units(
-        over_deferred(payload, lambda uow, ids: uow.deferred.prioritize(ids, priority)),
+        over_deferred(
+            payload,
+            DEFERRED_OTHER_PRIORITY,
+            lambda uow, ids: uow.deferred.prioritize(ids, priority),
+            priority=priority,
+        ),
         over_jobs(
             payload,
             OTHER_PRIORITY,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeAlias
 
 from persistence.schema.vocabulary import JobId
 from persistence.selection import Choice
@@ -12,13 +13,14 @@ from tasks.units import Done, Step
 UNIT_JOBS = 1000
 """Jobs that one unit changes at most."""
 
-Change = Callable[[UnitOfWork, list[JobId]], None]
+Change: TypeAlias = Callable[[UnitOfWork, list[JobId]], None]
+Value: TypeAlias = datetime | int | None
 
 _OF_DEFERRED = ("account_id", "area", "subtree_of")
 """Nobody knows the id of a deferred job."""
 
 
-def over_jobs(wish: Selection, state: str, change: Change, **values: datetime | int | None) -> Step:
+def over_jobs(wish: Selection, state: str, change: Change, **values: Value) -> Step:
     """
     *change* the jobs of the selection that are in *state*, a condition of persistence.selection.
 
@@ -35,9 +37,9 @@ def over_jobs(wish: Selection, state: str, change: Change, **values: datetime | 
     return step
 
 
-def over_deferred(wish: Selection, change: Change) -> Step:
+def over_deferred(wish: Selection, state: str, change: Change, **values: Value) -> Step:
     """
-    *change* the deferred jobs of the selection.
+    *change* the deferred jobs of the selection that are in *state*.
 
     Comes before the jobs: what is fed in meanwhile is one of them by then.
     """
@@ -46,7 +48,7 @@ def over_deferred(wish: Selection, change: Change) -> Step:
     def step(uow: UnitOfWork, place: str) -> Done:
         if choice.kind not in _OF_DEFERRED:
             return Done()
-        page = uow.selections.deferred(choice, place, UNIT_JOBS)
+        page = uow.selections.deferred(choice, state, place, UNIT_JOBS, values)
         if page.ids:
             change(uow, page.ids)
         return Done(len(page.ids), page.place)
