@@ -9,11 +9,12 @@ import click
 
 from console.cli.ending import ended
 from console.cli.home import leave_current_directory
+from console.cli.jobs import jobs
 from console.cli.options import as_json
 from console.cli.sections import Sections
 from console.records.commands import errors, rejected
 
-RUN, LOOK, SET_UP = "Run", "Look", "Set up"
+RUN, LOOK, CHANGE, SET_UP = "Run", "Look", "Change", "Set up"
 QUEUES = "crawler,dispatch,upkeep"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -185,6 +186,7 @@ def contract(task: str | None, out: Path | None) -> None:
 
 for looking in (errors, rejected):
     crawlyard.under(LOOK)(looking)
+crawlyard.under(CHANGE)(jobs)
 
 
 @crawlyard.under(SET_UP)

@@ -52,6 +52,14 @@ _LIVE_OF_CONNECTIONS = text(f"""
      WHERE a.connection_id = ANY (CAST(:ids AS text[])) AND a.status IN ('assigned', 'running')
 """)  # noqa: S608
 
+_LIVE_OF_PAUSED = text(f"""
+    SELECT {_COLUMNS} FROM account_lane lane
+      JOIN job_assignment_mapping a ON a.account_id = lane.account_id AND a.status IN ('assigned', 'running')
+     WHERE lane.paused_at IS NOT NULL
+       AND (CAST(:account_id AS text) IS NULL OR lane.account_id = CAST(:account_id AS text))
+     ORDER BY a.web_app_job_id LIMIT :limit
+""")  # noqa: S608
+
 _LOCK_LIVE = text(f"""
     SELECT {_COLUMNS} FROM job_assignment_mapping a
      WHERE a.crawler_job_id = ANY (CAST(:ids AS text[])) AND a.status IN ('assigned', 'running')
@@ -208,6 +216,11 @@ class Assignments:
     def live_of_connections(self, ids: Iterable[ConnectionId]) -> dict[CrawlerJobId, Attempt]:
         """The live attempts on these connections, without a lock; exact while the caller locks those."""
         return _by_fence(self._session.execute(_LIVE_OF_CONNECTIONS, {"ids": list(ids)}))
+
+    def live_of_paused(self, limit: int, account_id: AccountId | None = None) -> list[Attempt]:
+        """At most *limit* live attempts of paused accounts, or of this one if it is paused; without a lock."""
+        values = {"limit": limit, "account_id": account_id}
+        return [_attempt(row) for row in self._session.execute(_LIVE_OF_PAUSED, values)]
 
     def lock_live(self, ids: Iterable[CrawlerJobId]) -> dict[CrawlerJobId, Attempt]:
         """Lock those of the attempts that are live, in id order; a closed one never lives again."""

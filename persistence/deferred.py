@@ -44,6 +44,19 @@ _TAKE = text("""
 
 _DROP = text("DELETE FROM deferred_job WHERE account_id = ANY (CAST(:ids AS text[]))")
 
+_LOCK = """
+    SELECT id FROM deferred_job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id FOR UPDATE
+"""
+
+_FORGET = text(f"""
+    WITH locked AS ({_LOCK}) DELETE FROM deferred_job USING locked WHERE deferred_job.id = locked.id
+""")  # noqa: S608 - no input is in it
+
+_PRIORITIZE = text(f"""
+    WITH locked AS ({_LOCK})
+    UPDATE deferred_job SET priority = :priority FROM locked WHERE deferred_job.id = locked.id
+""")  # noqa: S608
+
 
 @dataclass(frozen=True)
 class Offspring:
@@ -112,3 +125,11 @@ class Deferred:
     def drop(self, account_ids: Collection[str]) -> None:
         """Forget what is deferred for accounts that are gone."""
         self._session.execute(_DROP, {"ids": list(account_ids)})
+
+    def forget(self, ids: Collection[JobId]) -> None:
+        """Deferred jobs are not to be made any more."""
+        self._session.execute(_FORGET, {"ids": list(ids)})
+
+    def prioritize(self, ids: Collection[JobId], priority: int) -> None:
+        """Deferred jobs will have this priority."""
+        self._session.execute(_PRIORITIZE, {"ids": list(ids), "priority": priority})

@@ -106,22 +106,15 @@ _ADVANCE = text("""
      WHERE job.id = r.id
 """)
 
-_SELECT = """
-    WITH RECURSIVE family AS (
-        SELECT id FROM job WHERE id = CAST(:subtree_of AS text)
-        UNION SELECT job.id FROM job JOIN family ON job.spawned_from = family.id
-    )
-    SELECT id FROM job
-     WHERE status NOT IN ('finished', 'failed', 'cancelled') AND command <> 'authorizationScope' AND {condition}
-     ORDER BY id COLLATE "C" LIMIT :limit
-"""
+_PAUSE = text("""
+    UPDATE job SET status = 'paused', "updatedAt" = now()
+     WHERE id = ANY (CAST(:ids AS text[])) AND status IN ('queued', 'running') RETURNING id
+""")
 
-_CONDITIONS = {
-    "job_ids": "id = ANY (CAST(:job_ids AS text[]))",
-    "account_id": '"accountId" = :account_id',
-    "area": "(full_path = :area OR starts_with(full_path, :area || '/'))",
-    "subtree_of": "id IN (SELECT id FROM family)",
-}
+_RESUME = text("""
+    UPDATE job SET status = 'queued', "updatedAt" = now()
+     WHERE id = ANY (CAST(:ids AS text[])) AND status = 'paused' RETURNING id
+""")
 
 
 @dataclass(frozen=True)
@@ -221,17 +214,6 @@ class Jobs:
         )
         return {wanted[row.place - 1].id: (row.id, bool(row.same_host)) for row in rows}
 
-    def select(self, choice: str, value: object, limit: int) -> list[JobId]:
-        """
-        At most *limit* jobs that have not ended, in id order.
-
-        *choice* is job_ids, account_id, area (a path, with all below it) or subtree_of (a job,
-        with all that it spawned).
-        """
-        values: dict[str, object] = {"subtree_of": None, "limit": limit}
-        statement = text(_SELECT.format(condition=_CONDITIONS[choice]))
-        return list(self._session.scalars(statement, values | {choice: value}))
-
     def start(self, ids: Iterable[JobId]) -> set[JobId]:
         """Queued jobs are running; returns those for which this is news."""
         return self._change(_START, ids)
@@ -247,6 +229,14 @@ class Jobs:
     def cancel(self, ids: Iterable[JobId]) -> set[JobId]:
         """Jobs are cancelled; one that has ended stays so."""
         return self._change(_CANCEL, ids)
+
+    def pause(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Queued and running jobs are paused; returns those that were either."""
+        return self._change(_PAUSE, ids)
+
+    def resume(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Paused jobs are queued again; returns those that were paused, by whomever."""
+        return self._change(_RESUME, ids)
 
     def release(self, ids: Iterable[JobId]) -> set[JobId]:
         """Running jobs are queued again, and keep started_at and resume_state; returns those that were running."""

@@ -57,6 +57,16 @@ _SEATED = text("""
       FROM locked WHERE lane.account_id = locked.account_id
 """)
 
+_PAUSE = text("""
+    UPDATE account_lane SET paused_at = clock_timestamp(), paused_reason = :reason
+     WHERE account_id = :account_id AND paused_at IS NULL RETURNING account_id
+""")
+
+_RESUME = text("""
+    UPDATE account_lane SET paused_at = NULL, paused_reason = NULL
+     WHERE account_id = :account_id AND paused_at IS NOT NULL RETURNING account_id
+""")
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -95,3 +105,12 @@ class Lanes:
     def note_seated(self, account_ids: Collection[AccountId]) -> None:
         """These accounts had their turn."""
         self._session.execute(_SEATED, {"ids": list(account_ids)})
+
+    def pause(self, account_id: AccountId, reason: str | None) -> bool:
+        """Let no job of the account be seated, from the next pass on; whether that is news. Its lane is open."""
+        values = {"account_id": account_id, "reason": reason}
+        return self._session.execute(_PAUSE, values).one_or_none() is not None
+
+    def resume(self, account_id: AccountId) -> bool:
+        """Let jobs of the account be seated again; whether that is news."""
+        return self._session.execute(_RESUME, {"account_id": account_id}).one_or_none() is not None

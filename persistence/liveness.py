@@ -57,6 +57,14 @@ class Liveness:
         statement = text("SELECT pg_try_advisory_xact_lock(hashtext('crawlyard_assign'))")
         return bool(self._session.scalars(statement).one())
 
+    def await_pass(self) -> None:
+        """
+        Wait until no pass is running, and let none begin until the transaction ends.
+
+        Whoever would have been one meanwhile has left: the caller rings jobs.assign.
+        """
+        self._session.execute(text("SELECT pg_advisory_xact_lock(hashtext('crawlyard_assign'))"))
+
     def ring_bell(self) -> None:
         """Tell the holder of the pass that there was somebody else; a sequence is not rolled back."""
         self._session.execute(text("SELECT nextval('assign_bell')"))

@@ -153,6 +153,13 @@ _REVIVE = text("""
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
 """)
 
+_PRIORITIZE = text("""
+    UPDATE job_queue SET priority = :priority
+     WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status IN ('pending', 'processing')
+       AND priority <> :priority
+ RETURNING web_app_job_id
+""")
+
 _UNHEARD = text("""
     -- The web app's word against ours. Its jobs from before us are left alone until they are adopted.
     SELECT job.id FROM job
@@ -323,6 +330,10 @@ class Queue:
     def revive(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are pending and due, with nothing counted against them."""
         self._session.execute(_REVIVE, {"ids": list(job_ids)})
+
+    def prioritize(self, job_ids: Iterable[JobId], priority: int) -> set[JobId]:
+        """Entries that the caller has locked get this priority; returns the jobs of those that had another."""
+        return set(self._session.scalars(_PRIORITIZE, {"ids": list(job_ids), "priority": priority}))
 
     def unheard(self, limit: int) -> list[JobId]:
         """At most *limit* jobs whose status says another thing than their entry or attempt, in id order."""

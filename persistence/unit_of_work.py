@@ -39,6 +39,7 @@ from persistence.old_jobs import OldJobs
 from persistence.queue import Queue
 from persistence.rejected import RejectedMessages
 from persistence.retention import Retention
+from persistence.selection import Selections
 from persistence.settings import settings
 from persistence.statistics import Statistics
 
@@ -83,6 +84,7 @@ class UnitOfWork:
         self.queue = Queue(session)
         self.rejected = RejectedMessages(session)
         self.retention = Retention(session)
+        self.selections = Selections(session)
         self.statistics = Statistics(session)
 
     def __enter__(self) -> Self:

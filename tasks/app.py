@@ -14,6 +14,7 @@ AREAS = (
     "tasks.expiry",
     "tasks.failures",
     "tasks.feeding",
+    "tasks.pausing",
     "tasks.queueing",
     "tasks.resolution",
     "tasks.statistics",

@@ -1,67 +1,86 @@
-"""Control of jobs: `jobs.cancel`, for ids, an account, an area or a subtree, in bounded units."""
+"""
+Control of jobs: `jobs.cancel`, `jobs.retry` and `jobs.prioritize`; `pausing` has the other two.
 
-from time import monotonic
+The web app's word wins: what it has changed between our look and our lock is left as it is.
+"""
 
-from celery.exceptions import Reject
-
-from persistence.schema.vocabulary import JobId, JobStatus
+from persistence.schema.vocabulary import EventType, JobId, JobStatus
+from persistence.selection import DEFERRED, DEFERRED_OTHER_PRIORITY, FAILED, OTHER_PRIORITY, UNFINISHED
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import message_id, unit_of_work
-from tasks.messages import Cancel, Selection
+from tasks.messages import Cancel, Prioritize, Retry
+from tasks.queueing import queue_again
 from tasks.release import announce, lock_all, revoke
-
-UNIT_JOBS = 1000
-"""Jobs that one unit cancels at most."""
-
-BUSY_S = 30.0
-"""So long one delivery cancels unit by unit; then its message goes to the end of its queue."""
+from tasks.units import in_units
+from tasks.walks import over_deferred, over_jobs
+from tasks.web_apps_word import ENDED
 
 
 @app.task(name="jobs.cancel", accepts=Cancel)
 def cancel(payload: Cancel) -> None:
-    """End these jobs, wherever they stand; raises Reject to go on later, where they are very many."""
-    deadline = monotonic() + BUSY_S
-    while _cancel_unit(payload):
-        if monotonic() > deadline:
-            raise Reject("there are more to cancel", requeue=True)
+    """End these jobs, wherever they stand; what is deferred of them is forgotten."""
+    reason = payload.reason or "cancelled on request"
+    in_units(
+        over_deferred(payload, DEFERRED, lambda uow, ids: uow.deferred.forget(ids)),
+        over_jobs(payload, UNFINISHED, lambda uow, ids: cancel_jobs(uow, ids, reason)),
+    )
 
 
-def _cancel_unit(wish: Cancel) -> bool:
+def cancel_jobs(uow: UnitOfWork, job_ids: list[JobId], reason: str) -> None:
     """
-    Cancel one unit of jobs; whether there may be more.
-
-    The last unit claims the message. Ended between two, it is delivered again and goes on; said again
-    after its end, it would cancel what has been ordered since.
-    """
-    with unit_of_work() as uow:
-        if uow.handled.was_handled(message_id()):
-            return False
-        is_last = cancel_jobs(uow, wish) < UNIT_JOBS
-        if not is_last or uow.handled.claim(message_id()):
-            uow.commit()
-    return not is_last
-
-
-def cancel_jobs(uow: UnitOfWork, wish: Cancel) -> int:
-    """
-    Cancel at most UNIT_JOBS jobs that have not ended; how many there were.
+    Cancel those of the jobs that have not ended.
 
     A live attempt is closed; its crawler is not told, and whatever it still says of it is stale.
     """
-    job_ids = selected(uow, wish, UNIT_JOBS)
-    if job_ids:
-        held = lock_all(uow, job_ids)
-        revoke(uow, held, wish.reason or "cancelled on request")
-        uow.queue.end(held.entries, error=JobStatus.CANCELLED.value)
-        announce(uow, held.jobs, uow.jobs.cancel(held.jobs), JobStatus.CANCELLED)
-    return len(job_ids)
+    held = lock_all(uow, job_ids)
+    meant = {job_id for job_id, job in held.jobs.items() if job.status not in ENDED}
+    revoke(uow, held.of(meant), reason)
+    uow.queue.end(meant, error=JobStatus.CANCELLED.value)
+    announce(uow, held.jobs, uow.jobs.cancel(meant), JobStatus.CANCELLED)
 
 
-def selected(uow: UnitOfWork, wish: Selection, limit: int) -> list[JobId]:
-    """At most *limit* jobs of the selection that have not ended, in id order."""
-    for choice in ("job_ids", "account_id", "area", "subtree_of"):
-        value = getattr(wish, choice)
-        if value is not None:
-            return uow.jobs.select(choice, value, limit)
-    raise AssertionError("the contract wants one of them")
+@app.task(name="jobs.retry", accepts=Retry)
+def retry(payload: Retry) -> None:
+    """Queue failed jobs again."""
+    times = {"failed_after": payload.failed_after, "failed_before": payload.failed_before}
+    in_units(over_jobs(payload, FAILED, retry_jobs, **times))
+
+
+def retry_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
+    """
+    Queue those of the jobs that have failed, due at once, with nothing counted against them.
+
+    They go on from where they were. One that the web app failed while it was worked on loses its attempt.
+    """
+    held = lock_all(uow, job_ids)
+    failed = {job_id: job for job_id, job in held.jobs.items() if job.status is JobStatus.FAILED}
+    revoke(uow, held.of(failed), "the job had failed, and was to be retried")
+    queue_again(uow, failed, held.entries, forget=False)
+
+
+@app.task(name="jobs.prioritize", accepts=Prioritize)
+def prioritize(payload: Prioritize) -> None:
+    """Give the entries of these jobs another priority, and what is deferred of them."""
+    priority = payload.priority
+    in_units(
+        over_deferred(
+            payload,
+            DEFERRED_OTHER_PRIORITY,
+            lambda uow, ids: uow.deferred.prioritize(ids, priority),
+            priority=priority,
+        ),
+        over_jobs(
+            payload,
+            OTHER_PRIORITY,
+            lambda uow, ids: prioritize_jobs(uow, ids, priority),
+            priority=priority,
+        ),
+    )
+
+
+def prioritize_jobs(uow: UnitOfWork, job_ids: list[JobId], priority: int) -> None:
+    """Give the entries of the jobs that have not ended this priority."""
+    entries = uow.queue.lock(job_ids)
+    for job_id in sorted(uow.queue.prioritize(entries, priority)):
+        account_id = entries[job_id].account_id
+        uow.events.add(EventType.JOB_UPDATED, job_id=job_id, account_id=account_id, priority=priority)

@@ -5,7 +5,7 @@ Unknown fields are forbidden. A payload that is a batch is
 checked item by item by whoever applies it (`Batch`), so that a bad item never costs a good one.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -109,25 +109,55 @@ class Assign(Payload):
 
 
 class Selection(Payload):
-    """Which jobs: exactly one of these."""
+    """Which jobs: exactly one of the choices; and why, in words of whoever wants it."""
+
+    choices: ClassVar[tuple[str, ...]] = ("job_ids", "account_id", "area", "subtree_of")
 
     job_ids: Annotated[list[Id], Field(min_length=1, max_length=BATCH_LIMIT)] | None = None
     account_id: Id | None = None
     area: Path | None = None
     subtree_of: Id | None = None
+    reason: Message | None = None
 
     @model_validator(mode="after")
     def _says_one(self) -> Self:
-        said = (self.job_ids, self.account_id, self.area, self.subtree_of)
-        if sum(choice is not None for choice in said) != 1:
-            raise PydanticCustomError("one_selection", "give one of job_ids, account_id, area, subtree_of")
+        if sum(getattr(self, choice) is not None for choice in self.choices) != 1:
+            raise PydanticCustomError("one_selection", f"give one of {', '.join(self.choices)}")
         return self
+
+    @property
+    def choice(self) -> tuple[str, object]:
+        """Which choice was made, and what it names."""
+        (kind,) = (choice for choice in self.choices if getattr(self, choice) is not None)
+        return kind, getattr(self, kind)
 
 
 class Cancel(Selection):
     """jobs.cancel: end these jobs, wherever they stand."""
 
-    reason: Message | None = None
+
+class Pause(Selection):
+    """jobs.pause: let these jobs wait until they are resumed; of an account also what comes later."""
+
+
+class Resume(Selection):
+    """jobs.resume: let these jobs go on; of an account those that wait since it is paused."""
+
+
+class Retry(Selection):
+    """jobs.retry: queue those of the jobs that have failed, in this time, with nothing counted against them."""
+
+    choices: ClassVar[tuple[str, ...]] = (*Selection.choices, "error_group")
+
+    error_group: Word | None = None
+    failed_after: AwareDatetime | None = None
+    failed_before: AwareDatetime | None = None
+
+
+class Prioritize(Selection):
+    """jobs.prioritize: give the entries of these jobs another priority."""
+
+    priority: Priority
 
 
 # Connections
@@ -261,6 +291,10 @@ CONTRACT: dict[str, type[Payload]] = {
     "jobs.enqueue": Enqueue,
     "jobs.assign": Assign,
     "jobs.cancel": Cancel,
+    "jobs.pause": Pause,
+    "jobs.resume": Resume,
+    "jobs.retry": Retry,
+    "jobs.prioritize": Prioritize,
     "connections.register": Register,
     "connections.heartbeat": Heartbeat,
     "connections.disconnect": Disconnect,

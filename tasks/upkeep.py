@@ -14,6 +14,7 @@ from tasks.batches import in_halves
 from tasks.credentials import look_after_credentials
 from tasks.messages import CleanUp, Reconcile
 from tasks.old_jobs import delete_old_jobs
+from tasks.pausing import revoke_paused
 from tasks.queueing import enqueue_jobs
 from tasks.release import Held, announce, lock_all, revoke
 from tasks.web_apps_word import TO_BE_CRAWLED, settle_entries
@@ -28,13 +29,14 @@ UNIT_ROWS = 1000
 def reconcile(payload: Reconcile) -> None:
     """Compare the web app's word with ours; its word wins."""
     with unit_of_work() as uow:
-        mended = 0
+        mended = revoked = 0
         if payload.more or uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2):
-            mended = reconcile_jobs(uow)
             look_after_credentials(uow)
+            revoked = revoke_paused(uow)
+            mended = revoked or reconcile_jobs(uow)  # not both: that would lock connections before lanes
             if uow.deferred.accounts():
                 uow.ring("upkeep.feed_deferred")
-        if mended == UNIT_ROWS:
+        if revoked or mended == UNIT_ROWS:
             uow.ring("upkeep.reconcile", more=True)
         uow.commit()
     if mended:

@@ -43,6 +43,7 @@ COMMANDS = [
     "contract",
     "errors",
     "rejected",
+    "jobs",
     "migrate",
     "adopt",
     "services",
@@ -94,12 +95,12 @@ def test_every_command_explains_itself_without_settings(
 
 
 def test_the_help_lists_every_command_under_a_heading(run: Run) -> None:
-    """Commands stand in the order of run, look and set up."""
+    """Commands stand in the order of run, look, change and set up."""
     said = run("--help")
 
     positions = [said.out.index(f"\n  {name} ") for name in COMMANDS]
     assert positions == sorted(positions)
-    assert [heading in said.out for heading in ("Run:", "Look:", "Set up:")] == [True] * 3
+    assert [heading in said.out for heading in ("Run:", "Look:", "Change:", "Set up:")] == [True] * 4
     assert sorted(crawlyard.commands) == sorted(COMMANDS)
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from alembic import command
@@ -210,6 +211,30 @@ def test_the_whole_life_of_a_job_works_beside_a_web_apps_enums(web_app: World) -
     web_app.rows("UPDATE job SET status = 'paused' WHERE id = :id", id=held)
     web_app.deliver("upkeep.reconcile")
     assert (web_app.entry(held).held, crawler.orders()) == (True, [])
+    assert web_app.rejections() == []
+
+
+@pytest.mark.parametrize("kind", ["job_ids", "account_id", "area", "subtree_of"])
+def test_the_commands_over_jobs_work_beside_a_web_apps_enums(web_app: World, kind: str) -> None:
+    """Paused, resumed, failed and retried, given another priority, cancelled: on its types, by each selection."""
+    migrate()
+    job_id = web_app.insert_job(full_path="a/b")
+    child = web_app.insert_job(full_path="a/b/c", spawned_from=job_id)
+    web_app.deliver("jobs.enqueue", job_ids=[job_id, child])
+    selected = {"job_ids": [job_id, child], "account_id": "acc", "area": "a/b", "subtree_of": job_id}[kind]
+
+    def after(verb: str, **payload: Any) -> set[str]:
+        web_app.deliver(f"jobs.{verb}", **{kind: selected}, **payload)
+        return {web_app.job(id_).status for id_ in (job_id, child)}
+
+    assert after("pause") == {"queued" if kind == "account_id" else "paused"}
+    assert after("resume") == {"queued"}
+    web_app.rows("UPDATE job SET status = 'failed' WHERE full_path LIKE 'a/%'")
+    web_app.deliver("upkeep.reconcile")
+    assert after("retry", failed_after="2001-01-01T00:00:00Z") == {"queued"}
+    assert after("prioritize", priority=4) == {"queued"}
+    assert {web_app.entry(id_).priority for id_ in (job_id, child)} == {4}
+    assert after("cancel") == {"cancelled"}
     assert web_app.rejections() == []
 
 

@@ -161,6 +161,17 @@ def test_a_group_is_resolved_by_a_message_to_the_workers(failed: list[str], run:
     assert json.loads(message)["headers"]["task"] == "failures.resolve"
 
 
+def test_a_group_is_retried_by_a_message_to_the_workers(failed: list[str], run: Run, broker: str) -> None:
+    """It is rung, and says of how many jobs the failed ones are meant."""
+    said = run("errors", "retry", GROUP)
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("Rung: a worker queues the failed ones of ")
+    with redis.Redis.from_url(broker) as client:
+        (message,) = client.lrange("dispatch", 0, -1)
+    assert json.loads(message)["headers"]["task"] == "jobs.retry"
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

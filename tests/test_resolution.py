@@ -73,10 +73,10 @@ def test_an_error_that_comes_between_two_units_is_not_resolved(
     group = log(world, job_id, times=5)
     one_unit = resolution.Resolution.one_unit
 
-    def and_another(self: resolution.Resolution, uow: Any) -> bool:
-        more = one_unit(self, uow)
+    def and_another(self: resolution.Resolution, uow: Any, place: str) -> Any:
+        done = one_unit(self, uow, place)
         log(world, job_id, times=2)
-        return more
+        return done
 
     monkeypatch.setattr(resolution.Resolution, "one_unit", and_another)
 
@@ -105,7 +105,7 @@ def test_a_resolution_that_ends_between_two_units_goes_on_when_delivered_again(
 ) -> None:
     """All of it is resolved in the end; after its end it resolves nothing more."""
     monkeypatch.setattr(resolution, "UNIT_ERRORS", 3)
-    monkeypatch.setattr(resolution, "BUSY_S", 0)
+    monkeypatch.setattr("tasks.units.BUSY_S", 0)
     (job_id,) = world.jobs(1)
     group, message = log(world, job_id, times=8), str(ULID())
     for resolved in (3, 6, 8):

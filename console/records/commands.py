@@ -55,6 +55,15 @@ def show_group(fingerprint: str, limit: int, *, as_json: bool) -> None:
     show_one_group(fingerprint, limit=limit, as_json=as_json)
 
 
+@errors.command("retry")
+@click.argument("fingerprint")
+def retry_group(fingerprint: str) -> None:
+    """Queue the failed jobs of one group again."""
+    from console.records.errors import retry
+
+    retry(fingerprint)
+
+
 @errors.command("resolve")
 @click.argument("fingerprint")
 @click.argument("text")

@@ -54,3 +54,12 @@ def resolve(fingerprint: str, text: str) -> None:
     group = read_group(fingerprint, limit=0).group
     ring("failures.resolve", error_group=group.fingerprint, resolution=text)
     click.echo(f"Rung: a worker resolves {counted(group.unresolved, 'error')} of {group.fingerprint}.")
+
+
+def retry(fingerprint: str) -> None:
+    """Ring jobs.retry for a group that there is."""
+    group = read_group(fingerprint, limit=0).group
+    ring("jobs.retry", error_group=group.fingerprint)
+    click.echo(
+        f"Rung: a worker queues the failed ones of {counted(group.jobs, 'job')} of {group.fingerprint} again."
+    )
