@@ -27,6 +27,7 @@ class Step:
         self.name, self.changed, self.places = name, changed, list[str]()
 
     def __call__(self, uow: UnitOfWork, place: str) -> Done:
+        """Go on to the next place."""
         self.places.append(place)
         uow.ring("jobs.assign", name=self.name, place=place)
         return Done(self.changed(), {"": "b", "b": "c"}.get(place))
