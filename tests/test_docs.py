@@ -111,6 +111,21 @@ def test_the_contract_has_every_event() -> None:
     assert sorted(kinds) == sorted(EventType)
 
 
+def test_every_test_that_the_parity_table_names_is_there() -> None:
+    """Nobody is sent to a test that was renamed, and each row of the tables names one."""
+    text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
+    rows = [row for row in re.findall(r"^\| .* \|$", text, re.MULTILINE) if "shown by" not in row]
+    named = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", row) for row in rows]
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests] == []
+    missing = {
+        f"{file}::{test}"
+        for tests in named
+        for file, test in tests
+        if f"def {test}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")
+    }
+    assert missing == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_points_at_something(page: Path) -> None:
     """A file or folder of ours, and where it names a heading, one that is there."""

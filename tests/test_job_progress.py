@@ -1,6 +1,7 @@
 """Progress in the database: one write a batch, losses forgiven for real progress alone, and who reads it."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,22 @@ def test_a_late_resume_state_does_not_replace_a_newer_one(world: World) -> None:
     world.says(early)
 
     assert world.job(job_of(world, order)).resume_state == {"currentPage": 2}
+
+
+def test_words_on_one_job_at_the_same_time_are_all_heard(world: World) -> None:
+    """Two workers with a message each on one attempt: neither writes over what the other has written."""
+    crawler, (order,) = world.working()
+    frames = [
+        crawler.frame("job_progress", order, **PROGRESS, processed=1, itemCounts={f"kind {n}": n})
+        for n in range(1, 9)
+    ]
+
+    threads = [world.in_thread(partial(world.says, frame)) for frame in frames]
+    for thread in threads:
+        thread.join()
+
+    counts = world.job(job_of(world, order)).progress["counts"]
+    assert counts == {"issue": 1} | {f"kind {n}": n for n in range(1, 9)}
 
 
 def lose(world: World) -> None:
