@@ -12,7 +12,7 @@ from tasks.app import app
 from tasks.base import unit_of_work
 from tasks.batches import in_halves
 from tasks.messages import CleanUp, Reconcile
-from tasks.pausing import revoke_paused
+from tasks.paused_accounts import revoke_paused
 from tasks.queueing import enqueue_jobs
 from tasks.release import Held, announce, lock_all, revoke
 from tasks.web_apps_word import TO_BE_CRAWLED, settle_entries
