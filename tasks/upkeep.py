@@ -14,7 +14,7 @@ from tasks.batches import in_halves
 from tasks.credentials import look_after_credentials
 from tasks.messages import CleanUp, Reconcile
 from tasks.old_jobs import delete_old_jobs
-from tasks.pausing import revoke_paused
+from tasks.paused_accounts import revoke_paused
 from tasks.queueing import enqueue_jobs
 from tasks.release import Held, announce, lock_all, revoke
 from tasks.web_apps_word import TO_BE_CRAWLED, settle_entries

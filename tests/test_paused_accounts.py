@@ -9,7 +9,7 @@ from ulid import ULID
 
 from support.stages import STAGES, at_every_stage, stand
 from support.world import World
-from tasks import pausing, units
+from tasks import paused_accounts, units
 from tasks.assignment import seat_jobs
 from tasks.base import unit_of_work
 
@@ -149,7 +149,7 @@ def test_delivered_twice_a_pause_does_not_undo_what_came_after_it(world: World) 
 
 def test_interrupted_between_two_units_a_pause_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lane is paused from the first on; attempts are revoked a few at a time."""
-    monkeypatch.setattr(pausing, "UNIT_ATTEMPTS", 2)
+    monkeypatch.setattr(paused_accounts, "UNIT_ATTEMPTS", 2)
     monkeypatch.setattr(units, "BUSY_S", 0)
     world.working(5)
     message = str(ULID())
