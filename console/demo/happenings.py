@@ -47,7 +47,7 @@ _REASONS = {
     "Stalled": "taken back: stalled",
     "NeverStarted": "taken back: never started",
     "Disowned": "taken back: not listed by their crawler",
-    "CredentialExpired": "given up: their access token is not accepted any more",
+    "CredentialExpired": "given up: the access token is not accepted any more",
 }
 
 
