@@ -244,7 +244,8 @@ def _tell_time(progress: Progress) -> None:
     assert progress.updated_at is not None
     elapsed = (progress.updated_at - progress.started_at).total_seconds()
     progress.seconds_elapsed = elapsed
-    progress.seconds_remaining = _remaining(progress, elapsed)
+    remaining = _remaining(progress, elapsed)
+    progress.seconds_remaining = None if remaining is None else round(remaining, 3)
 
 
 def _remaining(progress: Progress, elapsed: float) -> float | None:
