@@ -112,6 +112,26 @@ def doctor(as_json: bool) -> int:  # noqa: FBT001 - click's
 
 @crawlyard.under(LOOK)
 @click.command()
+@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--account", metavar="ID", help="Only this account's.")
+@click.option(
+    "--job", "jobs", multiple=True, metavar="ID", help="Only this job's; may be given several times."
+)
+@click.option(
+    "--type", "types", multiple=True, metavar="TYPE", help="Only this type; may be given several times."
+)
+@click.option("--from", "start", metavar="beginning|now|CURSOR", show_default="beginning; with --follow now",
+              help="Where to begin: the cursor of the last event that was handled, or a word.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help="End after so many lines.")
+def events(**options: Any) -> None:
+    """Print what happens, a JSON object a line."""
+    from console.cli.events import EventsOptions, show_events
+
+    show_events(EventsOptions(**options))
+
+
+@crawlyard.under(LOOK)
+@click.command()
 @click.argument("task", required=False)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Write one file a schema there.")  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, text
 from sqlalchemy.orm import Session
 
+from persistence.event_trim import trim_events
 from persistence.settings import Settings
 
 _OLD = {
@@ -15,8 +16,6 @@ _OLD = {
         "settled_at",
         "keep_queue_entries",
     ),
-    # Events go from the head, so that no reader finds a hole behind its cursor; there is no index by age.
-    "dispatch_event": ("dispatch_event ORDER BY xid, id", "created_at", "keep_events"),
     "handled_message": ("handled_message ORDER BY handled_at", "handled_at", "keep_handled"),
     "rejected_message": ("rejected_message ORDER BY rejected_at", "rejected_at", "keep_rejected"),
     "socket_connection": (
@@ -47,7 +46,7 @@ class Retention:
         return {
             table: self._delete(table, getattr(kept, setting), limit)
             for table, (_, _, setting) in _OLD.items()
-        }
+        } | {"dispatch_event": trim_events(self._session, kept.keep_events, limit)}
 
     def _delete(self, table: str, keep: timedelta, limit: int) -> int:
         rows, age, _ = _OLD[table]

@@ -37,13 +37,14 @@ COMMANDS = [
     "status",
     "health",
     "doctor",
+    "events",
     "contract",
     "migrate",
     "adopt",
     "services",
     "demo",
 ]
-NEED_SETTINGS = ["worker", "beat", "status", "health", "doctor", "migrate", "adopt"]
+NEED_SETTINGS = ["worker", "beat", "status", "health", "doctor", "events", "migrate", "adopt"]
 SECRET = "hush-hush"
 ULID = "01J8ZQ4Y5T9V3N7M2K6R8W0XCD"
 NOW = "2026-05-04T03:02:01Z"

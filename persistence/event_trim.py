@@ -1,0 +1,59 @@
+"""Old events go from the head, and the edge tells readers how far."""
+
+from datetime import timedelta
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+_LOCK_EDGE = text("""
+    -- A clean-up of a peer is at work where nothing comes back.
+    SELECT trimmed_xid >= pg_snapshot_xmax(pg_current_snapshot()) FROM event_edge
+       FOR NO KEY UPDATE SKIP LOCKED
+""")
+
+_RESET = text("UPDATE event_edge SET trimmed_xid = '0', trimmed_id = 0")
+
+_DELETE_STRANGERS = text("""
+    -- A dump of another cluster brought them in: they would be read when this one's ids have come so far.
+    DELETE FROM dispatch_event WHERE (xid, id) IN (
+        SELECT xid, id FROM dispatch_event WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
+         ORDER BY xid, id LIMIT :limit
+    )
+""")
+
+_TRIM = text("""
+    WITH head AS (
+        -- The first rows, and only then their age, for which there is no index. Below the oldest
+        -- running transaction: what commits later lies beyond the edge, and is not taken for trimmed.
+        SELECT xid, id, created_at < clock_timestamp() - CAST(:keep AS interval) AS is_old
+          FROM dispatch_event
+         WHERE (xid, id) > ((SELECT trimmed_xid FROM event_edge), (SELECT trimmed_id FROM event_edge))
+           AND xid < pg_snapshot_xmin(pg_current_snapshot())
+         ORDER BY xid, id LIMIT :limit
+    ),
+    -- Up to the first that is young: behind the edge nothing is left.
+    old AS (SELECT * FROM (SELECT xid, id, bool_and(is_old) OVER (ORDER BY xid, id) AS goes FROM head) h WHERE goes),
+    deleted AS (
+        DELETE FROM dispatch_event event USING old WHERE event.xid = old.xid AND event.id = old.id
+        RETURNING event.xid, event.id
+    ),
+    last AS (SELECT xid, id FROM deleted ORDER BY xid DESC, id DESC LIMIT 1),
+    moved AS (UPDATE event_edge SET trimmed_xid = last.xid, trimmed_id = last.id FROM last)
+    SELECT count(*) FROM deleted
+""")
+
+
+def trim_events(session: Session, older_than: timedelta, limit: int) -> int:
+    """
+    Delete at most *limit* events that are older than so long, oldest first, and move the edge; how many.
+
+    Nothing where a peer is at it.
+    """
+    is_strange = session.scalars(_LOCK_EDGE).first()
+    if is_strange is None:
+        return 0
+    if is_strange:
+        session.execute(_RESET)
+    session.execute(_DELETE_STRANGERS, {"limit": limit})
+    deleted: int = session.scalars(_TRIM, {"keep": older_than, "limit": limit}).one()
+    return deleted
