@@ -109,26 +109,6 @@ def progress(**options: Any) -> int:
 
 @crawlyard.under(LOOK)
 @click.command()
-@click.option("--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
-@click.option("--account", metavar="ID", help="Only of this account.")
-@click.option(
-    "--job", "jobs", multiple=True, metavar="ID", help="Only of this job; may be given several times."
-)
-@click.option(
-    "--type", "types", multiple=True, metavar="TYPE", help="Only of this type; may be given several times."
-)
-@click.option("--from", "point", default="beginning", show_default=True, metavar="beginning|now|CURSOR",
-              help="Where to begin; a cursor is what came with an event.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1), help="End after so many.")
-def events(**options: Any) -> int:
-    """Print what happened, one JSON object a line."""
-    from console.checkup.events import show_events
-
-    return show_events(**options)
-
-
-@crawlyard.under(LOOK)
-@click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--after", default="", metavar="ID", help="Go on behind this connection.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True,
@@ -170,6 +150,26 @@ def doctor(as_json: bool) -> int:  # noqa: FBT001 - click's
     from console.checkup.doctor import show_diagnosis
 
     return show_diagnosis(as_json=as_json)
+
+
+@crawlyard.under(LOOK)
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--account", metavar="ID", help="Only this account's.")
+@click.option(
+    "--job", "jobs", multiple=True, metavar="ID", help="Only this job's; may be given several times."
+)
+@click.option(
+    "--type", "types", multiple=True, metavar="TYPE", help="Only this type; may be given several times."
+)
+@click.option("--from", "start", metavar="beginning|now|CURSOR", show_default="beginning; with --follow now",
+              help="Where to begin: the cursor of the last event that was handled, or a word.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help="End after so many lines.")
+def events(**options: Any) -> None:
+    """Print what happens, a JSON object a line."""
+    from console.cli.events import EventsOptions, show_events
+
+    show_events(EventsOptions(**options))
 
 
 @crawlyard.under(LOOK)

@@ -19,18 +19,25 @@ from persistence.exceptions import raised_as_ours
 PAGE_ROWS = 1000
 """Rows that one page looks at, whether they are wanted or not."""
 
-_PAGE = """
-    WITH edge AS (
-        -- Of one snapshot with the rows: what is trimmed a moment later cannot be missed unsaid.
-        SELECT control.system_identifier::text AS cluster, trimmed_xid, trimmed_id,
-               control.system_identifier::text <> %(cluster)s
-               OR (%(xid)s::xid8, %(id)s::bigint) < (trimmed_xid, trimmed_id)
-               OR %(xid)s::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) AS gap
-          FROM pg_control_system() control, event_edge
+_EDGE = """
+    -- An edge ahead of this cluster came with a dump of another one: here nothing was trimmed yet.
+    SELECT control.system_identifier::text AS cluster,
+           COALESCE(trimmed_xid, '0') AS xid, COALESCE(trimmed_id, 0) AS id
+      FROM pg_control_system() control
+      LEFT JOIN event_edge ON trimmed_xid < pg_snapshot_xmax(pg_current_snapshot())
+"""
+
+_PAGE = f"""
+    -- Edge and rows are of one snapshot: what is trimmed a moment later cannot be missed unsaid.
+    WITH edge AS ({_EDGE}),
+    gap AS (
+        SELECT cluster <> %(cluster)s OR (%(xid)s::xid8, %(id)s::bigint) < (xid, id)
+               OR %(xid)s::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) AS there_is
+          FROM edge
     ),
     seen AS (
         SELECT * FROM dispatch_event
-         WHERE NOT (SELECT gap FROM edge) AND (xid, id) > (%(xid)s::xid8, %(id)s::bigint)
+         WHERE NOT (SELECT there_is FROM gap) AND (xid, id) > (%(xid)s::xid8, %(id)s::bigint)
            AND xid < pg_snapshot_xmin(pg_current_snapshot())
          ORDER BY xid, id LIMIT %(limit)s
     ),
@@ -42,21 +49,18 @@ _PAGE = """
            AND (%(jobs)s::text[] IS NULL OR job_id = ANY (%(jobs)s))
            AND (%(types)s::text[] IS NULL OR type = ANY (%(types)s))
     )
-    SELECT edge.cluster, edge.gap, edge.trimmed_xid::text, edge.trimmed_id,
+    SELECT edge.cluster, gap.there_is AS gap, edge.xid::text AS edge_xid, edge.id AS edge_id,
            last.xid::text AS last_xid, last.id AS last_id, (SELECT count(*) FROM seen) AS seen,
            -- By the last one alone: a search for any would read a table that was never analyzed to its end.
            COALESCE((SELECT newest.xid FROM dispatch_event newest ORDER BY newest.xid DESC, newest.id DESC LIMIT 1)
                     >= pg_snapshot_xmin(pg_current_snapshot()), false) AS held_back,
            wanted.xid::text, wanted.id, wanted.type, wanted.job_id, wanted.account_id,
            wanted.connection_id, wanted.payload, wanted.created_at
-      FROM edge LEFT JOIN last ON true LEFT JOIN wanted ON true
+      FROM edge CROSS JOIN gap LEFT JOIN last ON true LEFT JOIN wanted ON true
      ORDER BY wanted.xid, wanted.id
-"""
+"""  # noqa: S608 - both parts are ours
 
-_EDGE = """
-    SELECT control.system_identifier::text, trimmed_xid::text, trimmed_id
-      FROM pg_control_system() control, event_edge
-"""
+_START = f"SELECT cluster, edge.xid::text, id FROM ({_EDGE}) edge"  # noqa: S608 - as above
 
 _END = """
     SELECT event.xid::text, id FROM dispatch_event event
@@ -130,11 +134,9 @@ class EventReader:
             return point
         assert point in (BEGINNING, NOW)
         with raised_as_ours():
-            edge = self._connection.execute(_EDGE).fetchone()
+            ((cluster, *edge),) = self._connection.execute(_START).fetchall()
             end = self._connection.execute(_END).fetchone() if point == NOW else None
-        assert edge is not None
-        cluster, *trimmed = edge
-        xid, id_ = end or trimmed
+        xid, id_ = end or edge
         return EventCursor(cluster, int(xid), id_)
 
     def page(self, after: EventCursor) -> Page:
@@ -160,7 +162,7 @@ class EventReader:
     def _told(self, after: EventCursor, rows: list[DictRow]) -> Page:
         head = rows[0]
         if head["gap"]:
-            edge = EventCursor(head["cluster"], int(head["trimmed_xid"]), head["trimmed_id"])
+            edge = EventCursor(head["cluster"], int(head["edge_xid"]), head["edge_id"])
             return Page([Gap(edge)], edge, is_full=True, is_held_back=False)
         events: list[Event | Gap] = [_event(row) for row in rows if row["xid"] is not None]
         last = EventCursor(head["cluster"], int(head["last_xid"]), head["last_id"]) if head["seen"] else after

@@ -55,4 +55,5 @@ def trim_events(session: Session, older_than: timedelta, limit: int) -> int:
     if is_strange:
         session.execute(_RESET)
     session.execute(_DELETE_STRANGERS, {"limit": limit})
-    return int(session.scalars(_TRIM, {"keep": older_than, "limit": limit}).one())
+    deleted: int = session.scalars(_TRIM, {"keep": older_than, "limit": limit}).one()
+    return deleted

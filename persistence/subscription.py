@@ -87,18 +87,28 @@ class Subscription:
         self._disconnect()
 
     def __iter__(self) -> Iterator[Event | Gap]:
-        reader: EventReader | None = self._connect()
-        while not self._is_over():
-            try:
-                reader = reader or self._connect()
-                yield from self._look(reader)
-                self._back_off.reset()
-            except TransientError as error:
-                reader = None
-                self._disconnect()
-                self._lost(error)
-                self._closed.wait(self._left(self._back_off.next()))
-        self._disconnect()
+        try:
+            reader: EventReader | None = self._connect()
+            while not self._is_over():
+                try:
+                    reader = reader or self._connect()
+                    yield from self._look(reader)
+                    self._back_off.reset()
+                except TransientError as error:
+                    reader = None
+                    self._disconnect()
+                    self._lost(error)
+                    self._closed.wait(self._left(self._back_off.next()))
+        finally:
+            self._disconnect()
+
+    def so_far(self) -> Iterator[Event | Gap]:
+        """All that can be read now, without waiting for more."""
+        reader = self._connect()
+        assert isinstance(self._point, EventCursor)
+        for item in reader.read(self._point):
+            self._point = item.cursor
+            yield item
 
     def _connect(self) -> EventReader:
         """Listen first, then look: what comes in between wakes us."""
@@ -135,7 +145,7 @@ class Subscription:
         until = time.monotonic() + seconds
         while (left := self._left(until - time.monotonic())) > 0 and not self._closed.is_set():
             with raised_as_ours():
-                if any(self._connection.notifies(timeout=min(left, _SLICE_S), stop_after=1)):
+                if list(self._connection.notifies(timeout=min(left, _SLICE_S), stop_after=1)):
                     return
 
     def _left(self, seconds: float) -> float:
@@ -154,8 +164,10 @@ class _Doubling:
         self._last = last
 
     def reset(self) -> None:
+        """Begin with the first again."""
         self._now = self._first
 
     def next(self) -> float:
+        """The length of this wait."""
         now, self._now = self._now, min(2 * self._now, self._last)
         return now

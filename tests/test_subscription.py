@@ -1,166 +1,175 @@
-"""Following events: woken by a bell, never relying on it, and without loss or repetition when the connection goes."""
+"""Who follows events gets each once and in order, whatever becomes of bells, connections and old rows."""
 
+import time
 from collections.abc import Iterator
-from queue import Queue
+from contextlib import contextmanager
+from datetime import timedelta
 from threading import Thread
-from typing import Any
 
+import psycopg
 import pytest
 
-from persistence.event_cursor import BEGINNING, NOW
-from persistence.event_stream import Event, EventFilter, Gap
-from persistence.exceptions import DatabaseLost
-from persistence.schema.vocabulary import EventType
+from persistence import subscription as subscriptions
+from persistence.event_cursor import BEGINNING, NOW, EventCursor
+from persistence.event_stream import EventFilter
+from persistence.exceptions import DatabaseLost, TransientError
 from persistence.subscription import Subscription
+from support.readers import append, named, writer
 from support.workers import free_port, until
 from support.world import World
 
+_END = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'crawlyard events'
+"""
+
 
 class Follower:
-    """A subscription in a thread; what it gives is put in line."""
+    """A subscription in a thread of its own, and what it has given."""
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, lost: list[TransientError]) -> None:
         self.subscription = subscription
-        self._given: Queue[Event | Gap] = Queue()
-        self._thread = Thread(target=self._follow, daemon=True)
-        self._thread.start()
+        self.lost = lost
+        self.got: list[str | None] = []
+        self.failure: Exception | None = None
+        self.thread = Thread(target=self._follow)
+
+    def has_got(self, *job_ids: str) -> None:
+        """Wait for exactly these."""
+        until(lambda: len(self.got) >= len(job_ids) or self.failure, f"{job_ids} come")
+        assert (self.got, self.failure) == (list(job_ids), None)
 
     def _follow(self) -> None:
-        for item in self.subscription:
-            self._given.put(item)
+        try:
+            for item in self.subscription:
+                self.got.append(named(item))
+        except Exception as error:
+            self.failure = error
 
-    def next(self) -> str | None:
-        """The job of the next event."""
-        item = self._given.get(timeout=10)
-        return item.job_id if isinstance(item, Event) else "gap"
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was given that was not taken."""
-        return self._given.empty()
+@contextmanager
+def following(
+    point: EventCursor | str = BEGINNING, matching: EventFilter | None = None
+) -> Iterator[Follower]:
+    """A follower that has begun to listen."""
+    lost: list[TransientError] = []
+    with Subscription(point, matching, lost=lost.append) as subscription:
+        follower = Follower(subscription, lost)
+        follower.thread.start()
+        until(lambda: subscription.cursor or follower.failure, "the first connection")
+        yield follower
+        subscription.close()
+        follower.thread.join(10)
+        assert not follower.thread.is_alive()
 
-    def end(self) -> None:
-        """Close it, and wait for its end."""
-        self.subscription.close()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is looked at as often as a test likes it."""
+    monkeypatch.setattr(subscriptions, "_POLL_S", 0.2)
 
 
 @pytest.fixture
-def follower(world: World) -> Iterator[Follower]:
-    """Somebody who follows all events from now on, and is listening."""
-    follower = Follower(Subscription(NOW))
-    until(lambda: listeners(world), "somebody listens")
-    yield follower
-    follower.end()
+def only_bells(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is polled within the patience of a test."""
+    monkeypatch.setattr(subscriptions, "_POLL_S", 600.0)
 
 
-def listeners(world: World) -> list[Any]:
-    """The sessions that follow events and wait."""
-    return world.rows(
-        "SELECT pid FROM pg_stat_activity WHERE application_name = 'crawlyard events' AND state = 'idle'"
-        " AND datname = current_database()"
-    )
+@pytest.mark.usefixtures("only_bells")
+def test_a_unit_of_work_wakes_its_reader(world: World) -> None:
+    """Its commit rings: nothing is polled for."""
+    with following(NOW, EventFilter(types=("job_created",))) as follower:
+        ids = world.jobs(1)
+        follower.has_got(*ids)
+        ids += world.jobs(1)
+        follower.has_got(*ids)
 
 
-def happened(world: World, *job_ids: str) -> None:
-    """Let something happen."""
-    with world.unit() as uow:
-        for job_id in job_ids:
-            uow.events.add(EventType.JOB_UPDATED, job_id=job_id, account_id="acc", status="running")
-        uow.commit()
+@pytest.mark.usefixtures("only_bells")
+def test_what_a_long_writer_holds_back_comes_when_it_ends(database: str) -> None:
+    """Its end rings no bell."""
+    with following() as follower, writer(database) as first, writer(database) as second:
+        first.append("a")
+        second.append("b")
+        second.notify()
+        second.commit()
+        until(lambda: follower.subscription._pause._now > 0.1, "the follower looks again and again")
+        assert follower.got == []
+        first.commit()
+        follower.has_got("a", "b")
 
 
-def test_it_is_woken(world: World, follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long before it would look by itself."""
-    monkeypatch.setattr("persistence.subscription._POLL_S", 1000.0)
-    happened(world, "a")
-    assert follower.next() == "a"
-
-    happened(world, "b", "c")
-
-    assert [follower.next(), follower.next()] == ["b", "c"]
+def test_a_lost_bell_costs_time_alone(database: str) -> None:
+    """The table is looked at every few seconds anyway; here no bell was rung at all."""
+    with following() as follower:
+        append(database, "a")
+        follower.has_got("a")
+        append(database, "b", "c")
+        follower.has_got("a", "b", "c")
 
 
-def test_a_lost_bell_costs_time_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks by itself now and then."""
-    monkeypatch.setattr("persistence.subscription._POLL_S", 0.1)
-    follower = Follower(Subscription(NOW))
-    until(lambda: listeners(world), "somebody listens")
-
-    world.rows("INSERT INTO dispatch_event (type, job_id) VALUES ('job_updated', 'quiet')")
-
-    assert follower.next() == "quiet"
-    follower.end()
-
-
-def test_what_a_running_transaction_holds_back_comes_at_its_end(world: World, follower: Follower) -> None:
-    """Its end rings no bell; nothing comes before, and nothing comes twice."""
-    with world.unit() as long:
-        long.events.add(EventType.JOB_UPDATED, job_id="long")
-        long.events.write()
-        happened(world, "short")
-        happened(world, "shorter")
-        assert follower.is_empty
-
-    assert [follower.next(), follower.next()] == ["short", "shorter"]
-    assert follower.is_empty
+def test_a_lost_connection_is_made_again_without_loss_or_repetition(database: str) -> None:
+    """Ended by the server three times, with events before, in between and after."""
+    expected = []
+    with following() as follower, psycopg.connect(database, autocommit=True) as admin:
+        for round_ in "abc":
+            append(database, f"{round_}1", f"{round_}2")
+            expected += [f"{round_}1", f"{round_}2"]
+            admin.execute("NOTIFY crawlyard_event")
+            follower.has_got(*expected)
+            assert len(admin.execute(_END).fetchall()) == 1
+            append(database, f"{round_}3")
+            expected.append(f"{round_}3")
+            follower.has_got(*expected)
+        assert [type(error) for error in follower.lost] == [DatabaseLost] * 3
 
 
-def test_a_connection_that_is_lost_is_made_again(world: World) -> None:
-    """Nothing is missed in between, and nothing comes twice; whoever wants to know is told."""
-    lost: list[str] = []
-    follower = Follower(Subscription(NOW, lost=lambda error: lost.append(type(error).__name__)))
-    until(lambda: listeners(world), "somebody listens")
-    happened(world, "before")
-    assert follower.next() == "before"
-
-    world.rows(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"
-    )
-    happened(world, "between")
-    assert follower.next() == "between"
-    happened(world, "after")
-    assert follower.next() == "after"
-
-    assert lost == ["DatabaseLost"]
-    assert follower.is_empty
-    follower.end()
+def test_what_is_trimmed_before_it_was_read_is_a_gap(world: World, database: str) -> None:
+    """It shows in its place, once, and then the rest follows."""
+    with following() as follower:
+        append(database, "a")
+        follower.has_got("a")
+        world.rows("UPDATE event_edge SET trimmed_xid = pg_current_xact_id(), trimmed_id = 1")
+        append(database, "b")
+        follower.has_got("a", "gap", "b")
 
 
-def test_it_is_told_what_was_trimmed_before_its_eyes(world: World) -> None:
-    """One that was away for too long reads on behind the gap."""
-    happened(world, "a", "b")
+def test_the_first_connection_must_succeed(database: str) -> None:
+    """A wrong URL is not waited for."""
+    with (
+        pytest.raises(DatabaseLost),
+        Subscription(NOW, url=f"postgresql://nobody@127.0.0.1:{free_port()}/nothing") as nowhere,
+    ):
+        list(nowhere)
+
+
+def test_it_ends_when_its_time_is_over(database: str) -> None:
+    """Having given what came, and sooner than it would have polled; no session of its own is left."""
+    append(database, "a")
+    began = time.monotonic()
+    with Subscription(BEGINNING, within=timedelta(seconds=0.5)) as subscription:
+        assert [named(item) for item in subscription] == ["a"]
+    assert 0.5 <= time.monotonic() - began < 3
+    assert sessions(database) == 0
+
+
+def test_whoever_stops_listening_leaves_no_session(database: str) -> None:
+    """Out of the middle of a page, too; reading goes on from its cursor."""
+    append(database, "a", "b", "c")
     with Subscription(BEGINNING) as subscription:
-        first = next(iter(subscription))
-    world.rows("DELETE FROM dispatch_event")
-    world.rows("UPDATE event_edge SET trimmed_xid = pg_current_xact_id(), trimmed_id = 10")
-    happened(world, "c")
-
-    follower = Follower(Subscription(first.cursor))
-
-    assert [follower.next(), follower.next()] == ["gap", "c"]
-    follower.end()
-
-
-def test_it_filters_and_resumes_from_its_cursor(world: World) -> None:
-    """The cursor is where it stands."""
-    follower = Follower(Subscription(BEGINNING, EventFilter(job_ids=("b", "d"))))
-    happened(world, *"abc")
-    assert follower.next() == "b"
-    follower.end()
-    cursor = follower.subscription.cursor
+        for item in subscription:
+            assert named(item) == "a"
+            break
+    cursor = subscription.cursor
     assert cursor is not None
-
-    happened(world, "d")
-    again = Follower(Subscription(cursor, EventFilter(job_ids=("b", "d"))))
-    assert again.next() == "d"
-    again.end()
+    until(lambda: sessions(database) == 0, "its session has ended")
+    with Subscription(cursor) as subscription:
+        assert [named(item) for item in subscription.so_far()] == ["b", "c"]
 
 
-def test_a_database_that_is_not_there_at_first_is_said_at_once(world: World) -> None:
-    """Only one that was there is waited for."""
-    subscription = Subscription(NOW, url=f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
-
-    with pytest.raises(DatabaseLost):
-        next(iter(subscription))
+def sessions(database: str) -> int:
+    """How many sessions of followers there are."""
+    with psycopg.connect(database) as connection:
+        ((count,),) = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"
+        ).fetchall()
+    return int(count)
