@@ -13,6 +13,8 @@ from console.cli.screen import counted, duration, plain
 from persistence.roster import Connected, active_connections, connections
 from persistence.settings import settings
 
+_ULID_WIDTH = 26
+
 
 def show_connections(*, ids: Sequence[str], after: str, limit: int, as_json: bool) -> int:
     """Print the active connections, or those of *ids* with their attempts; returns the exit code."""
@@ -35,11 +37,12 @@ def _many(found: Sequence[Connected]) -> RenderableType:
     if not found:
         return "Nobody is connected."
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("connection", no_wrap=True)
-    table.add_column("crawler", overflow="ellipsis", no_wrap=True, ratio=1)
+    # The crawler's own name gets what the others leave.
+    table.add_column("connection", no_wrap=True, min_width=_ULID_WIDTH)
+    table.add_column("crawler", overflow="ellipsis", no_wrap=True)
     for name in ("jobs", "silent for"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    table.add_column("status", no_wrap=True, min_width=max(len(_status(connection)) for connection in found))
     for connection in found:
         table.add_row(
             Text(plain(connection.id)),

@@ -16,6 +16,7 @@ from persistence.progress import JobProgress, TreeProgress, of_account, of_jobs,
 from persistence.settings import settings
 
 _BAR_WIDTH = 20
+_ULID_WIDTH = 26
 
 
 def show_progress(
@@ -52,11 +53,14 @@ def _show_tree(root: str, *, as_json: bool) -> int:
 
 def _jobs(jobs: Sequence[JobProgress]) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("job", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("done", justify="right", no_wrap=True)
-    table.add_column("left", justify="right", no_wrap=True)
-    table.add_column("what", overflow="ellipsis", no_wrap=True, ratio=1)
+    # The last one gets what the others leave: an id that is cut is of no use.
+    table.add_column("job", no_wrap=True, min_width=_ULID_WIDTH)
+    table.add_column("status", no_wrap=True, min_width=max(len(job.status) for job in jobs))
+    table.add_column("done", justify="right", no_wrap=True, min_width=4)
+    table.add_column(
+        "left", justify="right", no_wrap=True, min_width=max(len(_remaining(job)) for job in jobs)
+    )
+    table.add_column("what", overflow="ellipsis", no_wrap=True)
     for job in jobs:
         what = f"{job.command} {job.full_path or ''}".strip()
         table.add_row(
