@@ -42,7 +42,9 @@ def _many(found: Sequence[Connected]) -> RenderableType:
     table.add_column("crawler", overflow="ellipsis", no_wrap=True)
     for name in ("jobs", "silent for"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    table.add_column("status", no_wrap=True, min_width=max(len(_status(connection)) for connection in found))
+    table.add_column(
+        "status", no_wrap=True, min_width=max(len(word) for word in ("status", *map(_status, found)))
+    )
     for connection in found:
         table.add_row(
             Text(plain(connection.id)),

@@ -55,10 +55,10 @@ def _jobs(jobs: Sequence[JobProgress]) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     # The last one gets what the others leave: an id that is cut is of no use.
     table.add_column("job", no_wrap=True, min_width=_ULID_WIDTH)
-    table.add_column("status", no_wrap=True, min_width=max(len(job.status) for job in jobs))
+    table.add_column("status", no_wrap=True, min_width=_width("status", *(job.status for job in jobs)))
     table.add_column("done", justify="right", no_wrap=True, min_width=4)
     table.add_column(
-        "left", justify="right", no_wrap=True, min_width=max(len(_remaining(job)) for job in jobs)
+        "left", justify="right", no_wrap=True, min_width=_width("left", *(_remaining(job) for job in jobs))
     )
     table.add_column("what", overflow="ellipsis", no_wrap=True)
     for job in jobs:
@@ -67,6 +67,10 @@ def _jobs(jobs: Sequence[JobProgress]) -> RenderableType:
             Text(plain(job.id)), job.status, f"{job.completion:.0%}", _remaining(job), Text(plain(what))
         )
     return table
+
+
+def _width(*texts: str) -> int:
+    return max(map(len, texts))
 
 
 def _remaining(job: JobProgress) -> str:
