@@ -21,6 +21,23 @@ _SERVER = text("""
 """)
 
 
+_LACKING = text("""
+    SELECT privilege || ' on ' || quote_ident(name)
+      FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[])) AS wanted(name, privilege)
+     WHERE NOT has_table_privilege(quote_ident(name), privilege)
+""")
+
+_WANTED = {
+    "user": ("SELECT", "UPDATE"),  # a lock FOR KEY SHARE wants UPDATE
+    "account": ("SELECT", "UPDATE"),
+    "area": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "area_authorization": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "job": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "job_area": ("SELECT", "INSERT", "UPDATE"),
+}
+"""What we do with the web app's tables: discoveries move areas, the clean-up deletes old jobs."""
+
+
 class SchemaError(CrawlyardError):
     """The schema is not the one that this version works with; the text says what to do."""
 
@@ -64,6 +81,13 @@ def check_head() -> None:
     """Raise SchemaError where the process's database is not at the newest revision."""
     with raised_as_ours(), engine().connect() as connection:
         require_head(connection)
+
+
+def lacking_rights(connection: Connection) -> list[str]:
+    """What our role may not do with the web app's tables, and has to: such as `DELETE on job`."""
+    wanted = [(name, privilege) for name, privileges in _WANTED.items() for privilege in privileges]
+    values = {"names": [name for name, _ in wanted], "privileges": [privilege for _, privilege in wanted]}
+    return list(connection.scalars(_LACKING, values))
 
 
 def server_settings(connection: Connection) -> Mapping[str, str]:

@@ -42,8 +42,10 @@ _LIVE_ATTEMPTS = text("""
 _JOBS = text("SELECT status::text, count(*) FROM job GROUP BY 1 ORDER BY 2 DESC, 1")
 
 _HELD_ACCOUNTS = text("""
-    SELECT COALESCE(held_reason, ''), count(*) FROM account_lane
-     WHERE held_at IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 100
+    SELECT reason, count(*) FROM (
+        SELECT COALESCE(held_reason, '') AS reason FROM account_lane WHERE held_at IS NOT NULL
+        UNION ALL SELECT 'paused' FROM account_lane WHERE paused_at IS NOT NULL
+    ) held GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 100
 """)
 
 _FAILURES = text("""

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from console.cli.contract import list_names, schema
 from console.cli.screen import duration, plain
 from console.main import crawlyard
 from console.services.embedded import Services
+from persistence import engine as engines
 from persistence.settings import settings
 from persistence.status import SweepClock
 from support.command import Run, Said
@@ -576,6 +578,31 @@ def test_the_doctor_wants_a_migrated_database(empty_database: str, broker: str, 
     """The rest of the server is looked at all the same."""
     said = run("doctor", "--json")
     assert (said.code, findings(said)["schema"], findings(said)["PostgreSQL"]) == (1, "fault", "ok")
+
+
+def test_the_doctor_names_the_rights_that_are_missing(
+    sql: Callable[..., list[Any]], database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clean-up could not delete a job, for example."""
+    sql("CREATE ROLE poor LOGIN PASSWORD 'poor'")
+    try:
+        sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO poor")
+        sql('GRANT INSERT, UPDATE ON job, area, area_authorization, job_area, account, "user" TO poor')
+        monkeypatch.setenv("DATABASE_URL", re.sub("//[^@]*@", "//poor:poor@", database))
+        engines.engine.cache_clear()
+        said = run("doctor", "--json")
+    finally:
+        monkeypatch.setenv("DATABASE_URL", database)
+        engines.engine().dispose()
+        engines.engine.cache_clear()
+        settings.cache_clear()
+        sql("DROP OWNED BY poor")
+        sql("DROP ROLE poor")
+
+    (finding,) = [one for one in said.json["findings"] if one["about"] == "rights"]
+    assert said.code == 1
+    assert finding["level"] == "fault"
+    assert finding["detail"] == "missing: DELETE on area, DELETE on area_authorization, DELETE on job"
 
 
 def test_the_doctor_says_what_waits_for_adoption(

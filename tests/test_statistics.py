@@ -325,7 +325,7 @@ def test_the_report_is_what_was_counted_and_what_is_now(
     assert shown["connections"]["seats"] == 3
     assert shown["assignments"] == {"assigned": 0, "running": 1}
     assert shown["failures_last_hour"] == {"CrawlFailed": 1, "Stalled": 1}
-    assert shown["held_accounts"] == {"token expired": 1}
+    assert shown["held_accounts"] == {"paused": 1, "token expired": 1}
     assert shown["rejected_last_hour"] == {}
 
 

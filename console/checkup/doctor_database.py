@@ -13,6 +13,7 @@ from persistence.inspection import (
     ClockDifference,
     SchemaError,
     clock_difference,
+    lacking_rights,
     require_head,
     server_settings,
     snapshot,
@@ -53,7 +54,17 @@ def _schema(connection: Connection) -> list[Finding]:
         revision = require_head(connection)
     except SchemaError as error:
         return [Finding("schema", "fault", str(error), "Run `crawlyard migrate`.")]
-    return [Finding("schema", "ok", f"at revision {revision}, the newest"), *_adoption()]
+    return [Finding("schema", "ok", f"at revision {revision}, the newest"), _rights(connection), *_adoption()]
+
+
+def _rights(connection: Connection) -> Finding:
+    lacking = lacking_rights(connection)
+    return judged(
+        "rights",
+        f"missing: {', '.join(lacking)}" if lacking else "enough on the web app's tables",
+        good=not lacking,
+        remedy="Let the owner of the tables GRANT them to the role in DATABASE_URL.",
+    )
 
 
 def _adoption() -> list[Finding]:
