@@ -7,6 +7,7 @@ BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest
 LOCK = $(BIN)/uv --quiet pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --only-binary :all: --upgrade
+NPM = npm --prefix examples/web-app
 POSTGRES15 = /usr/lib/postgresql/15/bin
 
 # $(call step,NAME,COMMAND,REMEDY): one line for a step, and what to run where it fails.
@@ -14,7 +15,7 @@ step = @echo "== $(1)"; $(2) || { echo "$(1) failed. $(3)." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types contracts migrations lock clean \
-	test-postgres15 chaos mutants bench environment
+	test-postgres15 test-node chaos mutants bench environment
 
 help: ## list these targets
 	@echo "make TARGET [ARGS='...'] [N=processes for the tests, 0 for none]"
@@ -55,6 +56,13 @@ test-postgres15: environment ## run the tests on PostgreSQL 15, where it is inst
 		echo "There is no $(POSTGRES15)/postgres: install it (Debian 12: apt-get install postgresql-15)," \
 			"or say make test-postgres15 POSTGRES15=/path/to/its/bin" >&2; exit 2; }
 	@CRAWLYARD_TEST_POSTGRES_BIN=$(POSTGRES15) $(PYTEST) -n $(N) $(ARGS)
+
+test-node: environment ## check and run the web app of examples/web-app; needs Node 20 or later, and npm
+	@command -v npm >/dev/null || { echo "There is no npm here: install Node 20 or later." >&2; exit 2; }
+	$(call step,packages,$(NPM) ci --silent,See what npm says above)
+	$(call step,types,$(NPM) run --silent check,npm --prefix examples/web-app run types writes src/contract.ts anew)
+	$(call step,build,$(NPM) run --silent build,See what tsc says above)
+	$(call step,tests,$(PYTEST) -q --no-header -n 0 tests/node $(ARGS),make test-node ARGS='--last-failed' runs what failed)
 
 lock: environment ## renew requirements/*.txt with the newest versions that pyproject.toml allows
 	@$(LOCK) --output-file requirements/runtime.txt

@@ -19,7 +19,10 @@ CONTRACT_TEXT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 PAGES = sorted(
     page
     for page in ROOT.rglob("*.md")
-    if not any(part.startswith(".") or part in ("build", "dist") for part in page.relative_to(ROOT).parts)
+    if not any(
+        part.startswith(".") or part in ("build", "dist", "node_modules")
+        for part in page.relative_to(ROOT).parts
+    )
 )
 
 ROW = re.compile(r"^\| `(\w+)` \| ([^|]*) \|", re.MULTILINE)
@@ -124,6 +127,13 @@ def test_every_test_that_the_parity_table_names_is_there() -> None:
         if f"def {test}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")
     }
     assert missing == set()
+
+
+def test_the_example_reads_events_as_the_contract_says() -> None:
+    """The statement is the same, but for the space around it."""
+    (statement,) = re.findall(r"^```sql\n(-- \$1 cluster.*?)^```$", CONTRACT_TEXT, re.MULTILINE | re.DOTALL)
+    example = (ROOT / "examples" / "web-app" / "src" / "events.ts").read_text(encoding="utf-8")
+    assert " ".join(statement.split()) in " ".join(example.split())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

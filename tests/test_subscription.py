@@ -133,6 +133,15 @@ def test_what_is_trimmed_before_it_was_read_is_a_gap(world: World, database: str
         follower.has_got("a", "gap", "b")
 
 
+def test_its_cursor_passes_what_nobody_wants(database: str) -> None:
+    """So that whoever keeps it, behind an idle filter, goes on where it has come to."""
+    with following(BEGINNING, EventFilter(account_id="mine")) as follower:
+        start = follower.subscription.cursor
+        append(database, "a", account="other")
+        until(lambda: follower.subscription.cursor != start, "the cursor moves")
+        follower.has_got()
+
+
 def test_the_first_connection_must_succeed(database: str) -> None:
     """A wrong URL is not waited for."""
     with (
