@@ -29,7 +29,7 @@ _EXISTING = text("""
 
 _TO_RENEW = """
     (job.status = 'failed'
-     OR job.command = 'GROUP_PROJECT_DISCOVERY' AND job.status = 'finished'
+     OR job.command::text = 'GROUP_PROJECT_DISCOVERY' AND job.status = 'finished'
         AND job.finished_at < clock_timestamp() - CAST(:interval AS interval))
 """
 

@@ -25,7 +25,7 @@ _ERROR_BYTES = 200
 IDENTITY = """
     CASE WHEN {0}.full_path IS NOT NULL THEN
         jsonb_build_array({0}.command, {0}."gitlabGraphQLUrl", {0}.full_path, COALESCE({0}.branch, ''))::text
-         WHEN {0}.command = 'GROUP_PROJECT_DISCOVERY' THEN
+         WHEN {0}.command::text = 'GROUP_PROJECT_DISCOVERY' THEN
         jsonb_build_array({0}.command, {0}."gitlabGraphQLUrl", NULL::text, {0}."accountId")::text
     END
 """

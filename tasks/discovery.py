@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from ulid import ULID
 
 from persistence.deferred import Offspring
-from persistence.exceptions import Contended
+from persistence.exceptions import Contended, DataRefusedError
 from persistence.jobs import KnownJob, NewJob
 from persistence.queue import Entry
 from persistence.schema.vocabulary import (
@@ -217,8 +217,10 @@ class _Application:
         uow, plan, parent = self.uow, self.plan, self.locked.parent
         uow.areas.correct([plan.corrected[path] for path in sorted(paths & plan.corrected.keys())])
         new = paths & plan.new.keys()
-        if uow.areas.add([plan.new[path] for path in sorted(new)]) != new:
-            raise Contended("areas were added by another transaction")
+        if missing := new - uow.areas.add([plan.new[path] for path in sorted(new)]):
+            if uow.areas.find(missing, (plan.new[path].gitlab_id for path in missing)):
+                raise Contended("areas were added by another transaction")
+            raise DataRefusedError("a unique index of the web app's own does not allow the area", "23505")
         uow.areas.authorize(parent.account_id, sorted(paths))
         if parent.host:
             uow.areas.note_host(parent.host, sorted(paths))

@@ -193,6 +193,34 @@ def test_a_path_whose_area_is_gone_is_any_hosts(world: World, discoverer: Discov
     assert world.rejections() == []
 
 
+def test_an_area_that_an_index_of_the_web_app_refuses_costs_itself_alone(world: World) -> None:
+    """It is not waited for, as one that somebody else adds at the same time."""
+    discoverer = Discoverer.at_work(world)
+    world.rows("CREATE UNIQUE INDEX one_of_a_name ON area (name)")
+    try:
+        discoverer.finds(project("a/tool", 1), project("b/tool", 2), project("c/other", 3))
+    finally:
+        world.rows("DROP INDEX one_of_a_name")
+
+    assert areas(world) == [("a/tool", "gid://gitlab/Project/1"), ("c/other", "gid://gitlab/Project/3")]
+    assert world.rejections() == [("crawler.frames", "refused_by_database")]
+
+
+def test_a_discovery_without_a_host_is_applied(world: World) -> None:
+    """The web app need not name a GitLab; two at once still make each child once."""
+    job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None, gitlabGraphQLUrl=None)
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+    crawler = world.crawler(capacity=1)
+    world.assign()
+    discoverer = Discoverer(world, crawler, *crawler.orders(), job_id)
+
+    discoverer.finds(project("a", 1))
+    discoverer.finds(project("a", 1), at=LATER)
+
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == len(PROJECT_COMMANDS)
+    assert world.rows("SELECT host FROM area_host") == []
+
+
 def test_a_moved_job_with_a_branch_stays_where_its_place_is_taken(
     world: World, discoverer: Discoverer
 ) -> None:
