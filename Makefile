@@ -72,6 +72,7 @@ chaos mutants bench: ## (not there yet)
 	@echo "make $@ is not there yet." >&2; exit 2
 
 clean: ## remove the environment and every cache
+	@rm -rf examples/web-app/node_modules examples/web-app/dist
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

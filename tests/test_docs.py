@@ -5,9 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+import psycopg
 import pytest
 from pydantic import BaseModel
 
+from persistence.schema import Base, dispatch
 from persistence.schema.vocabulary import EventType
 from persistence.settings import PREFIX, Settings
 from tasks.frames import Discovery, JobFrame
@@ -36,6 +38,13 @@ ITEMS: dict[str, type[BaseModel]] = {
     "failures.log": Failure,
 }
 """Of the batches whose items have fields of their own."""
+
+
+OURS = [
+    mapped
+    for mapped in vars(dispatch).values()
+    if isinstance(mapped, type) and hasattr(mapped, "__tablename__")
+]
 
 
 def section(text: str, heading: str) -> str:
@@ -127,6 +136,17 @@ def test_every_test_that_the_parity_table_names_is_there() -> None:
         if f"def {test}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")
     }
     assert missing == set()
+
+
+def test_the_readme_tells_drizzle_of_every_table_and_sequence(database: str) -> None:
+    """One that is missing there would be dropped by a push."""
+    ours = set(re.findall(r'"(\w+)"', section(README, "### Beside Drizzle")))
+    theirs = {table.name for table in Base.metadata.tables.values()} - {t.__tablename__ for t in OURS}
+    with psycopg.connect(database) as connection:
+        found = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'S')"
+        )
+        assert ours == {name for (name,) in found} - theirs
 
 
 def test_the_example_reads_events_as_the_contract_says() -> None:

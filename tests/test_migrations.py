@@ -16,6 +16,7 @@ from persistence.adoption import adopt, left_alone
 from persistence.engine import engine
 from persistence.exceptions import Contended, DatabaseFaultError, IllegalRequestError
 from persistence.migrations.run import differences, head_revision, migrate
+from support.discoveries import Discoverer, group, project
 from support.older_databases import ITS_TABLES, OLDER_COMPONENT, WEB_APP
 from support.world import Rung, World
 
@@ -235,6 +236,33 @@ def test_the_commands_over_jobs_work_beside_a_web_apps_enums(web_app: World, kin
     assert after("prioritize", priority=4) == {"queued"}
     assert {web_app.entry(id_).priority for id_ in (job_id, child)} == {4}
     assert after("cancel") == {"cancelled"}
+    assert web_app.rejections() == []
+
+
+def test_discoveries_and_tokens_work_beside_a_web_apps_enums(web_app: World) -> None:
+    """Areas and children of its types, one that moves, and an attempt whose token dies and is renewed."""
+    migrate()
+    discoverer = Discoverer.at_work(web_app)
+    discoverer.finds(group("new", 7), project("new/tool", 42))
+    discoverer.finds(project("lab/tool", 42), at="2026-05-04T03:02:09Z")
+    discoverer.says("job_completed")
+
+    found = web_app.rows(
+        "SELECT full_path, type::text, gitlab_id FROM area WHERE full_path <> 'old/area' ORDER BY 1"
+    )
+    assert found == [
+        ("lab/tool", "project", "gid://gitlab/Project/42"),
+        ("new", "group", "gid://gitlab/Group/7"),
+    ]
+    children = "SELECT full_path, count(*) FROM job WHERE spawned_from IS NOT NULL GROUP BY 1 ORDER BY 1"
+    assert web_app.rows(children) == [("lab/tool", 5), ("new", 4)]
+    web_app.assign()
+    (order,) = discoverer.crawler.orders()
+    discoverer.crawler.says("token_refresh_request", order)
+    assert web_app.one("SELECT count(*) FROM job WHERE status = 'waiting_credential_renewal'") == 1
+    web_app.deliver("credentials.refresh", account_id="acc")
+    web_app.deliver("credentials.renewed", account_id="acc")
+    assert web_app.one("SELECT count(*) FROM job WHERE status = 'queued' AND spawned_from IS NOT NULL") == 9
     assert web_app.rejections() == []
 
 

@@ -1,0 +1,29 @@
+"""
+One simulated crawler, until Ctrl-C: for trying a web app where no real crawler is at hand.
+
+    DATABASE_URL=… BROKER_URL=… .venv/bin/python examples/one_crawler.py
+"""
+
+import os
+import time
+from contextlib import closing, suppress
+
+from console.fleet.fleet import Fleet, FleetOptions
+from tasks.client import Producer
+
+
+def main() -> None:
+    """Work off whatever is ordered; most of it succeeds."""
+    options = FleetOptions(crawlers=1, seed=1, heartbeat_seconds=10)
+    with (
+        closing(Producer(os.environ["BROKER_URL"])) as bell,
+        Fleet(options, bell, os.environ["DATABASE_URL"]) as fleet,
+        suppress(KeyboardInterrupt),
+    ):
+        while True:
+            time.sleep(1)
+            fleet.check()
+
+
+if __name__ == "__main__":
+    main()
