@@ -115,6 +115,11 @@ def claim_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> Claim | N
     if held.has_another_token:
         let_go(uow, account_id, is_news=True)
         return None
+    if held.reason != HoldReason.AUTHORIZATION_NEEDED and not uow.credentials.is_waited_for(account_id):
+        # Nobody knows its GitLab, and nobody needs it: the next job is held for itself, if it must be.
+        uow.credentials.forget_hold(account_id)
+        uow.ring("jobs.assign")
+        return None
     instance = uow.credentials.instance(account_id)
     provider = settings().oauth_providers.get(instance or "")
     if instance is None or provider is None or held.refresh_token is None or held.token_hash is None:

@@ -341,3 +341,41 @@ def test_an_account_that_is_not_held_is_left_alone(world: World, tokens: Tokens)
     assert tokens.gitlab.calls == 1
     tokens.world.deliver("credentials.refresh", account_id="nobody")
     assert world.rejections() == []
+
+
+def test_an_account_that_nothing_waits_for_is_let_go(world: World, tokens: Tokens) -> None:
+    """Nobody knows its GitLab then: to ask the web app would hold for ever what is refreshed when it is needed."""
+    world.rows("DELETE FROM job")
+    world.rows("DELETE FROM socket_connection")
+
+    tokens.refresh()
+
+    assert (tokens.gitlab.calls, tokens.needed()) == (0, [])
+    assert (tokens.lane().held_at, tokens.lane().renewed_at) == (None, None)
+    crawler, (order,) = tokens.at_work()
+    crawler.says("token_refresh_request", order)
+    tokens.refresh()
+    assert tokens.gitlab.calls == 1
+    assert tokens.works()
+
+
+def test_a_new_authorization_is_waited_for_even_if_no_job_waits(world: World, tokens: Tokens) -> None:
+    """That the refresh token is of no use is known: the next job would only find out again."""
+    tokens.gitlab.revoke()
+    tokens.refresh()
+    world.deliver("jobs.cancel", account_id="acc")
+
+    tokens.refresh()
+
+    assert tokens.lane().held_reason == "authorization_needed"
+    assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
+
+
+def test_the_gitlab_is_known_however_the_web_app_writes_it(world: World, tokens: Tokens) -> None:
+    """Schemes and hosts know no case, and the providers are in small letters."""
+    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = 'HTTP' || substr("gitlabGraphQLUrl", 5)""")
+
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.statuses() == ["queued"]
