@@ -2,7 +2,8 @@
 Tokens that died: their accounts are held, refreshed where a provider is configured, and let go again.
 
 `credentials.refresh` claims the refresh token and commits that, calls with no transaction open, and then
-writes the new pair together with all that it sets free; only that write is ever retried. A claim without
+writes the new pair together with all that it sets free; only that write is ever retried, as long as the
+process may live. A claim without
 an end is not taken up again: whether the token was used is unknown, and using it twice revokes the family.
 `credentials.renewed` is the web app's word that it has written new tokens.
 """
@@ -80,7 +81,7 @@ def refresh(payload: Refresh) -> None:
             settle_refresh(uow, claim, answer)
             uow.commit()
 
-    persevere(settle_it)
+    persevere(settle_it, to_the_end=True)  # the new tokens are nowhere else
 
 
 @app.task(name=RENEWED, accepts=Renewed)

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
 
 from console.fleet.gitlab import GitLab, Reply
-from persistence.exceptions import DatabaseLost
+from persistence.exceptions import Contended, DatabaseLost
+from persistence.settings import settings
 from support.tokens import Tokens
 from support.world import World
 
@@ -117,6 +119,43 @@ def test_a_claim_whose_commit_was_in_doubt_is_known_by_its_own_run(
 
     assert tokens.gitlab.calls == 1
     assert tokens.works()
+
+
+def test_new_tokens_are_written_though_the_worker_stops_and_the_wait_was_long(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in its memory alone: no other delivery could write them."""
+    from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415
+
+    commit, lost = UnitOfWork.commit, iter([False, True, True, True])
+
+    def commit_or_lose(uow: UnitOfWork) -> None:
+        if next(lost, False):
+            raise Contended("somebody holds the lane")
+        commit(uow)
+
+    def stop(reply: Reply) -> Reply:
+        monkeypatch.setattr("tasks.lifecycle.is_stopping", lambda: True)
+        monkeypatch.setattr("tasks.base.monotonic", lambda: float("inf"))
+        return reply
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_or_lose)
+    tokens.gitlab.answer = stop
+    tokens.refresh()
+
+    assert next(lost, "no more") == "no more"
+    assert tokens.works()
+    assert tokens.statuses() == ["queued"]
+
+
+def test_the_task_may_wait_twice_and_call_between() -> None:
+    """Killed with the new tokens in its hands, it would lose them."""
+    import celeryconfig  # noqa: PLC0415 - after the environment is set
+
+    limit = import_module("tasks.app").app.tasks["credentials.refresh"].time_limit
+
+    assert limit > 2 * settings().database_wait.total_seconds() + settings().http_timeout.total_seconds()
+    assert limit > celeryconfig.task_time_limit
 
 
 class Killed(BaseException):
