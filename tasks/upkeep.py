@@ -30,8 +30,10 @@ def reconcile(payload: Reconcile) -> None:
     """Compare the web app's word with ours; its word wins."""
     with unit_of_work() as uow:
         mended = revoked = 0
-        if payload.more or uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2):
+        is_due = uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2)
+        if is_due:  # not for what is left of the jobs: many continuations would ask at the GitLabs as often
             look_after_credentials(uow)
+        if is_due or payload.more:
             revoked = revoke_paused(uow)
             mended = revoked or reconcile_jobs(uow)  # not both: that would lock connections before lanes
             if uow.deferred.accounts():

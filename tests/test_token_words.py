@@ -227,3 +227,15 @@ def test_very_many_jobs_are_set_free_in_units(
     tokens.refresh()
     assert tokens.statuses() == ["queued"] * 3
     assert tokens.lane().held_at is None
+
+
+def test_a_continuation_of_reconcile_rings_for_no_account(world: World, tokens: Tokens) -> None:
+    """A thousand of them would be a thousand calls at a GitLab that is away."""
+    crawler, (order,) = tokens.at_work()
+    crawler.says("token_refresh_request", order)
+    world.deliver("upkeep.reconcile")
+    world.rung.bells.clear()
+
+    world.deliver("upkeep.reconcile", more=True)
+
+    assert world.rung.of("credentials.refresh") == []
