@@ -239,3 +239,28 @@ def test_a_continuation_of_reconcile_rings_for_no_account(world: World, tokens: 
     world.deliver("upkeep.reconcile", more=True)
 
     assert world.rung.of("credentials.refresh") == []
+
+
+def test_a_new_token_that_dies_at_once_is_left_to_reconcile(world: World, tokens: Tokens) -> None:
+    """Else a crawler that takes no token for a good one would have them renewed without a pause."""
+    world.deliver("credentials.renewed", account_id="acc")
+    crawler, (order,) = tokens.at_work()
+
+    crawler.says("token_refresh_request", order)
+
+    assert tokens.statuses() == ["waiting_credential_renewal"]
+    assert world.rung.of("credentials.refresh") == []
+    world.deliver("upkeep.reconcile")
+    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+
+
+def test_a_token_that_dies_some_time_after_it_was_renewed_is_refreshed_at_once(
+    world: World, tokens: Tokens
+) -> None:
+    """As each one does in the end."""
+    crawler, (order,) = tokens.at_work()
+    world.rows("UPDATE account_lane SET renewed_at = now() - interval '301 seconds'")
+
+    crawler.says("token_refresh_request", order)
+
+    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
