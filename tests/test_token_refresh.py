@@ -12,7 +12,7 @@ from console.fleet.gitlab import GitLab, Reply
 from persistence.exceptions import Contended, DatabaseLost
 from persistence.settings import settings
 from support.tokens import Tokens
-from support.world import World
+from support.world import Crawler, World
 
 
 @pytest.fixture
@@ -28,6 +28,11 @@ def tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokens]:
         gitlab.expire()
         crawler.says("token_refresh_request", order)
         yield tokens
+
+
+def _some_time_later(world: World) -> None:
+    """Half a reconcile interval after a GitLab was away."""
+    world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '16 seconds'")
 
 
 def test_a_new_pair_sets_everything_free(world: World, tokens: Tokens) -> None:
@@ -255,7 +260,9 @@ def test_a_gitlab_that_has_not_looked_at_it_is_asked_again_later(
     tokens.gitlab.token = lambda _: (status, b"")  # type: ignore[method-assign]
 
     tokens.refresh()
+    _some_time_later(world)
     tokens.refresh()
+    _some_time_later(world)
     assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
     assert tokens.statuses() == ["waiting_credential_renewal"]
     world.rung.bells.clear()
@@ -266,6 +273,30 @@ def test_a_gitlab_that_has_not_looked_at_it_is_asked_again_later(
 
     assert tokens.works()
     assert tokens.statuses() == ["queued"]
+
+
+def test_a_gitlab_that_is_away_is_asked_once_for_all_its_accounts(world: World, tokens: Tokens) -> None:
+    """A thousand bells that each wait for its timeout would keep all workers, and come every half minute."""
+    world.account("other")
+    tokens.authorize("other")
+    world.submit(world.order(account_id="other", gitlab_host=tokens.gitlab.url))
+    world.assign()
+    crawler, order = world.row("SELECT connection_id, crawler_job_id FROM crawler_order")
+    Crawler(world, crawler).says("token_refresh_request", order)
+    tokens.gitlab.token = lambda _: (503, b"")  # type: ignore[method-assign]
+    tokens.refresh()
+    del tokens.gitlab.token
+
+    tokens.refresh("other")
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 0
+    assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
+    assert tokens.statuses() == ["waiting_credential_renewal"] * 2
+    _some_time_later(world)
+    tokens.refresh("other")
+    assert tokens.gitlab.calls == 1
+    assert tokens.works("other")
 
 
 def test_a_gitlab_that_is_not_there_is_asked_again_later(world: World, tokens: Tokens) -> None:
