@@ -96,8 +96,9 @@ _END = text("""
 """)
 
 _GIVE_UP_CLAIM = text("""
+    -- One's own: where a commit was in doubt, another run may have claimed it since, and be calling.
     DELETE FROM credential_refresh
-     WHERE account_id = :account_id AND token_hash = :token_hash AND ended_at IS NULL
+     WHERE account_id = :account_id AND token_hash = :token_hash AND claimed_by = :claimed_by AND ended_at IS NULL
 """)
 
 _WRITE = text(f"""
@@ -219,9 +220,10 @@ class Credentials:
         values = {"account_id": account_id, "token_hash": token_hash, "outcome": outcome}
         self._session.execute(_END, values)
 
-    def give_up_claim(self, account_id: AccountId, token_hash: str) -> None:
+    def give_up_claim(self, account_id: AccountId, token_hash: str, claimed_by: str) -> None:
         """The token was surely not used: it may be claimed again."""
-        self._session.execute(_GIVE_UP_CLAIM, {"account_id": account_id, "token_hash": token_hash})
+        values = {"account_id": account_id, "token_hash": token_hash, "claimed_by": claimed_by}
+        self._session.execute(_GIVE_UP_CLAIM, values)
 
     def write(
         self,

@@ -101,6 +101,7 @@ class Claim:
     """A refresh token that is this run's to use, once."""
 
     account_id: AccountId
+    run: str
     token_hash: str
     refresh_token: str = field(repr=False)
     instance: str
@@ -135,7 +136,7 @@ def _claim_of(uow: UnitOfWork, held: HeldAccount, run: str) -> Claim | None:
         return None  # one call is enough to know; a thousand that time out would keep all workers
     claimed = uow.credentials.claim(account_id, held.token_hash, run, settings().http_timeout + _MARGIN)
     if claimed.is_mine:
-        return Claim(account_id, held.token_hash, held.refresh_token, instance, provider)
+        return Claim(account_id, run, held.token_hash, held.refresh_token, instance, provider)
     if claimed.has_ended:
         _ask_the_web_app(uow, held)  # this token was used; the hold that is left is for another reason
     elif claimed.is_stale:
@@ -160,7 +161,7 @@ def settle_refresh(uow: UnitOfWork, claim: Claim, answer: Answer) -> None:
         case Refused():
             _need_authorization(uow, account_id, claim.token_hash, answer)
         case Away(error, detail):
-            uow.credentials.give_up_claim(account_id, claim.token_hash)
+            uow.credentials.give_up_claim(account_id, claim.token_hash, claim.run)
             if uow.credentials.set_reason(account_id, HoldReason.PROVIDER_AWAY):
                 _tell_needed(uow, account_id, error, "warning", f"{_TRIED_AGAIN} ({detail})")
             uow.liveness.let_through(_away(claim.instance), timedelta(0))

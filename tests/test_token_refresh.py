@@ -163,6 +163,34 @@ def test_the_task_may_wait_twice_and_call_between() -> None:
     assert limit > celeryconfig.task_time_limit
 
 
+def test_a_claim_that_is_given_up_twice_is_not_another_runs(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given up, but the caller saw an error and does it again, while another run is calling: that one's stands."""
+    from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415
+
+    commit, doubtful = UnitOfWork.commit, iter([False, True])
+
+    def commit_in_doubt(uow: UnitOfWork) -> None:
+        commit(uow)
+        if next(doubtful, False):
+            world.rows(
+                "INSERT INTO credential_refresh (account_id, token_hash, claimed_by, started_at)"
+                " SELECT id, encode(sha256(convert_to(refresh_token, 'UTF8')), 'hex'), 'another run', now()"
+                " FROM account WHERE id = 'acc'"
+            )
+            raise DatabaseLost("the connection was reset")
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_in_doubt)
+    tokens.gitlab.answer = lambda _: (503, b"")
+    tokens.refresh()
+    _some_time_later(world)
+    tokens.refresh()
+
+    assert world.one("SELECT claimed_by FROM credential_refresh") == "another run"
+    assert tokens.gitlab.calls == 1
+
+
 class Killed(BaseException):
     """Stands for a process that is killed."""
 
