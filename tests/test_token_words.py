@@ -264,3 +264,29 @@ def test_a_token_that_dies_some_time_after_it_was_renewed_is_refreshed_at_once(
     crawler.says("token_refresh_request", order)
 
     assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+
+
+@pytest.mark.parametrize("status", ["waiting_credential_renewal", "credential_expired"])
+def test_jobs_that_the_web_app_gives_to_another_account_leave_one_that_is_held(
+    world: World, tokens: Tokens, status: str
+) -> None:
+    """Its owner signed in anew, and has another account now: nothing would ever let the former one go."""
+    crawler, (order,) = tokens.at_work()
+    world.submit(world.order())
+    crawler.says("token_refresh_request", order)
+    tokens.refresh()
+    world.rows("UPDATE job SET status = :status WHERE status <> 'queued'", status=status)
+    world.account("other")
+    world.rows("""UPDATE job SET "accountId" = 'other'""")
+    world.rows("DELETE FROM account WHERE id = 'acc'")
+    world.crawler()
+
+    world.deliver("upkeep.reconcile")
+    world.assign()
+
+    assert tokens.statuses() == ["queued"] * 2
+    assert world.rows("SELECT account_id, status FROM job_queue") == [("other", "processing")] * 2
+    world.rows("DELETE FROM periodic_ring")
+    world.rung.bells.clear()
+    world.deliver("upkeep.reconcile")
+    assert world.rung.of("jobs.assign") == []
