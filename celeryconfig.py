@@ -24,6 +24,14 @@ _hard_limit = _settings.database_wait + _settings.statement_timeout + timedelta(
 # Only prefork can kill: under threads and solo the timeouts of the database are all there is.
 task_time_limit = _hard_limit.total_seconds()
 
+# The new tokens are in the memory of the task that got them alone: it has time for two waits, and for the
+# four steps of a call between them. Delivered again meanwhile, its message finds the refresh token claimed.
+task_annotations = {
+    "credentials.refresh": {
+        "time_limit": (_hard_limit + _settings.database_wait + 4 * _settings.http_timeout).total_seconds()
+    }
+}
+
 # A message that is not acknowledged for so long is given to another worker. Above the hard limit,
 # or a slow unit would be run twice at the same time.
 _visibility_timeout = max(timedelta(seconds=120), _hard_limit + timedelta(seconds=10))

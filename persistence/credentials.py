@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import CursorResult, text
 from sqlalchemy.orm import Session
 
+from persistence.schema.dispatch import CLAIMABLE
 from persistence.schema.vocabulary import AccountId, HoldReason, JobId, JobStatus
 
 _HASH = "encode(sha256(convert_to({0}, 'UTF8')), 'hex')"
@@ -34,6 +35,10 @@ _SET_REASON = text("""
 _LET_GO = text("""
     UPDATE account_lane SET held_at = NULL, held_reason = NULL, held_token = NULL, renewed_at = clock_timestamp()
      WHERE account_id = :account_id
+""")
+
+_FORGET_HOLD = text("""
+    UPDATE account_lane SET held_at = NULL, held_reason = NULL, held_token = NULL WHERE account_id = :account_id
 """)
 
 _GO_ON_LETTING_GO = text("""
@@ -59,16 +64,19 @@ _HELD = text(f"{_STATE} AND lane.account_id = :account_id")
 
 _ALL_HELD = text(f"{_STATE} AND lane.account_id > :after ORDER BY lane.account_id LIMIT :limit")
 
-_INSTANCE = text("""
-    SELECT substring(job."gitlabGraphQLUrl" FROM '^([a-z]+://[^/]+)')
-      FROM (
+_WAITERS = f"""
           (SELECT web_app_job_id FROM job_queue WHERE held AND account_id = :account_id ORDER BY id DESC LIMIT 1)
           UNION ALL
-          (SELECT web_app_job_id FROM job_queue
-            WHERE status = 'pending' AND ready AND NOT held AND account_id = :account_id LIMIT 1)
-      ) waiting JOIN job ON job.id = waiting.web_app_job_id
+          (SELECT web_app_job_id FROM job_queue WHERE {CLAIMABLE} AND account_id = :account_id LIMIT 1)
+"""  # noqa: S608
+
+_IS_WAITED_FOR = text(f"SELECT EXISTS ({_WAITERS})")
+
+_INSTANCE = text(f"""
+    SELECT lower(substring(job."gitlabGraphQLUrl" FROM '^([A-Za-z]+://[^/]+)'))
+      FROM ({_WAITERS}) waiting JOIN job ON job.id = waiting.web_app_job_id
      WHERE job."gitlabGraphQLUrl" IS NOT NULL LIMIT 1
-""")
+""")  # noqa: S608
 
 _CLAIM = text("""
     INSERT INTO credential_refresh (account_id, token_hash, claimed_by, started_at)
@@ -88,8 +96,9 @@ _END = text("""
 """)
 
 _GIVE_UP_CLAIM = text("""
+    -- One's own: where a commit was in doubt, another run may have claimed it since, and be calling.
     DELETE FROM credential_refresh
-     WHERE account_id = :account_id AND token_hash = :token_hash AND ended_at IS NULL
+     WHERE account_id = :account_id AND token_hash = :token_hash AND claimed_by = :claimed_by AND ended_at IS NULL
 """)
 
 _WRITE = text(f"""
@@ -186,8 +195,16 @@ class Credentials:
         rows = self._session.execute(_ALL_HELD, {"after": after, "limit": limit})
         return [HeldAccount(**row._mapping) for row in rows]  # noqa: SLF001 - public in spite of its name
 
+    def forget_hold(self, account_id: AccountId) -> None:
+        """The account, whose lane the caller has locked, is not held any more; it has no new token."""
+        self._session.execute(_FORGET_HOLD, {"account_id": account_id})
+
+    def is_waited_for(self, account_id: AccountId) -> bool:
+        """Whether any job of the account waits: for a token, or for its turn."""
+        return bool(self._session.scalars(_IS_WAITED_FOR, {"account_id": account_id}).one())
+
     def instance(self, account_id: AccountId) -> str | None:
-        """Scheme and host of the GitLab for which jobs of the account wait."""
+        """Scheme and host of the GitLab for which jobs of the account wait, in small letters."""
         url: str | None = self._session.scalars(_INSTANCE, {"account_id": account_id}).one_or_none()
         return url
 
@@ -203,9 +220,10 @@ class Credentials:
         values = {"account_id": account_id, "token_hash": token_hash, "outcome": outcome}
         self._session.execute(_END, values)
 
-    def give_up_claim(self, account_id: AccountId, token_hash: str) -> None:
+    def give_up_claim(self, account_id: AccountId, token_hash: str, claimed_by: str) -> None:
         """The token was surely not used: it may be claimed again."""
-        self._session.execute(_GIVE_UP_CLAIM, {"account_id": account_id, "token_hash": token_hash})
+        values = {"account_id": account_id, "token_hash": token_hash, "claimed_by": claimed_by}
+        self._session.execute(_GIVE_UP_CLAIM, values)
 
     def write(
         self,

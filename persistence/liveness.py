@@ -13,6 +13,12 @@ _LET_THROUGH = text("""
     RETURNING rung_at
 """)
 
+_HAS_RUNG = text("""
+    SELECT EXISTS (SELECT FROM periodic_ring
+                    WHERE task = :task AND rung_at > clock_timestamp() - CAST(:pause AS interval)
+                      AND rung_at <= clock_timestamp())
+""")
+
 _LOCK = text("""
     SELECT last_sweep_at, grace_until, mass_waited_at, mass_as_of FROM liveness_state FOR NO KEY UPDATE
 """)
@@ -42,6 +48,10 @@ class Liveness:
     def let_through(self, task: str, pause: timedelta) -> bool:
         """Whether a periodic task was last let through at least *pause* ago; many beats are as one."""
         return self._session.execute(_LET_THROUGH, {"task": task, "pause": pause}).one_or_none() is not None
+
+    def has_rung(self, task: str, pause: timedelta) -> bool:
+        """Whether *task* was let through less than *pause* ago."""
+        return bool(self._session.scalars(_HAS_RUNG, {"task": task, "pause": pause}).one())
 
     def lock(self) -> SweepState:
         """Lock the one row: sweeps follow each other."""

@@ -171,10 +171,12 @@ _UNHEARD = text("""
                      OR (q.status = 'processing') <> EXISTS (
                             SELECT FROM job_assignment_mapping a
                              WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running'))
-                     OR (q.status = 'pending' AND job.status = 'running')
+                     OR (q.status = 'pending' AND (job.status = 'running' OR q.account_id <> job."accountId"))
                 ELSE (q.status = 'pending' AND NOT q.held) OR q.status = 'processing'
                      OR (q.held AND job.status IN ('finished', 'failed', 'cancelled'))
                      OR job.status = 'credential_renewed'
+                     OR (q.held AND q.account_id <> job."accountId"
+                         AND job.status IN ('waiting_credential_renewal', 'credential_expired'))
                      OR EXISTS (SELECT FROM job_assignment_mapping a
                                  WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running')) END
      ORDER BY job.id COLLATE "C" LIMIT :limit

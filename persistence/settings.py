@@ -296,8 +296,10 @@ def _complaint(error: ErrorDetails) -> str:
     text = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return text
-    name = str(error["loc"][0])
+    name, *within = map(str, error["loc"])
     variable = name if name.isupper() else PREFIX + name.upper()
+    if within:
+        return f"{variable}: {' '.join(within)}: {text[:1].lower()}{text[1:]}"
     if error["type"] == "missing":
         text = "must be set, for example to " + _EXAMPLES[variable]
     return f"{variable} {text[:1].lower()}{text[1:]}"

@@ -14,7 +14,7 @@ went back to the queue.
 import random
 from collections.abc import Callable
 from itertools import count
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import structlog
@@ -100,13 +100,14 @@ def _keep(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: st
         raise Reject(str(error), requeue=True) from None
 
 
-def persevere(unit: Callable[[], None]) -> None:
+def persevere(unit: Callable[[], None], *, to_the_end: bool = False) -> None:
     """
     Run a unit of work until it is through.
 
     One that met another transaction, or lost the database, left nothing behind and is run again,
     for `database_wait`, or until the worker is told to stop; then its message goes back to its
-    queue. Raises Reject for that.
+    queue. Raises Reject for that. *to_the_end*: only the task's time limit ends it, for what no
+    other delivery of the message could write.
     """
     deadline = monotonic() + settings().database_wait.total_seconds()
     for attempt in count():
@@ -114,12 +115,12 @@ def persevere(unit: Callable[[], None]) -> None:
             unit()
         except TransientError as error:
             pause = _pause(error, attempt)
-            if lifecycle.is_stopping() or monotonic() + pause > deadline:
+            if not to_the_end and (lifecycle.is_stopping() or monotonic() + pause > deadline):
                 log.warning("message_requeued", why=str(error))
                 raise Reject(str(error), requeue=True) from None
             if not isinstance(error, Contended):
                 log.warning("database_lost", why=str(error), retry_in_s=round(pause, 2))
-            lifecycle.wait(pause)
+            (sleep if to_the_end else lifecycle.wait)(pause)
         else:
             return
 

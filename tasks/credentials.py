@@ -2,7 +2,8 @@
 Tokens that died: their accounts are held, refreshed where a provider is configured, and let go again.
 
 `credentials.refresh` claims the refresh token and commits that, calls with no transaction open, and then
-writes the new pair together with all that it sets free; only that write is ever retried. A claim without
+writes the new pair together with all that it sets free; only that write is ever retried, as long as the
+process may live. A claim without
 an end is not taken up again: whether the token was used is unknown, and using it twice revokes the family.
 `credentials.renewed` is the web app's word that it has written new tokens.
 """
@@ -80,7 +81,7 @@ def refresh(payload: Refresh) -> None:
             settle_refresh(uow, claim, answer)
             uow.commit()
 
-    persevere(settle_it)
+    persevere(settle_it, to_the_end=True)  # the new tokens are nowhere else
 
 
 @app.task(name=RENEWED, accepts=Renewed)
@@ -100,6 +101,7 @@ class Claim:
     """A refresh token that is this run's to use, once."""
 
     account_id: AccountId
+    run: str
     token_hash: str
     refresh_token: str = field(repr=False)
     instance: str
@@ -114,15 +116,27 @@ def claim_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> Claim | N
         return None
     if held.has_another_token:
         let_go(uow, account_id, is_news=True)
-        return None
+    elif held.reason == HoldReason.AUTHORIZATION_NEEDED or uow.credentials.is_waited_for(account_id):
+        return _claim_of(uow, held, run)
+    else:
+        # Nobody knows its GitLab, and nobody needs it: the next job is held for itself, if it must be.
+        uow.credentials.forget_hold(account_id)
+        uow.ring("jobs.assign")
+    return None
+
+
+def _claim_of(uow: UnitOfWork, held: HeldAccount, run: str) -> Claim | None:
+    account_id = held.account_id
     instance = uow.credentials.instance(account_id)
     provider = settings().oauth_providers.get(instance or "")
     if instance is None or provider is None or held.refresh_token is None or held.token_hash is None:
         _ask_the_web_app(uow, held)
         return None
+    if uow.liveness.has_rung(_away(instance), settings().reconcile_interval / 2):
+        return None  # one call is enough to know; a thousand that time out would keep all workers
     claimed = uow.credentials.claim(account_id, held.token_hash, run, settings().http_timeout + _MARGIN)
     if claimed.is_mine:
-        return Claim(account_id, held.token_hash, held.refresh_token, instance, provider)
+        return Claim(account_id, run, held.token_hash, held.refresh_token, instance, provider)
     if claimed.has_ended:
         _ask_the_web_app(uow, held)  # this token was used; the hold that is left is for another reason
     elif claimed.is_stale:
@@ -147,9 +161,10 @@ def settle_refresh(uow: UnitOfWork, claim: Claim, answer: Answer) -> None:
         case Refused():
             _need_authorization(uow, account_id, claim.token_hash, answer)
         case Away(error, detail):
-            uow.credentials.give_up_claim(account_id, claim.token_hash)
+            uow.credentials.give_up_claim(account_id, claim.token_hash, claim.run)
             if uow.credentials.set_reason(account_id, HoldReason.PROVIDER_AWAY):
                 _tell_needed(uow, account_id, error, "warning", f"{_TRIED_AGAIN} ({detail})")
+            uow.liveness.let_through(_away(claim.instance), timedelta(0))
 
 
 def let_go(uow: UnitOfWork, account_id: AccountId, *, is_news: bool) -> None:
@@ -210,6 +225,11 @@ def _need_authorization(uow: UnitOfWork, account_id: AccountId, token_hash: str,
     if uow.credentials.set_reason(account_id, HoldReason.AUTHORIZATION_NEEDED):
         action = f"{_ACTIONS[error]} ({refused.detail}){_AFTERWARDS}"
         _tell_needed(uow, account_id, error, "error", action)
+
+
+def _away(instance: str) -> str:
+    """Under this name the time is noted at which a GitLab did not process a refresh."""
+    return f"{TASK} away: {instance}"
 
 
 def _tell_needed(

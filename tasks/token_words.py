@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 
 from persistence.assignments import Attempt
 from persistence.schema.vocabulary import ConnectionId, CrawlerJobId, Ending, HoldReason, JobStatus
+from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.frames import Discovery, JobFrame, TokenRefreshFrame
 from tasks.release import Closing, Held, announce, revoke_each
@@ -46,5 +47,8 @@ def wait_for_tokens(uow: UnitOfWork, said: Collection[tuple[Attempt, TokenRefres
     uow.queue.hold(waiting)
     announce(uow, held.jobs, uow.credentials.wait(waiting), JobStatus.WAITING_CREDENTIAL_RENEWAL)
     uow.credentials.hold(set(waiting.values()), HoldReason.TOKEN_DIED)
+    now, soon = uow.now(), settings().token_margin
     for account_id in sorted(set(waiting.values())):
-        uow.ring("credentials.refresh", account_id=account_id)
+        # A new token that died at once may do so for ever: then no faster than reconcile rings.
+        if (at := renewed_at.get(account_id)) is None or at < now - soon:
+            uow.ring("credentials.refresh", account_id=account_id)

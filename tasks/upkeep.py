@@ -5,13 +5,14 @@ web app wrote behind our back; `upkeep.clean_up` deletes what is old.
 
 import structlog
 
+from persistence.jobs import KnownJob
 from persistence.schema.vocabulary import JobId, JobStatus, QueueStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.base import unit_of_work
 from tasks.batches import in_halves
-from tasks.credentials import look_after_credentials
+from tasks.credentials import WAITING, look_after_credentials
 from tasks.messages import CleanUp, Reconcile
 from tasks.old_jobs import delete_old_jobs
 from tasks.paused_accounts import revoke_paused
@@ -30,8 +31,10 @@ def reconcile(payload: Reconcile) -> None:
     """Compare the web app's word with ours; its word wins."""
     with unit_of_work() as uow:
         mended = revoked = 0
-        if payload.more or uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2):
+        is_due = uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2)
+        if is_due:  # not for what is left of the jobs: many continuations would ask at the GitLabs as often
             look_after_credentials(uow)
+        if is_due or payload.more:
             revoked = revoke_paused(uow)
             mended = revoked or reconcile_jobs(uow)  # not both: that would lock connections before lanes
             if uow.deferred.accounts():
@@ -96,9 +99,7 @@ def _count_seats(uow: UnitOfWork) -> None:
 
 def _mend(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     held = lock_all(uow, job_ids)
-    renewed = uow.credentials.renew(
-        id_ for id_, job in held.jobs.items() if job.status is JobStatus.CREDENTIAL_RENEWED
-    )
+    renewed = uow.credentials.renew(id_ for id_, job in held.jobs.items() if _has_a_token_again(held, job))
     announce(uow, held.jobs, renewed, JobStatus.QUEUED)
     waiting = renewed | {id_ for id_, job in held.jobs.items() if job.status in TO_BE_CRAWLED}
     others = {job_id: job for job_id, job in held.jobs.items() if job_id not in waiting}
@@ -108,11 +109,19 @@ def _mend(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     enqueue_jobs(uow, sorted(waiting))
 
 
+def _has_a_token_again(held: Held, job: KnownJob) -> bool:
+    """Whether the web app says so, or has given a job that waits for a token to another account."""
+    entry = held.entries.get(job.id)
+    has_moved = entry is not None and entry.account_id != job.account_id
+    return job.status is JobStatus.CREDENTIAL_RENEWED or (has_moved and job.status in WAITING)
+
+
 def _follow_the_attempts(uow: UnitOfWork, held: Held, job_ids: set[JobId]) -> None:
     """Jobs that are to run: processing with a live attempt, and waiting without one."""
     attempted = {attempt.job_id for attempt in held.attempts.values()} & job_ids
     uow.queue.process(attempted)
     idle = job_ids - attempted
+    uow.queue.follow_owner(idle)  # a pass does so too, but not where the former account is held or paused
     orphaned = {
         id_ for id_ in idle & held.entries.keys() if held.entries[id_].status is QueueStatus.PROCESSING
     }

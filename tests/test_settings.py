@@ -1,5 +1,6 @@
 """Settings come from the environment; a wrong one is one line that names it and shows nothing of it."""
 
+import json
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -258,4 +259,59 @@ def test_a_url_is_given_once(tmp_path: Path, complaint: Callable[..., str]) -> N
 
     assert complaint(BROKER_URL_FILE=str(tmp_path / "broker")) == (
         "BROKER_URL and BROKER_URL_FILE are both set; keep one of them"
+    )
+
+
+def _providers(url: str = "https://gitlab.example.org", **fields: object) -> str:
+    return json.dumps({url: {"client_id": "us", "client_secret": SECRET} | fields})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (f'{{"https://gitlab.example.org": {SECRET}', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
+        (f'["{SECRET}"]', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
+        (f'{{"https://gitlab.example.org": "{SECRET}"}}', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
+        (
+            _providers("gitlab.example.org"),
+            "CRAWLYARD_OAUTH_PROVIDERS must name each GitLab by scheme and host",
+        ),
+        (
+            '{"https://gitlab.example.org": {"client_id": "us"}}',
+            "CRAWLYARD_OAUTH_PROVIDERS: https://gitlab.example.org client_secret: field required",
+        ),
+        (
+            _providers(scope=SECRET),
+            "CRAWLYARD_OAUTH_PROVIDERS: https://gitlab.example.org scope: extra inputs are not permitted",
+        ),
+        (
+            _providers(client_secret=[SECRET]),
+            "CRAWLYARD_OAUTH_PROVIDERS: https://gitlab.example.org client_secret: input should be a valid string",
+        ),
+    ],
+)
+def test_wrong_providers_are_one_line_that_says_where(
+    given: str, expected: str, complaint: Callable[..., str]
+) -> None:
+    """Which GitLab, and which field of it; no value."""
+    assert complaint(CRAWLYARD_OAUTH_PROVIDERS=given).startswith(expected)
+
+
+def test_providers_are_found_however_their_host_is_written(read: Read) -> None:
+    """By scheme and host in small letters, and without the slash behind it."""
+    providers = read(CRAWLYARD_OAUTH_PROVIDERS=_providers("https://GitLab.Example.org/")).oauth_providers
+
+    assert list(providers) == ["https://gitlab.example.org"]
+    assert providers["https://gitlab.example.org"].client_secret.get_secret_value() == SECRET
+    assert SECRET not in repr(providers)
+
+
+def test_providers_may_stand_in_a_file(tmp_path: Path, read: Read, complaint: Callable[..., str]) -> None:
+    """They hold secrets; of both, nobody could tell which is in force."""
+    (tmp_path / "providers").write_text(_providers() + "\n")
+    name = {"CRAWLYARD_OAUTH_PROVIDERS_FILE": str(tmp_path / "providers")}
+
+    assert list(read(**name).oauth_providers) == ["https://gitlab.example.org"]
+    assert complaint(**name, CRAWLYARD_OAUTH_PROVIDERS=_providers()) == (
+        "CRAWLYARD_OAUTH_PROVIDERS and CRAWLYARD_OAUTH_PROVIDERS_FILE are both set; keep one of them"
     )

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
 
 from console.fleet.gitlab import GitLab, Reply
-from persistence.exceptions import DatabaseLost
+from persistence.exceptions import Contended, DatabaseLost
+from persistence.settings import settings
 from support.tokens import Tokens
-from support.world import World
+from support.world import Crawler, World
 
 
 @pytest.fixture
@@ -26,6 +28,11 @@ def tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokens]:
         gitlab.expire()
         crawler.says("token_refresh_request", order)
         yield tokens
+
+
+def _some_time_later(world: World) -> None:
+    """Half a reconcile interval after a GitLab was away."""
+    world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '16 seconds'")
 
 
 def test_a_new_pair_sets_everything_free(world: World, tokens: Tokens) -> None:
@@ -117,6 +124,71 @@ def test_a_claim_whose_commit_was_in_doubt_is_known_by_its_own_run(
 
     assert tokens.gitlab.calls == 1
     assert tokens.works()
+
+
+def test_new_tokens_are_written_though_the_worker_stops_and_the_wait_was_long(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in its memory alone: no other delivery could write them."""
+    from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415
+
+    commit, lost = UnitOfWork.commit, iter([False, True, True, True])
+
+    def commit_or_lose(uow: UnitOfWork) -> None:
+        if next(lost, False):
+            raise Contended("somebody holds the lane")
+        commit(uow)
+
+    def stop(reply: Reply) -> Reply:
+        monkeypatch.setattr("tasks.lifecycle.is_stopping", lambda: True)
+        monkeypatch.setattr("tasks.base.monotonic", lambda: float("inf"))
+        return reply
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_or_lose)
+    tokens.gitlab.answer = stop
+    tokens.refresh()
+
+    assert next(lost, "no more") == "no more"
+    assert tokens.works()
+    assert tokens.statuses() == ["queued"]
+
+
+def test_the_task_may_wait_twice_and_call_between() -> None:
+    """Killed with the new tokens in its hands, it would lose them."""
+    import celeryconfig  # noqa: PLC0415 - after the environment is set
+
+    limit = import_module("tasks.app").app.tasks["credentials.refresh"].time_limit
+
+    assert limit > 2 * settings().database_wait.total_seconds() + settings().http_timeout.total_seconds()
+    assert limit > celeryconfig.task_time_limit
+
+
+def test_a_claim_that_is_given_up_twice_is_not_another_runs(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given up, but the caller saw an error and does it again, while another run is calling: that one's stands."""
+    from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415
+
+    commit, doubtful = UnitOfWork.commit, iter([False, True])
+
+    def commit_in_doubt(uow: UnitOfWork) -> None:
+        commit(uow)
+        if next(doubtful, False):
+            world.rows(
+                "INSERT INTO credential_refresh (account_id, token_hash, claimed_by, started_at)"
+                " SELECT id, encode(sha256(convert_to(refresh_token, 'UTF8')), 'hex'), 'another run', now()"
+                " FROM account WHERE id = 'acc'"
+            )
+            raise DatabaseLost("the connection was reset")
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_in_doubt)
+    tokens.gitlab.answer = lambda _: (503, b"")
+    tokens.refresh()
+    _some_time_later(world)
+    tokens.refresh()
+
+    assert world.one("SELECT claimed_by FROM credential_refresh") == "another run"
+    assert tokens.gitlab.calls == 1
 
 
 class Killed(BaseException):
@@ -216,7 +288,9 @@ def test_a_gitlab_that_has_not_looked_at_it_is_asked_again_later(
     tokens.gitlab.token = lambda _: (status, b"")  # type: ignore[method-assign]
 
     tokens.refresh()
+    _some_time_later(world)
     tokens.refresh()
+    _some_time_later(world)
     assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
     assert tokens.statuses() == ["waiting_credential_renewal"]
     world.rung.bells.clear()
@@ -227,6 +301,30 @@ def test_a_gitlab_that_has_not_looked_at_it_is_asked_again_later(
 
     assert tokens.works()
     assert tokens.statuses() == ["queued"]
+
+
+def test_a_gitlab_that_is_away_is_asked_once_for_all_its_accounts(world: World, tokens: Tokens) -> None:
+    """A thousand bells that each wait for its timeout would keep all workers, and come every half minute."""
+    world.account("other")
+    tokens.authorize("other")
+    world.submit(world.order(account_id="other", gitlab_host=tokens.gitlab.url))
+    world.assign()
+    crawler, order = world.row("SELECT connection_id, crawler_job_id FROM crawler_order")
+    Crawler(world, crawler).says("token_refresh_request", order)
+    tokens.gitlab.token = lambda _: (503, b"")  # type: ignore[method-assign]
+    tokens.refresh()
+    del tokens.gitlab.token
+
+    tokens.refresh("other")
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 0
+    assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
+    assert tokens.statuses() == ["waiting_credential_renewal"] * 2
+    _some_time_later(world)
+    tokens.refresh("other")
+    assert tokens.gitlab.calls == 1
+    assert tokens.works("other")
 
 
 def test_a_gitlab_that_is_not_there_is_asked_again_later(world: World, tokens: Tokens) -> None:
@@ -341,3 +439,41 @@ def test_an_account_that_is_not_held_is_left_alone(world: World, tokens: Tokens)
     assert tokens.gitlab.calls == 1
     tokens.world.deliver("credentials.refresh", account_id="nobody")
     assert world.rejections() == []
+
+
+def test_an_account_that_nothing_waits_for_is_let_go(world: World, tokens: Tokens) -> None:
+    """Nobody knows its GitLab then: to ask the web app would hold for ever what is refreshed when it is needed."""
+    world.rows("DELETE FROM job")
+    world.rows("DELETE FROM socket_connection")
+
+    tokens.refresh()
+
+    assert (tokens.gitlab.calls, tokens.needed()) == (0, [])
+    assert (tokens.lane().held_at, tokens.lane().renewed_at) == (None, None)
+    crawler, (order,) = tokens.at_work()
+    crawler.says("token_refresh_request", order)
+    tokens.refresh()
+    assert tokens.gitlab.calls == 1
+    assert tokens.works()
+
+
+def test_a_new_authorization_is_waited_for_even_if_no_job_waits(world: World, tokens: Tokens) -> None:
+    """That the refresh token is of no use is known: the next job would only find out again."""
+    tokens.gitlab.revoke()
+    tokens.refresh()
+    world.deliver("jobs.cancel", account_id="acc")
+
+    tokens.refresh()
+
+    assert tokens.lane().held_reason == "authorization_needed"
+    assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
+
+
+def test_the_gitlab_is_known_however_the_web_app_writes_it(world: World, tokens: Tokens) -> None:
+    """Schemes and hosts know no case, and the providers are in small letters."""
+    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = 'HTTP' || substr("gitlabGraphQLUrl", 5)""")
+
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.statuses() == ["queued"]

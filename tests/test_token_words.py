@@ -227,3 +227,66 @@ def test_very_many_jobs_are_set_free_in_units(
     tokens.refresh()
     assert tokens.statuses() == ["queued"] * 3
     assert tokens.lane().held_at is None
+
+
+def test_a_continuation_of_reconcile_rings_for_no_account(world: World, tokens: Tokens) -> None:
+    """A thousand of them would be a thousand calls at a GitLab that is away."""
+    crawler, (order,) = tokens.at_work()
+    crawler.says("token_refresh_request", order)
+    world.deliver("upkeep.reconcile")
+    world.rung.bells.clear()
+
+    world.deliver("upkeep.reconcile", more=True)
+
+    assert world.rung.of("credentials.refresh") == []
+
+
+def test_a_new_token_that_dies_at_once_is_left_to_reconcile(world: World, tokens: Tokens) -> None:
+    """Else a crawler that takes no token for a good one would have them renewed without a pause."""
+    world.deliver("credentials.renewed", account_id="acc")
+    crawler, (order,) = tokens.at_work()
+
+    crawler.says("token_refresh_request", order)
+
+    assert tokens.statuses() == ["waiting_credential_renewal"]
+    assert world.rung.of("credentials.refresh") == []
+    world.deliver("upkeep.reconcile")
+    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+
+
+def test_a_token_that_dies_some_time_after_it_was_renewed_is_refreshed_at_once(
+    world: World, tokens: Tokens
+) -> None:
+    """As each one does in the end."""
+    crawler, (order,) = tokens.at_work()
+    world.rows("UPDATE account_lane SET renewed_at = now() - interval '301 seconds'")
+
+    crawler.says("token_refresh_request", order)
+
+    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+
+
+@pytest.mark.parametrize("status", ["waiting_credential_renewal", "credential_expired"])
+def test_jobs_that_the_web_app_gives_to_another_account_leave_one_that_is_held(
+    world: World, tokens: Tokens, status: str
+) -> None:
+    """Its owner signed in anew, and has another account now: nothing would ever let the former one go."""
+    crawler, (order,) = tokens.at_work()
+    world.submit(world.order())
+    crawler.says("token_refresh_request", order)
+    tokens.refresh()
+    world.rows("UPDATE job SET status = :status WHERE status <> 'queued'", status=status)
+    world.account("other")
+    world.rows("""UPDATE job SET "accountId" = 'other'""")
+    world.rows("DELETE FROM account WHERE id = 'acc'")
+    world.crawler()
+
+    world.deliver("upkeep.reconcile")
+    world.assign()
+
+    assert tokens.statuses() == ["queued"] * 2
+    assert world.rows("SELECT account_id, status FROM job_queue") == [("other", "processing")] * 2
+    world.rows("DELETE FROM periodic_ring")
+    world.rung.bells.clear()
+    world.deliver("upkeep.reconcile")
+    assert world.rung.of("jobs.assign") == []
