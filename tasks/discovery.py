@@ -84,7 +84,8 @@ def discover(uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery) -> 
     fence = CrawlerJobId(frame.job_id)
     attempt = uow.assignments.find([fence]).get(fence)
     parent = attempt and uow.jobs.find([attempt.job_id]).get(attempt.job_id)
-    if not parent or (frame.timestamp, frame.digest) in uow.assignments.discoveries([fence])[fence]:
+    listed = uow.assignments.discoveries([fence]).get(fence, set())
+    if not parent or (frame.timestamp, frame.digest) in listed:
         return False  # said again until it was listed: that must be cheap
     refuse = partial(_refuse, uow, frame)
     found = findings(frame, refuse)
