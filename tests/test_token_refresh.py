@@ -495,3 +495,14 @@ def test_the_gitlab_is_known_however_the_web_app_writes_it(world: World, tokens:
 
     assert tokens.gitlab.calls == 1
     assert tokens.statuses() == ["queued"]
+
+
+def test_the_gitlab_is_that_of_the_jobs_that_wait_for_a_token(world: World, tokens: Tokens) -> None:
+    """Not that of one that is paused, and needs none."""
+    (paused,) = world.submit(world.order(gitlab_host="https://another.example.org"))
+    world.deliver("jobs.pause", job_ids=[paused])
+
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.works()
