@@ -65,7 +65,10 @@ _HELD = text(f"{_STATE} AND lane.account_id = :account_id")
 _ALL_HELD = text(f"{_STATE} AND lane.account_id > :after ORDER BY lane.account_id LIMIT :limit")
 
 _WAITERS = f"""
-          (SELECT web_app_job_id FROM job_queue WHERE held AND account_id = :account_id ORDER BY id DESC LIMIT 1)
+          (SELECT q.web_app_job_id FROM job_queue q JOIN job ON job.id = q.web_app_job_id
+            WHERE q.held AND q.account_id = :account_id  -- others are held too: paused, or not adopted
+              AND job.status IN ('waiting_credential_renewal', 'credential_expired')
+            ORDER BY q.id DESC LIMIT 1)
           UNION ALL
           (SELECT web_app_job_id FROM job_queue WHERE {CLAIMABLE} AND account_id = :account_id LIMIT 1)
 """  # noqa: S608

@@ -64,6 +64,10 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
             response = client.post(
                 f"{instance}/oauth/token", data=form, headers={"Accept": "application/json"}
             )
+    except (httpx.InvalidURL, UnicodeError):  # what a resolver makes of a host that is none
+        return Away(
+            CredentialError.PROVIDER_ERROR, "its URL cannot be called: check CRAWLYARD_OAUTH_PROVIDERS"
+        )
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         return Away(CredentialError.NETWORK_ERROR, type(error).__name__)
     except httpx.HTTPError as error:
@@ -74,9 +78,8 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
 def _read(response: httpx.Response) -> Answer:
     body = _json(response)
     match response.status_code:
-        case 200 if isinstance(token := body.get("access_token"), str) and token:
-            again = body.get("refresh_token")
-            return Renewed(token, again if isinstance(again, str) and again else None, _lifetime(body))
+        case 200 if token := _token(body, "access_token"):
+            return Renewed(token, _token(body, "refresh_token"), _lifetime(body))
         case 400 | 401 if (code := body.get("error")) == "invalid_grant":
             return Refused(CredentialError.OAUTH2_REVOKED, code)
         case 400 | 401 if (code := body.get("error")) in ("invalid_client", "unauthorized_client"):
@@ -93,6 +96,12 @@ def _json(response: httpx.Response) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _token(body: dict[str, Any], name: str) -> str | None:
+    """A token that the database takes: it refuses NUL and lone surrogates."""
+    token = body.get(name)
+    return token if isinstance(token, str) and token.isprintable() and token else None
 
 
 def _lifetime(body: dict[str, Any]) -> timedelta | None:

@@ -228,11 +228,13 @@ def test_killed_between_answer_and_commit_nobody_calls_again(
         (lambda _: (500, b"oops"), "PROVIDER_ERROR"),
         (lambda _: (200, b"no JSON"), "PROVIDER_ERROR"),
         (lambda _: (200, b'{"access_token": 7}'), "PROVIDER_ERROR"),
+        (lambda _: (200, b'{"access_token": "a\\u0000b"}'), "PROVIDER_ERROR"),
+        (lambda _: (200, b'{"access_token": "a\\ud800b"}'), "PROVIDER_ERROR"),
         (lambda _: (200, b"[]"), "PROVIDER_ERROR"),
         (lambda _: (302, b""), "PROVIDER_ERROR"),
         (lambda _: (400, b'{"error": "invalid_grant"}'), "OAUTH2_REVOKED"),
     ],
-    ids=["500", "garbage", "no token", "no object", "redirect", "invalid_grant"],
+    ids=["500", "garbage", "no token", "NUL", "surrogate", "no object", "redirect", "invalid_grant"],
 )
 def test_a_token_that_may_be_used_up_is_never_sent_again(
     world: World, tokens: Tokens, answer: Callable[[Reply], Reply], error: str
@@ -352,6 +354,22 @@ def test_a_wrong_client_is_the_operators_to_mend(
     assert "CRAWLYARD_OAUTH_PROVIDERS" in event.payload["action"]
     assert "hush-hush" not in str(event.payload)
     assert tokens.statuses() == ["waiting_credential_renewal"]
+
+
+@pytest.mark.parametrize("url", ["http://gitlab..example", "http://gitlab\x7fexample"])
+def test_a_gitlab_whose_url_cannot_be_called_uses_no_token(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """The setting looks like a URL, and is none to the one that calls."""
+    monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", tokens.gitlab.providers().replace(tokens.gitlab.url, url))
+    world.use_settings()
+    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = :url || '/api/graphql'""", url=url)
+
+    tokens.refresh()
+
+    assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
+    assert world.rejections() == []
+    assert world.one("SELECT count(*) FROM credential_refresh") == 0
 
 
 def test_the_web_apps_own_new_tokens_win(world: World, tokens: Tokens) -> None:
@@ -477,3 +495,14 @@ def test_the_gitlab_is_known_however_the_web_app_writes_it(world: World, tokens:
 
     assert tokens.gitlab.calls == 1
     assert tokens.statuses() == ["queued"]
+
+
+def test_the_gitlab_is_that_of_the_jobs_that_wait_for_a_token(world: World, tokens: Tokens) -> None:
+    """Not that of one that is paused, and needs none."""
+    (paused,) = world.submit(world.order(gitlab_host="https://another.example.org"))
+    world.deliver("jobs.pause", job_ids=[paused])
+
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 1
+    assert tokens.works()
