@@ -10,6 +10,7 @@ import pytest
 
 from console.fleet.gitlab import GitLab, Reply
 from persistence.exceptions import Contended, DatabaseLost
+from persistence.schema.vocabulary import AccountId
 from persistence.settings import settings
 from support.tokens import Tokens
 from support.world import Crawler, World
@@ -506,3 +507,66 @@ def test_the_gitlab_is_that_of_the_jobs_that_wait_for_a_token(world: World, toke
 
     assert tokens.gitlab.calls == 1
     assert tokens.works()
+
+
+def test_a_refresh_waits_for_whoever_holds_the_lane(world: World, tokens: Tokens) -> None:
+    """It looks at the account after that: who lets it go meanwhile has spared it the call."""
+    with world.unit() as uow:
+        uow.lanes.lock([AccountId("acc")])
+        asking = world.in_thread(tokens.refresh)
+        world.until_somebody_waits_for_a_lock()
+        uow.credentials.let_go(AccountId("acc"))
+        uow.commit()
+    asking.join()
+
+    assert tokens.gitlab.calls == 0
+
+
+def test_what_is_to_be_said_of_where_the_user_came_back_to_is_said(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some GitLabs want the redirect_uri of the authorization again."""
+    (provider,) = json.loads(tokens.gitlab.providers()).values()
+    providers = {tokens.gitlab.url: provider | {"redirect_uri": "https://app.example.org/back"}}
+    monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", json.dumps(providers))
+    world.use_settings()
+    forms, token = [], tokens.gitlab.token
+    monkeypatch.setattr(tokens.gitlab, "token", lambda form: forms.append(form) or token(form))
+
+    tokens.refresh()
+
+    assert [form["redirect_uri"] for form in forms] == ["https://app.example.org/back"]
+    assert tokens.works()
+
+
+def test_a_refresh_token_that_is_not_rotated_is_kept(world: World, tokens: Tokens) -> None:
+    """A provider may give an access token alone; without a time the account has none."""
+    before = world.one("SELECT refresh_token FROM account WHERE id = 'acc'")
+    tokens.gitlab.answer = lambda _: (200, b'{"access_token": "new"}')
+
+    tokens.refresh()
+
+    account = world.row("SELECT * FROM account WHERE id = 'acc'")
+    assert (account.access_token, account.refresh_token) == ("new", before)
+    assert account.access_token_expires_at is None
+
+
+def test_one_more_attempt_that_dies_asks_nobody_again(world: World, tokens: Tokens) -> None:
+    """The account waits for a new authorization already."""
+    tokens.refresh()
+    world.jobs(1, gitlab_host=tokens.gitlab.url)
+    world.crawler()
+    world.assign()
+    (crawler, first), (another, second) = world.rows(
+        "SELECT connection_id, crawler_job_id FROM crawler_order ORDER BY crawler_job_id"
+    )
+    tokens.gitlab.revoke()
+    Crawler(world, crawler).says("token_refresh_request", first)
+    tokens.refresh()
+
+    Crawler(world, another).says("token_refresh_request", second)
+    tokens.refresh()
+
+    assert tokens.gitlab.calls == 2
+    assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
+    assert tokens.lane().held_reason == "authorization_needed"
