@@ -35,12 +35,14 @@ _PAGE = f"""
                OR %(xid)s::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) AS there_is
           FROM edge
     ),
-    seen AS (
+    head AS (
         SELECT * FROM dispatch_event
          WHERE NOT (SELECT there_is FROM gap) AND (xid, id) > (%(xid)s::xid8, %(id)s::bigint)
-           AND xid < pg_snapshot_xmin(pg_current_snapshot())
          ORDER BY xid, id LIMIT %(limit)s
     ),
+    -- A second bound beside the first would look so selective, where nobody has analyzed the table, that
+    -- all rows behind the cursor were read and sorted for each page.
+    seen AS (SELECT * FROM head WHERE xid < pg_snapshot_xmin(pg_current_snapshot())),
     -- The cursor passes what nobody wants, too: an idle filter does not read it twice.
     last AS (SELECT xid, id FROM seen ORDER BY xid DESC, id DESC LIMIT 1),
     wanted AS (
@@ -52,8 +54,8 @@ _PAGE = f"""
     SELECT edge.cluster, gap.there_is AS gap, edge.xid::text AS edge_xid, edge.id AS edge_id,
            last.xid::text AS last_xid, last.id AS last_id, (SELECT count(*) FROM seen) AS seen,
            -- By the last one alone: a search for any would read a table that was never analyzed to its end.
-           COALESCE((SELECT newest.xid FROM dispatch_event newest ORDER BY newest.xid DESC, newest.id DESC LIMIT 1)
-                    >= pg_snapshot_xmin(pg_current_snapshot()), false) AS held_back,
+           (SELECT newest.xid >= pg_snapshot_xmin(pg_current_snapshot()) FROM dispatch_event newest
+             ORDER BY newest.xid DESC, newest.id DESC LIMIT 1) AS held_back,
            wanted.xid::text, wanted.id, wanted.type, wanted.job_id, wanted.account_id,
            wanted.connection_id, wanted.payload, wanted.created_at
       FROM edge CROSS JOIN gap LEFT JOIN last ON true LEFT JOIN wanted ON true
@@ -166,7 +168,7 @@ class EventReader:
             return Page([Gap(edge)], edge, is_full=True, is_held_back=False)
         events: list[Event | Gap] = [_event(row) for row in rows if row["xid"] is not None]
         last = EventCursor(head["cluster"], int(head["last_xid"]), head["last_id"]) if head["seen"] else after
-        return Page(events, last, head["seen"] == self._page_rows, head["held_back"])
+        return Page(events, last, head["seen"] == self._page_rows, bool(head["held_back"]))
 
 
 def _event(row: DictRow) -> Event:

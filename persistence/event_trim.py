@@ -23,12 +23,12 @@ _DELETE_STRANGERS = text("""
 
 _TRIM = text("""
     WITH head AS (
-        -- The first rows, and only then their age, for which there is no index. Below the oldest
-        -- running transaction: what commits later lies beyond the edge, and is not taken for trimmed.
-        SELECT xid, id, created_at < clock_timestamp() - CAST(:keep AS interval) AS is_old
+        -- The first rows, and only then their age, for which there is no index. None at or above the
+        -- oldest running transaction: what commits later lies beyond the edge, and is not taken for trimmed.
+        SELECT xid, id, xid < pg_snapshot_xmin(pg_current_snapshot())
+                        AND created_at < clock_timestamp() - CAST(:keep AS interval) AS is_old
           FROM dispatch_event
          WHERE (xid, id) > ((SELECT trimmed_xid FROM event_edge), (SELECT trimmed_id FROM event_edge))
-           AND xid < pg_snapshot_xmin(pg_current_snapshot())
          ORDER BY xid, id LIMIT :limit
     ),
     -- Up to the first that is young: behind the edge nothing is left.

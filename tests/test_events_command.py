@@ -50,7 +50,7 @@ def until_it_listens(world: World) -> None:
     until(
         lambda: world.one(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"
-            " AND state = 'idle' AND query LIKE '%seen AS%'"
+            " AND state = 'idle' AND query LIKE '%WITH edge AS%'"
         ),
         "a follower listens",
     )

@@ -18,12 +18,12 @@ const PAGE = `
              OR $2::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) AS there_is
         FROM edge
   ),
-  page AS (
+  head AS (
       SELECT * FROM dispatch_event
        WHERE NOT (SELECT there_is FROM gap) AND (xid, id) > ($2::xid8, $3::bigint)
-         AND xid < pg_snapshot_xmin(pg_current_snapshot())
        ORDER BY xid, id LIMIT $4
-  )
+  ),
+  page AS (SELECT * FROM head WHERE xid < pg_snapshot_xmin(pg_current_snapshot()))
   SELECT gap.there_is AS gap, edge.cluster, edge.xid::text AS edge_xid, edge.id AS edge_id,
          page.xid::text AS xid, page.id, page.type, page.job_id, page.account_id, page.connection_id,
          page.payload, page.created_at
