@@ -55,13 +55,13 @@ _DEFERRED = {
 
 _SOURCES = {
     "job_ids": "id = ANY (CAST(:value AS text[]))",
-    "error_group": "id IN (SELECT job_id FROM job_error_log WHERE fingerprint = :value)",
 }
 """Where an index leads to the few that can be meant; else it is the whole table, stretch by stretch."""
 
 _CHOSEN = {
     "job_ids": "true",
-    "error_group": "true",
+    # A probe a job. Where the plan may go by the fingerprint, each page, or each probe, reads the whole group.
+    "error_group": "(SELECT bool_or(e.fingerprint = :value) FROM job_error_log e WHERE e.job_id = scanned.id)",
     "account_id": "account_id = :value",
     "area": "(full_path = :value OR starts_with(full_path, :value || '/'))",
     "subtree_of": "(id = :value OR spawned_from IN (SELECT id FROM family))",

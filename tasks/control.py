@@ -12,7 +12,7 @@ from tasks.messages import Cancel, Prioritize, Retry
 from tasks.queueing import queue_again
 from tasks.release import announce, lock_all, revoke
 from tasks.units import in_units
-from tasks.walks import over_deferred, over_jobs
+from tasks.walks import LOOKS, over_deferred, over_jobs
 from tasks.web_apps_word import ENDED
 
 
@@ -23,6 +23,7 @@ def cancel(payload: Cancel) -> None:
     in_units(
         over_deferred(payload, DEFERRED, lambda uow, ids: uow.deferred.forget(ids)),
         over_jobs(payload, UNFINISHED, lambda uow, ids: cancel_jobs(uow, ids, reason)),
+        looks=LOOKS,
     )
 
 

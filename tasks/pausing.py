@@ -11,7 +11,7 @@ from tasks.messages import Pause, Resume
 from tasks.queueing import enqueue_jobs
 from tasks.release import announce, lock_all, revoke
 from tasks.units import in_units
-from tasks.walks import over_jobs
+from tasks.walks import LOOKS, over_jobs
 
 
 @app.task(name="jobs.pause", accepts=Pause)
@@ -19,7 +19,9 @@ def pause(payload: Pause) -> None:
     """Let these jobs wait until they are resumed."""
     if payload.account_id is None:
         reason = payload.reason or "paused on request"
-        in_units(over_jobs(payload, TO_BE_CRAWLED, lambda uow, ids: pause_jobs(uow, ids, reason)))
+        in_units(
+            over_jobs(payload, TO_BE_CRAWLED, lambda uow, ids: pause_jobs(uow, ids, reason)), looks=LOOKS
+        )
     else:
         account_id = AccountId(payload.account_id)
         in_units(

@@ -6,7 +6,7 @@ delivered again after its end, it changes nothing: what has come since is not me
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TypeAlias
 
@@ -37,25 +37,54 @@ It is begun anew at START by each delivery, and must then pass over what is done
 """
 
 
-def in_units(*steps: Step) -> None:
-    """Take the steps to their end, one after another; raises Reject to go on later, where it takes long."""
+@dataclass(frozen=True)
+class _Course:
+    """Where a command stands."""
+
+    steps: Sequence[Step]
+    looks: int
+    """How often the steps may be taken, this time included."""
+    taken: int = 0
+    """Steps that are at their end."""
+    place: str = START
+    changed: int = 0
+    """Since the first of the steps."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.taken == len(self.steps)
+
+    def after(self, done: Done) -> "_Course":
+        """Where it stands behind this unit."""
+        changed = self.changed + done.changed
+        if done.place is not None:
+            return replace(self, place=done.place, changed=changed)
+        if self.taken + 1 == len(self.steps) and changed and self.looks > 1:
+            return _Course(self.steps, self.looks - 1)
+        return replace(self, taken=self.taken + 1, place=START, changed=changed)
+
+
+def in_units(*steps: Step, looks: int = 1) -> None:
+    """
+    Take the steps to their end, one after another; raises Reject to go on later, where it takes long.
+
+    With more *looks* all of them are taken once more while that changes anything, so often at most.
+    """
     deadline = monotonic() + BUSY_S
-    left: Sequence[Step] = steps
-    done = Done()
-    while left:
-        left, done = _one_unit(left, done.place or START)
+    course = _Course(steps, looks)
+    while not course.is_over:
+        course = _one_unit(course)
         # Only after a change, or a walk to what is left that takes so long would never come to it.
-        if left and done.changed and monotonic() > deadline:
+        if course.changed and not course.is_over and monotonic() > deadline:
             raise Reject("there is more to do", requeue=True)
 
 
-def _one_unit(steps: Sequence[Step], place: str) -> tuple[Sequence[Step], Done]:
-    """One transaction; the steps that are left, and what it did."""
+def _one_unit(course: _Course) -> _Course:
+    """One transaction; where the command stands behind it."""
     with unit_of_work() as uow:
         if uow.handled.was_handled(message_id()):
-            return (), Done()
-        done = steps[0](uow, place)
-        left = steps[1:] if done.place is None else steps
-        if left or uow.handled.claim(message_id()):
+            return replace(course, taken=len(course.steps))
+        course = course.after(course.steps[course.taken](uow, course.place))
+        if not course.is_over or uow.handled.claim(message_id()):
             uow.commit()
-    return left, done
+    return course

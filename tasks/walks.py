@@ -13,6 +13,14 @@ from tasks.units import Done, Step
 UNIT_JOBS = 1000
 """Jobs that one unit changes at most."""
 
+LOOKS = 5
+"""
+Walks of a command that closes attempts, at most: it looks until it finds nothing.
+
+A discovery that was being applied meanwhile has left children behind the walk, and nobody looks for them
+later. With its attempt closed it leaves no more; what is ordered all the time must not keep us for ever.
+"""
+
 Change: TypeAlias = Callable[[UnitOfWork, list[JobId]], None]
 Value: TypeAlias = datetime | int | None
 

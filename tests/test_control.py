@@ -7,7 +7,7 @@ import pytest
 from ulid import ULID
 
 from support.world import World
-from tasks import units, walks
+from tasks import control, units, walks
 
 
 def statuses(world: World, *job_ids: str) -> list[str]:
@@ -81,6 +81,28 @@ def test_what_has_ended_stays_as_it_is(world: World, status: str) -> None:
 
     assert world.snapshot() == before
     assert world.job(job_id).finished_at == finished_at
+
+
+@pytest.mark.parametrize("status", ["finished", "failed"])
+def test_what_the_web_app_ends_meanwhile_is_not_cancelled(
+    world: World, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """Between our look and our lock: its word stands, and reconcile settles the rest by it."""
+    crawler, orders = world.working()
+    job_id = world.one("SELECT id FROM job")
+    lock_all = control.lock_all
+
+    def slow(*arguments: Any) -> Any:
+        world.rows("UPDATE job SET status = :s", s=status)
+        return lock_all(*arguments)
+
+    monkeypatch.setattr(control, "lock_all", slow)
+    cancel(world, job_ids=[job_id])
+
+    assert (statuses(world, job_id), world.entry(job_id).status) == ([status], "processing")
+    assert (crawler.orders(), world.errors(job_id), world.events("job_updated")) == (orders, [], [])
+    world.deliver("upkeep.reconcile")
+    assert (world.entry(job_id).status, world.entry(job_id).error) == ("failed", status)
 
 
 @pytest.mark.parametrize("status", ["paused", "credential_expired", "waiting_credential_renewal"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ulid import ULID
 
+from persistence.lanes import Lanes
 from support.stages import STAGES, at_every_stage, stand
 from support.world import World
 from tasks import paused_accounts, units
@@ -213,6 +214,23 @@ def test_reconcile_revokes_what_lives_in_a_paused_account(world: World) -> None:
     ]
     world.deliver("upkeep.reconcile", more=True)
     assert len(world.events("job_revoked")) == 2
+
+
+def test_an_account_that_is_resumed_meanwhile_works_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between our look at its attempts and our lock of its lane: they live, and their words count."""
+    crawler, orders = world.working(2)
+    lock = Lanes.lock
+
+    def slow(*arguments: Any) -> None:
+        world.rows("UPDATE account_lane SET paused_at = NULL")
+        lock(*arguments)
+
+    monkeypatch.setattr(Lanes, "lock", slow)
+    pause(world)
+
+    assert (crawler.orders(), world.events("job_revoked")) == (orders, [])
+    crawler.says("job_completed", orders[0])
+    assert world.one("SELECT count(*) FROM job WHERE status = 'finished'") == 1
 
 
 def test_a_job_that_the_web_app_cancelled_is_not_queued_by_a_pause(world: World) -> None:

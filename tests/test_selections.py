@@ -7,7 +7,7 @@ from sqlalchemy import text
 from ulid import ULID
 
 from persistence import selection
-from persistence.selection import START, UNFINISHED, Choice
+from persistence.selection import FAILED, START, UNFINISHED, Choice
 from support.world import World
 from tasks import walks
 
@@ -154,7 +154,7 @@ def test_a_walk_looks_at_a_stretch_of_the_table_and_no_more(
         assert (page.ids, page.place) == (["j0", "j1", "j2"], "j2")
 
 
-@pytest.mark.parametrize("kind", ["account_id", "area", "subtree_of"])
+@pytest.mark.parametrize("kind", ["account_id", "area", "subtree_of", "error_group"])
 def test_no_page_reads_the_whole_table(world: World, kind: str) -> None:
     """Out of 30,000 jobs it reads those of its stretch, by the primary key, whatever is selected."""
     world.rows(
@@ -172,7 +172,31 @@ def test_no_page_reads_the_whole_table(world: World, kind: str) -> None:
     assert 5000 <= reads <= 7000
 
 
-def tuple_reads(session: Any) -> int:
-    """How many rows of `job` this transaction has read so far."""
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_page_of_an_error_group_does_not_read_the_group(world: World, *, analyzed: bool) -> None:
+    """Of an error that all jobs met it reads what the jobs of its stretch met; also before any statistics."""
+    world.rows(
+        'INSERT INTO job (id, "accountId", command, full_path, status)'
+        " SELECT 'j' || lpad(n::text, 6, '0'), 'acc', 'issues', 'a/' || n, 'failed' FROM generate_series(1, 20000) n"
+    )
+    world.rows(
+        "INSERT INTO job_error_log (id, job_id, error_type, error_message, fingerprint)"
+        " SELECT 'e' || id, id, 'HTTPError', 'x', 'f1' FROM job"
+    )
+    if analyzed:
+        world.rows("ANALYZE job")
+        world.rows("ANALYZE job_error_log")
+    times = {"failed_after": None, "failed_before": None}
+    with world.unit() as uow:
+        session = uow._session
+        before = tuple_reads(session, "job_error_log")
+        page = uow.selections.jobs(Choice("error_group", "f1"), FAILED, "j002000", 1000, times)
+        reads = tuple_reads(session, "job_error_log") - before
+    assert (len(page.ids), page.place) == (1000, "j003000")
+    assert 1000 <= reads <= 5000
+
+
+def tuple_reads(session: Any, table: str = "job") -> int:
+    """How many rows of the table this transaction has read so far."""
     reads = "SELECT COALESCE(seq_tup_read, 0) + COALESCE(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables"
-    return int(session.scalars(text(f"{reads} WHERE relname = 'job'")).one())
+    return int(session.scalars(text(f"{reads} WHERE relname = :table"), {"table": table}).one())

@@ -51,6 +51,39 @@ def test_steps_are_taken_one_after_another_to_their_ends(world: World, message: 
     assert handled(world) == [message]
 
 
+def test_all_is_looked_at_again_until_nothing_changes(world: World, message: str) -> None:
+    """From the first step on, and the message is claimed by the look that found nothing."""
+    changes = iter([1, 0, 0, 0, 1, 0, 1, 0, 0])
+    one, two = Step("one", lambda: next(changes, 0)), Step("two", lambda: 0)
+
+    in_units(one, two, looks=9)
+
+    assert (one.places, two.places) == (["", "b", "c"] * 4, ["", "b", "c"] * 4)
+    assert handled(world) == [message]
+
+
+def test_it_is_looked_so_often_at_most(world: World, message: str) -> None:
+    """Though there is always something: the message is handled all the same."""
+    step = Step("one")
+
+    in_units(step, looks=2)
+
+    assert (step.places, handled(world)) == (["", "b", "c"] * 2, [message])
+
+
+def test_a_look_that_may_be_the_last_is_not_put_off(
+    world: World, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change that used up the time was the last one: the next look says so, and the message is handled."""
+    monkeypatch.setattr(units, "BUSY_S", 0)
+    changes = iter([0, 0, 1])
+    step = Step("one", lambda: next(changes, 0))
+
+    in_units(step, looks=2)
+
+    assert (step.places, handled(world)) == (["", "b", "c"] * 2, [message])
+
+
 def test_delivered_again_after_its_end_no_step_is_taken(world: World, message: str) -> None:
     """Not even the first."""
     in_units(Step("one"))
