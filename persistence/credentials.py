@@ -1,11 +1,11 @@
 """
 Tokens of accounts: who is held for want of one, who refreshes it, and what waits for that.
 
-Tokens live in `account` alone. They are compared by their SHA-256, which Postgres takes; the one that is
-about to be refreshed is read for that call, and nothing else.
+Tokens live in `account` alone. They are compared by their SHA-256, which Postgres takes; only the one that
+is about to be refreshed is read, by whoever has claimed it for that call.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,18 +13,29 @@ from typing import Any
 from sqlalchemy import CursorResult, text
 from sqlalchemy.orm import Session
 
+from persistence.lanes import EXPIRING
+from persistence.redaction import REDACTED
 from persistence.schema.dispatch import CLAIMABLE
 from persistence.schema.vocabulary import AccountId, HoldReason, JobId, JobStatus
 
 _HASH = "encode(sha256(convert_to({0}, 'UTF8')), 'hex')"
 
 _HOLD = text(f"""
+    -- Who is held already stays so for the token that it had then: it may have a new one, which nobody has noticed.
     UPDATE account_lane lane
-       SET held_at = COALESCE(lane.held_at, clock_timestamp()), held_reason = :reason,
-           held_token = (SELECT {_HASH.format("account.access_token")} FROM account WHERE account.id = lane.account_id)
-     WHERE lane.account_id = ANY (CAST(:ids AS text[]))
-       AND (lane.held_at IS NULL OR lane.held_reason = 'token_expiring')
+       SET held_at = clock_timestamp(), held_reason = :reason, held_token = {_HASH.format("account.access_token")}
+      FROM account
+     WHERE lane.account_id = ANY (CAST(:ids AS text[])) AND lane.held_at IS NULL AND account.id = lane.account_id
 """)  # noqa: S608 - no input is in it
+
+_HOLD_EXPIRING = text(f"""
+    UPDATE account_lane turn
+       SET held_at = clock_timestamp(), held_reason = :reason, held_token = {_HASH.format("account.access_token")}
+      FROM account
+     WHERE turn.account_id = ANY (CAST(:ids AS text[])) AND turn.held_at IS NULL AND account.id = turn.account_id
+       AND {EXPIRING}
+    RETURNING turn.account_id
+""")  # noqa: S608
 
 _SET_REASON = text("""
     UPDATE account_lane SET held_reason = :reason
@@ -45,13 +56,22 @@ _GO_ON_LETTING_GO = text("""
     UPDATE account_lane SET held_token = '', renewed_at = clock_timestamp() WHERE account_id = :account_id
 """)
 
-_RENEWED_AT = text("""
-    SELECT account_id, renewed_at FROM account_lane
-     WHERE account_id = ANY (CAST(:ids AS text[])) AND renewed_at IS NOT NULL
+_RENEWALS = text(f"""
+    SELECT lane.account_id, lane.renewed_at,
+           lane.held_at IS NOT NULL AND lane.held_token IS DISTINCT FROM {_HASH.format("account.access_token")}
+           AS is_due
+      FROM account_lane lane JOIN account ON account.id = lane.account_id
+     WHERE lane.account_id = ANY (CAST(:ids AS text[]))
+""")  # noqa: S608
+
+_WITHOUT_TOKENS = text("""
+    SELECT said.place, replace(said.text, account.access_token, :redacted) AS text
+      FROM unnest(CAST(:accounts AS text[]), CAST(:texts AS text[])) WITH ORDINALITY AS said(account_id, text, place)
+      JOIN account ON account.id = said.account_id AND account.access_token <> ''
 """)
 
 _STATE = f"""
-    SELECT lane.account_id, COALESCE(lane.held_reason, '') AS reason, account.refresh_token,
+    SELECT lane.account_id, COALESCE(lane.held_reason, '') AS reason,
            {_HASH.format("account.refresh_token")} AS token_hash,
            lane.held_token IS DISTINCT FROM {_HASH.format("account.access_token")} AS has_another_token,
            COALESCE(account.access_token_expires_at <= clock_timestamp(), false) AS has_expired,
@@ -64,22 +84,25 @@ _HELD = text(f"{_STATE} AND lane.account_id = :account_id")
 
 _ALL_HELD = text(f"{_STATE} AND lane.account_id > :after ORDER BY lane.account_id LIMIT :limit")
 
-_WAITERS = f"""
+_INSTANCES = text(f"""
+    -- The claim index has an account's entries by host: were there two, the first and the last would be of two.
+    SELECT DISTINCT lower(substring(job."gitlabGraphQLUrl" FROM '^([A-Za-z]+://[^/]+)'))
+      FROM (
           (SELECT q.web_app_job_id FROM job_queue q JOIN job ON job.id = q.web_app_job_id
             WHERE q.held AND q.account_id = :account_id  -- others are held too: paused, or not adopted
               AND job.status IN ('waiting_credential_renewal', 'credential_expired')
-            ORDER BY q.id DESC LIMIT 1)
+            ORDER BY q.id DESC LIMIT :sample)
           UNION ALL
-          (SELECT web_app_job_id FROM job_queue WHERE {CLAIMABLE} AND account_id = :account_id LIMIT 1)
-"""  # noqa: S608
-
-_IS_WAITED_FOR = text(f"SELECT EXISTS ({_WAITERS})")
-
-_INSTANCE = text(f"""
-    SELECT lower(substring(job."gitlabGraphQLUrl" FROM '^([A-Za-z]+://[^/]+)'))
-      FROM ({_WAITERS}) waiting JOIN job ON job.id = waiting.web_app_job_id
-     WHERE job."gitlabGraphQLUrl" IS NOT NULL LIMIT 1
+          (SELECT web_app_job_id FROM job_queue
+            WHERE {CLAIMABLE} AND account_id = :account_id ORDER BY host LIMIT 1)
+          UNION ALL
+          (SELECT web_app_job_id FROM job_queue
+            WHERE {CLAIMABLE} AND account_id = :account_id ORDER BY host DESC LIMIT 1)
+      ) waiting JOIN job ON job.id = waiting.web_app_job_id
 """)  # noqa: S608
+
+_SAMPLE = 100
+"""Entries that are looked at to learn of which GitLab they are."""
 
 _CLAIM = text("""
     INSERT INTO credential_refresh (account_id, token_hash, claimed_by, started_at)
@@ -87,11 +110,14 @@ _CLAIM = text("""
     ON CONFLICT DO NOTHING
 """)
 
-_CLAIMED = text("""
-    SELECT claimed_by = :claimed_by AS is_mine, ended_at IS NOT NULL AS has_ended,
-           started_at < clock_timestamp() - CAST(:patience AS interval) AS is_stale
-      FROM credential_refresh WHERE account_id = :account_id AND token_hash = :token_hash
-""")
+_CLAIMED = text(f"""
+    SELECT claim.outcome, claim.started_at < clock_timestamp() - CAST(:patience AS interval) AS is_stale,
+           claim.claimed_by = :claimed_by AS is_mine, account.refresh_token
+      FROM credential_refresh claim
+      LEFT JOIN account ON account.id = claim.account_id AND claim.claimed_by = :claimed_by
+                       AND {_HASH.format("account.refresh_token")} = claim.token_hash
+     WHERE claim.account_id = :account_id AND claim.token_hash = :token_hash
+""")  # noqa: S608
 
 _END = text("""
     UPDATE credential_refresh SET ended_at = clock_timestamp(), outcome = :outcome
@@ -140,9 +166,8 @@ class HeldAccount:
 
     account_id: AccountId
     reason: str
-    refresh_token: str | None = field(repr=False)
     token_hash: str | None
-    """Of the refresh token."""
+    """Of the refresh token; None where there is none."""
     has_another_token: bool
     """Whether its access token is not the one any more for which it is held."""
     has_expired: bool
@@ -151,12 +176,28 @@ class HeldAccount:
 
 
 @dataclass(frozen=True)
+class Renewal:
+    """What is known of an account's last new token."""
+
+    at: datetime | None
+    is_due: bool
+    """It has one for which it is not held, and is not let go yet."""
+
+    def is_after(self, moment: datetime) -> bool:
+        """Whether who began at *moment* was given an older token."""
+        return self.is_due or (self.at is not None and moment < self.at)
+
+
+@dataclass(frozen=True)
 class Claimed:
     """A claim on a refresh token, as it was read."""
 
-    is_mine: bool
-    has_ended: bool
+    outcome: str | None
+    """None: it has not ended."""
     is_stale: bool
+    is_mine: bool
+    refresh_token: str | None = field(repr=False)
+    """Only for whoever claimed it, and while the account has it."""
 
 
 class Credentials:
@@ -169,6 +210,11 @@ class Credentials:
         """Let nothing more be seated for these accounts, whose lanes the caller has locked."""
         if account_ids:
             self._session.execute(_HOLD, {"ids": list(account_ids), "reason": reason.value})
+
+    def hold_expiring(self, account_ids: Collection[AccountId], margin: timedelta) -> set[AccountId]:
+        """Hold those of the accounts, whose lanes the caller has locked, whose token is still about to expire."""
+        values = {"ids": list(account_ids), "margin": margin, "reason": HoldReason.TOKEN_EXPIRING.value}
+        return set(self._session.scalars(_HOLD_EXPIRING, values))
 
     def set_reason(self, account_id: AccountId, reason: HoldReason) -> bool:
         """Say why a held account is held; whether that is news."""
@@ -183,10 +229,20 @@ class Credentials:
         """The same, but more waits than one unit sets free: it stays held, for a token that is none of its own."""
         self._session.execute(_GO_ON_LETTING_GO, {"account_id": account_id})
 
-    def renewed_at(self, account_ids: Collection[AccountId]) -> dict[AccountId, datetime]:
-        """When these accounts last got a new token, as far as we know."""
-        rows = self._session.execute(_RENEWED_AT, {"ids": list(account_ids)})
-        return {row.account_id: row.renewed_at for row in rows}
+    def renewals(self, account_ids: Collection[AccountId]) -> dict[AccountId, Renewal]:
+        """Whether and when these accounts, whose lanes the caller has locked, got a new token."""
+        rows = self._session.execute(_RENEWALS, {"ids": list(account_ids)})
+        return {row.account_id: Renewal(row.renewed_at, row.is_due) for row in rows}
+
+    def without_tokens(self, said: Sequence[tuple[AccountId, str]]) -> list[str]:
+        """These texts about accounts, with each account's own access token taken out."""
+        values = {
+            "accounts": [id_ for id_, _ in said],
+            "texts": [text for _, text in said],
+            "redacted": REDACTED,
+        }
+        told = {row.place: row.text for row in self._session.execute(_WITHOUT_TOKENS, values)}
+        return [told.get(place, text) for place, (_, text) in enumerate(said, 1)]
 
     def held(self, account_id: AccountId) -> HeldAccount | None:
         """The account, whose lane the caller has locked, if it is held."""
@@ -202,21 +258,20 @@ class Credentials:
         """The account, whose lane the caller has locked, is not held any more; it has no new token."""
         self._session.execute(_FORGET_HOLD, {"account_id": account_id})
 
-    def is_waited_for(self, account_id: AccountId) -> bool:
-        """Whether any job of the account waits: for a token, or for its turn."""
-        return bool(self._session.scalars(_IS_WAITED_FOR, {"account_id": account_id}).one())
+    def instances(self, account_id: AccountId) -> set[str | None]:
+        """
+        Scheme and host, in small letters, of each GitLab for which jobs of the account wait, as far as can be seen.
 
-    def instance(self, account_id: AccountId) -> str | None:
-        """Scheme and host of the GitLab for which jobs of the account wait, in small letters."""
-        url: str | None = self._session.scalars(_INSTANCE, {"account_id": account_id}).one_or_none()
-        return url
+        None stands for jobs without a URL; there is nothing where no job waits, for a token or for its turn.
+        """
+        return set(self._session.scalars(_INSTANCES, {"account_id": account_id, "sample": _SAMPLE}))
 
     def claim(self, account_id: AccountId, token_hash: str, claimed_by: str, patience: timedelta) -> Claimed:
-        """Claim a refresh token, once for all; what has become of the claim if it was claimed before."""
+        """Claim a refresh token, once for all; what has become of the claim, if it was claimed before."""
         values = {"account_id": account_id, "token_hash": token_hash, "claimed_by": claimed_by}
         self._session.execute(_CLAIM, values)
         row = self._session.execute(_CLAIMED, values | {"patience": patience}).one()
-        return Claimed(row.is_mine, row.has_ended, row.is_stale)
+        return Claimed(row.outcome, row.is_stale, row.is_mine, row.refresh_token)
 
     def end_claim(self, account_id: AccountId, token_hash: str, outcome: str) -> None:
         """Say what has become of a claim."""

@@ -10,6 +10,13 @@ from sqlalchemy.orm import Session
 from persistence.schema.dispatch import CLAIMABLE
 from persistence.schema.vocabulary import AccountId
 
+EXPIRING = """
+    -- A token that was renewed just now is used, however short its life is: it would be renewed for ever.
+    COALESCE(account.access_token_expires_at < clock_timestamp() + CAST(:margin AS interval)
+             AND COALESCE(turn.renewed_at, '-infinity') < clock_timestamp() - CAST(:margin AS interval), false)
+"""
+"""Whether the token of an `account` is about to be of no use; *turn* is its lane."""
+
 _WAITING = text(f"""
     -- A loose index scan: one probe a lane, however many entries wait in it.
     WITH RECURSIVE lane AS (
@@ -22,10 +29,7 @@ _WAITING = text(f"""
         ) next
     )
     SELECT lane.account_id, lane.host, turn.last_seated_at,
-           -- A token that was renewed just now is used, however short its life is: it would be renewed for ever.
-           COALESCE(account.access_token_expires_at < clock_timestamp() + CAST(:margin AS interval)
-                    AND COALESCE(turn.renewed_at, '-infinity') < clock_timestamp() - CAST(:margin AS interval),
-                    false) AS is_expiring
+           {EXPIRING} AS is_expiring
       FROM lane LEFT JOIN account_lane turn ON turn.account_id = lane.account_id
                 LEFT JOIN account ON account.id = lane.account_id
      WHERE turn.held_at IS NULL AND turn.paused_at IS NULL

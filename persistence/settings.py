@@ -111,7 +111,8 @@ def _providers(given: Any) -> Any:
 
 def _base_url(url: str) -> str:
     parts = _taken_apart(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path.strip("/"):
+    is_base = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    if not is_base or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("must name each GitLab by scheme and host alone, such as https://gitlab.example.org")
     return f"{parts.scheme}://{parts.netloc.lower()}"
 

@@ -19,7 +19,6 @@ from persistence.schema.vocabulary import (
     ConnectionId,
     CrawlerJobId,
     EventType,
-    HoldReason,
     JobId,
     JobStatus,
 )
@@ -82,12 +81,12 @@ def seat_jobs(uow: UnitOfWork) -> int:
 
 def _with_tokens(uow: UnitOfWork, lanes: list[Lane]) -> list[Lane]:
     """The lanes whose accounts have a token for some time to come; of the others it is refreshed first."""
-    expiring = {lane.account_id for lane in lanes if lane.is_expiring}
+    expiring = sorted({lane.account_id for lane in lanes if lane.is_expiring})[:PASS_LIMIT]
     if not expiring:
         return lanes
     uow.lanes.open(expiring)
-    held = uow.lanes.lock_skipping(expiring)
-    uow.credentials.hold(held, HoldReason.TOKEN_EXPIRING)
+    locked = uow.lanes.lock_skipping(expiring)
+    held = uow.credentials.hold_expiring(locked, settings().token_margin)
     for account_id in sorted(held):
         uow.ring("credentials.refresh", account_id=account_id)
     return [lane for lane in lanes if not lane.is_expiring]

@@ -14,12 +14,13 @@ from datetime import timedelta
 import structlog
 from ulid import ULID
 
-from persistence.credentials import HeldAccount
+from persistence.credentials import Claimed, HeldAccount
 from persistence.schema.vocabulary import AccountId, CredentialError, EventType, HoldReason, JobStatus
 from persistence.settings import OAuthProvider, settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
 from tasks.base import message_id, persevere, unit_of_work
+from tasks.batches import reject
 from tasks.messages import Refresh, Renewed
 from tasks.oauth import Answer, Away, Refused
 from tasks.oauth import Renewed as NewPair
@@ -42,7 +43,6 @@ WAITING = (
 """Jobs that a new token sets free."""
 
 _MARGIN = timedelta(seconds=10)
-"""Beyond the HTTP timeout: so long nobody doubts a claim."""
 
 _AFTERWARDS = "; then write the new tokens and ring credentials.renewed"
 
@@ -90,9 +90,12 @@ def renewed(payload: Renewed) -> None:
     account_id = AccountId(payload.account_id)
     with unit_of_work() as uow:
         if uow.handled.claim(message_id()):
-            uow.lanes.open([account_id])
-            uow.lanes.lock([account_id])
-            let_go(uow, account_id, is_news=not payload.more)
+            if uow.accounts.hold([account_id]):
+                uow.lanes.open([account_id])
+                uow.lanes.lock([account_id])
+                let_go(uow, account_id, is_news=not payload.more)
+            else:
+                reject(uow, payload.model_dump(), "unknown_account")
         uow.commit()
 
 
@@ -116,55 +119,92 @@ def claim_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> Claim | N
         return None
     if held.has_another_token:
         let_go(uow, account_id, is_news=True)
-    elif held.reason == HoldReason.AUTHORIZATION_NEEDED or uow.credentials.is_waited_for(account_id):
-        return _claim_of(uow, held, run)
-    else:
+        return None
+    instances = uow.credentials.instances(account_id)
+    if not instances and held.reason != HoldReason.AUTHORIZATION_NEEDED:
         # Nobody knows its GitLab, and nobody needs it: the next job is held for itself, if it must be.
         uow.credentials.forget_hold(account_id)
         uow.ring("jobs.assign")
-    return None
+        return None
+    return _claim_of(uow, held, instances, run)
 
 
-def _claim_of(uow: UnitOfWork, held: HeldAccount, run: str) -> Claim | None:
-    account_id = held.account_id
-    instance = uow.credentials.instance(account_id)
+def _claim_of(uow: UnitOfWork, held: HeldAccount, instances: set[str | None], run: str) -> Claim | None:
+    """Claim the refresh token for the one GitLab that is meant, if it can be refreshed there."""
+    # A refresh token is a GitLab's own: where two could be meant, neither is to see it.
+    (instance,) = instances if len(instances) == 1 else (None,)
     provider = settings().oauth_providers.get(instance or "")
-    if instance is None or provider is None or held.refresh_token is None or held.token_hash is None:
+    if instance is None or provider is None or held.token_hash is None:
         _ask_the_web_app(uow, held)
         return None
     if uow.liveness.has_rung(_away(instance), settings().reconcile_interval / 2):
         return None  # one call is enough to know; a thousand that time out would keep all workers
-    claimed = uow.credentials.claim(account_id, held.token_hash, run, settings().http_timeout + _MARGIN)
-    if claimed.is_mine:
-        return Claim(account_id, run, held.token_hash, held.refresh_token, instance, provider)
-    if claimed.has_ended:
-        _ask_the_web_app(uow, held)  # this token was used; the hold that is left is for another reason
-    elif claimed.is_stale:
-        _need_authorization(
-            uow,
-            account_id,
-            held.token_hash,
-            Refused(CredentialError.NETWORK_ERROR, "nobody knows its answer"),
-        )
+    claimed = uow.credentials.claim(held.account_id, held.token_hash, run, _patience())
+    if claimed.refresh_token is not None and claimed.outcome is None:
+        return Claim(held.account_id, run, held.token_hash, claimed.refresh_token, instance, provider)
+    if claimed.is_mine:  # the web app has written another this moment
+        uow.credentials.give_up_claim(held.account_id, held.token_hash, run)
+    else:
+        _take_up(uow, held, held.token_hash, claimed)
     return None
+
+
+def _patience() -> timedelta:
+    """So long nobody doubts a claim: connecting, sending and reading may each take the timeout, then it is written."""
+    return 3 * settings().http_timeout + settings().database_wait + _MARGIN
+
+
+def _take_up(uow: UnitOfWork, held: HeldAccount, token_hash: str, claimed: Claimed) -> None:
+    """Go on where somebody has claimed the refresh token before: it is never sent again."""
+    if claimed.outcome in tuple(CredentialError):
+        _need_authorization(uow, held, Refused(CredentialError(claimed.outcome), "it was refused before"))
+    elif claimed.outcome is not None:
+        _ask_the_web_app(uow, held)  # it was used, and no other came of it
+    elif claimed.is_stale:
+        lost = Refused(CredentialError.NETWORK_ERROR, "nobody knows its answer")
+        uow.credentials.end_claim(held.account_id, token_hash, lost.error)
+        _need_authorization(uow, held, lost)
 
 
 def settle_refresh(uow: UnitOfWork, claim: Claim, answer: Answer) -> None:
     """Write what came of the call, with all that follows from it."""
-    account_id = claim.account_id
-    uow.lanes.lock([account_id])
     match answer:
-        case NewPair(access_token, refresh_token, lifetime):
-            mine = uow.credentials.write(account_id, claim.token_hash, access_token, refresh_token, lifetime)
-            uow.credentials.end_claim(account_id, claim.token_hash, "renewed" if mine else "superseded")
-            let_go(uow, account_id, is_news=True)
-        case Refused():
-            _need_authorization(uow, account_id, claim.token_hash, answer)
+        case NewPair():
+            _write(uow, claim, answer)
+        case Refused(error, detail):
+            if held := _still_held(uow, claim):
+                if error is CredentialError.OAUTH2_REVOKED and held.cannot_be_refreshed:
+                    answer = Refused(CredentialError.OAUTH2_EXPIRED, detail)
+                _need_authorization(uow, held, answer)
+            uow.credentials.end_claim(claim.account_id, claim.token_hash, answer.error)
         case Away(error, detail):
-            uow.credentials.give_up_claim(account_id, claim.token_hash, claim.run)
-            if uow.credentials.set_reason(account_id, HoldReason.PROVIDER_AWAY):
-                _tell_needed(uow, account_id, error, "warning", f"{_TRIED_AGAIN} ({detail})")
+            if _still_held(uow, claim) and uow.credentials.set_reason(
+                claim.account_id, HoldReason.PROVIDER_AWAY
+            ):
+                _tell_needed(uow, claim.account_id, error, "warning", f"{_TRIED_AGAIN} ({detail})")
+            uow.credentials.give_up_claim(claim.account_id, claim.token_hash, claim.run)
             uow.liveness.let_through(_away(claim.instance), timedelta(0))
+
+
+def _write(uow: UnitOfWork, claim: Claim, new: NewPair) -> None:
+    """The account has the new pair, and is let go; done once, also where it is asked to do it again."""
+    mine = uow.credentials.write(
+        claim.account_id, claim.token_hash, new.access_token, new.refresh_token, new.lifetime
+    )
+    uow.lanes.lock([claim.account_id])
+    if uow.credentials.held(claim.account_id):
+        let_go(uow, claim.account_id, is_news=True)
+    uow.credentials.end_claim(claim.account_id, claim.token_hash, "renewed" if mine else "superseded")
+
+
+def _still_held(uow: UnitOfWork, claim: Claim) -> HeldAccount | None:
+    """The account, locked, if it waits for this answer still; if it has other tokens, somebody is to look anew."""
+    uow.lanes.lock([claim.account_id])
+    held = uow.credentials.held(claim.account_id)
+    if held and held.token_hash == claim.token_hash and not held.has_another_token:
+        return held
+    uow.ring(TASK, account_id=claim.account_id)
+    return None
 
 
 def let_go(uow: UnitOfWork, account_id: AccountId, *, is_news: bool) -> None:
@@ -205,26 +245,26 @@ def _ask_the_web_app(uow: UnitOfWork, held: HeldAccount) -> None:
     """Nobody here can refresh it: the web app is to write new tokens."""
     if held.reason == HoldReason.AUTHORIZATION_NEEDED:
         return
-    kind = "PAT" if held.refresh_token is None else "OAUTH2"
-    error = CredentialError(f"{kind}_{'EXPIRED' if held.has_expired else 'REVOKED'}")
+    is_only_near = held.reason == HoldReason.TOKEN_EXPIRING and not held.has_expired
+    kind = "PAT" if held.token_hash is None else "OAUTH2"
+    error = CredentialError(f"{kind}_{'EXPIRED' if held.has_expired or is_only_near else 'REVOKED'}")
     if uow.credentials.set_reason(held.account_id, HoldReason.AUTHORIZATION_NEEDED):
-        _tell_needed(uow, held.account_id, error, "error", _ACTIONS[error] + _AFTERWARDS)
+        severity = "warning" if is_only_near else "error"
+        _tell_needed(uow, held.account_id, error, severity, _ACTIONS[error] + _AFTERWARDS)
 
 
-def _need_authorization(uow: UnitOfWork, account_id: AccountId, token_hash: str, refused: Refused) -> None:
-    """The refresh token is of no use any more: what waits for it has expired."""
-    held = uow.credentials.held(account_id)
-    error = refused.error
-    if error is CredentialError.OAUTH2_REVOKED and held and held.cannot_be_refreshed:
-        error = CredentialError.OAUTH2_EXPIRED
-    uow.credentials.end_claim(account_id, token_hash, error.value)
-    while job_ids := uow.credentials.waiting(account_id, {JobStatus.WAITING_CREDENTIAL_RENEWAL}, UNIT_JOBS):
-        uow.queue.lock(job_ids)
-        jobs = uow.jobs.lock(job_ids)
-        announce(uow, jobs, uow.credentials.expire(jobs.keys()), JobStatus.CREDENTIAL_EXPIRED)
+def _need_authorization(uow: UnitOfWork, held: HeldAccount, refused: Refused) -> None:
+    """The refresh token is of no use any more: what waits for it has expired, a unit of it now."""
+    account_id = held.account_id
+    job_ids = uow.credentials.waiting(account_id, {JobStatus.WAITING_CREDENTIAL_RENEWAL}, UNIT_JOBS)
+    uow.queue.lock(job_ids)
+    jobs = uow.jobs.lock(job_ids)
+    announce(uow, jobs, uow.credentials.expire(jobs.keys()), JobStatus.CREDENTIAL_EXPIRED)
+    if len(job_ids) == UNIT_JOBS:
+        uow.ring(TASK, account_id=account_id)
     if uow.credentials.set_reason(account_id, HoldReason.AUTHORIZATION_NEEDED):
-        action = f"{_ACTIONS[error]} ({refused.detail}){_AFTERWARDS}"
-        _tell_needed(uow, account_id, error, "error", action)
+        action = f"{_ACTIONS[refused.error]} ({refused.detail}){_AFTERWARDS}"
+        _tell_needed(uow, account_id, refused.error, "error", action)
 
 
 def _away(instance: str) -> str:

@@ -123,8 +123,14 @@ class TokenRefreshData(_Wire):
     """My token died."""
 
     current_token_expired: bool | None = None
-    last_successful_request: Word | None = None
-    error_details: Message | None = None
+    last_successful_request: Word | Count | None = None
+    error_details: Message | JsonObject | None = None
+
+    @property
+    def told(self) -> str | None:
+        """The details as one text."""
+        details = self.error_details
+        return json.dumps(details) if isinstance(details, dict) else details
 
 
 class DiscoveredJob(_Wire):

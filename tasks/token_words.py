@@ -34,21 +34,28 @@ def wait_for_tokens(uow: UnitOfWork, said: Collection[tuple[Attempt, TokenRefres
     """
     if not said:
         return
-    closings = [
-        Closing(attempt, Ending.CREDENTIAL_EXPIRED, frame.data.error_details or _UNSAID)
-        for attempt, frame in said
-    ]
-    revoke_each(uow, closings, held)
-    renewed_at = uow.credentials.renewed_at({attempt.account_id for attempt, _ in said})
-    outdated = {a.job_id for a, _ in said if (at := renewed_at.get(a.account_id)) and a.assigned_at < at}
+    revoke_each(uow, _closings(uow, said), held)
+    renewals = uow.credentials.renewals({attempt.account_id for attempt, _ in said})
+    outdated = {a.job_id for a, _ in said if (r := renewals.get(a.account_id)) and r.is_after(a.assigned_at)}
     uow.queue.let_go(outdated)
     announce(uow, held.jobs, uow.jobs.release(outdated), JobStatus.QUEUED)
     waiting = {attempt.job_id: attempt.account_id for attempt, _ in said if attempt.job_id not in outdated}
     uow.queue.hold(waiting)
     announce(uow, held.jobs, uow.credentials.wait(waiting), JobStatus.WAITING_CREDENTIAL_RENEWAL)
     uow.credentials.hold(set(waiting.values()), HoldReason.TOKEN_DIED)
+    wanted = set(waiting.values()) | {id_ for id_, renewal in renewals.items() if renewal.is_due}
     now, soon = uow.now(), settings().token_margin
-    for account_id in sorted(set(waiting.values())):
+    for account_id in sorted(wanted):
         # A new token that died at once may do so for ever: then no faster than reconcile rings.
-        if (at := renewed_at.get(account_id)) is None or at < now - soon:
+        renewal = renewals.get(account_id)
+        if renewal is None or renewal.is_due or renewal.at is None or renewal.at < now - soon:
             uow.ring("credentials.refresh", account_id=account_id)
+
+
+def _closings(uow: UnitOfWork, said: Collection[tuple[Attempt, TokenRefreshFrame]]) -> list[Closing]:
+    """What was said is on record, but for the token itself, which need not look like one."""
+    told = uow.credentials.without_tokens([(a.account_id, frame.data.told or _UNSAID) for a, frame in said])
+    return [
+        Closing(attempt, Ending.CREDENTIAL_EXPIRED, text)
+        for (attempt, _), text in zip(said, told, strict=True)
+    ]

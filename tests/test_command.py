@@ -545,6 +545,20 @@ def test_the_doctor_shows_every_setting_and_no_password(database: str, broker: s
         assert password not in str(values)
 
 
+def test_the_doctor_shows_of_providers_their_hosts_alone(
+    database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where they stand in a file, whose variable is no misspelt one."""
+    client = {"client_id": "crawlyard", "client_secret": SECRET}
+    (tmp_path / "providers").write_text(json.dumps({"https://gitlab.example.org": client}))
+    monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS_FILE", str(tmp_path / "providers"))
+    said = run("doctor", "--json")
+    values = {one["name"]: (one["value"], one["source"]) for one in said.json["settings"]}
+    assert values["CRAWLYARD_OAUTH_PROVIDERS"] == ("https://gitlab.example.org", "file")
+    assert "the environment" not in findings(said)
+    assert SECRET not in said.out + said.err + run("doctor").out
+
+
 def test_the_doctor_wants_a_broker_that_forgets_nothing(database: str, broker: str, run: Run) -> None:
     """Any policy of eviction is a fault."""
     with redis.Redis.from_url(broker) as client:

@@ -272,6 +272,15 @@ def _providers(url: str = "https://gitlab.example.org", **fields: object) -> str
         (f'{{"https://gitlab.example.org": {SECRET}', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
         (f'["{SECRET}"]', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
         (f'{{"https://gitlab.example.org": "{SECRET}"}}', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
+        *(
+            (_providers(url), "CRAWLYARD_OAUTH_PROVIDERS must name each GitLab by scheme and host")
+            for url in (
+                f"https://:{SECRET}@gitlab.example.org",
+                f"https://gitlab.example.org/{SECRET}",
+                f"https://gitlab.example.org?{SECRET}",
+                f"https://gitlab.example.org/#{SECRET}",
+            )
+        ),
         (
             _providers("gitlab.example.org"),
             "CRAWLYARD_OAUTH_PROVIDERS must name each GitLab by scheme and host",

@@ -211,7 +211,7 @@ def test_killed_between_answer_and_commit_nobody_calls_again(
 
     tokens.refresh()
     assert (tokens.needed(), tokens.statuses()) == ([], ["waiting_credential_renewal"])
-    world.rows("UPDATE credential_refresh SET started_at = started_at - interval '12 seconds'")
+    world.rows("UPDATE credential_refresh SET started_at = started_at - interval '1 minute'")
     world.deliver("upkeep.reconcile")
     assert world.rung.of("credentials.refresh")[-1:] == [{"account_id": "acc"}]
     tokens.refresh()

@@ -435,8 +435,13 @@ export interface TokenRefreshFrame {
  */
 export interface TokenRefreshData {
   currentTokenExpired?: boolean | null;
-  lastSuccessfulRequest?: string | null;
-  errorDetails?: string | null;
+  lastSuccessfulRequest?: string | number | null;
+  errorDetails?:
+    | string
+    | {
+        [k: string]: unknown;
+      }
+    | null;
   [k: string]: unknown;
 }
 /**
