@@ -87,7 +87,10 @@ _CANCEL = text("""
 
 _REQUEUE = text("""
     UPDATE job SET status = 'queued', finished_at = NULL, "updatedAt" = now(),
-                   resume_state = CASE WHEN :forget THEN NULL ELSE resume_state END
+                   resume_state = CASE WHEN :forget THEN NULL ELSE resume_state END,
+                   -- from the start: to come as far as before is progress again
+                   progress = CASE WHEN :forget AND jsonb_typeof(progress) = 'object'
+                                   THEN progress - 'best' ELSE progress END
      WHERE id = ANY (CAST(:ids AS text[])) RETURNING id
 """)
 

@@ -115,6 +115,22 @@ def test_a_job_that_comes_further_each_time_goes_on(world: World) -> None:
     assert world.entry(job_id).losses == 1
 
 
+def test_a_job_that_is_begun_anew_has_its_best_before_it(world: World) -> None:
+    """Forced from the start, its first page is progress once more."""
+    crawler, (order,) = world.working()
+    job_id = job_of(world, order)
+    crawler.says("job_progress", order, **PROGRESS, processed=9, total=10)
+    crawler.says("job_completed", order)
+    world.submit(world.order(web_app_job_id=job_id, force=True))
+    world.rows("UPDATE job_queue SET losses = 1")
+    world.assign()
+
+    crawler.says("job_progress", *crawler.orders(), **PROGRESS, processed=1, total=10)
+
+    assert world.entry(job_id).losses == 0
+    assert world.job(job_id).progress["best"]["completion"] == 0.1
+
+
 @pytest.fixture
 def tree(world: World) -> Discoverer:
     """A discovery that has found one project: a child at work, a finished one, the others wait."""
