@@ -52,7 +52,8 @@ _LOCK_SKIPPING = text(f"""
 """)  # noqa: S608
 
 _WITH_IDENTITY = text("""
-    SELECT DISTINCT ON (wanted.place) wanted.place, job.id, job."gitlabGraphQLUrl" = wanted.url AS same_host
+    SELECT DISTINCT ON (wanted.place) wanted.place, job.id,
+           job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url AS same_host
       FROM unnest(CAST(:paths AS text[]), CAST(:branches AS text[]), CAST(:commands AS text[]),
                   CAST(:urls AS text[])) WITH ORDINALITY AS wanted(path, branch, command, url, place)
       JOIN LATERAL (
@@ -60,7 +61,7 @@ _WITH_IDENTITY = text("""
            WHERE job.id <> ALL (CAST(:besides AS text[]))
              AND job.full_path = wanted.path AND job.command::text = wanted.command
              AND COALESCE(job.branch, '') = COALESCE(wanted.branch, '')
-      ) job ON wanted.branch IS NOT NULL OR job."gitlabGraphQLUrl" = wanted.url
+      ) job ON wanted.branch IS NOT NULL OR job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url
      ORDER BY wanted.place, same_host DESC, job.created_at, job.id
 """)
 
@@ -212,7 +213,7 @@ class Jobs:
                 "besides": list(besides),
             },
         )
-        return {wanted[row.place - 1].id: (row.id, bool(row.same_host)) for row in rows}
+        return {wanted[row.place - 1].id: (row.id, row.same_host) for row in rows}
 
     def start(self, ids: Iterable[JobId]) -> set[JobId]:
         """Queued jobs are running; returns those for which this is news."""

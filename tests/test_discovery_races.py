@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from persistence.engine import engine
 from persistence.schema.vocabulary import JobId
-from support.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project
+from support.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project, user
 from support.world import World
 
 FOUND = [group("team", 7), *(project(f"team/{n}", n) for n in range(1, 6))]
@@ -150,6 +150,21 @@ def test_a_discovery_that_waited_for_another_finds_what_that_has_made(
 
     assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
     assert world.job(second.job_id).progress["discovery"]["existing"] == JOBS
+
+
+def test_without_a_url_too_a_child_is_made_once(world: World, two: list[Discoverer]) -> None:
+    """A user has no area whose lock would keep two discoveries apart."""
+    first, second = two
+    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = NULL""")
+    with uncommitted(world, first, user("ann", 1)):
+        thread = world.in_thread(lambda: second.finds(user("ann", 1)))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path, command FROM job WHERE spawned_from IS NOT NULL") == [
+        ("ann", "users")
+    ]
+    assert world.job(second.job_id).progress["discovery"]["existing"] == 1
 
 
 def test_an_area_that_moves_twice_at_once_is_where_the_last_one_found_it(
