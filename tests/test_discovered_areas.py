@@ -180,6 +180,18 @@ def test_the_host_of_a_web_apps_own_area_is_that_of_its_jobs(world: World) -> No
     assert authorized(world) == []
 
 
+def test_an_area_whose_jobs_are_of_several_hosts_is_whose_discovery_finds_it(world: World) -> None:
+    """A path without a branch may be ordered on each of them."""
+    discoverer = Discoverer.at_work(world)
+    for host in ("git.example.net", "gitlab.example.org", "www.example.com"):
+        world.submit(world.order(namespace_path="a", command="project", entity_id="1", gitlab_host=host))
+
+    discoverer.finds(project("a", 1))
+
+    assert world.rejections() == []
+    assert world.rows("SELECT * FROM area_host") == [("a", "gitlab.example.org")]
+
+
 def test_a_path_whose_area_is_gone_is_any_hosts(world: World, discoverer: Discoverer) -> None:
     """The web app has deleted it."""
     world.rows("DELETE FROM area_authorization")
