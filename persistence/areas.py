@@ -39,10 +39,10 @@ _LINK = text("""
 
 _KNOWN = f"""
     SELECT area.full_path, area.gitlab_id, area.name, area.type::text AS type,
-           -- the shared table does not say it: of an area that we did not discover, its jobs do
+           -- the shared table does not say it: of an area that we did not discover its jobs do, if they agree
            COALESCE((SELECT host FROM area_host known WHERE known.full_path = area.full_path),
-                    (SELECT {HOST} FROM job
-                      WHERE job.full_path = area.full_path AND job."gitlabGraphQLUrl" IS NOT NULL LIMIT 1)) AS host
+                    (SELECT CASE WHEN min({HOST}) = max({HOST}) THEN min({HOST}) END FROM job
+                      WHERE job.full_path = area.full_path AND job."gitlabGraphQLUrl" IS NOT NULL)) AS host
       FROM area
      WHERE area.full_path = ANY (CAST(:paths AS text[])) OR area.gitlab_id = ANY (CAST(:ids AS text[]))
      ORDER BY area.full_path COLLATE "C"

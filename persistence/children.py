@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from persistence.exceptions import Contended
 from persistence.queue import IDENTITY
 from persistence.schema.vocabulary import JobId, JobStatus
 
@@ -109,10 +111,17 @@ class Children:
         return set(self._session.scalars(_AT, {"paths": list(paths), "url": url})) if paths else set()
 
     def move(self, ids: Collection[JobId], paths: Mapping[str, str]) -> None:
-        """Let jobs that the caller has locked, with their entries, follow their areas to other paths."""
+        """
+        Let jobs that the caller has locked, with their entries, follow their areas to other paths.
+
+        Raises Contended where another transaction has just made a job there.
+        """
         if not ids or not paths:
             return
         values = {"ids": sorted(ids), "formers": list(paths), "paths": list(paths.values())}
         moved = sorted(self._session.scalars(_MOVE, values))
         identified = sorted(self._session.scalars(_LET_GO_OF_IDENTITY, {"ids": moved}))
-        self._session.execute(_TAKE_IDENTITY, {"ids": identified})
+        try:
+            self._session.execute(_TAKE_IDENTITY, {"ids": identified})
+        except IntegrityError as error:  # it was free in the statement's snapshot
+            raise Contended("a job of this identity was added by another transaction") from error

@@ -216,7 +216,7 @@ class Jobs:
                 "besides": list(besides),
             },
         )
-        return {wanted[row.place - 1].id: (row.id, bool(row.same_host)) for row in rows}
+        return {wanted[row.place - 1].id: (row.id, row.same_host) for row in rows}
 
     def start(self, ids: Iterable[JobId]) -> set[JobId]:
         """Queued jobs are running; returns those for which this is news."""

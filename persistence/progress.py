@@ -15,9 +15,12 @@ from sqlalchemy import Connection, text
 from persistence.inspection import snapshot
 from persistence.settings import settings
 
-_COMPLETION = (
-    "CASE WHEN job.status = 'finished' THEN 1 ELSE COALESCE((job.progress ->> 'completion')::float8, 0) END"
-)
+_COMPLETION = """
+    CASE WHEN job.status = 'finished' THEN 1
+         WHEN jsonb_typeof(job.progress -> 'completion') = 'number'
+         THEN LEAST(GREATEST((job.progress -> 'completion')::numeric, 0), 1)::float8 ELSE 0 END
+"""
+"""The web app may write anything in `job.progress`."""
 
 _JOBS = f"""
     SELECT job.id, job.status::text AS status, job.command::text AS command, job.full_path, job.spawned_from,
@@ -40,7 +43,9 @@ SUBTREE = f"""
         UNION SELECT entry.web_app_job_id FROM job_queue entry JOIN family ON entry.spawned_from = family.id
     )
     SELECT job.status::text AS status, count(*) AS jobs, sum({_COMPLETION}) AS completed,
-           sum((SELECT COALESCE(sum(value::numeric), 0) FROM jsonb_each_text(job.progress -> 'counts'))) AS items
+           sum((SELECT COALESCE(sum(CASE jsonb_typeof(value) WHEN 'number' THEN value::numeric END), 0)
+                  FROM jsonb_each(CASE jsonb_typeof(job.progress -> 'counts')
+                                  WHEN 'object' THEN job.progress -> 'counts' END))) AS items
       FROM family JOIN job ON job.id = family.id
      GROUP BY job.status ORDER BY count(*) DESC, job.status::text
 """  # noqa: S608

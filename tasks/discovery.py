@@ -9,6 +9,7 @@ The plan is made without a lock, then checked under it: where the world has move
 """
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -17,6 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from ulid import ULID
 
+from persistence.areas import NewArea
 from persistence.deferred import Offspring
 from persistence.exceptions import Contended, DataRefusedError
 from persistence.jobs import KnownJob, NewJob
@@ -182,6 +184,8 @@ class _Application:
     settled: set[str] = field(default_factory=set)
     """Paths whose areas are as they are to be."""
     refused: set[str] = field(default_factory=set)
+    arrived: set[str] = field(default_factory=set)
+    """Paths to which areas have moved."""
 
     def run(self) -> None:
         """Apply it."""
@@ -197,8 +201,17 @@ class _Application:
         self._report()
 
     def _refuse(self, thing: Found, why: str) -> None:
+        if thing.area_type:
+            self._give_way([thing])
         self.refused.add(thing.full_path)
         _refuse(self.uow, self.frame, thing.item, "refused_by_database", why)
+
+    def _give_way(self, refused: Collection[Found | NewArea]) -> None:
+        """Raise Contended where another transaction has added an area here: run again, the unit sees it."""
+        found = self.uow.areas.find([r.full_path for r in refused], [r.gitlab_id for r in refused])
+        seen = {path for path, _ in self.plan.known} | self.arrived | self.settled
+        if any(area.full_path not in seen for area in found):
+            raise Contended("areas were added by another transaction")
 
     def _move(self, moved: list[tuple[str, Found]]) -> None:
         """Let areas that are at other paths now, with their jobs, be there."""
@@ -206,6 +219,7 @@ class _Application:
         self.uow.children.move(self.locked.moving, paths)
         self.uow.areas.merge({former: path for former, path in paths.items() if former in self.plan.onto})
         self.uow.areas.move({former: path for former, path in paths.items() if former not in self.plan.onto})
+        self.arrived.update(paths.values())
 
     def _settle(self, things: list[Found]) -> None:
         """Let the areas of these things be as they were found, and their jobs be there."""
@@ -219,9 +233,8 @@ class _Application:
         uow.areas.correct([plan.corrected[path] for path in sorted(paths & plan.corrected.keys())])
         new = paths & plan.new.keys()
         if missing := new - uow.areas.add([plan.new[path] for path in sorted(new)]):
-            if uow.areas.find(missing, (plan.new[path].gitlab_id for path in missing)):
-                raise Contended("areas were added by another transaction")
-            raise DataRefusedError("a unique index of the web app's own does not allow the area", "23505")
+            self._give_way([plan.new[path] for path in missing])
+            raise DataRefusedError("something else is in the area's place", "23505")
         uow.areas.authorize(parent.account_id, sorted(paths))
         if parent.host:
             uow.areas.note_host(parent.host, sorted(paths))

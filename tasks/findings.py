@@ -138,10 +138,12 @@ def _without_contradictions(found: Iterable[Found], refuse: Refuse) -> Iterator[
     for thing in found:
         identity = thing.area_type, thing.gitlab_id
         if (
-            by_path.setdefault(thing.full_path, identity) != identity
-            or by_id.setdefault(thing.gitlab_id, thing.full_path) != thing.full_path
+            by_path.get(thing.full_path, identity) != identity
+            or by_id.get(thing.gitlab_id, thing.full_path) != thing.full_path
         ):
             refuse(thing.item, "contradicts_another", "the path, or the id, is another's in the same frame")
-        elif (thing.kind, thing.full_path) not in seen:
+            continue  # and leaves its path and its id to others
+        by_path[thing.full_path], by_id[thing.gitlab_id] = identity, thing.full_path
+        if (thing.kind, thing.full_path) not in seen:
             seen.add((thing.kind, thing.full_path))
             yield thing

@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from persistence.redaction import redact_text
@@ -39,15 +39,12 @@ LONGEST_SECONDS = 1e9
 _LATEST = ("stage", "entity_type", "message", "current_page", "processing_rate", "estimated_time_remaining")
 """Of these the newest word stands."""
 
-_FOUND = (
-    "frames", "groups", "projects", "users", "namespaces", "jobs", "existing", "queuedAgain", "deferred"
-)  # fmt: skip
-
 _Completion = Annotated[float, Field(ge=0, le=1)]
+_Counted = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class _Kept(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False)
 
 
 class Snapshot(_Kept):
@@ -67,14 +64,31 @@ class Best(_Kept):
     page: int = 0
 
 
+class Discovered(_Kept):
+    """What came of an attempt's discoveries, and the last summary that the crawler gave."""
+
+    frames: _Counted = 0
+    groups: _Counted = 0
+    projects: _Counted = 0
+    users: _Counted = 0
+    namespaces: _Counted = 0
+    jobs: _Counted = 0
+    existing: _Counted = 0
+    queued_again: _Counted = 0
+    deferred: _Counted = 0
+    summary: dict[str, _Counted] = {}
+
+
 class Progress(_Kept):
     """The JSON in `job.progress`, camelCase; what others put there beside it is kept within an attempt."""
+
+    model_config = ConfigDict(extra="allow")
 
     crawler_job_id: str
     """The attempt that it tells of."""
     completion: _Completion = 0.0
-    counts: dict[str, int] = {}
-    totals: dict[str, int] = {}
+    counts: dict[str, _Counted] = {}
+    totals: dict[str, _Counted] = {}
     """By entity type, as far as they were said."""
     stage: str | None = None
     entity_type: str | None = None
@@ -94,7 +108,7 @@ class Progress(_Kept):
     """started, 25%, 50%, 75%, 90%, completed, failed: when each was reached."""
     history: list[Snapshot] = []
     best: Best = Best()
-    discovery: dict[str, Any] | None = None
+    discovery: Discovered | None = None
 
     @property
     def processed(self) -> int:
@@ -146,11 +160,10 @@ def with_discovery(before: Any, attempt: CrawlerJobId, found: Counter[str], summ
     queuedAgain, deferred; and the last summary that the crawler gave.
     """
     progress = _begun(before, attempt)
-    told = progress.discovery or {}
-    sums = Counter({name: told.get(name, 0) for name in _FOUND}) + found + Counter(frames=1)
-    progress.discovery = {name: sums[name] for name in _FOUND} | {
-        "summary": told.get("summary", {}) | summary
-    }
+    told = progress.discovery or Discovered()
+    sums = Counter(told.model_dump(by_alias=True, exclude={"summary"})) + found + Counter(frames=1)
+    progress.discovery = Discovered.model_validate(sums)
+    progress.discovery.summary = told.summary | summary
     return progress.json_()
 
 
@@ -158,7 +171,9 @@ def _begun(before: Any, attempt: CrawlerJobId) -> Progress:
     """What this attempt had told before; a new one, or one whose JSON is not ours any more, starts anew."""
     try:
         progress = Progress.model_validate(before)
-    except (ValidationError, RecursionError):
+        if progress.model_extra:
+            progress.json_()  # others' JSON may be deeper than can be written again
+    except (ValueError, RecursionError):
         return Progress(crawler_job_id=attempt)
     if progress.crawler_job_id == attempt:
         return progress

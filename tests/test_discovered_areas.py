@@ -180,6 +180,18 @@ def test_the_host_of_a_web_apps_own_area_is_that_of_its_jobs(world: World) -> No
     assert authorized(world) == []
 
 
+def test_an_area_whose_jobs_are_of_several_hosts_is_whose_discovery_finds_it(world: World) -> None:
+    """A path without a branch may be ordered on each of them."""
+    discoverer = Discoverer.at_work(world)
+    for host in ("git.example.net", "gitlab.example.org", "www.example.com"):
+        world.submit(world.order(namespace_path="a", command="project", entity_id="1", gitlab_host=host))
+
+    discoverer.finds(project("a", 1))
+
+    assert world.rejections() == []
+    assert world.rows("SELECT * FROM area_host") == [("a", "gitlab.example.org")]
+
+
 def test_a_path_whose_area_is_gone_is_any_hosts(world: World, discoverer: Discoverer) -> None:
     """The web app has deleted it."""
     world.rows("DELETE FROM area_authorization")
@@ -233,3 +245,44 @@ def test_a_moved_job_with_a_branch_stays_where_its_place_is_taken(
     rows = world.rows("SELECT full_path FROM job WHERE command = 'commits' ORDER BY 1")
     assert rows == [("lab/tool",), ("team/tool",)]
     assert areas(world) == [("lab/tool", "gid://gitlab/Project/42")]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A unit that is run again and again gives up soon."""
+    monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "1")
+    world.use_settings()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_area_that_an_index_of_the_web_apps_own_refuses_costs_itself_alone(
+    world: World, discoverer: Discoverer
+) -> None:
+    """It is rejected, and the message is not run again for ever."""
+    world.rows("CREATE UNIQUE INDEX of_the_web_apps_own ON area (lower(full_path))")
+    try:
+        discoverer.finds(project("Team/Tool", 1), project("other", 2), at=LATER)
+    finally:
+        world.rows("DROP INDEX of_the_web_apps_own")
+
+    assert world.rejections() == [("crawler.frames", "refused_by_database")]
+    assert [path for path, _ in areas(world)] == ["other", "team/tool"]
+    assert world.one("SELECT count(*) FROM job WHERE full_path = 'Team/Tool'") == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_is_found_in_the_place_of_an_area_that_may_not_move_is_rejected_with_it(
+    world: World, discoverer: Discoverer
+) -> None:
+    """Here a table of the web app's own holds the area; the neighbours are applied."""
+    world.rows("CREATE TABLE starred AS SELECT full_path FROM area")
+    world.rows("ALTER TABLE starred ADD FOREIGN KEY (full_path) REFERENCES area")
+    before = areas(world)
+    try:
+        discoverer.finds(project("lab/tool", 42), project("team/tool", 43), project("other", 44), at=LATER)
+    finally:
+        world.rows("DROP TABLE starred")
+
+    assert world.rejections() == [("crawler.frames", "refused_by_database")] * 2
+    assert areas(world) == [("other", "gid://gitlab/Project/44"), *before]
+    assert world.one("SELECT count(*) FROM job WHERE full_path = 'lab/tool'") == 0

@@ -214,6 +214,14 @@ def test_bad_entities_are_rejected_one_by_one(world: World, discoverer: Discover
     assert reasons == ["invalid"] * len(bad) + ["contradicts_another"] * 2
 
 
+def test_what_contradicts_another_takes_nothing_from_a_third(world: World, discoverer: Discoverer) -> None:
+    """Its path and its id, where they are nobody else's, are free for those behind it."""
+    discoverer.finds(project("a", 1), project("b", 1), project("b", 2), project("a", 3), project("c", 3))
+
+    assert [path for (path,) in world.rows("SELECT full_path FROM area ORDER BY 1")] == ["a", "b", "c"]
+    assert [reason for _, reason in world.rejections()] == ["contradicts_another"] * 2
+
+
 def test_an_entity_that_the_database_refuses_costs_itself_alone(world: World, discoverer: Discoverer) -> None:
     """Here its name is longer than a web app's column."""
     world.rows("ALTER TABLE area ALTER COLUMN name TYPE varchar(20)")

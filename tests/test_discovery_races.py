@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import event
 
 from persistence.engine import engine
-from support.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project
+from persistence.schema.vocabulary import JobId
+from support.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project, user
 from support.world import World
 
 FOUND = [group("team", 7), *(project(f"team/{n}", n) for n in range(1, 6))]
@@ -151,6 +152,21 @@ def test_a_discovery_that_waited_for_another_finds_what_that_has_made(
     assert world.job(second.job_id).progress["discovery"]["existing"] == JOBS
 
 
+def test_without_a_url_too_a_child_is_made_once(world: World, two: list[Discoverer]) -> None:
+    """A user has no area whose lock would keep two discoveries apart."""
+    first, second = two
+    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = NULL""")
+    with uncommitted(world, first, user("ann", 1)):
+        thread = world.in_thread(lambda: second.finds(user("ann", 1)))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path, command FROM job WHERE spawned_from IS NOT NULL") == [
+        ("ann", "users")
+    ]
+    assert world.job(second.job_id).progress["discovery"]["existing"] == 1
+
+
 def test_an_area_that_moves_twice_at_once_is_where_the_last_one_found_it(
     world: World, two: list[Discoverer]
 ) -> None:
@@ -221,6 +237,63 @@ def test_an_order_for_a_job_that_moves_at_the_same_time_is_answered_with_it(
     (job,) = world.rows("SELECT id FROM job WHERE full_path = 'b' AND command = 'issues'")
     (answer,) = [e for e in world.events("job_created") if e.payload["existing"]]
     assert answer.job_id == job.id
+
+
+@contextmanager
+def uncommitted_order(world: World, **order: Any) -> Iterator[None]:
+    """An order that commits once something else waits for it."""
+    from tasks.messages import Order  # noqa: PLC0415 - after the environment is set
+    from tasks.submission import Ordered, submit_orders  # noqa: PLC0415
+
+    said = Order.model_validate(world.order(**order))
+    with world.unit() as uow:
+        submit_orders(uow, [Ordered(said, JobId(str(said.web_app_job_id)))])
+        yield
+        world.until_somebody_waits_for_a_lock()
+        uow.commit()
+
+
+def test_an_area_that_moves_to_where_an_order_adds_one_is_found_there(
+    world: World, two: list[Discoverer]
+) -> None:
+    """Nothing is refused: the second look finds both areas, and they become one."""
+    two[0].finds(project("a", 1))
+    with uncommitted_order(world, namespace_path="b", command="group", entity_id="2"):
+        thread = world.in_thread(lambda: two[0].finds(project("b", 1), at="2026-05-04T03:02:10Z"))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path, gitlab_id FROM area") == [("b", "gid://gitlab/Project/1")]
+    assert world.rows("SELECT former_path, former_gitlab_id FROM area_change") == [
+        ("a", "gid://gitlab/Group/2")
+    ]
+
+
+def test_an_area_gets_its_id_though_an_order_adds_it_elsewhere(world: World, two: list[Discoverer]) -> None:
+    """Nothing is refused: the id has moved."""
+    two[0].finds(project("a", 1))
+    with uncommitted_order(world, namespace_path="b", command="project", entity_id="2"):
+        thread = world.in_thread(lambda: two[0].finds(project("a", 2), at="2026-05-04T03:02:10Z"))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path, gitlab_id FROM area") == [("a", "gid://gitlab/Project/2")]
+
+
+def test_a_job_that_moves_to_where_an_order_makes_one_leaves_it_the_identity(
+    world: World, two: list[Discoverer]
+) -> None:
+    """Nothing is refused; the moved job is as one of the web app's own."""
+    two[0].finds(project("a", 1))
+    with uncommitted_order(world, namespace_path="b", command="issues"):
+        thread = world.in_thread(lambda: two[0].finds(project("b", 1), at="2026-05-04T03:02:10Z"))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path FROM area") == [("b",)]
+    assert world.rows(
+        "SELECT spawned_from IS NULL, count(*) FROM job_queue WHERE identity LIKE '%\"b\"%' GROUP BY 1 ORDER BY 1"
+    ) == [(False, len(PROJECT_COMMANDS) - 1), (True, 1)]
 
 
 def test_life_is_noted_before_the_long_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

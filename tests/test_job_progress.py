@@ -177,6 +177,24 @@ def test_the_sql_of_the_contract_tells_the_same(world: World, tree: Discoverer) 
     assert sum(row.completed for row in rows) == pytest.approx(told.completion * told.jobs)
 
 
+@pytest.mark.parametrize(
+    "progress",
+    ["5", "[1]", '{"completion": "half", "counts": 7}', '{"completion": 1e999, "counts": {"issue": "many"}}',
+     '{"completion": -3, "counts": [1]}', '{"completion": null, "counts": {"issue": null}}'],
+)  # fmt: skip
+def test_whatever_the_web_app_wrote_as_progress_the_others_are_told(world: World, progress: str) -> None:
+    """The job counts as far as it can be told; nothing that reads many jobs fails for one."""
+    (job_id,) = world.jobs(1)
+    world.rows("UPDATE job SET progress = CAST(:progress AS jsonb)", progress=progress)
+
+    told = of_subtree(job_id)
+
+    assert told is not None
+    assert (told.jobs, told.items) == (1, 0)
+    assert told.completion == (1.0 if "999" in progress else 0.0)
+    assert [job.completion for job in of_account("acc")] == [told.completion]
+
+
 def test_a_circle_of_ancestors_has_an_end(world: World) -> None:
     """The web app may write anything."""
     a, b = world.jobs(2)

@@ -16,7 +16,7 @@ from persistence.adoption import adopt, left_alone
 from persistence.engine import engine
 from persistence.exceptions import Contended, DatabaseFaultError, IllegalRequestError
 from persistence.migrations.run import differences, head_revision, migrate
-from support.discoveries import Discoverer, group, project
+from support.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project, user
 from support.older_databases import ITS_TABLES, OLDER_COMPONENT, WEB_APP
 from support.world import Rung, World
 
@@ -297,6 +297,45 @@ def test_what_an_older_component_left_is_carried_over(web_app: World) -> None:
         ("e1", "old-failed", "unknown", "it broke")
     ]
     assert web_app.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'crawlyard%'") == []
+
+
+def test_the_whole_life_of_a_discovery_works_beside_a_web_apps_enums(
+    web_app: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found, moved, merged, renamed, failed and found again, deferred and fed: on its types, and in its lengths."""
+    migrate()
+    discoverer = Discoverer.at_work(web_app)
+    discoverer.finds(group("old/area", 1), project("old/tool", 42), project("lab/tool", 43), user("ann", 1))
+    web_app.rows("UPDATE job SET status = 'failed', finished_at = now() WHERE full_path = 'old/tool'")
+    web_app.rows(
+        "UPDATE job_queue SET status = 'failed', settled_at = now()"
+        " FROM job WHERE job.id = web_app_job_id AND full_path = 'old/tool'"
+    )
+    discoverer.finds(
+        project("lab/tool", 42), project("x" * 1000, 44, entity_name="x" * 255), at="2026-05-04T03:02:10Z"
+    )
+    monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "1")
+    web_app.use_settings()
+    discoverer.finds(project("late", 45), summary={"totalProjects": 4}, at="2026-05-04T03:02:11Z")
+    assert web_app.one("SELECT count(*) FROM deferred_job") == len(PROJECT_COMMANDS)
+    monkeypatch.delenv("CRAWLYARD_PENDING_CAP")
+    web_app.use_settings()
+    web_app.deliver("upkeep.feed_deferred")
+    discoverer.says("job_completed")
+
+    assert web_app.rejections() == []
+    assert web_app.rows("SELECT full_path, gitlab_id, type::text FROM area ORDER BY 1") == [
+        ("lab/tool", "gid://gitlab/Project/42", "project"),
+        ("late", "gid://gitlab/Project/45", "project"),
+        ("old/area", "gid://gitlab/Group/1", "group"),
+        ("x" * 1000, "gid://gitlab/Project/44", "project"),
+    ]
+    assert web_app.one("SELECT count(*) FROM area_authorization") == 4
+    assert web_app.job(discoverer.job_id).status == "finished"
+    made = "SELECT status::text, count(*) FROM job WHERE spawned_from = :id GROUP BY 1"
+    children = len(GROUP_COMMANDS) + 4 * len(PROJECT_COMMANDS) + 1
+    assert web_app.rows(made, id=discoverer.job_id) == [("queued", children)]
+    assert web_app.job(discoverer.job_id).progress["discovery"]["summary"] == {"totalProjects": 4}
 
 
 def test_old_jobs_are_left_alone_until_they_are_adopted(web_app: World) -> None:

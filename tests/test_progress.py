@@ -1,6 +1,9 @@
 """How far a job is: never backwards within an attempt, whatever order its words come in."""
 
+import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +14,7 @@ from pydantic import TypeAdapter
 
 from persistence.schema.vocabulary import CrawlerJobId
 from tasks.frames import Frame
-from tasks.progress import MAX_COUNTS, MAX_SNAPSHOTS, advance
+from tasks.progress import MAX_COUNTS, MAX_SNAPSHOTS, advance, with_discovery
 
 BEGIN = datetime(2026, 5, 4, 3, 0, tzinfo=UTC)
 NOW = BEGIN + timedelta(hours=1)
@@ -242,6 +245,33 @@ def test_what_others_wrote_there_is_no_hindrance(before: Any) -> None:
 def test_what_others_keep_beside_it_stays_within_an_attempt() -> None:
     """Keys that are not ours."""
     assert told(page(5), before=told(page(4)) | {"pinned": True})["pinned"] is True
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"discovery": {"groups": "many"}},
+        {"discovery": {"frames": None}},
+        {"discovery": {"summary": [1]}},
+        {"discovery": []},
+        {"estimatedTimeRemaining": "NaN"},
+        {"processingRate": "inf"},
+        {"secondsElapsed": "-inf"},
+        {"totals": {"a": -(10**400), "b": 10**400 + 1}, "counts": {"b": 1}},
+        {"best": {"completion": 10**400}},
+        {"startedAt": 10**400},
+        {"own": reduce(lambda inner, _: [inner], range(300), [])},
+    ],
+)
+def test_what_cannot_be_counted_on_or_written_again_starts_anew(hostile: dict[str, Any]) -> None:
+    """Nothing raises, and what is told can be kept as JSON."""
+    before = told(page(2)) | hostile
+
+    found = with_discovery(before, A, Counter(jobs=2), {"totalGroups": 1})
+
+    assert told(page(5), before=before) == told(page(5))
+    assert (found["discovery"]["jobs"], found["discovery"]["summary"]) == (2, {"totalGroups": 1})
+    json.dumps(found, allow_nan=False)
 
 
 def test_secrets_are_taken_out() -> None:
