@@ -7,6 +7,7 @@ The tables are the web app's: a path is one area, and a GitLab id is one area, w
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -107,6 +108,12 @@ _RECORD = text("""
 _ASIDE = "(moving) "
 """Before a path for a moment: two areas may change places."""
 
+_MOVES = 50
+"""
+Areas that one statement moves: for each, foreign keys read all of `job_area` and of `area_authorization`,
+which have no index by path and get none from us, and the statement must end within statement_timeout.
+"""
+
 
 @dataclass(frozen=True)
 class NewArea:
@@ -182,17 +189,17 @@ class Areas:
         """
         Give locked areas other paths, by their former ones, with all that hangs on them.
 
-        By way of a path that nobody has, since two may change places.
+        By way of a path that nobody has where one is another's former path: two may change places.
         """
-        if paths:
+        if paths.keys() & set(paths.values()):
             aside = {former: _ASIDE + path for former, path in paths.items()}
-            self._move(aside)
-            self._move(dict(zip(aside.values(), paths.values(), strict=True)))
+            self._in_parts(_MOVE, aside)
+            paths = dict(zip(aside.values(), paths.values(), strict=True))
+        self._in_parts(_MOVE, paths)
 
     def merge(self, paths: Mapping[str, str]) -> None:
         """Let what hangs on an area, by its path, hang on the one at another path; the former one is gone."""
-        if paths:
-            self._session.execute(_MERGE, {"formers": list(paths), "paths": list(paths.values())})
+        self._in_parts(_MERGE, paths)
 
     def record(self, changes: Collection[AreaChanged], account_id: str, job_id: JobId) -> None:
         """Put on record that areas changed, and whose discovery has found it."""
@@ -200,8 +207,10 @@ class Areas:
             rows = json.dumps([asdict(change) | {"id": str(ULID())} for change in changes])
             self._session.execute(_RECORD, {"rows": rows, "account_id": account_id, "job_id": job_id})
 
-    def _move(self, paths: Mapping[str, str]) -> None:
-        self._session.execute(_MOVE, {"formers": list(paths), "paths": list(paths.values())})
+    def _in_parts(self, statement: Any, paths: Mapping[str, str]) -> None:
+        moves = iter(paths.items())
+        while part := dict(islice(moves, _MOVES)):
+            self._session.execute(statement, {"formers": list(part), "paths": list(part.values())})
 
     def _read(self, statement: Any, paths: Iterable[str], gitlab_ids: Iterable[str]) -> list[KnownArea]:
         values = {"paths": sorted(set(paths)), "ids": sorted(set(gitlab_ids))}

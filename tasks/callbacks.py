@@ -98,8 +98,8 @@ def _speaker(item: object) -> ConnectionId | None:
 
 
 def _item(connection_id: ConnectionId, frame: JobFrame | Discovery) -> dict[str, Any]:
-    """The frame as the message had it."""
-    said = frame.model_dump(mode="json", by_alias=True, warnings=False)
+    """The frame as the message had it. Not as JSON yet: a discovery may be nested deeper than that is written."""
+    said = frame.model_dump(by_alias=True, warnings=False)
     return {"connection_id": connection_id, "frame": said}
 
 

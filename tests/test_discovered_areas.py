@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
+from persistence.engine import engine
 from support.discoveries import PROJECT_COMMANDS, Discoverer, group, project
 from support.world import World
 
@@ -92,6 +94,32 @@ def test_two_areas_may_change_places(world: World, discoverer: Discoverer) -> No
         ("team/tool", "team/two", None),
         ("team/two", "team/tool", None),
     }
+    assert world.rejections() == []
+
+
+def test_many_areas_move_in_parts(
+    world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a while: one statement for all would come to its timeout, again and again."""
+    monkeypatch.setattr("persistence.areas._MOVES", 2)
+    discoverer.finds(*(project(f"a/{n}", n) for n in range(1, 8)), at=LATER)
+    moved = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if "UPDATE area SET full_path" in statement:
+            moved.append(len(values["formers"]))
+
+    event.listen(engine(), "before_cursor_execute", note)
+    try:
+        discoverer.finds(*(project(f"b/{n}", n) for n in range(1, 8)), at="2026-05-04T03:02:10Z")
+        discoverer.finds(*(project(f"b/{n % 7 + 1}", n) for n in range(1, 8)), at="2026-05-04T03:02:11Z")
+    finally:
+        event.remove(engine(), "before_cursor_execute", note)
+
+    assert moved == [2, 2, 2, 1] * 3  # those that change places are put aside before
+    assert areas(world)[:7] == [
+        (f"b/{n % 7 + 1}", f"gid://gitlab/Project/{n}") for n in (7, 1, 2, 3, 4, 5, 6)
+    ]
     assert world.rejections() == []
 
 

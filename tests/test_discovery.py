@@ -1,6 +1,7 @@
 """What a crawler discovers becomes areas, authorizations and child jobs: once, under the fence, and all of it."""
 
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -248,6 +249,26 @@ def test_the_fence_is_held(world: World, discoverer: Discoverer) -> None:
     assert world.one("SELECT count(*) FROM job") == 1
     assert discoverer.attempt().stale_words == 2
     assert world.rejections() == [("crawler.frames", "unknown_assignment")]
+
+
+@pytest.mark.parametrize("depth", [60, 300, 600])
+def test_an_entity_that_is_nested_deeply_costs_no_neighbour(
+    world: World, discoverer: Discoverer, depth: int
+) -> None:
+    """Said of an attempt that there is, or is not."""
+    nested: Any = reduce(lambda inner, _: [inner], range(depth), [])
+    unknown = discoverer.frame(nested)
+    unknown["frame"]["jobId"] = "never-given"
+
+    world.says(
+        discoverer.frame(nested, project("a", 1)),
+        unknown,
+        discoverer.crawler.frame("job_completed", discoverer.order),
+    )
+
+    assert world.job(discoverer.job_id).status == "finished"
+    assert commands_at(world, "a") == sorted(PROJECT_COMMANDS)
+    assert [reason for _, reason in world.rejections()] == ["invalid", "unknown_assignment"]
 
 
 def test_a_discovery_that_its_end_overtook_is_applied(world: World, discoverer: Discoverer) -> None:
