@@ -13,8 +13,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from time import monotonic
 from typing import Any
 
+from celery.exceptions import Reject
 from pydantic import TypeAdapter, ValidationError
 from ulid import ULID
 
@@ -42,6 +44,7 @@ from tasks.progress import with_discovery
 from tasks.queueing import is_to_be_renewed, queue_again
 from tasks.spawning import room_of, spawn
 from tasks.speech import Speech, by_attempt
+from tasks.units import BUSY_S
 
 _FRAME = TypeAdapter(SaidFrame)
 
@@ -54,6 +57,7 @@ def hear_discoveries(items: list[Any]) -> None:
     Apply the discoveries among the frames of a message, each in a transaction of its own.
 
     First of all the speakers' life is noted: a large discovery takes seconds, in which a sweep may judge.
+    Raises Reject to go on later, where there are many: those that were applied are passed over then.
     What is refused or stale here is counted by the unit that hears all other words.
     """
     if not any(is_discovery(item) for item in items):
@@ -67,11 +71,15 @@ def hear_discoveries(items: list[Any]) -> None:
     with unit_of_work() as uow:
         uow.connections.beat(speech.beats.values())
         uow.commit()
+    deadline = monotonic() + BUSY_S
     for words in by_attempt(speech.frames):
         for frame in words.discoveries:
             with unit_of_work() as uow:
-                if discover(uow, words.connection_id, frame):
-                    uow.commit()
+                if not discover(uow, words.connection_id, frame):
+                    continue
+                uow.commit()
+            if monotonic() > deadline:
+                raise Reject("there is more to do", requeue=True)
 
 
 def is_discovery(item: object) -> bool:

@@ -296,6 +296,27 @@ def test_a_job_that_moves_to_where_an_order_makes_one_leaves_it_the_identity(
     ) == [(False, len(PROJECT_COMMANDS) - 1), (True, 1)]
 
 
+def test_many_discoveries_in_one_message_are_heard_in_several_deliveries(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together they may take longer than a task may; each delivery applies one more, and the last one ends."""
+    discoverer = Discoverer.at_work(world)
+    frames = [
+        *(discoverer.frame(project(f"a/{n}", n), at=f"2026-05-04T03:02:1{n}Z") for n in range(1, 4)),
+        discoverer.crawler.frame("job_completed", discoverer.order),
+    ]
+    monkeypatch.setattr("tasks.discovery.BUSY_S", 0.0)
+
+    for applied in range(1, 4):
+        world.says(*frames, message="a message")
+        assert len(discoverer.attempt().discoveries) == applied
+        assert world.job(discoverer.job_id).status == "queued"
+    world.says(*frames, message="a message")
+
+    assert world.job(discoverer.job_id).status == "finished"
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 3 * len(PROJECT_COMMANDS)
+
+
 def test_life_is_noted_before_the_long_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep that runs beside a large discovery must not find its speaker silent."""
     discoverer = Discoverer.at_work(world)
