@@ -38,6 +38,14 @@ def test_what_is_beyond_the_cap_is_deferred(capped: World) -> None:
     assert len(capped.rows("SELECT full_path FROM area")) == 2
 
 
+def test_the_room_is_for_the_whole_discovery(capped: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each of the parts in which a large one is applied."""
+    monkeypatch.setattr("tasks.discovery.CHUNK", 1)
+    Discoverer.at_work(capped).finds(*(project(f"a/{n}", n) for n in range(1, 5)))
+
+    assert (waiting(capped), deferred(capped)) == (4, 4 * len(PROJECT_COMMANDS) - 4)
+
+
 def test_found_again_they_are_deferred_once(capped: World) -> None:
     """Neither twice in the table nor ahead of those that wait there."""
     discoverer = Discoverer.at_work(capped)

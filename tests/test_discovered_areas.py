@@ -314,3 +314,18 @@ def test_what_is_found_in_the_place_of_an_area_that_may_not_move_is_rejected_wit
     assert world.rejections() == [("crawler.frames", "refused_by_database")] * 2
     assert areas(world) == [("other", "gid://gitlab/Project/44"), *before]
     assert world.one("SELECT count(*) FROM job WHERE full_path = 'lab/tool'") == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_area_that_moves_and_is_then_refused_is_rejected_once(
+    world: World, discoverer: Discoverer
+) -> None:
+    """Here its new name is too long; that it is found where it has just moved is no other's doing."""
+    world.rows("ALTER TABLE area ALTER COLUMN name TYPE varchar(20)")
+    try:
+        discoverer.finds(project("lab/tool", 42, entity_name="x" * 30), project("other", 44), at=LATER)
+    finally:
+        world.rows("ALTER TABLE area ALTER COLUMN name TYPE text")
+
+    assert world.rejections() == [("crawler.frames", "refused_by_database")]
+    assert [path for path, _ in areas(world)] == ["lab/tool", "other"]
