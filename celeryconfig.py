@@ -47,11 +47,11 @@ broker_transport_options = {
     "unacked_restore_throttle": 1,
     "unacked_mutex_expire": 30,
     # Above the second that BRPOP waits. Without it a silent server holds a worker for ever.
-    "socket_timeout": 5,
+    "socket_timeout": 3,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
-    # A half-open connection is given up after about twice this.
-    "health_check_interval": 10,
+    # A half-open connection is given up after about twice this, and the timeout for each that is dead with it.
+    "health_check_interval": 5,
     # The publish policy retries already; both would multiply, and make a ring take 20 s.
     "retry_on_timeout": False,
     "client_name": "crawlyard",

@@ -29,8 +29,9 @@ _JOBS = text("""
 _HELD = """
     FROM job_queue q JOIN job ON job.id = q.web_app_job_id
    WHERE q.held AND q.status = 'pending' AND job.status IN ('queued', 'running')
-     AND job.created_at <= :adopted_from
+     AND job.created_at <= :adopted_from AND job.command <> 'authorizationScope'
 """
+"""The web app's own command is never sent to a crawler: where an older component had queued it, it stays held."""
 
 _COUNT_HELD = text(f"SELECT count(*) {_HELD}")
 

@@ -39,7 +39,7 @@ _RENEWABLE = text(f"""
     SELECT job.id FROM unnest(CAST(:paths AS text[])) AS wanted(path)
      CROSS JOIN LATERAL (
          SELECT job.id FROM job
-          WHERE job.full_path = wanted.path AND {_TO_RENEW} AND job.command <> 'authorizationScope'
+          WHERE job.full_path = wanted.path AND {_TO_RENEW}
             AND COALESCE(job.branch, '') = '' AND job."gitlabGraphQLUrl" IS NOT DISTINCT FROM :url
          OFFSET 0
      ) job

@@ -1,9 +1,9 @@
 """Connections: the crawlers' live links. A heartbeat marks; only the sweep closes."""
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from persistence.schema.dispatch import SUSPECT_LOSSES
 from persistence.schema.vocabulary import ConnectionId, CrawlerJobId
+from persistence.settings import settings
 from persistence.storable import redact
 
 _REGISTER = text("""
@@ -20,7 +21,10 @@ _REGISTER = text("""
     ON CONFLICT (id) DO NOTHING RETURNING id
 """)
 
-_IS_ACTIVE = text("SELECT is_active FROM socket_connection WHERE id = :id")
+_STILL_LIVES = text("""
+    UPDATE socket_connection SET last_heartbeat = GREATEST(last_heartbeat, clock_timestamp())
+     WHERE id = :id AND is_active RETURNING id
+""")
 
 _BEAT = text("""
     WITH beat AS (
@@ -31,17 +35,29 @@ _BEAT = text("""
         SELECT id FROM socket_connection
          WHERE id = ANY (CAST(:ids AS text[])) AND is_active
          ORDER BY id FOR NO KEY UPDATE
+    ), changed AS (
+        UPDATE socket_connection c
+           SET last_heartbeat = GREATEST(c.last_heartbeat, clock_timestamp()),
+               system_status = COALESCE(beat.system_status, c.system_status),
+               capacity = COALESCE(beat.capacity, c.capacity),
+               reported = COALESCE(beat.reported, c.reported),
+               reported_jobs = CASE WHEN beat.reported IS NULL THEN c.reported_jobs ELSE beat.reported_jobs END,
+               reported_at = CASE WHEN beat.reported IS NULL THEN c.reported_at ELSE clock_timestamp() END
+          FROM locked JOIN beat ON beat.connection_id = locked.id
+         WHERE c.id = locked.id
+           AND (c.last_heartbeat < clock_timestamp() - CAST(:step AS interval)
+                OR num_nonnulls(beat.system_status, beat.capacity, beat.reported) > 0)
     )
-    UPDATE socket_connection c
-       SET last_heartbeat = GREATEST(c.last_heartbeat, clock_timestamp()),
-           system_status = COALESCE(beat.system_status, c.system_status),
-           capacity = COALESCE(beat.capacity, c.capacity),
-           reported = COALESCE(beat.reported, c.reported),
-           reported_jobs = CASE WHEN beat.reported IS NULL THEN c.reported_jobs ELSE beat.reported_jobs END,
-           reported_at = CASE WHEN beat.reported IS NULL THEN c.reported_at ELSE clock_timestamp() END
-      FROM locked JOIN beat ON beat.connection_id = locked.id
-     WHERE c.id = locked.id
- RETURNING c.id
+    SELECT id FROM locked
+""")
+
+_BRING_BACK = text("""
+    WITH locked AS (
+        SELECT id FROM socket_connection
+         WHERE is_active AND last_heartbeat > clock_timestamp()
+         ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE socket_connection c SET last_heartbeat = clock_timestamp() FROM locked WHERE c.id = locked.id
 """)
 
 _GOODBYE = text("""
@@ -56,10 +72,13 @@ _LOCK_FREE_SEATS = text(f"""
        AND capacity > GREATEST(jsonb_array_length(active_jobs), reported)
        -- where a suspect is, it is alone: it may be what kills its crawlers
        AND NOT active_jobs ?| ARRAY (
-               SELECT a.crawler_job_id FROM job_queue q
-                 JOIN job_assignment_mapping a ON a.web_app_job_id = q.web_app_job_id
-                                              AND a.status IN ('assigned', 'running')
-                WHERE q.status = 'processing' AND q.losses >= {SUSPECT_LOSSES})
+               -- from the suspects, whatever the statistics say: they are few, and live attempts are many
+               SELECT a.crawler_job_id
+                 FROM (SELECT web_app_job_id FROM job_queue
+                        WHERE status = 'processing' AND losses >= {SUSPECT_LOSSES} OFFSET 0) q
+                CROSS JOIN LATERAL (
+                      SELECT crawler_job_id FROM job_assignment_mapping
+                       WHERE web_app_job_id = q.web_app_job_id AND completed_at IS NULL OFFSET 0) a)
      ORDER BY GREATEST(jsonb_array_length(active_jobs), reported), id
      LIMIT :limit
        FOR NO KEY UPDATE SKIP LOCKED
@@ -113,24 +132,41 @@ _CLOSE = text("""
 _MISCOUNTED = text("""
     SELECT c.id FROM socket_connection c
       LEFT JOIN (SELECT connection_id, count(*) AS jobs FROM job_assignment_mapping
-                  WHERE status IN ('assigned', 'running') GROUP BY connection_id) live
+                  WHERE completed_at IS NULL GROUP BY connection_id) live
              ON live.connection_id = c.id
      WHERE c.is_active AND jsonb_array_length(c.active_jobs) <> COALESCE(live.jobs, 0)
      ORDER BY c.id LIMIT :limit
 """)
 
-_SETTLE_SEATS = text("""
+_TAKE_SEATS = text("""
+    UPDATE socket_connection c SET active_jobs = c.active_jobs || taken.fences
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS taken(id text, fences jsonb)
+     WHERE c.id = taken.id AND c.is_active
+""")
+
+_FREE_SEATS = text("""
+    WITH freed AS (
+        SELECT id, ARRAY (SELECT jsonb_array_elements_text(fences)) AS fences,
+               ARRAY (SELECT jsonb_array_elements_text(ended)) AS ended, done
+          FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, fences jsonb, ended jsonb, done int)
+    )
+    UPDATE socket_connection c
+       SET active_jobs = c.active_jobs - freed.fences,
+           reported_jobs = c.reported_jobs - freed.ended,
+           reported = CASE WHEN jsonb_typeof(c.reported_jobs) = 'array'
+                           THEN jsonb_array_length(c.reported_jobs - freed.ended)
+                           ELSE GREATEST(c.reported - freed.done, 0) END
+      FROM freed
+     WHERE c.id = freed.id AND c.is_active
+""")
+
+_RECOUNT_SEATS = text("""
     UPDATE socket_connection c
        SET active_jobs = COALESCE(
                (SELECT jsonb_agg(a.crawler_job_id ORDER BY a.crawler_job_id)
                   FROM job_assignment_mapping a
-                 WHERE a.connection_id = c.id AND a.status IN ('assigned', 'running')), '[]'),
-           reported_jobs = c.reported_jobs - CAST(:ended AS text[]),
-           reported = CASE WHEN jsonb_typeof(c.reported_jobs) = 'array'
-                           THEN jsonb_array_length(c.reported_jobs - CAST(:ended AS text[]))
-                           ELSE GREATEST(c.reported - COALESCE(change.ended, 0), 0) END
-      FROM unnest(CAST(:ids AS text[]), CAST(:counts AS int[])) AS change(id, ended)
-     WHERE c.id = change.id AND c.is_active
+                 WHERE a.connection_id = c.id AND a.completed_at IS NULL), '[]')
+     WHERE c.id = ANY (CAST(:ids AS text[])) AND c.is_active
 """)
 
 
@@ -154,6 +190,10 @@ class Beat:
             reported_jobs=reported.reported_jobs,
             capacity=self.capacity if later.capacity is None else later.capacity,
         )
+
+
+Seat = tuple[ConnectionId, CrawlerJobId]
+"""An attempt, and where it is worked on."""
 
 
 @dataclass(frozen=True)
@@ -190,22 +230,40 @@ class Connections:
         capacity: int,
         metadata: dict[str, Any] | None,
     ) -> Literal["registered", "live", "closed"]:
-        """Open a connection. `live`: it was open already, and nothing changed; `closed`: an id serves once."""
+        """
+        Open a connection. `live`: it was open already, which is proof of life; `closed`: an id serves once.
+
+        Who repeats a registration lives: its gateway cannot see the row yet, and does not beat before.
+        """
         row = {"id": connection_id, "crawler_id": crawler_id, "capacity": capacity}
         details = None if metadata is None else json.dumps(redact(metadata))
         if self._session.execute(_REGISTER, row | {"metadata": details}).one_or_none():
             return "registered"
-        return "live" if self._session.scalars(_IS_ACTIVE, {"id": connection_id}).one() else "closed"
+        return (
+            "live" if self._session.execute(_STILL_LIVES, {"id": connection_id}).one_or_none() else "closed"
+        )
 
     def beat(self, beats: Collection[Beat]) -> set[ConnectionId]:
         """
         Prove life, one beat a connection, and lock them; last_heartbeat moves forward only.
 
+        One that says no more than that it lives is written once a `life_step`: a row that is written with
+        each word leaves as many versions, and under a snapshot that is held open they are all walked over.
+
         Returns the connections that are active; of all others nothing changed.
         """
-        rows = json.dumps([asdict(beat) for beat in beats])
+        rows = json.dumps([vars(beat) for beat in beats])
         ids = [beat.connection_id for beat in beats]
-        return set(self._session.scalars(_BEAT, {"beats": rows, "ids": ids}))
+        values = {"beats": rows, "ids": ids, "step": settings().life_step}
+        return set(self._session.scalars(_BEAT, values))
+
+    def bring_back(self) -> None:
+        """
+        Let no connection have been heard in the future, after the database's clock was set back.
+
+        Whoever had died would be taken for alive until the clock is there again.
+        """
+        self._session.execute(_BRING_BACK)
 
     def which_closed(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
         """Those of the connections that were open once; of the rest we never heard."""
@@ -220,7 +278,7 @@ class Connections:
 
     def lock_free_seats(self, limit: int) -> list[Seats]:
         """Lock at most *limit* connections with room, the least laden first; what a peer holds is left out."""
-        rows = self._session.execute(_LOCK_FREE_SEATS, {"limit": limit})
+        rows = self._session.execute(_LOCK_FREE_SEATS, {"limit": limit}).all()
         return [Seats(row.id, row.capacity, row.taken) for row in rows]
 
     def lock(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
@@ -255,21 +313,38 @@ class Connections:
         """Connections whose active_jobs are not their live assignments: the web app deleted a job, say."""
         return list(self._session.scalars(_MISCOUNTED, {"limit": limit}))
 
-    def settle_seats(
-        self,
-        connection_ids: Collection[ConnectionId],
-        ended: Iterable[CrawlerJobId] = (),
-        freed: Iterable[ConnectionId] = (),
-    ) -> None:
-        """
-        Let active_jobs equal the live assignments of these connections, which the caller has locked.
+    def take_seats(self, taken: Iterable[Seat]) -> None:
+        """Note attempts that begin on connections that the caller has locked."""
+        rows = [{"id": id_, "fences": fences} for id_, fences in _by_connection(taken).items()]
+        self._session.execute(_TAKE_SEATS, {"rows": json.dumps(rows)})
 
-        *ended* are attempts of which their crawler itself said that it ended them: they leave its
-        list. *freed* are connections, one for each attempt that ended so: they count one less.
+    def free_seats(self, freed: Collection[Seat], said: Iterable[Seat] = ()) -> None:
         """
-        counts = Counter(freed)
-        ids = sorted({*connection_ids, *counts})
-        if ids:
-            self._session.execute(
-                _SETTLE_SEATS, {"ids": ids, "counts": [counts[id_] for id_ in ids], "ended": list(ended)}
-            )
+        Note attempts that have ended on connections that the caller has locked.
+
+        *said* are those of which their crawler itself says that it ended them, revoked or not: they leave
+        its own list, or its count where they were *freed*.
+        """
+        fences, ended = _by_connection(freed), _by_connection(said)
+        rows = [
+            {
+                "id": id_,
+                "fences": fences[id_],
+                "ended": ended[id_],
+                "done": len(set(fences[id_]) & set(ended[id_])),
+            }
+            for id_ in sorted(fences.keys() | ended.keys())
+        ]
+        if rows:
+            self._session.execute(_FREE_SEATS, {"rows": json.dumps(rows)})
+
+    def recount_seats(self, ids: Collection[ConnectionId]) -> None:
+        """Let active_jobs equal the live assignments of these connections, which the caller has locked."""
+        self._session.execute(_RECOUNT_SEATS, {"ids": list(ids)})
+
+
+def _by_connection(seats: Iterable[Seat]) -> defaultdict[ConnectionId, list[CrawlerJobId]]:
+    fences = defaultdict(list)
+    for connection_id, fence in seats:
+        fences[connection_id].append(fence)
+    return fences

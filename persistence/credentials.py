@@ -20,6 +20,9 @@ from persistence.schema.vocabulary import AccountId, HoldReason, JobId, JobStatu
 
 _HASH = "encode(sha256(convert_to({0}, 'UTF8')), 'hex')"
 
+HAS_ANOTHER_TOKEN = f"lane.held_token IS DISTINCT FROM {_HASH.format('account.access_token')}"
+"""Whether an `account` whose *lane* is held has another token than the one for which it is."""
+
 _HOLD = text(f"""
     -- Who is held already stays so for the token that it had then: it may have a new one, which nobody has noticed.
     UPDATE account_lane lane
@@ -58,8 +61,7 @@ _GO_ON_LETTING_GO = text("""
 
 _RENEWALS = text(f"""
     SELECT lane.account_id, lane.renewed_at,
-           lane.held_at IS NOT NULL AND lane.held_token IS DISTINCT FROM {_HASH.format("account.access_token")}
-           AS is_due
+           lane.held_at IS NOT NULL AND {HAS_ANOTHER_TOKEN} AS is_due
       FROM account_lane lane JOIN account ON account.id = lane.account_id
      WHERE lane.account_id = ANY (CAST(:ids AS text[]))
 """)  # noqa: S608
@@ -73,7 +75,8 @@ _WITHOUT_TOKENS = text("""
 _STATE = f"""
     SELECT lane.account_id, COALESCE(lane.held_reason, '') AS reason,
            {_HASH.format("account.refresh_token")} AS token_hash,
-           lane.held_token IS DISTINCT FROM {_HASH.format("account.access_token")} AS has_another_token,
+           {HAS_ANOTHER_TOKEN} AS has_another_token,
+           COALESCE(lane.held_token = '', false) AS is_being_let_go,
            COALESCE(account.access_token_expires_at <= clock_timestamp(), false) AS has_expired,
            COALESCE(account.refresh_token_expires_at <= clock_timestamp(), false) AS cannot_be_refreshed
       FROM account_lane lane JOIN account ON account.id = lane.account_id
@@ -170,6 +173,8 @@ class HeldAccount:
     """Of the refresh token; None where there is none."""
     has_another_token: bool
     """Whether its access token is not the one any more for which it is held."""
+    is_being_let_go: bool
+    """Whether some of its jobs were set free for that one already."""
     has_expired: bool
     cannot_be_refreshed: bool
     """Whether the refresh token has expired too."""

@@ -12,7 +12,7 @@ from ulid import ULID
 
 from persistence.fingerprint import fingerprint
 from persistence.schema.vocabulary import JobId
-from persistence.storable import clean_text, storable
+from persistence.storable import JSON, STORED_BYTES, clean_text, storable
 
 _LOG = text("""
     INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, stack_trace, context, retry_count,
@@ -41,6 +41,7 @@ _RESOLVE = text("""
 ERROR_TYPE_BYTES = 200
 _MESSAGE_BYTES = 20_000
 _TRACE_BYTES = 200_000
+_ATTEMPT_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class JobError:
     message: str
     stack_trace: str | None = None
     context: dict[str, Any] | None = None
+    attempt: dict[str, str] | None = None
+    """Which attempt ended with it: stands in the context, whatever had to be cut of what was said there."""
     retry_count: int = 0
     is_recoverable: bool = True
 
@@ -66,11 +69,17 @@ class JobError:
             "error_type": error_type,
             "error_message": message,
             "stack_trace": trace,
-            "context": None if self.context is None else storable(self.context),
+            "context": self._context(),
             "retry_count": self.retry_count,
             "is_recoverable": self.is_recoverable,
             "fingerprint": fingerprint(error_type, message, trace),
         }
+
+    def _context(self) -> JSON:
+        said = None if self.context is None else storable(self.context, STORED_BYTES - _ATTEMPT_BYTES)
+        if self.attempt is None:
+            return said
+        return (said if isinstance(said, dict) else {}) | self.attempt
 
 
 @dataclass(frozen=True)

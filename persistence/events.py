@@ -1,7 +1,7 @@
 """Events for the web app: gathered while a unit works, appended by its commit."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import text
@@ -53,7 +53,7 @@ class Events:
     def write(self) -> None:
         """Append what was noted, and wake the readers."""
         if self._events:
-            self._session.execute(_APPEND, {"events": json.dumps([asdict(e) for e in self._events])})
+            self._session.execute(_APPEND, {"events": json.dumps([vars(event) for event in self._events])})
             self._session.execute(_NOTIFY, {"channel": CHANNEL})
             self._events.clear()
 

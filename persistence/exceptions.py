@@ -6,6 +6,7 @@ What can go wrong between a unit of work and its database.
     ├── TransientError         the unit left nothing behind and may be run again as a whole
     │   ├── Contended          a deadlock, a serialization failure, a lock not had in time: at once
     │   └── DatabaseLost       no database: wait for it, then again
+    │       └── FellSilent     we said nothing within a transaction for so long that it was ended
     ├── DataRefusedError       the database refuses these values (SQLSTATE class 22, 23 or 54)
     ├── DatabaseFaultError     any other error of the database: ours to mend
     └── IllegalRequestError    what is asked for cannot be done, whoever asks
@@ -17,7 +18,7 @@ its SQLSTATE, into one of these. Their texts hold no values of a statement.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg import DataError, InterfaceError, OperationalError
+from psycopg import DataError, InterfaceError, InternalError, OperationalError
 from psycopg import Error as PsycopgError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -28,8 +29,14 @@ _CONTENDED = frozenset({"40001", "40P01", "55P03", "57014"})
 _LOST_CLASSES = frozenset({"08", "53", "57", "58"})
 """Connection, insufficient resources, operator intervention, system error: they pass."""
 
-_LOST = frozenset({"25006", "25P03"})
-"""A failover has left us on the old primary for a moment; the session was ended for being idle."""
+_LOST = frozenset({"25006", "25P04"})
+"""A failover has left us on the old primary; the session was ended for its transaction's age."""
+
+_POOLERS = "08P01"
+"""protocol_violation: for PgBouncer each of its own complaints, above all that no server, or none free, was had."""
+
+_SILENT = "25P03"
+"""idle_in_transaction_session_timeout"""
 
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
@@ -52,6 +59,10 @@ class Contended(TransientError):  # noqa: N818 - a state of affairs, not a fault
 
 class DatabaseLost(TransientError):  # noqa: N818 - a state of affairs, not a fault
     """The database cannot be reached, or ended the connection. Whether a COMMIT took place is unknown."""
+
+
+class FellSilent(DatabaseLost):
+    """The transaction was ended since nothing was said in it for too long: we were frozen, cut off, or busy."""
 
 
 class DataRefusedError(CrawlyardError):
@@ -81,6 +92,13 @@ def raised_as_ours() -> Iterator[None]:
         raise ours from (None if isinstance(ours, DataRefusedError) else error)
 
 
+def is_of_a_lost_database(error: BaseException) -> bool:
+    """Whether this error says that the connection it came by is of no use any more."""
+    if isinstance(error, SQLAlchemyError | PsycopgError):
+        return isinstance(_translated(error), DatabaseLost)
+    return isinstance(error, DatabaseLost)
+
+
 def _translated(error: Exception) -> CrawlyardError:
     if isinstance(error, PoolTimeoutError):
         return DatabaseLost("no connection was free in the pool")
@@ -96,6 +114,10 @@ def _from_the_server(cause: PsycopgError, state: str) -> CrawlyardError:
     text = f"{type(cause).__name__} ({state})"
     if state in _CONTENDED:
         return Contended(text)
+    if state == _SILENT:
+        return FellSilent(text)
+    if state == _POOLERS:
+        return DatabaseLost(f"{text}: {cause.diag.message_primary}")
     if state[:2] in _LOST_CLASSES or state in _LOST:
         return DatabaseLost(text)
     if state[:2] in _REFUSED_CLASSES:
@@ -109,6 +131,8 @@ def _from_the_client(cause: PsycopgError) -> CrawlyardError:
     text = type(cause).__name__
     if isinstance(cause, DataError):
         return DataRefusedError(text, "22000")
-    if isinstance(cause, OperationalError | InterfaceError):
+    if isinstance(cause, OperationalError | InterfaceError | InternalError):
+        # InternalError: answers that do not fit the question. Where a session ends before its COMMIT, both
+        # server and pooler say so, and psycopg has received 2 results from one command.
         return DatabaseLost(text)
     return DatabaseFaultError(text)

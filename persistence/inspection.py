@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from persistence.engine import engine
 from persistence.exceptions import CrawlyardError, raised_as_ours
 from persistence.migrations.run import current_revision, head_revision
+from persistence.pooler import is_pooled
 
 _PROBES = 5
 
@@ -93,6 +95,12 @@ def lacking_rights(connection: Connection) -> list[str]:
 def server_settings(connection: Connection) -> Mapping[str, str]:
     """What the server is and how it is set up, by the names of postgresql.conf; durations end in ` ms`."""
     return {name: value for name, value in connection.execute(_SERVER)}  # noqa: C416 - rows, not pairs
+
+
+def is_behind_a_pooler(connection: Connection) -> bool:
+    """Whether a pooler stands between, and not the server itself took the connection."""
+    driver: Any = connection.connection.driver_connection
+    return is_pooled(driver)
 
 
 def clock_difference(connection: Connection) -> ClockDifference:

@@ -9,9 +9,10 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, text
+from pydantic_core import to_json
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from persistence.schema.vocabulary import AccountId, JobId, JobStatus
@@ -33,7 +34,7 @@ HOST = """COALESCE(substring(job."gitlabGraphQLUrl" FROM '://([^/]+)'), '')"""
 _COLUMNS = f"""
     job.id, job.status::text AS status, job.command::text AS command, job."accountId" AS account_id,
     job."userId" AS user_id, job.provider::text AS provider, job."gitlabGraphQLUrl" AS graphql_url, {HOST} AS host,
-    job.finished_at, job.progress
+    job.finished_at, job.progress::text AS progress
 """
 
 _FIND = text(f"SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[]))")  # noqa: S608 - no input is in it
@@ -61,6 +62,7 @@ _WITH_IDENTITY = text("""
            WHERE job.id <> ALL (CAST(:besides AS text[]))
              AND job.full_path = wanted.path AND job.command::text = wanted.command
              AND COALESCE(job.branch, '') = COALESCE(wanted.branch, '')
+          OFFSET 0 -- one look an order by its path: joined as a whole, the table was read for each batch
       ) job ON wanted.branch IS NOT NULL OR job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url
      ORDER BY wanted.place, same_host DESC, job.created_at, job.id
 """)
@@ -68,11 +70,6 @@ _WITH_IDENTITY = text("""
 _START = text("""
     UPDATE job SET status = 'running', started_at = COALESCE(started_at, now()), "updatedAt" = now()
      WHERE id = ANY (CAST(:ids AS text[])) AND status = 'queued' RETURNING id
-""")
-
-_FINISH = text("""
-    UPDATE job SET status = 'finished', finished_at = now(), resume_state = NULL, "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status IN ('queued', 'running') RETURNING id
 """)
 
 _FAIL = text("""
@@ -100,13 +97,19 @@ _RELEASE = text("""
 """)
 
 _ADVANCE = text("""
-    UPDATE job SET progress = COALESCE(r.progress, job.progress),
-                   resume_state = COALESCE(r.resume_state, job.resume_state),
-                   status = CASE WHEN r.runs AND job.status = 'queued' THEN 'running' ELSE job.status END,
-                   started_at = CASE WHEN r.runs AND job.status = 'queued' THEN COALESCE(job.started_at, now())
-                                     ELSE job.started_at END,
-                   "updatedAt" = now()
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, progress jsonb, resume_state jsonb, runs boolean)
+    -- One row version a job, whatever was said of it: each one is an entry in all of the shared indexes.
+    UPDATE job
+       SET progress = COALESCE(r.progress, job.progress), "updatedAt" = now(),
+           status = CASE WHEN job.status NOT IN ('queued', 'running') THEN job.status
+                         WHEN r.ends THEN 'finished' WHEN r.runs THEN 'running' ELSE job.status END,
+           started_at = CASE WHEN r.runs AND job.status = 'queued' THEN COALESCE(job.started_at, now())
+                             ELSE job.started_at END,
+           finished_at = CASE WHEN r.ends AND job.status IN ('queued', 'running') THEN now()
+                              ELSE job.finished_at END,
+           resume_state = CASE WHEN r.ends AND job.status IN ('queued', 'running') THEN NULL
+                               ELSE COALESCE(r.resume_state, job.resume_state) END
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+           AS r(id text, progress jsonb, resume_state jsonb, runs boolean, ends boolean)
      WHERE job.id = r.id
 """)
 
@@ -150,8 +153,7 @@ class NewJob:
         }
 
 
-@dataclass(frozen=True)
-class KnownJob:
+class KnownJob(NamedTuple):
     """A job as it was read."""
 
     id: JobId
@@ -163,7 +165,8 @@ class KnownJob:
     graphql_url: str | None
     host: str
     finished_at: datetime | None
-    progress: Any
+    progress: str | None
+    """JSON, by whomever."""
 
 
 class Jobs:
@@ -175,7 +178,7 @@ class Jobs:
     def insert(self, jobs: Iterable[NewJob]) -> set[JobId]:
         """Insert jobs; returns those that were. The rest exist already, by id or by the shared unique index."""
         rows = json.dumps([job.row() for job in jobs])
-        return set(self._session.scalars(_INSERT, {"rows": rows}))
+        return set(self._session.scalars(_INSERT, {"rows": rows}).all())
 
     def find(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
         """Those of the jobs that exist, without a lock."""
@@ -222,10 +225,6 @@ class Jobs:
         """Queued jobs are running; returns those for which this is news."""
         return self._change(_START, ids)
 
-    def finish(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Jobs are finished and have nothing to resume; one that the web app has ended stays so."""
-        return self._change(_FINISH, ids)
-
     def fail(self, ids: Iterable[JobId]) -> set[JobId]:
         """Jobs have failed for good; one that the web app has ended stays so."""
         return self._change(_FAIL, ids)
@@ -254,29 +253,21 @@ class Jobs:
         """
         Write progress and resume_state of locked jobs; None leaves what is there.
 
-        Rows: id, the two, and whether the job runs now, where it was queued.
+        Rows: id, the two (as JSON, or as pydantic's models of it), whether the job `runs`, and whether it
+        `ends`: finished, with nothing to resume. One that the web app has ended or paused stays so.
         """
-        self._session.execute(_ADVANCE, {"rows": json.dumps(list(rows))})
+        told = to_json(list(rows), by_alias=True, exclude_none=True)
+        self._session.execute(_ADVANCE, {"rows": told.decode()})
 
     def _change(self, statement: Any, ids: Iterable[JobId]) -> set[JobId]:
         wanted = sorted(set(ids))
         return set(self._session.scalars(statement, {"ids": wanted})) if wanted else set()
 
     def _read(self, statement: Any, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
-        rows = self._session.execute(statement, {"ids": sorted(set(ids))})
-        return {row.id: _known(row) for row in rows}
+        rows = self._session.execute(statement, {"ids": sorted(set(ids))}).all()
+        return {job.id: job for job in map(_known, rows)}
 
 
-def _known(row: Row[Any]) -> KnownJob:
-    return KnownJob(
-        row.id,
-        JobStatus(row.status),
-        row.command,
-        row.account_id,
-        row.user_id,
-        row.provider,
-        row.graphql_url,
-        row.host,
-        row.finished_at,
-        row.progress,
-    )
+def _known(row: Iterable[Any]) -> KnownJob:
+    id_, status, *rest = row
+    return KnownJob(*(id_, JobStatus(status), *rest))

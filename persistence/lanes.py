@@ -18,22 +18,61 @@ EXPIRING = """
 """Whether the token of an `account` is about to be of no use; *turn* is its lane."""
 
 _WAITING = text(f"""
-    -- A loose index scan: one probe a lane, however many entries wait in it.
+    -- A loose index scan: one probe a lane, however many entries wait in it, or waited before its bound.
     WITH RECURSIVE lane AS (
-        (SELECT account_id, host FROM job_queue WHERE {CLAIMABLE} ORDER BY account_id, host LIMIT 1)
+        SELECT turn.account_id, turn.claim_from, first.host
+          FROM account_lane turn CROSS JOIN LATERAL (
+               SELECT host FROM job_queue
+                WHERE {CLAIMABLE} AND account_id = turn.account_id AND scheduled_at >= turn.claim_from
+                ORDER BY host LIMIT 1) first
+         WHERE turn.held_at IS NULL AND turn.paused_at IS NULL
         UNION ALL
-        SELECT next.account_id, next.host FROM lane CROSS JOIN LATERAL (
-            SELECT account_id, host FROM job_queue
-             WHERE {CLAIMABLE} AND (account_id, host) > (lane.account_id, lane.host)
-             ORDER BY account_id, host LIMIT 1
-        ) next
+        SELECT lane.account_id, lane.claim_from, next.host
+          FROM lane CROSS JOIN LATERAL (
+               SELECT host FROM job_queue
+                WHERE {CLAIMABLE} AND account_id = lane.account_id AND scheduled_at >= lane.claim_from
+                  AND host > lane.host
+                ORDER BY host LIMIT 1) next
     )
     SELECT lane.account_id, lane.host, turn.last_seated_at,
            {EXPIRING} AS is_expiring
-      FROM lane LEFT JOIN account_lane turn ON turn.account_id = lane.account_id
+      FROM lane JOIN account_lane turn ON turn.account_id = lane.account_id
                 LEFT JOIN account ON account.id = lane.account_id
-     WHERE turn.held_at IS NULL AND turn.paused_at IS NULL
 """)  # noqa: S608 - no input is in it
+
+_NOTE_HEADS = text(f"""
+    -- Of each account, host and priority the entry that has waited longest: from the start, so that what came
+    -- in behind the bound is found.
+    WITH RECURSIVE head AS (
+        (SELECT account_id, host, priority, scheduled_at FROM job_queue WHERE {CLAIMABLE}
+          ORDER BY account_id, host, priority DESC, scheduled_at LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM head CROSS JOIN LATERAL (
+            (SELECT account_id, host, priority, scheduled_at FROM job_queue
+              WHERE {CLAIMABLE} AND account_id = head.account_id AND host = head.host AND priority < head.priority
+              ORDER BY priority DESC, scheduled_at LIMIT 1)
+            UNION ALL
+            (SELECT account_id, host, priority, scheduled_at FROM job_queue
+              WHERE {CLAIMABLE} AND (account_id, host) > (head.account_id, head.host)
+              ORDER BY account_id, host, priority DESC, scheduled_at LIMIT 1)
+            LIMIT 1) next
+    ), bound AS (
+        SELECT account_id, LEAST(min(scheduled_at), now()) - CAST(:lag AS interval) AS claim_from
+          FROM head GROUP BY account_id
+    ), opened AS (
+        INSERT INTO account_lane (account_id)
+        SELECT account_id FROM bound ORDER BY account_id COLLATE "C" ON CONFLICT DO NOTHING
+    ), locked AS (
+        SELECT account_id FROM account_lane ORDER BY account_id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
+    ), new AS (
+        SELECT account_id, COALESCE(bound.claim_from, now() - CAST(:lag AS interval)) AS claim_from,
+               bound.claim_from IS NOT NULL AS waits
+          FROM locked LEFT JOIN bound USING (account_id)
+    )
+    UPDATE account_lane lane SET claim_from = new.claim_from
+      FROM new WHERE lane.account_id = new.account_id AND lane.claim_from <> new.claim_from
+                 AND (new.waits OR lane.claim_from <= lane.last_seated_at)
+""")  # noqa: S608
 
 _OPEN = text("""
     INSERT INTO account_lane (account_id)
@@ -72,6 +111,10 @@ _RESUME = text("""
 """)
 
 
+CLAIM_LAG = timedelta(seconds=10)
+"""What a transaction that began so long ago has inserted is not passed over."""
+
+
 @dataclass(frozen=True)
 class Lane:
     """Claimable entries of one account for one GitLab host."""
@@ -91,8 +134,16 @@ class Lanes:
 
     def waiting(self, margin: timedelta) -> list[Lane]:
         """The lanes in which something is claimable, and whose account is neither held nor paused."""
-        rows = self._session.execute(_WAITING, {"margin": margin})
+        rows = self._session.execute(_WAITING, {"margin": margin}).all()
         return [Lane(row.account_id, row.host, row.last_seated_at, row.is_expiring) for row in rows]
+
+    def note_heads(self) -> None:
+        """
+        Note since when the oldest entry of each account has waited, a little less, as `claim_from`.
+
+        Passes look no further back. It is a hint, found anew from the start each time.
+        """
+        self._session.execute(_NOTE_HEADS, {"lag": CLAIM_LAG})
 
     def open(self, account_ids: Collection[AccountId]) -> None:
         """Give accounts that have none a place in the matchmaking."""

@@ -38,7 +38,7 @@ _JUDGE = text("""
            CASE WHEN job.status NOT IN ('finished', 'failed', 'cancelled') OR job.command = 'authorizationScope'
                      OR job.created_at <= (SELECT adopted_from FROM adoption)
                      OR (SELECT true FROM job_assignment_mapping a
-                          WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running') LIMIT 1)
+                          WHERE a.web_app_job_id = job.id AND a.completed_at IS NULL LIMIT 1)
                      OR (SELECT true FROM job_queue child
                           WHERE child.spawned_from = job.id AND child.settled_at IS NULL LIMIT 1)
                      OR (SELECT true FROM deferred_job child WHERE child.spawned_from = job.id LIMIT 1)

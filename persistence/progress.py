@@ -51,6 +51,9 @@ SUBTREE = f"""
 """  # noqa: S608
 """A job with all that it spawned, by status. docs/contract.md gives it to readers in other languages."""
 
+_MOST_ITEMS = 2**63 - 1
+"""A count by the web app may have more digits than Python writes."""
+
 _DEFERRED = text("""
     WITH RECURSIVE family AS (
         SELECT id FROM job WHERE id = :id
@@ -118,7 +121,7 @@ def of_subtree(root: str) -> TreeProgress | None:
         jobs=jobs,
         by_status={row.status: row.jobs for row in rows},
         completion=sum(row.completed for row in rows) / (jobs + deferred),
-        items=int(sum(row.items or 0 for row in rows)),
+        items=int(min(max(sum(row.items or 0 for row in rows), 0), _MOST_ITEMS)),
         deferred=deferred,
     )
 

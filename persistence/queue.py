@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from persistence.jobs import HOST, NewJob
@@ -31,14 +31,24 @@ IDENTITY = """
 """
 """What makes a job the same as another; NULL where it is like no other: without a path, and no discovery."""
 
+NOT_BEFORE = "GREATEST(q.scheduled_at, (SELECT claim_from FROM account_lane lane WHERE lane.account_id = {}))"
+"""When an entry that comes back among those of an account was due: passes look no further back than this."""
+
 _INSERT = text(f"""
+    WITH new AS (
+        SELECT r.*, job."accountId" AS account_id, {HOST} AS host, job.spawned_from,
+               {IDENTITY.format("job")} AS identity
+          FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+               AS r(id text, job_id text, priority int, max_attempts int, data jsonb, is_the_only_one boolean)
+          JOIN job ON job.id = r.job_id
+    ), opened AS (
+        INSERT INTO account_lane (account_id) SELECT account_id FROM new GROUP BY 1 ORDER BY account_id COLLATE "C"
+        ON CONFLICT DO NOTHING
+    )
     INSERT INTO job_queue (id, web_app_job_id, account_id, host, priority, max_attempts, data, spawned_from, identity)
-    SELECT r.id, r.job_id, job."accountId", {HOST}, r.priority, r.max_attempts, r.data, job.spawned_from,
-           CASE WHEN r.is_the_only_one THEN {IDENTITY.format("job")} END
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-           AS r(id text, job_id text, priority int, max_attempts int, data jsonb, is_the_only_one boolean)
-      JOIN job ON job.id = r.job_id
-     ORDER BY ({IDENTITY.format("job")}) COLLATE "C", r.job_id COLLATE "C"
+    SELECT id, job_id, account_id, host, priority, max_attempts, data, spawned_from,
+           CASE WHEN is_the_only_one THEN identity END
+      FROM new ORDER BY identity COLLATE "C", job_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING web_app_job_id
 """)  # noqa: S608 - no input is in it
@@ -73,14 +83,15 @@ _LOCK = text(f"""
      WHERE q.web_app_job_id = ANY (CAST(:ids AS text[])) ORDER BY q.id FOR NO KEY UPDATE
 """)  # noqa: S608 - no input is in it
 
-_READY_DUE = text("""
+_READY_DUE = text(f"""
     WITH due AS (
         SELECT id FROM job_queue
          WHERE status = 'pending' AND NOT ready AND scheduled_at <= clock_timestamp()
          ORDER BY scheduled_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE job_queue q SET ready = true FROM due WHERE q.id = due.id RETURNING q.id
-""")
+    UPDATE job_queue q SET ready = true, scheduled_at = {NOT_BEFORE.format("q.account_id")}
+      FROM due WHERE q.id = due.id RETURNING q.id
+""")  # noqa: S608
 
 _HAS_DUE = text("""
     SELECT EXISTS (SELECT FROM job_queue WHERE status = 'pending' AND ready AND NOT held)
@@ -89,12 +100,16 @@ _HAS_DUE = text("""
 """)
 
 _CLAIM = text(f"""
+    WITH turn AS MATERIALIZED ( -- read at once, instead of one look for each lane
+        SELECT account_id, claim_from FROM account_lane WHERE account_id = ANY (CAST(:accounts AS text[]))
+    )
     SELECT q.* FROM unnest(CAST(:accounts AS text[]), CAST(:hosts AS text[]), CAST(:quotas AS int[]))
                     AS lane(account_id, host, quota)
+      JOIN turn ON turn.account_id = lane.account_id
      CROSS JOIN LATERAL (
          SELECT {_COLUMNS} FROM job_queue q
           WHERE q.account_id = lane.account_id AND q.host = lane.host
-            AND q.status = 'pending' AND q.ready AND NOT q.held
+            AND q.status = 'pending' AND q.ready AND NOT q.held AND q.scheduled_at >= turn.claim_from
           ORDER BY q.priority DESC, q.scheduled_at, q.id
           LIMIT lane.quota
             FOR NO KEY UPDATE SKIP LOCKED
@@ -102,7 +117,13 @@ _CLAIM = text(f"""
 """)  # noqa: S608
 
 _FOLLOW_OWNER = text(f"""
-    UPDATE job_queue q SET account_id = job."accountId", host = {HOST}
+    WITH opened AS (
+        INSERT INTO account_lane (account_id)
+        SELECT "accountId" FROM job WHERE id = ANY (CAST(:ids AS text[])) GROUP BY 1 ORDER BY "accountId" COLLATE "C"
+        ON CONFLICT DO NOTHING
+    )
+    UPDATE job_queue q SET account_id = job."accountId", host = {HOST},
+           scheduled_at = {NOT_BEFORE.format('job."accountId"')}
       FROM job WHERE job.id = q.web_app_job_id AND q.web_app_job_id = ANY (CAST(:ids AS text[]))
 """)  # noqa: S608
 
@@ -137,14 +158,22 @@ _END = text("""
 """)
 
 _HOLD = text("""
-    UPDATE job_queue SET status = 'pending', held = true, settled_at = NULL
+    -- One that had failed was queued anew by the web app, and nobody has seen it yet: nothing counts against it.
+    UPDATE job_queue
+       SET status = 'pending', held = true, settled_at = NULL, ready = ready OR status = 'failed',
+           scheduled_at = CASE WHEN status = 'failed' THEN clock_timestamp() ELSE scheduled_at END,
+           attempts = CASE WHEN status = 'failed' THEN 0 ELSE attempts END,
+           losses = CASE WHEN status = 'failed' THEN 0 ELSE losses END,
+           error = CASE WHEN status = 'failed' THEN NULL ELSE error END,
+           goodbyes = CASE WHEN status = 'failed' THEN 0 ELSE goodbyes END
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> 'completed'
 """)
 
-_LET_GO = text("""
-    UPDATE job_queue SET status = 'pending', held = false, settled_at = NULL
+_LET_GO = text(f"""
+    UPDATE job_queue q
+       SET status = 'pending', held = false, settled_at = NULL, scheduled_at = {NOT_BEFORE.format("q.account_id")}
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
-""")
+""")  # noqa: S608
 
 _REVIVE = text("""
     UPDATE job_queue
@@ -160,27 +189,27 @@ _PRIORITIZE = text("""
  RETURNING web_app_job_id
 """)
 
-_UNHEARD = text("""
-    -- The web app's word against ours. Its jobs from before us are left alone until they are adopted.
-    SELECT job.id FROM job
-      LEFT JOIN job_queue q ON q.web_app_job_id = job.id
-     WHERE job.created_at > (SELECT COALESCE(adopted_from, '-infinity') FROM adoption)
-       AND job.command <> 'authorizationScope'
-       AND CASE WHEN job.status IN ('queued', 'running')
-                THEN q.id IS NULL OR q.status IN ('completed', 'failed') OR q.held
-                     OR (q.status = 'processing') <> EXISTS (
-                            SELECT FROM job_assignment_mapping a
-                             WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running'))
-                     OR (q.status = 'pending' AND (job.status = 'running' OR q.account_id <> job."accountId"))
-                ELSE (q.status = 'pending' AND NOT q.held) OR q.status = 'processing'
-                     OR (q.held AND job.status IN ('finished', 'failed', 'cancelled'))
-                     OR job.status = 'credential_renewed'
-                     OR (q.held AND q.account_id <> job."accountId"
-                         AND job.status IN ('waiting_credential_renewal', 'credential_expired'))
-                     OR EXISTS (SELECT FROM job_assignment_mapping a
-                                 WHERE a.web_app_job_id = job.id AND a.status IN ('assigned', 'running')) END
-     ORDER BY job.id COLLATE "C" LIMIT :limit
-""")
+UNHEARD = """
+    FROM job LEFT JOIN job_queue q ON q.web_app_job_id = job.id
+   WHERE job.created_at > (SELECT COALESCE(adopted_from, '-infinity') FROM adoption)
+     AND job.command <> 'authorizationScope'
+     AND CASE WHEN job.status IN ('queued', 'running')
+              THEN q.id IS NULL OR q.status IN ('completed', 'failed') OR q.held
+                   OR (q.status = 'processing') <> EXISTS (
+                          SELECT FROM job_assignment_mapping a
+                           WHERE a.web_app_job_id = job.id AND a.completed_at IS NULL)
+                   OR (q.status = 'pending' AND (job.status = 'running' OR q.account_id <> job."accountId"))
+              ELSE (q.status = 'pending' AND NOT q.held) OR q.status = 'processing'
+                   OR (q.held AND job.status IN ('finished', 'failed', 'cancelled'))
+                   OR job.status = 'credential_renewed'
+                   OR (q.held AND q.account_id <> job."accountId"
+                       AND job.status IN ('waiting_credential_renewal', 'credential_expired'))
+                   OR EXISTS (SELECT FROM job_assignment_mapping a
+                               WHERE a.web_app_job_id = job.id AND a.completed_at IS NULL) END
+"""
+"""The web app's word against ours. Its jobs from before us are left alone until they are adopted."""
+
+_UNHEARD = text(f"""SELECT job.id {UNHEARD} ORDER BY job.id COLLATE "C" LIMIT :limit""")
 
 
 @dataclass(frozen=True)
@@ -196,8 +225,7 @@ class NewEntry:
     """No other entry may be queued for a job of the same path, branch, command and host."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A queue entry as it was read, locked."""
 
     id: EntryId
@@ -254,7 +282,7 @@ class Queue:
     def insert(self, entries: Iterable[NewEntry]) -> set[JobId]:
         """Queue jobs, due at once; returns those that were. The rest have an entry, or a twin, already."""
         rows = json.dumps([vars(entry) for entry in entries])
-        return set(self._session.scalars(_INSERT, {"rows": rows}))
+        return set(self._session.scalars(_INSERT, {"rows": rows}).all())
 
     def discoveries_of_accounts(self, jobs: list[NewJob]) -> dict[JobId, JobId]:
         """Which jobs discover all that an account sees on a GitLab, by the id of a new job that would as well."""
@@ -273,8 +301,8 @@ class Queue:
 
     def lock(self, job_ids: Iterable[JobId]) -> dict[JobId, Entry]:
         """Lock the entries of these jobs, in the order of the entries' ids."""
-        rows = self._session.execute(_LOCK, {"ids": sorted(set(job_ids))})
-        return {row.web_app_job_id: _entry(row) for row in rows}
+        rows = self._session.execute(_LOCK, {"ids": sorted(set(job_ids))}).all()
+        return {entry.job_id: entry for entry in map(_entry, rows)}
 
     def ready_due(self, limit: int) -> int:
         """Let at most *limit* backed-off entries whose time has come into the claim index; how many."""
@@ -295,7 +323,7 @@ class Queue:
             "hosts": [host for _, host in quotas],
             "quotas": list(quotas.values()),
         }
-        return [_entry(row) for row in self._session.execute(_CLAIM, values)]
+        return [_entry(row) for row in self._session.execute(_CLAIM, values).all()]
 
     def follow_owner(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are of the account and host of their job, which has changed."""
@@ -342,18 +370,6 @@ class Queue:
         return list(self._session.scalars(_UNHEARD, {"limit": limit}))
 
 
-def _entry(row: Row[Any]) -> Entry:
-    return Entry(
-        row.id,
-        row.web_app_job_id,
-        row.account_id,
-        row.host,
-        QueueStatus(row.status),
-        row.priority,
-        row.scheduled_at,
-        row.attempts,
-        row.max_attempts,
-        row.losses,
-        row.goodbyes,
-        row.held,
-    )
+def _entry(row: Iterable[Any]) -> Entry:
+    id_, job_id, account_id, host, status, *counted = row
+    return Entry(*(id_, job_id, account_id, host, QueueStatus(status), *counted))

@@ -1,6 +1,7 @@
 """Bad input, kept with its reason: redacted, and made storable, before anything else is done with it."""
 
 import json
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import text
@@ -56,6 +57,11 @@ class RejectedMessages:
         if self._rows:
             self._session.execute(_KEEP, {"rows": json.dumps(self._rows, allow_nan=False)})
             self._rows.clear()
+
+    def fingerprint(self) -> str:
+        """The same for the same rejections of the same message: what a message handled as that is claimed by."""
+        told = [{column: value for column, value in row.items() if column != "id"} for row in self._rows]
+        return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def mark(self) -> int:
         """Where we stand, for `reset`."""

@@ -44,7 +44,7 @@ _QUEUE_OF = text(f"""
 
 _ATTEMPTS_OF = text("""
     SELECT status, count(*) FROM job_assignment_mapping
-     WHERE account_id = :id AND status IN ('assigned', 'running') GROUP BY 1
+     WHERE account_id = :id AND completed_at IS NULL GROUP BY 1
 """)
 
 _FAILURES_OF = text("""

@@ -24,7 +24,7 @@ _OF_IDS = text(f"{_CONNECTIONS} WHERE id = ANY (CAST(:ids AS text[])) ORDER BY i
 _ATTEMPTS = text("""
     SELECT a.connection_id, a.crawler_job_id, a.web_app_job_id AS job_id, a.status, a.assigned_at, a.progressed_at
       FROM job_assignment_mapping a
-     WHERE a.connection_id = ANY (CAST(:ids AS text[])) AND a.status IN ('assigned', 'running')
+     WHERE a.connection_id = ANY (CAST(:ids AS text[])) AND a.completed_at IS NULL
      ORDER BY a.crawler_job_id
 """)
 

@@ -35,7 +35,9 @@ _EXAMPLES = {
     "BROKER_URL": "redis://localhost:6379/0",
 }
 
-IN_FILES = (*_EXAMPLES, f"{PREFIX}OAUTH_PROVIDERS")
+_REFRESH_MARGIN = timedelta(seconds=10)
+
+IN_FILES = (*_EXAMPLES, f"{PREFIX}DIRECT_DATABASE_URL", f"{PREFIX}OAUTH_PROVIDERS")
 """What may stand in a file, since it holds secrets."""
 
 _ORM_ONLY_PARAMETERS = frozenset(
@@ -89,8 +91,15 @@ def _database_url(url: str) -> str:
     return f"postgresql+psycopg://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
+def _of_psycopg(url: str) -> str:
+    return url.replace("+psycopg", "", 1)
+
+
 def _broker_url(url: str) -> str:
     """A Redis URL; other brokers lack what the queues rely on."""
+    if ";" in url:
+        # Celery would take it for several, and each of its processes would be at whichever it found first.
+        raise ValueError("must name one server; in a password ; is written %3B")
     if _taken_apart(url).scheme not in ("redis", "rediss", "redis+socket"):
         raise ValueError("must begin with redis://, rediss:// or redis+socket://")
     return url
@@ -161,6 +170,11 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(validation_alias="DATABASE_URL")
     broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(validation_alias="BROKER_URL")
 
+    direct_database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
+        None,
+        description="the server itself, where DATABASE_URL leads to a pooler: who follows events listens there",
+    )
+
     connection_timeout: Seconds = Field(
         timedelta(seconds=90), description="a connection silent for so long is dead"
     )
@@ -226,7 +240,8 @@ class Settings(BaseSettings):
         timedelta(hours=48), description="a discovery that finished so recently is not repeated unless forced"
     )
     statement_timeout: Seconds = Field(
-        timedelta(seconds=30), description="a statement longer than this is ended"
+        timedelta(seconds=30),
+        description="a statement longer than this is ended; so is a transaction idle so long, or timeout - 2 intervals",
     )
     lock_timeout: Seconds = Field(
         timedelta(milliseconds=500),
@@ -252,12 +267,32 @@ class Settings(BaseSettings):
     @property
     def psycopg_url(self) -> str:
         """The database's URL without SQLAlchemy's driver in it."""
-        return self.database_url.replace("+psycopg", "", 1)
+        return _of_psycopg(self.database_url)
+
+    @property
+    def session_url(self) -> str:
+        """As `psycopg_url`, for what needs a session of its own: past the pooler, where a way is known."""
+        return _of_psycopg(self.direct_database_url or self.database_url)
+
+    @property
+    def life_step(self) -> timedelta:
+        """Signs of life that are closer together are as one."""
+        return self.connection_timeout / 100
+
+    @property
+    def longest_silence(self) -> timedelta:
+        """Who was heard last so long ago, by what is noted, was silent for the timeout."""
+        return self.connection_timeout + self.life_step
 
     @property
     def outage_gap(self) -> timedelta:
         """A gap between two sweeps above this is our own outage, and nobody's death."""
         return self.connection_timeout - 2 * self.heartbeat_interval
+
+    @property
+    def refresh_patience(self) -> timedelta:
+        """So long nobody doubts that a token is being refreshed: connect, send and read, then write it."""
+        return 3 * self.http_timeout + self.database_wait + _REFRESH_MARGIN
 
     @model_validator(mode="before")
     @classmethod

@@ -36,7 +36,7 @@ _CONNECTIONS = text("""
 """)
 
 _LIVE_ATTEMPTS = text("""
-    SELECT status, count(*) FROM job_assignment_mapping WHERE status IN ('assigned', 'running') GROUP BY 1
+    SELECT status, count(*) FROM job_assignment_mapping WHERE completed_at IS NULL GROUP BY 1
 """)
 
 _JOBS = text("SELECT status::text, count(*) FROM job GROUP BY 1 ORDER BY 2 DESC, 1")

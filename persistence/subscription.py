@@ -1,8 +1,9 @@
 """
 Following events as they come: woken by NOTIFY, never relying on it, and from one cursor on.
 
-LISTEN needs a session of its own: where PgBouncer stands between in transaction mode, nobody wakes
-us, and events come as late as the polling lets them. Give the server's own URL then.
+LISTEN needs a session of its own. Where a pooler stands between, it would be left behind in a session
+that others are given next, and their bells with it: nobody is asked to wake us then, and the table is
+looked at more often. CRAWLYARD_DIRECT_DATABASE_URL leads past the pooler.
 """
 
 import time
@@ -18,12 +19,15 @@ import psycopg
 from persistence.event_cursor import EventCursor
 from persistence.event_stream import Event, EventFilter, EventReader, Gap
 from persistence.exceptions import TransientError, raised_as_ours
+from persistence.pooler import is_pooled
 from persistence.settings import settings
 
 _LISTEN: LiteralString = "LISTEN crawlyard_event"
 
 _POLL_S = 5.0
 """Bells get lost; this is the longest that an event waits for a reader then."""
+_UNHEARD_S = 1.0
+"""The same where no bell reaches us."""
 _HELD_BACK_S = (0.02, 1.0)
 """Between looks while a running transaction holds events back: doubled from the first to the last."""
 _RECONNECT_S = (0.1, 10.0)
@@ -61,10 +65,11 @@ class Subscription:
         self._point = point
         self._matching = matching
         self._deadline = None if within is None else time.monotonic() + within.total_seconds()
-        self._url = url or settings().psycopg_url
+        self._url = url or settings().session_url
         self._lost = lost
         self._closed = Flag()
         self._connection: psycopg.Connection[Any] | None = None
+        self._poll_s = _POLL_S
         self._pause = _Doubling(*_HELD_BACK_S)
         self._back_off = _Doubling(*_RECONNECT_S)
 
@@ -111,10 +116,13 @@ class Subscription:
             yield item
 
     def _connect(self) -> EventReader:
-        """Listen first, then look: what comes in between wakes us."""
+        """Listen first, then look: what comes in between wakes us. No bell passes a pooler."""
         with raised_as_ours():
             self._connection = psycopg.connect(self._url, **_CONNECTION)
-            self._connection.execute(_LISTEN)
+            pooled = is_pooled(self._connection)
+            self._poll_s = _UNHEARD_S if pooled else _POLL_S
+            if not pooled:
+                self._connection.execute(_LISTEN)
         reader = EventReader(self._connection, self._matching)
         self._point = reader.start(self._point)
         return reader
@@ -137,7 +145,7 @@ class Subscription:
             return
         if page.items or not page.is_held_back:
             self._pause.reset()
-        self._wait(self._pause.next() if page.is_held_back else _POLL_S)
+        self._wait(self._pause.next() if page.is_held_back else self._poll_s)
 
     def _wait(self, seconds: float) -> None:
         """Until a bell rings, so long at the most. Bells that have rung meanwhile are one."""

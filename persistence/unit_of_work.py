@@ -6,8 +6,8 @@ One task, one unit of work, one transaction.
         uow.ring("jobs.assign")
         uow.commit()
 
-What is not committed is rolled back. Rings, events and rejections are gathered on the way: events
-and rejections are written by the commit itself, rings go out after it.
+What is not committed is rolled back. Rings, events, rejections and counts are gathered on the way: all
+but the rings are written by the commit itself, rings go out after it.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,10 +30,11 @@ from persistence.deferred import Deferred
 from persistence.engine import engine
 from persistence.errors import Errors
 from persistence.events import Events
-from persistence.exceptions import raised_as_ours
+from persistence.exceptions import is_of_a_lost_database, raised_as_ours
 from persistence.handled import HandledMessages
 from persistence.jobs import Jobs
 from persistence.lanes import Lanes
+from persistence.live_counts import LiveCounts
 from persistence.liveness import Liveness
 from persistence.old_jobs import OldJobs
 from persistence.queue import Queue
@@ -50,9 +51,10 @@ Ring = Callable[[str, dict[str, Any]], None]
 
 _MILLISECOND = timedelta(milliseconds=1)
 
-_LIMITS = text(
-    "SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)"
-)
+_LIMITS = text("""
+    SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),
+           set_config('idle_in_transaction_session_timeout', :silence, true)
+""")
 
 
 def unit_of_work(ring: Ring) -> "UnitOfWork":
@@ -69,7 +71,8 @@ class UnitOfWork:
         self._rings: list[tuple[str, dict[str, Any]]] = []
         self.accounts = Accounts(session)
         self.areas = Areas(session)
-        self.assignments = Assignments(session)
+        self.live_counts = LiveCounts(session)
+        self.assignments = Assignments(session, self.live_counts)
         self.children = Children(session)
         self.connections = Connections(session)
         self.credentials = Credentials(session)
@@ -88,7 +91,12 @@ class UnitOfWork:
         self.statistics = Statistics(session)
 
     def __enter__(self) -> Self:
-        limits = {"statement": settings().statement_timeout, "lock": settings().lock_timeout}
+        limits = {
+            "statement": settings().statement_timeout,
+            "lock": settings().lock_timeout,
+            # A worker that is frozen, or cut off, must let go before beats that wait for its locks are missed.
+            "silence": min(settings().statement_timeout, settings().outage_gap),
+        }
         try:
             with raised_as_ours():
                 self._session.execute(
@@ -105,7 +113,11 @@ class UnitOfWork:
         """Roll back what was not committed, and raise the database's errors as ours."""
         with raised_as_ours():
             try:
-                self._session.close()
+                if error is not None and is_of_a_lost_database(error):
+                    # Back in the pool it would serve the next attempt: one that has become read-only for ever.
+                    self._session.invalidate()
+                else:
+                    self._session.close()
             except Exception:
                 if error is None:
                     raise  # else the error that led here tells more than a rollback on a dead connection
@@ -124,12 +136,13 @@ class UnitOfWork:
 
     def commit(self) -> None:
         """
-        Write events and rejections, COMMIT, then ring.
+        Write rejections, events and counts, COMMIT, then ring.
 
         A bell that cannot be rung is a warning: the sweeps find every row whose bell was lost.
         """
         self.rejected.write()
         self.events.write()
+        self.live_counts.write()
         self._session.commit()
         for task, arguments in self._rings:
             try:
@@ -145,7 +158,8 @@ class UnitOfWork:
 
         The database's errors leave it as ours, so that a caller can go on after a refusal.
         """
-        rings, events, rejections = len(self._rings), self.events.mark(), self.rejected.mark()
+        rings, counts = len(self._rings), self.live_counts.mark()
+        events, rejections = self.events.mark(), self.rejected.mark()
         try:
             with raised_as_ours(), self._session.begin_nested():
                 yield
@@ -153,4 +167,5 @@ class UnitOfWork:
             del self._rings[rings:]
             self.events.reset(events)
             self.rejected.reset(rejections)
+            self.live_counts.reset(counts)
             raise

@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from tasks import lifecycle, logs, serialization, transport
+from tasks import lifecycle, logs, serialization, transport, vital_signs
 from tasks.base import UnitTask
 
 AREAS = (
@@ -27,4 +27,5 @@ transport.register()
 app = Celery("crawlyard", task_cls=UnitTask, include=AREAS)
 app.config_from_object("celeryconfig")
 lifecycle.install(app)
+vital_signs.install()
 logs.install()

@@ -72,7 +72,6 @@ def seat_jobs(uow: UnitOfWork) -> int:
     lanes = _with_tokens(uow, uow.lanes.waiting(settings().token_margin))
     if not lanes:
         return 0
-    uow.lanes.open({lane.account_id for lane in lanes if lane.last_seated_at is None})
     board = Board(uow.connections.lock_free_seats(PASS_LIMIT), PASS_LIMIT)
     if not board.free:
         return 0
@@ -99,11 +98,10 @@ class _Pass:
         self._uow = uow
         self._lanes = lanes
         self._board = board
-        live = Counter(uow.assignments.live_by_lane())
-        self._table = Table(live, settings().account_cap, settings().host_cap)
+        self._table = Table(Counter(uow.live_counts.by_lane()), settings().account_cap, settings().host_cap)
         self._stuck: Counter[tuple[str, str]] = Counter()
         self._considered: set[str] = set()
-        self._seated: dict[JobId, ConnectionId] = {}
+        self._seated: list[tuple[ConnectionId, CrawlerJobId]] = []
         self._accounts: set[AccountId] = set()
 
     def run(self) -> int:
@@ -112,7 +110,7 @@ class _Pass:
         while self._board.free and rounds < _ROUNDS and self._round():
             rounds += 1
         if self._seated:
-            self._uow.connections.settle_seats(set(self._seated.values()))
+            self._uow.connections.take_seats(self._seated)
         if self._has_made_room():
             self._uow.ring("upkeep.feed_deferred")
         if self._seated and (rounds == _ROUNDS or len(self._seated) >= PASS_LIMIT):
@@ -126,14 +124,14 @@ class _Pass:
     def _round(self) -> bool:
         """Claim as many as there are seats, and seat them; whether another round could find more."""
         wanted = quotas(self._lanes, self._table, self._board.free)
-        # One more than its share tells whether a lane is at its end: its turns are the others' then.
-        asked = {lane: share + 1 + self._stuck[lane] for lane, share in wanted.items()}
+        asked = {lane: share + self._stuck[lane] for lane, share in wanted.items()}
         claimed = self._uow.queue.claim(asked)
         got: Counter[tuple[str, str]] = Counter((entry.account_id, entry.host) for entry in claimed)
         entries = [entry for entry in claimed if entry.id not in self._considered]
         jobs = self._uow.jobs.lock_skipping(entry.job_id for entry in entries)
         waiting = [entry for entry in entries if _is_waiting(entry, jobs.get(entry.job_id))]
-        self._settle([jobs[e.job_id] for e in entries if e.job_id in jobs and e not in waiting])
+        moved_on = jobs.keys() - {entry.job_id for entry in waiting}
+        self._settle([jobs[entry.job_id] for entry in entries if entry.job_id in moved_on])
         placed = self._place(waiting)
         self._open(waiting, placed, jobs)
         self._pass_over(
@@ -177,7 +175,7 @@ class _Pass:
         self._accounts |= accounts
         for job_id in opened:
             opening = openings[job_id]
-            self._seated[job_id] = opening.connection_id
+            self._seated.append((opening.connection_id, opening.crawler_job_id))
             self._uow.events.add(
                 EventType.JOB_ASSIGNED,
                 job_id=job_id,
@@ -197,9 +195,10 @@ def _is_waiting(entry: Entry, job: KnownJob | None) -> bool:
 
 
 def _opening(entry: Entry, connection_id: ConnectionId, job: KnownJob) -> Opening:
+    fence = str(ULID())
     return Opening(
-        id=str(ULID()),
-        crawler_job_id=CrawlerJobId(str(ULID())),
+        id=fence,
+        crawler_job_id=CrawlerJobId(fence),
         job_id=entry.job_id,
         connection_id=connection_id,
         account_id=entry.account_id,

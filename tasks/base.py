@@ -12,7 +12,7 @@ went back to the queue.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from structlog.contextvars import bound_contextvars
 from ulid import ULID
 
 from persistence import unit_of_work as persistence_unit
-from persistence.exceptions import Contended, CrawlyardError, TransientError
+from persistence.exceptions import Contended, CrawlyardError, FellSilent, TransientError
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks import lifecycle, rejection
@@ -40,6 +40,8 @@ _CONTENDED_STEP_S = 0.02
 _CONTENDED_LONGEST_S = 1.0
 _LOST_STEP_S = 0.25
 _LOST_LONGEST_S = 5.0
+_SILENCES = 3
+"""Who was frozen as often in one unit is not frozen, but has something to do that takes too long, each time."""
 
 
 class UnitTask(Task):
@@ -71,14 +73,18 @@ class UnitTask(Task):
                 _keep(args, kwargs, "failed", told)
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-        """Bind the arguments to the fields of the payload, by position and name."""
-        names = list(self.accepts.model_fields)
-        if len(args) > len(names):
-            raise TypeError(f"at most {len(names)} positional arguments are accepted")
-        given = dict(zip(names, args, strict=False))
-        if given.keys() & kwargs.keys():
-            raise TypeError("an argument is given twice")
-        return self.accepts.model_validate(given | kwargs)
+        return self.accepts.model_validate(bind(self.accepts, args, kwargs))
+
+
+def bind(accepts: type[Payload], args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Bind arguments to the fields of a payload, by position and name. Raises TypeError where they do not fit."""
+    names = list(accepts.model_fields)
+    if len(args) > len(names):
+        raise TypeError(f"at most {len(names)} positional arguments are accepted")
+    given = dict(zip(names, args, strict=False))
+    if given.keys() & kwargs.keys():
+        raise TypeError("an argument is given twice")
+    return given | kwargs
 
 
 def _keep(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: str) -> None:
@@ -107,12 +113,18 @@ def persevere(unit: Callable[[], None], *, to_the_end: bool = False) -> None:
     One that met another transaction, or lost the database, left nothing behind and is run again,
     for `database_wait`, or until the worker is told to stop; then its message goes back to its
     queue. Raises Reject for that. *to_the_end*: only the task's time limit ends it, for what no
-    other delivery of the message could write.
+    other delivery of the message could write. Raises FellSilent where the unit takes too long without a
+    word to the database, each time: given back, its message would come again for ever.
     """
     deadline = monotonic() + settings().database_wait.total_seconds()
+    silences = 0
     for attempt in count():
         try:
             unit()
+        except FellSilent:
+            silences += 1
+            if silences == _SILENCES and not to_the_end:
+                raise
         except TransientError as error:
             pause = _pause(error, attempt)
             if not to_the_end and (lifecycle.is_stopping() or monotonic() + pause > deadline):

@@ -171,13 +171,13 @@ def _count_stale(
     applied = uow.assignments.discoveries([w.crawler_job_id for w in words if w.discoveries])
     for said in words:
         if said.crawler_job_id not in known:
-            for frame in (*said.frames, *said.discoveries):
+            for frame in (*said.frames, *said.discoveries, *said.late):
                 reject(uow, _item(said.connection_id, frame), "unknown_assignment")
         else:
             is_live = (said.connection_id, said.crawler_job_id) in live
             marks = applied.get(said.crawler_job_id, set())
             unheard = [d for d in said.discoveries if (d.timestamp, d.digest) not in marks]
-            stale[said.crawler_job_id] += len(unheard) + (said.late if is_live else said.count)
+            stale[said.crawler_job_id] += len(unheard) + (len(said.late) if is_live else said.count)
     uow.assignments.count_stale(+stale)
 
 
@@ -193,37 +193,46 @@ def _go_on(uow: UnitOfWork, heard: list[Heard]) -> None:
 
 
 def _advance(uow: UnitOfWork, heard: list[Heard]) -> None:
-    """Write how far the jobs are, and that they run: once a job, however many words there were."""
+    """Write how far the jobs are, that they run or are finished: once a job, however many words there were."""
     if not heard:
         return
     now = uow.now()
-    steps = {h.job.id: advance(h.job.progress, h.attempt.crawler_job_id, h.words.frames, now) for h in heard}
+    steps = [
+        (h, advance(h.job.progress, h.attempt.crawler_job_id, h.words.frames, now), h.succeeded)
+        for h in heard
+    ]
     uow.jobs.advance(
         [
-            {"id": id_, "progress": step.progress, "resume_state": step.resume_state, "runs": True}
-            for id_, step in steps.items()
+            {
+                "id": h.job.id,
+                "progress": step.progress,
+                "resume_state": step.resume_state,
+                "runs": True,
+                "ends": ends,
+            }
+            for h, step, ends in steps
         ]
     )
-    uow.queue.forgive_losses(id_ for id_, step in steps.items() if step.is_best)
-    for h in heard:
-        if all(isinstance(frame, JobStartedFrame) for frame in h.words.frames):
+    uow.queue.forgive_losses(h.job.id for h, step, _ in steps if step.is_best)
+    for h, step, _ in steps:
+        if step.progress is None or all(isinstance(frame, JobStartedFrame) for frame in h.words.frames):
             continue  # that it runs is told already
         uow.events.add(
             EventType.PROGRESS_UPDATED,
             job_id=h.job.id,
             account_id=h.job.account_id,
             connection_id=h.attempt.connection_id,
-            completion=steps[h.job.id].completion,
+            completion=step.progress.completion,
         )
 
 
 def _complete(uow: UnitOfWork, heard: list[Heard]) -> None:
-    """Attempts succeeded: their jobs are finished."""
+    """Attempts succeeded; that their jobs are finished was written with the progress."""
     if not heard:
         return
-    uow.assignments.close([h.attempt.crawler_job_id for h in heard], AssignmentStatus.COMPLETED)
+    uow.assignments.close([h.attempt for h in heard], AssignmentStatus.COMPLETED)
     uow.queue.complete(h.job.id for h in heard)
-    finished = uow.jobs.finish(h.job.id for h in heard)
+    finished = [h.job.id for h in heard if h.job.status in (JobStatus.QUEUED, JobStatus.RUNNING)]
     announce(uow, {h.job.id: h.job for h in heard}, finished, JobStatus.FINISHED)
 
 
@@ -231,7 +240,7 @@ def _fail(uow: UnitOfWork, heard: list[Heard]) -> None:
     """Attempts failed: their jobs are queued again, later, or have failed for good."""
     if not heard:
         return
-    uow.assignments.close([h.attempt.crawler_job_id for h in heard], AssignmentStatus.FAILED)
+    uow.assignments.close([h.attempt for h in heard], AssignmentStatus.FAILED)
     changes = {h.job.id: _after_failure(h.entry, h.failure) for h in heard if h.entry and h.failure}
     uow.queue.change(changes.values())
     again = {job_id for job_id, change in changes.items() if change.retry_in is not None}
@@ -256,13 +265,13 @@ def _after_failure(entry: Entry, failure: JobFailedData) -> Change:
 
 def _error(heard: Heard, failure: JobFailedData) -> JobError:
     attempt = heard.attempt
-    said = failure.context or {}
     return JobError(
         job_id=heard.job.id,
         error_type=failure.error_type or _UNNAMED,
         message=failure.error,
         stack_trace=failure.stack_trace,
-        context=said | {"crawler_job_id": attempt.crawler_job_id, "connection_id": attempt.connection_id},
+        context=failure.context,
+        attempt={"crawler_job_id": attempt.crawler_job_id, "connection_id": attempt.connection_id},
         retry_count=heard.entry.attempts + 1 if heard.entry else 0,
         is_recoverable=failure.is_recoverable,
     )
@@ -273,7 +282,7 @@ def _free_seats(
 ) -> None:
     """A crawler that ended an attempt, revoked or not, does not work on it any more."""
     ended = [(w.connection_id, w.crawler_job_id) for w in words if w.terminal]
-    freed = [connection_id for connection_id, fence in ended if (connection_id, fence) in live]
-    uow.connections.settle_seats({c for c, _ in ended}, ended=[fence for _, fence in ended], freed=freed)
+    freed = [seat for seat in ended if seat in live]
+    uow.connections.free_seats(freed, said=ended)
     if freed:
         uow.ring("jobs.assign")

@@ -57,7 +57,7 @@ def disconnect(payload: Disconnect) -> None:
 
 
 def register_connection(uow: UnitOfWork, wish: Register) -> None:
-    """Open a connection; live already: nothing; closed: it is rejected, since an id serves once."""
+    """Open a connection; live already: proof of life; closed: it is rejected, since an id serves once."""
     connection_id = ConnectionId(wish.connection_id)
     crawler_id = wish.crawler_id and redact_text(wish.crawler_id)
     outcome = uow.connections.register(connection_id, crawler_id, wish.capacity, wish.metadata)

@@ -15,15 +15,21 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 from tasks.envelope import WRAPPED, MalformedError, check_body, legible, message_id, read
 from tasks.rejection import Rejected, keep_or_requeue
+from tasks.transport import MISREAD
 
 logger = logging.getLogger(__name__)
 
-_MISREAD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What code raises that met an unexpected shape. Errors of the broker are none of these and pass."""
+_LOOKS_FOR_BROKER = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
+"""Celery's own pauses grow to 30 s: after a long outage nobody would consume for so long."""
 
 
 class Consumer(CeleryConsumer):
     """Hands good messages on to Celery, and every other to `rejected_message`."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait for the broker without end, and look for it often."""
+        conn.ensure_connection = partial(conn.ensure_connection, **_LOOKS_FOR_BROKER)
+        return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Celery's handler, behind a gate."""
@@ -35,7 +41,7 @@ class Consumer(CeleryConsumer):
                 hand_on(message)
             except MalformedError as error:
                 self._keep(message, "malformed", str(error))
-            except _MISREAD as error:
+            except MISREAD as error:
                 # Nothing is known to come here past the gate; if it does, it must not end the worker.
                 self._keep(message, "malformed", type(error).__name__)
 
@@ -54,8 +60,11 @@ class Consumer(CeleryConsumer):
         self._keep(message, "malformed", type(error).__name__)
 
     def on_decode_error(self, message: Any, error: Exception) -> None:
-        """Keep a message that kombu cannot decode."""
-        self._keep(message, "malformed", type(error).__name__)
+        """Keep a message that kombu cannot decode; a control message, which is for no task, is dropped."""
+        if "task" in message.headers or message.content_type == WRAPPED:
+            self._keep(message, "malformed", type(error).__name__)
+        else:
+            logger.warning("control message dropped: %s", type(error).__name__)
 
     def _keep(self, message: Any, reason: str, detail: str = "") -> None:
         if message.acknowledged:

@@ -42,8 +42,6 @@ WAITING = (
 )
 """Jobs that a new token sets free."""
 
-_MARGIN = timedelta(seconds=10)
-
 _AFTERWARDS = "; then write the new tokens and ring credentials.renewed"
 
 _ACTIONS = {
@@ -118,7 +116,7 @@ def claim_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> Claim | N
     if held is None:
         return None
     if held.has_another_token:
-        let_go(uow, account_id, is_news=True)
+        let_go(uow, account_id, is_news=not held.is_being_let_go)
         return None
     instances = uow.credentials.instances(account_id)
     if not instances and held.reason != HoldReason.AUTHORIZATION_NEEDED:
@@ -139,7 +137,7 @@ def _claim_of(uow: UnitOfWork, held: HeldAccount, instances: set[str | None], ru
         return None
     if uow.liveness.has_rung(_away(instance), settings().reconcile_interval / 2):
         return None  # one call is enough to know; a thousand that time out would keep all workers
-    claimed = uow.credentials.claim(held.account_id, held.token_hash, run, _patience())
+    claimed = uow.credentials.claim(held.account_id, held.token_hash, run, settings().refresh_patience)
     if claimed.refresh_token is not None and claimed.outcome is None:
         return Claim(held.account_id, run, held.token_hash, claimed.refresh_token, instance, provider)
     if claimed.is_mine:  # the web app has written another this moment
@@ -147,11 +145,6 @@ def _claim_of(uow: UnitOfWork, held: HeldAccount, instances: set[str | None], ru
     else:
         _take_up(uow, held, held.token_hash, claimed)
     return None
-
-
-def _patience() -> timedelta:
-    """So long nobody doubts a claim: connecting, sending and reading may each take the timeout, then it is written."""
-    return 3 * settings().http_timeout + settings().database_wait + _MARGIN
 
 
 def _take_up(uow: UnitOfWork, held: HeldAccount, token_hash: str, claimed: Claimed) -> None:

@@ -162,7 +162,7 @@ def _lock(uow: UnitOfWork, said: Said, plan: AreaPlan, where: Whereabouts) -> Lo
         return None
     jobs = uow.jobs.lock({parent.id, *moving, *candidates})
     known = uow.areas.lock(where.paths, where.gitlab_ids)
-    if parent.id not in jobs or plan.known != {(area.full_path, area.gitlab_id) for area in known}:
+    if plan.known != {(area.full_path, area.gitlab_id) for area in known}:
         raise Contended("areas were changed by another transaction")
     now = uow.now()
     renewable = {
@@ -290,7 +290,7 @@ class _Application:
             EventType.PROGRESS_UPDATED,
             job_id=parent.id,
             account_id=parent.account_id,
-            completion=progress["completion"],
+            completion=progress.completion,
             discovered=self.tally["jobs"] + self.tally["deferred"],
         )
 

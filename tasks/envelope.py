@@ -27,6 +27,8 @@ from uuid import uuid4
 
 from tasks import serialization
 
+_JSON = "application/json"
+
 WRAPPED = "application/x-crawlyard-malformed"
 """The content type of an envelope whose body is a text that is no message."""
 
@@ -73,14 +75,14 @@ def read(raw: bytes) -> dict[str, Any]:
     Raises MalformedError where one is missing or is not what it must be.
     """
     envelope = _json_object(raw)
-    if envelope.get("content-type") != "application/json":
+    if envelope.get("content-type") != _JSON:
         raise MalformedError("the content-type is not application/json")
     encoding = envelope.get("content-encoding")
     if encoding is not None and (not isinstance(encoding, str) or encoding.lower() != "utf-8"):
         raise MalformedError("the content-encoding is not utf-8")
     return {
         "body": base64.b64encode(_body(envelope)).decode(),
-        "content-type": "application/json",
+        "content-type": _JSON,
         "content-encoding": "utf-8",
         "headers": _headers(envelope.get("headers")),
     }
@@ -101,15 +103,37 @@ def check_body(body: object) -> None:
 
 def legible(raw: bytes) -> object:
     """
-    As much of a malformed text as can be read by whoever looks at it later: JSON, else text, else bytes.
+    As much of a malformed text as can be read by whoever looks at it later: JSON, else text.
 
-    What is nested too deep stays text, since it would only be the next one's trouble.
+    What is nested too deep stays text, since it would only be the next one's trouble. Of bytes that are no
+    text, and of text that is JSON neither by its own word nor in fact, only the length is kept: in a pickled
+    body stand secrets behind their names as nothing recognises them.
     """
     whole = _parsed(raw)
-    if isinstance(whole, dict):
-        with suppress(MalformedError):  # else the body stays as it came
-            whole["body"] = _parsed(_body(whole))
+    if isinstance(whole, dict) and isinstance(whole.get("body"), str):
+        whole["body"] = _legible_body(whole)
     return whole
+
+
+def _legible_body(envelope: dict[str, Any]) -> object:
+    """The body as it can be read; where it cannot be decoded, as it came."""
+    raw: bytes | str = envelope["body"]
+    with suppress(MalformedError):
+        raw = _body(envelope)
+    read = _parsed(raw) if isinstance(raw, bytes) else raw
+    is_json = envelope.get("content-type", _JSON) == _JSON
+    return _no_text(raw) if isinstance(read, str) and (not is_json or _hides_bytes(read)) else read
+
+
+def _hides_bytes(text: str) -> bool:
+    """Whether it is base64 of what is no text."""
+    try:
+        base64.b64decode(text, validate=True).decode()
+    except UnicodeDecodeError:
+        return True
+    except ValueError:
+        pass  # it is no base64
+    return False
 
 
 def message_id(raw: bytes) -> str | None:
@@ -212,4 +236,8 @@ def _parsed(raw: bytes) -> object:
             return value
     with suppress(ValueError):
         return raw.decode()
-    return raw
+    return _no_text(raw)
+
+
+def _no_text(raw: bytes | str) -> str:
+    return f"[{len(raw):,} bytes that are no text]"

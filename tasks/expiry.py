@@ -19,7 +19,7 @@ from persistence.schema.vocabulary import ConnectionId, Ending, EventType
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.app import app
-from tasks.base import unit_of_work
+from tasks.base import message_id, unit_of_work
 from tasks.batches import reject
 from tasks.messages import ExpireDead
 from tasks.release import Closing, give_back
@@ -64,9 +64,12 @@ def sweep(uow: UnitOfWork, as_of: datetime) -> int:
     """One unit of the sweep as of *as_of*; how many jobs it gave back."""
     now = uow.now()
     if as_of > now:
-        reject(uow, {"as_of": as_of.isoformat()}, "as_of_in_the_future")
+        if uow.handled.claim(message_id()):
+            reject(uow, {"as_of": as_of.isoformat()}, "as_of_in_the_future")
         return 0
     before = uow.liveness.lock()
+    if before.last_sweep_at and before.last_sweep_at > now:
+        uow.connections.bring_back()
     state = _judged(uow, before, as_of, now)
     taken, more = 0, False
     if state.grace_until is None or state.grace_until <= now:
@@ -90,7 +93,8 @@ def _judged(uow: UnitOfWork, state: SweepState, as_of: datetime, now: datetime) 
     if state.mass_as_of is not None or (state.grace_until and state.grace_until > now):
         return state
     # A dead gateway's crawlers cross the timeout one after another, within one interval of beating.
-    fleet = uow.connections.count_silent(as_of, timeout, timeout - settings().heartbeat_interval)
+    silence = settings().longest_silence
+    fleet = uow.connections.count_silent(as_of, silence, silence - settings().heartbeat_interval)
     if not fleet.silent or fleet.active < SMALLEST_FLEET or 2 * fleet.missing <= fleet.active:
         return replace(state, mass_waited_at=None)
     if state.mass_waited_at is None:
@@ -111,7 +115,7 @@ def _latest(last: datetime | None, as_of: datetime, now: datetime) -> datetime:
 
 def _take(uow: UnitOfWork, state: SweepState, as_of: datetime) -> tuple[int, bool]:
     """Close what is due and give its jobs back; how many, and whether there may be more."""
-    leaving = uow.connections.lock_leaving(as_of, settings().connection_timeout, UNIT_JOBS)
+    leaving = uow.connections.lock_leaving(as_of, settings().longest_silence, UNIT_JOBS)
     closings = [
         _closing(attempt, Ending.GOODBYE if leaving[attempt.connection_id] else Ending.CONNECTION_LOST)
         for attempt in uow.assignments.live_of_connections(leaving).values()

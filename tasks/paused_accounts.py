@@ -7,6 +7,7 @@ The jobs that wait stay as they are, and the passes leave them out, those that c
 from persistence.schema.vocabulary import AccountId, EventType, JobId, JobStatus, QueueStatus
 from persistence.storable import clean_text
 from persistence.unit_of_work import UnitOfWork
+from tasks.base import message_id
 from tasks.batches import reject
 from tasks.release import announce, lock_all, revoke
 from tasks.units import Done
@@ -23,7 +24,8 @@ _PAUSED_ACCOUNT = "the account is paused"
 def pause_account(account_id: AccountId, reason: str | None, uow: UnitOfWork, _place: str) -> Done:
     """Pause the account's lane; committed by itself, since no pass that begins then seats any of its jobs."""
     if not uow.accounts.hold([account_id]):
-        reject(uow, {"account_id": account_id}, "unknown_account")
+        if uow.handled.claim(message_id()):  # by this unit, since no other one has anything to do
+            reject(uow, {"account_id": account_id}, "unknown_account")
         return Done()
     uow.lanes.open([account_id])
     told = None if reason is None else clean_text(reason, _REASON_BYTES)

@@ -21,8 +21,14 @@ from pydantic.alias_generators import to_camel
 
 from persistence.redaction import redact_text
 from persistence.schema.vocabulary import CrawlerJobId
-from persistence.storable import redact
-from tasks.frames import JobCompletedFrame, JobFailedFrame, JobFrame, JobProgressFrame, JobStartedFrame
+from tasks.frames import (
+    JobCompletedFrame,
+    JobFailedFrame,
+    JobFrame,
+    JobProgressData,
+    JobProgressFrame,
+    JobStartedFrame,
+)
 
 Json = dict[str, Any]
 
@@ -36,8 +42,7 @@ MILESTONES = {0.25: "25%", 0.5: "50%", 0.75: "75%", 0.9: "90%"}
 
 LONGEST_SECONDS = 1e9
 
-_LATEST = ("stage", "entity_type", "message", "current_page", "processing_rate", "estimated_time_remaining")
-"""Of these the newest word stands."""
+_ESTIMATES = ("current_page", "processing_rate", "estimated_time_remaining")
 
 _Completion = Annotated[float, Field(ge=0, le=1)]
 _Counted = Annotated[int, Field(ge=0, le=2**53)]
@@ -47,7 +52,8 @@ class _Kept(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False)
 
 
-class Snapshot(_Kept):
+@dataclass(frozen=True)
+class Snapshot:
     """Where an attempt was at some time."""
 
     at: AwareDatetime
@@ -56,7 +62,8 @@ class Snapshot(_Kept):
     processed: int
 
 
-class Best(_Kept):
+@dataclass(frozen=True)
+class Best:
     """The furthest that any attempt of the job came."""
 
     completion: _Completion = 0.0
@@ -76,7 +83,7 @@ class Discovered(_Kept):
     existing: _Counted = 0
     queued_again: _Counted = 0
     deferred: _Counted = 0
-    summary: dict[str, _Counted] = {}
+    summary: dict[str, _Counted] = Field(default_factory=dict)
 
 
 class Progress(_Kept):
@@ -87,8 +94,8 @@ class Progress(_Kept):
     crawler_job_id: str
     """The attempt that it tells of."""
     completion: _Completion = 0.0
-    counts: dict[str, _Counted] = {}
-    totals: dict[str, _Counted] = {}
+    counts: dict[str, _Counted] = Field(default_factory=dict)
+    totals: dict[str, _Counted] = Field(default_factory=dict)
     """By entity type, as far as they were said."""
     stage: str | None = None
     entity_type: str | None = None
@@ -104,10 +111,10 @@ class Progress(_Kept):
     resume_state_at: AwareDatetime | None = None
     seconds_elapsed: float | None = None
     seconds_remaining: float | None = None
-    milestones: dict[str, AwareDatetime] = {}
+    milestones: dict[str, AwareDatetime] = Field(default_factory=dict)
     """started, 25%, 50%, 75%, 90%, completed, failed: when each was reached."""
-    history: list[Snapshot] = []
-    best: Best = Best()
+    history: list[Snapshot] = Field(default_factory=list)
+    best: Best = Field(default_factory=Best)
     discovery: Discovered | None = None
 
     @property
@@ -115,44 +122,51 @@ class Progress(_Kept):
         """Everything that was counted."""
         return sum(self.counts.values())
 
-    def json_(self) -> Json:
+    def json_(self) -> str:
         """As it is stored."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
 @dataclass(frozen=True)
 class Advance:
     """What words have made of a job."""
 
-    progress: Json | None
+    progress: Progress | None
     """None where they say nothing of it."""
-    completion: float
     resume_state: Json | None
     """Where the next attempt may start; None: as before."""
     is_best: bool
     """Whether the job came further than in any attempt before."""
 
 
-def advance(before: Any, attempt: CrawlerJobId, frames: Iterable[JobFrame], heard_at: datetime) -> Advance:
-    """The progress after *frames* of one attempt, in any order; *heard_at* is the database's time."""
+def advance(
+    before: str | None, attempt: CrawlerJobId, frames: Iterable[JobFrame], heard_at: datetime
+) -> Advance:
+    """
+    The progress after *frames* of one attempt, in any order.
+
+    *before* is the JSON in `job.progress`, *heard_at* the database's time.
+    """
     frames = list(frames)
     if not frames:
-        return Advance(None, 0.0, None, is_best=False)
+        return Advance(None, None, is_best=False)
     progress = _begun(before, attempt)
     best = progress.best
     resume_state = None
     for frame in frames:
         at = min(frame.timestamp, heard_at)
         _merge(progress, frame, at)
-        said = getattr(frame.data, "resume_state", None)
+        said = frame.data.resume_state if isinstance(frame, (JobProgressFrame, JobFailedFrame)) else None
         if said is not None and (progress.resume_state_at is None or at >= progress.resume_state_at):
             progress.resume_state_at, resume_state = at, said.kept()
     progress.best = _best(progress, resume_state)
     _tell_time(progress)
-    return Advance(progress.json_(), progress.completion, resume_state, is_best=progress.best != best)
+    return Advance(progress, resume_state, is_best=progress.best != best)
 
 
-def with_discovery(before: Any, attempt: CrawlerJobId, found: Counter[str], summary: dict[str, int]) -> Json:
+def with_discovery(
+    before: str | None, attempt: CrawlerJobId, found: Counter[str], summary: dict[str, int]
+) -> Progress:
     """
     The progress after a discovery was applied.
 
@@ -164,16 +178,16 @@ def with_discovery(before: Any, attempt: CrawlerJobId, found: Counter[str], summ
     sums = Counter(told.model_dump(by_alias=True, exclude={"summary"})) + found + Counter(frames=1)
     progress.discovery = Discovered.model_validate(sums)
     progress.discovery.summary = told.summary | summary
-    return progress.json_()
+    return progress
 
 
-def _begun(before: Any, attempt: CrawlerJobId) -> Progress:
+def _begun(before: str | None, attempt: CrawlerJobId) -> Progress:
     """What this attempt had told before; a new one, or one whose JSON is not ours any more, starts anew."""
+    if before is None:
+        return Progress(crawler_job_id=attempt)
     try:
-        progress = Progress.model_validate(before)
-        if progress.model_extra:
-            progress.json_()  # others' JSON may be deeper than can be written again
-    except (ValueError, RecursionError):
+        progress = Progress.model_validate_json(before)
+    except ValueError:  # deeper, too, than pydantic reads: what it reads it can write
         return Progress(crawler_job_id=attempt)
     if progress.crawler_job_id == attempt:
         return progress
@@ -204,17 +218,22 @@ def _merge(progress: Progress, frame: JobFrame, at: datetime) -> None:
     _remember(progress, reached - progress.milestones.keys(), at)
 
 
-def _say(progress: Progress, data: Any) -> None:
-    said = {name: getattr(data, name) for name in _LATEST if getattr(data, name) is not None}
-    for name, value in said.items():
-        setattr(progress, name, redact(value))
+def _say(progress: Progress, data: JobProgressData) -> None:
+    """Of these the newest word stands."""
+    progress.stage, progress.entity_type = data.stage, _name(data.entity_type)
+    if data.message is not None:
+        progress.message = redact_text(data.message)
+    for name in _ESTIMATES:
+        if (value := getattr(data, name)) is not None:
+            setattr(progress, name, value)
 
 
 def _remember(progress: Progress, reached: set[str], at: datetime) -> None:
     """Note milestones, each once, and take a snapshot where one was reached or much was done since the last."""
-    progress.milestones |= dict.fromkeys(sorted(reached), at)
-    mine = [seen for seen in progress.history if seen.attempt == progress.crawler_job_id]
-    if reached or progress.completion >= (mine[-1].completion if mine else 0.0) + STEP:
+    progress.milestones.update(dict.fromkeys(sorted(reached), at))
+    last = progress.history[-1] if progress.history else None
+    seen = last.completion if last and last.attempt == progress.crawler_job_id else 0.0
+    if reached or progress.completion >= seen + STEP:
         snapshot = Snapshot(
             at=progress.updated_at or at,
             attempt=progress.crawler_job_id,
@@ -226,7 +245,7 @@ def _remember(progress: Progress, reached: set[str], at: datetime) -> None:
 
 @lru_cache(maxsize=4096)
 def _name(said: str) -> str:
-    """The name of a count without a secret: there are few, said again and again."""
+    """A name without a secret: there are few, said again and again."""
     return redact_text(said)
 
 

@@ -22,14 +22,16 @@ def keep(
     *, task: str | None, payload: object, reason: str, detail: str = "", message_id: str | None = None
 ) -> None:
     """
-    Keep a message in `rejected_message`, redacted, in a unit of work of its own.
+    Keep a message in `rejected_message`, redacted, in a unit of work of its own; delivered again, once.
 
     *payload* may be anything at all. Raises DatabaseLost where there is no database: the message must
     not be acknowledged then.
     """
     with unit_of_work(_no_bell) as uow:
         uow.rejected.keep(task=task, payload=payload, reason=reason, detail=detail, message_id=message_id)
-        uow.commit()
+        # Not by the id alone: a foreign producer may give one id to many messages, and none must vanish.
+        if message_id is None or uow.handled.claim(uow.rejected.fingerprint()):
+            uow.commit()
 
 
 def _no_bell(task: str, _arguments: dict[str, Any]) -> None:

@@ -152,8 +152,8 @@ def _lock(uow: UnitOfWork, job_ids: set[JobId], fences: set[CrawlerJobId]) -> He
 def _close(uow: UnitOfWork, closings: Collection[Closing], status: AssignmentStatus, held: Held) -> None:
     if not closings:
         return
-    uow.assignments.close([c.attempt.crawler_job_id for c in closings], status)
-    uow.connections.settle_seats({c.attempt.connection_id for c in closings})
+    uow.assignments.close([c.attempt for c in closings], status)
+    uow.connections.free_seats([(c.attempt.connection_id, c.attempt.crawler_job_id) for c in closings])
     log_errors(uow, [(_error(c, held), c.attempt.account_id) for c in closings])
     for closing in closings:
         attempt = closing.attempt
@@ -174,7 +174,7 @@ def _error(closing: Closing, held: Held) -> JobError:
         job_id=attempt.job_id,
         error_type=closing.ending,
         message=closing.message,
-        context={"crawler_job_id": attempt.crawler_job_id, "connection_id": attempt.connection_id},
+        attempt={"crawler_job_id": attempt.crawler_job_id, "connection_id": attempt.connection_id},
         retry_count=entry.attempts if entry else 0,
     )
 

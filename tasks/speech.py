@@ -29,19 +29,15 @@ class Words:
     crawler_job_id: CrawlerJobId
     frames: list[JobFrame] = field(default_factory=list)
     discoveries: list[Discovery] = field(default_factory=list)
-    late: int = 0
+    late: list[JobFrame | Discovery] = field(default_factory=list)
     """Words behind the last one: stale, whatever they say."""
-
-    @property
-    def terminal(self) -> Terminal | None:
-        """The word that ends the attempt."""
-        last = self.frames[-1] if self.frames else None
-        return last if isinstance(last, Terminal) else None
+    terminal: Terminal | None = field(default=None, init=False)
+    """The word that ends the attempt."""
 
     @property
     def count(self) -> int:
         """How many words these are, discoveries apart."""
-        return len(self.frames) + self.late
+        return len(self.frames) + len(self.late)
 
     def add(self, frame: JobFrame | Discovery) -> None:
         """One more word. The end of a job may overtake what it discovered, if it succeeded."""
@@ -51,10 +47,11 @@ class Words:
         ):
             self.discoveries.append(frame)
         elif end:
-            self.late += 1
+            self.late.append(frame)
         else:
             assert not isinstance(frame, Discovery)
             self.frames.append(frame)
+            self.terminal = frame if isinstance(frame, Terminal) else None
 
 
 @dataclass

@@ -160,7 +160,8 @@ def submit_orders(uow: UnitOfWork, orders: list[Ordered]) -> None:
     """
     existing = _existing(uow, orders)
     made = _create(uow, _distinct(ordered for ordered in orders if ordered.job_id not in existing))
-    others = [ordered for ordered in orders if id(ordered) not in {id(m) for m in made}]
+    answered = {id(ordered) for ordered in made}
+    others = [ordered for ordered in orders if id(ordered) not in answered]
     existing |= _existing(uow, [ordered for ordered in others if ordered.job_id not in existing])
     _answer(uow, others, existing)
 

@@ -33,6 +33,7 @@ def reconcile(payload: Reconcile) -> None:
         mended = revoked = 0
         is_due = uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2)
         if is_due:  # not for what is left of the jobs: many continuations would ask at the GitLabs as often
+            uow.lanes.note_heads()
             look_after_credentials(uow)
         if is_due or payload.more:
             revoked = revoke_paused(uow)
@@ -66,6 +67,7 @@ def delete_old(uow: UnitOfWork) -> dict[str, int]:
     """
     uow.retention.follow_indexes()
     deleted = uow.retention.delete_old(settings(), UNIT_ROWS)
+    uow.live_counts.forget_empty(UNIT_ROWS)
     jobs = delete_old_jobs(uow, UNIT_ROWS)
     if UNIT_ROWS in deleted.values() or jobs.is_full:
         uow.ring("upkeep.clean_up", more=True)
@@ -79,6 +81,7 @@ def reconcile_jobs(uow: UnitOfWork) -> int:
     One that cannot be mended costs itself alone.
     """
     _count_seats(uow)
+    uow.live_counts.recount()
     job_ids = uow.queue.unheard(UNIT_ROWS)
     in_halves(
         uow,
@@ -92,8 +95,8 @@ def reconcile_jobs(uow: UnitOfWork) -> int:
 def _count_seats(uow: UnitOfWork) -> None:
     """A job that was deleted while it was being worked on takes its attempt along, and must free its seat."""
     locked = uow.connections.lock_skipping(uow.connections.miscounted(UNIT_ROWS))
-    uow.connections.settle_seats(locked)
     if locked:
+        uow.connections.recount_seats(locked)
         uow.ring("jobs.assign")
 
 

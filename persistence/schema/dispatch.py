@@ -7,12 +7,12 @@ Ids that we make are COLLATE "C"; ids of the web app keep its collation, or no j
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.schema.base import Base, Json, Ulid, Xid8
 
-LIVE = "status IN ('assigned', 'running')"
+LIVE = "completed_at IS NULL"
 """An attempt that goes on. Partial indexes use these very words: a statement must repeat them to be served."""
 
 SUSPECT_LOSSES = 2
@@ -152,12 +152,11 @@ class Assignment(Base):
     """The discovery frames that were applied: {timestamp, digest} each, as they were said."""
 
     __table_args__ = (
-        CheckConstraint(f"({LIVE}) = (completed_at IS NULL)", name="closed"),
+        CheckConstraint("(status IN ('assigned', 'running')) = (completed_at IS NULL)", name="closed"),
         Index("job_assignment_mapping_live_key", "web_app_job_id", unique=True, postgresql_where=text(LIVE)),
         Index("job_assignment_mapping_live_connection_idx", "connection_id", postgresql_where=text(LIVE)),
-        Index("job_assignment_mapping_live_account_idx", "account_id", "host", postgresql_where=text(LIVE)),
         Index("job_assignment_mapping_web_app_job_id_idx", "web_app_job_id"),
-        {"postgresql_with": {"fillfactor": "80"}},
+        {"postgresql_with": {"fillfactor": "45"}},
     )
 
 
@@ -192,6 +191,8 @@ class AccountLane(Base):
     __tablename__ = "account_lane"
 
     account_id: Mapped[str] = mapped_column(primary_key=True)
+    claim_from: Mapped[datetime] = mapped_column(server_default="-infinity")
+    """No entry that waits is older than this, as far as is known: passes look no further back."""
     last_seated_at: Mapped[datetime | None]
     held_at: Mapped[datetime | None]
     """Since when its token is known to be of no use; none of its jobs is seated."""
@@ -203,6 +204,19 @@ class AccountLane(Base):
     paused_at: Mapped[datetime | None]
     """Since when somebody wants none of its jobs seated."""
     paused_reason: Mapped[str | None]
+
+
+class LiveCount(Base):
+    """How many attempts live in a lane, in parts: each backend adds to a row of its own."""
+
+    __tablename__ = "live_count"
+
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    live: Mapped[int]
+
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
 
 
 class CredentialRefresh(Base):
