@@ -12,7 +12,8 @@ from console.cli.home import leave_current_directory
 from console.cli.jobs import jobs
 from console.cli.options import as_json
 from console.cli.sections import Sections
-from console.records.commands import errors, rejected
+from console.records.commands import errors
+from console.records.rejected_commands import rejected
 
 RUN, LOOK, CHANGE, SET_UP = "Run", "Look", "Change", "Set up"
 QUEUES = "crawler,dispatch,upkeep"
@@ -134,12 +135,15 @@ def stats(as_json: bool, account_id: str | None) -> int:  # noqa: FBT001 - click
 
 @crawlyard.under(LOOK)
 @click.command()
+@click.option("--worker", is_flag=True, help="Only whether this machine's workers consume.")
+@click.option("--beat", is_flag=True, help="Only whether this machine's beat sends.")
+@click.option("--end-stuck", is_flag=True, help="Kill those that do not, for their supervisor to start anew.")
 @as_json
-def health(as_json: bool) -> int:  # noqa: FBT001 - click's
+def health(**options: bool) -> int:
     """Check that all is at work; exit code 1 if not. For healthchecks."""
     from console.checkup.health import show_health
 
-    return show_health(as_json=as_json)
+    return show_health(**options)
 
 
 @crawlyard.under(LOOK)
@@ -150,6 +154,26 @@ def doctor(as_json: bool) -> int:  # noqa: FBT001 - click's
     from console.checkup.doctor import show_diagnosis
 
     return show_diagnosis(as_json=as_json)
+
+
+@crawlyard.under(LOOK)
+@click.command()
+@as_json
+@click.option("--only", multiple=True, metavar="NAME", help="This check; may be given several times.")
+@click.option("--list", "lists", is_flag=True, help="Print the names of all checks, and what they mean.")
+def audit(as_json: bool, only: tuple[str, ...], lists: bool) -> int:  # noqa: FBT001 - click's
+    """
+    Check every invariant as of one moment; exit code 1 if one is broken.
+
+    Only reads, and may be run at any time beside the fleet at work. Of what breaks an invariant the
+    first ids are named. What only waits for its turn, or what the web app may do, is no fault.
+    """
+    from console.checkup.audit import show_audit, show_checks
+
+    if lists:
+        show_checks(as_json=as_json)
+        return 0
+    return show_audit(only=only, as_json=as_json)
 
 
 @crawlyard.under(LOOK)

@@ -54,12 +54,25 @@ def read_broker() -> BrokerState:
     return BrokerState(dict(zip(names, sums, strict=True)), unacked)
 
 
+def ping_broker() -> None:
+    """Return when it answers. Raises BrokerError."""
+    with broker_client() as client:
+        client.ping()
+
+
+def try_broker() -> None:
+    """Return when it can be consumed from and sent to, which write. Raises BrokerError."""
+    with broker_client() as client:
+        client.set(_PROBE, "", ex=1)
+
+
 def server_info() -> Mapping[str, Any]:
     """What INFO says; CONFIG is often forbidden, and not needed. Raises BrokerError."""
     with broker_client() as client:
         return {name: value for section in _SECTIONS for name, value in client.info(section).items()}
 
 
+_PROBE = "crawlyard-health"
 _SECTIONS = ("server", "memory", "replication", "cluster")
 
 

@@ -7,21 +7,26 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from console.checkup.finding import Finding, judged
+from console.checkup.urls import reason
 from console.cli.screen import counted
 from persistence.adoption import left_alone
+from persistence.exceptions import DatabaseLost
 from persistence.inspection import (
     ClockDifference,
     SchemaError,
     clock_difference,
+    is_behind_a_pooler,
     lacking_rights,
     require_head,
     server_settings,
     snapshot,
 )
+from persistence.pooler import is_direct_url_pooled
 from persistence.settings import PREFIX, settings
 
 _OLDEST = 150_000
 """PostgreSQL 15, as server_version_num counts."""
+_DIRECT = f"{PREFIX}DIRECT_DATABASE_URL"
 _CLOCKS_APART_S = 2.0
 _LIMIT = timedelta(seconds=5)
 
@@ -35,7 +40,7 @@ def look_at_database() -> list[Finding]:
             *_schema(connection),
             _clocks(clock_difference(connection)),
             _locks(server),
-            _room(server),
+            *(_pooler() if is_behind_a_pooler(connection) else [_room(server)]),
             *_durability(server),
         ]
 
@@ -110,6 +115,28 @@ def _room(server: Mapping[str, str]) -> Finding:
         remedy=f"Lower {PREFIX}POOL_SIZE (a prefork child uses one), or raise the server's max_connections.",
         otherwise="warning",
     )
+
+
+def _pooler() -> list[Finding]:
+    """Its own settings are not for us to see; what is to lead past it is."""
+    longest = _milliseconds(settings().statement_timeout)
+    found = Finding(
+        "pooler", "ok", f"DATABASE_URL leads to one; its query_wait_timeout is to be below {longest}"
+    )
+    try:
+        is_past = settings().direct_database_url is not None and not is_direct_url_pooled()
+    except DatabaseLost as error:
+        return [found, Finding("direct URL", "fault", reason(error), f"Is {_DIRECT} right?")]
+    return [
+        found,
+        judged(
+            "direct URL",
+            "who follows events is woken" if is_past else "who follows events looks once a second",
+            good=is_past,
+            remedy=f"Set {_DIRECT} to the URL of the server itself, where that is too late.",
+            otherwise="warning",
+        ),
+    ]
 
 
 def _durability(server: Mapping[str, str]) -> list[Finding]:

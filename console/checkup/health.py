@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
-from console.checkup.broker import broker_client
+from console.checkup.broker import ping_broker
+from console.checkup.check import Check
 from console.checkup.deadline import begin, within
+from console.checkup.pulses import check_pulses
 from console.checkup.urls import reason
 from console.cli import screen
 from console.cli.ending import FAILED_CHECK
@@ -28,15 +31,6 @@ _LEAST_BOUND = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing that must be so."""
-
-    name: str
-    healthy: bool
-    detail: str
-
-
-@dataclass(frozen=True)
 class Health:
     """All of them."""
 
@@ -44,10 +38,14 @@ class Health:
     checks: list[Check]
 
 
-def show_health(*, as_json: bool) -> int:
-    """Print one line a check; returns the exit code."""
+def show_health(*, as_json: bool, worker: bool, beat: bool, end_stuck: bool) -> int:
+    """Print one line a check; returns the exit code. With *worker* or *beat* this machine's alone are judged."""
     settings()
-    checks = check_health()
+    kinds = [kind for kind, asked in (("worker", worker), ("beat", beat)) if asked]
+    if end_stuck and not kinds:
+        raise click.UsageError("--end-stuck needs --worker or --beat.")
+    judged = (check_pulses(kind, end_stuck=end_stuck) for kind in kinds)
+    checks = list(chain.from_iterable(judged)) if kinds else check_health()
     health = Health(all(check.healthy for check in checks), checks)
     if as_json:
         screen.print_json(health)
@@ -59,18 +57,13 @@ def show_health(*, as_json: bool) -> int:
 
 def check_health() -> list[Check]:
     """Ask the database and the broker at once."""
-    database, broker = begin(_look_at_database), begin(_ping_broker)
+    database, broker = begin(_look_at_database), begin(ping_broker)
     return [*_of_database(database), _of_broker(broker)]
 
 
 def _look_at_database() -> tuple[str, SweepClock]:
     with snapshot(timedelta(seconds=_PATIENCE_S)) as connection:
         return require_head(connection), read_sweep(connection)
-
-
-def _ping_broker() -> None:
-    with broker_client() as client:
-        client.ping()
 
 
 def _of_database(looked: "Future[tuple[str, SweepClock]]") -> list[Check]:

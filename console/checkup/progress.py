@@ -17,6 +17,8 @@ from persistence.settings import settings
 
 _BAR_WIDTH = 20
 _ULID_WIDTH = 26
+_LONGEST_S = 1e9
+"""The web app may write anything in `job.progress`."""
 
 
 def show_progress(
@@ -75,8 +77,9 @@ def _width(*texts: str) -> int:
 
 def _remaining(job: JobProgress) -> str:
     seconds = job.progress.get("secondsRemaining") if isinstance(job.progress, dict) else None
-    is_open = job.status in ("queued", "running")
-    return duration(timedelta(seconds=seconds)) if is_open and isinstance(seconds, int | float) else ""
+    if job.status not in ("queued", "running") or not isinstance(seconds, int | float):
+        return ""
+    return duration(timedelta(seconds=min(max(seconds, 0), _LONGEST_S)))
 
 
 def _tree(tree: TreeProgress) -> RenderableType:

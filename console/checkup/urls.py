@@ -6,7 +6,7 @@ from contextlib import suppress
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from persistence.exceptions import CrawlyardError, DatabaseLost, SettingsError
-from persistence.settings import settings
+from persistence.settings import PREFIX, settings
 
 MASK = "***"
 
@@ -37,7 +37,7 @@ def _scrubbed(text: str) -> str:
 
 
 def _secrets() -> set[str]:
-    """The passwords of both URLs, as they are written and as they are meant."""
+    """The passwords of the URLs, as they are written and as they are meant."""
     found: set[str] = set()
     for url in _urls():
         credentials, at, _ = url.partition("://")[2].rpartition("@")
@@ -48,10 +48,12 @@ def _secrets() -> set[str]:
 
 
 def _urls() -> list[str]:
-    """Both URLs, from the environment or from the files that it names; as far as there are any."""
-    given = [os.environ.get("DATABASE_URL", ""), os.environ.get("BROKER_URL", "")]
+    """The URLs, from the environment or from the files that it names; as far as there are any."""
+    given = [
+        os.environ.get(name, "") for name in ("DATABASE_URL", "BROKER_URL", f"{PREFIX}DIRECT_DATABASE_URL")
+    ]
     with suppress(SettingsError):
-        given += [settings().database_url, settings().broker_url]
+        given += [settings().database_url, settings().broker_url, settings().direct_database_url or ""]
     return given
 
 

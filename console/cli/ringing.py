@@ -1,6 +1,7 @@
 """Bells that commands ring: published, or refused within seconds and in one line."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -39,14 +40,21 @@ def ring_and_tell(task: str, payload: Mapping[str, Any], *, as_json: bool) -> No
         click.echo(f"{task} was rung, as message {message_id}; a worker carries it out.")
 
 
-def _publish(task: str, payload: Mapping[str, Any]) -> str:
-    producer = Producer(settings().broker_url)
+@contextmanager
+def producer() -> Iterator[Producer]:
+    """A producer for as long as it is needed. Raises BrokerError where the broker does not answer."""
+    publisher = Producer(settings().broker_url)
     try:
-        return producer.ring(task, **payload)
+        yield publisher
     except OperationalError as error:
         raise BrokerError(f"The broker cannot be used: {error}") from None
     finally:
-        producer.close()
+        publisher.close()
+
+
+def _publish(task: str, payload: Mapping[str, Any]) -> str:
+    with producer() as publisher:
+        return publisher.publish(task, payload)
 
 
 def _usage_error(error: ValidationError) -> click.UsageError:

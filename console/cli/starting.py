@@ -47,6 +47,7 @@ def start_worker(
 def start_beat(*, loglevel: str) -> None:
     """Run beat until it is told to stop. It keeps no file; many are as one."""
     app = _app()
+    import_module("tasks.vital_signs").begin_beat(app)
     _greet(f"beat rings {', '.join(sorted(app.conf.beat_schedule))}")
     app.Beat(loglevel=loglevel, pidfile=None, schedule=None, quiet=True).run()
 

@@ -1,123 +1,200 @@
 """
 The books of a demo: what was ordered, by the web app's ledger, against what the database says became of it.
 
-Every check is one query for the ids of what is wrong; the books balance where none finds any.
+What any database must keep to is audited as anywhere; here is what only the ledger knows.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, LiteralString
 
-import psycopg
-from psycopg.rows import dict_row
+from sqlalchemy import Connection, text
 
 from console.demo.ledger import Ledger
+from persistence.audit import Fault, audit, look_for
+from persistence.checks.check import Check
+from persistence.settings import Settings
 
-IDS_A_FAULT = 20
-"""So many are named; the rest is counted."""
-
-_CHECKS: dict[str, LiteralString] = {
-    "ordered, and not there": """
-        SELECT id FROM unnest(%(ordered)s::text[]) id EXCEPT SELECT id FROM job
-    """,
-    "there, and neither ordered nor discovered": """
+_CHECKS = (
+    Check(
+        "ordered_job_there",
+        "A job that was ordered is there.",
+        """
+        SELECT id FROM unnest(CAST(:ordered AS text[])) id EXCEPT SELECT id FROM job
+        """,
+    ),
+    Check(
+        "nothing_invented",
+        "A job that is there was ordered or discovered.",
+        """
         SELECT id FROM job
-         WHERE id <> ALL (%(ordered)s::text[])
-           AND (spawned_from IS DISTINCT FROM %(discovery)s
-                OR (full_path, command) NOT IN (SELECT * FROM unnest(%(paths)s::text[], %(commands)s::text[])))
-    """,
-    "discovered, and not there": """
+         WHERE id <> ALL (CAST(:ordered AS text[]))
+           AND (spawned_from IS DISTINCT FROM CAST(:discovery AS text)
+                OR (full_path, command) NOT IN (
+                       SELECT * FROM unnest(CAST(:paths AS text[]), CAST(:commands AS text[]))))
+        """,
+    ),
+    Check(
+        "discovered_job_there",
+        "A path and command that were discovered are a job.",
+        """
         SELECT full_path || ' ' || command AS id
-          FROM unnest(%(paths)s::text[], %(commands)s::text[]) AS found(full_path, command)
-        EXCEPT SELECT full_path || ' ' || command FROM job WHERE spawned_from = %(discovery)s
-    """,
-    "discovered, and without an area that its account may see": """
-        SELECT DISTINCT full_path AS id FROM unnest(%(paths)s::text[]) AS found(full_path)
+          FROM unnest(CAST(:paths AS text[]), CAST(:commands AS text[])) AS found(full_path, command)
+        EXCEPT SELECT full_path || ' ' || command FROM job WHERE spawned_from = CAST(:discovery AS text)
+        """,
+    ),
+    Check(
+        "discovered_area_seen",
+        "A path that was discovered is an area that its account may see.",
+        """
+        SELECT DISTINCT full_path AS id FROM unnest(CAST(:paths AS text[])) AS found(full_path)
         EXCEPT SELECT area_id FROM area_authorization
-                WHERE "accountId" = (SELECT "accountId" FROM job WHERE id = %(discovery)s)
-    """,
-    "there twice": """
+                WHERE "accountId" = (SELECT "accountId" FROM job WHERE id = CAST(:discovery AS text))
+        """,
+    ),
+    Check(
+        "one_job_an_identity",
+        "A job is there for no other one's GitLab, path, branch and command.",
+        """
         SELECT string_agg(id, ' and ') AS id FROM job
          GROUP BY command, full_path, branch, "gitlabGraphQLUrl" HAVING count(*) > 1
-    """,
-    "neither finished nor failed nor cancelled": """
+        """,
+    ),
+    Check(
+        "everything_ended",
+        "A job has finished, failed, or was cancelled.",
+        """
         SELECT id FROM job WHERE status NOT IN ('finished', 'failed', 'cancelled')
-    """,
-    "finished, and not completed exactly once": """
+        """,
+    ),
+    Check(
+        "finished_once",
+        "A job that is finished was completed by exactly one attempt, since nobody queued any anew.",
+        """
         SELECT job.id FROM job
          WHERE status = 'finished'
            AND (SELECT count(*) FROM job_assignment_mapping a
                  WHERE a.web_app_job_id = job.id AND a.status = 'completed') <> 1
-    """,
-    "failed, and yet completed": """
-        SELECT job.id FROM job JOIN job_assignment_mapping a ON a.web_app_job_id = job.id
+        """,
+    ),
+    Check(
+        "failed_for_good",
+        "A job that has failed was completed by no attempt.",
+        """
+        SELECT DISTINCT job.id FROM job JOIN job_assignment_mapping a ON a.web_app_job_id = job.id
          WHERE job.status = 'failed' AND a.status = 'completed'
-    """,
-    "failed, without an error on record": """
+        """,
+    ),
+    Check(
+        "failed_job_on_record",
+        "A job that has failed has an error on record.",
+        """
         SELECT id FROM job
          WHERE status = 'failed' AND NOT EXISTS (SELECT FROM job_error_log e WHERE e.job_id = job.id)
-    """,
-    "attempted in vain, without an error on record for each attempt": """
-        SELECT a.web_app_job_id AS id FROM job_assignment_mapping a
-         WHERE a.status IN ('failed', 'cancelled')
-           AND NOT EXISTS (SELECT FROM job_error_log e WHERE e.job_id = a.web_app_job_id
-                                                         AND e.context ->> 'crawler_job_id' = a.crawler_job_id)
-    """,
-    "cancelled, and nobody wanted that": """
-        SELECT id FROM job WHERE status = 'cancelled' AND id <> ALL (%(may_be_cancelled)s::text[])
-    """,
-    "cancelled by the web app, and not any more": """
-        SELECT id FROM job WHERE status <> 'cancelled' AND id = ANY (%(cancelled_by_update)s::text[])
-    """,
-    "ended, and still being worked on": """
-        SELECT a.web_app_job_id AS id FROM job_assignment_mapping a WHERE a.status IN ('assigned', 'running')
-    """,
-    "ended, and still in the queue": """
+        """,
+    ),
+    Check(
+        "cancelled_on_request",
+        "A job that is cancelled was to be.",
+        """
+        SELECT id FROM job WHERE status = 'cancelled' AND id <> ALL (CAST(:may_be_cancelled AS text[]))
+        """,
+    ),
+    Check(
+        "word_of_the_web_app_won",
+        "A job that the web app itself has cancelled stays so.",
+        """
+        SELECT id FROM job WHERE status <> 'cancelled' AND id = ANY (CAST(:cancelled_by_update AS text[]))
+        """,
+    ),
+    Check(
+        "nothing_at_work",
+        "A job that has ended has no live attempt.",
+        """
+        SELECT DISTINCT a.web_app_job_id AS id FROM job_assignment_mapping a WHERE a.completed_at IS NULL
+        """,
+    ),
+    Check(
+        "nothing_in_queue",
+        "A job that has ended does not wait in the queue.",
+        """
         SELECT web_app_job_id AS id FROM job_queue WHERE status IN ('pending', 'processing')
-    """,
-    "finished, and its queue entry says otherwise": """
+        """,
+    ),
+    Check(
+        "finished_entry_completed",
+        "A job that is finished has a queue entry that says so.",
+        """
         SELECT job.id FROM job LEFT JOIN job_queue q ON q.web_app_job_id = job.id
          WHERE job.status = 'finished' AND q.status IS DISTINCT FROM 'completed'
-    """,
-    "connections whose list of jobs is not that of their live attempts": """
-        SELECT c.id FROM socket_connection c
-         WHERE c.active_jobs IS DISTINCT FROM
-               COALESCE((SELECT jsonb_agg(a.crawler_job_id ORDER BY a.crawler_job_id)
-                           FROM job_assignment_mapping a
-                          WHERE a.connection_id = c.id AND a.status IN ('assigned', 'running')), '[]')
-    """,
-    "spoken for by a crawler that had expired, and not counted as stale": """
-        SELECT web_app_job_id AS id FROM job_assignment_mapping
-         WHERE crawler_job_id = ANY (%(stale)s::text[]) AND stale_words = 0
-    """,
-    "changed by a crawler that had expired": """
-        SELECT job.id FROM job_assignment_mapping a JOIN job ON job.id = a.web_app_job_id
-         WHERE a.crawler_job_id = ANY (%(stale)s::text[])
+        """,
+    ),
+    Check(
+        "stale_words_counted",
+        "A job of which a crawler spoke whose connection had expired has counted stale words.",
+        """
+        SELECT DISTINCT web_app_job_id AS id FROM job_assignment_mapping
+         WHERE crawler_job_id = ANY (CAST(:stale AS text[])) AND stale_words = 0
+        """,
+    ),
+    Check(
+        "stale_words_not_applied",
+        "A job of which such a crawler spoke was not changed by it.",
+        """
+        SELECT DISTINCT job.id FROM job_assignment_mapping a JOIN job ON job.id = a.web_app_job_id
+         WHERE a.crawler_job_id = ANY (CAST(:stale AS text[]))
            AND (a.status NOT IN ('failed', 'cancelled') OR job.progress ->> 'crawlerJobId' = a.crawler_job_id
                                                            AND job.status = 'finished')
-    """,
-    "an access token in the error": """
-        SELECT job_id AS id FROM job_error_log t, unnest(%(tokens)s::text[]) token WHERE strpos(t::text, token) > 0
-    """,
-    "an access token in the rejected message": """
-        SELECT t.id FROM rejected_message t, unnest(%(tokens)s::text[]) token WHERE strpos(t::text, token) > 0
-    """,
-    "an access token in the event": """
-        SELECT t.type || ' ' || t.id AS id FROM dispatch_event t, unnest(%(tokens)s::text[]) token
+        """,
+    ),
+    Check(
+        "no_former_token_in_errors",
+        "A job's errors hold no token that any account ever had.",
+        """
+        SELECT DISTINCT job_id AS id FROM job_error_log t, unnest(CAST(:tokens AS text[])) token
          WHERE strpos(t::text, token) > 0
-    """,
-    "an access token in the queue entry or the job": """
-        SELECT q.web_app_job_id AS id
-          FROM job_queue q JOIN job ON job.id = q.web_app_job_id, unnest(%(tokens)s::text[]) token
+        """,
+    ),
+    Check(
+        "no_former_token_in_rejected_messages",
+        "A rejected message holds none either.",
+        """
+        SELECT DISTINCT t.id FROM rejected_message t, unnest(CAST(:tokens AS text[])) token
+         WHERE strpos(t::text, token) > 0
+        """,
+    ),
+    Check(
+        "no_former_token_in_events",
+        "An event holds none either.",
+        """
+        SELECT DISTINCT t.type || ' ' || t.id AS id FROM dispatch_event t, unnest(CAST(:tokens AS text[])) token
+         WHERE strpos(t::text, token) > 0
+        """,
+    ),
+    Check(
+        "no_former_token_in_jobs",
+        "A job and its queue entry hold none either.",
+        """
+        SELECT DISTINCT q.web_app_job_id AS id
+          FROM job_queue q JOIN job ON job.id = q.web_app_job_id, unnest(CAST(:tokens AS text[])) token
          WHERE strpos(q::text, token) > 0 OR strpos(job::text, token) > 0
-    """,
-    "an account that is held, though its token was renewed": """
+        """,
+    ),
+    Check(
+        "no_account_held",
+        "An account is not held, since its token was renewed.",
+        """
         SELECT account_id AS id FROM account_lane WHERE held_at IS NOT NULL
-    """,
-    "a message that was rejected": """
+        """,
+    ),
+    Check(
+        "nothing_rejected",
+        "A message was rejected, and none should have been.",
+        """
         SELECT id || ' (' || COALESCE(task, 'no task') || ': ' || reason || ')' AS id FROM rejected_message
-    """,
-}
+        """,
+    ),
+)
+"""What only the ledger knows; the invariants are the audit's."""
 
 _SUMS = """
     SELECT (SELECT count(*) FROM job WHERE status = 'finished') AS finished,
@@ -147,19 +224,6 @@ _PACE = """
                AS seconds_of_nine_tenths
       FROM job WHERE finished_at IS NOT NULL
 """
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something is wrong with these."""
-
-    what: str
-    ids: list[str]
-
-    def __str__(self) -> str:
-        """In one line, as a person reads it."""
-        more = f" and {len(self.ids) - IDS_A_FAULT} more" if len(self.ids) > IDS_A_FAULT else ""
-        return f"{len(self.ids)} {self.what}: {', '.join(self.ids[:IDS_A_FAULT])}{more}"
 
 
 @dataclass(frozen=True)
@@ -198,12 +262,20 @@ class Books:
         return 0.9 * self.jobs / self.seconds_of_nine_tenths if self.seconds_of_nine_tenths else 0.0
 
 
-def audit(connection: psycopg.Connection[Any], ledger: Ledger, stale_fences: Collection[str] = ()) -> Books:
+def balance(
+    connection: Connection,
+    ledger: Ledger,
+    stale_fences: Collection[str] = (),
+    given: Settings | None = None,
+    *,
+    at_rest: bool = False,
+) -> Books:
     """
-    Check the database against the ledger.
+    Check the database against the ledger, and against its own invariants, in one snapshot of the caller's.
 
     *stale_fences* are attempts of which a crawler spoke that did not know that its connection had
-    expired. Of words on their way nothing is known here: ask when they have arrived.
+    expired. Of words on their way nothing is known here: ask when they have arrived. *given* are the
+    settings of the workers, by default those of this process; *at_rest* is as for `audit`.
     """
     values = {
         "ordered": list(ledger.ordered),
@@ -215,20 +287,13 @@ def audit(connection: psycopg.Connection[Any], ledger: Ledger, stale_fences: Col
         "tokens": ledger.tokens,
         "stale": list(stale_fences),
     }
-    faults = []
-    for what, query in _CHECKS.items():
-        if ids := sorted({str(id_) for (id_,) in connection.execute(query, values)}):
-            faults.append(Fault(what, ids))
-    with connection.cursor(row_factory=dict_row) as cursor:
-        sums = cursor.execute(_SUMS).fetchone()
-        pace = cursor.execute(_PACE).fetchone()
-    assert sums is not None
-    assert pace is not None
+    found = (look_for(connection, check, values) for check in _CHECKS)
+    pace = connection.execute(text(_PACE)).one()
     return Books(
         ordered=len(ledger.ordered),
         discovered=len(ledger.discovered),
-        sums=sums,
-        seconds=pace["seconds"] or 0.0,
-        seconds_of_nine_tenths=pace["seconds_of_nine_tenths"] or 0.0,
-        faults=faults,
+        sums=dict(connection.execute(text(_SUMS)).one()._mapping),  # noqa: SLF001 - public in spite of its name
+        seconds=pace.seconds or 0.0,
+        seconds_of_nine_tenths=pace.seconds_of_nine_tenths or 0.0,
+        faults=[fault for fault in found if fault] + audit(connection, given=given, at_rest=at_rest),
     )

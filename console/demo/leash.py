@@ -26,7 +26,8 @@ def main() -> None:
 
 def end_with_parent(program: "subprocess.Popen[bytes]", patience: float) -> None:
     """Wait until nobody holds the other end of our input, then end the program."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):  # not by its buffer: that is locked when we exit before
+        pass
     program.terminate()
     try:
         program.wait(patience)

@@ -16,7 +16,7 @@ class Ledger:
     discovered: set[tuple[str, str]] = field(default_factory=set)
     """Path and command of every job that follows from it."""
     asked_to_cancel: set[str] = field(default_factory=set)
-    """Through jobs.cancel; some had ended before it was heard."""
+    """In either way; some had ended before it was heard."""
     cancelled_by_update: set[str] = field(default_factory=set)
     """By an UPDATE behind our back that found the job not ended: these must stay cancelled."""
     tokens: list[str] = field(default_factory=list)

@@ -11,18 +11,19 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from rich.console import Console
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, NullPool, create_engine
 
 from console.cli.screen import console
-from console.demo.books import Books, audit
+from console.demo.books import Books, balance
 from console.demo.happenings import Watch
 from console.demo.live_view import Picture, View, view
 from console.demo.processes import Supervisor
@@ -34,6 +35,7 @@ from console.fleet.gitlab import GitLab
 from console.services.embedded import Services, embedded_services
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.run import migrate
+from persistence.settings import PREFIX, Settings
 from tasks.client import Producer
 
 DAY_SECONDS = 40.0
@@ -55,6 +57,10 @@ _SETTLING_SECONDS = 15.0
 """For words on their way, once all jobs have ended."""
 _CRASHES = 5
 INTERRUPTED = 130
+
+
+_UNPREPARED: dict[str, Any] = {"prepare_threshold": None}
+"""A pooler may stand between, and give the next statement to another session."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def _play(options: DemoOptions, screen: Console, logs: Path) -> Result:
             web_app = WebApp(_web_app_options(options, seed, found, gitlab), other, services.database_url)
             with fleet:
                 day = _Day(options, fleet, web_app, processes, picture)
-                books, in_time = day.play(services.database_url)
+                books, in_time = day.play(services)
     tally = {name: value for name, value in vars(fleet.tally).items() if isinstance(value, int)}
     asked = {"jobs": options.jobs, "crawlers": options.crawlers, "speed": options.speed, "seed": seed}
     return Result(asked, time.monotonic() - begun, books, tally, processes.restarts, logs, in_time)
@@ -116,14 +122,25 @@ def _play(options: DemoOptions, screen: Console, logs: Path) -> Result:
 def _dispatcher(options: DemoOptions, logs: Path, gitlab: GitLab) -> Iterator[tuple[Services, Supervisor]]:
     """The servers, migrated, with a worker and beat at work."""
     with embedded_services() as services:
-        engine = create_engine(services.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+        engine = create_engine(_sqlalchemy(services.database_url))
         migrate(engine)
         engine.dispose()
         providers = {"CRAWLYARD_OAUTH_PROVIDERS": gitlab.providers()}
-        with Supervisor(logs, services.environment() | _settings(options) | providers) as processes:
+        environment = services.environment() | {"TMPDIR": str(services.folder)}
+        with Supervisor(logs, environment | _settings(options) | providers) as processes:
             processes.start("worker", "worker", "--concurrency", "2")
             processes.start("beat", "beat")
             yield services, processes
+
+
+def _sqlalchemy(database_url: str) -> str:
+    return database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _given(options: DemoOptions, services: Services) -> Settings:
+    """The settings of worker and beat, without this process's environment."""
+    ours = {name.removeprefix(PREFIX).lower(): value for name, value in _settings(options).items()}
+    return Settings.model_validate(services.environment() | ours)
 
 
 def _settings(options: DemoOptions) -> dict[str, str]:
@@ -140,7 +157,7 @@ def _settings(options: DemoOptions) -> dict[str, str]:
         "STALL_TIMEOUT": patience,
         "ABSENCE_GRACE": patience,
     }
-    return {f"CRAWLYARD_{name}": str(value) for name, value in seconds.items()}
+    return {f"{PREFIX}{name}": str(value) for name, value in seconds.items()}
 
 
 def _work_seconds(options: DemoOptions) -> float:
@@ -179,15 +196,20 @@ class _Day:
         self._view = picture
         self._expected = options.jobs + len(web_app.ledger.discovered)
 
-    def play(self, database_url: str) -> tuple[Books, bool]:
+    def play(self, services: Services) -> tuple[Books, bool]:
         """Play the day to its end; returns the books, and whether it ended in time."""
-        with psycopg.connect(database_url, autocommit=True) as connection:
+        url = _sqlalchemy(services.database_url)
+        reader = create_engine(
+            url, isolation_level="REPEATABLE READ", poolclass=NullPool, connect_args=_UNPREPARED
+        )
+        books = partial(self._books, reader, _given(self._options, services))
+        with psycopg.connect(services.database_url, autocommit=True, **_UNPREPARED) as connection:
             watch = Watch(connection)
             self._open(watch)
             with self._web_app:
-                in_time = self._run(watch, connection)
+                in_time = self._run(watch, books)
                 self._show(watch)
-                return self._audit(connection), in_time
+                return books(), in_time
 
     def _open(self, watch: Watch) -> None:
         """Let the crawlers come to work, but do not wait for ever."""
@@ -195,7 +217,7 @@ class _Day:
         while self._fleet.connected < self._options.crawlers and time.monotonic() < deadline:
             self._turn(watch)
 
-    def _run(self, watch: Watch, connection: psycopg.Connection[Any]) -> bool:
+    def _run(self, watch: Watch, books: Callable[[], Books]) -> bool:
         deadline = time.monotonic() + max(_DEADLINE_SECONDS, self._options.jobs / _SLOWEST_PACE)
         settled_at: float | None = None
         while (now := time.monotonic()) < deadline:
@@ -204,7 +226,7 @@ class _Day:
                 settled_at = None
                 continue
             settled_at = settled_at or now
-            if now - settled_at > _SETTLING_SECONDS or self._audit(connection).balance:
+            if now - settled_at > _SETTLING_SECONDS or books().balance:
                 return True
         return False
 
@@ -229,5 +251,6 @@ class _Day:
         )
         return jobs
 
-    def _audit(self, connection: psycopg.Connection[Any]) -> Books:
-        return audit(connection, self._web_app.ledger, self._fleet.tally.stale_fences)
+    def _books(self, reader: Engine, given: Settings) -> Books:
+        with reader.connect() as connection, connection.begin():
+            return balance(connection, self._web_app.ledger, self._fleet.tally.stale_fences, given)

@@ -60,6 +60,8 @@ class WebAppOptions:
     """What the discovery among the jobs will find."""
     gitlab: GitLab
     """Where it is found, by an account whose token will die."""
+    discovers_at: float = 0.0
+    """When that is ordered, in seconds from the beginning."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class WebApp(Background):
         self.ledger.discovered = options.estate.jobs()
         self._estate = options.estate
         self._tokens = [f"glpat-{self._chance.randbytes(10).hex()}" for _ in self._accounts]
-        self._plan = deque(self._planned(options))
+        self._plan = deque(sorted(self._planned(options), key=lambda step: step[0]))
         self._unanswered: dict[str, dict[str, Any]] = {}
         self._unqueued: set[str] = set()
         self._next_repeat = 0.0
@@ -130,7 +132,7 @@ class WebApp(Background):
 
     def _planned(self, options: WebAppOptions) -> Iterable[tuple[float, Callable[[], None]]]:
         """What is done when, in seconds from the beginning."""
-        yield 0.0, self._discover
+        yield options.discovers_at, self._discover
         wishes = self._wishes(options.jobs - 1)
         size = max(len(wishes) // 40, 1)
         batches = [wishes[n : n + size] for n in range(0, len(wishes), size)]
@@ -162,7 +164,7 @@ class WebApp(Background):
     # What it does
 
     def _live(self) -> None:
-        with psycopg.connect(self._database_url, connect_timeout=2) as connection:
+        with self._connected() as connection:
             self._move_in(connection)
         self._work()
 
@@ -222,7 +224,7 @@ class WebApp(Background):
         """Insert the rows in a transaction of the web app's own, then ring."""
         self.ledger.inserted.update(wish.id for wish in batch)
         with (
-            psycopg.connect(self._database_url, connect_timeout=2) as connection,
+            self._connected() as connection,
             connection.cursor() as cursor,
         ):
             cursor.executemany(_INSERT_AREA, [_area(wish.target) for wish in batch])
@@ -238,7 +240,8 @@ class WebApp(Background):
         self._chance.shuffle(middle := open_ids[1:-1])
         asked = middle[: len(self.ledger.ordered) // 100 + 1]
         behind = [*open_ids[:1], *open_ids[-1:]] if not self.ledger.cancelled_by_update else []
-        self.ledger.asked_to_cancel.update(asked)
+        # Of an UPDATE whose COMMIT was not answered nobody knows: it may have been.
+        self.ledger.asked_to_cancel.update(asked, behind)
         self.ledger.cancelled_by_update.update(self._ids(_CANCEL, behind))
         if asked:
             self._ring("jobs.cancel", job_ids=asked, reason="no longer wanted")
@@ -257,8 +260,12 @@ class WebApp(Background):
         if self._unqueued:
             self._ring("jobs.enqueue", job_ids=sorted(self._unqueued))
 
+    def _connected(self) -> psycopg.Connection:
+        """A fresh connection; a pooler may stand between, so that nothing is prepared on the server."""
+        return psycopg.connect(self._database_url, connect_timeout=2, prepare_threshold=None)
+
     def _ids(self, statement: LiteralString, *values: list[str]) -> list[str]:
-        with psycopg.connect(self._database_url, connect_timeout=2) as connection:
+        with self._connected() as connection:
             return [id_ for (id_,) in connection.execute(statement, values)]
 
     def _ring(self, task: str, **arguments: Any) -> None:

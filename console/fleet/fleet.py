@@ -15,7 +15,7 @@ from itertools import count
 
 from console.fleet.background import Background
 from console.fleet.crawler import Crawler, Mood, Script, World
-from console.fleet.gateway import Bell, Gateway
+from console.fleet.gateway import FLUSH_SECONDS, Bell, Gateway
 from console.fleet.gitlab import GitLab
 from console.fleet.mishaps import Fate
 from console.fleet.tally import Tally
@@ -43,6 +43,8 @@ class FleetOptions:
     pages: int = 3
     """Progress frames of one job."""
     heartbeat_seconds: float = 30.0
+    flush_seconds: float = FLUSH_SECONDS
+    """Words wait so long for company."""
     incidents: tuple[Incident, ...] = field(default=())
     found: Sequence[Mapping[str, str]] = ()
     """What there is to discover, as jobs_discovered says it."""
@@ -66,10 +68,14 @@ class Fleet(Background):
     def __init__(self, options: FleetOptions, bell: Bell, database_url: str) -> None:
         super().__init__("fleet")
         self.tally = Tally()
-        self._gateway = Gateway(bell, database_url, options.heartbeat_seconds, self.tally)
+        self._gateway = Gateway(
+            bell, database_url, options.heartbeat_seconds, self.tally, options.flush_seconds
+        )
         self._timetable: list[tuple[float, int, Script]] = []
         self._number = count()
-        world = World(
+        self._names = count(1)
+        self._options = options
+        self._world = World(
             self._gateway,
             Fate(options.seed),
             self.tally,
@@ -79,10 +85,9 @@ class Fleet(Background):
             options.found,
             options.gitlab,
         )
-        self.crawlers = [
-            Crawler(world, f"crawler-{n:02}", f"{options.seed} crawler {n}", options.capacity)
-            for n in range(1, options.crawlers + 1)
-        ]
+        self.crawlers: list[Crawler] = []
+        for _ in range(options.crawlers):
+            self.hire()
         self._incidents = deque(options.incidents)
         chance = random.Random(f"{options.seed} incidents")  # noqa: S311 - a simulation
         self._candidates = chance.sample(self.crawlers, k=len(self.crawlers))
@@ -98,6 +103,12 @@ class Fleet(Background):
         return sum(
             crawler.link.is_open and crawler.mood in (Mood.AT_WORK, Mood.FROZEN) for crawler in self.crawlers
         )
+
+    def hire(self) -> None:
+        """One more crawler comes to work; called before the fleet runs, or from its own thread."""
+        n = next(self._names)
+        seed = f"{self._options.seed} crawler {n}"
+        self.crawlers.append(Crawler(self._world, f"crawler-{n:02}", seed, self._options.capacity))
 
     def _live(self) -> None:
         try:

@@ -29,6 +29,10 @@ FLUSH_SECONDS = 0.02
 """Frames wait so long for company."""
 LOOK_SECONDS = 0.05
 """Between two looks at the orders; more where a look takes long."""
+LONGEST_REST_SECONDS = 1.0
+"""However long a look took: one that was held up by the network must not blind us for longer."""
+FRESH_SECONDS = 1.0
+"""A look at the orders is good for so long."""
 CONNECTIONS_SECONDS = 0.25
 REPEAT_SECONDS = 1.0
 QUIET_SECONDS = 0.5
@@ -110,8 +114,16 @@ class Link:
 class Gateway:
     """Used from one thread, which calls `turn` every few milliseconds."""
 
-    def __init__(self, bell: Bell, database_url: str, heartbeat_seconds: float, tally: Tally) -> None:
+    def __init__(
+        self,
+        bell: Bell,
+        database_url: str,
+        heartbeat_seconds: float,
+        tally: Tally,
+        flush_seconds: float = FLUSH_SECONDS,
+    ) -> None:
         self._bell = bell
+        self._flush_seconds = flush_seconds
         self._database = _Database(database_url)
         self._heartbeat_seconds = heartbeat_seconds
         self._tally = tally
@@ -127,6 +139,7 @@ class Gateway:
         self._repeats: deque[tuple[float, dict[str, Any]]] = deque()
         self._goodbyes: deque[Link] = deque()
         self._next_flush = self._next_look = self._next_connections = self._quiet_until = 0.0
+        self._looked_at = 0.0
 
     @property
     def unsaid(self) -> int:
@@ -169,15 +182,17 @@ class Gateway:
     def turn(self) -> None:
         """Do all that is due at this moment."""
         now = time.monotonic()
+        if now >= self._next_look:
+            self._look()
+        if now < self._next_flush:
+            return
+        self._next_flush = now + self._flush_seconds
         if now >= self._quiet_until:
             self._register(now)
             self._say_goodbyes()
             self._beat(now)
-        if now >= self._next_look:
-            self._look()
-        if now >= self._next_flush:
-            self._repeat(now)
-            self._flush(now)
+        self._repeat(now)
+        self._flush(now)
 
     def close(self) -> None:
         """Close the connection to the database."""
@@ -208,14 +223,20 @@ class Gateway:
             self._goodbyes.popleft()
 
     def _beat(self, now: float) -> None:
-        """A beat that nobody heard is not repeated: the next one says it all."""
+        """
+        A beat that nobody heard is not repeated: the next one says it all.
+
+        Jobs are listed only where the orders were read just now: a crawler that lists its jobs disowns
+        the rest, and what a blind gateway has not seen is not to be disowned.
+        """
+        has_looked = now - self._looked_at < FRESH_SECONDS
         beats: list[dict[str, Any]] = []
         while self._beats and self._beats[0][0] <= now and len(beats) < BEATS_A_MESSAGE:
             _, link = self._beats.popleft()
             if link.id in self._links and not link.is_closed:
                 self._beats.append((now + self._heartbeat_seconds, link))
                 if link.caller.beats:
-                    beats.append(_beat_of(link))
+                    beats.append(_beat_of(link, lists=has_looked))
         if beats and self._ring("connections.heartbeat", beats=beats):
             self._tally.beats += len(beats)
 
@@ -228,7 +249,6 @@ class Gateway:
                 self._tally.repeated += 1
 
     def _flush(self, now: float) -> None:
-        self._next_flush = now + FLUSH_SECONDS
         while self._frames:
             batch = [self._frames.popleft() for _ in range(min(FRAMES_A_MESSAGE, len(self._frames)))]
             if not self._ring("crawler.frames", frames=batch):
@@ -268,8 +288,8 @@ class Gateway:
             self._database.close()
             self._next_look = time.monotonic() + QUIET_SECONDS
             return
-        now = time.monotonic()
-        self._next_look = now + max(LOOK_SECONDS, 3 * (now - begun))
+        self._looked_at = now = time.monotonic()
+        self._next_look = now + min(max(LOOK_SECONDS, 3 * (now - begun)), LONGEST_REST_SECONDS)
 
     def _look_at_connections(self) -> None:
         for connection_id, is_active in self._database.connections(list(self._links)):
@@ -324,11 +344,13 @@ class _Database:
 
     def _open(self) -> psycopg.Connection:
         if self._connection is None:
-            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=2)
+            self._connection = psycopg.connect(
+                self._url, autocommit=True, connect_timeout=2, prepare_threshold=None
+            )
         return self._connection
 
 
-def _beat_of(link: Link) -> dict[str, Any]:
+def _beat_of(link: Link, *, lists: bool) -> dict[str, Any]:
     fences = link.caller.fences()
-    status = "processing" if fences else "idle"
-    return {"connection_id": link.id, "system_status": status, "active_jobs": fences}
+    beat = {"connection_id": link.id, "system_status": "processing" if fences else "idle"}
+    return beat | {"active_jobs": fences} if lists else beat

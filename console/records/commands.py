@@ -1,4 +1,4 @@
-"""`crawlyard errors …` and `crawlyard rejected …`: what can be asked of what is on record."""
+"""`crawlyard errors …`: what can be asked of the errors on record."""
 # ruff: noqa: PLC0415 - every command imports what it needs itself, so that --help is there at once
 
 from datetime import timedelta
@@ -76,30 +76,3 @@ def resolve_group(fingerprint: str, text: str) -> None:
     from console.records.errors import resolve
 
     resolve(fingerprint, text)
-
-
-@click.group()
-def rejected() -> None:
-    """Look through the messages that could not be accepted."""
-
-
-@rejected.command("list")
-@click.option("--reason", help="Of this reason alone, such as invalid.")
-@click.option("--task", help="For this task alone, such as jobs.submit.")
-@limited(20)
-@as_json
-def list_rejected(reason: str | None, task: str | None, limit: int, *, as_json: bool) -> None:
-    """List rejected messages, the newest first."""
-    from console.records.rejected import show_rejected
-
-    show_rejected(reason=reason, task=task, limit=limit, as_json=as_json)
-
-
-@rejected.command("show")
-@click.argument("id_", metavar="ID")
-@as_json
-def show_rejected(id_: str, *, as_json: bool) -> None:
-    """Show one rejected message with its payload."""
-    from console.records.rejected import show_rejection
-
-    show_rejection(id_, as_json=as_json)

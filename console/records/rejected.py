@@ -10,14 +10,14 @@ from rich.text import Text
 from console.cli import screen
 from console.cli.screen import plain
 from console.records.layout import facts, heading, lines, moment, rows_of_two
-from persistence.rejected_list import Rejected, read_rejected, read_rejection
+from persistence.rejected_list import Rejected, Which, read_rejected, read_rejection
 
 _PAYLOAD_LINES = 200
 
 
-def show_rejected(*, reason: str | None, task: str | None, limit: int, as_json: bool) -> None:
+def show_rejected(which: Which, *, limit: int, as_json: bool) -> None:
     """Print rejected messages, the newest first."""
-    found = read_rejected(reason=reason, task=task, limit=limit)
+    found = read_rejected(which, limit=limit)
     if as_json:
         screen.print_json(found)
     elif not found:
