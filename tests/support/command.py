@@ -21,3 +21,9 @@ class Said:
 
 
 Run = Callable[..., Said]
+
+Sql = Callable[..., list[Any]]
+"""Runs one statement, commits it, and returns its rows."""
+
+SECRET = "hush-hush"
+"""In settings, and in nothing that is shown."""

@@ -109,3 +109,16 @@ OLDER_COMPONENT = """
     INSERT INTO job_error_log (id, job_id, error_message) VALUES ('e1', 'old-failed', 'it broke');
 """
 """The four tables of the component before us: an index named like ours, and all that must not be twice, twice."""
+
+OLDER = """
+    INSERT INTO account (id) VALUES ('a');
+    INSERT INTO job (id, "accountId", command, full_path, status, created_at)
+    SELECT status || n, 'a', 'issues', status || n, status, now() - interval '1 day'
+      FROM unnest(ARRAY['queued', 'paused', 'finished']) status, generate_series(1, 2) n;
+    INSERT INTO job_queue (id, web_app_job_id, account_id, held)
+    SELECT id, id, 'a', true FROM job WHERE status <> 'finished';
+    INSERT INTO job (id, "accountId", command, full_path) VALUES ('ours', 'a', 'issues', 'ours');
+    INSERT INTO job_queue (id, web_app_job_id, account_id, held) VALUES ('ours', 'ours', 'a', true);
+    UPDATE adoption SET adopted_from = now() - interval '1 hour';
+"""
+"""Jobs that nobody looks at until they are adopted, two of them in the queue of an older component, and one of ours."""

@@ -8,6 +8,7 @@ While the key `no_database` exists, nothing can be kept.
 import json
 import os
 import signal
+from datetime import timedelta
 from typing import Any
 
 import redis
@@ -16,9 +17,9 @@ from celery.concurrency.asynpool import AsynPool
 from celery.exceptions import Reject
 
 from persistence.exceptions import DatabaseLost
-from tasks import lifecycle, rejection, serialization, transport
+from tasks import lifecycle, rejection, serialization, transport, vital_signs
 
-notes = redis.Redis.from_url(os.environ["BROKER_URL"])
+notes = redis.Redis.from_url(os.environ.get("NOTES_URL", os.environ["BROKER_URL"]))
 
 
 def keep(**rejected: Any) -> None:
@@ -36,7 +37,12 @@ app.config_from_object("celeryconfig")
 serialization.register()
 transport.register()
 lifecycle.install(app)
+vital_signs.install()
 app.conf.worker_soft_shutdown_timeout = 0.5
+app.conf.broker_transport_options |= json.loads(os.environ.get("BROKER_OPTIONS", "{}"))
+if limit := os.environ.get("TIME_LIMIT"):
+    app.conf.task_time_limit = float(limit)
+    vital_signs.WORKER_MARGIN = timedelta(seconds=2)
 # Billiard misses the moment of a child's death at times, and looks again after five seconds.
 AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.1})
 
@@ -51,9 +57,10 @@ class Task(app.Task):
 
 @app.task(name="crawler.frames", base=Task, bind=True)
 def note(self: Any, **kwargs: Any) -> None:
-    """Note what it was called with."""
+    """Note what it was called with, after so many seconds."""
     notes.rpush("order", "note")
-    notes.rpush("seen", json.dumps({"id": self.request.id, "kwargs": kwargs}))
+    lifecycle.wait(kwargs.get("seconds", 0))
+    notes.rpush("seen", json.dumps({"id": self.request.id, "kwargs": kwargs, "pid": os.getpid()}))
 
 
 @app.task(name="connections.expire_dead", base=Task)
@@ -86,7 +93,7 @@ def exhaust() -> None:
 @app.task(name="jobs.pause", base=Task)
 def wait_in_vain() -> None:
     """Wait as for a lost database, then requeue."""
-    notes.incr("waits")
     notes.rpush("order", "wait")
+    notes.incr("waits")
     lifecycle.wait(float(notes.get("patience") or 0))
     raise Reject(requeue=True)

@@ -61,6 +61,15 @@ class Valkey:
         self._process.kill()
         self._process.wait()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It takes connections and answers nobody."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """End it for good."""
         self.client.close()
@@ -77,7 +86,16 @@ class Worker:
     """A worker process; what it writes goes to a file."""
 
     def __init__(
-        self, app: str, broker: str, log: Path, pool: str = "prefork", children: int = 1, **environment: str
+        self,
+        app: str,
+        broker: str,
+        log: Path,
+        pool: str = "prefork",
+        children: int = 1,
+        *,
+        queues: str = "crawler,dispatch,upkeep",
+        wait: bool = True,
+        **environment: str,
     ) -> None:
         self._log = log
         self._broker = redis.Redis.from_url(broker, decode_responses=True)
@@ -100,14 +118,34 @@ class Worker:
             pool,
             "-c",
             str(children),
+            "-Q",
+            queues,
             *options,
         ]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | variables, stdout=output, stderr=output
             )
-        until(lambda: " ready." in self.output() or not self.lives(), "the worker is ready")
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Return when it consumes."""
+        until(lambda: " ready." in self.output() or not self.lives(), "the worker is ready", 2 * PATIENCE_S)
         assert self.lives(), self.output()
+
+    @property
+    def pid(self) -> int:
+        """Of the worker's own process."""
+        return self._process.pid
+
+    def children(self) -> list[int]:
+        """The processes that it has forked."""
+        table = subprocess.run(
+            ["ps", "-axo", "pid=,ppid="], capture_output=True, check=True, text=True
+        ).stdout
+        rows = (map(int, line.split()) for line in table.splitlines())
+        return [pid for pid, parent in rows if parent == self.pid]
 
     def lives(self) -> bool:
         """Whether the process runs."""

@@ -1,6 +1,6 @@
 """A web app and its crawlers, as far as a test needs them: short words for what they do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -112,6 +112,12 @@ class World:
     def one(self, sql: str, **values: Any) -> Any:
         """The one value of a statement."""
         return self.row(sql, **values)[0]
+
+    def in_one_transaction(self, statements: Iterable[str], **values: Any) -> None:
+        """Run statements and commit them together."""
+        with engine().begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement), values)
 
     def empty(self) -> None:
         """As a database in which there was never a job, but for the account `acc`."""
@@ -239,9 +245,10 @@ class World:
 
     # Crawlyard
 
-    def deliver(self, task: str, message: str | None = None, /, **payload: Any) -> None:
-        """Run a task as a worker does, as the delivery of a message with this id."""
-        self.app.tasks[task].apply(kwargs=payload, task_id=message or str(ULID()), throw=True)
+    def deliver(self, task: str, message: str | None = None, /, **payload: Any) -> str:
+        """Run a task as a worker does, as the delivery of a message with this id; REJECTED: it is to come again."""
+        result = self.app.tasks[task].apply(kwargs=payload, task_id=message or str(ULID()), throw=True)
+        return str(result.state)
 
     def assign(self) -> None:
         """One pass."""

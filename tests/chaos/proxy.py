@@ -1,0 +1,205 @@
+"""
+A network that can be broken: TCP proxies on loopback, one a link, all in one loop of one thread.
+
+What comes over a link passes, or the link is cut (open connections are reset, new ones refused), slow,
+stalled (nothing passes until it is fair again, then all of it), or deaf (everything is taken and
+swallowed, and neither end hears of it before it is fair again: then such connections are reset).
+"""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from types import TracebackType
+from typing import Self, TypeVar
+
+T = TypeVar("T")
+
+_CHUNK = 65_536
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of 0 seconds: to close is to reset."""
+
+
+class Weather(Enum):
+    """What becomes of that which is sent."""
+
+    FAIR = auto()
+    CUT = auto()
+    SLOW = auto()
+    STALLED = auto()
+    DEAF = auto()
+
+
+@dataclass(eq=False)
+class _Call:
+    """One connection over a link: both of its ends, and what carries bytes between them."""
+
+    near: asyncio.StreamWriter
+    far: asyncio.StreamWriter | None = None
+    is_deaf: bool = False
+    pumps: list["asyncio.Task[None]"] = field(default_factory=list)
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reset(self) -> None:
+        """End it so that both ends notice."""
+        self.is_over.set()
+        for pump in self.pumps:
+            pump.cancel()
+        for end in (self.near, self.far):
+            if end is not None:
+                with suppress(OSError):
+                    end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                end.transport.abort()
+
+
+class Link:
+    """One proxy; its port stays its own while it is cut."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, target: int) -> None:
+        self.weather = Weather.FAIR
+        self._loop = loop
+        self._target = target
+        self._calls: set[_Call] = set()
+        self._passes = asyncio.Event()
+        self._delay, self._bytes_a_second = 0.0, float("inf")
+        # Bound and never listened to: who calls while nobody listens is refused, and nobody else gets the port.
+        self._reservation = _bound(0)
+        self.port: int = self._reservation.getsockname()[1]
+        self._listener: asyncio.Server | None = None
+        self._call(self._listen())
+
+    @property
+    def calls(self) -> int:
+        """How many connections are open."""
+        return len(self._calls)
+
+    def become(self, weather: Weather, *, delay: float = 0.0, bytes_a_second: float = float("inf")) -> None:
+        """Change the weather; *delay* (for each piece, each way) and *bytes_a_second* are of SLOW."""
+        self._call(self._become(weather, delay, bytes_a_second))
+
+    def close(self) -> None:
+        """End it for good."""
+        self._call(self._become(Weather.CUT, 0.0, 0.0))
+        self._reservation.close()
+
+    def _call(self, what: Awaitable[T]) -> T:
+        async def do() -> T:
+            return await what
+
+        return asyncio.run_coroutine_threadsafe(do(), self._loop).result(10)
+
+    async def _become(self, weather: Weather, delay: float, bytes_a_second: float) -> None:
+        self.weather, self._delay, self._bytes_a_second = weather, delay, bytes_a_second
+        for call in list(self._calls):
+            if weather is Weather.CUT or (call.is_deaf and weather is not Weather.DEAF):
+                call.reset()
+            elif weather is Weather.DEAF:
+                call.is_deaf = True
+        if weather is Weather.CUT:
+            await self._refuse()
+        else:
+            await self._listen()
+        if weather is Weather.STALLED:
+            self._passes.clear()
+        else:
+            self._passes.set()
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._passes.set()
+            self._listener = await asyncio.start_server(self._answer, sock=_bound(self.port))
+
+    async def _refuse(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            await asyncio.sleep(0)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry what is said until either end closes, or the link is cut."""
+        call = _Call(writer, is_deaf=self.weather is Weather.DEAF)
+        self._calls.add(call)
+        try:
+            await self._carry(call, reader)
+        except OSError:
+            pass  # nobody answers at the far end
+        finally:
+            call.reset()
+            self._calls.discard(call)
+
+    async def _carry(self, call: _Call, reader: asyncio.StreamReader) -> None:
+        if call.is_deaf:
+            call.pumps = [asyncio.create_task(self._pump(call, reader, None))]
+        else:
+            answers, call.far = await asyncio.open_connection("127.0.0.1", self._target)
+            if call.is_over.is_set():
+                return
+            call.pumps = [
+                asyncio.create_task(self._pump(call, reader, call.far)),
+                asyncio.create_task(self._pump(call, answers, call.near)),
+            ]
+        await asyncio.wait(call.pumps, return_when=asyncio.FIRST_COMPLETED)
+        if call.is_deaf:  # the far end is not to hear yet that the near one has gone
+            await call.is_over.wait()
+
+    async def _pump(
+        self, call: _Call, source: asyncio.StreamReader, sink: asyncio.StreamWriter | None
+    ) -> None:
+        with suppress(OSError):
+            while piece := await source.read(_CHUNK):
+                await self._passes.wait()
+                if call.is_deaf or sink is None:
+                    continue
+                if self.weather is Weather.SLOW:
+                    await asyncio.sleep(self._delay + len(piece) / self._bytes_a_second)
+                sink.write(piece)
+                await sink.drain()
+
+
+class Network:
+    """Links, from `__enter__` to `__exit__`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
+        self._links: list[Link] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        for link in self._links:
+            link.close()
+        asyncio.run_coroutine_threadsafe(_let_all_end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def link(self, target: int) -> Link:
+        """A new link to a port of this machine."""
+        link = Link(self._loop, target)
+        self._links.append(link)
+        return link
+
+
+async def _let_all_end() -> None:
+    """Wait for the tasks of connections that were reset."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound

@@ -1,0 +1,1 @@
+"""Each task killed at each of its statements, and delivered again."""

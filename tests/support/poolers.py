@@ -1,0 +1,134 @@
+"""A PgBouncer in transaction mode between what is tested and its server, where the environment names its program."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+import psycopg
+
+from console.services.nest import Nest, temporary_nest
+from console.services.server import EmbeddedServer, StopMode, write_for_server
+
+VARIABLE = "CRAWLYARD_TEST_PGBOUNCER"
+"""The path of PgBouncer's program: `make test-pgbouncer` sets it."""
+
+SEATS = 4
+"""Sessions at the server for each database: fewer than the clients of any test with workers."""
+
+_CONFIGURATION = """\
+[databases]
+* = host={host} port={port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {own_port}
+unix_socket_dir =
+pool_mode = transaction
+auth_type = scram-sha-256
+auth_file = {users}
+default_pool_size = {seats}
+max_client_conn = 300
+query_wait_timeout = {wait_s}
+server_login_retry = 1
+"""
+"""As docs/scaling.md has it."""
+
+
+class Pooler(EmbeddedServer):
+    """PgBouncer in front of the server that a URL names; stopped, killed and started again as the others are."""
+
+    name = "pgbouncer"
+    signals: ClassVar[Mapping[StopMode, signal.Signals]] = {
+        "fast": signal.SIGTERM,
+        "immediate": signal.SIGTERM,
+        "kill": signal.SIGKILL,
+    }
+
+    def __init__(self, nest: Nest, program: Path, url: str, seats: int, wait_s: int) -> None:
+        super().__init__(nest)
+        self._program = program
+        self._server = urlsplit(url)
+        self._limits = {"seats": seats, "wait_s": wait_s}
+
+    @property
+    def url(self) -> str:
+        """Where clients find the server's own database."""
+        return self.url_of(self._server.geturl())
+
+    def url_of(self, url: str) -> str:
+        """Where clients find through it what the server has at *url*; others are given back as they are."""
+        return self._url_at(self.port, url)
+
+    def _url_at(self, port: int, url: str) -> str:
+        server = self._server.netloc.rpartition("@")[2]
+        return url.replace(f"@{server}/", f"@127.0.0.1:{port}/")
+
+    def _command(self, port: int) -> list[str]:
+        user = f'"{self._server.username}" "{self._server.password}"\n'
+        text = _CONFIGURATION.format(
+            host=self._server.hostname,
+            port=self._server.port,
+            own_port=port,
+            users=write_for_server(self._nest.folder / "users.txt", user),
+            **self._limits,
+        )
+        return [str(self._program), str(write_for_server(self._nest.folder / "pgbouncer.ini", text))]
+
+    def _answers(self, port: int) -> bool:
+        try:
+            psycopg.connect(self._url_at(port, self._server.geturl()), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def pooler(program: Path, url: str, seats: int = SEATS, wait_s: int = 10) -> Iterator[Pooler]:
+    """Run one in front of the server at *url*; at the end nothing of it is left."""
+    with temporary_nest() as nest:
+        pooler = Pooler(nest, program, url, seats, wait_s)
+        pooler.start()
+        yield pooler
+
+
+_between: list[Pooler] = []
+"""The one that this test process goes through, if there is one."""
+
+
+def installed() -> Path | None:
+    """PgBouncer's program: the one that the environment names, or else the machine's own, if it has one."""
+    path = os.environ.get(VARIABLE) or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    return Path(path) if path else None
+
+
+def is_asked_for() -> bool:
+    """Whether the tests are to go through one."""
+    return bool(os.environ.get(VARIABLE))
+
+
+@contextmanager
+def in_front_of(url: str) -> Iterator[None]:
+    """Put one between what is tested and the server at *url*, where the environment says so."""
+    if not is_asked_for():
+        yield
+        return
+    with pooler(Path(os.environ[VARIABLE]), url) as between:
+        _between.append(between)
+        yield
+        _between.clear()
+
+
+def environment(url: str) -> dict[str, str]:
+    """The variables for Crawlyard's settings: its way to the database at *url*, and the way past the pooler."""
+    if not _between:
+        return {"DATABASE_URL": url}
+    return {"DATABASE_URL": through(url), "CRAWLYARD_DIRECT_DATABASE_URL": url}
+
+
+def through(url: str) -> str:
+    """The URL that leads to the same database through the pooler; the same where there is none."""
+    return _between[0].url_of(url) if _between else url
