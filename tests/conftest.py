@@ -3,16 +3,27 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from console.fleet.gitlab import GitLab
 from console.services.embedded import Services, embedded_services
 from persistence import engine as engines
 from persistence.settings import settings
-from support.command import Run, Said
+from support import poolers
+from support.busy import make_busy
+from support.command import SECRET, Run, Said, Sql
+from support.servers import Given, copy_migrated, given
+from support.tokens import Tokens
+from support.workers import free_port
 from support.world import EMPTY, Rung, World
+from tasks import transport
+
+# A test that speaks to Redis before another makes the app would leave kombu with its own transport.
+transport.register()
 
 FAST = {
     "CRAWLYARD_CONNECTION_TIMEOUT": "9",
@@ -32,33 +43,51 @@ _END_OTHERS = """
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what no pooler can do, where the tests go through one; each test says why."""
+    for item in items if poolers.is_asked_for() else ():
+        if marker := item.get_closest_marker("unpooled"):
+            item.add_marker(pytest.mark.skip(reason=f"not through a pooler: {marker.args[0]}"))
+
+
 @pytest.fixture(scope="session")
-def services() -> Iterator[Services]:
-    """PostgreSQL and Valkey; CRAWLYARD_TEST_POSTGRES_BIN names another PostgreSQL's programs."""
+def services() -> Iterator[Services | Given]:
+    """
+    PostgreSQL and Valkey; CRAWLYARD_TEST_POSTGRES_BIN names another PostgreSQL's programs.
+
+    CRAWLYARD_TEST_PGBOUNCER names a PgBouncer: what is tested goes through it, the tests' own sessions do not.
+    """
+    if servers := given():
+        os.environ.update(servers.environment() | FAST)
+        yield servers
+        return
     binaries = os.environ.get("CRAWLYARD_TEST_POSTGRES_BIN")
-    with embedded_services(
-        {"fsync": "off"}, postgres_binaries=Path(binaries) if binaries else None
-    ) as running:
+    with (
+        embedded_services(
+            {"fsync": "off"}, postgres_binaries=Path(binaries) if binaries else None
+        ) as running,
+        poolers.in_front_of(running.database_url),
+    ):
         os.environ.update(running.environment() | FAST)
         yield running
 
 
 @pytest.fixture(scope="session")
-def migrated(services: Services) -> str:
+def migrated(services: Services | Given) -> str:
     """The URL of a database that was migrated once; `database` empties it for each test."""
-    from persistence.migrations.run import migrate  # noqa: PLC0415 - after the environment is set
-
     with _admin(services) as admin:
-        admin.execute("CREATE DATABASE migrated")
+        if isinstance(services, Given):
+            copy_migrated(admin, "migrated", lambda name: _migrate(_url(services, name)))
+        else:
+            admin.execute("CREATE DATABASE migrated")
+            _migrate(_url(services, "migrated"))
     url = _url(services, "migrated")
     _use(url)
-    migrate()
-    engines.engine().dispose()
     return url
 
 
 @pytest.fixture
-def empty_database(services: Services) -> Iterator[str]:
+def empty_database(services: Services | Given) -> Iterator[str]:
     """The URL of a database without a table; what `engine()` and `settings()` give is of it."""
     name = f"test_{uuid4().hex}"
     with _admin(services) as admin:
@@ -85,6 +114,30 @@ def database(migrated: str) -> Iterator[str]:
     engines.engine().dispose()
 
 
+@pytest.fixture(scope="session")
+def busy_database(services: Services, migrated: str) -> Iterator[str]:
+    """The URL of a database in which everything has happened once; change it only in what you roll back."""
+    name, url = "busy", _url(services, "busy")
+    with psycopg.connect(migrated, autocommit=True) as admin:
+        admin.execute(_END_OTHERS)
+    with _admin(services) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+    with pytest.MonkeyPatch.context() as patch, psycopg.connect(url, autocommit=True) as admin:
+        patch.setenv(
+            "CRAWLYARD_RETRY_DELAY", "900"
+        )  # what was backed off is not to be due before it is looked at
+        _use(url)
+        admin.execute(EMPTY)
+        rung = Rung()
+        patch.setattr("tasks.base.ring", rung.ring)
+        make_busy(World(rung))
+    engines.engine().dispose()
+    _use(migrated)
+    yield url
+    with _admin(services) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def rung(monkeypatch: pytest.MonkeyPatch) -> Rung:
     """The bells, noted instead of rung."""
@@ -102,7 +155,19 @@ def world(database: str, rung: Rung) -> World:
 
 
 @pytest.fixture
-def broker(services: Services) -> Iterator[str]:
+def tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokens]:
+    """An account with tokens, at a GitLab where they can be refreshed."""
+    with GitLab() as gitlab:
+        monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", gitlab.providers())
+        monkeypatch.setenv("CRAWLYARD_HTTP_TIMEOUT", "1")
+        world.use_settings()
+        tokens = Tokens(world, gitlab)
+        tokens.authorize()
+        yield tokens
+
+
+@pytest.fixture
+def broker(services: Services | Given) -> Iterator[str]:
     """The URL of an empty Redis."""
     import redis  # noqa: PLC0415
 
@@ -128,15 +193,46 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     settings.cache_clear()
 
 
+def _migrate(url: str) -> None:
+    from persistence.migrations.run import migrate  # noqa: PLC0415 - after the environment is set
+
+    _use(url)
+    migrate()
+    engines.engine().dispose()
+
+
+@pytest.fixture
+def sql(database: str) -> Sql:
+    """Run a statement on the test's database, and commit it."""
+
+    def execute(statement: str, *values: object) -> list[Any]:
+        with psycopg.connect(database) as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    return execute
+
+
+@pytest.fixture
+def nowhere(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database that is not there."""
+    url = f"postgresql://me:{SECRET}@127.0.0.1:{free_port()}/x"
+    monkeypatch.setenv("DATABASE_URL", url)
+    engines.engine.cache_clear()
+    yield url
+    engines.engine.cache_clear()
+
+
 def _use(url: str) -> None:
-    os.environ["DATABASE_URL"] = url
+    """Let what is tested have it, also in processes of its own; through the pooler, if there is one."""
+    os.environ.update(poolers.environment(url))
     settings.cache_clear()
     engines.engine.cache_clear()
 
 
-def _url(services: Services, name: str) -> str:
+def _url(services: Services | Given, name: str) -> str:
     return services.database_url.rsplit("/", 1)[0] + "/" + name
 
 
-def _admin(services: Services) -> psycopg.Connection:
+def _admin(services: Services | Given) -> psycopg.Connection:
     return psycopg.connect(services.database_url, autocommit=True)

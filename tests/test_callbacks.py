@@ -96,6 +96,18 @@ def test_a_recoverable_failure_queues_the_job_again_later(world: World) -> None:
         assert "topsecret" not in told
 
 
+def test_an_error_names_its_attempt_however_much_was_said_with_it(world: World) -> None:
+    """A context is cut where it is too long, and what the crawler claims in it of attempts is not believed."""
+    crawler, (order,) = world.working()
+
+    crawler.fails(order, context={"crawler_job_id": "another's", "body": "x " * 60_000})
+
+    (error,) = world.errors(job_of(world, order))
+    assert (error.context["crawler_job_id"], error.context["connection_id"]) == (order, crawler.id)
+    assert error.context["cut"].startswith('{"crawler_job_id": "another')
+    assert world.one("SELECT octet_length(context::text) FROM job_error_log") <= 64 * 1024
+
+
 def test_the_last_attempt_fails_the_job(world: World) -> None:
     """Three failures are all that a job has."""
     (job_id,) = world.jobs(1)
@@ -235,6 +247,19 @@ def test_an_id_that_was_never_given_is_rejected(world: World) -> None:
 
     assert world.rejections() == [("crawler.frames", "unknown_assignment")]
     assert world.job(job_of(world, order)).status == "finished"
+
+
+def test_every_word_about_an_id_that_was_never_given_is_rejected(world: World) -> None:
+    """Also what stands behind its end, which would be late if there were such an attempt."""
+    crawler = world.crawler()
+
+    world.says(
+        crawler.frame("job_failed", "never given", error="it broke", isRecoverable=True),
+        crawler.frame("job_completed", "never given"),
+        crawler.frame("discovery", "never given", entityType="group", entities=[]),
+    )
+
+    assert world.rejections() == [("crawler.frames", "unknown_assignment")] * 3
 
 
 def test_bad_frames_are_kept_and_the_good_ones_beside_them_applied(world: World) -> None:

@@ -13,6 +13,7 @@ import click
 import pytest
 import yaml
 
+from console.checkup.pulses import BROKER_PATIENCE_S, PATIENCE_S
 from console.main import crawlyard
 from persistence.settings import PREFIX, Settings
 
@@ -86,6 +87,15 @@ def test_a_service_is_watched_and_started_again_or_runs_once(name: str) -> None:
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
         assert seconds(service["healthcheck"]["timeout"]) <= seconds(service["healthcheck"]["interval"])
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
+def test_one_that_is_stuck_is_ended_and_so_started_again(name: str) -> None:
+    """Docker starts anew what has ended, and not what is unhealthy; each judges what runs in it."""
+    kind = "beat" if name == "beat" else "worker"
+
+    assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "crawlyard", "health", f"--{kind}", "--end-stuck"]
+    assert seconds(SERVICES[name]["healthcheck"]["timeout"]) > PATIENCE_S + BROKER_PATIENCE_S
 
 
 @every_service

@@ -2,6 +2,7 @@
 
 from ulid import ULID
 
+from persistence.settings import settings
 from support.world import World
 from tasks.speech import Speech
 
@@ -22,16 +23,28 @@ def test_a_closed_id_is_not_registered_again(world: World) -> None:
 
 
 def test_a_live_id_registered_again_changes_nothing(world: World) -> None:
-    """Neither its capacity nor its heartbeat; nobody is rung."""
+    """But that it lives: not its capacity, and nobody is rung."""
     crawler = world.crawler(capacity=3)
     before = crawler.row()
     world.rung.bells.clear()
 
     world.deliver("connections.register", connection_id=crawler.id, capacity=9)
 
-    assert crawler.row() == before
+    assert {**crawler.row()._mapping, "last_heartbeat": before.last_heartbeat} == before._mapping
     assert world.rung.bells == []
     assert len(world.events("connection_registered")) == 1
+
+
+def test_a_registration_said_again_proves_life(world: World) -> None:
+    """A gateway that cannot see its row yet repeats the registration and does not beat: it is not silent."""
+    crawler = world.crawler()
+    crawler.silent_for(60)
+
+    world.deliver("connections.register", connection_id=crawler.id)
+    world.sweep()
+
+    assert crawler.row().is_active
+    assert world.events("connection_lost") == []
 
 
 def test_a_registration_delivered_again_after_the_end_of_its_connection_is_once(world: World) -> None:
@@ -52,9 +65,46 @@ def test_a_heartbeat_moves_forward_only(world: World) -> None:
     crawler.silent_for(-60)
     before = crawler.row().last_heartbeat
 
-    crawler.says("heartbeat")
+    crawler.says("heartbeat", systemStatus="discovering", activeJobs=0, totalProcessed=0)
 
-    assert crawler.row().last_heartbeat == before
+    after = crawler.row()
+    assert (after.last_heartbeat, after.system_status) == (before, "discovering")
+
+
+def test_words_in_quick_succession_are_one_sign_of_life(world: World) -> None:
+    """The row is written once a hundredth of the timeout, or with anything that is news; each word locks it."""
+    crawler, (order,) = world.working()
+    quick = settings().life_step * 0.2
+    world.rows(
+        "UPDATE socket_connection SET last_heartbeat = clock_timestamp() - CAST(:a AS interval)", a=quick
+    )
+    before = crawler.row()
+
+    crawler.says("job_started", order)
+    assert crawler.row() == before
+    crawler.says("heartbeat", systemStatus="discovering", activeJobs=1, totalProcessed=0)
+    told = crawler.row()
+    assert (told.system_status, told.last_heartbeat > before.last_heartbeat) == ("discovering", True)
+
+    crawler.silent_for(1.2 * settings().life_step.total_seconds())
+    crawler.says("job_progress", order, stage="fetching", entityType="issue", processed=1)
+    assert crawler.row().last_heartbeat > told.last_heartbeat
+
+
+def test_who_spoke_within_a_sign_of_life_is_not_silent_for_it(world: World) -> None:
+    """What was not written is not held against anybody: the verdict waits for as long."""
+    crawler, orders = world.working()
+    timeout = settings().connection_timeout.total_seconds()
+    as_of = world.now()
+    last = "UPDATE socket_connection SET last_heartbeat = CAST(:as_of AS timestamptz) - make_interval(secs => :s)"
+
+    world.rows(last, as_of=as_of, s=1.005 * timeout)
+    world.sweep(as_of)
+    assert crawler.orders() == orders
+
+    world.rows(last, as_of=as_of, s=1.011 * timeout)
+    world.sweep(as_of)
+    assert crawler.orders() == []
 
 
 def test_a_heartbeat_that_leaves_more_than_a_beat_is_heard_once(world: World) -> None:

@@ -9,24 +9,15 @@ import pytest
 
 from console.fleet.gitlab import GitLab, Reply
 from persistence.exceptions import Contended
+from persistence.schema.vocabulary import AccountId
+from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from support.tokens import Tokens
 from support.world import World
 from tasks.client import Producer
+from tasks.credentials import claim_refresh
 
 EXPIRING = "UPDATE account SET access_token_expires_at = now() + interval '200 seconds' WHERE id = 'acc'"
-
-
-@pytest.fixture
-def tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokens]:
-    """An account with tokens, at a GitLab where they can be refreshed."""
-    with GitLab() as gitlab:
-        monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", gitlab.providers())
-        monkeypatch.setenv("CRAWLYARD_HTTP_TIMEOUT", "1")
-        world.use_settings()
-        tokens = Tokens(world, gitlab)
-        tokens.authorize()
-        yield tokens
 
 
 @pytest.fixture
@@ -82,6 +73,37 @@ def test_a_hold_for_an_expiring_token_stays_one_for_that_token(
 
     assert tokens.statuses() == ["queued", "queued"]
     assert (tokens.lane().held_at, tokens.needed()) == (None, [])
+
+
+def test_a_pass_does_not_hold_for_another_reason_who_is_held_already(
+    world: World, tokens: Tokens, without_provider: None
+) -> None:
+    """Its owner was asked while the pass looked: nobody is asked again."""
+    dead(tokens)
+    tokens.refresh()
+    before = tokens.lane()
+    world.rows(EXPIRING)
+
+    with world.unit() as uow:
+        uow.lanes.lock([AccountId("acc")])
+        assert uow.credentials.hold_expiring([AccountId("acc")], settings().token_margin) == set()
+        uow.commit()
+
+    assert tokens.lane() == before
+    assert before.held_reason == "authorization_needed"
+
+
+def test_a_claim_that_has_ended_is_no_claim(world: World, tokens: Tokens) -> None:
+    """Also for the run that made it: somebody has given its token up for used."""
+    dead(tokens)
+    with world.unit() as uow:
+        claim = claim_refresh(uow, AccountId("acc"), "this run")
+        assert claim is not None
+        uow.commit()
+    world.rows("UPDATE credential_refresh SET ended_at = now(), outcome = 'NETWORK_ERROR'")
+
+    with world.unit() as uow:
+        assert claim_refresh(uow, AccountId("acc"), "this run") is None
 
 
 # Who waits, and where
@@ -253,6 +275,26 @@ def test_very_many_jobs_expire_in_units(
 
     assert tokens.statuses() == ["credential_expired"] * 3
     assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
+
+
+def test_jobs_that_are_let_go_in_units_are_told_of_once_though_a_bell_is_lost(
+    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reconcile rings for the rest, and the new token is no news any more."""
+    monkeypatch.setattr("tasks.credentials.UNIT_JOBS", 2)
+    dead(tokens, jobs=3)
+    tokens.authorize()
+    world.deliver("credentials.renewed", account_id="acc")
+    world.rung.bells.clear()
+    assert sorted(tokens.statuses()) == ["queued"] * 2 + ["waiting_credential_renewal"]
+
+    world.deliver("upkeep.reconcile")
+    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    tokens.refresh()
+
+    assert tokens.statuses() == ["queued"] * 3
+    assert tokens.lane().held_at is None
+    assert len(world.events("credential_renewed")) == 1
 
 
 def test_a_job_that_gives_up_after_the_refusal_has_expired_as_the_others(

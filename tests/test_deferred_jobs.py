@@ -1,7 +1,9 @@
 """An account's cap on waiting jobs: what a discovery finds beyond it waits outside of the queue, and is fed in."""
 
 import pytest
+from sqlalchemy import text
 
+from persistence.engine import engine
 from support.discoveries import PROJECT_COMMANDS, Discoverer, project
 from support.world import World
 
@@ -170,3 +172,19 @@ def test_what_was_deferred_for_an_account_that_is_gone_is_dropped(capped: World)
 
     assert deferred(capped) == 0
     assert capped.rejections() == []
+
+
+def test_what_a_peer_feeds_in_is_left_to_it(capped: World) -> None:
+    """Nobody waits, and nothing is made twice."""
+    Discoverer.at_work(capped).finds(project("a", 1), project("b", 2))
+    capped.rows("UPDATE job_queue SET status = 'processing' WHERE account_id = 'acc'")
+    first = "SELECT FROM deferred_job ORDER BY id LIMIT 3 FOR UPDATE"
+    with engine().connect() as peer:
+        peer.execute(text(first))
+        capped.deliver("upkeep.feed_deferred")
+        assert (waiting(capped), deferred(capped)) == (3, 3)
+        peer.rollback()
+
+    capped.deliver("upkeep.feed_deferred")
+
+    assert (waiting(capped), deferred(capped)) == (4, 2)

@@ -329,3 +329,20 @@ def test_an_area_that_moves_and_is_then_refused_is_rejected_once(
 
     assert world.rejections() == [("crawler.frames", "refused_by_database")]
     assert [path for path, _ in areas(world)] == ["lab/tool", "other"]
+
+
+def test_a_discovery_without_a_host_finds_the_areas_of_any(world: World, discoverer: Discoverer) -> None:
+    """Of which GitLab it is nobody has said: what is known of the area stays."""
+    job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None, gitlabGraphQLUrl=None)
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+    world.deliver("jobs.prioritize", job_ids=[job_id], priority=9)
+    crawler = world.crawler(capacity=1)
+    world.assign()
+    nameless = Discoverer(world, crawler, *crawler.orders(), job_id)
+    known = world.rows("SELECT * FROM area_host ORDER BY 1")
+
+    nameless.finds(project("team/tool", 42), at=LATER)
+
+    assert world.rejections() == []
+    assert len(nameless.attempt().discoveries) == 1
+    assert world.rows("SELECT * FROM area_host ORDER BY 1") == known != []

@@ -317,3 +317,41 @@ def test_every_discovery_proves_life(world: World, discoverer: Discoverer) -> No
 
     assert world.now() - discoverer.crawler.row().last_heartbeat < timedelta(seconds=5)
     assert world.rejections() == [("crawler.frames", "invalid")]
+
+
+def test_what_is_listed_of_an_attempt_is_bounded(
+    world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest go; who says one of them again has it applied again, which changes nothing."""
+    monkeypatch.setattr("persistence.assignments._MOST_DISCOVERIES", 2)
+    times = [f"2026-05-04T03:02:0{second}Z" for second in range(4)]
+    for at in times:
+        discoverer.finds(group("a", 1), at=at)
+
+    assert [said["timestamp"] for said in discoverer.attempt().discoveries] == times[-2:]
+    discoverer.finds(group("a", 1), at=times[0])
+    assert commands_at(world, "a") == sorted(GROUP_COMMANDS)
+
+
+def test_a_group_that_is_to_be_discovered_too_is_one_area_in_whichever_part_it_comes(
+    world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its area was settled by an earlier part of the frame: it is not in its own way."""
+    monkeypatch.setattr("tasks.discovery.CHUNK", 1)
+
+    discoverer.finds(group("team", 7), {**group("team", 7), "job_type": "discover_namespaces"})
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path FROM area") == [("team",)]
+    assert commands_at(world, "team") == sorted([*GROUP_COMMANDS, "GROUP_PROJECT_DISCOVERY"])
+
+
+def test_the_web_apps_own_bookkeeping_is_not_queued_again(world: World, discoverer: Discoverer) -> None:
+    """Whatever stands at the path, and however it ended."""
+    own = world.insert_job(full_path="a", command="authorizationScope", status="failed")
+
+    discoverer.finds(group("a", 1))
+
+    assert world.job(own).status == "failed"
+    assert world.rows("SELECT * FROM job_queue WHERE web_app_job_id = :id", id=own) == []
+    assert commands_at(world, "a") == sorted(["authorizationScope", *GROUP_COMMANDS])

@@ -1,12 +1,12 @@
-"""Discoveries at the same time, killed in the middle, and delivered again: the tree is exact."""
+"""Discoveries at the same time, and orders beside them: the tree is exact."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import text
 
 from persistence.engine import engine
 from persistence.schema.vocabulary import JobId
@@ -15,86 +15,6 @@ from support.world import World
 
 FOUND = [group("team", 7), *(project(f"team/{n}", n) for n in range(1, 6))]
 JOBS = len(GROUP_COMMANDS) + 5 * len(PROJECT_COMMANDS)
-
-Hook = Callable[[int], None]
-
-
-class Killed(BaseException):
-    """Stands for a process that is killed: nothing catches it on its way."""
-
-
-@contextmanager
-def at_each_statement(hook: Hook) -> Iterator[None]:
-    """Call *hook* with the statement's number before each statement and each COMMIT of this process."""
-    count = iter(range(1_000_000))
-
-    def before(*_: Any) -> None:
-        hook(next(count))
-
-    event.listen(engine(), "before_cursor_execute", before)
-    event.listen(engine(), "commit", before)
-    try:
-        yield
-    finally:
-        event.remove(engine(), "before_cursor_execute", before)
-        event.remove(engine(), "commit", before)
-
-
-def tree(world: World) -> dict[str, list[Any]]:
-    """What a discovery leaves behind, without ids and times."""
-    return {
-        "areas": world.rows("SELECT full_path, gitlab_id, name, type FROM area ORDER BY 1"),
-        "authorizations": world.rows("SELECT * FROM area_authorization ORDER BY 1, 2"),
-        "jobs": world.rows(
-            'SELECT full_path, command, status, "accountId", spawned_from IS NOT NULL FROM job ORDER BY 1, 2, 4'
-        ),
-        "entries": world.rows(
-            "SELECT full_path, command, q.status FROM job_queue q JOIN job ON job.id = web_app_job_id ORDER BY 1, 2, 3"
-        ),
-        "links": world.rows(
-            'SELECT l.full_path, command FROM job_area l JOIN job ON job.id = l."jobId" ORDER BY 1, 2'
-        ),
-        "progress": world.rows("SELECT progress -> 'discovery' FROM job WHERE progress IS NOT NULL"),
-        "events": world.rows("SELECT type, count(*) FROM dispatch_event GROUP BY 1 ORDER BY 1"),
-        "rejected": world.rejections(),
-    }
-
-
-def test_killed_at_any_statement_and_delivered_again_the_tree_is_exact(world: World) -> None:
-    """Before each statement and each COMMIT in turn; in the end as if nothing had happened."""
-    undisturbed = None
-    killed_at = -1
-    while undisturbed is None or killed_at is not None:
-        discoverer = Discoverer.at_work(world)
-        frames = [
-            discoverer.frame(*FOUND[:3]),
-            discoverer.frame(*FOUND[3:], at="2026-05-04T03:02:09Z"),
-            discoverer.crawler.frame("job_completed", discoverer.order),
-        ]
-        if undisturbed is None:
-            world.says(*frames, message="a message")
-            undisturbed = tree(world)
-            assert len(undisturbed["jobs"]) == 1 + JOBS
-        else:
-            killed_at = _killed_once(world, frames, after=killed_at)
-            world.says(*frames, message="a message")
-            assert tree(world) == undisturbed
-        world.empty()
-
-
-def _killed_once(world: World, frames: list[Any], after: int) -> int | None:
-    """Deliver, and kill at the statement behind number *after*; None where there is no such statement."""
-    died_at = None
-
-    def kill(number: int) -> None:
-        nonlocal died_at
-        if number == after + 1:
-            died_at = number
-            raise Killed
-
-    with at_each_statement(kill), suppress(Killed):
-        world.says(*frames, message="a message")
-    return died_at
 
 
 def test_two_accounts_that_discover_one_group_at_once_make_its_jobs_once(world: World) -> None:
@@ -333,3 +253,53 @@ def test_life_is_noted_before_the_long_work(world: World, monkeypatch: pytest.Mo
 
     assert len(heard_at) == 1
     assert heard_at[0] > before
+
+
+def test_a_discovery_that_is_delivered_twice_at_once_is_applied_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked and found it new; the second looks again when it has the lock."""
+    monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
+    world.use_settings()
+    discoverer = Discoverer.at_work(world)
+    discoverer.finds(*FOUND)
+    with uncommitted(world, discoverer, *FOUND):
+        thread = world.in_thread(lambda: discoverer.finds(*FOUND, at="2026-05-04T03:02:10Z"))
+    thread.join()
+
+    assert len(discoverer.attempt().discoveries) == 2
+    told = world.job(discoverer.job_id).progress["discovery"]
+    assert (told["frames"], told["jobs"], told["existing"]) == (2, JOBS, JOBS)
+
+
+def test_a_discovery_holds_the_account_before_all_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its foreign keys come to it last: who has locked it and comes to the job next would wait for us in a circle."""
+    monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
+    world.use_settings()
+    discoverer = Discoverer.at_work(world)
+    with engine().connect() as web_app:
+        web_app.execute(text("SELECT FROM account FOR UPDATE"))
+        thread = world.in_thread(lambda: discoverer.finds(*FOUND))
+        world.until_somebody_waits_for_a_lock()
+        free = world.rows("SELECT id FROM job_queue FOR UPDATE SKIP LOCKED")
+        web_app.rollback()
+        thread.join()
+
+    assert len(free) == 1
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+
+
+def test_a_path_that_gets_two_other_ids_at_once_has_them_on_record_in_turn(
+    world: World, two: list[Discoverer]
+) -> None:
+    """What the second one replaces is what the first has written, and not what both had seen."""
+    first, second = two
+    first.finds(project("p", 1))
+    with uncommitted(world, first, project("p", 3)):
+        thread = world.in_thread(lambda: second.finds(project("p", 2)))
+    thread.join()
+
+    ids = "SELECT former_gitlab_id, gitlab_id FROM area_change ORDER BY id"
+    one, two_, three = (f"gid://gitlab/Project/{number}" for number in (1, 2, 3))
+    assert world.rows(ids) == [(one, three), (three, two_)]
+    assert world.rows("SELECT full_path, gitlab_id FROM area") == [("p", two_)]

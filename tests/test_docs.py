@@ -127,7 +127,7 @@ def test_every_test_that_the_parity_table_names_is_there() -> None:
     """Nobody is sent to a test that was renamed, and each row of the tables names one."""
     text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     rows = [row for row in re.findall(r"^\| .* \|$", text, re.MULTILINE) if "shown by" not in row]
-    named = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", row) for row in rows]
+    named = [re.findall(r"`((?:\w+/)?test_\w+\.py)::(test_\w+)`", row) for row in rows]
     assert [row for row, tests in zip(rows, named, strict=True) if not tests] == []
     missing = {
         f"{file}::{test}"

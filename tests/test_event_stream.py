@@ -145,6 +145,17 @@ def test_now_is_only_what_comes(database: str) -> None:
         web_app.until("open", "waiting", "new")
 
 
+def test_now_is_before_what_commits_late(database: str) -> None:
+    """Who begins now gets all that is committed from now on, though others that began later are committed already."""
+    append(database, "old")
+    with writer(database) as late, reader(database) as web_app:
+        late.append("late")
+        append(database, "early")
+        web_app.start(NOW)
+        late.commit()
+        web_app.until("late", "early")
+
+
 def test_now_in_an_empty_table_is_the_beginning(database: str) -> None:
     """There is nothing to leave out."""
     with reader(database) as web_app:

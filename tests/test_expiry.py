@@ -95,6 +95,16 @@ def test_an_as_of_in_the_future_is_rejected(world: World) -> None:
     assert crawler.orders() == orders
 
 
+def test_an_as_of_in_the_future_that_is_delivered_again_is_rejected_once(world: World) -> None:
+    """Its COMMIT may have been the last thing that its worker did."""
+    as_of = (world.now() + timedelta(hours=1)).isoformat()
+
+    for message in ("a message", "a message", "another"):
+        world.deliver("connections.expire_dead", message, as_of=as_of)
+
+    assert world.rejections() == [("connections.expire_dead", "as_of_in_the_future")] * 2
+
+
 def test_after_a_gap_between_sweeps_nothing_is_taken_for_one_timeout(world: World) -> None:
     """Our own outage is nobody's death: the beats of that time are lost, not missing."""
     crawler, orders = world.working()
@@ -398,6 +408,7 @@ def test_a_live_connection_stays_hot(world: World) -> None:
     """A heartbeat changes no indexed column and finds room on its page."""
     crawlers = [world.crawler() for _ in range(50)]
     beats = [{"connection_id": c.id, "active_jobs": 1, "system_status": "idle"} for c in crawlers]
+    world.rows("SELECT pg_stat_reset_single_table_counters('socket_connection'::regclass)")
     for _ in range(20):
         world.deliver("connections.heartbeat", beats=beats)
     world.rows("SELECT pg_stat_force_next_flush()")

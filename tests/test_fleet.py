@@ -146,3 +146,32 @@ def test_errors_are_told_with_the_token_that_a_careless_library_would_tell() -> 
     assert len(told) == 3
     assert all("glpat-abc" in text for text in told)
     assert "glpat-abc" not in repr(ORDER)
+
+
+def test_a_gateway_that_cannot_read_the_orders_lists_no_jobs(
+    gateway: Gateway, crawler: Crawler, bell: Bell, database: str
+) -> None:
+    """It would disown what it has not seen; that it lives it says all the same."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [crawler.link.id])
+    turn_until(gateway, lambda: bell.of("connections.heartbeat"))
+    assert bell.of("connections.heartbeat")[0]["beats"][0]["active_jobs"] == []
+
+    gateway._database._url = "postgresql://nobody@127.0.0.1:9/nothing"
+    gateway._database.close()
+
+    turn_until(gateway, lambda: "active_jobs" not in bell.of("connections.heartbeat")[-1]["beats"][0])
+    assert bell.of("connections.heartbeat")[-1]["beats"][0]["connection_id"] == crawler.link.id
+    gateway.close()
+
+
+def test_a_look_that_took_long_does_not_blind_the_gateway(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rests three times as long as a look took, but a second at most."""
+    monkeypatch.setattr(gateway._database, "orders", lambda _: time.sleep(0.5) or [])
+
+    gateway.turn()
+
+    assert 0.5 < gateway._next_look - time.monotonic() <= 1.0
+    gateway.close()

@@ -217,6 +217,25 @@ def test_a_malformed_message_is_kept_legibly(valkey: Valkey, worker: Worker) -> 
     assert second["payload"]["body"] == [[], ARGUMENTS, {}]
 
 
+def test_bytes_that_are_no_text_are_not_kept(valkey: Valkey, worker: Worker) -> None:
+    """A pickled body has a secret behind its name as nothing recognises it: only its length is kept."""
+    body = pickle.dumps([[], {"access_token": "Zq7-0123456789-qZ7w"}, {}])
+    pickled = {"content-type": "application/x-python-serialize"}
+    plain = pickle.dumps([[], {"access_token": "Zq7-0123456789-qZ7w"}, {}], protocol=0)
+    bare = json.dumps({"body": base64.b64encode(body).decode(), "content-type": "application/json"})
+    valkey.client.lpush("crawler", text(body=body), text(body=body, **pickled), body)
+    valkey.client.lpush("crawler", text(body=plain, **pickled), bare)
+
+    assert_consumes(valkey, worker)
+    kept = notes(valkey, "kept")
+    lengths = [*[len(body)] * 3, len(plain), len(base64.b64encode(body))]
+    assert [n["payload"] if isinstance(n["payload"], str) else n["payload"]["body"] for n in kept] == [
+        f"[{length:,} bytes that are no text]" for length in lengths
+    ]
+    assert "Zq7" not in json.dumps(kept)
+    assert base64.b64encode(body).decode() not in json.dumps(kept)
+
+
 def test_no_log_repeats_a_malformed_message(valkey: Valkey, worker: Worker) -> None:
     """A token in a malformed message reaches neither standard output nor standard error, even at DEBUG."""
     valkey.client.lpush("crawler", *MALFORMED.values())

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from console.services.postgres import wheel_binaries
 from persistence.adoption import adopt, left_alone
+from persistence.audit import audit
 from persistence.engine import engine
 from persistence.exceptions import Contended, DatabaseFaultError, IllegalRequestError
 from persistence.migrations.run import differences, head_revision, migrate
@@ -362,3 +363,28 @@ def test_old_jobs_are_left_alone_until_they_are_adopted(web_app: World) -> None:
     assert statuses == {"old-queued": ("queued", 2), "old-running": ("queued", 1)}
     assert web_app.job("old-finished").status == "finished"
     assert web_app.attempts("old-finished")[0].status == "completed"
+
+
+def test_what_an_older_component_left_is_no_fault(web_app: World) -> None:
+    """Neither before it is adopted nor after, once reconcile has come round and a crawler is at work on it."""
+    run(OLDER_COMPONENT)
+    run("""
+        INSERT INTO job (id, created_at, "accountId") VALUES ('old-scope', now() - interval '1 day', 'acc');
+        INSERT INTO job_queue (id, web_app_job_id, status) VALUES ('q5', 'old-scope', 'pending')
+    """)
+    migrate()
+    assert _faults() == []
+
+    adopt()
+    web_app.deliver("upkeep.reconcile")
+    web_app.assign()
+    web_app.crawler()
+    web_app.assign()
+
+    assert _faults() == []
+    assert web_app.one("SELECT count(*) FROM crawler_order") == 2
+
+
+def _faults() -> list[str]:
+    with engine().connect() as connection:
+        return [str(fault) for fault in audit(connection, at_rest=True)]

@@ -114,6 +114,20 @@ def test_the_form_is_that_of_the_refresh_grant(serve: Serve) -> None:
     assert [secret for secret in ("a-token", "r-token", "hush") if secret in f"{answer!r} {CLIENT!r}"] == []
 
 
+def test_nobody_stands_between_whatever_the_environment_says(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy would see the tokens."""
+    provider, proxy = serve(reply(200, {"access_token": "a"})), serve(reply(502, {}))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy.url)
+
+    assert call(provider) == Renewed("a", None, None)
+    assert (len(provider.requests), proxy.requests) == (1, [])
+
+
 NEW = {"access_token": "a"}
 
 

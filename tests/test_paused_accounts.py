@@ -1,5 +1,6 @@
 """An account is paused by its lane: nothing of it is seated, nothing lives, and no job row is rewritten."""
 
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from ulid import ULID
 
 from persistence.lanes import Lanes
+from support.crashes import Killed
 from support.stages import STAGES, at_every_stage, stand
 from support.world import World
 from tasks import paused_accounts, units
@@ -133,6 +135,22 @@ def test_an_account_that_there_is_not_is_rejected(world: World) -> None:
     assert world.rejections() == [("jobs.pause", "unknown_account")]
     assert world.rows("SELECT 1 FROM account_lane WHERE account_id = 'nobody'") == []
     assert world.events("account_paused") == []
+
+
+def test_killed_behind_the_rejection_and_delivered_again_it_is_rejected_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first unit of the command has said all that there is to say."""
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(paused_accounts, "await_pass", die)
+        pause(world, "a message", account="nobody")
+    pause(world, "a message", account="nobody")
+
+    assert world.rejections() == [("jobs.pause", "unknown_account")]
 
 
 def test_delivered_twice_a_pause_does_not_undo_what_came_after_it(world: World) -> None:

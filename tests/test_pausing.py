@@ -37,6 +37,20 @@ def test_jobs_are_paused_wherever_they_wait_or_are_worked_on(world: World) -> No
     assert world.rejections() == []
 
 
+def test_a_job_that_was_wanted_anew_and_paused_at_once_begins_anew(world: World) -> None:
+    """Paused before anybody has seen that the web app had queued it again, it has nothing counted against it."""
+    crawler, (order,) = world.working()
+    (job_id,) = (a.web_app_job_id for a in world.rows("SELECT web_app_job_id FROM job_assignment_mapping"))
+    crawler.fails(order, recoverable=False)
+    world.rows("UPDATE job SET status = 'queued' WHERE id = :id", id=job_id)
+
+    pause(world, job_ids=[job_id])
+    resume(world, job_ids=[job_id])
+
+    entry = world.entry(job_id)
+    assert (entry.status, entry.held, entry.ready, entry.attempts) == ("pending", False, True, 0)
+
+
 @pytest.mark.parametrize("stage", ["assigned", "running"])
 def test_a_paused_jobs_attempt_is_cancelled(world: World, stage: str) -> None:
     """With an error row that says why; nothing is counted against the job, and its order is gone."""

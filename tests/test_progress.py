@@ -41,9 +41,14 @@ def page(number: int, second: float | None = None, total: int | None = 10, **dat
 
 def told(*frames: Any, before: Any = None, attempt: CrawlerJobId = A) -> dict[str, Any]:
     """The progress after these frames."""
-    progress = advance(before, attempt, frames, NOW).progress
+    progress = advance(kept(before), attempt, frames, NOW).progress
     assert progress is not None
-    return progress
+    return json.loads(progress.json_())
+
+
+def kept(progress: Any) -> str | None:
+    """As it stands in the job."""
+    return None if progress is None else json.dumps(progress)
 
 
 def test_a_whole_attempt_is_told() -> None:
@@ -122,11 +127,11 @@ def test_a_late_word_changes_no_newer_one() -> None:
     """Its counts are heard, its message, page and resume state are not."""
     before = told(page(5, 50, message="newer"))
 
-    late = advance(before, A, [page(4, 40, message="older", itemCounts={"note": 9})], NOW)
+    late = advance(kept(before), A, [page(4, 40, message="older", itemCounts={"note": 9})], NOW)
 
     assert late.progress is not None
-    assert (late.progress["message"], late.progress["currentPage"], late.resume_state) == ("newer", 5, None)
-    assert late.progress["counts"] == {"issue": 5, "note": 9}
+    assert (late.progress.message, late.progress.current_page, late.resume_state) == ("newer", 5, None)
+    assert late.progress.counts == {"issue": 5, "note": 9}
 
 
 def test_the_newest_resume_state_stands_within_a_batch_too() -> None:
@@ -138,7 +143,7 @@ def test_a_resume_state_is_kept_behind_newer_words_without_one() -> None:
     """Only a newer resume state makes it old."""
     before = told(word("job_progress", 60, stage="fetching", entityType="issue", processed=1))
 
-    assert advance(before, A, [page(4, 40)], NOW).resume_state == {"currentPage": 4}
+    assert advance(kept(before), A, [page(4, 40)], NOW).resume_state == {"currentPage": 4}
 
 
 def test_a_clock_that_is_ahead_silences_nobody() -> None:
@@ -147,11 +152,11 @@ def test_a_clock_that_is_ahead_silences_nobody() -> None:
     assert datetime.fromisoformat(ahead["updatedAt"]) == NOW
 
     progress = advance(
-        ahead, A, [page(2, second=86_500, message="set right")], NOW + timedelta(seconds=5)
+        kept(ahead), A, [page(2, second=86_500, message="set right")], NOW + timedelta(seconds=5)
     ).progress
 
     assert progress is not None
-    assert progress["message"] == "set right"
+    assert progress.message == "set right"
 
 
 def test_times_without_a_zone_are_utc() -> None:
@@ -193,9 +198,9 @@ def test_it_is_the_best_only_beyond_what_any_attempt_has_reached(frame: Any) -> 
     """By completion, by what was counted, or by the page."""
     before = told(page(5, 50))
 
-    assert advance(before, B, [frame], NOW).is_best
-    assert not advance(before, B, [page(5, 10)], NOW).is_best
-    assert not advance(before, B, [word("job_started", 10)], NOW).is_best
+    assert advance(kept(before), B, [frame], NOW).is_best
+    assert not advance(kept(before), B, [page(5, 10)], NOW).is_best
+    assert not advance(kept(before), B, [word("job_started", 10)], NOW).is_best
 
 
 @pytest.mark.parametrize(
@@ -267,11 +272,12 @@ def test_what_cannot_be_counted_on_or_written_again_starts_anew(hostile: dict[st
     """Nothing raises, and what is told can be kept as JSON."""
     before = told(page(2)) | hostile
 
-    found = with_discovery(before, A, Counter(jobs=2), {"totalGroups": 1})
+    found = with_discovery(kept(before), A, Counter(jobs=2), {"totalGroups": 1})
 
     assert told(page(5), before=before) == told(page(5))
-    assert (found["discovery"]["jobs"], found["discovery"]["summary"]) == (2, {"totalGroups": 1})
-    json.dumps(found, allow_nan=False)
+    assert found.discovery is not None
+    assert (found.discovery.jobs, found.discovery.summary) == (2, {"totalGroups": 1})
+    json.dumps(json.loads(found.json_()), allow_nan=False)
 
 
 def test_secrets_are_taken_out() -> None:

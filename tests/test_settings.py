@@ -121,6 +121,7 @@ def test_all_that_is_missing_is_said_at_once(complaint: Callable[..., str]) -> N
         ("DATABASE_URL", "postgres://h:0/x", "cannot be read as a URL"),
         ("BROKER_URL", f"amqp://me:{SECRET}@h", "must begin with redis://"),
         ("BROKER_URL", f"redis://:{SECRET}/@h", "cannot be read as a URL"),
+        ("BROKER_URL", f"redis://:{SECRET}@a;redis://:{SECRET}@b", "must name one server"),
         ("CRAWLYARD_SWEEP_INTERVAL", SECRET, "must be a number of seconds"),
         ("CRAWLYARD_SWEEP_INTERVAL", "nan", "must be a number of seconds"),
         ("CRAWLYARD_STALL_TIMEOUT", "inf", "must be a number of seconds"),
@@ -324,3 +325,23 @@ def test_providers_may_stand_in_a_file(tmp_path: Path, read: Read, complaint: Ca
     assert complaint(**name, CRAWLYARD_OAUTH_PROVIDERS=_providers()) == (
         "CRAWLYARD_OAUTH_PROVIDERS and CRAWLYARD_OAUTH_PROVIDERS_FILE are both set; keep one of them"
     )
+
+
+def test_what_needs_a_session_goes_past_the_pooler_where_a_way_is_known(tmp_path: Path, read: Read) -> None:
+    """The same URL where none is, in a form that psycopg takes."""
+    assert read().session_url == "postgresql://me@localhost/crawlyard"
+    assert read(CRAWLYARD_DIRECT_DATABASE_URL="").session_url == "postgresql://me@localhost/crawlyard"
+    assert read(CRAWLYARD_DIRECT_DATABASE_URL="postgres://db/x?schema=y").session_url == "postgresql://db/x"
+    (tmp_path / "direct").write_text("postgres://me:pw@db/x\n")
+    settings = read(CRAWLYARD_DIRECT_DATABASE_URL_FILE=str(tmp_path / "direct"))
+    assert (settings.session_url, settings.psycopg_url) == (
+        "postgresql://me:pw@db/x",
+        "postgresql://me@localhost/crawlyard",
+    )
+
+
+def test_a_wrong_way_past_the_pooler_is_named(complaint: Callable[..., str]) -> None:
+    """And not shown."""
+    said = complaint(CRAWLYARD_DIRECT_DATABASE_URL=f"mysql://me:{SECRET}@h/x")
+    assert said.startswith("CRAWLYARD_DIRECT_DATABASE_URL must begin with postgres://")
+    assert SECRET not in said

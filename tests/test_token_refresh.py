@@ -1,34 +1,29 @@
 """Refreshing tokens at a GitLab, over real HTTP: one call for one refresh token, whatever happens."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
 
-from console.fleet.gitlab import GitLab, Reply
+from console.fleet.gitlab import Reply
 from persistence.exceptions import Contended, DatabaseLost
 from persistence.schema.vocabulary import AccountId
 from persistence.settings import settings
+from support.crashes import Killed
 from support.tokens import Tokens
 from support.world import Crawler, World
 
 
 @pytest.fixture
-def tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokens]:
-    """An account whose token has died, at a GitLab where it can be refreshed; one job waits for that."""
-    with GitLab() as gitlab:
-        monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", gitlab.providers())
-        monkeypatch.setenv("CRAWLYARD_HTTP_TIMEOUT", "1")
-        world.use_settings()
-        tokens = Tokens(world, gitlab)
-        tokens.authorize()
-        crawler, (order,) = tokens.at_work()
-        gitlab.expire()
-        crawler.says("token_refresh_request", order)
-        yield tokens
+def tokens(tokens: Tokens) -> Tokens:
+    """The account's token has died, and one job waits for a new one."""
+    crawler, (order,) = tokens.at_work()
+    tokens.gitlab.expire()
+    crawler.says("token_refresh_request", order)
+    return tokens
 
 
 def _some_time_later(world: World) -> None:
@@ -190,10 +185,6 @@ def test_a_claim_that_is_given_up_twice_is_not_another_runs(
 
     assert world.one("SELECT claimed_by FROM credential_refresh") == "another run"
     assert tokens.gitlab.calls == 1
-
-
-class Killed(BaseException):
-    """Stands for a process that is killed."""
 
 
 def test_killed_between_answer_and_commit_nobody_calls_again(

@@ -54,6 +54,7 @@ def test_the_account_is_held_and_others_go_on(world: World, tokens: Tokens) -> N
     others = world.submit(world.order(account_id="other"))
 
     crawler.says("token_refresh_request", order)
+    world.crawler()
     world.assign()
 
     assert tokens.lane().held_reason == "token_died"
