@@ -1,0 +1,62 @@
+"""
+The line `bloat`: how our tables and indexes grow while a million lives pass at a steady depth.
+
+Through real workers, which delete what has ended as soon as half a minute has passed, so that what is kept is
+as much at the end as after the first fifty thousand lives: what is larger then is bloat. Autovacuum is at its
+defaults, but for what our migrations set on our own tables. Relations below a mebibyte at first are left out.
+"""
+
+from collections.abc import Iterator
+
+from benchmarks.bed import Bed, bed
+from benchmarks.figures import Figure, at_most
+from benchmarks.lives import Drive
+from benchmarks.world import add_accounts, add_crawlers
+from console.services.embedded import Services
+from persistence.schema import dispatch
+
+FIRST, LIVES = 50_000, 1_000_000
+DEPTH = 10_000
+
+_ACCOUNTS = 50
+_CRAWLERS, _CAPACITY = 100, 50
+_LEAST = 2**20
+
+_KEPT_S = "30"
+_KEPT = {
+    f"CRAWLYARD_KEEP_{what}": _KEPT_S for what in ("JOBS", "EVENTS", "CONNECTIONS", "ERRORS", "REJECTED")
+} | {
+    "CRAWLYARD_KEEP_HANDLED": "120",  # the drive asks whether its messages were handled
+    "CRAWLYARD_CLEAN_UP_INTERVAL": "5",
+}
+
+_SIZES = """
+    SELECT r.relname, pg_relation_size(r.oid) + COALESCE(pg_relation_size(NULLIF(r.reltoastrelid, 0)), 0)
+      FROM pg_class t LEFT JOIN pg_index i ON i.indrelid = t.oid
+      JOIN pg_class r ON r.oid IN (t.oid, i.indexrelid)
+     WHERE t.relname = ANY (%s) GROUP BY r.oid
+"""
+
+
+def measure(services: Services) -> Iterator[Figure]:
+    """All of ours together, and the relation that grew most."""
+    with bed(services) as there, there.workers(**_KEPT):
+        drive = Drive(there, add_accounts(there, _ACCOUNTS), add_crawlers(there, _CRAWLERS, _CAPACITY), DEPTH)
+        drive.fill()
+        drive.run(FIRST)
+        before = _sizes(there)
+        for _ in range(FIRST, LIVES, FIRST):
+            drive.run(FIRST)
+        after = _sizes(there)
+    growth = {name: after[name] / size for name, size in before.items() if size >= _LEAST}
+    worst = max(growth, key=growth.__getitem__)
+    total = sum(after.values()) / sum(before.values())
+    yield Figure(f"our tables and indexes after {LIVES:,} lives", "x", [total], aim=at_most(2))
+    yield Figure(f"the one that grew most, {worst}", "x", [growth[worst]], aim=at_most(2))
+
+
+def _sizes(there: Bed) -> dict[str, int]:
+    """Bytes of each table and index of ours."""
+    mapped = vars(dispatch).values()
+    ours = [table.__tablename__ for table in mapped if hasattr(table, "__tablename__")]
+    return dict(there.rows(_SIZES, ours))

@@ -1,0 +1,90 @@
+"""A peer's processes as the benchmark holds them: started, spoken to, and ended with us, whatever happens."""
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from select import select
+from typing import TYPE_CHECKING, Self
+
+from benchmarks.bed import PATIENCE_S, Bed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROOT = Path(__file__).parents[2]
+_LEASH = _ROOT / "console" / "demo" / "leash.py"
+_GRACE_S = 5
+"""What a worker gets to end in."""
+
+
+class Program:
+    """One process: it says `ready` when it is, and again when it has done what it was told."""
+
+    def __init__(self, bed: Bed, *command: str) -> None:
+        self._process = subprocess.Popen(
+            command,
+            cwd=_ROOT,
+            env=os.environ | bed.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C at the terminal is ours to hear
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._input, self._output = self._process.stdin, self._process.stdout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it: its input ends."""
+        self._input.close()
+        self._process.wait()
+        self._output.close()
+
+    def until_ready(self) -> None:
+        """Wait for its word. Raises RuntimeError where it ends, or is silent, instead."""
+        if not select([self._output], [], [], PATIENCE_S)[0] or self._output.readline() != "ready\n":
+            raise RuntimeError(f"has ended or is silent: {self._process.args}")
+
+    def tell(self, line: str) -> None:
+        """Say one line to it."""
+        self._input.write(f"{line}\n")
+        self._input.flush()
+
+
+@contextmanager
+def programs(bed: Bed, peer: str, role: str, count: int = 1) -> "Iterator[list[Program]]":
+    """So many processes of a peer in this role, all ready, on leashes: they end with us."""
+    with ExitStack() as started:
+        made = [started.enter_context(Program(bed, *_leashed(_command(peer, role)))) for _ in range(count)]
+        for program in made:
+            program.until_ready()
+        yield made
+
+
+@contextmanager
+def submitter(bed: Bed, peer: str) -> "Iterator[Program]":
+    """A process that submits as many no-op jobs as it is told; ready."""
+    with Program(bed, *_command(peer, "submit")) as program:
+        program.until_ready()
+        yield program
+
+
+def install(bed: Bed, peer: str) -> None:
+    """Make the peer's own tables. Raises RuntimeError where its package is missing."""
+    if not find_spec("uvloop"):
+        raise RuntimeError("the peers are not installed: scripts/bootstrap bench")
+    subprocess.run(_command(peer, "install"), cwd=_ROOT, env=os.environ | bed.environment(), check=True)
+
+
+def _command(peer: str, role: str) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.peers", peer, role]
+
+
+def _leashed(command: list[str]) -> list[str]:
+    return [sys.executable, "-I", "-S", str(_LEASH), str(_GRACE_S), *command]

@@ -1,0 +1,101 @@
+"""The table of a run, and the same as JSON, with what machine and versions it was."""
+
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import psycopg
+from rich.table import Table
+
+from benchmarks.figures import Aim, Comparison, Figure
+from console.services.embedded import Services
+
+_OURS = ("crawlyard", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "pydantic")
+_PEERS = ("procrastinate", "pgqueuer", "asyncpg", "awa-pg")
+"""Where `scripts/bootstrap bench` has installed them."""
+
+Ratio = tuple[float, Comparison]
+
+
+def table(figures: Iterable[Figure]) -> Table:
+    """One row a figure, and one more for each further comparison; ratios are within the run."""
+    found = {figure.name: figure for figure in figures}
+    made = Table("what", "median", "spread", "ratio", "aim", "", box=None, pad_edge=False)
+    for figure in found.values():
+        cells = (figure.name, f"{_rounded(figure.median)} {figure.unit}", f"{figure.spread:.0%}")
+        rows = [("", *_judged(figure.aim, figure.median))] if figure.aim else []
+        rows += [_told(ratio) for ratio in _ratios(figure, found)]
+        for row in rows or [("", "", "")]:
+            made.add_row(*cells, *row)
+            cells = ("", "", "")
+    return made
+
+
+def as_json(figures: Iterable[Figure], services: Services) -> dict[str, Any]:
+    """Everything, for charts and comparisons."""
+    found = {figure.name: figure for figure in figures}
+    return {"machine": machine(services), "figures": [_entry(figure, found) for figure in found.values()]}
+
+
+def machine(services: Services) -> dict[str, Any]:
+    """Cores, memory, and the versions of all that was measured."""
+    with psycopg.connect(services.database_url) as connection:
+        ((postgres,),) = connection.execute("SHOW server_version")
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "postgres": postgres,
+        "versions": dict(_versions()),
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in (*_OURS, *_PEERS):
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
+
+
+def _entry(figure: Figure, found: dict[str, Figure]) -> dict[str, Any]:
+    return {
+        "name": figure.name,
+        "unit": figure.unit,
+        "at": figure.at,
+        "values": figure.values,
+        "median": figure.median,
+        "spread": figure.spread,
+        "aim": figure.aim and asdict(figure.aim),
+        "ratios": [asdict(comparison) | {"ratio": ratio} for ratio, comparison in _ratios(figure, found)],
+    }
+
+
+def _ratios(figure: Figure, found: dict[str, Figure]) -> list[Ratio]:
+    return [
+        (figure.median / found[comparison.reference].median, comparison)
+        for comparison in figure.comparisons
+        if comparison.reference in found
+    ]
+
+
+def _told(compared: Ratio) -> tuple[str, str, str]:
+    """The cells of one comparison: the ratio, its aim, and whether that was reached."""
+    ratio, comparison = compared
+    return f"{ratio:.2f} x {comparison.reference}", *_judged(comparison.aim, ratio)
+
+
+def _judged(aim: Aim | None, value: float) -> tuple[str, str]:
+    """An aim, and whether it was reached."""
+    if aim is None:
+        return "", ""
+    told = "reached" if aim.is_reached(value) else "missed"
+    return f"{'<=' if aim.is_ceiling else '>='} {_rounded(aim.value)}", told
+
+
+def _rounded(value: float) -> str:
+    """Whole where it is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004
