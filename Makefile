@@ -2,20 +2,23 @@
 # Without make: scripts/bootstrap, then the commands below with .venv/bin before them.
 
 ARGS =
-N = 2
+N = 3
 BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest
-LOCK = $(BIN)/uv --quiet pip compile pyproject.toml --universal --python-version 3.11 \
+LOCK = $(BIN)/uv --quiet pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --only-binary :all: --upgrade
 NPM = npm --prefix examples/web-app
 POSTGRES15 = /usr/lib/postgresql/15/bin
+PGBOUNCER = $(shell command -v pgbouncer || echo /usr/sbin/pgbouncer)
+DEEP = $(addprefix tests/,model crashes test_outages.py test_nobody_wrongly_dead.py test_broker_trouble.py \
+	test_memory.py test_fuzz_tasks.py test_fuzz_envelopes.py)
 
 # $(call step,NAME,COMMAND,REMEDY): one line for a step, and what to run where it fails.
 step = @echo "== $(1)"; $(2) || { echo "$(1) failed. $(3)." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types contracts migrations lock clean \
-	test-postgres15 test-node chaos mutants bench environment
+	test-postgres15 test-pgbouncer test-node chaos mutants bench environment
 
 help: ## list these targets
 	@echo "make TARGET [ARGS='...'] [N=processes for the tests, 0 for none]"
@@ -57,6 +60,12 @@ test-postgres15: environment ## run the tests on PostgreSQL 15, where it is inst
 			"or say make test-postgres15 POSTGRES15=/path/to/its/bin" >&2; exit 2; }
 	@CRAWLYARD_TEST_POSTGRES_BIN=$(POSTGRES15) $(PYTEST) -n $(N) $(ARGS)
 
+test-pgbouncer: environment ## run the tests through PgBouncer in transaction mode, where it is installed
+	@test -x $(PGBOUNCER) || { \
+		echo "There is no $(PGBOUNCER): install it (Debian: apt-get install pgbouncer)," \
+			"or say make test-pgbouncer PGBOUNCER=/path/to/it" >&2; exit 2; }
+	@CRAWLYARD_TEST_PGBOUNCER=$(PGBOUNCER) $(PYTEST) -n $(N) $(ARGS)
+
 test-node: environment ## check and run the web app of examples/web-app; needs Node 20 or later, and npm
 	@command -v npm >/dev/null || { echo "There is no npm here: install Node 20 or later." >&2; exit 2; }
 	$(call step,packages,$(NPM) ci --silent,See what npm says above)
@@ -65,11 +74,24 @@ test-node: environment ## check and run the web app of examples/web-app; needs N
 	$(call step,tests,$(PYTEST) -q --no-header -n 0 tests/node $(ARGS),make test-node ARGS='--last-failed' runs what failed)
 
 lock: environment ## renew requirements/*.txt with the newest versions that pyproject.toml allows
-	@$(LOCK) --output-file requirements/runtime.txt
-	@$(LOCK) --output-file requirements/dev.txt --extra embedded --group dev --constraint requirements/runtime.txt
+	@$(LOCK) --output-file requirements/runtime.txt pyproject.toml
+	@$(LOCK) --output-file requirements/dev.txt pyproject.toml --extra embedded --group dev \
+		--constraint requirements/runtime.txt
+	@$(LOCK) --output-file requirements/bench.txt --group pyproject.toml:bench --constraint requirements/dev.txt
 
-chaos mutants bench: ## (not there yet)
-	@echo "make $@ is not there yet." >&2; exit 2
+chaos: environment ## break everything around a simulated fleet; ARGS='--seed 7 --minutes 5'; DEPTH=full: the deep tests too
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+ifeq ($(DEPTH),full)
+	@CRAWLYARD_TEST_DEPTH=full $(PYTEST) -n $(N) $(DEEP)
+endif
+
+mutants: environment ## take one guard away at a time: a test must fail; ARGS='--only fence', '--list'
+	@PYTHONPATH=tests $(BIN)/python -m mutants -n $(N) $(ARGS)
+
+ONLY =
+bench: ## measure whole lives of jobs beside bare SQL and what people would otherwise use; ARGS='--json FILE', ONLY=life
+	@scripts/bootstrap bench
+	@$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY)) $(ARGS)
 
 clean: ## remove the environment and every cache
 	@rm -rf examples/web-app/node_modules examples/web-app/dist
