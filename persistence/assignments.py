@@ -10,6 +10,7 @@ from sqlalchemy import Result, text
 from sqlalchemy.orm import Session
 
 from persistence.live_counts import LiveCounts
+from persistence.schema.dispatch import LIVE_BY_STATUS
 from persistence.schema.vocabulary import (
     AccountId,
     AssignmentStatus,
@@ -60,7 +61,7 @@ _LIVE_OF_PAUSED = text(f"""
 
 _LOCK_LIVE = text(f"""
     SELECT {_COLUMNS} FROM job_assignment_mapping a
-     WHERE a.crawler_job_id = ANY (CAST(:ids AS text[])) AND a.completed_at IS NULL
+     WHERE a.crawler_job_id = ANY (CAST(:ids AS text[])) AND a.{LIVE_BY_STATUS}
      ORDER BY a.id FOR NO KEY UPDATE
 """)  # noqa: S608
 
@@ -89,15 +90,15 @@ _NOTE_DISCOVERY = text("""
 _MOST_DISCOVERIES = 5000
 """So many are listed; who says an older one again has it applied again, which changes nothing."""
 
-_CLOSE = text("""
+_CLOSE = text(f"""
     UPDATE job_assignment_mapping SET status = :status, completed_at = clock_timestamp()
-     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND completed_at IS NULL
-""")
+     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND {LIVE_BY_STATUS}
+""")  # noqa: S608
 
-_RUN = text("""
+_RUN = text(f"""
     UPDATE job_assignment_mapping SET status = 'running', progressed_at = clock_timestamp()
-     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND completed_at IS NULL
-""")
+     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND {LIVE_BY_STATUS}
+""")  # noqa: S608
 
 _COUNT_STALE = text("""
     WITH stale AS (
@@ -276,6 +277,8 @@ class Assignments:
 
     def count_stale(self, words: dict[CrawlerJobId, int]) -> None:
         """Count words that came too late, or from a stranger, on the attempts that they named."""
+        if not words:
+            return
         self._session.execute(_COUNT_STALE, {"ids": list(words), "words": list(words.values())})
 
     def mark_absent(self, limit: int) -> None:

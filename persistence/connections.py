@@ -32,21 +32,23 @@ _BEAT = text("""
             AS b(connection_id text, system_status text, reported int, reported_jobs jsonb, capacity int)
     ), locked AS (
         -- in order: two workers with unsorted heartbeats live in deadlocks
-        SELECT id FROM socket_connection
+        SELECT id, last_heartbeat FROM socket_connection
          WHERE id = ANY (CAST(:ids AS text[])) AND is_active
          ORDER BY id FOR NO KEY UPDATE
+    ), news AS (
+        -- told before the row is looked up again: most words say no more than that their crawler lives
+        SELECT beat.* FROM locked JOIN beat ON beat.connection_id = locked.id
+         WHERE locked.last_heartbeat < clock_timestamp() - CAST(:step AS interval)
+            OR num_nonnulls(beat.system_status, beat.capacity, beat.reported) > 0
     ), changed AS (
         UPDATE socket_connection c
            SET last_heartbeat = GREATEST(c.last_heartbeat, clock_timestamp()),
-               system_status = COALESCE(beat.system_status, c.system_status),
-               capacity = COALESCE(beat.capacity, c.capacity),
-               reported = COALESCE(beat.reported, c.reported),
-               reported_jobs = CASE WHEN beat.reported IS NULL THEN c.reported_jobs ELSE beat.reported_jobs END,
-               reported_at = CASE WHEN beat.reported IS NULL THEN c.reported_at ELSE clock_timestamp() END
-          FROM locked JOIN beat ON beat.connection_id = locked.id
-         WHERE c.id = locked.id
-           AND (c.last_heartbeat < clock_timestamp() - CAST(:step AS interval)
-                OR num_nonnulls(beat.system_status, beat.capacity, beat.reported) > 0)
+               system_status = COALESCE(news.system_status, c.system_status),
+               capacity = COALESCE(news.capacity, c.capacity),
+               reported = COALESCE(news.reported, c.reported),
+               reported_jobs = CASE WHEN news.reported IS NULL THEN c.reported_jobs ELSE news.reported_jobs END,
+               reported_at = CASE WHEN news.reported IS NULL THEN c.reported_at ELSE clock_timestamp() END
+          FROM news WHERE c.id = news.connection_id
     )
     SELECT id FROM locked
 """)
@@ -138,14 +140,23 @@ _MISCOUNTED = text("""
      ORDER BY c.id LIMIT :limit
 """)
 
-_TAKE_SEATS = text("""
-    UPDATE socket_connection c SET active_jobs = c.active_jobs || taken.fences
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS taken(id text, fences jsonb)
-     WHERE c.id = taken.id AND c.is_active
-""")
+_LOCKED = """
+    locked AS MATERIALIZED (
+        -- Where they lie, which changes under nobody's lock but ours: all ids at once read each page once. One after
+        -- the other, each reads the pages of all that it has been since the last vacuum.
+        SELECT ctid AS place, id FROM socket_connection WHERE id = ANY (CAST(:ids AS text[])) AND is_active
+    )
+"""
 
-_FREE_SEATS = text("""
-    WITH freed AS (
+_TAKE_SEATS = text(f"""
+    WITH {_LOCKED}
+    UPDATE socket_connection c SET active_jobs = c.active_jobs || taken.fences
+      FROM locked JOIN jsonb_to_recordset(CAST(:rows AS jsonb)) AS taken(id text, fences jsonb) USING (id)
+     WHERE c.ctid = locked.place
+""")  # noqa: S608 - no input is in it
+
+_FREE_SEATS = text(f"""
+    WITH {_LOCKED}, freed AS (
         SELECT id, ARRAY (SELECT jsonb_array_elements_text(fences)) AS fences,
                ARRAY (SELECT jsonb_array_elements_text(ended)) AS ended, done
           FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, fences jsonb, ended jsonb, done int)
@@ -156,9 +167,9 @@ _FREE_SEATS = text("""
            reported = CASE WHEN jsonb_typeof(c.reported_jobs) = 'array'
                            THEN jsonb_array_length(c.reported_jobs - freed.ended)
                            ELSE GREATEST(c.reported - freed.done, 0) END
-      FROM freed
-     WHERE c.id = freed.id AND c.is_active
-""")
+      FROM locked JOIN freed USING (id)
+     WHERE c.ctid = locked.place
+""")  # noqa: S608
 
 _RECOUNT_SEATS = text("""
     UPDATE socket_connection c
@@ -315,8 +326,9 @@ class Connections:
 
     def take_seats(self, taken: Iterable[Seat]) -> None:
         """Note attempts that begin on connections that the caller has locked."""
-        rows = [{"id": id_, "fences": fences} for id_, fences in _by_connection(taken).items()]
-        self._session.execute(_TAKE_SEATS, {"rows": json.dumps(rows)})
+        seats = _by_connection(taken)
+        rows = [{"id": id_, "fences": fences} for id_, fences in seats.items()]
+        self._session.execute(_TAKE_SEATS, {"ids": [*seats], "rows": json.dumps(rows)})
 
     def free_seats(self, freed: Collection[Seat], said: Iterable[Seat] = ()) -> None:
         """
@@ -336,7 +348,8 @@ class Connections:
             for id_ in sorted(fences.keys() | ended.keys())
         ]
         if rows:
-            self._session.execute(_FREE_SEATS, {"rows": json.dumps(rows)})
+            ids = [row["id"] for row in rows]
+            self._session.execute(_FREE_SEATS, {"ids": ids, "rows": json.dumps(rows)})
 
     def recount_seats(self, ids: Collection[ConnectionId]) -> None:
         """Let active_jobs equal the live assignments of these connections, which the caller has locked."""
