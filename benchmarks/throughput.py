@@ -8,7 +8,7 @@ from uuid import uuid4
 from benchmarks.bed import Bed, until
 from benchmarks.messages import envelope, queue_of
 
-_LOOK_S = 0.002
+_LOOK_S = 0.01
 
 _AGAIN_S = 0.02
 """A message on its way from the list into a worker's hands is in neither: emptiness is seen twice."""

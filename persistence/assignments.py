@@ -273,7 +273,8 @@ class Assignments:
 
     def run(self, ids: Iterable[CrawlerJobId]) -> None:
         """Attempts that the caller has locked go on: running, and progressed just now."""
-        self._session.execute(_RUN, {"ids": list(ids)})
+        if some := list(ids):
+            self._session.execute(_RUN, {"ids": some})
 
     def count_stale(self, words: dict[CrawlerJobId, int]) -> None:
         """Count words that came too late, or from a stranger, on the attempts that they named."""

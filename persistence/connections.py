@@ -294,7 +294,8 @@ class Connections:
 
     def lock(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
         """Lock those of the connections that are active, in id order."""
-        return set(self._session.scalars(_LOCK, {"ids": sorted(set(ids))}))
+        wanted = sorted(set(ids))
+        return set(self._session.scalars(_LOCK, {"ids": wanted})) if wanted else set()
 
     def lock_skipping(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
         """As `lock`, but what a peer holds is left for the next sweep."""

@@ -151,7 +151,8 @@ class Lanes:
 
     def lock(self, account_ids: Collection[AccountId]) -> None:
         """Lock the lanes of these accounts that have one, in order."""
-        self._session.execute(_LOCK, {"ids": list(account_ids)})
+        if account_ids:
+            self._session.execute(_LOCK, {"ids": list(account_ids)})
 
     def lock_skipping(self, account_ids: Collection[AccountId]) -> set[AccountId]:
         """As `lock`, but what a peer holds is left out; returns those that were locked."""

@@ -286,6 +286,8 @@ class Queue:
 
     def discoveries_of_accounts(self, jobs: list[NewJob]) -> dict[JobId, JobId]:
         """Which jobs discover all that an account sees on a GitLab, by the id of a new job that would as well."""
+        if not jobs:
+            return {}
         values = {"urls": [job.graphql_url for job in jobs], "accounts": [job.account_id for job in jobs]}
         rows = self._session.execute(_DISCOVERIES_OF_ACCOUNTS, values)
         return {jobs[row.place - 1].id: row.web_app_job_id for row in rows}
@@ -327,7 +329,8 @@ class Queue:
 
     def follow_owner(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are of the account and host of their job, which has changed."""
-        self._session.execute(_FOLLOW_OWNER, {"ids": list(job_ids)})
+        if ids := list(job_ids):
+            self._session.execute(_FOLLOW_OWNER, {"ids": ids})
 
     def process(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are being worked off."""
@@ -343,7 +346,8 @@ class Queue:
 
     def forgive_losses(self, job_ids: Iterable[JobId]) -> None:
         """Progress was made: the losses in a row are none."""
-        self._session.execute(_FORGIVE_LOSSES, {"ids": list(job_ids)})
+        if ids := list(job_ids):
+            self._session.execute(_FORGIVE_LOSSES, {"ids": ids})
 
     def end(self, job_ids: Iterable[JobId], error: str) -> None:
         """Entries that the caller has locked will not run: failed, with this as the error."""

@@ -64,7 +64,7 @@ CRAWLER_ORDER = """
       JOIN job ON job.id = assignment.web_app_job_id
       LEFT JOIN job_queue entry ON entry.web_app_job_id = assignment.web_app_job_id
       LEFT JOIN area ON area.full_path = job.full_path
-     WHERE assignment.completed_at IS NULL;
+     WHERE assignment.status IN ('assigned', 'running');
 """
 
 
