@@ -264,7 +264,8 @@ class Jobs:
         return set(self._session.scalars(statement, {"ids": wanted})) if wanted else set()
 
     def _read(self, statement: Any, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
-        rows = self._session.execute(statement, {"ids": sorted(set(ids))}).all()
+        wanted = sorted(set(ids))
+        rows = self._session.execute(statement, {"ids": wanted}).all() if wanted else ()
         return {job.id: job for job in map(_known, rows)}
 
 
