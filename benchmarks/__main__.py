@@ -51,6 +51,7 @@ LINES = {
 """By name."""
 
 BY_NAME_ONLY = {
+    "life_among_many": (life.measure_among_many, 15),
     "pinned": (pinned.measure, 45),
     "bloat": (bloat.measure, 30),
     "mass_death": (mass_death.measure, 5),
@@ -72,8 +73,9 @@ _WIDTH = 140
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too."
 )
+@click.option("--markdown", is_flag=True, help="Print the table as docs/performance.md has it.")
 @click.option("--list", "is_list", is_flag=True, help="Say which lines there are, and end.")
-def main(only: tuple[str, ...], json_file: Path | None, *, is_list: bool) -> None:
+def main(only: tuple[str, ...], json_file: Path | None, *, markdown: bool, is_list: bool) -> None:
     """Measure, on servers of its own with fsync on; nothing is left behind."""
     if is_list:
         click.echo("\n".join(LINES))
@@ -92,7 +94,7 @@ def main(only: tuple[str, ...], json_file: Path | None, *, is_list: bool) -> Non
         finally:  # what has been measured is told, whatever ends the run
             if json_file:
                 json_file.write_text(json.dumps(as_json(figures, services), indent=2) + "\n")
-            screen.print(table(figures))
+            screen.print(table(figures, markdown=markdown))
 
 
 def _measured(name: str, services: "Services", screen: Console) -> "list[Figure]":

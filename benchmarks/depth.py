@@ -16,13 +16,17 @@ _CONNECTIONS = """
     SELECT lpad(n::text, 26, '0'), %s FROM generate_series(0, %s - 1) n
 """
 
-_NEW = f"""
+_ROWS = f"""
     WITH new AS MATERIALIZED (
         -- in the order of their paths, as most indexes of `job` are: they are filled from end to end
         SELECT n, 'job-' || lpad(n::text, 22, '0') AS id, 'group-' || lpad(n::text, 8, '0') || '/project' AS path,
                'account-' || ({{account}}) AS account, 'https://{HOST}/api/graphql' AS url
           FROM generate_series(%(first)s::bigint, %(first)s + %(count)s - 1) n
-    ), lanes AS (
+    )
+"""
+
+_NEW = f"""
+    {_ROWS}, lanes AS (
         INSERT INTO account_lane (account_id) SELECT DISTINCT account FROM new ON CONFLICT DO NOTHING
     ), jobs AS (
         INSERT INTO job (id, command, full_path, "accountId", provider, "gitlabGraphQLUrl", "updatedAt")
@@ -37,6 +41,22 @@ _NEW = f"""
 """
 
 _WAITING = f"{_NEW} SELECT"
+
+_ENDED = f"""
+    {_ROWS}, jobs AS (
+        INSERT INTO job (id, command, full_path, "accountId", provider, "gitlabGraphQLUrl", status, created_at,
+                         started_at, finished_at, "updatedAt")
+        SELECT id, 'issues', path, account, 'gitlab-cloud', url, 'finished', now(), now(), now(), now() FROM new
+    ), attempts AS (
+        INSERT INTO job_assignment_mapping
+               (id, crawler_job_id, web_app_job_id, account_id, host, assigned_at, status, completed_at)
+        SELECT fence, fence, id, account, '{HOST}', clock_timestamp(), %(status)s, clock_timestamp()
+          FROM new, lpad(n::text, 26, '0') AS fence
+    )
+    INSERT INTO job_queue (id, web_app_job_id, account_id, host, status, identity, last_attempt_at, settled_at)
+    SELECT id, id, account, '{HOST}', %(status)s, jsonb_build_array('issues', url, path, '')::text, now(), now()
+      FROM new
+"""
 
 _SEATED = f"""
     {_NEW}, attempts AS (
@@ -99,6 +119,10 @@ class Depth:
     def wait(self, count: int) -> None:
         """So many more jobs wait."""
         self._make(_WAITING, "pending", count)
+
+    def leave(self, count: int) -> None:
+        """So many more jobs that are finished, with their one attempt."""
+        self._make(_ENDED, "completed", count)
 
     def hold(self, count: int, connections: int) -> None:
         """So many jobs are held by so many connections, in turn; said once, before any pass."""

@@ -1,14 +1,16 @@
 """
-The line `life`: whole lives of jobs a second, beside the same transitions in bare SQL.
+The lines `life` and `life_among_many`: whole lives of jobs a second, beside the same transitions in bare SQL.
 
 On the shared table with all its indexes, with events and every guarantee, through messages and real
-workers. Rounds of both take turns, each in a database of its own.
+workers. Rounds of both take turns, each in a database of its own: an empty one, or one in which a million
+jobs have ended already.
 """
 
 from collections.abc import Iterator
 
 from benchmarks import bare_sql, noop, one_at_a_time, same_work
 from benchmarks.bed import Bed, bed
+from benchmarks.depth import Depth
 from benchmarks.figures import Aim, Comparison, Figure
 from benchmarks.lives import BATCH, Drive
 from benchmarks.world import add_accounts, add_crawlers
@@ -18,6 +20,7 @@ ROUNDS = 3
 LIVES = 8_000
 DEPTH = 10_000
 """Jobs that wait throughout."""
+MANY = 1_000_000
 
 _ACCOUNTS = 50
 _CRAWLERS, _CAPACITY = 100, 50
@@ -40,26 +43,41 @@ _ENDED = """
 
 def measure(services: Services) -> Iterator[Figure]:
     """Both figures, in lives a second."""
-    bare, ours = [], []
-    for _ in range(ROUNDS):
-        with bed(services) as there:
-            bare.append(_bare(there))
-        with bed(services) as there:
-            ours.append(_ours(there))
+    bare, ours = _rounds(services, ended=0)
     yield Figure(BARE, "/s", bare)
     yield Figure(OURS, "/s", ours, comparisons=COMPARISONS)
 
 
-def _bare(there: Bed) -> float:
-    accounts = add_accounts(there, _ACCOUNTS)
+def measure_among_many(services: Services) -> Iterator[Figure]:
+    """The same, where many jobs have ended already."""
+    bare, ours = _rounds(services, ended=MANY)
+    among = f", {MANY:,} jobs in the table"
+    yield Figure(f"{BARE}{among}", "/s", bare)
+    yield Figure(f"{OURS}{among}", "/s", ours, (Comparison(f"{BARE}{among}", Aim(0.6)),))
+
+
+def _rounds(services: Services, *, ended: int) -> tuple[list[float], list[float]]:
+    rates: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for measured, lives in zip(rates, (_bare, _ours), strict=True):
+            with bed(services) as there:
+                accounts = add_accounts(there, _ACCOUNTS)
+                if ended:
+                    Depth(there, f"n % {_ACCOUNTS}").leave(ended)
+                    there.rows("VACUUM ANALYZE")
+                measured.append(lives(there, accounts))
+    return rates
+
+
+def _bare(there: Bed, accounts: list[str]) -> float:
     with there.workers():
         crawlers = add_crawlers(there, _CRAWLERS, _CAPACITY)
+    before = there.one(_ENDED)
     seconds = bare_sql.measure(there, accounts, crawlers, LIVES, DEPTH)
-    return there.one(_ENDED) / seconds  # type: ignore[no-any-return]
+    return (there.one(_ENDED) - before) / seconds  # type: ignore[no-any-return]
 
 
-def _ours(there: Bed) -> float:
-    accounts = add_accounts(there, _ACCOUNTS)
+def _ours(there: Bed, accounts: list[str]) -> float:
     with there.workers():
         crawlers = add_crawlers(there, _CRAWLERS, _CAPACITY)
         drive = Drive(there, accounts, crawlers, DEPTH)

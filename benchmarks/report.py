@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psycopg
+from rich.box import MARKDOWN
 from rich.table import Table
 
 from benchmarks.figures import Aim, Comparison, Figure
@@ -21,10 +22,11 @@ _PEERS = ("procrastinate", "pgqueuer", "asyncpg", "awa-pg")
 Ratio = tuple[float, Comparison]
 
 
-def table(figures: Iterable[Figure]) -> Table:
+def table(figures: Iterable[Figure], *, markdown: bool = False) -> Table:
     """One row a figure, and one more for each further comparison; ratios are within the run."""
     found = {figure.name: figure for figure in figures}
-    made = Table("what", "median", "spread", "ratio", "aim", "", box=None, pad_edge=False)
+    box = MARKDOWN if markdown else None
+    made = Table("what", "median", "spread", "ratio", "aim", "", box=box, pad_edge=markdown)
     for figure in found.values():
         cells = (figure.name, f"{_rounded(figure.median)} {figure.unit}", f"{figure.spread:.0%}")
         rows = [("", *_judged(figure.aim, figure.median))] if figure.aim else []
