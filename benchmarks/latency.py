@@ -1,5 +1,5 @@
 """
-The line `latency`: ms until an order can be read in crawler_order, by a poll every half millisecond.
+The line `latency`: ms until an order can be read in crawler_order, by who is notified of events, as a gateway is.
 
 From the COMMIT of the web app's insert of a job, which then rings jobs.enqueue; and from the
 job_request of a crawler with whom a job could be seated, where one waits. One at a time: while nothing
@@ -40,8 +40,11 @@ def measure(services: Services) -> Iterator[Figure]:
     """Percentiles of each kind, idle and under load."""
     with bed(services) as there, there.workers():
         there.rows("INSERT INTO account (id) VALUES (%s)", ACCOUNT)
-        with psycopg.connect(there.database_url, autocommit=True) as session:
-            probe = Probe(there, session, *add_crawlers(there, 1, 1))
+        with (
+            psycopg.connect(there.database_url, autocommit=True) as session,
+            psycopg.connect(there.database_url, autocommit=True) as listener,
+        ):
+            probe = Probe(there, session, listener, *add_crawlers(there, 1, 1))
             yield from _idle(there, probe)
             yield from _under_load(there, probe)
 

@@ -9,10 +9,12 @@ from ulid import ULID
 
 from benchmarks.bed import Bed, until
 from benchmarks.world import HOST, completed, requested
+from persistence.events import CHANNEL
 
 ACCOUNT = "probe"
 
-_POLL_S = 0.0005
+_UNTOLD_S = 0.05
+"""After so long it looks, though nobody has told it to."""
 
 _INSERT = f"""
     INSERT INTO job (id, command, full_path, "accountId", provider, "gitlabGraphQLUrl")
@@ -32,9 +34,14 @@ class Probe:
     bed: Bed
     session: psycopg.Connection[Any]
     """Its own, in autocommit."""
+    listener: psycopg.Connection[Any]
+    """One more, on which it hears of events: to look all the time would take a core from those who are timed."""
     connection_id: str
     _newest: str = field(default="0" * 26, init=False)
     """The last order that was seen."""
+
+    def __post_init__(self) -> None:
+        self.listener.execute(f"LISTEN {CHANNEL}")
 
     def since_commit(self) -> float:
         """Seconds from the COMMIT of a new job, which is rung for then, to its order."""
@@ -72,10 +79,16 @@ class Probe:
 
     def _seen(self, orders: str, whose: str) -> float:
         """The moment at which an order can be read that is newer than the last."""
-        found = until(lambda: self._read(orders, whose, self._newest), "an order is there", pause=_POLL_S)
+        found = until(lambda: self._heard(orders, whose), "an order is there", pause=0)
         at = time.perf_counter()
         ((self._newest,),) = found
         return at
+
+    def _heard(self, orders: str, whose: str) -> list[Any]:
+        """The new order, when something has happened."""
+        for _ in self.listener.notifies(timeout=_UNTOLD_S, stop_after=1):
+            pass
+        return self._read(orders, whose, self._newest)
 
     def _read(self, orders: str, whose: str, after: str) -> list[Any]:
         return self.session.execute(orders, [whose, after], prepare=True).fetchall()

@@ -24,6 +24,8 @@ WORKERS = (1, 2, 4)
 ROUNDS = 5
 LIVES = 2_000
 """A round."""
+LIVES_OF_WORKERS = 8_000
+"""A round, through messages: many more than are in flight at a time."""
 
 _SEATS = 1_000
 """Of the fleet; where it has more connections, one each."""
@@ -74,4 +76,4 @@ def _through_workers(services: Services, workers: int) -> list[float]:
             drive = Drive(there, owners, add_crawlers(there, 100, 50), depth=10_000)
             drive.fill()
             drive.run(LIVES)
-            return [LIVES / drive.run(LIVES) for _ in range(ROUNDS)]
+            return [LIVES_OF_WORKERS / drive.run(LIVES_OF_WORKERS) for _ in range(ROUNDS)]

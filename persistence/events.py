@@ -12,14 +12,14 @@ from persistence.schema.vocabulary import EventType
 CHANNEL = "crawlyard_event"
 
 _APPEND = text("""
-    INSERT INTO dispatch_event (type, job_id, account_id, connection_id, payload)
-    SELECT e.type, e.job_id, e.account_id, e.connection_id, e.payload
-      FROM jsonb_to_recordset(CAST(:events AS jsonb))
-           AS e(type text, job_id text, account_id text, connection_id text, payload jsonb)
+    WITH written AS (
+        INSERT INTO dispatch_event (type, job_id, account_id, connection_id, payload)
+        SELECT e.type, e.job_id, e.account_id, e.connection_id, e.payload
+          FROM jsonb_to_recordset(CAST(:events AS jsonb))
+               AS e(type text, job_id text, account_id text, connection_id text, payload jsonb)
+    )
+    SELECT pg_notify(:channel, '') -- one a transaction and without data: it wakes readers
 """)
-
-_NOTIFY = text("SELECT pg_notify(:channel, '')")
-"""One a transaction and without data: it wakes readers, and commits with it wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Events:
     def write(self) -> None:
         """Append what was noted, and wake the readers."""
         if self._events:
-            self._session.execute(_APPEND, {"events": json.dumps([vars(event) for event in self._events])})
-            self._session.execute(_NOTIFY, {"channel": CHANNEL})
+            events = json.dumps([vars(event) for event in self._events])
+            self._session.execute(_APPEND, {"events": events, "channel": CHANNEL})
             self._events.clear()
 
     def mark(self) -> int:

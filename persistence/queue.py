@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from persistence.jobs import HOST, NewJob
@@ -329,16 +329,15 @@ class Queue:
 
     def follow_owner(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are of the account and host of their job, which has changed."""
-        if ids := list(job_ids):
-            self._session.execute(_FOLLOW_OWNER, {"ids": ids})
+        self._update(_FOLLOW_OWNER, job_ids)
 
     def process(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are being worked off."""
-        self._session.execute(_PROCESS, {"ids": list(job_ids)})
+        self._update(_PROCESS, job_ids)
 
     def complete(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are done."""
-        self._session.execute(_COMPLETE, {"ids": list(job_ids)})
+        self._update(_COMPLETE, job_ids)
 
     def change(self, changes: Iterable[Change]) -> None:
         """Entries that the caller has locked go back to pending, or have failed."""
@@ -346,24 +345,23 @@ class Queue:
 
     def forgive_losses(self, job_ids: Iterable[JobId]) -> None:
         """Progress was made: the losses in a row are none."""
-        if ids := list(job_ids):
-            self._session.execute(_FORGIVE_LOSSES, {"ids": ids})
+        self._update(_FORGIVE_LOSSES, job_ids)
 
     def end(self, job_ids: Iterable[JobId], error: str) -> None:
         """Entries that the caller has locked will not run: failed, with this as the error."""
-        self._session.execute(_END, {"ids": list(job_ids), "error": error})
+        self._update(_END, job_ids, error=error)
 
     def hold(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked stay pending and are seated by nobody."""
-        self._session.execute(_HOLD, {"ids": list(job_ids)})
+        self._update(_HOLD, job_ids)
 
     def let_go(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are pending and held by nobody; what was counted stays."""
-        self._session.execute(_LET_GO, {"ids": list(job_ids)})
+        self._update(_LET_GO, job_ids)
 
     def revive(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are pending and due, with nothing counted against them."""
-        self._session.execute(_REVIVE, {"ids": list(job_ids)})
+        self._update(_REVIVE, job_ids)
 
     def prioritize(self, job_ids: Iterable[JobId], priority: int) -> set[JobId]:
         """Entries that the caller has locked get this priority; returns the jobs of those that had another."""
@@ -372,6 +370,10 @@ class Queue:
     def unheard(self, limit: int) -> list[JobId]:
         """At most *limit* jobs whose status says another thing than their entry or attempt, in id order."""
         return list(self._session.scalars(_UNHEARD, {"limit": limit}))
+
+    def _update(self, statement: TextClause, job_ids: Iterable[JobId], **values: Any) -> None:
+        if ids := list(job_ids):
+            self._session.execute(statement, {"ids": ids, **values})
 
 
 def _entry(row: Iterable[Any]) -> Entry:

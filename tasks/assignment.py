@@ -163,6 +163,8 @@ class _Pass:
     def _open(
         self, entries: list[Entry], placed: dict[JobId, ConnectionId], jobs: dict[JobId, KnownJob]
     ) -> None:
+        if not placed:
+            return
         openings = {
             e.job_id: _opening(e, placed[e.job_id], jobs[e.job_id]) for e in entries if e.job_id in placed
         }

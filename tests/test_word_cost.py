@@ -86,6 +86,7 @@ def test_no_statement_asks_for_nothing(world: World) -> None:
         crawler.says("job_completed", order, success=True, finalCounts={})
         crawler.says("job_completed", order, success=True, finalCounts={})
         crawler.fails(other)
+        world.deliver("jobs.enqueue", job_ids=[world.insert_job()])
         world.assign()
     finally:
         event.remove(engine(), "before_cursor_execute", note)
