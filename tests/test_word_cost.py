@@ -58,7 +58,7 @@ def test_words_look_at_no_more_beside_an_open_snapshot(world: World, analyzed: b
             world.rows("ANALYZE" if analyzed else "DELETE FROM pg_statistic")
             costs.append(cost_of_words(world, frames))
     few, many = costs
-    assert many <= 1.5 * few, costs  # some indexes have one level more
+    assert many <= 1.8 * few, costs  # some indexes have one level more
 
 
 def cost_of_words(world: World, frames: list[dict[str, Any]]) -> int:
