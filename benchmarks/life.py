@@ -21,6 +21,7 @@ LIVES = 8_000
 DEPTH = 10_000
 """Jobs that wait throughout."""
 MANY = 1_000_000
+"""Jobs that have ended before, for `life_among_many`."""
 
 _ACCOUNTS = 50
 _CRAWLERS, _CAPACITY = 100, 50
