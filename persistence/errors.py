@@ -1,10 +1,11 @@
 """The error log: every failure on record, redacted before it is stored."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -38,7 +39,7 @@ _RESOLVE = text("""
     SELECT count(*) AS errors, max(timestamp) AS newest FROM resolved
 """)
 
-ERROR_TYPE_BYTES = 200
+_TYPE_BYTES = 200
 _MESSAGE_BYTES = 20_000
 _TRACE_BYTES = 200_000
 _ATTEMPT_BYTES = 200
@@ -58,21 +59,15 @@ class JobError:
     retry_count: int = 0
     is_recoverable: bool = True
 
-    def row(self) -> dict[str, Any]:
-        """By column, without secrets; the fingerprint is of what is kept."""
-        error_type = clean_text(self.error_type, ERROR_TYPE_BYTES)
-        message = clean_text(self.message, _MESSAGE_BYTES)
-        trace = None if self.stack_trace is None else clean_text(self.stack_trace, _TRACE_BYTES)
+    def row(self, kept: "_Kept") -> dict[str, Any]:
+        """By column, without secrets."""
         return {
             "id": str(ULID()),
             "job_id": self.job_id,
-            "error_type": error_type,
-            "error_message": message,
-            "stack_trace": trace,
+            **kept(self.error_type, self.message, self.stack_trace),
             "context": self._context(),
             "retry_count": self.retry_count,
             "is_recoverable": self.is_recoverable,
-            "fingerprint": fingerprint(error_type, message, trace),
         }
 
     def _context(self) -> JSON:
@@ -80,6 +75,23 @@ class JobError:
         if self.attempt is None:
             return said
         return (said if isinstance(said, dict) else {}) | self.attempt
+
+
+_Kept: TypeAlias = Callable[[str, str, str | None], dict[str, str | None]]
+"""`_texts`, or what remembers its answers."""
+
+
+def _texts(error_type: str, message: str, stack_trace: str | None) -> dict[str, str | None]:
+    """What is kept of an error's texts, by column, and their fingerprint, which is of what is kept."""
+    error_type = clean_text(error_type, _TYPE_BYTES)
+    message = clean_text(message, _MESSAGE_BYTES)
+    trace = None if stack_trace is None else clean_text(stack_trace, _TRACE_BYTES)
+    return {
+        "error_type": error_type,
+        "error_message": message,
+        "stack_trace": trace,
+        "fingerprint": fingerprint(error_type, message, trace),
+    }
 
 
 @dataclass(frozen=True)
@@ -96,10 +108,13 @@ class Errors:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def log(self, errors: Collection[JobError]) -> None:
-        """Put errors of jobs that the caller holds on record."""
-        if errors:
-            self._session.execute(_LOG, {"rows": json.dumps([error.row() for error in errors])})
+    def log(self, errors: Collection[JobError]) -> list[str]:
+        """Put errors of jobs that the caller holds on record; their types, as they were kept."""
+        kept = cache(_texts)  # a thousand that were lost at once are told of in the same words
+        rows = [error.row(kept) for error in errors]
+        if rows:
+            self._session.execute(_LOG, {"rows": json.dumps(rows)})
+        return [row["error_type"] for row in rows]
 
     def resolve(
         self, fingerprint: str, resolution: str, *, until: datetime, since: datetime | None, limit: int

@@ -7,7 +7,7 @@ with 200,000 of them on PostgreSQL 15).
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -260,12 +260,11 @@ class Change:
     error: str
 
     def row(self) -> dict[str, Any]:
-        """By column; the delay in seconds."""
+        """By column, but for the error; the delay in seconds."""
         status = QueueStatus.FAILED if self.retry_in is None else QueueStatus.PENDING
         return {
             "id": self.entry.id,
             "status": status.value,
-            "error": clean_text(self.error, _ERROR_BYTES),
             "attempts": self.attempts,
             "losses": self.losses,
             "goodbyes": self.goodbyes,
@@ -339,9 +338,11 @@ class Queue:
         """Entries that the caller has locked are done."""
         self._update(_COMPLETE, job_ids)
 
-    def change(self, changes: Iterable[Change]) -> None:
+    def change(self, changes: Collection[Change]) -> None:
         """Entries that the caller has locked go back to pending, or have failed."""
-        self._session.execute(_CHANGE, {"rows": json.dumps([change.row() for change in changes])})
+        errors = {said: clean_text(said, _ERROR_BYTES) for said in {change.error for change in changes}}
+        rows = [change.row() | {"error": errors[change.error]} for change in changes]
+        self._session.execute(_CHANGE, {"rows": json.dumps(rows)})
 
     def forgive_losses(self, job_ids: Iterable[JobId]) -> None:
         """Progress was made: the losses in a row are none."""

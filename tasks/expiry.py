@@ -116,18 +116,8 @@ def _latest(last: datetime | None, as_of: datetime, now: datetime) -> datetime:
 def _take(uow: UnitOfWork, state: SweepState, as_of: datetime) -> tuple[int, bool]:
     """Close what is due and give its jobs back; how many, and whether there may be more."""
     leaving = uow.connections.lock_leaving(as_of, settings().longest_silence, UNIT_JOBS)
-    closings = [
-        _closing(attempt, Ending.GOODBYE if leaving[attempt.connection_id] else Ending.CONNECTION_LOST)
-        for attempt in uow.assignments.live_of_connections(leaving).values()
-    ]
-    judged = Overdue(
-        as_of,
-        not_before=state.grace_until,
-        absence=settings().absence_grace,
-        stall=settings().stall_timeout,
-        start=settings().start_timeout,
-    )
-    closings += _overdue(uow, judged, UNIT_JOBS - len(closings), leaving)
+    # Whose crawlers live is looked at when nobody is leaving any more: it is a look at all of them.
+    closings = _lost(uow, leaving) if leaving else _overdue(uow, state, as_of)
     give_back(uow, closings, counts=state.mass_as_of is None)
     uow.connections.close(leaving)
     for connection_id, said_goodbye in leaving.items():
@@ -135,17 +125,29 @@ def _take(uow: UnitOfWork, state: SweepState, as_of: datetime) -> tuple[int, boo
     return len(closings), bool(closings or leaving)
 
 
-def _overdue(
-    uow: UnitOfWork, judged: Overdue, limit: int, leaving: dict[ConnectionId, bool]
-) -> list[Closing]:
+def _lost(uow: UnitOfWork, leaving: dict[ConnectionId, bool]) -> list[Closing]:
+    """The attempts of connections that leave, which are locked; the value says whether they said goodbye."""
+    return [
+        _closing(attempt, Ending.GOODBYE if leaving[attempt.connection_id] else Ending.CONNECTION_LOST)
+        for attempt in uow.assignments.live_of_connections(leaving).values()
+    ]
+
+
+def _overdue(uow: UnitOfWork, state: SweepState, as_of: datetime) -> list[Closing]:
     """Attempts disowned, stalled or never started; their connections are locked, then they are read again."""
+    judged = Overdue(
+        as_of,
+        not_before=state.grace_until,
+        absence=settings().absence_grace,
+        stall=settings().stall_timeout,
+        start=settings().start_timeout,
+    )
     uow.assignments.mark_absent(UNIT_JOBS)
-    seen = uow.assignments.overdue(judged, limit) if limit > 0 else []
+    seen = uow.assignments.overdue(judged, UNIT_JOBS)
     if not seen:
         return []
     locked = uow.connections.lock_skipping(attempt.connection_id for attempt, _ in seen)
-    overdue = uow.assignments.overdue(judged, limit, sorted(locked))
-    return [_closing(attempt, ending) for attempt, ending in overdue if attempt.connection_id not in leaving]
+    return [_closing(*found) for found in uow.assignments.overdue(judged, UNIT_JOBS, sorted(locked))]
 
 
 def _closing(attempt: Attempt, ending: Ending) -> Closing:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from persistence.assignments import Attempt
-from persistence.errors import ERROR_TYPE_BYTES, JobError
+from persistence.errors import JobError
 from persistence.exceptions import Contended
 from persistence.jobs import KnownJob
 from persistence.queue import Change, Entry
@@ -26,7 +26,6 @@ from persistence.schema.vocabulary import (
     QueueStatus,
 )
 from persistence.settings import settings
-from persistence.storable import clean_text
 from persistence.unit_of_work import UnitOfWork
 
 MAX_LOSSES = 5
@@ -132,13 +131,13 @@ def announce(
 
 def log_errors(uow: UnitOfWork, errors: Collection[tuple[JobError, str | None]]) -> None:
     """Put errors on record, and leave an event for each; with each the account, for the event's readers."""
-    uow.errors.log([error for error, _ in errors])
-    for error, account_id in errors:
+    types = uow.errors.log([error for error, _ in errors])
+    for (error, account_id), error_type in zip(errors, types, strict=True):
         uow.events.add(
             EventType.ERROR_LOGGED,
             job_id=error.job_id,
             account_id=account_id,
-            error_type=clean_text(error.error_type, ERROR_TYPE_BYTES),
+            error_type=error_type,
             is_recoverable=error.is_recoverable,
         )
 
