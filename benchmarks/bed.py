@@ -66,6 +66,7 @@ class Bed:
                 arguments = ("--concurrency", str(children), "--loglevel", "WARNING")
                 supervisor.start(f"worker-{number}", "worker", *arguments)
             supervisor.start("beat", "beat", "--loglevel", "WARNING")
+            self.bells.ring("connections.expire_dead")  # beat would in ten seconds
             until(lambda: self.one("SELECT last_sweep_at IS NOT NULL FROM liveness_state"), "a worker sweeps")
             yield supervisor
 

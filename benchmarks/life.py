@@ -71,8 +71,7 @@ def _rounds(services: Services, *, ended: int) -> tuple[list[float], list[float]
 
 
 def _bare(there: Bed, accounts: list[str]) -> float:
-    with there.workers():
-        crawlers = add_crawlers(there, _CRAWLERS, _CAPACITY)
+    crawlers = add_crawlers(there, _CRAWLERS, _CAPACITY)
     before = there.one(_ENDED)
     seconds = bare_sql.measure(there, accounts, crawlers, LIVES, DEPTH)
     return (there.one(_ENDED) - before) / seconds  # type: ignore[no-any-return]

@@ -49,14 +49,6 @@ def _app() -> "Celery":
     return app
 
 
-def add_crawlers(count: int, capacity: int) -> list[str]:
-    """So many registered connections; their ids."""
-    ids = [str(ULID()) for _ in range(count)]
-    for id_ in ids:
-        deliver("connections.register", connection_id=id_, capacity=capacity)
-    return ids
-
-
 @dataclass
 class Rounds:
     """Whole lives, a round of them at a time: a pass, then every word of what it seated, then as many orders."""

@@ -54,8 +54,7 @@ def measure(services: Services) -> Iterator[Figure]:
     """One figure, in lives a second."""
     with bed(services) as there:
         accounts = add_accounts(there, _ACCOUNTS)
-        with there.workers():
-            crawlers = add_crawlers(there, _CRAWLERS, _CAPACITY)
+        crawlers = add_crawlers(there, _CRAWLERS, _CAPACITY)
         with psycopg.connect(there.database_url) as session:
             bare_sql.fill(session, orders(accounts), DEPTH)
         yield Figure(FIGURE, "/s", [_round(there, crawlers, number) for number in range(ROUNDS)])

@@ -13,8 +13,8 @@ import psycopg
 
 from benchmarks.bed import Bed, bed
 from benchmarks.figures import Aim, Comparison, Figure, at_most
-from benchmarks.local import Rounds, add_crawlers
-from benchmarks.world import add_accounts
+from benchmarks.local import Rounds
+from benchmarks.world import add_accounts, add_crawlers
 from console.services.embedded import Services
 
 LIVES = 500_000
@@ -49,7 +49,8 @@ def measure(services: Services) -> Iterator[Figure]:
 def _rounds(services: Services, *, pinned: bool) -> tuple[list[float], list[float]]:
     """The last passes in milliseconds, and the lives a second of each tenth of the run."""
     with bed(services) as there:
-        rounds = Rounds(there, add_accounts(there, _ACCOUNTS), add_crawlers(_CRAWLERS, _CAPACITY))
+        fleet = add_crawlers(there, _CRAWLERS, _CAPACITY)
+        rounds = Rounds(there, add_accounts(there, _ACCOUNTS), fleet)
         rounds.submit(DEPTH)
         rounds.run(WARM_UP)
         with _snapshot(there, is_held=pinned):

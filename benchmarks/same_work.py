@@ -50,8 +50,7 @@ def measure(services: Services) -> Iterator[Figure]:
 
 def _rounds(there: Bed, peer: str) -> list[float]:
     add_accounts(there, _ACCOUNTS)
-    with there.workers():
-        add_crawlers(there, _CRAWLERS, _CAPACITY)
+    add_crawlers(there, _CRAWLERS, _CAPACITY)
     install(there, peer)
     with programs(there, peer, "live", _WORKERS), programs(there, peer, "keep"):
         first = there.one(_ENDED) + _WARM_UP

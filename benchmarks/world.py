@@ -6,7 +6,7 @@ from typing import Any
 
 from ulid import ULID
 
-from benchmarks.bed import Bed, until
+from benchmarks.bed import Bed
 
 HOST = "gitlab.example.org"
 
@@ -15,7 +15,7 @@ _ACCOUNTS = """
     SELECT 'account-' || n, 'glpat-' || md5(n::text) FROM generate_series(0, %s - 1) n
 """
 
-_CRAWLERS = "SELECT count(*) = %s FROM socket_connection WHERE is_active AND id = ANY (%s)"
+_CRAWLERS = "INSERT INTO socket_connection (id, capacity) SELECT unnest(%s::text[]), %s"
 
 
 def add_accounts(bed: Bed, count: int) -> list[str]:
@@ -27,8 +27,7 @@ def add_accounts(bed: Bed, count: int) -> list[str]:
 def add_crawlers(bed: Bed, count: int, capacity: int) -> list[str]:
     """So many registered connections; their ids."""
     ids = [str(ULID()) for _ in range(count)]
-    bed.bells.ring_all("connections.register", ({"connection_id": id_, "capacity": capacity} for id_ in ids))
-    until(lambda: bed.one(_CRAWLERS, count, ids), "the crawlers are registered")
+    bed.rows(_CRAWLERS, ids, capacity)
     return ids
 
 
