@@ -140,8 +140,8 @@ _MISCOUNTED = text("""
      ORDER BY c.id LIMIT :limit
 """)
 
-_LOCKED = """
-    locked AS MATERIALIZED (
+_PLACES = """
+    places AS MATERIALIZED (
         -- Where they lie, which changes under nobody's lock but ours: all ids at once read each page once. One after
         -- the other, each reads the pages of all that it has been since the last vacuum.
         SELECT ctid AS place, id FROM socket_connection WHERE id = ANY (CAST(:ids AS text[])) AND is_active
@@ -149,14 +149,14 @@ _LOCKED = """
 """
 
 _TAKE_SEATS = text(f"""
-    WITH {_LOCKED}
+    WITH {_PLACES}
     UPDATE socket_connection c SET active_jobs = c.active_jobs || taken.fences
-      FROM locked JOIN jsonb_to_recordset(CAST(:rows AS jsonb)) AS taken(id text, fences jsonb) USING (id)
-     WHERE c.ctid = locked.place
+      FROM places JOIN jsonb_to_recordset(CAST(:rows AS jsonb)) AS taken(id text, fences jsonb) USING (id)
+     WHERE c.ctid = places.place
 """)  # noqa: S608 - no input is in it
 
 _FREE_SEATS = text(f"""
-    WITH {_LOCKED}, freed AS (
+    WITH {_PLACES}, freed AS (
         SELECT id, ARRAY (SELECT jsonb_array_elements_text(fences)) AS fences,
                ARRAY (SELECT jsonb_array_elements_text(ended)) AS ended, done
           FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, fences jsonb, ended jsonb, done int)
@@ -167,8 +167,8 @@ _FREE_SEATS = text(f"""
            reported = CASE WHEN jsonb_typeof(c.reported_jobs) = 'array'
                            THEN jsonb_array_length(c.reported_jobs - freed.ended)
                            ELSE GREATEST(c.reported - freed.done, 0) END
-      FROM locked JOIN freed USING (id)
-     WHERE c.ctid = locked.place
+      FROM places JOIN freed USING (id)
+     WHERE c.ctid = places.place
 """)  # noqa: S608
 
 _RECOUNT_SEATS = text("""

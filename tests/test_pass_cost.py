@@ -1,10 +1,9 @@
 """What a matchmaking pass costs: it follows the batch and the accounts, never how many jobs wait."""
 
-from typing import NamedTuple
-
 import pytest
-from sqlalchemy import text
 
+from persistence.unit_of_work import UnitOfWork
+from support.costs import Cost, cost
 from support.world import World
 from tasks.assignment import seat_jobs
 
@@ -32,12 +31,6 @@ ADD_JOBS = """
     INSERT INTO job_queue (id, web_app_job_id, account_id, host) SELECT id, id, account, 'gitlab.example.org' FROM new
 """
 
-LOOKED_AT = text("""
-    SELECT sum(pg_stat_get_xact_blocks_fetched(oid))::int AS buffers,
-           (sum(pg_stat_get_xact_tuples_returned(oid)) FILTER (WHERE relname LIKE 'job_queue%'))::int AS rows
-      FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
-""")
-
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
 def test_a_pass_looks_at_no_more_where_more_jobs_wait(world: World, analyzed: bool) -> None:  # noqa: FBT001
@@ -52,21 +45,16 @@ def test_a_pass_looks_at_no_more_where_more_jobs_wait(world: World, analyzed: bo
         costs.append(cost_of_a_pass(world))
 
     few, many = costs
-    assert many.rows <= 5 * (SEATS + ACCOUNTS), costs
-    assert many.buffers <= 1.5 * few.buffers, costs  # some indexes have one level more
-
-
-class Cost(NamedTuple):
-    """Pages of all tables and indexes that were looked at, and rows of the queue that were read."""
-
-    buffers: int
-    rows: int
+    assert many.entries <= 5 * (SEATS + ACCOUNTS), costs
+    assert many.pages <= 1.5 * few.pages, costs  # some indexes have one level more
 
 
 def cost_of_a_pass(world: World) -> Cost:
     """Of one that fills SEATS seats, and is rolled back."""
     with world.unit() as uow:
-        before = Cost(*uow._session.execute(LOOKED_AT).one())
-        assert seat_jobs(uow) == SEATS
-        after = Cost(*uow._session.execute(LOOKED_AT).one())
-    return Cost(after.buffers - before.buffers, after.rows - before.rows)
+        return cost(uow, fill_all)
+
+
+def fill_all(uow: UnitOfWork) -> None:
+    """A pass that leaves no seat free."""
+    assert seat_jobs(uow) == SEATS

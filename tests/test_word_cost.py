@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event, text
 
 from persistence.engine import engine
+from support.costs import cost
 from support.world import World
 from tasks.callbacks import hear_frames
 
@@ -29,11 +30,6 @@ ENDED = """
     UPDATE job_assignment_mapping SET status = 'completed', completed_at = now()
      WHERE web_app_job_id LIKE 'lived-%' AND completed_at IS NULL
 """
-
-LOOKED_AT = text("""
-    SELECT sum(pg_stat_get_xact_blocks_fetched(oid))::int
-      FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
-""")
 
 
 @contextmanager
@@ -64,9 +60,7 @@ def test_words_look_at_no_more_beside_an_open_snapshot(world: World, analyzed: b
 def cost_of_words(world: World, frames: list[dict[str, Any]]) -> int:
     """Pages of all tables and indexes that are looked at for one batch, which is rolled back."""
     with world.unit() as uow:
-        before = uow._session.execute(LOOKED_AT).scalar_one()
-        hear_frames(uow, frames)
-        return uow._session.execute(LOOKED_AT).scalar_one() - before
+        return cost(uow, lambda uow: hear_frames(uow, frames)).pages
 
 
 def test_no_statement_asks_for_nothing(world: World) -> None:
