@@ -59,11 +59,15 @@ class Retention:
         self._session.execute(_FOLLOW_INDEXES)
 
     def delete_old(self, kept: Settings, limit: int) -> dict[str, int]:
-        """Delete at most *limit* rows a table that are older than they are kept; how many, by table."""
+        """Delete at most *limit* rows a table that are older than they are kept; how many, by table. No events."""
         return {
             table: self._delete(table, getattr(kept, setting), limit)
             for table, (_, _, setting) in _OLD.items()
-        } | {"dispatch_event": trim_events(self._session, kept.keep_events, limit)}
+        }
+
+    def trim_events(self, older_than: timedelta, limit: int) -> int:
+        """See `event_trim`."""
+        return trim_events(self._session, older_than, limit)
 
     def _delete(self, table: str, keep: timedelta, limit: int) -> int:
         rows, age, _ = _OLD[table]

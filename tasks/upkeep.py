@@ -22,8 +22,14 @@ from tasks.web_apps_word import TO_BE_CRAWLED, settle_entries
 
 log = structlog.get_logger()
 
+UNIT_EVENTS = 10_000
+"""
+Events that one unit deletes at most. A job leaves seven, or more with each word of progress and each attempt: as
+few as of the other rows, and they would pile up where a unit is busy with a thousand jobs.
+"""
+
 UNIT_ROWS = 1000
-"""Jobs that one unit reconciles, and rows of each table that one unit deletes, at most; more rings again."""
+"""Jobs that one unit reconciles, and other rows of each table that it deletes, at most; more rings again."""
 
 
 @app.task(name="upkeep.reconcile", accepts=Reconcile)
@@ -61,17 +67,18 @@ def clean_up(payload: CleanUp) -> None:
 
 def delete_old(uow: UnitOfWork) -> dict[str, int]:
     """
-    Delete at most UNIT_ROWS old rows of each table, jobs last; how many, by table. More rings again.
+    Delete a bounded number of old rows of each table, jobs last; how many, by table. More rings again.
 
     Jobs that must stay are counted as `kept`.
     """
     uow.retention.follow_indexes()
     deleted = uow.retention.delete_old(settings(), UNIT_ROWS)
+    events = uow.retention.trim_events(settings().keep_events, UNIT_EVENTS)
     uow.live_counts.forget_empty(UNIT_ROWS)
     jobs = delete_old_jobs(uow, UNIT_ROWS)
-    if UNIT_ROWS in deleted.values() or jobs.is_full:
+    if UNIT_ROWS in deleted.values() or events == UNIT_EVENTS or jobs.is_full:
         uow.ring("upkeep.clean_up", more=True)
-    return deleted | {"job": jobs.deleted, "kept": jobs.kept}
+    return deleted | {"dispatch_event": events, "job": jobs.deleted, "kept": jobs.kept}
 
 
 def reconcile_jobs(uow: UnitOfWork) -> int:

@@ -114,6 +114,19 @@ def test_a_table_with_more_than_a_unit_rings_it_again(world: World) -> None:
     assert world.one("SELECT count(*) FROM rejected_message") == 1
 
 
+def test_a_unit_deletes_more_events_than_a_thousand_jobs_leave(world: World) -> None:
+    """Or they would pile up where units are busy with jobs; beyond its bound it rings again."""
+    world.rows(
+        "INSERT INTO dispatch_event (type, created_at)"
+        " SELECT 'job_updated', now() - interval '8 days' FROM generate_series(1, 10003)"
+    )
+
+    clean_up(world)
+
+    assert world.one("SELECT count(*) FROM dispatch_event") == 3
+    assert world.rung.bells == [("upkeep.clean_up", {"more": True})]
+
+
 def test_rung_twice_within_half_an_interval_it_does_once(world: World) -> None:
     """Many beats are as one: 5 min of 10."""
     clean_up(world)

@@ -146,7 +146,11 @@ def forgotten_credentials(world: World) -> Payload:
     return {}
 
 
-@scenario("upkeep.clean_up", constants={"tasks.upkeep.UNIT_ROWS": 2}, is_piecemeal=True)
+@scenario(
+    "upkeep.clean_up",
+    constants={"tasks.upkeep.UNIT_ROWS": 2, "tasks.upkeep.UNIT_EVENTS": 2},
+    is_piecemeal=True,
+)
 def old_rows(world: World) -> Payload:
     """More than one unit deletes, of several kinds."""
     ended(world, 5)
