@@ -53,7 +53,7 @@ LINES = {
 BY_NAME_ONLY = {
     "life_among_many": (life.measure_among_many, 15),
     "pinned": (pinned.measure, 45),
-    "bloat": (bloat.measure, 30),
+    "bloat": (bloat.measure, 45),
     "mass_death": (mass_death.measure, 5),
     "scale": (scale.measure, 10),
 }

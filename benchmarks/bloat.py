@@ -1,22 +1,25 @@
 """
-The line `bloat`: how our tables and indexes grow while a million lives pass at a steady depth.
+The line `bloat`: how our tables and indexes grow while a million lives pass at a steady depth and rate.
 
 Through real workers, which delete what has ended as soon as half a minute has passed, so that what is kept is
 as much at the end as after the first fifty thousand lives: what is larger then is bloat. Autovacuum is at its
-defaults, but for what our migrations set on our own tables. Relations below a mebibyte at first are left out.
+defaults. It looks once a minute, and what has died meanwhile is in the tables: at a rate that is the machine's,
+the figure would be the machine's too. Relations below a mebibyte at first are left out.
 """
 
 from collections.abc import Iterator
 
-from benchmarks.bed import Bed, bed
+from benchmarks.bed import Bed, bed, until
 from benchmarks.figures import Figure, at_most
-from benchmarks.lives import Drive
+from benchmarks.paced import Paced
 from benchmarks.world import add_accounts, add_crawlers
 from console.services.embedded import Services
 from persistence.schema import dispatch
 
 FIRST, LIVES = 50_000, 1_000_000
 DEPTH = 10_000
+RATE = 500
+"""Lives a second."""
 
 _ACCOUNTS = 50
 _CRAWLERS, _CAPACITY = 100, 50
@@ -41,18 +44,22 @@ _SIZES = """
 def measure(services: Services) -> Iterator[Figure]:
     """All of ours together, and the relation that grew most."""
     with bed(services) as there, there.workers(**_KEPT):
-        drive = Drive(there, add_accounts(there, _ACCOUNTS), add_crawlers(there, _CRAWLERS, _CAPACITY), DEPTH)
+        fleet = add_crawlers(there, _CRAWLERS, _CAPACITY)
+        drive = Paced(there, add_accounts(there, _ACCOUNTS), fleet, DEPTH, rate=RATE)
         drive.fill()
-        drive.run(FIRST)
-        before = _sizes(there)
-        for _ in range(FIRST, LIVES, FIRST):
-            drive.run(FIRST)
-        after = _sizes(there)
+        with drive.running():
+            before, after = (_sizes_after(drive, lives) for lives in (FIRST, LIVES))
     growth = {name: after[name] / size for name, size in before.items() if size >= _LEAST}
     worst = max(growth, key=growth.__getitem__)
     total = sum(after.values()) / sum(before.values())
     yield Figure(f"our tables and indexes after {LIVES:,} lives", "x", [total], aim=at_most(2))
     yield Figure(f"the one that grew most, {worst}", "x", [growth[worst]], aim=at_most(2))
+
+
+def _sizes_after(drive: Paced, lives: int) -> dict[str, int]:
+    patience = 2 * LIVES / RATE
+    until(lambda: drive.ended >= lives, f"{lives} lives have ended", patience=patience, pause=0.1)
+    return _sizes(drive.bed)
 
 
 def _sizes(there: Bed) -> dict[str, int]:
