@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import psutil
 import psycopg
 import redis
 
@@ -22,6 +23,8 @@ from console.services.embedded import Services, embedded_services
 from persistence import engine as engines
 from persistence.migrations.run import migrate
 from persistence.settings import settings
+from tasks import pulse
+from tasks.vital_signs import BEAT, WORKER
 
 PATIENCE_S = 300.0
 
@@ -66,7 +69,8 @@ class Bed:
                 arguments = ("--concurrency", str(children), "--loglevel", "WARNING")
                 supervisor.start(f"worker-{number}", "worker", *arguments)
             supervisor.start("beat", "beat", "--loglevel", "WARNING")
-            self.bells.ring("connections.expire_dead")  # beat would in ten seconds
+            until(lambda: _alive() == count + 1, "the workers and beat are up")
+            self.bells.ring("connections.expire_dead")  # beat's own first one comes after ten seconds
             until(lambda: self.one("SELECT last_sweep_at IS NOT NULL FROM liveness_state"), "a worker sweeps")
             yield supervisor
 
@@ -114,6 +118,12 @@ def bed(services: Services) -> Iterator[Bed]:
         broker.flushall()
         broker.close()
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _alive() -> int:
+    """How many workers and beats of ours have a pulse."""
+    ours = {process.pid for process in psutil.Process().children(recursive=True)}
+    return sum(reading.pid in ours for kind in (WORKER, BEAT) for reading in pulse.read(kind))
 
 
 def _forget() -> None:

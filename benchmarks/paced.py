@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
@@ -29,14 +29,14 @@ class Paced(Drive):
     _words: int = field(default=0, init=False)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Drive while the caller does something else; afterwards *seconds* says for how long."""
+    def running(self) -> Iterator["Future[None]"]:
+        """Drive while the caller does something else, done only if it fails; afterwards *seconds* says how long."""
         done, interval = Event(), sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         with ThreadPoolExecutor(1) as thread:
             driving = thread.submit(self._drive, done)
             try:
-                yield
+                yield driving
             finally:
                 done.set()
                 sys.setswitchinterval(interval)

@@ -25,7 +25,7 @@ def add_accounts(bed: Bed, count: int) -> list[str]:
 
 
 def add_crawlers(bed: Bed, count: int, capacity: int) -> list[str]:
-    """So many registered connections; their ids."""
+    """So many active connections, as rows alone: no event tells of them; their ids."""
     ids = [str(ULID()) for _ in range(count)]
     bed.rows(_CRAWLERS, ids, capacity)
     return ids

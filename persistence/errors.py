@@ -1,11 +1,11 @@
 """The error log: every failure on record, redacted before it is stored."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -59,12 +59,12 @@ class JobError:
     retry_count: int = 0
     is_recoverable: bool = True
 
-    def row(self, kept: "_Kept") -> dict[str, Any]:
-        """By column, without secrets."""
+    def row(self, texts: dict[str, str | None]) -> dict[str, Any]:
+        """By column, without secrets; *texts* as they are kept."""
         return {
             "id": str(ULID()),
             "job_id": self.job_id,
-            **kept(self.error_type, self.message, self.stack_trace),
+            **texts,
             "context": self._context(),
             "retry_count": self.retry_count,
             "is_recoverable": self.is_recoverable,
@@ -75,10 +75,6 @@ class JobError:
         if self.attempt is None:
             return said
         return (said if isinstance(said, dict) else {}) | self.attempt
-
-
-_Kept: TypeAlias = Callable[[str, str, str | None], dict[str, str | None]]
-"""`_texts`, or what remembers its answers."""
 
 
 def _texts(error_type: str, message: str, stack_trace: str | None) -> dict[str, str | None]:
@@ -109,9 +105,9 @@ class Errors:
         self._session = session
 
     def log(self, errors: Collection[JobError]) -> list[str]:
-        """Put errors of jobs that the caller holds on record; their types, as they were kept."""
-        kept = cache(_texts)  # a thousand that were lost at once are told of in the same words
-        rows = [error.row(kept) for error in errors]
+        """Put errors of jobs that the caller holds on record; their types as they were kept, in the same order."""
+        texts = cache(_texts)  # a thousand that were lost at once are told of in the same words
+        rows = [error.row(texts(error.error_type, error.message, error.stack_trace)) for error in errors]
         if rows:
             self._session.execute(_LOG, {"rows": json.dumps(rows)})
         return [row["error_type"] for row in rows]

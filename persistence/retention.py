@@ -59,7 +59,7 @@ class Retention:
         self._session.execute(_FOLLOW_INDEXES)
 
     def delete_old(self, kept: Settings, limit: int) -> dict[str, int]:
-        """Delete at most *limit* rows a table that are older than they are kept; how many, by table. No events."""
+        """Delete at most *limit* rows a table that are older than they are kept; how many, by table. Not events."""
         return {
             table: self._delete(table, getattr(kept, setting), limit)
             for table, (_, _, setting) in _OLD.items()

@@ -116,8 +116,8 @@ def _latest(last: datetime | None, as_of: datetime, now: datetime) -> datetime:
 def _take(uow: UnitOfWork, state: SweepState, as_of: datetime) -> tuple[int, bool]:
     """Close what is due and give its jobs back; how many, and whether there may be more."""
     leaving = uow.connections.lock_leaving(as_of, settings().longest_silence, UNIT_JOBS)
-    # Whose crawlers live is looked at when nobody is leaving any more: it is a look at all of them.
-    closings = _lost(uow, leaving) if leaving else _overdue(uow, state, as_of)
+    # The overdue when nobody is leaving any more: to find them, all live attempts are read.
+    closings = _left_behind(uow, leaving) if leaving else _overdue(uow, state, as_of)
     give_back(uow, closings, counts=state.mass_as_of is None)
     uow.connections.close(leaving)
     for connection_id, said_goodbye in leaving.items():
@@ -125,7 +125,7 @@ def _take(uow: UnitOfWork, state: SweepState, as_of: datetime) -> tuple[int, boo
     return len(closings), bool(closings or leaving)
 
 
-def _lost(uow: UnitOfWork, leaving: dict[ConnectionId, bool]) -> list[Closing]:
+def _left_behind(uow: UnitOfWork, leaving: dict[ConnectionId, bool]) -> list[Closing]:
     """The attempts of connections that leave, which are locked; the value says whether they said goodbye."""
     return [
         _closing(attempt, Ending.GOODBYE if leaving[attempt.connection_id] else Ending.CONNECTION_LOST)

@@ -24,12 +24,12 @@ log = structlog.get_logger()
 
 UNIT_EVENTS = 10_000
 """
-Events that one unit deletes at most. A job leaves seven, or more with each word of progress and each attempt: as
-few as of the other rows, and they would pile up where a unit is busy with a thousand jobs.
+Events that one unit deletes at most. A job leaves seven, more with each word of progress and each attempt: were it as
+many events as jobs, they would pile up.
 """
 
 UNIT_ROWS = 1000
-"""Jobs that one unit reconciles, and other rows of each table that it deletes, at most; more rings again."""
+"""Jobs that one unit mends, or rows of each other table that one deletes, at most; more rings again."""
 
 
 @app.task(name="upkeep.reconcile", accepts=Reconcile)

@@ -94,7 +94,7 @@ def test_a_credential_refresh_that_has_not_ended_stays_however_old(world: World)
 
 
 def test_a_table_with_more_than_a_unit_rings_it_again(world: World) -> None:
-    """A thousand rows a table at a time, the oldest first; the continuation runs at once."""
+    """A thousand rows a table, but for events, at a time, the oldest first; the continuation runs at once."""
     world.rows(
         "INSERT INTO handled_message"
         " SELECT n, now() - interval '2 days' + make_interval(secs => n) FROM generate_series(1, 1003) n"

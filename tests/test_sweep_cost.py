@@ -1,4 +1,4 @@
-"""What a sweep costs that gives the jobs of the dead back: it follows these, never what the living work on."""
+"""What a unit of a sweep costs that gives the jobs of the dead back: it follows these, not what the living hold."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_giving_back_looks_at_none_of_the_living(world: World, analyzed: bool) -
 
 
 def cost_of_a_sweep(world: World) -> int:
-    """Pages of all tables and indexes that are looked at by its first unit, which is rolled back."""
+    """Pages of all tables and indexes that its first unit looks at, which is rolled back."""
     world.rows("UPDATE liveness_state SET last_sweep_at = clock_timestamp()")
     with world.unit() as uow:
         return cost(uow, take_all).pages

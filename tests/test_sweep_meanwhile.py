@@ -92,6 +92,20 @@ def test_an_attempt_that_is_overdue_on_a_dead_connection_is_taken_once(world: Wo
     assert world.one("SELECT losses FROM job_queue") == 1
 
 
+def test_the_overdue_are_found_behind_one_who_left_without_jobs(world: World) -> None:
+    """They are looked for once nobody is leaving any more, and in the same sweep."""
+    crawler, _ = world.working()
+    world.rows(STALLED)
+    idle = world.crawler()
+    world.deliver("connections.disconnect", connection_id=idle.id)
+
+    world.sweep()
+
+    assert not idle.row().is_active
+    assert crawler.orders() == []
+    assert world.rows("SELECT error_type FROM job_error_log") == [("Stalled",)]
+
+
 def test_one_list_without_a_job_does_not_disown_it_however_old_it_is(world: World) -> None:
     """The crawler must leave it out again when the grace is over."""
     crawler, (order,) = world.working()
