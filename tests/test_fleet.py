@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -43,9 +43,11 @@ def bell() -> Bell:
 
 
 @pytest.fixture
-def gateway(bell: Bell, database: str) -> Gateway:
+def gateway(bell: Bell, database: str) -> Iterator[Gateway]:
     """A gateway at a migrated database."""
-    return Gateway(bell, database, 0.2, Tally())
+    gateway = Gateway(bell, database, 0.2, Tally())
+    yield gateway
+    gateway.close()
 
 
 @pytest.fixture
@@ -76,7 +78,6 @@ def test_a_registration_is_repeated_under_one_id_until_its_row_is_there(
         connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [crawler.link.id])
     turn_until(gateway, lambda: bell.of("connections.heartbeat"))
     assert bell.of("connections.heartbeat")[0]["beats"][0]["connection_id"] == crawler.link.id
-    gateway.close()
 
 
 def test_a_closed_connection_is_followed_by_one_under_a_new_id(
@@ -90,7 +91,6 @@ def test_a_closed_connection_is_followed_by_one_under_a_new_id(
         )
     turn_until(gateway, lambda: crawler.link.id != first)
     turn_until(gateway, lambda: bell.of("connections.register")[-1]["connection_id"] == crawler.link.id)
-    gateway.close()
 
 
 def test_no_frame_is_lost_and_none_overtakes_another_while_the_broker_is_gone(
@@ -107,7 +107,6 @@ def test_no_frame_is_lost_and_none_overtakes_another_while_the_broker_is_gone(
     turn_until(gateway, lambda: gateway.unsaid == 0)
     frames = [word["frame"] for message in bell.of("crawler.frames") for word in message["frames"]]
     assert [frame["jobId"] for frame in frames] == ["F0", "F1", "F2"]
-    gateway.close()
 
 
 def test_a_frozen_crawler_speaks_for_its_old_jobs_before_it_starts_anew(gateway: Gateway) -> None:
@@ -162,7 +161,6 @@ def test_a_gateway_that_cannot_read_the_orders_lists_no_jobs(
 
     turn_until(gateway, lambda: "active_jobs" not in bell.of("connections.heartbeat")[-1]["beats"][0])
     assert bell.of("connections.heartbeat")[-1]["beats"][0]["connection_id"] == crawler.link.id
-    gateway.close()
 
 
 def test_a_look_that_took_long_does_not_blind_the_gateway(
@@ -174,4 +172,3 @@ def test_a_look_that_took_long_does_not_blind_the_gateway(
     gateway.turn()
 
     assert 0.5 < gateway._next_look - time.monotonic() <= 1.0
-    gateway.close()
