@@ -23,7 +23,7 @@ from tasks.messages import CONTRACT
 from tasks.replay import BATCHES
 
 FUZZED = settings(
-    max_examples=1000 if deep() else int(__import__("os").environ.get("EX", 25)),
+    max_examples=1000 if deep() else 25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
