@@ -34,6 +34,16 @@ class Tokens:
         self.world.assign()
         return crawler, crawler.orders()
 
+    def die(self) -> None:
+        """The account's token dies in its crawler's hands, and one job waits for a new one."""
+        crawler, (order,) = self.at_work()
+        self.gitlab.expire()
+        crawler.says("token_refresh_request", order)
+
+    def wait_for_gitlab(self) -> None:
+        """Half a reconcile interval passes, after which a GitLab that was away is asked again."""
+        self.world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '16 seconds'")
+
     def works(self, account: str = "acc") -> bool:
         """Whether the account's token is accepted."""
         return self.gitlab.accepts(
