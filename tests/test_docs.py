@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from persistence.schema import Base, dispatch
 from persistence.schema.vocabulary import EventType
 from persistence.settings import PREFIX, Settings
+from persistence.unit_of_work import unit_of_work
 from tasks.frames import Discovery, JobFrame
 from tasks.messages import CONTRACT, Failure, Order, SaidBeat
 
@@ -136,6 +137,18 @@ def test_every_test_that_the_parity_table_names_is_there() -> None:
         if f"def {test}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")
     }
     assert missing == set()
+
+
+def test_every_repository_method_that_the_parity_table_names_is_there(database: str) -> None:
+    """Nobody is sent to a method that was renamed."""
+    text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Z]\w+)\.(\w+)`", text))
+    with unit_of_work(lambda *_: None) as uow:
+        repositories = {type(each).__name__: each for each in vars(uow).values()}
+    assert named
+    assert [
+        f"{of}.{method}" for of, method in sorted(named) if not hasattr(repositories.get(of), method)
+    ] == []
 
 
 def test_the_readme_tells_drizzle_of_every_table_and_sequence(database: str) -> None:
