@@ -2,10 +2,10 @@
 The line `bloat`: how our tables and indexes grow while a million lives pass at a steady depth and rate.
 
 Through real workers, which delete what has ended as soon as half a minute has passed, so that what is kept is
-as much at the end as after the first fifty thousand lives, but for the ids of handled messages, two minutes of
-which are: what is larger then is bloat. Autovacuum is at its
-defaults. It looks once a minute, and what has died meanwhile is in the tables: at a rate that is the machine's,
-the figure would be the machine's too. Relations below a mebibyte at first are left out.
+as much at the end as after the first fifty thousand lives, but for the ids of handled messages, two minutes
+of which are: what is larger then is bloat. Autovacuum is at its defaults. It looks once a minute, and what
+has died meanwhile is in the tables: at a rate that is the machine's, the figure would be the machine's too.
+Relations below a mebibyte at first are left out.
 """
 
 from collections.abc import Iterator
