@@ -16,6 +16,7 @@ from time import monotonic
 import click
 
 from mutants.guards import GUARDS, ROOT, Mutant, chosen, load
+from mutants.project import DoesNotApplyError
 from mutants.servers import serving
 from mutants.session import warm_up
 from mutants.trial import Fate, Outcome, Trials, without_a_mutant
@@ -52,6 +53,8 @@ def main(
     try:
         with _trials(root.resolve(), side_by_side, servers=servers) as trials:
             outcomes = _tried(trials, mutants)
+    except DoesNotApplyError as error:
+        raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         sys.exit(130)
@@ -76,7 +79,9 @@ def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
     began = monotonic()
     click.echo(f"{len(mutants)} guards. First the tests that are named, without a mutant ...")
     outcomes = [
-        o for o in trials.of(without_a_mutant(mutants, len(trials.places))) if o.fate is not Fate.SURVIVED
+        o
+        for o in trials.of(without_a_mutant(trials.project, mutants, len(trials.places)))
+        if o.fate is not Fate.SURVIVED
     ]
     for outcome in outcomes:
         click.echo(f"A test fails without a mutant: {outcome.told}")

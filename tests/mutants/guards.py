@@ -8,27 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mutants.project import DoesNotApplyError, Project
+
 ROOT = Path(__file__).resolve().parents[2]
 GUARDS = Path(__file__).parent / "guards"
 
 
-class DoesNotApplyError(Exception):
-    """The sources have moved on: the edit of a guard finds its text no more, or not once."""
-
-
 @dataclass(frozen=True)
 class Edit:
-    """A text that stands once in a file, and what is put in its place."""
+    """A text that occurs once in a part of the product, and what replaces it."""
 
-    file: str
+    at: str
+    """A symbol, or a file: see `Project.part`."""
     old: str
     new: str
 
-    def applied(self, text: str) -> str:
-        """The file's text after the edit."""
-        if (found := text.count(self.old)) != 1:
-            raise DoesNotApplyError(f"{self.file}: found {found} times, not once: {self.old.strip()}")
-        return text.replace(self.old, self.new)
+    def change(self, project: Project) -> tuple[str, int, int, str]:
+        """The file, the start and end of the text in it, and what replaces it."""
+        part = project.part(self.at)
+        text = project.text(part.file)[: part.end]
+        if (found := text.count(self.old, part.start)) != 1:
+            raise DoesNotApplyError(f"{self.at}: found {found} times, not once: {self.old}")
+        start = text.index(self.old, part.start)
+        return part.file, start, start + len(self.old), self.new
 
 
 @dataclass(frozen=True)
@@ -40,22 +42,24 @@ class Mutant:
     """What the guard is there for."""
     edits: tuple[Edit, ...]
     tests: tuple[str, ...]
-    """Files, or node ids, below tests/: one of them must fail."""
+    """One of them must fail: see `Project.test`."""
     hangs: bool = False
     """Whether a test may hang without the guard; otherwise that is an error."""
 
-    def texts(self, root: Path) -> dict[str, str]:
+    def texts(self, project: Project) -> dict[str, str]:
         """
         The text of each file that it changes.
 
         Raises DoesNotApplyError where an edit does not apply, or what comes of it is no Python.
         """
         texts: dict[str, str] = {}
-        for edit in self.edits:
-            text = texts.get(edit.file) or _text(root / edit.file)
-            texts[edit.file] = edit.applied(text)
+        # Last change first, so that it does not move the others.
+        for file, start, end, new in sorted((edit.change(project) for edit in self.edits), reverse=True):
+            text = texts.get(file) or project.text(file)
+            texts[file] = text[:start] + new + text[end:]
         for file, text in texts.items():
-            _check(file, text)
+            if file.endswith(".py"):
+                _check(file, text)
         return texts
 
 
@@ -78,13 +82,6 @@ def chosen(mutants: Iterable[Mutant], words: Iterable[str]) -> list[Mutant]:
 def _mutant(row: dict[str, Any]) -> Mutant:
     edits = tuple(Edit(**edit) for edit in row.pop("edit"))
     return Mutant(edits=edits, tests=tuple(row.pop("tests")), **row)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except FileNotFoundError:
-        raise DoesNotApplyError(f"there is no {file.name}") from None
 
 
 def _check(file: str, text: str) -> None:

@@ -108,7 +108,7 @@ def _run(copy: Path, tests: Sequence[str], environment: Mapping[str, str]) -> in
         paths = [str(copy), str(copy / "tests")]
         sys.path[:0] = paths
         os.environ.update(environment, PYTHONPATH=os.pathsep.join(paths))
-        return int(pytest.main([*_OPTIONS, *(f"tests/{test}" for test in tests)], plugins=[watch]))
+        return int(pytest.main([*_OPTIONS, *tests], plugins=[watch]))
     except BaseException:
         return int(pytest.ExitCode.INTERNAL_ERROR)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from mutants.guards import DoesNotApplyError, Mutant
+from mutants.guards import Mutant
+from mutants.project import DoesNotApplyError, Project
 from mutants.session import Session
 
 PATIENCE_S = 240.0
@@ -90,6 +91,7 @@ class Trials:
     def __post_init__(self) -> None:
         self._whole = self.folder / "whole" / "project"
         shutil.copytree(self.root, self._whole, ignore=_LEFT_OUT)
+        self.project = Project(self._whole)
         compileall.compile_dir(self._whole, quiet=2)  # once for all that are copied from it
 
     def of(self, mutants: Iterable[Mutant]) -> Iterator[Outcome]:
@@ -117,20 +119,22 @@ class Trials:
     def _began(self, mutant: Mutant, place: int) -> _Trial | Outcome:
         began = monotonic()
         try:
-            texts = mutant.texts(self._whole)
+            texts = mutant.texts(self.project)
+            tests = [self.project.test(test) for test in mutant.tests]
         except DoesNotApplyError as error:
             return _outcome(mutant, began, Fate.ERROR, str(error))
         copy = self.folder / mutant.name / "project"
         shutil.copytree(self._whole, copy)
         for file, text in texts.items():
             (copy / file).write_text(text, encoding="utf-8")
-        patience = _A_TEST_S if mutant.hangs else PATIENCE_S + _A_TEST_S * len(mutant.tests)
-        return _Trial(mutant, Session.begin(copy, mutant.tests, self.places[place], patience), began)
+        patience = _A_TEST_S if mutant.hangs else PATIENCE_S + _A_TEST_S * len(tests)
+        return _Trial(mutant, Session.begin(copy, tests, self.places[place], patience), began)
 
 
-def without_a_mutant(mutants: Iterable[Mutant], parts: int) -> list[Mutant]:
+def without_a_mutant(project: Project, mutants: Iterable[Mutant], parts: int) -> list[Mutant]:
     """All that the mutants name, on the project as it is: a test that fails anyway kills nothing."""
-    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    # Sorted by their files, as some share fixtures that are expensive to make.
+    tests = sorted({test for mutant in mutants for test in mutant.tests}, key=project.test)
     shares = [tuple(tests[part::parts]) for part in range(parts)]
     return [Mutant(f"no-mutant-{n}", "", (), share) for n, share in enumerate(shares) if share]
 

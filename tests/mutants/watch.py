@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mutants.project import PRODUCT
+
 VARIABLE = "MUTANT_REPORT"
 """Names the file to which the report is written."""
-
-_PRODUCT = ("celeryconfig", "console", "persistence", "tasks")
 
 _failures: list[dict[str, str]] = []
 _passed = 0
@@ -41,5 +41,5 @@ def pytest_sessionfinish() -> None:
 
 def _strayed() -> list[str]:
     """Modules of the product that were not loaded from this copy: then nothing was tried at all."""
-    files = [str(getattr(sys.modules.get(name), "__file__", None) or "") for name in _PRODUCT]
+    files = [str(getattr(sys.modules.get(name), "__file__", None) or "") for name in PRODUCT]
     return [file for file in files if file and not Path(file).is_relative_to(Path.cwd())]
