@@ -10,8 +10,8 @@ LOCK = $(BIN)/uv --quiet pip compile --universal --python-version 3.11 \
 NPM = npm --prefix examples/web-app
 POSTGRES15 = /usr/lib/postgresql/15/bin
 PGBOUNCER = $(shell command -v pgbouncer || echo /usr/sbin/pgbouncer)
-DEEP = $(addprefix tests/,model crashes test_outages.py test_nobody_wrongly_dead.py test_broker_trouble.py \
-	test_memory.py test_fuzz_tasks.py test_fuzz_envelopes.py)
+DEEP = $(addprefix tests/,proofs/model proofs/crashes proofs/fuzz fleet/test_outages.py fleet/test_false_deaths.py \
+	worker/test_broker_trouble.py costs/test_memory.py)
 
 # $(call step,NAME,COMMAND,REMEDY): one line for a step, and what to run where it fails.
 step = @echo "== $(1)"; $(2) || { echo "$(1) failed. $(3)." >&2; exit 1; }
@@ -35,8 +35,8 @@ check: environment ## everything that must pass: format, lint, types, contracts,
 	$(call step,lint,$(BIN)/ruff check --quiet .,$(BIN)/ruff check --fix . mends some of it)
 	$(call step,types,$(BIN)/mypy --no-error-summary,make types shows it again)
 	$(call step,contracts,$(BIN)/lint-imports --no-logo >.venv/contracts.log || { cat .venv/contracts.log; false; },make contracts shows it again)
-	$(call step,migrations,$(PYTEST) -q --no-header tests/test_migrations.py,make migrations shows it again)
-	$(call step,tests,$(PYTEST) -q --no-header -n $(N) --deselect tests/test_migrations.py $(ARGS),make test ARGS='--last-failed' runs what failed)
+	$(call step,migrations,$(PYTEST) -q --no-header tests/db/test_migrations.py,make migrations shows it again)
+	$(call step,tests,$(PYTEST) -q --no-header -n $(N) --deselect tests/db/test_migrations.py $(ARGS),make test ARGS='--last-failed' runs what failed)
 	@echo "All is well."
 
 format: environment ## format the code
@@ -52,7 +52,7 @@ contracts: environment ## check which package may import which
 	@$(BIN)/lint-imports
 
 migrations: environment ## check that migrations and models agree
-	@$(PYTEST) tests/test_migrations.py
+	@$(PYTEST) tests/db/test_migrations.py
 
 test-postgres15: environment ## run the tests on PostgreSQL 15, where it is installed
 	@test -x $(POSTGRES15)/postgres || { \
@@ -80,13 +80,13 @@ lock: environment ## renew requirements/*.txt with the newest versions that pypr
 	@$(LOCK) --output-file requirements/bench.txt --group pyproject.toml:bench --constraint requirements/dev.txt
 
 chaos: environment ## break everything around a simulated fleet; ARGS='--seed 7 --minutes 5'; DEPTH=full: the deep tests too
-	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m proofs.chaos $(ARGS)
 ifeq ($(DEPTH),full)
 	@CRAWLYARD_TEST_DEPTH=full $(PYTEST) -n $(N) $(DEEP)
 endif
 
 mutants: environment ## take one guard away at a time: a test must fail; ARGS='--only fence', '--list'
-	@PYTHONPATH=tests $(BIN)/python -m mutants -n $(N) $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m proofs.mutants -n $(N) $(ARGS)
 
 ONLY =
 bench: ## measure whole lives of jobs beside bare SQL and what people would otherwise use; ARGS='--json FILE', ONLY=life

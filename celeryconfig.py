@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from kombu.entity import Queue
 
-from persistence.exceptions import SettingsError
+from persistence.db.exceptions import SettingsError
 from persistence.settings import settings
 from tasks.routes import DEFAULT_QUEUE, PUBLISH_POLICY, QUEUES, ROUTES
 
@@ -20,7 +20,7 @@ except SettingsError as error:
 _hard_limit = _settings.database_wait + _settings.statement_timeout + timedelta(seconds=10)
 
 # A unit that waited for the database in vain has requeued its message by then. Who is killed by this
-# hangs where no timeout reaches; tasks/request.py runs the message again, and keeps it in the end.
+# hangs where no timeout reaches; tasks/worker/request.py runs the message again, and keeps it in the end.
 # Only prefork can kill: under threads and solo the timeouts of the database are all there is.
 task_time_limit = _hard_limit.total_seconds()
 
@@ -96,7 +96,7 @@ task_routes = ROUTES
 task_acks_late = True
 # What a task raises was dealt with by the Task base, which requeues where that is right.
 task_acks_on_failure = True
-# A message that kills its child or exceeds the hard limit is answered by tasks/request.py: run again
+# A message that kills its child or exceeds the hard limit is answered by tasks/worker/request.py: run again
 # a bounded number of times, then kept. Celery's own ways are for ever, or acknowledge before.
 task_reject_on_worker_lost = False
 task_retry_on_worker_lost = False
@@ -105,7 +105,7 @@ task_acks_on_timeout = False
 
 # --- Worker ---
 
-worker_consumer = "tasks.consumer:Consumer"
+worker_consumer = "tasks.worker.consumer:Consumer"
 # It costs nothing here (994 messages a second, 991 at 4), and a stuck child hoards one message.
 worker_prefetch_multiplier = 1
 # No task has a rate limit; without the look-up a message costs less.
@@ -125,7 +125,7 @@ worker_max_memory_per_child = 512 * 1024
 worker_max_tasks_per_child = None
 # Children of a busy machine may need longer than 4 s to say that they are up.
 worker_proc_alive_timeout = 20.0
-# Logging is ours (tasks/logs.py).
+# Logging is ours (tasks/worker/logs.py).
 worker_hijack_root_logger = False
 # What prints, prints: nothing of ours does.
 worker_redirect_stdouts = False

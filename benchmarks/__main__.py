@@ -9,30 +9,24 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from benchmarks import (
+from benchmarks.harness.bed import servers
+from benchmarks.limits import bloat, fairness, latency, mass_death, memory, pinned, scale
+from benchmarks.report import as_json, machine, table
+from benchmarks.throughput import (
     assignment,
-    bloat,
     enqueue,
-    fairness,
     heartbeats,
-    latency,
     life,
-    mass_death,
-    memory,
     noop,
     one_at_a_time,
-    pinned,
     progress,
     same_work,
-    scale,
     submit,
 )
-from benchmarks.bed import servers
-from benchmarks.report import as_json, machine, table
 
 if TYPE_CHECKING:
-    from benchmarks.figures import Figure
-    from console.services.embedded import Services
+    from benchmarks.harness.figures import Figure
+    from console.embedded.servers import Services
 
 LINES = {
     "life": life.measure,

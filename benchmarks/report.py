@@ -12,8 +12,8 @@ import psycopg
 from rich.box import MARKDOWN
 from rich.table import Table
 
-from benchmarks.figures import Aim, Comparison, Figure
-from console.services.embedded import Services
+from benchmarks.harness.figures import Aim, Comparison, Figure
+from console.embedded.servers import Services
 
 _OURS = ("crawlyard", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "pydantic")
 _PEERS = ("procrastinate", "pgqueuer", "asyncpg", "awa-pg")

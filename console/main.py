@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from console.cli.ending import ended
-from console.cli.home import leave_current_directory
-from console.cli.jobs import jobs
-from console.cli.options import as_json
-from console.cli.sections import Sections
-from console.records.commands import errors
-from console.records.rejected_commands import rejected
+from console.commands.errors_group import errors
+from console.commands.jobs import jobs
+from console.commands.rejected_group import rejected
+from console.module_path import leave_current_directory
+from console.options import as_json
+from console.output.exit_codes import ended
+from console.sections import Sections
 
 RUN, LOOK, CHANGE, SET_UP = "Run", "Look", "Change", "Set up"
 QUEUES = "crawler,dispatch,upkeep"
@@ -33,7 +33,7 @@ def main() -> None:
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
     if value:
-        from console.cli.version import version
+        from console.version import version
 
         click.echo(f"crawlyard {version()}")
         ctx.exit()
@@ -66,7 +66,7 @@ def crawlyard() -> None:
 @loglevel
 def worker(queues: str, concurrency: int | None, pool: str, name: str | None, loglevel: str) -> int:
     """Run a worker, until SIGTERM or Ctrl-C."""
-    from console.cli.starting import start_worker
+    from console.commands.worker import start_worker
 
     names = [queue.strip() for queue in queues.split(",") if queue.strip()]
     return start_worker(queues=names, concurrency=concurrency, pool=pool, name=name, loglevel=loglevel)
@@ -77,7 +77,7 @@ def worker(queues: str, concurrency: int | None, pool: str, name: str | None, lo
 @loglevel
 def beat(loglevel: str) -> None:
     """Ring the periodic tasks; run one, or several for safety."""
-    from console.cli.starting import start_beat
+    from console.commands.worker import start_beat
 
     start_beat(loglevel=loglevel)
 
@@ -88,7 +88,7 @@ def beat(loglevel: str) -> None:
 @click.option("--watch", type=click.FloatRange(0.1), metavar="SECONDS", help="Again and again, until Ctrl-C.")
 def status(as_json: bool, watch: float | None) -> int:  # noqa: FBT001 - click's
     """Show queue, connections, failures and the broker's queues."""
-    from console.checkup.status import show_status
+    from console.commands.status import show_status
 
     return show_status(as_json=as_json, watch=watch)
 
@@ -103,7 +103,7 @@ def status(as_json: bool, watch: float | None) -> int:  # noqa: FBT001 - click's
 @as_json
 def progress(**options: Any) -> int:
     """Show how far jobs are."""
-    from console.checkup.progress import show_progress
+    from console.commands.progress import show_progress
 
     return show_progress(**options)
 
@@ -117,7 +117,7 @@ def progress(**options: Any) -> int:
 @as_json
 def connections(**options: Any) -> int:
     """Show who is connected, or some connections with what they work on."""
-    from console.checkup.connections import show_connections
+    from console.commands.connections import show_connections
 
     return show_connections(**options)
 
@@ -128,7 +128,7 @@ def connections(**options: Any) -> int:
 @click.option("--account", "account_id", metavar="ID", help="Of this account alone, counted now.")
 def stats(as_json: bool, account_id: str | None) -> int:  # noqa: FBT001 - click's
     """Show jobs by command and state, accounts, areas and throughput."""
-    from console.checkup.statistics import show_statistics
+    from console.commands.stats import show_statistics
 
     return show_statistics(account_id=account_id, as_json=as_json)
 
@@ -141,7 +141,7 @@ def stats(as_json: bool, account_id: str | None) -> int:  # noqa: FBT001 - click
 @as_json
 def health(**options: bool) -> int:
     """Check that all is at work; exit code 1 if not. For healthchecks."""
-    from console.checkup.health import show_health
+    from console.commands.health import show_health
 
     return show_health(**options)
 
@@ -151,7 +151,7 @@ def health(**options: bool) -> int:
 @as_json
 def doctor(as_json: bool) -> int:  # noqa: FBT001 - click's
     """Examine servers, clocks and settings, and say what to mend."""
-    from console.checkup.doctor import show_diagnosis
+    from console.commands.doctor import show_diagnosis
 
     return show_diagnosis(as_json=as_json)
 
@@ -168,7 +168,7 @@ def audit(as_json: bool, only: tuple[str, ...], lists: bool) -> int:  # noqa: FB
     Only reads, and may be run at any time beside the fleet at work. Of what breaks an invariant the
     first ids are named. What only waits for its turn, or what the web app may do, is no fault.
     """
-    from console.checkup.audit import show_audit, show_checks
+    from console.commands.audit import show_audit, show_checks
 
     if lists:
         show_checks(as_json=as_json)
@@ -191,7 +191,7 @@ def audit(as_json: bool, only: tuple[str, ...], lists: bool) -> int:  # noqa: FB
 @click.option("--limit", type=click.IntRange(1), help="End after so many lines.")
 def events(**options: Any) -> None:
     """Print what happens, a JSON object a line."""
-    from console.cli.events import EventsOptions, show_events
+    from console.commands.events import EventsOptions, show_events
 
     show_events(EventsOptions(**options))
 
@@ -203,7 +203,7 @@ def events(**options: Any) -> None:
               help="Write one file a schema there.")  # fmt: skip
 def contract(task: str | None, out: Path | None) -> None:
     """Print the JSON Schema of TASK's payload, or of all tasks and the frames."""
-    from console.cli.contract import show_contract
+    from console.commands.contract import show_contract
 
     show_contract(task, out)
 
@@ -218,7 +218,7 @@ crawlyard.under(CHANGE)(jobs)
 @as_json
 def migrate(as_json: bool) -> None:  # noqa: FBT001 - click's
     """Create the tables, or bring them to the newest schema."""
-    from console.cli.migration import show_migration
+    from console.commands.migrate import show_migration
 
     show_migration(as_json=as_json)
 
@@ -229,7 +229,7 @@ def migrate(as_json: bool) -> None:  # noqa: FBT001 - click's
 @as_json
 def adopt(yes: bool, as_json: bool) -> None:  # noqa: FBT001 - click's
     """Take up the jobs of an older database, which migrate left alone."""
-    from console.cli.migration import show_adoption
+    from console.commands.migrate import show_adoption
 
     show_adoption(yes=yes, as_json=as_json)
 
@@ -239,7 +239,7 @@ def adopt(yes: bool, as_json: bool) -> None:  # noqa: FBT001 - click's
 @as_json
 def services(as_json: bool) -> None:  # noqa: FBT001 - click's
     """Run PostgreSQL and Valkey for a first try; nothing is left behind."""
-    from console.services.embedded import run_foreground
+    from console.embedded.servers import run_foreground
 
     run_foreground(as_json=as_json)
 

@@ -8,7 +8,7 @@ import os
 import time
 from contextlib import closing, suppress
 
-from console.fleet.fleet import Fleet, FleetOptions
+from console.simulator.fleet import Fleet, FleetOptions
 from tasks.client import Producer
 
 

@@ -20,29 +20,29 @@ import structlog
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from persistence.accounts import Accounts
-from persistence.areas import Areas
-from persistence.assignments import Assignments
-from persistence.children import Children
-from persistence.connections import Connections
-from persistence.credentials import Credentials
-from persistence.deferred import Deferred
-from persistence.engine import engine
-from persistence.errors import Errors
-from persistence.events import Events
-from persistence.exceptions import is_of_a_lost_database, raised_as_ours
-from persistence.handled import HandledMessages
-from persistence.jobs import Jobs
-from persistence.lanes import Lanes
-from persistence.live_counts import LiveCounts
-from persistence.liveness import Liveness
-from persistence.old_jobs import OldJobs
-from persistence.queue import Queue
-from persistence.rejected import RejectedMessages
-from persistence.retention import Retention
-from persistence.selection import Selections
+from persistence.areas.areas import Areas
+from persistence.areas.children import Children
+from persistence.attempts.attempts import Assignments
+from persistence.credentials.accounts import Accounts
+from persistence.credentials.blocks import Credentials
+from persistence.db.engine import engine
+from persistence.db.exceptions import is_of_a_lost_database, raised_as_ours
+from persistence.error_log.log import Errors
+from persistence.events.outbox import Events
+from persistence.fleet.connections import Connections
+from persistence.fleet.sweep_state import Liveness
+from persistence.jobs.account_queues import Lanes
+from persistence.jobs.deferred import Deferred
+from persistence.jobs.entries import Queue
+from persistence.jobs.jobs import Jobs
+from persistence.jobs.live_counts import LiveCounts
+from persistence.jobs.selection import Selections
+from persistence.maintenance.old_jobs import OldJobs
+from persistence.maintenance.retention import Retention
+from persistence.maintenance.statistics import Statistics
+from persistence.messages.processed import HandledMessages
+from persistence.messages.rejected import RejectedMessages
 from persistence.settings import settings
-from persistence.statistics import Statistics
 
 log = structlog.get_logger()
 

@@ -2,24 +2,24 @@
 
 from celery import Celery
 
-from tasks import lifecycle, logs, serialization, transport, vital_signs
-from tasks.base import UnitTask
+from tasks.runtime.task import UnitTask
+from tasks.worker import lifecycle, liveness, logs, serialization, transport
 
 AREAS = (
-    "tasks.assignment",
-    "tasks.callbacks",
-    "tasks.connections",
-    "tasks.control",
-    "tasks.credentials",
-    "tasks.expiry",
-    "tasks.failures",
-    "tasks.feeding",
-    "tasks.pausing",
-    "tasks.queueing",
-    "tasks.resolution",
-    "tasks.statistics",
-    "tasks.submission",
-    "tasks.upkeep",
+    "tasks.assign.rounds",
+    "tasks.fleet.frames",
+    "tasks.fleet.connections",
+    "tasks.jobs.commands",
+    "tasks.credentials.refresh",
+    "tasks.fleet.sweep",
+    "tasks.error_log.log",
+    "tasks.discovery.feed",
+    "tasks.jobs.pausing",
+    "tasks.jobs.enqueue",
+    "tasks.error_log.resolve",
+    "tasks.maintenance.statistics",
+    "tasks.jobs.submit",
+    "tasks.maintenance.reconcile",
 )
 
 serialization.register()
@@ -27,5 +27,5 @@ transport.register()
 app = Celery("crawlyard", task_cls=UnitTask, include=AREAS)
 app.config_from_object("celeryconfig")
 lifecycle.install(app)
-vital_signs.install()
+liveness.install()
 logs.install()

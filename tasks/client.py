@@ -12,8 +12,8 @@ from typing import Any
 
 from celery import Celery
 
-from persistence.exceptions import IllegalRequestError
-from tasks.messages import CONTRACT
+from persistence.db.exceptions import IllegalRequestError
+from tasks.contract.payloads import CONTRACT
 from tasks.routes import DEFAULT_QUEUE, PUBLISH_POLICY, ROUTES
 
 _TIMEOUT_S = 2

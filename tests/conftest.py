@@ -9,18 +9,18 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from console.fleet.gitlab import GitLab
-from console.services.embedded import Services, embedded_services
-from persistence import engine as engines
+from console.embedded.servers import Services, embedded_services
+from console.simulator.gitlab import GitLab
+from persistence.db import engine as engines
 from persistence.settings import settings
 from support import poolers
-from support.busy import make_busy
 from support.command import SECRET, Run, Said, Sql
+from support.processes.workers import free_port, until
 from support.servers import Given, copy_migrated, given
-from support.tokens import Tokens
-from support.workers import free_port, until
-from support.world import EMPTY, Rung, World
-from tasks import transport
+from support.worlds.busy import make_busy
+from support.worlds.tokens import Tokens
+from support.worlds.world import EMPTY, Rung, World
+from tasks.worker import transport
 
 # A test that speaks to Redis before another makes the app would leave kombu with its own transport.
 transport.register()
@@ -134,7 +134,7 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
         _use(url)
         admin.execute(EMPTY)
         rung = Rung()
-        patch.setattr("tasks.base.ring", rung.ring)
+        patch.setattr("tasks.runtime.task.ring", rung.ring)
         make_busy(World(rung))
     engines.engine().dispose()
     _use(migrated)
@@ -147,7 +147,7 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
 def rung(monkeypatch: pytest.MonkeyPatch) -> Rung:
     """The bells, noted instead of rung."""
     bells = Rung()
-    monkeypatch.setattr("tasks.base.ring", bells.ring)
+    monkeypatch.setattr("tasks.runtime.task.ring", bells.ring)
     return bells
 
 
@@ -185,8 +185,8 @@ def broker(services: Services | Given) -> Iterator[str]:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run the command in this process, with the settings of the moment."""
-    from console.cli.ending import ended  # noqa: PLC0415 - after the environment is set
     from console.main import crawlyard  # noqa: PLC0415
+    from console.output.exit_codes import ended  # noqa: PLC0415 - after the environment is set
 
     def run(*arguments: str) -> Said:
         settings.cache_clear()

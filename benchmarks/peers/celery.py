@@ -14,7 +14,7 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready
 
-from benchmarks.messages import envelope
+from benchmarks.harness.messages import envelope
 from benchmarks.peers.roles import BROKER_URL, ready, submit_when_told
 
 _QUEUE = "celery"

@@ -17,9 +17,9 @@ from typing import Any
 import asyncpg
 from ulid import ULID
 
-from benchmarks import statements as sql
+from benchmarks.harness.world import orders
 from benchmarks.peers.roles import BATCH, DATABASE_URL, ready
-from benchmarks.world import orders
+from benchmarks.throughput import statements as sql
 
 _DEPTH = 10_000
 """Jobs that wait throughout."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from select import select
 from typing import TYPE_CHECKING, Self
 
-from benchmarks.bed import PATIENCE_S, Bed
+from benchmarks.harness.bed import PATIENCE_S, Bed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT = Path(__file__).parents[2]
-_LEASH = _ROOT / "console" / "demo" / "leash.py"
+_LEASH = _ROOT / "console" / "demo" / "tied_process.py"
 _GRACE_S = 5
 """What a worker gets to end in."""
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from console.demo.ledger import Ledger
-from persistence.audit import Fault, audit, look_for
-from persistence.checks.check import Check
+from console.simulator.ledger import Ledger
+from persistence.audit.audit import Fault, audit, look_for
+from persistence.audit.checks.check import Check
 from persistence.settings import Settings
 
 _CHECKS = (

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from console.cli.screen import counted
+from console.output.screen import counted
 
 _EVENTS = """
     SELECT event.xid::text AS xid, event.id, event.type, event.payload ->> 'reason' AS reason,

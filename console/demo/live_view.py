@@ -14,10 +14,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from console.cli.screen import counted, plain
 from console.demo.happenings import Happening
-from console.fleet.crawler import Crawler, Mood
-from console.fleet.tally import Tally
+from console.output.screen import counted, plain
+from console.simulator.counters import Tally
+from console.simulator.crawler import Crawler, Mood
 
 _PARTS = (
     ("finished", "finished", "green"),

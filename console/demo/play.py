@@ -22,18 +22,18 @@ import psycopg
 from rich.console import Console
 from sqlalchemy import Engine, NullPool, create_engine
 
-from console.cli.screen import console
 from console.demo.books import Books, balance
 from console.demo.happenings import Watch
 from console.demo.live_view import Picture, View, view
 from console.demo.processes import Supervisor
-from console.demo.projects import Estate, estate
 from console.demo.summary import Result, print_summary
-from console.demo.web_app import WebApp, WebAppOptions
-from console.fleet.fleet import Fleet, FleetOptions, incidents_of_a_day
-from console.fleet.gitlab import GitLab
-from console.services.embedded import Services, embedded_services
-from persistence.exceptions import CrawlyardError
+from console.embedded.servers import Services, embedded_services
+from console.output.screen import console
+from console.simulator.fleet import Fleet, FleetOptions, incidents_of_a_day
+from console.simulator.gitlab import GitLab
+from console.simulator.projects import Estate, estate
+from console.simulator.web_app import WebApp, WebAppOptions
+from persistence.db.exceptions import CrawlyardError
 from persistence.migrations.run import migrate
 from persistence.settings import PREFIX, Settings
 from tasks.client import Producer

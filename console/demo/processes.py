@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_LEASH = Path(__file__).with_name("leash.py")
+_LEASH = Path(__file__).with_name("tied_process.py")
 _ROOT = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 15.0
 """What a worker gets to finish what it has begun."""

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from console.cli.screen import as_json, counted
 from console.demo.books import Books
+from console.output.screen import as_json, counted
 
 
 @dataclass(frozen=True)

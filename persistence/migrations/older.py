@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, inspect, text
 
-from persistence.exceptions import IllegalRequestError
-from persistence.schema import Base, shared
+from persistence.db.exceptions import IllegalRequestError
+from persistence.schema import Base, web_app
 
 _ASIDE = "crawlyard_older"
 
@@ -110,12 +110,12 @@ def check_shared_tables(connection: Connection) -> None:
 _SHARED = {
     mapped.__tablename__
     for mapped in (
-        shared.User,
-        shared.Account,
-        shared.Area,
-        shared.AreaAuthorization,
-        shared.Job,
-        shared.JobArea,
+        web_app.User,
+        web_app.Account,
+        web_app.Area,
+        web_app.AreaAuthorization,
+        web_app.Job,
+        web_app.JobArea,
     )
 }
 

@@ -15,8 +15,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
-from persistence.engine import engine
-from persistence.exceptions import Contended, IllegalRequestError, raised_as_ours
+from persistence.db.engine import engine
+from persistence.db.exceptions import Contended, IllegalRequestError, raised_as_ours
 from persistence.migrations.scope import VERSION_TABLE, is_known
 from persistence.schema import Base
 

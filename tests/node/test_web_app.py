@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from console.demo.processes import Supervisor
-from console.fleet.fleet import Fleet, FleetOptions
+from console.simulator.fleet import Fleet, FleetOptions
 from persistence.settings import settings
-from support.workers import PATIENCE_S, ROOT, free_port, until
-from support.world import World
+from support.processes.workers import PATIENCE_S, ROOT, free_port, until
+from support.worlds.world import World
 from tasks.client import Producer
 
 PROGRAMS = ROOT / "examples" / "web-app" / "dist"

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import event
 
-from persistence.engine import engine
+from persistence.db.engine import engine
 from persistence.settings import settings
 
 COMMIT = "COMMIT"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from persistence.engine import engine
+from persistence.db.engine import engine
 
 
 def once(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from support.world import Crawler, World
+from support.worlds.world import Crawler, World
 
 SWEEP = "connections.expire_dead"
 BEAT = "connections.heartbeat"

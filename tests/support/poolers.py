@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from console.services.nest import Nest, temporary_nest
-from console.services.server import EmbeddedServer, StopMode, write_for_server
+from console.embedded.server import EmbeddedServer, StopMode, write_for_server
+from console.embedded.temporary_folder import Nest, temporary_nest
 
 VARIABLE = "CRAWLYARD_TEST_PGBOUNCER"
 """The path of PgBouncer's program: `make test-pgbouncer` sets it."""

@@ -1,0 +1,1 @@
+"""What the lines run on: servers, worlds, drivers, figures."""

@@ -1,0 +1,131 @@
+"""
+The test bed: servers of its own, a fresh database for each line, real workers.
+
+fsync and synchronous_commit stay on, and Postgres at its defaults: nothing is tuned, for nobody.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import psutil
+import psycopg
+import redis
+
+from benchmarks.harness.messages import Bells
+from console.demo.processes import Supervisor
+from console.embedded.servers import Services, embedded_services
+from persistence.db import engine as engines
+from persistence.migrations.run import migrate
+from persistence.settings import settings
+from tasks.worker import heartbeat_file
+from tasks.worker.liveness import BEAT, WORKER
+
+PATIENCE_S = 300.0
+
+QUIET = {
+    # Upkeep runs at its own intervals, as in production; nobody is to die of a benchmark's pauses.
+    "CRAWLYARD_CONNECTION_TIMEOUT": "600",
+    "CRAWLYARD_ABSENCE_GRACE": "600",
+}
+
+T = TypeVar("T")
+
+
+def until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S, pause: float = 0.02) -> T:
+    """The first true answer of *probe*. Raises TimeoutError."""
+    deadline = time.monotonic() + patience
+    while not (answer := probe()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not in {patience:.0f} s: {what}")
+        time.sleep(pause)
+    return answer
+
+
+@dataclass
+class Bed:
+    """A migrated database that is empty, an empty broker, and who may be started on them."""
+
+    services: Services
+    database_url: str
+    broker: "redis.Redis[bytes]"
+    database: psycopg.Connection[Any]
+    """A connection of the benchmark's own, in autocommit."""
+    bells: Bells
+
+    @contextmanager
+    def workers(self, count: int = 1, children: int = 2, **environment: str) -> Iterator[Supervisor]:
+        """So many worker processes with so many children each, and beat; ready when this returns."""
+        variables = os.environ | self.environment() | QUIET | environment
+        logs = Path(self.services.folder) / f"logs-{uuid4().hex[:8]}"
+        logs.mkdir()
+        with Supervisor(logs, variables) as supervisor:
+            for number in range(count):
+                arguments = ("--concurrency", str(children), "--loglevel", "WARNING")
+                supervisor.start(f"worker-{number}", "worker", *arguments)
+            supervisor.start("beat", "beat", "--loglevel", "WARNING")
+            until(lambda: _alive() == count + 1, "the workers and beat are up")
+            self.bells.ring("connections.expire_dead")  # beat's own first one comes after ten seconds
+            until(lambda: self.one("SELECT last_sweep_at IS NOT NULL FROM liveness_state"), "a worker sweeps")
+            yield supervisor
+
+    def environment(self) -> dict[str, str]:
+        """What our processes want to know."""
+        return {"DATABASE_URL": self.database_url, "BROKER_URL": self.services.broker_url}
+
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """The rows of one statement."""
+        cursor = self.database.execute(sql, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def one(self, sql: str, *values: Any) -> Any:
+        """The one value of a statement."""
+        ((value,),) = self.rows(sql, *values)
+        return value
+
+    def until_idle(self) -> None:
+        """Wait until no message waits or is being handled."""
+        until(lambda: not self.bells.waiting(), "the queues are empty")
+
+
+@contextmanager
+def servers() -> Iterator[Services]:
+    """PostgreSQL and Valkey, for all lines."""
+    with embedded_services({"shared_preload_libraries": "pg_stat_statements"}) as services:
+        yield services
+
+
+@contextmanager
+def bed(services: Services) -> Iterator[Bed]:
+    """A fresh bed for one line; nothing is left of it."""
+    name = f"bench_{uuid4().hex[:12]}"
+    url = f"{services.database_url.rsplit('/', 1)[0]}/{name}"
+    with psycopg.connect(services.database_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        os.environ |= {"DATABASE_URL": url, "BROKER_URL": services.broker_url}
+        _forget()
+        migrate()
+        broker = redis.Redis.from_url(services.broker_url)
+        broker.flushall()
+        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as database:
+            yield Bed(services, url, broker, database, Bells(broker))
+        engines.engine().dispose()
+        broker.flushall()
+        broker.close()
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _alive() -> int:
+    """How many workers and beats of ours have a pulse."""
+    ours = {process.pid for process in psutil.Process().children(recursive=True)}
+    return sum(reading.pid in ours for kind in (WORKER, BEAT) for reading in heartbeat_file.read(kind))
+
+
+def _forget() -> None:
+    settings.cache_clear()
+    engines.engine.cache_clear()

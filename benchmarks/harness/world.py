@@ -1,0 +1,91 @@
+"""Accounts, crawlers, orders and words, as many as a line wants; plain shapes of the contract."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from ulid import ULID
+
+from benchmarks.harness.bed import Bed
+
+HOST = "gitlab.example.org"
+
+_ACCOUNTS = """
+    INSERT INTO account (id, access_token)
+    SELECT 'account-' || n, 'glpat-' || md5(n::text) FROM generate_series(0, %s - 1) n
+"""
+
+_CRAWLERS = "INSERT INTO socket_connection (id, capacity) SELECT unnest(%s::text[]), %s"
+
+
+def add_accounts(bed: Bed, count: int) -> list[str]:
+    """So many accounts; their ids."""
+    bed.rows(_ACCOUNTS, count)
+    return [f"account-{n}" for n in range(count)]
+
+
+def add_crawlers(bed: Bed, count: int, capacity: int) -> list[str]:
+    """So many active connections, as rows alone: no event tells of them; their ids."""
+    ids = [str(ULID()) for _ in range(count)]
+    bed.rows(_CRAWLERS, ids, capacity)
+    return ids
+
+
+def orders(accounts: list[str], first: int = 0) -> Iterator[dict[str, Any]]:
+    """Orders without end, of the accounts in turn, for projects that all differ."""
+    number = first
+    while True:
+        yield {
+            "account_id": accounts[number % len(accounts)],
+            "provider": "gitlab-cloud",
+            "gitlab_host": HOST,
+            "command": "issues",
+            "namespace_path": f"group-{number % 1000}/project-{number}",
+            "web_app_job_id": str(ULID()),
+        }
+        number += 1
+
+
+def started(connection_id: str, fence: str) -> dict[str, Any]:
+    """A crawler began."""
+    return _frame("job_started", connection_id, fence, {})
+
+
+def progressed(connection_id: str, fence: str, page: int = 1, message: str | None = None) -> dict[str, Any]:
+    """A crawler tells how far it is."""
+    data = {
+        "stage": "fetching",
+        "entityType": "issue",
+        "processed": 20 * page,
+        "total": 100,
+        "message": message or f"page {page} of 5",
+        "currentPage": page,
+        "resumeState": {"currentPage": page, "entityType": "issue"},
+    }
+    return _frame("job_progress", connection_id, fence, data)
+
+
+def completed(connection_id: str, fence: str) -> dict[str, Any]:
+    """A crawler is done."""
+    return _frame("job_completed", connection_id, fence, {"success": True, "finalCounts": {"issue": 100}})
+
+
+def failed(connection_id: str, fence: str, trace: str) -> dict[str, Any]:
+    """A crawler gives up for now."""
+    data = {"error": "it broke", "errorType": "CrawlFailed", "isRecoverable": True, "stackTrace": trace}
+    return _frame("job_failed", connection_id, fence, data)
+
+
+def requested(connection_id: str, capacity: int) -> dict[str, Any]:
+    """A crawler asks for so many jobs at a time."""
+    frame = {
+        "type": "job_request",
+        "timestamp": datetime.now(UTC).isoformat(),
+        "data": {"capacity": capacity},
+    }
+    return {"connection_id": connection_id, "frame": frame}
+
+
+def _frame(kind: str, connection_id: str, fence: str, data: dict[str, Any]) -> dict[str, Any]:
+    frame = {"type": kind, "timestamp": datetime.now(UTC).isoformat(), "jobId": fence, "data": data}
+    return {"connection_id": connection_id, "frame": frame}

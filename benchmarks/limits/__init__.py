@@ -1,0 +1,1 @@
+"""Lines that measure latency, memory, and growth."""

@@ -1,0 +1,62 @@
+"""
+The line `mass_death`: ten thousand connections with fifty thousand jobs fall silent at once.
+
+Timed from the moment in which the verdict is due, after the grace for a fleet that dies as a whole, until
+the last job waits again: the units of one sweep, one after the other in this process, as one worker's child
+takes them. On tables that were never analyzed, and on analyzed ones.
+"""
+
+from collections.abc import Iterator
+
+from benchmarks.harness.bed import Bed, bed
+from benchmarks.harness.depth import Depth
+from benchmarks.harness.figures import Figure, at_most
+from benchmarks.harness.local import deliver
+from console.embedded.servers import Services
+
+CONNECTIONS, JOBS = 10_000, 50_000
+
+_ACCOUNTS = 1_000
+_UNITS = 1_000
+"""More than are needed."""
+
+_SILENT = """
+    WITH swept AS (
+        UPDATE liveness_state SET last_sweep_at = clock_timestamp(), grace_until = clock_timestamp(),
+                                  mass_waited_at = clock_timestamp() - interval '1 hour'
+    )
+    UPDATE socket_connection SET last_heartbeat = clock_timestamp() - interval '1 hour'
+"""
+
+_BACK = """
+    SELECT count(*) FROM job_queue q JOIN job ON job.id = q.web_app_job_id
+     WHERE q.status = 'pending' AND job.status = 'queued'
+"""
+
+_LEFT = "SELECT count(*) FROM socket_connection WHERE is_active"
+
+
+def measure(services: Services) -> Iterator[Figure]:
+    """Seconds until all are back, and those of the units."""
+    for state in ("never analyzed", "analyzed"):
+        with bed(services) as there:
+            units = _sweep(there, is_analyzed=state == "analyzed")
+        yield Figure(f"{JOBS:,} jobs of {CONNECTIONS:,} dead, {state}", "s", [sum(units)], aim=at_most(12))
+        yield Figure(f"the longest of {len(units)} units, {state}", "s", [max(units)], aim=at_most(0.5))
+
+
+def _sweep(there: Bed, *, is_analyzed: bool) -> list[float]:
+    """The seconds of each unit. Raises RuntimeError where a job is not back."""
+    depth = Depth(there, f"n % {_ACCOUNTS}")
+    depth.connect(CONNECTIONS)
+    depth.hold(JOBS, CONNECTIONS)
+    if is_analyzed:
+        there.rows("ANALYZE")
+    there.rows(_SILENT)
+    as_of = there.one("SELECT clock_timestamp()").isoformat()
+    units = []
+    while there.one(_LEFT) and len(units) < _UNITS:
+        units.append(deliver("connections.expire_dead", as_of=as_of))
+    if (back := there.one(_BACK)) != JOBS:
+        raise RuntimeError(f"{back} jobs of {JOBS} are back")
+    return units

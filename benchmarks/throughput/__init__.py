@@ -1,0 +1,1 @@
+"""Lines that measure how many a second."""

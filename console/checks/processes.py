@@ -1,0 +1,68 @@
+"""Does each worker of this machine consume, and does its beat send? By the signs of life that they leave."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from console.checks.broker import try_broker
+from console.checks.check import Check
+from console.checks.deadline import begin, within
+from console.output.screen import duration
+from persistence.db.exceptions import CrawlyardError
+from tasks.worker import heartbeat_file
+from tasks.worker.heartbeat_file import Reading
+
+BROKER_PATIENCE_S = 2.0
+PATIENCE_S = 8.0
+"""For one that has not noticed yet that the broker is back: it looks every two seconds."""
+_POLL_S = 0.2
+
+
+def check_pulses(kind: str, *, end_stuck: bool = False) -> list[Check]:
+    """
+    A check for each living process of this kind, or a failed one where there is none; the stuck are killed, if asked.
+
+    While the broker does not answer, or takes no write, nobody can consume or send, and to start them anew
+    would not help: that is not held against them.
+    """
+    try:
+        excused = not _all_well(kind) and not _broker_serves()
+        if not excused:
+            _wait(lambda: _all_well(kind))
+        readings = list(heartbeat_file.read(kind))
+    except OSError as error:
+        return [Check(kind, healthy=False, detail=str(error))]
+    if not readings:
+        return [Check(kind, healthy=False, detail="this user has started none on this machine")]
+    stuck = [reading.pid for reading in readings if not (reading.is_well or excused)]
+    for pid in stuck if end_stuck else ():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # a frozen one hears no other
+    return [_judged(kind, reading, excused=excused) for reading in readings]
+
+
+def _judged(kind: str, reading: Reading, *, excused: bool) -> Check:
+    detail = f"last known to be well {duration(reading.age)} ago; at most {duration(reading.bound)}"
+    if excused and not reading.is_well:
+        detail += ", but the broker does not serve"
+    return Check(f"{kind} {reading.pid}", reading.is_well or excused, detail)
+
+
+def _all_well(kind: str) -> bool:
+    return all(reading.is_well for reading in heartbeat_file.read(kind))
+
+
+def _broker_serves() -> bool:
+    try:
+        within(BROKER_PATIENCE_S, begin(try_broker), "The broker")
+    except CrawlyardError:
+        return False
+    return True
+
+
+def _wait(probe: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not probe() and time.monotonic() < deadline:
+        time.sleep(_POLL_S)

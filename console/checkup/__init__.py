@@ -1,1 +1,0 @@
-"""How it stands: `crawlyard status`, `health` and `doctor`."""

@@ -1,0 +1,92 @@
+"""`crawlyard audit`: checks the invariants that nothing may break, all as of one moment."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import click
+from sqlalchemy import text
+
+from console.output import screen
+from console.output.exit_codes import FAILED_CHECK
+from console.views import audit as audit_view
+from persistence.audit.audit import CHECKS, STATEMENT_TIMEOUT, Fault, checked
+from persistence.db.inspection import require_head, snapshot
+from persistence.settings import settings
+
+Told = Callable[[str, Fault | None], None]
+
+_NOW = text("SELECT now()")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What was checked, as of when, and what is wrong."""
+
+    taken_at: datetime
+    """By the database's clock."""
+    seconds: float
+    checks: Sequence[str]
+    faults: Sequence[Fault]
+
+
+def show_audit(*, only: Sequence[str], as_json: bool) -> int:
+    """Check all invariants, or only these; returns the exit code, 1 where one is broken."""
+    _refuse_unknown(only)
+    settings()
+    names = list(dict.fromkeys(only or CHECKS))
+    if as_json:
+        audited = _audit(names, lambda _name, _fault: None)
+        screen.print_json(audited)
+    else:
+        with _telling(names) as tell:
+            audited = _audit(names, tell)
+        screen.console().print(
+            audit_view.summary(audited.taken_at, audited.seconds, len(names), audited.faults)
+        )
+    return FAILED_CHECK if audited.faults else 0
+
+
+def show_checks(*, as_json: bool) -> None:
+    """Print what is checked; asks nobody."""
+    if as_json:
+        screen.print_json({check.name: check.meaning for check in CHECKS.values()})
+    else:
+        screen.console().print(audit_view.checks(CHECKS.values()))
+
+
+def _refuse_unknown(names: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in CHECKS]:
+        raise click.BadParameter(
+            f"there is no check {unknown[0]!r}; --list shows them all", param_hint="--only"
+        )
+
+
+def _audit(names: Sequence[str], tell: Told) -> Audited:
+    begun = time.monotonic()
+    with snapshot(STATEMENT_TIMEOUT) as connection:
+        require_head(connection)
+        taken_at = connection.execute(_NOW).scalar_one()
+        faults = []
+        for check, fault in checked(connection, names):
+            tell(check.name, fault)
+            faults += [fault] if fault else []
+    return Audited(taken_at, round(time.monotonic() - begun, 2), names, faults)
+
+
+@contextmanager
+def _telling(names: Sequence[str]) -> Iterator[Told]:
+    """Print each check as it ends; on a terminal also which one is under way."""
+    out = screen.console()
+    with out.status(audit_view.under_way(names, 0)) as status:
+        ended = 0
+
+        def tell(name: str, fault: Fault | None) -> None:
+            nonlocal ended
+            ended += 1
+            out.print(audit_view.line(name, fault), soft_wrap=True)
+            status.update(audit_view.under_way(names, ended))
+
+        yield tell

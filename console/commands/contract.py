@@ -1,0 +1,65 @@
+"""`crawlyard contract`: the JSON Schemas of every task's payload and of the crawlers' frames."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import TypeAdapter
+
+from console.version import version
+from tasks.contract.frames import Frame
+from tasks.contract.payloads import CONTRACT, Payload
+from tasks.contract.types import BATCH_LIMIT
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+FRAME = "frame"
+"""Beside the tasks: one frame of the wire protocol, as it stands in crawler.frames."""
+
+
+def show_contract(name: str | None, out: Path | None) -> None:
+    """Print one schema, or all in one object by name; with *out*, write one file each there instead."""
+    names = [name] if name else list_names()
+    if out is None:
+        click.echo(_text(schema(name) if name else {"version": version(), "schemas": _all(names)}))
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for each, found in _all(names).items():
+        (out / f"{each}.json").write_text(_text(found) + "\n")
+    click.echo(f"{len(names)} schemas written to {out}")
+
+
+def list_names() -> list[str]:
+    """Every name that there is a schema of."""
+    return [*CONTRACT, FRAME]
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of one task's keyword arguments, or of a frame. Raises a usage error for another name."""
+    if name not in list_names():
+        raise click.BadParameter(
+            f"there is no task {name!r}; there are {', '.join(list_names())}", param_hint="TASK"
+        )
+    found = _of_frame() if name == FRAME else _of_payload(CONTRACT[name])
+    return {"$schema": DIALECT, "$id": f"urn:crawlyard:{version()}:{name}", **found}
+
+
+def _all(names: list[str]) -> dict[str, dict[str, Any]]:
+    return {name: schema(name) for name in names}
+
+
+def _of_frame() -> dict[str, Any]:
+    return {"title": "Frame", **TypeAdapter(Frame).json_schema()}
+
+
+def _of_payload(payload: type[Payload]) -> dict[str, Any]:
+    found = payload.model_json_schema()
+    for part in found.get("properties", {}).values():
+        if part.get("type") == "array":
+            # Batches are bounded by a function, which a schema cannot show by itself.
+            part.setdefault("maxItems", BATCH_LIMIT)
+    return found
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

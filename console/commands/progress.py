@@ -1,0 +1,95 @@
+"""`crawlyard progress`: how far jobs are, one by one, or a discovery with all that it spawned."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import click
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from console.output import screen
+from console.output.exit_codes import FAILED_CHECK
+from console.output.screen import counted, duration, plain
+from persistence.reports.job_progress import JobProgress, TreeProgress, of_account, of_jobs, of_subtree
+from persistence.settings import settings
+
+_BAR_WIDTH = 20
+_ULID_WIDTH = 26
+_LONGEST_S = 1e9
+"""The web app may write anything in `job.progress`."""
+
+
+def show_progress(
+    *, jobs: Sequence[str], account: str | None, subtree: str | None, after: str, limit: int, as_json: bool
+) -> int:
+    """Print what was asked for; returns the exit code, 1 where there is no such job."""
+    settings()
+    if sum((bool(jobs), account is not None, subtree is not None)) != 1:
+        raise click.UsageError("give one of --job, --account and --subtree")
+    if subtree is not None:
+        return _show_tree(subtree, as_json=as_json)
+    found = of_account(account, after=after, limit=limit) if account is not None else of_jobs(jobs)
+    missing = set(jobs) - {job.id for job in found}
+    if as_json:
+        screen.print_json(found)
+    elif found:
+        screen.console().print(_jobs(found))
+    for id_ in sorted(missing):
+        click.echo(f"There is no job {plain(id_)}.", err=True)
+    return FAILED_CHECK if missing else 0
+
+
+def _show_tree(root: str, *, as_json: bool) -> int:
+    tree = of_subtree(root)
+    if tree is None:
+        click.echo(f"There is no job {plain(root)}.", err=True)
+        return FAILED_CHECK
+    if as_json:
+        screen.print_json(tree)
+    else:
+        screen.console().print(_tree(tree))
+    return 0
+
+
+def _jobs(jobs: Sequence[JobProgress]) -> RenderableType:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    # The last one gets what the others leave: an id that is cut is of no use.
+    table.add_column("job", no_wrap=True, min_width=_ULID_WIDTH)
+    table.add_column("status", no_wrap=True, min_width=_width("status", *(job.status for job in jobs)))
+    table.add_column("done", justify="right", no_wrap=True, min_width=4)
+    table.add_column(
+        "left", justify="right", no_wrap=True, min_width=_width("left", *(_remaining(job) for job in jobs))
+    )
+    table.add_column("what", overflow="ellipsis", no_wrap=True)
+    for job in jobs:
+        what = f"{job.command} {job.full_path or ''}".strip()
+        table.add_row(
+            Text(plain(job.id)), job.status, f"{job.completion:.0%}", _remaining(job), Text(plain(what))
+        )
+    return table
+
+
+def _width(*texts: str) -> int:
+    return max(map(len, texts))
+
+
+def _remaining(job: JobProgress) -> str:
+    seconds = job.progress.get("secondsRemaining") if isinstance(job.progress, dict) else None
+    if job.status not in ("queued", "running") or not isinstance(seconds, int | float):
+        return ""
+    return duration(timedelta(seconds=min(max(seconds, 0), _LONGEST_S)))
+
+
+def _tree(tree: TreeProgress) -> RenderableType:
+    states = Table.grid(padding=(0, 2))
+    states.add_column(justify="right")
+    for status, count in tree.by_status.items():
+        states.add_row(f"{count:,}", plain(status))
+    if tree.deferred:
+        states.add_row(f"{tree.deferred:,}", "deferred, beyond the account's cap")
+    line = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total=1.0, completed=tree.completion, width=_BAR_WIDTH)
+    line.add_row(bar, f"{tree.completion:.1%} of {counted(tree.jobs + tree.deferred, 'job')}")
+    return Group(line, states, Text(f"{tree.items:,} items counted"))

@@ -1,0 +1,27 @@
+"""`crawlyard rejected discard`: deleted, unread."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from console.commands.rejected_selection import agreed, pages, which_are_meant
+from console.output import screen
+from console.output.screen import counted
+from persistence.messages.rejected_queries import discard_rejected
+
+
+def discard(
+    ids: tuple[str, ...], filters: Mapping[str, Any], *, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Delete messages, and print how many there were."""
+    which = which_are_meant(ids, filters)
+    count = agreed(which, "Delete", free=yes or dry_run)
+    if not dry_run:
+        for page in pages(which, count):
+            discard_rejected([rejected.id for rejected in page])
+    if as_json:
+        screen.print_json({"dry_run": dry_run, "discarded": count.number})
+    else:
+        told = "Would be deleted" if dry_run else "Deleted"
+        click.echo(f"{told}: {counted(count.number, 'message')}.")

@@ -1,0 +1,19 @@
+"""`crawlyard stats`: what upkeep counted last, with its age, and what is cheap enough to be read now."""
+
+from console.output import screen
+from console.output.exit_codes import FAILED_CHECK
+from console.views import statistics
+from persistence.reports.statistics import read_account, read_report
+from persistence.settings import settings
+
+
+def show_statistics(*, account_id: str | None, as_json: bool) -> int:
+    """Print the statistics of all, or of one account; returns the exit code: 1 where nothing was counted yet."""
+    settings()
+    if account_id is not None:
+        account = read_account(account_id)
+        screen.print_json(account) if as_json else screen.console().print(statistics.render_account(account))
+        return 0
+    report = read_report()
+    screen.print_json(report) if as_json else screen.console().print(statistics.render(report))
+    return 0 if report.counts else FAILED_CHECK

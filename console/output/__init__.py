@@ -1,0 +1,1 @@
+"""What all commands print with: screen, layout, URLs without passwords, exit codes."""

@@ -1,0 +1,285 @@
+"""
+A simulated web app: has users and accounts, orders jobs in both ways, and cancels a few.
+
+It keeps the promise that a submitter owes the dispatcher: an order is said until its job is there,
+a bell is rung until its jobs are queued. All of it is noted in the ledger before it is said.
+"""
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from ulid import ULID
+
+from console.simulator.background import Background
+from console.simulator.gateway import UNHEARD, Bell
+from console.simulator.gitlab import GitLab
+from console.simulator.ledger import Ledger
+from console.simulator.projects import Estate, Target, by_first_group, targets
+
+ACCOUNTS = 8
+HOSTS = ("https://gitlab.example.org", "https://git.example.net")
+_TURN_SECONDS = 0.02
+_REPEAT_SECONDS = 1.0
+_QUIET_SECONDS = 0.5
+_EVERY_TENTH = 10
+
+_UNKNOWN = "SELECT id FROM unnest(%s::text[]) id WHERE id NOT IN (SELECT id FROM job WHERE id = ANY (%s))"
+_UNQUEUED = """
+    SELECT job.id FROM job LEFT JOIN job_queue entry ON entry.web_app_job_id = job.id
+     WHERE job.id = ANY (%s) AND job.status = 'queued' AND entry.id IS NULL
+"""
+_INSERT_AREA = """
+    INSERT INTO area (full_path, gitlab_id, name, type) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+_AUTHORIZE = 'INSERT INTO area_authorization ("accountId", area_id) VALUES (%s, %s) ON CONFLICT DO NOTHING'
+_INSERT_JOB = """
+    INSERT INTO job (id, command, full_path, "accountId", "userId", provider, "gitlabGraphQLUrl", "updatedAt")
+    VALUES (%s, %s, %s, %s, %s, 'gitlab-onprem', %s, now()) ON CONFLICT DO NOTHING
+"""
+_LINK_AREA = 'INSERT INTO job_area ("jobId", full_path) VALUES (%s, %s) ON CONFLICT DO NOTHING'
+_NOT_ENDED = "SELECT id FROM job WHERE id = ANY (%s) AND status IN ('queued', 'running') ORDER BY status, id"
+_CANCEL = """
+    UPDATE job SET status = 'cancelled', finished_at = now(), "updatedAt" = now()
+     WHERE id = ANY (%s) AND status IN ('queued', 'running') RETURNING id
+"""
+
+
+@dataclass(frozen=True)
+class WebAppOptions:
+    """How much is ordered, and over how many seconds."""
+
+    jobs: int
+    seed: int
+    seconds: float
+    estate: Estate
+    """What the discovery among the jobs will find."""
+    gitlab: GitLab
+    """Where it is found, by an account whose token will die."""
+    discovers_at: float = 0.0
+    """When that is ordered, in seconds from the beginning."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody's access to a GitLab instance."""
+
+    id: str
+    user_id: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A job as the web app sees it, before anybody else does."""
+
+    id: str
+    account: Account
+    target: Target
+    priority: int
+
+    def order(self) -> dict[str, Any]:
+        """As an order of jobs.submit."""
+        target = self.target
+        job_type = {"group": "crawl_group", "project": "crawl_project"}.get(target.command)
+        asks = {"job_type": job_type} if job_type else {"command": target.command}
+        return asks | {
+            "account_id": self.account.id,
+            "user_id": self.account.user_id,
+            "provider": "gitlab-onprem",
+            "entity_id": target.gitlab_id,
+            "namespace_path": target.full_path,
+            "gitlab_host": self.account.host,
+            "priority": self.priority,
+            "web_app_job_id": self.id,
+        }
+
+
+class WebApp(Background):
+    """Runs from `__enter__` to `__exit__`, in a thread. What went wrong there is raised by `check`."""
+
+    def __init__(self, options: WebAppOptions, bell: Bell, database_url: str) -> None:
+        super().__init__("web app")
+        self.ledger = Ledger()
+        self._bell = bell
+        self._database_url = database_url
+        self._chance = random.Random(f"{options.seed} web app")  # noqa: S311 - a simulation
+        self._gitlab = options.gitlab
+        self._accounts = [self._account(n) for n in range(ACCOUNTS)]
+        self._explorer = Account(str(ULID()), str(ULID()), options.gitlab.url)
+        self.ledger.tokens = options.gitlab.issued
+        self.ledger.discovered = options.estate.jobs()
+        self._estate = options.estate
+        self._tokens = [f"glpat-{self._chance.randbytes(10).hex()}" for _ in self._accounts]
+        self._plan = deque(sorted(self._planned(options), key=lambda step: step[0]))
+        self._unanswered: dict[str, dict[str, Any]] = {}
+        self._unqueued: set[str] = set()
+        self._next_repeat = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is ordered and has been answered."""
+        return not self._plan and not self._unanswered and not self._unqueued
+
+    # What it wants
+
+    def _account(self, number: int) -> Account:
+        return Account(str(ULID()), str(ULID()), HOSTS[number % len(HOSTS)])
+
+    def _planned(self, options: WebAppOptions) -> Iterable[tuple[float, Callable[[], None]]]:
+        """What is done when, in seconds from the beginning."""
+        yield options.discovers_at, self._discover
+        wishes = self._wishes(options.jobs - 1)
+        size = max(len(wishes) // 40, 1)
+        batches = [wishes[n : n + size] for n in range(0, len(wishes), size)]
+        pause = options.seconds / len(batches)
+        for n, batch in enumerate(batches):
+            yield n * pause, self._step(self._submit if n % 2 else self._insert, batch)
+            if n in (len(batches) // 3, len(batches) * 2 // 3):
+                yield n * pause, self._cancel_some
+
+    def _step(self, how: Callable[[list[Wish]], None], batch: list[Wish]) -> Callable[[], None]:
+        return lambda: how(batch)
+
+    def _wishes(self, count: int) -> list[Wish]:
+        """The large groups have an account each, all others share the first: it has about half of the jobs."""
+        groups = by_first_group(targets(self._chance, count, without=self._estate.root))
+        wishes = [
+            Wish(
+                str(ULID()),
+                self._accounts[n if n < ACCOUNTS else 0],
+                target,
+                self._chance.choice((1, 1, 1, 5)),
+            )
+            for n, group in enumerate(groups, start=1)
+            for target in group
+        ]
+        self._chance.shuffle(wishes)
+        return wishes
+
+    # What it does
+
+    def _live(self) -> None:
+        with self._connected() as connection:
+            self._move_in(connection)
+        self._work()
+
+    def _move_in(self, connection: psycopg.Connection) -> None:
+        self.ledger.tokens += self._tokens
+        pairs = [(token, None) for token in self._tokens] + [self._gitlab.authorize()]
+        for number, (account, pair) in enumerate(
+            zip([*self._accounts, self._explorer], pairs, strict=True), start=1
+        ):
+            connection.execute(
+                'INSERT INTO "user" (id, name, email) VALUES (%s, %s, %s)',
+                [account.user_id, f"Reader {number}", f"reader{number}@example.org"],
+            )
+            connection.execute(
+                "INSERT INTO account (id, account_id, provider_id, user_id, access_token, refresh_token)"
+                " VALUES (%s, %s, 'gitlab-onprem', %s, %s, %s)",
+                [account.id, str(number), account.user_id, *pair],
+            )
+
+    def _work(self) -> None:
+        begun = time.monotonic()
+        while not self._stop.wait(_TURN_SECONDS):
+            try:
+                while self._plan and self._plan[0][0] <= time.monotonic() - begun and not self._stop.is_set():
+                    self._plan[0][1]()
+                    self._plan.popleft()
+                self._repeat()
+            except psycopg.OperationalError:
+                self._stop.wait(_QUIET_SECONDS)  # and then the same step again: all of them bear that
+
+    def _discover(self) -> None:
+        """Order that all be found which one account sees."""
+        self.ledger.discovery = self.ledger.discovery or str(ULID())
+        order = {
+            "account_id": self._explorer.id,
+            "user_id": self._explorer.user_id,
+            "provider": "gitlab-onprem",
+            "job_type": "discover_namespaces",
+            "gitlab_host": self._explorer.host,
+            "web_app_job_id": self.ledger.discovery,
+        }
+        self.ledger.submitted.add(self.ledger.discovery)
+        self._unanswered[self.ledger.discovery] = order
+        self._ring("jobs.submit", orders=[order])
+
+    def _submit(self, batch: list[Wish]) -> None:
+        """Order by message; every tenth time twice, as if the first had been lost."""
+        self.ledger.submitted.update(wish.id for wish in batch)
+        orders = [wish.order() for wish in batch]
+        self._unanswered.update({order["web_app_job_id"]: order for order in orders})
+        self._ring("jobs.submit", orders=orders)
+        if len(self.ledger.submitted) // len(batch) % _EVERY_TENTH == 0:
+            self.ledger.repeated += len(orders)
+            self._ring("jobs.submit", orders=orders)
+
+    def _insert(self, batch: list[Wish]) -> None:
+        """Insert the rows in a transaction of the web app's own, then ring."""
+        self.ledger.inserted.update(wish.id for wish in batch)
+        with (
+            self._connected() as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.executemany(_INSERT_AREA, [_area(wish.target) for wish in batch])
+            cursor.executemany(_AUTHORIZE, [(wish.account.id, wish.target.full_path) for wish in batch])
+            cursor.executemany(_INSERT_JOB, [_row(wish) for wish in batch])
+            cursor.executemany(_LINK_AREA, [(wish.id, wish.target.full_path) for wish in batch])
+        self._unqueued.update(wish.id for wish in batch)
+        self._ring("jobs.enqueue", job_ids=[wish.id for wish in batch])
+
+    def _cancel_some(self) -> None:
+        """One in a hundred by message, and one that waits and one that runs by UPDATE."""
+        open_ids = self._ids(_NOT_ENDED, list(self.ledger.ordered - {self.ledger.discovery}))
+        self._chance.shuffle(middle := open_ids[1:-1])
+        asked = middle[: len(self.ledger.ordered) // 100 + 1]
+        behind = [*open_ids[:1], *open_ids[-1:]] if not self.ledger.cancelled_by_update else []
+        # Of an UPDATE whose COMMIT was not answered nobody knows: it may have been.
+        self.ledger.asked_to_cancel.update(asked, behind)
+        self.ledger.cancelled_by_update.update(self._ids(_CANCEL, behind))
+        if asked:
+            self._ring("jobs.cancel", job_ids=asked, reason="no longer wanted")
+
+    def _repeat(self) -> None:
+        """Say again what nothing has come of."""
+        if time.monotonic() < self._next_repeat or not (self._unanswered or self._unqueued):
+            return
+        self._next_repeat = time.monotonic() + _REPEAT_SECONDS
+        unknown = self._ids(_UNKNOWN, list(self._unanswered), list(self._unanswered))
+        self._unanswered = {id_: self._unanswered[id_] for id_ in unknown}
+        self._unqueued = set(self._ids(_UNQUEUED, list(self._unqueued)))
+        self.ledger.repeated += len(self._unanswered) + len(self._unqueued)
+        if self._unanswered:
+            self._ring("jobs.submit", orders=list(self._unanswered.values()))
+        if self._unqueued:
+            self._ring("jobs.enqueue", job_ids=sorted(self._unqueued))
+
+    def _connected(self) -> psycopg.Connection:
+        """A fresh connection; a pooler may stand between, so that nothing is prepared on the server."""
+        return psycopg.connect(self._database_url, connect_timeout=2, prepare_threshold=None)
+
+    def _ids(self, statement: LiteralString, *values: list[str]) -> list[str]:
+        with self._connected() as connection:
+            return [id_ for (id_,) in connection.execute(statement, values)]
+
+    def _ring(self, task: str, **arguments: Any) -> None:
+        try:
+            self._bell.ring(task, **arguments)
+        except UNHEARD:
+            self._stop.wait(_QUIET_SECONDS)  # it is said again, or reconciled
+
+
+def _area(target: Target) -> tuple[str, str, str, str]:
+    return target.full_path, target.gitlab_id, target.full_path.rpartition("/")[2], target.kind
+
+
+def _row(wish: Wish) -> tuple[str, str, str, str, str, str]:
+    account, target = wish.account, wish.target
+    url = f"{account.host}/api/graphql"
+    return wish.id, target.command, target.full_path, account.id, account.user_id, url

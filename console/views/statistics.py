@@ -1,0 +1,192 @@
+"""How the statistics look on a terminal, from 80 columns on."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from rich import box
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from console.output.panels import Cell, Row, cell, panel, word_rows
+from console.output.screen import duration, plain
+from console.output.urls import shown
+from console.views.status import connection_rows
+from persistence.reports.statistics import AccountReport, Report
+from persistence.reports.stored_counts import BusyAccount, Counts, Depth, Throughput
+from persistence.settings import settings
+
+_MISSED = 3
+"""Counts that are older than so many intervals are nobody's any more."""
+
+_STATUSES = ("queued", "running", "finished", "failed", "cancelled")
+"""The others have a column together."""
+
+_STATES = ("ready", "backed_off", "held", "processing", "completed", "failed", "deferred")
+
+_NEVER = (
+    "Nothing was counted yet. Beat rings for it every {interval}, and a worker counts: "
+    "see `crawlyard health` for what is missing."
+)
+
+_STALE = "Nobody has counted since: see `crawlyard health` for what is missing."
+
+
+def render(report: Report) -> RenderableType:
+    """All of it, the counts first; where there are none, what to do about it."""
+    heading = Text.assemble((shown(settings().database_url), "bold"), (_time(report), "dim"))
+    return Group(heading, *_counted(report.counts), Text("\nNow", style="bold"), _columns(_now(report)))
+
+
+def render_account(account: AccountReport) -> RenderableType:
+    """One account."""
+    heading = Text.assemble((f"Account {plain(account.account_id)}", "bold"), (_time(account), "dim"))
+    panels = [
+        panel("Queue", _depth_rows(account.queue)),
+        panel("Seats", [*account.assignments.items(), *_lane_rows(account)]),
+        panel("Failures, last hour", word_rows(account.failures_last_hour, "yellow")),
+    ]
+    return Group(heading, _columns(panels), _jobs_table(account.jobs))
+
+
+def _time(report: Report | AccountReport) -> str:
+    return f"  {report.taken_at:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _columns(panels: Sequence[RenderableType]) -> Columns:
+    return Columns(panels, padding=(0, 1))
+
+
+def _counted(counts: Counts | None) -> list[RenderableType]:
+    interval = settings().statistics_interval
+    if counts is None:
+        return [Text(_NEVER.format(interval=duration(interval)), style="yellow")]
+    is_stale = counts.age > _MISSED * interval
+    age = Text(
+        f"\nCounted {duration(counts.age)} ago, all at one moment", style="bold red" if is_stale else "bold"
+    )
+    stale = [Text(_STALE, style="red")] if is_stale else []
+    areas = {"areas": sum(counts.areas.values())} | {
+        f"  {kind}": n for kind, n in sorted(counts.areas.items())
+    }
+    panels = [
+        panel("Queue", _depth_rows(counts.queue)),
+        panel(f"Last {duration(_window(counts.throughput))}", _throughput_rows(counts.throughput)),
+        panel("Areas", [*_plain(areas), ("authorizations", counts.authorizations)]),
+    ]
+    tables = [_jobs_table(counts.jobs), *_accounts_tables(counts)]
+    return [age, *stale, _columns(panels), *tables]
+
+
+def _plain(counts: Mapping[str, int]) -> list[Row]:
+    return [(plain(name), count) for name, count in counts.items()]
+
+
+def _now(report: Report) -> list[RenderableType]:
+    seated = sum(report.assignments.values())
+    held = [panel("Held accounts", word_rows(report.held_accounts, "yellow"))] if report.held_accounts else []
+    return [
+        panel("Connections", connection_rows(report.connections, seated)),
+        panel("Attempts", _plain(report.assignments)),
+        panel("Failures, last hour", word_rows(report.failures_last_hour, "yellow")),
+        panel("Rejected, last hour", word_rows(report.rejected_last_hour, "yellow")),
+        *held,
+    ]
+
+
+def _depth_rows(queue: Mapping[str, Depth]) -> list[Row]:
+    """How many in each state, and in grey for how long the first of them."""
+    rows: list[Row] = []
+    for state in _STATES:
+        depth = queue.get(state)
+        if depth is None or depth.oldest is None:
+            rows.append((state.replace("_", " "), 0))
+            continue
+        figures = Text.assemble((f"{duration(depth.oldest)}  ", "dim"), f"{depth.entries:,}")
+        rows.append((state.replace("_", " "), figures))
+    return rows
+
+
+def _window(throughput: Throughput) -> timedelta:
+    return timedelta(seconds=throughput.seconds)
+
+
+def _throughput_rows(throughput: Throughput) -> list[Row]:
+    figures = {
+        "jobs finished": throughput.jobs_finished,
+        "jobs failed": throughput.jobs_failed,
+        "jobs cancelled": throughput.jobs_cancelled,
+        "attempts begun": throughput.attempts_begun,
+        "attempts ended": throughput.attempts_ended,
+    }
+    per_second = throughput.jobs_finished / throughput.seconds
+    return [*figures.items(), ("finished a second", Text(f"{per_second:,.1f}", style="dim"))]
+
+
+def _jobs_table(jobs: Mapping[str, Mapping[str, int]]) -> Table:
+    """A row a command, the most frequent first."""
+    table = _table("Jobs", "command", [*_STATUSES, "others"])
+    for command, by_status in sorted(jobs.items(), key=lambda row: (-sum(row[1].values()), row[0])):
+        _add(table, command, _by_status(by_status))
+    if len(jobs) > 1:
+        table.add_section()
+        totals = zip(*(_by_status(by_status) for by_status in jobs.values()), strict=True)
+        _add(table, "all", [sum(column) for column in totals])
+    return table
+
+
+def _by_status(jobs: Mapping[str, int]) -> list[int]:
+    known = [jobs.get(status, 0) for status in _STATUSES]
+    return [*known, sum(jobs.values()) - sum(known)]
+
+
+def _accounts_tables(counts: Counts) -> list[Table]:
+    if not counts.busiest_accounts:
+        return []
+    table = _table(
+        "Accounts with work", "account", ["ready", "backed off", "held", "at work", "deferred", "ended"]
+    )
+    for account in counts.busiest_accounts:
+        _add(table, account.account_id, _by_state(account))
+    shown_, all_ = len(counts.busiest_accounts), counts.accounts_with_work
+    table.caption = f"{shown_:,} of {all_:,} with work, {counts.accounts:,} in all"
+    return [table]
+
+
+def _by_state(account: BusyAccount) -> list[int]:
+    entries = account.entries
+    waiting = [entries.get(state, 0) for state in ("ready", "backed_off", "held", "processing", "deferred")]
+    return [*waiting, entries.get("completed", 0) + entries.get("failed", 0)]
+
+
+def _lane_rows(account: AccountReport) -> list[Row]:
+    seated = account.last_seated_at
+    rows: list[Row] = [
+        ("authorizations", account.authorizations),
+        ("last seated", f"{duration(account.taken_at - seated)} ago" if seated else "never"),
+    ]
+    for word, since, reason in (
+        ("held", account.held_at, account.held_reason),
+        ("paused", account.paused_at, account.paused_reason),
+    ):
+        if since:
+            told = f"{word}: {plain(reason)}" if reason else word
+            rows.append((told, Text(duration(account.taken_at - since), style="yellow")))
+    return rows
+
+
+def _table(title: str, name: str, columns: Sequence[str]) -> Table:
+    table = Table(
+        title=f"[bold]{title}[/]", title_justify="left", caption_justify="left", border_style="dim",
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
+    )  # fmt: skip
+    # The one column that may be narrowed; its names say for themselves that they are cut, not wrapped.
+    table.add_column(name)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _add(table: Table, name: str, figures: Sequence[Cell]) -> None:
+    table.add_row(Text(plain(name), no_wrap=True, overflow="ellipsis"), *(cell(figure) for figure in figures))

@@ -1,0 +1,105 @@
+"""How the status looks on a terminal."""
+
+from typing import TYPE_CHECKING
+
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.text import Text
+
+from console.checks.broker import BrokerState
+from console.output.panels import Row, alarming, panel, word_rows
+from console.output.screen import duration, plain
+from console.output.urls import shown
+from persistence.reports.status import ConnectionCounts, QueueCounts, Status, SweepClock
+from persistence.settings import settings
+
+if TYPE_CHECKING:
+    from console.commands.status import Overview
+
+
+def render(overview: "Overview") -> RenderableType:
+    """The whole status; what could not be read is said in its place."""
+    errors = [_alarm(error) for error in (overview.database_error, overview.broker_error) if error]
+    return Group(_heading(overview), *errors, Columns(_stacks(overview), padding=(0, 1)))
+
+
+def _stacks(overview: "Overview") -> list[RenderableType]:
+    """Panels one below the other, in stacks that stand side by side where there is room."""
+    broker = [panel("Broker", _broker_rows(overview.broker))] if overview.broker else []
+    if overview.database is None:
+        return [Group(*broker)]
+    left, middle, right = _database_panels(overview.database)
+    return [Group(*left), Group(*middle), Group(*broker, *right)]
+
+
+def _heading(overview: "Overview") -> Text:
+    text = Text(shown(settings().database_url), style="bold")
+    if overview.database:
+        text.append(f"  {overview.database.taken_at:%Y-%m-%d %H:%M:%S %Z}", style="dim")
+    return text
+
+
+def _alarm(error: str) -> Text:
+    return Text(plain(error), style="bold red")
+
+
+def _database_panels(status: Status) -> tuple[list[Panel], list[Panel], list[Panel]]:
+    seated = sum(status.assignments.values())
+    held = word_rows(status.held_accounts, "yellow")
+    return (
+        [panel("Queue", _queue_rows(status.queue)), panel("Jobs", word_rows(status.jobs))],
+        [
+            panel("Connections", connection_rows(status.connections, seated)),
+            panel("Failures, last hour", word_rows(status.failures_last_hour, "yellow")),
+        ],
+        [
+            panel("Attempts and sweep", _attempt_rows(status)),
+            panel("Rejected, last hour", word_rows(status.rejected_last_hour, "yellow")),
+            *([panel("Held accounts", held)] if status.held_accounts else []),
+        ],
+    )
+
+
+def _queue_rows(queue: QueueCounts) -> list[Row]:
+    oldest = duration(queue.oldest_ready) if queue.oldest_ready is not None else Text("none", style="dim")
+    return [
+        ("pending", queue.pending),
+        ("  ready", queue.ready),
+        ("  backed off", queue.backed_off),
+        ("  held", queue.held),
+        ("oldest ready for", oldest),
+        ("processing", queue.processing),
+        ("completed", queue.completed),
+        ("failed", queue.failed),
+    ]
+
+
+def connection_rows(connections: ConnectionCounts, taken: int) -> list[Row]:
+    """What there is to say of the connections; *taken*: seats."""
+    return [
+        ("active", connections.active),
+        ("  silent", alarming(connections.silent)),
+        ("  said goodbye", connections.said_goodbye),
+        ("closed, last hour", connections.closed_last_hour),
+        ("seats", connections.seats),
+        ("seats taken", taken),
+    ]
+
+
+def _attempt_rows(status: Status) -> list[Row]:
+    live: list[Row] = [(word, count) for word, count in status.assignments.items()]
+    return [*live, *_sweep_rows(status.sweep)]
+
+
+def _sweep_rows(sweep: SweepClock) -> list[Row]:
+    late = sweep.age is None or sweep.age > 3 * settings().sweep_interval
+    when = "never" if sweep.age is None else f"{duration(sweep.age)} ago"
+    rows: list[Row] = [("last sweep", Text(when, style="red" if late else ""))]
+    if sweep.grace_left:
+        rows.append(("grace for", Text(duration(sweep.grace_left), style="yellow")))
+    return rows
+
+
+def _broker_rows(broker: BrokerState) -> list[Row]:
+    return [*broker.queues.items(), ("unacknowledged", broker.unacked)]

@@ -1,0 +1,1 @@
+"""GitLab groups and projects, and the jobs at them."""

@@ -1,0 +1,222 @@
+"""
+Areas: the GitLab groups and projects that jobs are about.
+
+The tables are the web app's: a path is one area, and a GitLab id is one area, whatever the host.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+from ulid import ULID
+
+from persistence.jobs.jobs import HOST
+from persistence.schema.commands import AreaType
+from persistence.schema.ids import JobId
+
+_ADD = text("""
+    INSERT INTO area (full_path, gitlab_id, name, type)
+    SELECT r.full_path, r.gitlab_id, r.name, r.type
+      FROM jsonb_populate_recordset(NULL::area, CAST(:rows AS jsonb)) r ORDER BY r.full_path COLLATE "C"
+    ON CONFLICT DO NOTHING RETURNING full_path
+""")
+
+_CORRECT = text("""
+    UPDATE area SET gitlab_id = r.gitlab_id, name = r.name, type = r.type
+      FROM jsonb_populate_recordset(NULL::area, CAST(:rows AS jsonb)) r WHERE area.full_path = r.full_path
+""")
+
+_LINK = text("""
+    INSERT INTO job_area ("jobId", full_path)
+    SELECT link.job_id, area.full_path
+      FROM unnest(CAST(:job_ids AS text[]), CAST(:paths AS text[])) AS link(job_id, full_path)
+      JOIN area ON area.full_path = link.full_path
+     ORDER BY link.job_id COLLATE "C"
+    ON CONFLICT DO NOTHING
+""")
+
+_KNOWN = f"""
+    SELECT area.full_path, area.gitlab_id, area.name, area.type::text AS type,
+           -- the shared table does not say it: of an area that we did not discover its jobs do, if they agree
+           COALESCE((SELECT host FROM area_host known WHERE known.full_path = area.full_path),
+                    (SELECT CASE WHEN min({HOST}) = max({HOST}) THEN min({HOST}) END FROM job
+                      WHERE job.full_path = area.full_path AND job."gitlabGraphQLUrl" IS NOT NULL)) AS host
+      FROM area
+     WHERE area.full_path = ANY (CAST(:paths AS text[])) OR area.gitlab_id = ANY (CAST(:ids AS text[]))
+     ORDER BY area.full_path COLLATE "C"
+"""  # noqa: S608 - no input is in it
+
+_FIND = text(_KNOWN)
+
+_LOCK = text(f"{_KNOWN} FOR NO KEY UPDATE OF area")
+
+_AUTHORIZE = text("""
+    INSERT INTO area_authorization ("accountId", area_id)
+    SELECT :account_id, path FROM unnest(CAST(:paths AS text[])) path ORDER BY path COLLATE "C"
+    ON CONFLICT DO NOTHING
+""")
+
+_NOTE_HOST = text("""
+    INSERT INTO area_host (full_path, host)
+    SELECT path, :host FROM unnest(CAST(:paths AS text[])) path ORDER BY path COLLATE "C"
+    ON CONFLICT (full_path) DO UPDATE SET host = excluded.host WHERE area_host.host <> excluded.host
+""")
+
+_MOVE = text("""
+    -- One statement: foreign keys are checked at its end, and neither side may be without the other.
+    WITH moved AS (
+        SELECT * FROM unnest(CAST(:formers AS text[]), CAST(:paths AS text[])) AS m(former, path)
+    ), areas AS (
+        UPDATE area SET full_path = moved.path FROM moved WHERE area.full_path = moved.former
+    ), authorizations AS (
+        UPDATE area_authorization SET area_id = moved.path FROM moved WHERE area_id = moved.former
+    ), hosts AS (
+        DELETE FROM area_host USING moved WHERE area_host.full_path = moved.former
+    )
+    UPDATE job_area SET full_path = moved.path FROM moved WHERE job_area.full_path = moved.former
+""")
+
+_MERGE = text("""
+    WITH moved AS (
+        SELECT * FROM unnest(CAST(:formers AS text[]), CAST(:paths AS text[])) AS m(former, path)
+    ), authorizations AS (
+        INSERT INTO area_authorization ("accountId", area_id)
+        SELECT "accountId", moved.path FROM area_authorization JOIN moved ON area_id = moved.former
+        ON CONFLICT DO NOTHING
+    ), authorizations_gone AS (
+        DELETE FROM area_authorization USING moved WHERE area_id = moved.former
+    ), links AS (
+        INSERT INTO job_area ("jobId", full_path)
+        SELECT "jobId", moved.path FROM job_area JOIN moved ON job_area.full_path = moved.former
+        ON CONFLICT DO NOTHING
+    ), hosts AS (
+        DELETE FROM area_host USING moved WHERE area_host.full_path = moved.former
+    )
+    DELETE FROM area USING moved WHERE area.full_path = moved.former
+""")
+
+_RECORD = text("""
+    INSERT INTO area_change (id, full_path, gitlab_id, former_path, former_gitlab_id, account_id, job_id)
+    SELECT r.id, r.full_path, r.gitlab_id, r.former_path, r.former_gitlab_id, :account_id, :job_id
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+           AS r(id text, full_path text, gitlab_id text, former_path text, former_gitlab_id text)
+""")
+
+_ASIDE = "(moving) "
+"""Before a path for a moment: two areas may change places."""
+
+_MOVES = 50
+"""
+Areas that one statement moves: for each, foreign keys read all of `job_area` and of `area_authorization`,
+which have no index by path and get none from us, and the statement must end within statement_timeout.
+"""
+
+
+@dataclass(frozen=True)
+class NewArea:
+    """A group or project with its GitLab id, such as gid://gitlab/Project/42."""
+
+    full_path: str
+    gitlab_id: str
+    name: str
+    type: AreaType
+
+
+@dataclass(frozen=True)
+class KnownArea:
+    """An area as it was read."""
+
+    full_path: str
+    gitlab_id: str
+    name: str | None
+    type: str
+    host: str | None
+    """Of its GitLab, where that is known."""
+
+
+@dataclass(frozen=True)
+class AreaChanged:
+    """An area that is at another path than before, or a path that has another id."""
+
+    full_path: str
+    gitlab_id: str
+    former_path: str | None = None
+    former_gitlab_id: str | None = None
+
+
+class Areas:
+    """The tables `area`, `area_authorization` and `job_area`, and ours that say more of areas."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, areas: Collection[NewArea]) -> set[str]:
+        """Add areas that nobody knew by path or id; returns their paths. A known one stays as it is."""
+        if not areas:
+            return set()
+        return set(self._session.scalars(_ADD, {"rows": json.dumps([asdict(area) for area in areas])}))
+
+    def correct(self, areas: Collection[NewArea]) -> None:
+        """Write id, name and type of areas that the caller has locked."""
+        if areas:
+            self._session.execute(_CORRECT, {"rows": json.dumps([asdict(area) for area in areas])})
+
+    def link(self, paths: dict[JobId, str]) -> None:
+        """Say which area a job is about, where we know the area."""
+        if paths:
+            self._session.execute(_LINK, {"job_ids": list(paths), "paths": list(paths.values())})
+
+    def find(self, paths: Iterable[str], gitlab_ids: Iterable[str]) -> list[KnownArea]:
+        """The areas with one of these paths or ids, without a lock."""
+        return self._read(_FIND, paths, gitlab_ids)
+
+    def lock(self, paths: Iterable[str], gitlab_ids: Iterable[str]) -> list[KnownArea]:
+        """Lock the areas with one of these paths or ids, in the order of their paths."""
+        return self._read(_LOCK, paths, gitlab_ids)
+
+    def authorize(self, account_id: str, paths: Collection[str]) -> None:
+        """The account may see these areas."""
+        self._session.execute(_AUTHORIZE, {"account_id": account_id, "paths": list(paths)})
+
+    def note_host(self, host: str, paths: Collection[str]) -> None:
+        """These areas are of that GitLab host."""
+        self._session.execute(_NOTE_HOST, {"host": host, "paths": list(paths)})
+
+    def move(self, paths: Mapping[str, str]) -> None:
+        """
+        Give locked areas other paths, by their former ones, with all that hangs on them.
+
+        By way of a path that nobody has where one is another's former path: two may change places.
+        """
+        if paths.keys() & set(paths.values()):
+            aside = {former: _ASIDE + path for former, path in paths.items()}
+            self._in_parts(_MOVE, aside)
+            paths = dict(zip(aside.values(), paths.values(), strict=True))
+        self._in_parts(_MOVE, paths)
+
+    def merge(self, paths: Mapping[str, str]) -> None:
+        """Let what hangs on an area, by its path, hang on the one at another path; the former one is gone."""
+        self._in_parts(_MERGE, paths)
+
+    def record(self, changes: Collection[AreaChanged], account_id: str, job_id: JobId) -> None:
+        """Put on record that areas changed, and whose discovery has found it."""
+        if changes:
+            rows = json.dumps([asdict(change) | {"id": str(ULID())} for change in changes])
+            self._session.execute(_RECORD, {"rows": rows, "account_id": account_id, "job_id": job_id})
+
+    def _in_parts(self, statement: Any, paths: Mapping[str, str]) -> None:
+        moves = iter(paths.items())
+        while part := dict(islice(moves, _MOVES)):
+            self._session.execute(statement, {"formers": list(part), "paths": list(part.values())})
+
+    def _read(self, statement: Any, paths: Iterable[str], gitlab_ids: Iterable[str]) -> list[KnownArea]:
+        values = {"paths": sorted(set(paths)), "ids": sorted(set(gitlab_ids))}
+        return [_known(row) for row in self._session.execute(statement, values)]
+
+
+def _known(row: Row[Any]) -> KnownArea:
+    return KnownArea(row.full_path, row.gitlab_id, row.name, row.type, row.host)

@@ -1,0 +1,1 @@
+"""Attempts: each is one try of one job on one connection."""

@@ -1,0 +1,1 @@
+"""Accounts, their blocks for want of a token, and token refreshes."""

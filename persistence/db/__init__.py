@@ -1,0 +1,1 @@
+"""The connection to Postgres: engine, errors, poolers, and values read and written without failing."""

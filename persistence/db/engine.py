@@ -1,0 +1,52 @@
+"""The engine: one a process, made on first use, forgotten by a forked child."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+
+from persistence.db.foreign_values import read_json, read_times_of
+from persistence.db.text_arrays import write_texts_of
+from persistence.settings import settings
+
+_CONNECT_TIMEOUT_S = 5
+_RECYCLE_S = 1800
+"""Old connections are replaced, so that a server behind a balancer is left some day."""
+
+
+@cache
+def engine() -> Engine:
+    """
+    The process's engine and its pool.
+
+    Nothing is prepared on the server, and all that a session sets is SET LOCAL: a PgBouncer in
+    transaction mode may stand between. Parameters never show in an error. Values that others wrote are
+    read without failing (`foreign_values`).
+    """
+    made = create_engine(
+        settings().database_url,
+        pool_size=settings().pool_size,
+        max_overflow=0,
+        pool_recycle=_RECYCLE_S,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        json_deserializer=read_json,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "application_name": "crawlyard",
+            "prepare_threshold": None,
+        },
+    )
+    event.listen(made, "connect", _prepare)
+    return made
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    read_times_of(connection)
+    write_texts_of(connection)
+
+
+def forget_connections() -> None:
+    """In a forked child: drop the parent's pool without closing connections that the parent still uses."""
+    if engine.cache_info().currsize:
+        engine().dispose(close=False)

@@ -1,0 +1,115 @@
+"""Looking without touching: a snapshot of the database, where its schema stands, and what its server is."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from persistence.db.engine import engine
+from persistence.db.exceptions import CrawlyardError, raised_as_ours
+from persistence.db.pooler import is_pooled
+from persistence.migrations.run import current_revision, head_revision
+
+_PROBES = 5
+
+_SERVER = text("""
+    SELECT name, CASE WHEN unit = 'ms' THEN setting || ' ms' ELSE setting END FROM pg_settings
+     WHERE name IN ('server_version_num', 'server_version', 'max_connections', 'superuser_reserved_connections',
+                    'deadlock_timeout', 'fsync', 'synchronous_commit')
+""")
+
+
+_LACKING = text("""
+    SELECT privilege || ' on ' || quote_ident(name)
+      FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[])) AS wanted(name, privilege)
+     WHERE NOT has_table_privilege(quote_ident(name), privilege)
+""")
+
+_WANTED = {
+    "user": ("SELECT", "UPDATE"),  # a lock FOR KEY SHARE wants UPDATE
+    "account": ("SELECT", "UPDATE"),
+    "area": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "area_authorization": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "job": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "job_area": ("SELECT", "INSERT", "UPDATE"),
+}
+"""What we do with the web app's tables: discoveries move areas, the clean-up deletes old jobs."""
+
+
+class SchemaError(CrawlyardError):
+    """The schema is not the one that this version works with; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class ClockDifference:
+    """The database's clock less this machine's, in seconds; the truth is within *bound* of it."""
+
+    seconds: float
+    bound: float
+
+
+@contextmanager
+def snapshot(timeout: timedelta) -> Iterator[Connection]:
+    """
+    A read-only transaction in which everything read is of one moment.
+
+    A statement that takes longer than *timeout* is ended. Raises the database's errors as ours.
+    """
+    reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with raised_as_ours(), engine().connect().execution_options(**reading) as connection:
+        limit = f"{timeout.total_seconds() * 1000:.0f}ms"
+        connection.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
+        yield connection
+
+
+def require_head(connection: Connection) -> str:
+    """The revision, which is the newest. Raises SchemaError where the database is at another one."""
+    at, newest = current_revision(connection), head_revision()
+    if at is None:
+        raise SchemaError("The database was never migrated: run `crawlyard migrate`.")
+    if at != newest:
+        raise SchemaError(
+            f"The database is at revision {at}, this version of Crawlyard works with {newest}: "
+            "run `crawlyard migrate`; where a newer Crawlyard migrated it, run that one."
+        )
+    return at
+
+
+def check_head() -> None:
+    """Raise SchemaError where the process's database is not at the newest revision."""
+    with raised_as_ours(), engine().connect() as connection:
+        require_head(connection)
+
+
+def lacking_rights(connection: Connection) -> list[str]:
+    """What our role may not do with the web app's tables, and has to: such as `DELETE on job`."""
+    wanted = [(name, privilege) for name, privileges in _WANTED.items() for privilege in privileges]
+    values = {"names": [name for name, _ in wanted], "privileges": [privilege for _, privilege in wanted]}
+    return list(connection.scalars(_LACKING, values))
+
+
+def server_settings(connection: Connection) -> Mapping[str, str]:
+    """What the server is and how it is set up, by the names of postgresql.conf; durations end in ` ms`."""
+    return {name: value for name, value in connection.execute(_SERVER)}  # noqa: C416 - rows, not pairs
+
+
+def is_behind_a_pooler(connection: Connection) -> bool:
+    """Whether a pooler stands between, and not the server itself took the connection."""
+    driver: Any = connection.connection.driver_connection
+    return is_pooled(driver)
+
+
+def clock_difference(connection: Connection) -> ClockDifference:
+    """How far the two clocks are apart, by the quickest of some round trips."""
+    return min((_one_probe(connection) for _ in range(_PROBES)), key=lambda probe: probe.bound)
+
+
+def _one_probe(connection: Connection) -> ClockDifference:
+    before = time.time()
+    theirs = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
+    after = time.time()
+    return ClockDifference(theirs - (before + after) / 2, (after - before) / 2)

@@ -1,0 +1,1 @@
+"""The error log, its groups, and the queries of those who look at it."""

@@ -1,0 +1,93 @@
+"""Errors one by one, the newest first: for whoever looks, never to decide upon."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from persistence.db.exceptions import IllegalRequestError
+from persistence.db.inspection import require_head, snapshot
+from persistence.schema.ids import AccountId, JobId
+from persistence.settings import settings
+
+_ERRORS = text("""
+    -- What is not asked for is folded away, since every plan is made for its values.
+    SELECT e.id, e.job_id, job."accountId" AS account_id, e.timestamp, e.error_type, e.error_message,
+           e.stack_trace, e.context, e.retry_count, e.is_recoverable, e.fingerprint, e.resolution
+      FROM job_error_log e JOIN job ON job.id = e.job_id
+     WHERE (CAST(:job_id AS text) IS NULL OR e.job_id = :job_id)
+       AND (CAST(:fingerprint AS text) IS NULL OR e.fingerprint = :fingerprint)
+       AND (CAST(:since AS interval) IS NULL OR e.timestamp > now() - CAST(:since AS interval))
+       AND (CAST(:before AS text) IS NULL OR (e.timestamp, e.id) < (CAST(:timestamp AS timestamptz), :before))
+     ORDER BY e.timestamp DESC, e.id DESC LIMIT :limit
+""")
+
+_TIMESTAMP = text("SELECT timestamp FROM job_error_log WHERE id = :id")
+
+
+@dataclass(frozen=True)
+class LoggedError:
+    """An error on record."""
+
+    id: str
+    job_id: JobId
+    account_id: AccountId
+    timestamp: datetime
+    error_type: str
+    error_message: str
+    stack_trace: str | None
+    context: Any
+    retry_count: int
+    is_recoverable: bool
+    fingerprint: str | None
+    """None: it was put on record before there were any."""
+    resolution: str | None
+
+
+def read_errors(
+    *,
+    job_id: JobId | None = None,
+    since: timedelta | None = None,
+    before: str | None = None,
+    limit: int,
+) -> list[LoggedError]:
+    """
+    Read at most *limit* errors, the newest first; *before* is the id of the last one of the page before.
+
+    Raises IllegalRequestError where there is no such error, SchemaError where the schema is not at
+    head, and the database's errors as ours.
+    """
+    with snapshot(settings().statement_timeout) as connection:
+        require_head(connection)
+        return select_errors(connection, job_id=job_id, since=since, before=before, limit=limit)
+
+
+def select_errors(
+    connection: Connection,
+    *,
+    job_id: JobId | None = None,
+    fingerprint: str | None = None,
+    since: timedelta | None = None,
+    before: str | None = None,
+    limit: int,
+) -> list[LoggedError]:
+    """Read the newest errors of a job, of a group, or of all, within a snapshot."""
+    values = {
+        "job_id": job_id,
+        "fingerprint": fingerprint,
+        "since": since,
+        "before": before,
+        "timestamp": _timestamp(connection, before) if before else None,
+        "limit": limit,
+    }
+    rows = connection.execute(_ERRORS, values)
+    return [LoggedError(**row._mapping) for row in rows]  # noqa: SLF001 - public in spite of its name
+
+
+def _timestamp(connection: Connection, error_id: str) -> datetime:
+    row = connection.execute(_TIMESTAMP, {"id": error_id}).one_or_none()
+    if row is None:
+        raise IllegalRequestError(f"there is no error {error_id}")
+    timestamp: datetime = row.timestamp
+    return timestamp

@@ -1,0 +1,1 @@
+"""Events for the web app: written with the commit, read by cursor."""

@@ -1,0 +1,181 @@
+"""
+Following events as they come: woken by NOTIFY, never relying on it, and from one cursor on.
+
+LISTEN needs a session of its own. Where a pooler stands between, it would be left behind in a session
+that others are given next, and their bells with it: nobody is asked to wake us then, and the table is
+looked at more often. CRAWLYARD_DIRECT_DATABASE_URL leads past the pooler.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from threading import Event as Flag
+from types import TracebackType
+from typing import Any, LiteralString, Self
+
+import psycopg
+
+from persistence.db.exceptions import TransientError, raised_as_ours
+from persistence.db.pooler import is_pooled
+from persistence.events.cursor import EventCursor
+from persistence.events.stream import Event, EventFilter, EventReader, Gap
+from persistence.settings import settings
+
+_LISTEN: LiteralString = "LISTEN crawlyard_event"
+
+_POLL_S = 5.0
+"""Bells get lost; this is the longest that an event waits for a reader then."""
+_UNHEARD_S = 1.0
+"""The same where no bell reaches us."""
+_HELD_BACK_S = (0.02, 1.0)
+"""Between looks while a running transaction holds events back: doubled from the first to the last."""
+_RECONNECT_S = (0.1, 10.0)
+_SLICE_S = 0.25
+"""How soon a `close` from another thread is seen."""
+_CONNECTION: dict[str, Any] = {
+    "autocommit": True,
+    "application_name": "crawlyard events",
+    "connect_timeout": 5,
+    "prepare_threshold": None,
+    # A server that is gone without a word is noticed by the poll after next.
+    "keepalives_idle": 15,
+    "tcp_user_timeout": 15_000,
+}
+
+
+class Subscription:
+    """
+    An iterator over events and gaps, from a starting point on, each once and in order.
+
+    It ends by `close`, from whichever thread, or when *within* is over. Its first connection must
+    succeed, or DatabaseLost is raised; one that is lost later is made again for as long as it takes,
+    and *lost* is told why. `cursor` is where it stands: keep it when what it gave was handled.
+    """
+
+    def __init__(
+        self,
+        point: EventCursor | str,
+        matching: EventFilter | None = None,
+        *,
+        within: timedelta | None = None,
+        url: str | None = None,
+        lost: Callable[[TransientError], None] = lambda _error: None,
+    ) -> None:
+        self._point = point
+        self._matching = matching
+        self._deadline = None if within is None else time.monotonic() + within.total_seconds()
+        self._url = url or settings().session_url
+        self._lost = lost
+        self._closed = Flag()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._poll_s = _POLL_S
+        self._pause = _Doubling(*_HELD_BACK_S)
+        self._back_off = _Doubling(*_RECONNECT_S)
+
+    @property
+    def cursor(self) -> EventCursor | None:
+        """Behind what was given last; None before the first connection of one that begins `now`."""
+        return self._point if isinstance(self._point, EventCursor) else None
+
+    def close(self) -> None:
+        """End the iteration, soon."""
+        self._closed.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+        self._disconnect()
+
+    def __iter__(self) -> Iterator[Event | Gap]:
+        try:
+            reader: EventReader | None = self._connect()
+            while not self._is_over():
+                try:
+                    reader = reader or self._connect()
+                    yield from self._look(reader)
+                    self._back_off.reset()
+                except TransientError as error:
+                    reader = None
+                    self._disconnect()
+                    self._lost(error)
+                    self._closed.wait(self._left(self._back_off.next()))
+        finally:
+            self._disconnect()
+
+    def so_far(self) -> Iterator[Event | Gap]:
+        """All that can be read now, without waiting for more."""
+        reader = self._connect()
+        assert isinstance(self._point, EventCursor)
+        for item in reader.read(self._point):
+            self._point = item.cursor
+            yield item
+
+    def _connect(self) -> EventReader:
+        """Listen first, then look: what comes in between wakes us. No bell passes a pooler."""
+        with raised_as_ours():
+            self._connection = psycopg.connect(self._url, **_CONNECTION)
+            pooled = is_pooled(self._connection)
+            self._poll_s = _UNHEARD_S if pooled else _POLL_S
+            if not pooled:
+                self._connection.execute(_LISTEN)
+        reader = EventReader(self._connection, self._matching)
+        self._point = reader.start(self._point)
+        return reader
+
+    def _disconnect(self) -> None:
+        if self._connection:
+            with suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _look(self, reader: EventReader) -> Iterator[Event | Gap]:
+        """One page; and where there was no more, wait for what makes another look worth while."""
+        assert isinstance(self._point, EventCursor)
+        page = reader.page(self._point)
+        for item in page.items:
+            self._point = item.cursor
+            yield item
+        self._point = page.cursor
+        if page.is_full:
+            return
+        if page.items or not page.is_held_back:
+            self._pause.reset()
+        self._wait(self._pause.next() if page.is_held_back else self._poll_s)
+
+    def _wait(self, seconds: float) -> None:
+        """Until a bell rings, so long at the most. Bells that have rung meanwhile are one."""
+        assert self._connection is not None
+        until = time.monotonic() + seconds
+        while (left := self._left(until - time.monotonic())) > 0 and not self._closed.is_set():
+            with raised_as_ours():
+                if list(self._connection.notifies(timeout=min(left, _SLICE_S), stop_after=1)):
+                    return
+
+    def _left(self, seconds: float) -> float:
+        """So long, but not beyond our own end."""
+        return seconds if self._deadline is None else min(seconds, self._deadline - time.monotonic())
+
+    def _is_over(self) -> bool:
+        return self._closed.is_set() or self._left(1.0) <= 0
+
+
+class _Doubling:
+    """A wait that grows from one length to another."""
+
+    def __init__(self, first: float, last: float) -> None:
+        self._first = self._now = first
+        self._last = last
+
+    def reset(self) -> None:
+        """Begin with the first again."""
+        self._now = self._first
+
+    def next(self) -> float:
+        """The length of this wait."""
+        now, self._now = self._now, min(2 * self._now, self._last)
+        return now

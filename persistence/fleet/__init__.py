@@ -1,0 +1,1 @@
+"""Crawlers' connections, and what sweeps and rounds keep about themselves."""

@@ -1,0 +1,135 @@
+"""Deferred jobs: found by a discovery, waiting outside of the queue until their account has room again."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from persistence.jobs.jobs import NewJob
+from persistence.schema.ids import AccountId, JobId
+
+_ADD = text("""
+    INSERT INTO deferred_job (id, account_id, user_id, provider, graphql_url, command, full_path, priority,
+                              entity_id, spawned_from)
+    SELECT r.id, r.account_id, r.user_id, r.provider, r.graphql_url, r.command, r.full_path, r.priority,
+           r.entity_id, r.spawned_from
+      FROM jsonb_populate_recordset(NULL::deferred_job, CAST(:rows AS jsonb)) r
+     ORDER BY r.full_path COLLATE "C", r.command COLLATE "C"
+    ON CONFLICT DO NOTHING RETURNING id
+""")
+
+_ACCOUNTS = text("""
+    -- A loose index scan: one probe an account, however many jobs are deferred for it.
+    WITH RECURSIVE account AS (
+        (SELECT account_id FROM deferred_job ORDER BY account_id LIMIT 1)
+        UNION ALL
+        SELECT next.account_id FROM account CROSS JOIN LATERAL (
+            SELECT account_id FROM deferred_job WHERE account_id > account.account_id ORDER BY account_id LIMIT 1
+        ) next
+    )
+    SELECT account.account_id FROM account
+      LEFT JOIN account_lane lane ON lane.account_id = account.account_id
+     WHERE lane.paused_at IS NULL
+""")
+
+_HAS = text("SELECT EXISTS (SELECT FROM deferred_job WHERE account_id = ANY (CAST(:ids AS text[])))")
+
+_TAKE = text("""
+    DELETE FROM deferred_job WHERE id IN (
+        SELECT id FROM deferred_job WHERE account_id = :account_id ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING id, account_id, user_id, provider, graphql_url, command, full_path, priority, entity_id, spawned_from
+""")
+
+_DROP = text("DELETE FROM deferred_job WHERE account_id = ANY (CAST(:ids AS text[]))")
+
+_LOCK = """
+    SELECT id FROM deferred_job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id FOR UPDATE
+"""
+
+_FORGET = text(f"""
+    WITH locked AS ({_LOCK}) DELETE FROM deferred_job USING locked WHERE deferred_job.id = locked.id
+""")  # noqa: S608 - no input is in it
+
+_PRIORITIZE = text(f"""
+    WITH locked AS ({_LOCK})
+    UPDATE deferred_job SET priority = :priority FROM locked WHERE deferred_job.id = locked.id
+""")  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Offspring:
+    """A job that a discovery found, whether it is made at once or deferred."""
+
+    job: NewJob
+    priority: int
+    entity_id: str | None
+
+
+class Deferred:
+    """The table `deferred_job`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, offspring: Collection[Offspring]) -> set[JobId]:
+        """Defer jobs; returns those that were not deferred already, for the same path and command."""
+        rows = [
+            {
+                "id": found.job.id,
+                "account_id": found.job.account_id,
+                "user_id": found.job.user_id,
+                "provider": found.job.provider,
+                "graphql_url": found.job.graphql_url,
+                "command": found.job.command,
+                "full_path": found.job.full_path,
+                "priority": found.priority,
+                "entity_id": found.entity_id,
+                "spawned_from": found.job.spawned_from,
+            }
+            for found in offspring
+        ]
+        return set(self._session.scalars(_ADD, {"rows": json.dumps(rows)})) if rows else set()
+
+    def accounts(self) -> list[AccountId]:
+        """The accounts for which something is deferred, and which are not paused, in order."""
+        return list(self._session.scalars(_ACCOUNTS))
+
+    def has_any(self, account_ids: Collection[AccountId]) -> bool:
+        """Whether anything is deferred for one of these accounts."""
+        return bool(self._session.scalars(_HAS, {"ids": list(account_ids)}).one())
+
+    def take(self, account_id: AccountId, limit: int) -> list[Offspring]:
+        """Take at most *limit* deferred jobs of the account out of the table, the oldest first."""
+        rows = self._session.execute(_TAKE, {"account_id": account_id, "limit": limit})
+        return [
+            Offspring(
+                NewJob(
+                    id=row.id,
+                    command=row.command,
+                    full_path=row.full_path,
+                    branch=None,
+                    account_id=row.account_id,
+                    user_id=row.user_id,
+                    provider=row.provider,
+                    graphql_url=row.graphql_url,
+                    spawned_from=row.spawned_from,
+                ),
+                row.priority,
+                row.entity_id,
+            )
+            for row in sorted(rows, key=lambda row: str(row.id))
+        ]
+
+    def drop(self, account_ids: Collection[str]) -> None:
+        """Forget what is deferred for accounts that are gone."""
+        self._session.execute(_DROP, {"ids": list(account_ids)})
+
+    def forget(self, ids: Collection[JobId]) -> None:
+        """Deferred jobs are not to be made any more."""
+        self._session.execute(_FORGET, {"ids": list(ids)})
+
+    def prioritize(self, ids: Collection[JobId], priority: int) -> None:
+        """Deferred jobs will have this priority."""
+        self._session.execute(_PRIORITIZE, {"ids": list(ids), "priority": priority})

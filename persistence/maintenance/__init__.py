@@ -1,0 +1,1 @@
+"""Retention, old jobs, adoption of an older database, and stored statistics."""

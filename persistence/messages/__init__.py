@@ -1,0 +1,1 @@
+"""Celery messages: those that were processed, and those that were rejected."""

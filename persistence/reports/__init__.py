@@ -1,0 +1,1 @@
+"""Read-only views for operators. Nothing is decided by them."""

@@ -1,0 +1,149 @@
+"""
+The statistics as they are shown: what upkeep counted last, and what is cheap enough to be read now.
+
+What was counted is of one moment, what is read of another one: the age of the counts lies between
+them, and sums across the two need not agree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from persistence.db.exceptions import IllegalRequestError
+from persistence.db.inspection import require_head, snapshot
+from persistence.maintenance.statistics import SINCE, STATE
+from persistence.reports import status
+from persistence.reports.status import ConnectionCounts
+from persistence.reports.stored_counts import Counts, Depth, read_counts
+from persistence.settings import settings
+
+_NOW = text("SELECT now()")
+
+_ACCOUNT = text("""
+    SELECT now() AS taken_at, known.id IS NOT NULL AS is_known, lane.held_at, lane.held_reason, lane.paused_at,
+           lane.paused_reason, lane.last_seated_at
+      FROM (VALUES (CAST(:id AS text))) AS asked(id)
+      LEFT JOIN account known ON known.id = asked.id
+      LEFT JOIN account_lane lane ON lane.account_id = asked.id
+""")
+
+_JOBS_OF = text("""
+    SELECT command::text AS command, status::text AS status, count(*) AS jobs
+      FROM job WHERE "accountId" = :id GROUP BY 1, 2
+""")
+
+_QUEUE_OF = text(f"""
+    SELECT state, count(*) AS entries, now() - min(since) AS oldest FROM (
+        SELECT {STATE} AS state, {SINCE} AS since FROM job_queue WHERE account_id = :id
+         UNION ALL SELECT 'deferred', deferred_at FROM deferred_job WHERE account_id = :id
+    ) entry GROUP BY 1
+""")  # noqa: S608 - no input is in it
+
+_ATTEMPTS_OF = text("""
+    SELECT status, count(*) FROM job_assignment_mapping
+     WHERE account_id = :id AND completed_at IS NULL GROUP BY 1
+""")
+
+_FAILURES_OF = text("""
+    SELECT error.error_type, count(*) FROM job_error_log error JOIN job ON job.id = error.job_id
+     WHERE error.timestamp > now() - interval '1 hour' AND job."accountId" = :id
+     GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 100
+""")
+
+_AUTHORIZATIONS_OF = text('SELECT count(*) FROM area_authorization WHERE "accountId" = :id')
+
+
+@dataclass(frozen=True)
+class Report:
+    """All accounts together."""
+
+    taken_at: datetime
+    """When the rest was read that is no count of upkeep's."""
+    counts: Counts | None
+    """None: they were never taken."""
+    connections: ConnectionCounts
+    assignments: Mapping[str, int]
+    held_accounts: Mapping[str, int]
+    failures_last_hour: Mapping[str, int]
+    rejected_last_hour: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class AccountReport:
+    """One account, all of it read now."""
+
+    account_id: str
+    taken_at: datetime
+    jobs: Mapping[str, Mapping[str, int]]
+    """By command, then by status."""
+    queue: Mapping[str, Depth]
+    assignments: Mapping[str, int]
+    authorizations: int
+    failures_last_hour: Mapping[str, int]
+    held_at: datetime | None
+    held_reason: str | None
+    paused_at: datetime | None
+    paused_reason: str | None
+    last_seated_at: datetime | None
+
+
+def read_report() -> Report:
+    """
+    What was counted last, and the rest as it is now.
+
+    Raises SchemaError where the schema is not at head, and the database's errors as ours.
+    """
+    with snapshot(settings().statement_timeout) as connection:
+        require_head(connection)
+        return Report(
+            taken_at=connection.execute(_NOW).scalar_one(),
+            counts=read_counts(connection),
+            connections=status.connection_counts(connection),
+            assignments=status.live_attempts(connection),
+            held_accounts=status.held_accounts(connection),
+            failures_last_hour=status.failures_last_hour(connection),
+            rejected_last_hour=status.rejected_last_hour(connection),
+        )
+
+
+def read_account(account_id: str) -> AccountReport:
+    """
+    One account, counted now: with 1,000,000 jobs of all accounts that takes some 0.4 s.
+
+    Raises IllegalRequestError where nobody knows the account, and otherwise as `read_report`.
+    """
+    of = {"id": account_id}
+    with snapshot(settings().statement_timeout) as connection:
+        require_head(connection)
+        account = connection.execute(_ACCOUNT, of).one()
+        queue = {row.state: Depth(row.entries, row.oldest) for row in connection.execute(_QUEUE_OF, of)}
+        if not account.is_known and not queue:
+            raise IllegalRequestError("there is no such account")
+        return AccountReport(
+            account_id=account_id,
+            taken_at=account.taken_at,
+            jobs=_jobs(connection, of),
+            queue=queue,
+            assignments={"assigned": 0, "running": 0} | _pairs(connection, _ATTEMPTS_OF, of),
+            authorizations=connection.execute(_AUTHORIZATIONS_OF, of).scalar_one(),
+            failures_last_hour=_pairs(connection, _FAILURES_OF, of),
+            held_at=account.held_at,
+            held_reason=account.held_reason,
+            paused_at=account.paused_at,
+            paused_reason=account.paused_reason,
+            last_seated_at=account.last_seated_at,
+        )
+
+
+def _jobs(connection: Connection, of: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    jobs: dict[str, dict[str, int]] = {}
+    for row in connection.execute(_JOBS_OF, of):
+        jobs.setdefault(row.command, {})[row.status] = row.jobs
+    return jobs
+
+
+def _pairs(connection: Connection, statement: Any, of: Mapping[str, str]) -> dict[str, int]:
+    return {word: count for word, count in connection.execute(statement, of)}  # noqa: C416 - rows, not pairs

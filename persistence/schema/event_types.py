@@ -1,0 +1,23 @@
+"""Types of events for the web app."""
+
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    """Of `dispatch_event.type`."""
+
+    JOB_CREATED = "job_created"
+    JOB_UPDATED = "job_updated"
+    JOB_DELETED = "job_deleted"
+    JOB_ASSIGNED = "job_assigned"
+    JOB_REVOKED = "job_revoked"
+    PROGRESS_UPDATED = "progress_updated"
+    ERROR_LOGGED = "error_logged"
+    CONNECTION_REGISTERED = "connection_registered"
+    CONNECTION_LOST = "connection_lost"
+    CONNECTION_EXPIRED = "connection_expired"
+    CREDENTIAL_NEEDED = "credential_needed"
+    CREDENTIAL_RENEWED = "credential_renewed"
+    ACCOUNT_PAUSED = "account_paused"
+    ACCOUNT_RESUMED = "account_resumed"
+    AREA_CHANGED = "area_changed"

@@ -1,0 +1,1 @@
+"""The assignment round: which job goes to which connection."""

@@ -1,0 +1,280 @@
+"""
+The crawlers' wire protocol: one JSON object a frame, camelCase outside and snake_case here.
+
+Unknown fields are ignored: a crawler may be newer than we are.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation, TypeAdapter
+from pydantic.alias_generators import to_camel
+
+from persistence.schema.states import SystemStatus
+from tasks.contract.types import (
+    AreaName,
+    AreaPath,
+    Capacity,
+    Count,
+    Counts,
+    EntityId,
+    Id,
+    JsonObject,
+    Load,
+    Message,
+    Number,
+    Path,
+    Priority,
+    Trace,
+    Word,
+    type_of_batch,
+)
+
+DEFAULT_CAPACITY = 5
+
+ActiveJobs = Load | Annotated[list[Id], Field(max_length=1000)]
+"""A count, or a list of crawler_job_ids."""
+
+
+class _Wire(BaseModel):
+    """A part of a frame: camelCase, unknown fields ignored."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+
+class HeartbeatData(_Wire):
+    """I live."""
+
+    active_jobs: ActiveJobs | None = None
+    total_processed: Count | None = None
+    system_status: SystemStatus | Literal["processing"] | None = None
+
+
+class JobRequestData(_Wire):
+    """Give me work."""
+
+    capacity: Capacity = DEFAULT_CAPACITY
+
+
+class JobStartedData(_Wire):
+    """I began."""
+
+    entity_type: Word | None = None
+    entity_id: Path | None = None
+
+
+class ResumeState(_Wire):
+    """Where the next attempt may start; kept as it came."""
+
+    last_entity_id: Path | None = None
+    current_page: Count | None = None
+    entity_type: Word | None = None
+
+    def kept(self) -> dict[str, Any]:
+        """As it is stored on the job, and given to the next crawler."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
+class JobProgressData(_Wire):
+    """Where I am."""
+
+    stage: Literal["discovering", "fetching", "completed", "failed"]
+    entity_type: Word
+    processed: Count
+    total: Count | None = None
+    message: Message | None = None
+    item_counts: Counts | None = None
+    current_page: Count | None = None
+    processing_rate: Number | None = None
+    estimated_time_remaining: Number | None = None
+    resume_state: ResumeState | None = None
+
+
+class JobCompletedData(_Wire):
+    """Done; with success=false it is a recoverable failure."""
+
+    success: bool = True
+    final_counts: Counts = {}
+    message: Message | None = None
+    output_files: Annotated[list[Path], Field(max_length=500)] | None = None
+
+
+class JobFailedData(_Wire):
+    """I could not."""
+
+    error: Message
+    error_type: Word | None = None
+    is_recoverable: bool
+    resume_state: ResumeState | None = None
+    partial_counts: Counts | None = None
+    stack_trace: Trace | None = None
+    context: JsonObject | None = None
+
+
+class TokenRefreshData(_Wire):
+    """My token died."""
+
+    current_token_expired: bool | None = None
+    last_successful_request: Word | Count | None = None
+    error_details: Message | JsonObject | None = None
+
+    @property
+    def told(self) -> str | None:
+        """The details as one text."""
+        details = self.error_details
+        return json.dumps(details) if isinstance(details, dict) else details
+
+
+class DiscoveredJob(_Wire):
+    """Something that exists too."""
+
+    job_type: Literal["discover_namespaces", "crawl_user", "crawl_group", "crawl_project"]
+    entity_id: EntityId
+    namespace_path: AreaPath
+    entity_name: AreaName
+    priority: Priority = 1
+    estimated_size: Count | None = None
+
+
+class DiscoverySummary(_Wire):
+    """What a discovery found in all, in the crawler's words."""
+
+    total_users: Count | None = None
+    total_groups: Count | None = None
+    total_projects: Count | None = None
+    hierarchy_depth: Count | None = None
+
+
+class JobsDiscoveredData(_Wire):
+    """These exist too."""
+
+    discovered_jobs: Annotated[SkipValidation[list[DiscoveredJob]], type_of_batch]
+    discovery_summary: DiscoverySummary = DiscoverySummary()
+
+
+class DiscoveredEntity(_Wire):
+    """Something that exists too, in the older form."""
+
+    id: EntityId
+    name: AreaName
+    path: AreaPath
+    parent_id: EntityId | None = None
+
+
+class DiscoveryData(_Wire):
+    """These exist too, in the older form: all of one kind."""
+
+    entity_type: Literal["group", "groups", "project", "projects", "user", "users"]
+    entities: Annotated[SkipValidation[list[DiscoveredEntity]], type_of_batch]
+
+
+def _zoned(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+class _Frame(_Wire):
+    timestamp: Annotated[datetime, AfterValidator(_zoned)]
+    """By the crawler's clock; without a zone it means UTC."""
+
+
+class HeartbeatFrame(_Frame):
+    """A crawler's heartbeat."""
+
+    type: Literal["heartbeat"]
+    data: HeartbeatData = HeartbeatData()
+
+
+class JobRequestFrame(_Frame):
+    """A crawler's wish for work."""
+
+    type: Literal["job_request"]
+    data: JobRequestData = JobRequestData()
+
+
+class _JobFrame(_Frame):
+    job_id: Id
+    """The crawler_job_id of the assignment that it speaks for."""
+
+
+class JobStartedFrame(_JobFrame):
+    """An attempt began."""
+
+    type: Literal["job_started"]
+    data: JobStartedData = JobStartedData()
+
+
+class JobProgressFrame(_JobFrame):
+    """An attempt goes on."""
+
+    type: Literal["job_progress"]
+    data: JobProgressData
+
+
+class JobCompletedFrame(_JobFrame):
+    """An attempt succeeded, or says that it did not."""
+
+    type: Literal["job_completed"]
+    data: JobCompletedData = JobCompletedData()
+
+
+class JobFailedFrame(_JobFrame):
+    """An attempt failed."""
+
+    type: Literal["job_failed"]
+    data: JobFailedData
+
+
+class TokenRefreshFrame(_JobFrame):
+    """An attempt ended, since its account's token died."""
+
+    type: Literal["token_refresh_request"]
+    data: TokenRefreshData = TokenRefreshData()
+
+
+_TIME = TypeAdapter(datetime)
+
+
+def _is_a_time(text: str) -> str:
+    _TIME.validate_python(text)
+    return text
+
+
+class _DiscoveryFrame(_Wire):
+    timestamp: Annotated[str, Field(max_length=64), AfterValidator(_is_a_time)]
+    """As it was said, since that is how `crawler_order.discoveries` answers."""
+    job_id: Id
+
+    @property
+    def digest(self) -> str:
+        """Tells two discoveries of the same moment apart."""
+        said = json.dumps(self.model_dump(warnings=False), sort_keys=True, default=str)
+        return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+class JobsDiscoveredFrame(_DiscoveryFrame):
+    """An attempt has found what else there is."""
+
+    type: Literal["jobs_discovered"]
+    data: JobsDiscoveredData
+
+
+class DiscoveryFrame(_DiscoveryFrame):
+    """An attempt has found what else there is, in the older form."""
+
+    type: Literal["discovery"]
+    data: DiscoveryData
+
+
+Discovery = JobsDiscoveredFrame | DiscoveryFrame
+JobFrame = JobStartedFrame | JobProgressFrame | JobCompletedFrame | JobFailedFrame | TokenRefreshFrame
+Frame = Annotated[HeartbeatFrame | JobRequestFrame | JobFrame | Discovery, Field(discriminator="type")]
+
+DISCOVERIES = frozenset({"jobs_discovered", "discovery"})

@@ -1,0 +1,107 @@
+"""
+What a value of the contract may be: texts, counts and JSON that Postgres can keep.
+
+Everything outside is refused by pydantic, item by item, before it could abort a statement.
+"""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from persistence.error_log.fingerprint import DIGITS
+
+BATCH_LIMIT = 10_000
+"""Items in one list; what is more is refused as a whole, and can be sent again in parts."""
+
+_MAX_DEPTH = 32
+_MAX_NODES = 20_000
+_MAX_CHARACTERS = 2**20
+_MAX_INTEGER = 2**63 - 1
+
+
+def _keepable(text: str) -> str:
+    """Refuse what neither text nor jsonb can hold."""
+    if "\x00" in text or not _encodes(text):
+        raise PydanticCustomError("unkeepable_text", "must not hold NUL or lone surrogates")
+    return text
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _keepable_json(value: Any) -> Any:
+    """Refuse JSON that jsonb cannot hold, and such as is deep or large beyond all use."""
+    nodes = characters = 0
+    stack = [(value, 0)]
+    while stack:
+        node, depth = stack.pop()
+        nodes += 1
+        characters += len(node) if isinstance(node, str) else 0
+        if depth > _MAX_DEPTH or nodes > _MAX_NODES or characters > _MAX_CHARACTERS:
+            raise PydanticCustomError("json_too_large", "must be less deep and less large")
+        if isinstance(node, str):
+            _keepable(node)
+        elif isinstance(node, float) and not math.isfinite(node):
+            raise PydanticCustomError("not_finite", "must not hold NaN or Infinity")
+        elif isinstance(node, int) and abs(node) > _MAX_INTEGER:
+            raise PydanticCustomError("integer_too_large", "must not hold integers beyond 64 bits")
+        elif isinstance(node, dict):
+            for key in node:
+                characters += len(_keepable(key))
+            stack.extend((child, depth + 1) for child in node.values())
+        elif isinstance(node, list):
+            stack.extend((child, depth + 1) for child in node)
+    return value
+
+
+def _is_a_batch(items: object) -> object:
+    if not isinstance(items, list):
+        raise PydanticCustomError("not_a_list", "must be a list")
+    if len(items) > BATCH_LIMIT:
+        raise PydanticCustomError("batch_too_large", f"must hold at most {BATCH_LIMIT} items")
+    return items
+
+
+def _digits(id_: object) -> object:
+    """A number as text; true and false are none."""
+    return str(id_) if type(id_) is int else id_
+
+
+type_of_batch = AfterValidator(_is_a_batch)
+"""A list whose items are checked one by one by whoever applies it, so that a bad one never costs a good one."""
+
+_text = AfterValidator(_keepable)
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=64), _text]
+"""A ULID, or what the web app uses as one."""
+Ulid = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+Fingerprint = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{DIGITS}}}$")]
+"""Of errors that are alike."""
+Word = Annotated[str, StringConstraints(min_length=1, max_length=200), _text]
+"""A name or a type."""
+Path = Annotated[str, StringConstraints(min_length=1, max_length=1000), _text]
+"""Of a group, project or entity; an index holds it, which ends at 2,700 bytes."""
+AreaPath = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^/\s]+(/[^/\s]+)*$"), _text]
+"""The full path of a group, project or user: names between slashes."""
+AreaName = Annotated[str, StringConstraints(min_length=1, max_length=255), _text]
+EntityId = Annotated[str, BeforeValidator(_digits), StringConstraints(min_length=1, max_length=200), _text]
+"""GitLab's id of something, as a number, its digits or a global id."""
+Message = Annotated[str, StringConstraints(max_length=20_000), _text]
+Trace = Annotated[str, StringConstraints(max_length=200_000), _text]
+Count = Annotated[int, Field(ge=0, le=2**53, strict=True)]
+"""Of things processed; as large as JavaScript can count."""
+Load = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+"""How many jobs a crawler says that it works on."""
+Number = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)]
+Capacity = Annotated[int, Field(ge=0, le=1000, strict=True)]
+"""How many jobs a crawler works on at once; a unit of the sweep must be able to hold one connection's."""
+JsonObject = Annotated[dict[str, Any], AfterValidator(_keepable_json)]
+Counts = Annotated[dict[Word, Count], Field(max_length=500)]

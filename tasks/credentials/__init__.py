@@ -1,0 +1,1 @@
+"""Tokens that died: blocked accounts, refreshes, renewals."""

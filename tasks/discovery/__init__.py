@@ -1,0 +1,1 @@
+"""Discoveries: areas and jobs that crawlers found."""

@@ -1,0 +1,305 @@
+"""
+Discoveries: what a crawler found becomes areas, authorizations and child jobs, one transaction a frame.
+
+The fence is held throughout: the attempt is locked, of the connection that speaks, and live; or completed
+and still its job's last, since its end may overtake what it found. What was applied is listed on the
+attempt, so that a frame that is said again, or delivered again, changes nothing.
+
+The plan is made without a lock, then checked under it: where the world has moved on, the unit is run again.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from time import monotonic
+from typing import Any
+
+from celery.exceptions import Reject
+from pydantic import TypeAdapter, ValidationError
+from ulid import ULID
+
+from persistence.areas.areas import NewArea
+from persistence.db.exceptions import Contended, DataRefusedError
+from persistence.jobs.deferred import Offspring
+from persistence.jobs.entries import Entry
+from persistence.jobs.jobs import KnownJob, NewJob
+from persistence.schema.event_types import EventType
+from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
+from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
+from tasks.contract.frames import DISCOVERIES, Discovery, JobsDiscoveredFrame
+from tasks.contract.payloads import SaidFrame
+from tasks.discovery.area_plan import AreaPlan, plan_areas
+from tasks.discovery.items import Found, findings
+from tasks.discovery.spawn import room_of, spawn
+from tasks.fleet.batch import Speech, by_attempt
+from tasks.fleet.progress import with_discovery
+from tasks.jobs.enqueue import is_to_be_renewed, queue_again
+from tasks.runtime.batches import in_halves, reject
+from tasks.runtime.chunks import BUSY_S
+from tasks.runtime.task import unit_of_work
+
+_FRAME = TypeAdapter(SaidFrame)
+
+CHUNK = 1000
+"""Things whose areas and jobs are made by one row of statements."""
+
+
+def hear_discoveries(items: list[Any]) -> None:
+    """
+    Apply the discoveries among the frames of a message, each in a transaction of its own.
+
+    First of all the speakers' life is noted: a large discovery takes seconds, in which a sweep may judge.
+    Raises Reject to go on later, where there are many: those that were applied are passed over then.
+    What is refused or stale here is counted by the unit that hears all other words.
+    """
+    if not any(is_discovery(item) for item in items):
+        return
+    speech = Speech()
+    for item in items:
+        try:
+            speech.hear(_FRAME.validate_python(item))
+        except (ValidationError, RecursionError):
+            continue
+    with unit_of_work() as uow:
+        uow.connections.beat(speech.beats.values())
+        uow.commit()
+    deadline = monotonic() + BUSY_S
+    for words in by_attempt(speech.frames):
+        for frame in words.discoveries:
+            with unit_of_work() as uow:
+                if not discover(uow, words.connection_id, frame):
+                    continue
+                uow.commit()
+            if monotonic() > deadline:
+                raise Reject("there is more to do", requeue=True)
+
+
+def is_discovery(item: object) -> bool:
+    """Whether an item of the message looks like a discovery, well formed or not."""
+    frame = item.get("frame") if isinstance(item, dict) else None
+    kind = frame.get("type") if isinstance(frame, dict) else None
+    return isinstance(kind, str) and kind in DISCOVERIES
+
+
+def discover(uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery) -> bool:
+    """Apply one discovery; False: it is stale, or was applied before, and nothing has changed."""
+    fence = CrawlerJobId(frame.job_id)
+    attempt = uow.assignments.find([fence]).get(fence)
+    parent = attempt and uow.jobs.find([attempt.job_id]).get(attempt.job_id)
+    listed = uow.assignments.discoveries([fence]).get(fence, set())
+    if not parent or (frame.timestamp, frame.digest) in listed:
+        return False  # said again until it was listed: that must be cheap
+    refuse = partial(_refuse, uow, frame)
+    found = findings(frame, refuse)
+    where = Whereabouts([f.full_path for f in found], [f.gitlab_id for f in found if f.area_type])
+    plan = plan_areas(found, uow.areas.find(where.paths, where.gitlab_ids), parent.host, refuse)
+    locked = _lock(uow, Said(connection_id, frame, parent), plan, where)
+    if locked is None:
+        return False
+    _Application(uow, frame, plan, locked).run()
+    return True
+
+
+def _refuse(uow: UnitOfWork, frame: Discovery, item: object, reason: str, detail: str) -> None:
+    reject(uow, {"type": frame.type, "jobId": frame.job_id, "item": item}, reason, detail)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A discovery, who says it, and the job that it was found for, as it was read without a lock."""
+
+    connection_id: ConnectionId
+    frame: Discovery
+    parent: KnownJob
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """The paths and ids that were said."""
+
+    paths: list[str]
+    gitlab_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What a discovery may change, locked in the one order."""
+
+    parent: KnownJob
+    entries: dict[JobId, Entry]
+    jobs: dict[JobId, KnownJob]
+    moving: set[JobId]
+    """Jobs at areas that have moved."""
+    renewable: set[JobId]
+    """Children that are to be queued again."""
+    room: int | None
+    """How many more jobs of the account may wait."""
+
+
+def _lock(uow: UnitOfWork, said: Said, plan: AreaPlan, where: Whereabouts) -> Locked | None:
+    """
+    Lock all that is to change; None where the words are not to be heard.
+
+    Raises Contended where the areas are not any more what the plan was made for.
+    """
+    frame, parent = said.frame, said.parent
+    moving = uow.children.at(plan.moved.keys(), parent.graphql_url)
+    again_after = settings().rediscovery_interval
+    candidates = uow.children.renewable({*where.paths, *plan.moved}, parent.graphql_url, again_after)
+    uow.accounts.hold([parent.account_id])
+    room = _room(uow, parent.account_id)
+    entries = uow.queue.lock({parent.id, *moving, *candidates})
+    listed = uow.assignments.lock_discovering(CrawlerJobId(frame.job_id), said.connection_id)
+    if listed is None or (frame.timestamp, frame.digest) in listed:
+        return None
+    jobs = uow.jobs.lock({parent.id, *moving, *candidates})
+    known = uow.areas.lock(where.paths, where.gitlab_ids)
+    if plan.known != {(area.full_path, area.gitlab_id) for area in known}:
+        raise Contended("areas were changed by another transaction")
+    now = uow.now()
+    renewable = {
+        id_ for id_ in candidates & jobs.keys() if is_to_be_renewed(jobs[id_], entries.get(id_), now)
+    }
+    return Locked(jobs[parent.id], entries, jobs, moving, renewable, room)
+
+
+def _room(uow: UnitOfWork, account_id: AccountId) -> int | None:
+    """How many more jobs of the account may wait; none, while others have been deferred before."""
+    room = room_of(uow, account_id)
+    if room is None or not uow.deferred.has_any([account_id]):
+        return room
+    uow.ring("upkeep.feed_deferred")
+    return 0
+
+
+@dataclass
+class _Application:
+    """One discovery being applied: the areas that have moved, then chunk by chunk areas and jobs."""
+
+    uow: UnitOfWork
+    frame: Discovery
+    plan: AreaPlan
+    locked: Locked
+    tally: Counter[str] = field(default_factory=Counter)
+    settled: set[str] = field(default_factory=set)
+    """Paths whose areas are as they are to be."""
+    refused: set[str] = field(default_factory=set)
+    arrived: set[str] = field(default_factory=set)
+    """Paths to which areas have moved."""
+
+    def run(self) -> None:
+        """Apply it."""
+        in_halves(
+            self.uow,
+            list(self.plan.moved.items()),
+            self._move,
+            lambda moved, why: self._refuse(moved[1], why),
+        )
+        things = iter([thing for thing in self.plan.usable if thing.full_path not in self.refused])
+        while chunk := list(islice(things, CHUNK)):
+            in_halves(self.uow, chunk, self._settle, self._refuse)
+        self._report()
+
+    def _refuse(self, thing: Found, why: str) -> None:
+        if thing.area_type:
+            self._give_way([thing])
+        self.refused.add(thing.full_path)
+        _refuse(self.uow, self.frame, thing.item, "refused_by_database", why)
+
+    def _give_way(self, refused: Collection[Found | NewArea]) -> None:
+        """Raise Contended where another transaction has added an area here: run again, the unit sees it."""
+        found = self.uow.areas.find([r.full_path for r in refused], [r.gitlab_id for r in refused])
+        seen = {path for path, _ in self.plan.known} | self.arrived | self.settled
+        if any(area.full_path not in seen for area in found):
+            raise Contended("areas were added by another transaction")
+
+    def _move(self, moved: list[tuple[str, Found]]) -> None:
+        """Let areas that are at other paths now, with their jobs, be there."""
+        paths = {former: thing.full_path for former, thing in moved}
+        self.uow.children.move(self.locked.moving, paths)
+        self.uow.areas.merge({former: path for former, path in paths.items() if former in self.plan.onto})
+        self.uow.areas.move({former: path for former, path in paths.items() if former not in self.plan.onto})
+        self.arrived.update(paths.values())
+
+    def _settle(self, things: list[Found]) -> None:
+        """Let the areas of these things be as they were found, and their jobs be there."""
+        self._settle_areas({thing.full_path for thing in things if thing.area_type} - self.settled)
+        tally = self._spawn_jobs(things)
+        self.settled |= {thing.full_path for thing in things}
+        self.tally += tally + Counter(f"{thing.kind}s" for thing in things)
+
+    def _settle_areas(self, paths: set[str]) -> None:
+        uow, plan, parent = self.uow, self.plan, self.locked.parent
+        uow.areas.correct([plan.corrected[path] for path in sorted(paths & plan.corrected.keys())])
+        new = paths & plan.new.keys()
+        if missing := new - uow.areas.add([plan.new[path] for path in sorted(new)]):
+            self._give_way([plan.new[path] for path in missing])
+            raise DataRefusedError("something else is in the area's place", "23505")
+        uow.areas.authorize(parent.account_id, sorted(paths))
+        if parent.host:
+            uow.areas.note_host(parent.host, sorted(paths))
+        changes = [plan.changes[path] for path in sorted(paths & plan.changes.keys())]
+        uow.areas.record(changes, parent.account_id, parent.id)
+        for change in changes:
+            uow.events.add(
+                EventType.AREA_CHANGED, job_id=parent.id, account_id=parent.account_id, **vars(change)
+            )
+
+    def _spawn_jobs(self, things: list[Found]) -> Counter[str]:
+        """Make the children that are not there, and queue again those that are to be; how many of each."""
+        parent, locked = self.locked.parent, self.locked
+        wanted = [(thing, command.value) for thing in things for command in thing.commands]
+        there = self.uow.children.existing(
+            [(thing.full_path, command) for thing, command in wanted], parent.graphql_url
+        )
+        again = {child.id for child in there.values() if child.id in locked.renewable}
+        queue_again(self.uow, {id_: locked.jobs[id_] for id_ in again}, locked.entries, forget=False)
+        new = [
+            _child(thing, command, parent)
+            for thing, command in wanted
+            if (thing.full_path, command) not in there
+        ]
+        room = len(new) if locked.room is None else max(locked.room - self.tally["jobs"], 0)
+        spawn(self.uow, new[:room])
+        deferred = self.uow.deferred.add(new[room:])
+        return Counter(
+            jobs=len(new[:room]),
+            deferred=len(deferred),
+            queuedAgain=len(again),
+            existing=len(there) - len(again),
+        )
+
+    def _report(self) -> None:
+        """List the frame on its attempt, and tell the discovery's own progress."""
+        parent, fence = self.locked.parent, CrawlerJobId(self.frame.job_id)
+        self.uow.assignments.note_discovery(fence, self.frame.timestamp, self.frame.digest)
+        summary = {}
+        if isinstance(self.frame, JobsDiscoveredFrame):
+            summary = self.frame.data.discovery_summary.model_dump(by_alias=True, exclude_none=True)
+        progress = with_discovery(parent.progress, fence, self.tally, summary)
+        self.uow.jobs.advance([{"id": parent.id, "progress": progress}])
+        self.uow.events.add(
+            EventType.PROGRESS_UPDATED,
+            job_id=parent.id,
+            account_id=parent.account_id,
+            completion=progress.completion,
+            discovered=self.tally["jobs"] + self.tally["deferred"],
+        )
+
+
+def _child(thing: Found, command: str, parent: KnownJob) -> Offspring:
+    job = NewJob(
+        id=JobId(str(ULID())),
+        command=command,
+        full_path=thing.full_path,
+        branch=None,
+        account_id=parent.account_id,
+        user_id=parent.user_id,
+        provider=parent.provider,
+        graphql_url=parent.graphql_url,
+        spawned_from=parent.id,
+    )
+    return Offspring(job, thing.priority, thing.gitlab_id)

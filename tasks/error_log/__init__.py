@@ -1,0 +1,1 @@
+"""The error log: failures that others report, and their resolution."""

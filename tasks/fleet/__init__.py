@@ -1,0 +1,1 @@
+"""Crawlers: their connections, their frames, and the sweep that finds the dead."""

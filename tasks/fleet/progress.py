@@ -1,0 +1,298 @@
+"""
+How far a job is: what its crawler tells, merged into `job.progress`; never backwards within an attempt.
+
+Frames may come late, twice, or in any order. Counts, totals and completion only rise, so their order is
+nothing to them. Of words that replace each other, that of the newest frame stands, by the crawler's clock;
+a time later than the database's is taken for now, or a clock that was wrong for a moment would silence
+the crawler until then.
+
+A new attempt starts anew; it keeps the history, and the best that any attempt has reached.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from persistence.sanitize.text import redact_text
+from persistence.schema.ids import CrawlerJobId
+from tasks.contract.frames import (
+    JobCompletedFrame,
+    JobFailedFrame,
+    JobFrame,
+    JobProgressData,
+    JobProgressFrame,
+    JobStartedFrame,
+)
+
+Json = dict[str, Any]
+
+MAX_COUNTS = 500
+MAX_SNAPSHOTS = 50
+
+STEP = 0.05
+"""A snapshot is taken when completion has risen so far, or a milestone was reached."""
+
+MILESTONES = {0.25: "25%", 0.5: "50%", 0.75: "75%", 0.9: "90%"}
+
+LONGEST_SECONDS = 1e9
+
+_ESTIMATES = ("current_page", "processing_rate", "estimated_time_remaining")
+
+_Completion = Annotated[float, Field(ge=0, le=1)]
+_Counted = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where an attempt was at some time."""
+
+    at: AwareDatetime
+    attempt: str
+    completion: _Completion
+    processed: int
+
+
+@dataclass(frozen=True)
+class Best:
+    """The furthest that any attempt of the job came."""
+
+    completion: _Completion = 0.0
+    processed: int = 0
+    page: int = 0
+
+
+class Discovered(_Kept):
+    """What came of an attempt's discoveries, and the last summary that the crawler gave."""
+
+    frames: _Counted = 0
+    groups: _Counted = 0
+    projects: _Counted = 0
+    users: _Counted = 0
+    namespaces: _Counted = 0
+    jobs: _Counted = 0
+    existing: _Counted = 0
+    queued_again: _Counted = 0
+    deferred: _Counted = 0
+    summary: dict[str, _Counted] = Field(default_factory=dict)
+
+
+class Progress(_Kept):
+    """The JSON in `job.progress`, camelCase; what others put there beside it is kept within an attempt."""
+
+    model_config = ConfigDict(extra="allow")
+
+    crawler_job_id: str
+    """The attempt that it tells of."""
+    completion: _Completion = 0.0
+    counts: dict[str, _Counted] = Field(default_factory=dict)
+    totals: dict[str, _Counted] = Field(default_factory=dict)
+    """By entity type, as far as they were said."""
+    stage: str | None = None
+    entity_type: str | None = None
+    message: str | None = None
+    current_page: int | None = None
+    processing_rate: float | None = None
+    """Items a second."""
+    estimated_time_remaining: float | None = None
+    """Seconds, in the crawler's own estimate."""
+    started_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
+    """The times of the attempt's first and newest word, by the crawler's clock."""
+    resume_state_at: AwareDatetime | None = None
+    seconds_elapsed: float | None = None
+    seconds_remaining: float | None = None
+    milestones: dict[str, AwareDatetime] = Field(default_factory=dict)
+    """started, 25%, 50%, 75%, 90%, completed, failed: when each was reached."""
+    history: list[Snapshot] = Field(default_factory=list)
+    best: Best = Field(default_factory=Best)
+    discovery: Discovered | None = None
+
+    @property
+    def processed(self) -> int:
+        """Everything that was counted."""
+        return sum(self.counts.values())
+
+    def json_(self) -> str:
+        """As it is stored."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What words have made of a job."""
+
+    progress: Progress | None
+    """None where they say nothing of it."""
+    resume_state: Json | None
+    """Where the next attempt may start; None: as before."""
+    is_best: bool
+    """Whether the job came further than in any attempt before."""
+
+
+def advance(
+    before: str | None, attempt: CrawlerJobId, frames: Iterable[JobFrame], heard_at: datetime
+) -> Advance:
+    """
+    The progress after *frames* of one attempt, in any order.
+
+    *before* is the JSON in `job.progress`, *heard_at* the database's time.
+    """
+    frames = list(frames)
+    if not frames:
+        return Advance(None, None, is_best=False)
+    progress = _begun(before, attempt)
+    best = progress.best
+    resume_state = None
+    for frame in frames:
+        at = min(frame.timestamp, heard_at)
+        _merge(progress, frame, at)
+        said = frame.data.resume_state if isinstance(frame, (JobProgressFrame, JobFailedFrame)) else None
+        if said is not None and (progress.resume_state_at is None or at >= progress.resume_state_at):
+            progress.resume_state_at, resume_state = at, said.kept()
+    progress.best = _best(progress, resume_state)
+    _tell_time(progress)
+    return Advance(progress, resume_state, is_best=progress.best != best)
+
+
+def with_discovery(
+    before: str | None, attempt: CrawlerJobId, found: Counter[str], summary: dict[str, int]
+) -> Progress:
+    """
+    The progress after a discovery was applied.
+
+    Under `discovery` are its sums: frames, groups, projects, users, namespaces, jobs (made), existing,
+    queuedAgain, deferred; and the last summary that the crawler gave.
+    """
+    progress = _begun(before, attempt)
+    told = progress.discovery or Discovered()
+    sums = Counter(told.model_dump(by_alias=True, exclude={"summary"})) + found + Counter(frames=1)
+    progress.discovery = Discovered.model_validate(sums)
+    progress.discovery.summary = told.summary | summary
+    return progress
+
+
+def _begun(before: str | None, attempt: CrawlerJobId) -> Progress:
+    """What this attempt had told before; a new one, or one whose JSON is not ours any more, starts anew."""
+    if before is None:
+        return Progress(crawler_job_id=attempt)
+    try:
+        progress = Progress.model_validate_json(before)
+    except ValueError:  # deeper, too, than pydantic reads: what it reads it can write
+        return Progress(crawler_job_id=attempt)
+    if progress.crawler_job_id == attempt:
+        return progress
+    return Progress(crawler_job_id=attempt, history=progress.history, best=progress.best)
+
+
+def _merge(progress: Progress, frame: JobFrame, at: datetime) -> None:
+    is_newest = progress.updated_at is None or at >= progress.updated_at
+    progress.started_at = min(progress.started_at or at, at)
+    progress.updated_at = max(progress.updated_at or at, at)
+    reached = set()
+    match frame:
+        case JobStartedFrame():
+            reached.add("started")
+        case JobProgressFrame(data=data):
+            _raise_counts(progress.counts, {data.entity_type: data.processed} | (data.item_counts or {}))
+            _raise_counts(progress.totals, {data.entity_type: data.total} if data.total else {})
+            if is_newest:
+                _say(progress, data)
+        case JobCompletedFrame(data=data):
+            _raise_counts(progress.counts, data.final_counts)
+            reached.add("completed" if data.success else "failed")
+        case JobFailedFrame(data=data):
+            _raise_counts(progress.counts, data.partial_counts or {})
+            reached.add("failed")
+    progress.completion = max(progress.completion, 1.0 if "completed" in reached else _share(progress))
+    reached.update(name for share, name in MILESTONES.items() if progress.completion >= share)
+    _remember(progress, reached - progress.milestones.keys(), at)
+
+
+def _say(progress: Progress, data: JobProgressData) -> None:
+    """Of these the newest word stands."""
+    progress.stage, progress.entity_type = data.stage, _name(data.entity_type)
+    if data.message is not None:
+        progress.message = redact_text(data.message)
+    for name in _ESTIMATES:
+        if (value := getattr(data, name)) is not None:
+            setattr(progress, name, value)
+
+
+def _remember(progress: Progress, reached: set[str], at: datetime) -> None:
+    """Note milestones, each once, and take a snapshot where one was reached or much was done since the last."""
+    progress.milestones.update(dict.fromkeys(sorted(reached), at))
+    last = progress.history[-1] if progress.history else None
+    seen = last.completion if last and last.attempt == progress.crawler_job_id else 0.0
+    if reached or progress.completion >= seen + STEP:
+        snapshot = Snapshot(
+            at=progress.updated_at or at,
+            attempt=progress.crawler_job_id,
+            completion=progress.completion,
+            processed=progress.processed,
+        )
+        progress.history = [*progress.history, snapshot][-MAX_SNAPSHOTS:]
+
+
+@lru_cache(maxsize=4096)
+def _name(said: str) -> str:
+    """A name without a secret: there are few, said again and again."""
+    return redact_text(said)
+
+
+def _raise_counts(kept: dict[str, int], counts: dict[str, int]) -> None:
+    """Counts only rise; names beyond MAX_COUNTS are left out, or frame by frame the row would grow for ever."""
+    for name, count in zip(map(_name, counts), counts.values(), strict=True):
+        if name in kept or len(kept) < MAX_COUNTS:
+            kept[name] = max(kept.get(name, 0), count)
+
+
+def _share(progress: Progress) -> float:
+    """What was processed of all whose total is known."""
+    total = sum(progress.totals.values())
+    done = sum(min(progress.counts.get(name, 0), of) for name, of in progress.totals.items())
+    return done / total if total else 0.0
+
+
+def _best(progress: Progress, resume_state: Json | None) -> Best:
+    page = max(progress.current_page or 0, (resume_state or {}).get("currentPage") or 0)
+    best = progress.best
+    return Best(
+        completion=max(best.completion, progress.completion),
+        processed=max(best.processed, progress.processed),
+        page=max(best.page, page),
+    )
+
+
+def _tell_time(progress: Progress) -> None:
+    assert progress.started_at is not None
+    assert progress.updated_at is not None
+    elapsed = (progress.updated_at - progress.started_at).total_seconds()
+    progress.seconds_elapsed = elapsed
+    remaining = _remaining(progress, elapsed)
+    progress.seconds_remaining = None if remaining is None else round(remaining, 3)
+
+
+def _remaining(progress: Progress, elapsed: float) -> float | None:
+    """Seconds: as the crawler estimates, else at its rate, else at the pace so far; None where nothing tells."""
+    total, share = sum(progress.totals.values()), progress.completion
+    if share == 1.0:
+        return 0.0
+    if progress.estimated_time_remaining is not None:
+        seconds = progress.estimated_time_remaining
+    elif progress.processing_rate and total:
+        seconds = (1 - share) * total / progress.processing_rate
+    elif share and elapsed:
+        seconds = elapsed * (1 - share) / share
+    else:
+        return None
+    return min(seconds, LONGEST_SECONDS)

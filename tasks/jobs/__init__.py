@@ -1,0 +1,1 @@
+"""Jobs: submitted, queued, cancelled, paused, retried."""

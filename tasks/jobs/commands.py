@@ -1,0 +1,89 @@
+"""
+Control of jobs: `jobs.cancel`, `jobs.retry` and `jobs.prioritize`; `pausing` has the other two.
+
+The web app's word wins: what it has changed between our look and our lock is left as it is.
+"""
+
+from persistence.jobs.selection import DEFERRED, DEFERRED_OTHER_PRIORITY, FAILED, OTHER_PRIORITY, UNFINISHED
+from persistence.schema.event_types import EventType
+from persistence.schema.ids import JobId
+from persistence.schema.states import JobStatus
+from persistence.unit_of_work import UnitOfWork
+from tasks.app import app
+from tasks.contract.payloads import Cancel, Prioritize, Retry
+from tasks.jobs.enqueue import queue_again
+from tasks.jobs.external_status import ENDED
+from tasks.jobs.selections import LOOKS, over_deferred, over_jobs
+from tasks.jobs.transitions import announce, lock_all, revoke
+from tasks.runtime.chunks import in_units
+
+
+@app.task(name="jobs.cancel", accepts=Cancel)
+def cancel(payload: Cancel) -> None:
+    """End these jobs, wherever they stand; what is deferred of them is forgotten."""
+    reason = payload.reason or "cancelled on request"
+    in_units(
+        over_deferred(payload, DEFERRED, lambda uow, ids: uow.deferred.forget(ids)),
+        over_jobs(payload, UNFINISHED, lambda uow, ids: cancel_jobs(uow, ids, reason)),
+        looks=LOOKS,
+    )
+
+
+def cancel_jobs(uow: UnitOfWork, job_ids: list[JobId], reason: str) -> None:
+    """
+    Cancel those of the jobs that have not ended.
+
+    A live attempt is closed; its crawler is not told, and whatever it still says of it is stale.
+    """
+    held = lock_all(uow, job_ids)
+    meant = {job_id for job_id, job in held.jobs.items() if job.status not in ENDED}
+    revoke(uow, held.of(meant), reason)
+    uow.queue.end(meant, error=JobStatus.CANCELLED.value)
+    announce(uow, held.jobs, uow.jobs.cancel(meant), JobStatus.CANCELLED)
+
+
+@app.task(name="jobs.retry", accepts=Retry)
+def retry(payload: Retry) -> None:
+    """Queue failed jobs again."""
+    times = {"failed_after": payload.failed_after, "failed_before": payload.failed_before}
+    in_units(over_jobs(payload, FAILED, retry_jobs, **times))
+
+
+def retry_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
+    """
+    Queue those of the jobs that have failed, due at once, with nothing counted against them.
+
+    They go on from where they were. One that the web app failed while it was worked on loses its attempt.
+    """
+    held = lock_all(uow, job_ids)
+    failed = {job_id: job for job_id, job in held.jobs.items() if job.status is JobStatus.FAILED}
+    revoke(uow, held.of(failed), "the job had failed, and was to be retried")
+    queue_again(uow, failed, held.entries, forget=False)
+
+
+@app.task(name="jobs.prioritize", accepts=Prioritize)
+def prioritize(payload: Prioritize) -> None:
+    """Give the entries of these jobs another priority, and what is deferred of them."""
+    priority = payload.priority
+    in_units(
+        over_deferred(
+            payload,
+            DEFERRED_OTHER_PRIORITY,
+            lambda uow, ids: uow.deferred.prioritize(ids, priority),
+            priority=priority,
+        ),
+        over_jobs(
+            payload,
+            OTHER_PRIORITY,
+            lambda uow, ids: prioritize_jobs(uow, ids, priority),
+            priority=priority,
+        ),
+    )
+
+
+def prioritize_jobs(uow: UnitOfWork, job_ids: list[JobId], priority: int) -> None:
+    """Give the entries of the jobs that have not ended this priority."""
+    entries = uow.queue.lock(job_ids)
+    for job_id in sorted(uow.queue.prioritize(entries, priority)):
+        account_id = entries[job_id].account_id
+        uow.events.add(EventType.JOB_UPDATED, job_id=job_id, account_id=account_id, priority=priority)

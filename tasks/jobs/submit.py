@@ -1,0 +1,240 @@
+"""
+Orders on their way in: `jobs.submit` creates their jobs and queues them; it may be said again at will.
+
+A job's identity is its GitLab host, path, branch and command: an
+order for one that exists is answered with that job.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from ulid import ULID
+
+from persistence.areas.areas import NewArea
+from persistence.jobs.entries import NewEntry
+from persistence.jobs.jobs import KnownJob, NewJob
+from persistence.sanitize.json_values import redact
+from persistence.sanitize.text import redact_text
+from persistence.schema.commands import AREA_TYPE_OF_COMMAND, Command
+from persistence.schema.ids import EntryId, JobId
+from persistence.schema.states import JobStatus
+from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
+from tasks.app import app
+from tasks.contract.payloads import Order, Submit
+from tasks.discovery.items import global_id
+from tasks.jobs.enqueue import announce_created, is_old_discovery, queue_again, queue_new
+from tasks.jobs.external_status import TO_BE_CRAWLED
+from tasks.jobs.transitions import lock_all, revoke
+from tasks.runtime.batches import derived_id, in_halves, reject, valid_items
+from tasks.runtime.task import message_id, unit_of_work
+
+_ORDER = TypeAdapter(Order)
+
+
+@app.task(name="jobs.submit", accepts=Submit)
+def submit(payload: Submit) -> None:
+    """Create the jobs of these orders and queue them."""
+    with unit_of_work() as uow:
+        if uow.handled.claim(message_id()):
+            orders = [
+                Ordered(order, JobId(order.web_app_job_id or derived_id(message_id(), position)))
+                for position, order in valid_items(uow, payload.orders, _ORDER)
+            ]
+            in_halves(
+                uow,
+                with_known_owners(uow, orders),
+                lambda part: submit_orders(uow, part),
+                lambda order, why: reject(
+                    uow, order.order.model_dump(mode="json"), "refused_by_database", why
+                ),
+            )
+        uow.commit()
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """An order, and the id that its job has or gets."""
+
+    order: Order
+    job_id: JobId
+
+    def job(self) -> NewJob:
+        """The job to be made."""
+        order = self.order
+        return NewJob(
+            id=self.job_id,
+            command=order.asks_for.value,
+            full_path=order.namespace_path,
+            branch=order.branch,
+            account_id=order.account_id,
+            user_id=order.user_id,
+            provider=order.provider.value,
+            graphql_url=f"{order.gitlab_host}/api/graphql",
+        )
+
+    def entry(self) -> NewEntry:
+        """Its place in the queue."""
+        order = self.order
+        return NewEntry(
+            id=EntryId(str(ULID())),
+            job_id=self.job_id,
+            priority=order.priority,
+            max_attempts=settings().max_attempts,
+            data=self._data(),
+            is_the_only_one=True,
+        )
+
+    @property
+    def identity(self) -> tuple[str | None, ...] | None:
+        """What makes it the same job as another; without a path only a discovery of all is."""
+        job = self.job()
+        if job.full_path is None:
+            return (job.command, job.graphql_url, job.account_id) if self.discovers_an_account else None
+        return (job.command, job.graphql_url, job.full_path, job.branch or "")
+
+    @property
+    def discovers_an_account(self) -> bool:
+        """Whether it is to find all that its account sees."""
+        return self.order.namespace_path is None and self.order.asks_for is Command.GROUP_PROJECT_DISCOVERY
+
+    def area(self) -> NewArea | None:
+        """The group or project that it is about, where its GitLab id is known."""
+        order, kind = self.order, AREA_TYPE_OF_COMMAND.get(self.order.asks_for)
+        if kind is None or order.entity_id is None or order.namespace_path is None:
+            return None
+        return NewArea(
+            full_path=order.namespace_path,
+            gitlab_id=global_id(kind, order.entity_id),
+            name=order.namespace_path.rsplit("/", 1)[-1],
+            type=kind,
+        )
+
+    def _data(self) -> dict[str, Any]:
+        order = self.order
+        kept = {
+            "entity_id": order.entity_id,
+            "tags": order.tags and [redact_text(tag) for tag in order.tags],
+            "metadata": redact(order.metadata),
+        }
+        return {"gitlab_host": order.gitlab_host} | {k: v for k, v in kept.items() if v is not None}
+
+
+@dataclass(frozen=True)
+class Existing:
+    """The job that an order asks for, and that is there already."""
+
+    job_id: JobId
+    is_of_this_host: bool
+
+
+def with_known_owners(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
+    """The orders whose account and user exist, held until the commit; the rest is kept as rejected."""
+    accounts = uow.accounts.hold(ordered.order.account_id for ordered in orders)
+    users = uow.accounts.hold_users(o.order.user_id for o in orders if o.order.user_id is not None)
+    known = []
+    for ordered in orders:
+        order = ordered.order
+        if order.account_id not in accounts:
+            reject(uow, order.model_dump(mode="json"), "unknown_account")
+        elif order.user_id is not None and order.user_id not in users:
+            reject(uow, order.model_dump(mode="json"), "unknown_user")
+        else:
+            known.append(ordered)
+    return known
+
+
+def submit_orders(uow: UnitOfWork, orders: list[Ordered]) -> None:
+    """
+    Make the jobs that are not there, queue them, and answer the other orders with the job that is.
+
+    Looked for before the insert, since the shared index lets jobs without a branch through, and once
+    more after it, where somebody was faster.
+    """
+    existing = _existing(uow, orders)
+    made = _create(uow, _distinct(ordered for ordered in orders if ordered.job_id not in existing))
+    answered = {id(ordered) for ordered in made}
+    others = [ordered for ordered in orders if id(ordered) not in answered]
+    existing |= _existing(uow, [ordered for ordered in others if ordered.job_id not in existing])
+    _answer(uow, others, existing)
+
+
+def _existing(uow: UnitOfWork, orders: list[Ordered]) -> dict[JobId, Existing]:
+    """By the order's own job id: the job that is there already, by its id or by its identity."""
+    if not orders:
+        return {}
+    found = {id_: Existing(id_, is_of_this_host=True) for id_ in uow.jobs.find(o.job_id for o in orders)}
+    others = [ordered for ordered in orders if ordered.job_id not in found]
+    twins = uow.jobs.with_identity([ordered.job() for ordered in others])
+    discoveries = uow.queue.discoveries_of_accounts([o.job() for o in others if o.discovers_an_account])
+    found |= {id_: Existing(twin, is_of_this_host=True) for id_, twin in discoveries.items()}
+    return found | {id_: Existing(*twin) for id_, twin in twins.items()}
+
+
+def _distinct(orders: Iterable[Ordered]) -> list[Ordered]:
+    """The first of each identity, and of each id."""
+    firsts: dict[tuple[str | None, ...], Ordered] = {}
+    for ordered in orders:
+        firsts.setdefault(ordered.identity or (ordered.job_id,), ordered)
+    return list({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values())
+
+
+def _create(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
+    """Insert jobs with their entries and areas; returns the orders whose job is new."""
+    if not orders:
+        return []
+    # Areas first: a discovery of the same ones locks them before it makes jobs.
+    areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
+    uow.areas.add(list({area.full_path: area for area in areas.values()}.values()))
+    ids = uow.jobs.insert(ordered.job() for ordered in orders)
+    made = [ordered for ordered in orders if ordered.job_id in ids]
+    queue_new(uow, [o.job() for o in made], {ordered.job_id: ordered.entry() for ordered in made})
+    uow.areas.link({job_id: area.full_path for job_id, area in areas.items() if job_id in ids})
+    for ordered in made:
+        announce_created(uow, ordered.job_id, ordered.order.account_id, existing=False)
+    uow.ring("jobs.assign")
+    return made
+
+
+def _answer(uow: UnitOfWork, orders: list[Ordered], existing: dict[JobId, Existing]) -> None:
+    """
+    Answer orders whose job was there; reject what collides.
+
+    Queued again is what is forced, and a discovery that has not finished within rediscovery_interval.
+    """
+    asked = {}
+    for ordered in orders:
+        match existing.get(ordered.job_id):
+            case None:
+                detail = "a unique index of the web app's own does not allow the job"
+                reject(uow, ordered.order.model_dump(mode="json"), "refused_by_database", detail)
+            case Existing(job_id, is_of_this_host=True):
+                announce_created(uow, job_id, ordered.order.account_id, existing=True)
+                if ordered.order.force or ordered.order.asks_for is Command.GROUP_PROJECT_DISCOVERY:
+                    asked[job_id] = ordered
+            case Existing(job_id):
+                detail = f"job {job_id} has the same path, branch and command on another GitLab host"
+                reject(uow, ordered.order.model_dump(mode="json"), "collides_with_another_host", detail)
+    _queue_again(uow, asked)
+
+
+def _queue_again(uow: UnitOfWork, asked: dict[JobId, Ordered]) -> None:
+    """Queue existing jobs again that have ended; one that waits or is worked on is left as it is."""
+    if not asked:
+        return
+    held = lock_all(uow, sorted(asked))
+    now = uow.now()
+    again = {id_: job for id_, job in held.jobs.items() if _is_asked_again(asked[id_].order, job, now)}
+    revoke(uow, held.of(again), "the job was ordered again")
+    resumed = {id_: job for id_, job in again.items() if asked[id_].order.resume}
+    queue_again(uow, resumed, held.entries, forget=False)
+    queue_again(uow, {id_: again[id_] for id_ in again.keys() - resumed.keys()}, held.entries, forget=True)
+
+
+def _is_asked_again(order: Order, job: KnownJob, now: datetime) -> bool:
+    if order.force:
+        return job.status not in TO_BE_CRAWLED
+    return job.status in (JobStatus.FAILED, JobStatus.CANCELLED) or is_old_discovery(job, now)

@@ -1,0 +1,71 @@
+"""Old jobs, deleted in bounded batches: what the clean-up does after it has deleted old rows."""
+
+from dataclasses import dataclass
+from time import monotonic
+
+import structlog
+
+from persistence.maintenance.old_jobs import Fate, OldJob
+from persistence.schema.event_types import EventType
+from persistence.schema.ids import JobId
+from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
+from tasks.runtime.batches import in_halves
+
+log = structlog.get_logger()
+
+AT_ONCE = 50
+BUSY_S = 1.0
+"""
+So long one unit deletes, this many jobs at a time. What cascades in the web app's own tables may have
+no index: 10 jobs took 878 ms there, and a thousand would exceed the statement's timeout, each time.
+"""
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """What one look at old jobs came to."""
+
+    deleted: int
+    kept: int
+    is_full: bool
+    """There may be more, and another look would find them."""
+
+
+def delete_old_jobs(uow: UnitOfWork, limit: int) -> Cleared:
+    """
+    Delete at most *limit* jobs that ended long ago, each with an event; what must stay is noted as kept.
+
+    A job that something in the web app's own tables holds fast costs itself alone.
+    """
+    job_ids = uow.old_jobs.lock_settled(settings().keep_jobs, limit)
+    judged = uow.old_jobs.judge(job_ids, settings().keep_errors) if job_ids else []
+    kept = {job.id for job in judged if job.fate is Fate.KEEP}
+    old = [job for job in judged if job.fate is Fate.DELETE]
+    tried, refused = _delete(uow, old)
+    uow.old_jobs.keep(kept | refused)
+    settled = len(kept) + tried
+    is_full = settled > 0 and (len(job_ids) == limit or tried < len(old))
+    return Cleared(tried - len(refused), len(kept | refused), is_full)
+
+
+def _delete(uow: UnitOfWork, jobs: list[OldJob]) -> tuple[int, set[JobId]]:
+    """Delete jobs, as many as can be in a while: how many were tried, and which the database would not give."""
+    refused: set[JobId] = set()
+
+    def refuse(job: OldJob, why: str) -> None:
+        log.warning("job_not_deleted", job_id=job.id, why=why)
+        refused.add(job.id)
+
+    tried, deadline = 0, monotonic() + BUSY_S
+    while tried < len(jobs) and (not tried or monotonic() < deadline):
+        part = jobs[tried : tried + AT_ONCE]
+        in_halves(uow, part, lambda some: _delete_part(uow, some), refuse)
+        tried += len(part)
+    return tried, refused
+
+
+def _delete_part(uow: UnitOfWork, jobs: list[OldJob]) -> None:
+    uow.old_jobs.delete([job.id for job in jobs])
+    for job in jobs:
+        uow.events.add(EventType.JOB_DELETED, job_id=job.id, account_id=job.account_id)

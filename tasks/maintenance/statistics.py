@@ -1,0 +1,30 @@
+"""Statistics: `upkeep.take_statistics` counts what is too dear to be counted by everybody who looks."""
+
+import structlog
+
+from persistence.db.exceptions import Contended
+from persistence.settings import settings
+from tasks.app import app
+from tasks.contract.payloads import TakeStatistics
+from tasks.runtime.task import unit_of_work
+
+log = structlog.get_logger()
+
+
+@app.task(name="upkeep.take_statistics", accepts=TakeStatistics)
+def take_statistics(_: TakeStatistics) -> None:
+    """
+    Count everything anew; what was counted before is replaced.
+
+    Two at a time there never are: the second waits for the row that lets it through. Who waits for it
+    in vain, or counts for longer than half of the time, gives up until the next ring: run again at
+    once, a count that takes too long would keep a worker at nothing else.
+    """
+    pause = settings().statistics_interval / 2
+    try:
+        with unit_of_work() as uow:
+            if uow.liveness.let_through("upkeep.take_statistics", pause):
+                uow.statistics.take(min(pause, settings().statement_timeout))
+            uow.commit()
+    except Contended as error:
+        log.warning("statistics_not_taken", why=str(error))

@@ -1,0 +1,61 @@
+"""Batches, item by item: what is bad is kept as rejected, and never costs the good items beside it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+from uuid import NAMESPACE_OID, uuid5
+
+from celery import current_task
+from pydantic import TypeAdapter, ValidationError
+from ulid import ULID
+
+from persistence.db.exceptions import DataRefusedError
+from persistence.unit_of_work import UnitOfWork
+from tasks.runtime.rejection import complaint
+from tasks.runtime.task import message_id
+
+T = TypeVar("T")
+
+
+def derived_id(message: str, position: int) -> str:
+    """A ULID for what a payload left without an id: the same at each delivery."""
+    return str(ULID.from_uuid(uuid5(NAMESPACE_OID, f"{message}:{position}")))
+
+
+def reject(uow: UnitOfWork, item: object, reason: str, detail: str = "") -> None:
+    """Keep one item of the message in hand as rejected; it is written with the unit's commit."""
+    name = current_task.name if current_task else None
+    uow.rejected.keep(task=name, payload=item, reason=reason, detail=detail, message_id=message_id())
+
+
+def valid_items(uow: UnitOfWork, items: Iterable[object], kind: TypeAdapter[T]) -> Iterator[tuple[int, T]]:
+    """The items of a batch that are what they must be, with their positions; the rest is kept as rejected."""
+    for position, item in enumerate(items):
+        try:
+            valid = kind.validate_python(item)
+        except (ValidationError, RecursionError) as error:
+            reject(uow, item, "invalid", complaint(error))
+        else:
+            yield position, valid
+
+
+def in_halves(
+    uow: UnitOfWork, items: list[T], apply: Callable[[list[T]], None], refuse: Callable[[T, str], None]
+) -> None:
+    """
+    Apply a batch; where the database refuses a value, halve it until the culprit stands alone.
+
+    In savepoints of the one transaction: the good items are applied, and the culprits handed to
+    *refuse* with the database's complaint.
+    """
+    if not items:
+        return
+    try:
+        with uow.savepoint():
+            apply(items)
+    except DataRefusedError as error:
+        if len(items) == 1:
+            refuse(items[0], str(error))
+            return
+        middle = len(items) // 2
+        in_halves(uow, items[:middle], apply, refuse)
+        in_halves(uow, items[middle:], apply, refuse)

@@ -1,0 +1,70 @@
+"""A rejected message as the message that it was: what is kept of it, made into the arguments of its task."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from persistence.db.exceptions import IllegalRequestError
+from persistence.sanitize.alterations import alteration_of
+from tasks.contract.payloads import CONTRACT
+from tasks.contract.types import type_of_batch
+from tasks.runtime.rejection import complaint
+from tasks.runtime.task import bind
+
+T = TypeVar("T")
+
+BATCHES: dict[str, tuple[str, TypeAdapter[Any]]] = {
+    task: (name, TypeAdapter(get_args(field.annotation)[0]))
+    for task, payload in CONTRACT.items()
+    for name, field in payload.model_fields.items()
+    if type_of_batch in field.metadata
+}
+"""The field of a task's payload that is a batch, and what an item of it is: such items are kept one by one."""
+
+_OF_A_DISCOVERY = {"type", "jobId", "item"}
+
+
+class UnreplayableError(IllegalRequestError):
+    """The message cannot be sent again as it is kept; the text says why."""
+
+
+def original_of(task: str | None, reason: str, kept: Any) -> dict[str, Any]:
+    """
+    The arguments with which *task* is to be rung again, of what was kept of its message, or of one item.
+
+    Raises UnreplayableError where it was for no task, where it is not what was sent any more, and where
+    it is certain to be rejected again.
+    """
+    if reason == "malformed":
+        raise UnreplayableError("it was no message")
+    if why := alteration_of(kept):
+        raise UnreplayableError(f"what is kept is not what was sent: {why}")
+    return mended_of(task, kept)
+
+
+def mended_of(task: str | None, payload: Any) -> dict[str, Any]:
+    """As `original_of`, where somebody says what was sent, or should have been."""
+    if task is None or task not in CONTRACT:
+        raise UnreplayableError("it was for no task" if task is None else f"there is no task {task}")
+    if task == "crawler.frames" and isinstance(payload, dict) and payload.keys() == _OF_A_DISCOVERY:
+        raise UnreplayableError("it is one thing out of a discovery, without the frame around it")
+    field, item = BATCHES.get(task, (None, None))
+    match payload:
+        case {"args": list() as args, "kwargs": dict() as kwargs} if len(payload) == 2:  # noqa: PLR2004 - these two
+            return _checked(lambda: bind(CONTRACT[task], args, kwargs), CONTRACT[task].model_validate)
+        case dict() if field is None or field in payload:
+            return _checked(lambda: payload, CONTRACT[task].model_validate)
+        case _ if field is not None and item is not None:
+            return {field: [_checked(lambda: payload, item.validate_python)]}
+    raise UnreplayableError("it is no object")
+
+
+def _checked(read: Callable[[], T], check: Callable[[T], object]) -> T:
+    """What *read* gives, as it is, where *check* raises nothing."""
+    try:
+        value = read()
+        check(value)
+    except (ValidationError, TypeError, RecursionError) as error:
+        raise UnreplayableError(f"the contract refuses it: {complaint(error)}") from None
+    return value

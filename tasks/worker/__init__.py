@@ -1,0 +1,1 @@
+"""The worker process: transport, consumer, acknowledgement, lifecycle, liveness and logs."""

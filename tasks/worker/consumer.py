@@ -1,0 +1,107 @@
+"""
+The worker's consumer: a message that no task can take is kept and acknowledged, and the worker lives on.
+
+Plain Celery logs such a message with its body, which may hold a secret, and drops it; some kinds end the
+worker. Here each of them is kept as rejected, and the log has the reason and the message's id alone.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu.exceptions import ContentDisallowed, DecodeError
+
+from tasks.runtime.rejection import Rejected, keep_or_requeue
+from tasks.worker.envelope import WRAPPED, MalformedError, check_body, legible, message_id, read
+from tasks.worker.transport import MISREAD
+
+logger = logging.getLogger(__name__)
+
+_LOOKS_FOR_BROKER = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
+"""Celery's own pauses grow to 30 s: after a long outage nobody would consume for so long."""
+
+
+class Consumer(CeleryConsumer):
+    """Hands good messages on to Celery, and every other to `rejected_message`."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait for the broker without end, and look for it often."""
+        conn.ensure_connection = partial(conn.ensure_connection, **_LOOKS_FOR_BROKER)
+        return super().ensure_connected(conn)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Celery's handler, behind a gate."""
+        hand_on = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> None:
+            try:
+                admit(message)
+                hand_on(message)
+            except MalformedError as error:
+                self._keep(message, "malformed", str(error))
+            except MISREAD as error:
+                # Nothing is known to come here past the gate; if it does, it must not end the worker.
+                self._keep(message, "malformed", type(error).__name__)
+
+        return on_task_received
+
+    def on_unknown_task(self, _body: object, message: Any, _error: object) -> None:
+        """Keep a message whose task nobody has heard of."""
+        self._keep(message, "unknown_task")
+
+    def on_unknown_message(self, _body: object, message: Any) -> None:
+        """Keep a message without a task."""
+        self._keep(message, "malformed", "there is no task")
+
+    def on_invalid_task(self, _body: object, message: Any, error: Exception) -> None:
+        """Keep a message that Celery refuses."""
+        self._keep(message, "malformed", type(error).__name__)
+
+    def on_decode_error(self, message: Any, error: Exception) -> None:
+        """Keep a message that kombu cannot decode; a control message, which is for no task, is dropped."""
+        if "task" in message.headers or message.content_type == WRAPPED:
+            self._keep(message, "malformed", type(error).__name__)
+        else:
+            logger.warning("control message dropped: %s", type(error).__name__)
+
+    def _keep(self, message: Any, reason: str, detail: str = "") -> None:
+        if message.acknowledged:
+            return
+        keep_or_requeue(
+            _rejected(message, reason, detail),
+            kept=partial(message.ack_log_error, logger, self.connection_errors),
+            requeue=partial(message.reject_log_error, logger, self.connection_errors, requeue=True),
+        )
+
+
+def admit(message: Any) -> None:
+    """Raise MalformedError unless a task can be called with this message."""
+    if message.content_type == WRAPPED:
+        read(message.body)  # says what is wrong with it
+    try:
+        body = message.decode()
+    except (ContentDisallowed, DecodeError):
+        raise MalformedError("the body is not JSON") from None
+    check_body(body)
+
+
+def _rejected(message: Any, reason: str, detail: str) -> Rejected:
+    """The message as it is to be kept, with as much of it as can be read."""
+    if message.content_type == WRAPPED:
+        return Rejected(
+            None, legible(message.body), reason, detail=detail, message_id=message_id(message.body)
+        )
+    headers = message.headers
+    return Rejected(headers["task"], _payload(message), reason, detail=detail, message_id=headers["id"])
+
+
+def _payload(message: Any) -> object:
+    """Arguments, where the body has any, else the body."""
+    body = legible(message.body)
+    match body:
+        case [list() as args, dict() as kwargs, _]:
+            return {"args": args, "kwargs": kwargs}
+        case _:
+            return body

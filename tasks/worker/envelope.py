@@ -1,0 +1,243 @@
+"""
+What a text in a queue must be to count as a message, and the form in which the worker gets it.
+
+kombu and Celery believe what they read: a bad base64, a `timelimit` that is a number or a task name that
+is a list ends the worker, and the restored message ends it again at each restart. So every text is read
+here first, and only what the worker needs goes on, in a form that can harm nobody:
+
+- `eta`, `expires` and `timelimit` are dropped. They compare the clocks of two machines, and the
+  database's clock alone decides.
+- Delivery tag and destination are ours. A tag used twice would mix up two messages until they are
+  acknowledged, and a foreign routing key would lead a restored message into a queue that nobody reads.
+- `argsrepr`, `kwargsrepr` and priorities are dropped: the first repeat the payload in logs, the last
+  would let the sweep overtake the words that it rides behind.
+
+A text that is no message goes on whole, inside an envelope of its own, so that it is acknowledged like
+any other, only once it is kept.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from tasks.worker import serialization
+
+_JSON = "application/json"
+
+WRAPPED = "application/x-crawlyard-malformed"
+"""The content type of an envelope whose body is a text that is no message."""
+
+MAX_DEPTH = 200
+"""
+Levels of nesting that a body may have.
+
+Handing it to a child takes recursion: at 480 that fails, and the child's place in the pool is lost with it.
+"""
+
+MAX_RETRIES = 1000
+
+_NAME = re.compile(r"[!-~]{1,200}")
+"""A task's name or an id: visible ASCII, so that it can be logged and stored."""
+
+_CONTAINERS = (dict, list)
+
+_EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
+
+
+class MalformedError(Exception):
+    """A text or a body that is no message of ours. The error's text holds nothing of it."""
+
+
+def seal(raw: bytes, queue: str) -> str:
+    """The envelope in which the text *raw*, popped from *queue*, goes on to kombu, whatever it is."""
+    raw = _unwrap(raw)
+    try:
+        envelope = read(raw)
+    except MalformedError:
+        envelope = _wrap(raw)
+    envelope["properties"] = {
+        "delivery_tag": str(uuid4()),
+        "delivery_info": {"exchange": "", "routing_key": queue},
+        "body_encoding": "base64",
+    }
+    return json.dumps(envelope)
+
+
+def read(raw: bytes) -> dict[str, Any]:
+    """
+    The parts of the envelope *raw* that the worker needs: body (as base64), content type, headers.
+
+    Raises MalformedError where one is missing or is not what it must be.
+    """
+    envelope = _json_object(raw)
+    if envelope.get("content-type") != _JSON:
+        raise MalformedError("the content-type is not application/json")
+    encoding = envelope.get("content-encoding")
+    if encoding is not None and (not isinstance(encoding, str) or encoding.lower() != "utf-8"):
+        raise MalformedError("the content-encoding is not utf-8")
+    return {
+        "body": base64.b64encode(_body(envelope)).decode(),
+        "content-type": _JSON,
+        "content-encoding": "utf-8",
+        "headers": _headers(envelope.get("headers")),
+    }
+
+
+def check_body(body: object) -> None:
+    """Raise MalformedError unless *body* is `[args, kwargs, embed]` as Celery's protocol 2 has it."""
+    match body:
+        case [list(), dict(), None | dict() as embed]:
+            pass
+        case _:
+            raise MalformedError("the body is not [args, kwargs, embed]")
+    if not (embed or {}).keys() <= _EMBEDDED or any((embed or {}).values()):
+        raise MalformedError("callbacks, chains and chords are not accepted")
+    if _is_too_deep(body):
+        raise MalformedError(f"the body is nested more than {MAX_DEPTH} levels deep")
+
+
+def legible(raw: bytes) -> object:
+    """
+    As much of a malformed text as can be read by whoever looks at it later: JSON, else text.
+
+    What is nested too deep stays text, since it would only be the next one's trouble. Of bytes that are no
+    text, and of text that is JSON neither by its own word nor in fact, only the length is kept: in a pickled
+    body stand secrets behind their names as nothing recognises them.
+    """
+    whole = _parsed(raw)
+    if isinstance(whole, dict) and isinstance(whole.get("body"), str):
+        whole["body"] = _legible_body(whole)
+    return whole
+
+
+def _legible_body(envelope: dict[str, Any]) -> object:
+    """The body as it can be read; where it cannot be decoded, as it came."""
+    raw: bytes | str = envelope["body"]
+    with suppress(MalformedError):
+        raw = _body(envelope)
+    read = _parsed(raw) if isinstance(raw, bytes) else raw
+    is_json = envelope.get("content-type", _JSON) == _JSON
+    return _no_text(raw) if isinstance(read, str) and (not is_json or _hides_bytes(read)) else read
+
+
+def _hides_bytes(text: str) -> bool:
+    """Whether it is base64 of what is no text."""
+    try:
+        base64.b64decode(text, validate=True).decode()
+    except UnicodeDecodeError:
+        return True
+    except ValueError:
+        pass  # it is no base64
+    return False
+
+
+def message_id(raw: bytes) -> str | None:
+    """The id in the headers of a malformed text, where there is one."""
+    try:
+        headers = _json_object(raw).get("headers")
+    except MalformedError:
+        return None
+    return _name(headers.get("id")) if isinstance(headers, dict) else None
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    try:
+        envelope = serialization.loads(raw)
+    except (ValueError, RecursionError):
+        raise MalformedError("the text is not JSON") from None
+    if not isinstance(envelope, dict):
+        raise MalformedError("the text is not a JSON object")
+    return envelope
+
+
+def _body(envelope: dict[str, Any]) -> bytes:
+    """The body's bytes, whether it came as base64 or plain."""
+    body, properties = envelope.get("body"), envelope.get("properties")
+    if not isinstance(body, str) or not isinstance(properties, dict):
+        raise MalformedError("the body is not text, or the properties are missing")
+    encoding = properties.get("body_encoding")
+    try:
+        if encoding == "base64":
+            return base64.b64decode(body)
+        if encoding in (None, "utf-8"):
+            return body.encode()
+    except (binascii.Error, ValueError):
+        raise MalformedError("the body is not what its body_encoding says") from None
+    raise MalformedError("the body_encoding is neither base64 nor utf-8")
+
+
+def _headers(headers: object) -> dict[str, Any]:
+    if not isinstance(headers, dict):
+        raise MalformedError("there are no headers")
+    task, id_, retries = _name(headers.get("task")), _name(headers.get("id")), headers.get("retries")
+    if task is None or id_ is None:
+        raise MalformedError("the header task or id is missing or no plain name")
+    return {
+        "lang": "py",
+        "task": task,
+        "id": id_,
+        "root_id": _name(headers.get("root_id")),
+        "parent_id": _name(headers.get("parent_id")),
+        "origin": _name(headers.get("origin")),
+        "redelivered": headers.get("redelivered") is True,
+        # It bounds how often a message may kill its child: a producer must not begin at -1000.
+        "retries": retries if type(retries) is int and 0 <= retries <= MAX_RETRIES else 0,
+    }
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else None
+
+
+def _is_too_deep(body: object) -> bool:
+    """Level by level, since what asks this question must not recurse itself."""
+    level = [body]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for node in level for child in _values(node) if isinstance(child, _CONTAINERS)]
+        if not level:
+            return False
+    return True
+
+
+def _values(node: Any) -> Iterable[Any]:
+    values: Iterable[Any] = node.values() if isinstance(node, dict) else node
+    return values
+
+
+def _wrap(raw: bytes) -> dict[str, Any]:
+    return {
+        "body": base64.b64encode(raw).decode(),
+        "content-type": WRAPPED,
+        "content-encoding": "binary",
+        "headers": {},
+    }
+
+
+def _unwrap(raw: bytes) -> bytes:
+    """The text itself, where a worker died with it and Redis gives it back in its wrapping."""
+    if WRAPPED.encode() not in raw:
+        return raw
+    try:
+        envelope = _json_object(raw)
+        return _body(envelope) if envelope.get("content-type") == WRAPPED else raw
+    except MalformedError:
+        return raw
+
+
+def _parsed(raw: bytes) -> object:
+    with suppress(ValueError, RecursionError):
+        value = serialization.loads(raw)
+        if not _is_too_deep([value]):
+            return value
+    with suppress(ValueError):
+        return raw.decode()
+    return _no_text(raw)
+
+
+def _no_text(raw: bytes | str) -> str:
+    return f"[{len(raw):,} bytes that are no text]"

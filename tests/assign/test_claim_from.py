@@ -1,0 +1,112 @@
+"""How far back passes look: a hint, which hides nobody for longer than until reconcile comes round."""
+
+from datetime import timedelta
+
+import pytest
+
+from support.worlds.world import World
+
+BEHIND = timedelta(seconds=10)
+
+
+def claim_from(world: World, account_id: str = "acc") -> str:
+    """As text, since Python knows no infinity."""
+    return str(world.one("SELECT claim_from::text FROM account_lane WHERE account_id = :id", id=account_id))
+
+
+def bounded(world: World) -> None:
+    """Reconcile comes round and notes how old the oldest that waits is."""
+    world.rows("DELETE FROM periodic_ring")
+    world.deliver("upkeep.reconcile")
+
+
+def age(world: World, job_id: str, interval: str) -> None:
+    """Let a job have waited for so long."""
+    world.rows(
+        "UPDATE job_queue SET scheduled_at = scheduled_at - CAST(:interval AS interval) WHERE web_app_job_id = :id",
+        id=job_id,
+        interval=interval,
+    )
+
+
+def test_a_lane_opens_with_its_first_entry_and_looks_back_for_ever(world: World) -> None:
+    """An account that nobody knew is served by the next pass."""
+    world.account("new")
+    (job_id,) = world.jobs(1, account_id="new")
+    assert claim_from(world, "new") == "-infinity"
+    age(world, job_id, "1 year")
+    crawler = world.crawler()
+    world.assign()
+    assert len(crawler.orders()) == 1
+
+
+def test_reconcile_notes_the_oldest_that_waits_of_each_account(world: World) -> None:
+    """Of whatever host and priority; a little less, for those who began before and commit later."""
+    world.account("other")
+    urgent, oldest, _ = world.jobs(3, priority=5)[0], *world.jobs(2)
+    world.jobs(1, account_id="other")
+    age(world, oldest, "2 hours")
+    age(world, urgent, "1 hour")
+
+    bounded(world)
+
+    [(first, second)] = world.rows(
+        "SELECT a.claim_from, o.claim_from FROM account_lane a, account_lane o"
+        " WHERE a.account_id = 'acc' AND o.account_id = 'other'"
+    )
+    assert first == world.entry(oldest).scheduled_at - BEHIND
+    assert first < second < world.now()
+
+
+def test_the_bound_of_an_account_in_which_nothing_waits_follows_its_last_seat(world: World) -> None:
+    """Once; it is not written anew each time."""
+    world.working(1)
+    bounded(world)
+    once = claim_from(world)
+    assert once != "-infinity"
+    world.rows("UPDATE account_lane SET last_seated_at = last_seated_at - interval '1 minute'")
+    bounded(world)
+    assert claim_from(world) == once
+
+
+def test_what_came_in_behind_the_bound_is_found_when_reconcile_comes_round(world: World) -> None:
+    """A transaction that took longer than any, or a clock that was set back, hides a job for so long at most."""
+    world.jobs(1)
+    bounded(world)
+    (late,) = world.jobs(1)
+    age(world, late, "1 hour")
+    crawler = world.crawler()
+    world.assign()
+    assert (len(crawler.orders()), len(world.attempts(late))) == (1, 0)
+
+    bounded(world)
+    world.assign()
+
+    assert len(world.attempts(late)) == 1
+
+
+@pytest.mark.parametrize("back", ["let go", "readied", "moved"])
+def test_an_entry_that_comes_back_is_not_behind_the_bound(world: World, back: str) -> None:
+    """It was let go, is due, or was given to another account: it is the oldest there, and seated at once."""
+    (job_id,) = world.jobs(1)
+    if back == "let go":
+        world.deliver("jobs.pause", job_ids=[job_id])
+    age(world, job_id, "1 hour")
+    owner = "acc"
+    if back == "readied":
+        world.rows("UPDATE job_queue SET ready = false WHERE web_app_job_id = :id", id=job_id)
+    if back == "moved":
+        owner = world.account("other")
+    world.jobs(2, account_id=owner)
+    bounded(world)
+
+    if back == "let go":
+        world.deliver("jobs.resume", job_ids=[job_id])
+    if back == "moved":
+        world.rows("""UPDATE job SET "accountId" = 'other' WHERE id = :id""", id=job_id)
+        world.deliver("upkeep.reconcile", more=True)
+    crawler = world.crawler(capacity=1)
+    world.assign()
+
+    assert len(world.attempts(job_id)) == 1
+    assert len(crawler.orders()) == 1

@@ -1,0 +1,371 @@
+"""The matchmaking pass: who is seated, where, and how fairly; nothing twice, nothing stranded."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+
+import pytest
+from sqlalchemy import text
+
+from persistence.db.engine import engine
+from persistence.unit_of_work import UnitOfWork
+from support.worlds.world import World
+from tasks.assign import rounds
+from tasks.runtime.task import unit_of_work
+
+
+def test_a_queued_job_is_seated_on_a_free_seat(world: World) -> None:
+    """The assignment, the entry, the connection and the event all say so; the job waits for job_started."""
+    (job_id,) = world.jobs(1)
+    crawler = world.crawler()
+
+    world.assign()
+
+    (attempt,) = world.attempts(job_id)
+    assert (attempt.status, attempt.connection_id) == ("assigned", crawler.id)
+    assert world.entry(job_id).status == "processing"
+    assert crawler.row().active_jobs == [attempt.crawler_job_id]
+    assert world.job(job_id).status == "queued"
+    assert [event.payload for event in world.events("job_assigned")] == [
+        {"crawler_job_id": attempt.crawler_job_id}
+    ]
+
+
+def test_no_connection_gets_more_than_its_capacity(world: World) -> None:
+    """What finds no seat stays pending; the least laden connection is filled first."""
+    world.jobs(10)
+    small, large = world.crawler(capacity=2), world.crawler(capacity=4)
+
+    world.assign()
+
+    assert (len(small.orders()), len(large.orders())) == (2, 4)
+    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 4
+
+
+def test_a_seat_that_the_crawler_says_is_taken_is_not_free(world: World) -> None:
+    """Capacity less the greater of live and reported."""
+    crawler = world.crawler(capacity=3)
+    crawler.says("heartbeat", activeJobs=2)
+    world.jobs(3)
+
+    world.assign()
+
+    assert len(crawler.orders()) == 1
+
+
+def test_a_connection_that_said_goodbye_gets_no_new_jobs(world: World) -> None:
+    """It keeps what it has until the next sweep, and gets nothing more."""
+    crawler = world.crawler()
+    world.deliver("connections.disconnect", connection_id=crawler.id)
+    world.jobs(1)
+
+    world.assign()
+
+    assert crawler.orders() == []
+
+
+def test_one_seat_alternates_between_a_large_account_and_a_small_one(world: World) -> None:
+    """Ties go to the account that was seated least recently, never to priority or age."""
+    world.account("small")
+    world.jobs(300, priority=9)
+    world.jobs(10, account_id="small")
+    crawler = world.crawler(capacity=1)
+    served = []
+    for _ in range(20):
+        world.assign()
+        (order,) = crawler.orders()
+        served.append(world.one("SELECT account_id FROM crawler_order"))
+        crawler.says("job_completed", order)
+
+    assert sorted(served) == ["acc"] * 10 + ["small"] * 10
+    assert all(one != next_ for one, next_ in pairwise(served))
+
+
+def test_seats_are_shared_by_slots(world: World) -> None:
+    """An account's live assignments count: who has fewer is served until all have the same."""
+    world.account("other")
+    world.jobs(50)
+    first = world.crawler(capacity=4)
+    world.assign()
+    world.jobs(50, account_id="other")
+    second = world.crawler(capacity=8)
+
+    world.assign()
+
+    live = Counter(account for (account,) in world.rows("SELECT account_id FROM crawler_order"))
+    assert live == {"acc": 6, "other": 6}
+    assert len(first.orders()) == 4
+    assert len(second.orders()) == 8
+
+
+def test_within_an_account_priority_comes_first_then_age(world: World) -> None:
+    """Higher priority first, and the older of two alike."""
+    low, high, older = (world.jobs(1, priority=p)[0] for p in (1, 5, 5))
+    world.rows(
+        "UPDATE job_queue SET scheduled_at = scheduled_at - interval '1 hour' WHERE web_app_job_id = :id",
+        id=older,
+    )
+    crawler = world.crawler(capacity=1)
+    served = []
+    for _ in range(3):
+        world.assign()
+        (order,) = crawler.orders()
+        served.append(
+            world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
+        )
+        crawler.says("job_completed", order)
+
+    assert served == [older, high, low]
+
+
+def test_a_full_host_hides_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cap of a host applies before seats are counted out."""
+    monkeypatch.setenv("CRAWLYARD_HOST_CAP", "2")
+    world.use_settings()
+    world.jobs(20, gitlab_host="full.example.org", priority=9)
+    world.jobs(3, gitlab_host="free.example.org")
+    crawler = world.crawler(capacity=10)
+
+    world.assign()
+
+    hosts = Counter(host for (host,) in world.rows('SELECT "gitlabUrl" FROM crawler_order'))
+    assert hosts == {"https://full.example.org": 2, "https://free.example.org": 2}
+    assert len(crawler.orders()) == 4
+
+
+def test_the_cap_of_an_account_holds_under_concurrent_passes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many pass at once, an account never has more live assignments than its cap."""
+    monkeypatch.setenv("CRAWLYARD_ACCOUNT_CAP", "7")
+    world.use_settings()
+    world.account("other")
+    world.jobs(50)
+    world.jobs(5, account_id="other")
+    for _ in range(4):
+        world.crawler(capacity=10)
+
+    at_once(4, world.assign)
+
+    live = Counter(account for (account,) in world.rows("SELECT account_id FROM crawler_order"))
+    assert live == {"acc": 7, "other": 5}
+
+
+def test_passes_at_once_share_no_job_and_strand_none(world: World) -> None:
+    """Many rounds with real commits: each job gets one attempt, and none waits with a seat free and no bell."""
+    random_ = random.Random(4)
+    for _ in range(40):
+        crawler = world.crawler(capacity=20)
+        counts = iter([random_.randint(1, 3) for _ in range(3)])
+
+        def submit_and_assign(counts: Iterator[int] = counts) -> None:
+            world.jobs(next(counts))
+            world.assign()
+
+        world.rung.bells.clear()
+        at_once(3, submit_and_assign)
+        world.rung.bells = [bell for bell in world.rung.bells if bell[0] == "jobs.assign"][
+            3:
+        ]  # less the submits'
+        while world.rung.of("jobs.assign"):
+            world.rung.bells.clear()
+            world.assign()
+
+        assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 0
+        for order in crawler.orders():
+            crawler.says("job_completed", order)
+        world.deliver("connections.disconnect", connection_id=crawler.id)
+    assert world.one("SELECT count(*) FROM job_assignment_mapping") == world.one("SELECT count(*) FROM job")
+
+
+def test_the_holder_of_the_pass_looks_again_after_its_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody came while it was at work, and left a bell: it rings for another pass."""
+
+    def seat_while_somebody_comes(uow: UnitOfWork) -> int:
+        visitor = world.in_thread(partial(rounds._is_mine, visiting))
+        visitor.join()
+        return 0
+
+    with unit_of_work() as visiting:
+        monkeypatch.setattr(rounds, "seat_jobs", seat_while_somebody_comes)
+        world.assign()
+
+    assert world.rung.of("jobs.assign") == [{}]
+    monkeypatch.setattr(rounds, "seat_jobs", lambda _: 0)
+    world.rung.bells.clear()
+    world.assign()
+    assert world.rung.bells == []
+
+
+def test_a_pass_that_comes_during_another_is_heard(world: World) -> None:
+    """Who cannot have the lock leaves a bell, and the holder rings again after its commit."""
+    world.jobs(1)
+    world.crawler()
+    with engine().connect() as other:
+        other.execute(text("SELECT pg_advisory_xact_lock(hashtext('crawlyard_assign'))"))
+        before = other.execute(text("SELECT last_value, is_called FROM assign_bell")).one()
+        world.assign()
+        after = other.execute(text("SELECT last_value, is_called FROM assign_bell")).one()
+        other.rollback()
+
+    assert before != after
+    assert world.rows("SELECT * FROM crawler_order") == []
+
+
+def test_a_job_that_the_web_app_cancelled_is_not_seated(world: World) -> None:
+    """Its word is looked at again under the lock, and its entry no longer clogs the lane."""
+    cancelled, paused, other = world.jobs(3)
+    world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=cancelled)
+    world.rows("UPDATE job SET status = 'paused' WHERE id = :id", id=paused)
+    crawler = world.crawler(capacity=3)
+
+    world.assign()
+
+    assert len(crawler.orders()) == 1
+    assert len(world.attempts(other)) == 1
+    assert (world.entry(cancelled).status, world.entry(cancelled).error) == ("failed", "cancelled")
+    assert (world.entry(paused).status, world.entry(paused).held) == ("pending", True)
+
+
+def test_a_backed_off_job_waits_until_it_is_due(world: World) -> None:
+    """Then the next pass readies and seats it."""
+    crawler, (order,) = world.working()
+    crawler.fails(order)
+    world.assign()
+    assert crawler.orders() == []
+
+    world.rows("UPDATE job_queue SET scheduled_at = clock_timestamp()")
+    world.assign()
+
+    assert len(crawler.orders()) == 1
+
+
+def test_a_short_lane_leaves_its_turns_to_the_others(world: World) -> None:
+    """However few its own live assignments are: no seat stays free while somebody waits."""
+    world.account("small")
+    world.jobs(30)
+    world.crawler(capacity=10)
+    world.assign()
+    world.jobs(1, account_id="small")
+    crawler = world.crawler(capacity=9)
+
+    world.assign()
+
+    assert len(crawler.orders()) == 9
+
+
+def test_many_suspects_keep_one_connection_from_being_filled_and_no_more(world: World) -> None:
+    """The healthy jobs of all accounts are seated on the others."""
+    world.account("sick")
+    crawlers = [world.crawler(capacity=5) for _ in range(3)]
+    world.jobs(3)
+    world.assign()
+    world.jobs(20, account_id="sick")
+    world.rows("UPDATE job_queue SET losses = 2 WHERE account_id = 'sick'")
+    world.jobs(20)
+
+    world.assign()
+
+    assert sorted(len(crawler.orders()) for crawler in crawlers) == [1, 5, 5]
+
+
+def test_a_job_that_was_given_to_another_account_is_seated_for_that_one(world: World) -> None:
+    """The web app's word wins: its lane, its cap and its token are the new account's."""
+    (job_id,) = world.jobs(1)
+    world.account("other")
+    world.rows("""UPDATE job SET "accountId" = 'other'""")
+    crawler = world.crawler()
+
+    world.assign()
+    world.assign()
+
+    assert len(crawler.orders()) == 1
+    assert world.one("SELECT account_id FROM crawler_order") == "other"
+    assert world.entry(job_id).account_id == "other"
+
+
+def test_a_suspect_is_seated_alone(world: World) -> None:
+    """A job that was lost twice in a row gets an empty connection to itself, and no neighbours after."""
+    busy, _ = world.working()
+    world.rows("UPDATE socket_connection SET capacity = 5")
+    (suspect,) = world.jobs(1, priority=9)
+    world.rows("UPDATE job_queue SET losses = 2 WHERE web_app_job_id = :id", id=suspect)
+    empty = world.crawler()
+    world.jobs(6)
+
+    world.assign()
+    world.assign()
+
+    assert [a.connection_id for a in world.attempts(suspect)] == [empty.id]
+    assert len(empty.orders()) == 1
+    assert len(busy.orders()) == 5
+
+
+def test_a_suspect_waits_for_a_connection_to_empty_and_holds_nobody_up_elsewhere(world: World) -> None:
+    """Where none is empty, the least laden one is kept from being filled."""
+    filling = world.jobs(2)
+    one, two = world.crawler(capacity=2), world.crawler(capacity=2)
+    world.assign()
+    (suspect,) = world.jobs(1, priority=9)
+    world.rows("UPDATE job_queue SET losses = 2 WHERE web_app_job_id = :id", id=suspect)
+    world.jobs(5)
+
+    world.assign()
+
+    drained, filled = sorted((one, two), key=lambda crawler: len(crawler.orders()))
+    assert (len(drained.orders()), len(filled.orders())) == (1, 2)
+    drained.says("job_completed", drained.orders()[0])
+    world.assign()
+    assert [a.connection_id for a in world.attempts(suspect)] == [drained.id]
+    assert len(drained.orders()) == 1
+    assert len(filling) == 2
+
+
+def test_an_entry_whose_job_already_lives_is_mended_and_stops_nobody(world: World) -> None:
+    """A pending entry beside a live attempt is set to processing; the pass goes on."""
+    crawler, _ = world.working()
+    world.rows("UPDATE job_queue SET status = 'pending'")
+    living = world.one("SELECT id FROM job")
+    (other,) = world.jobs(1)
+    world.crawler()
+
+    world.assign()
+
+    assert len(crawler.orders()) == 1
+    assert [len(world.attempts(job_id)) for job_id in (living, other)] == [1, 1]
+    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 0
+
+
+def at_once(count: int, action: Callable[[], None]) -> None:
+    """Run *action* in so many threads at once."""
+    failures = []
+
+    def run() -> None:
+        try:
+            action()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_pass_is_bounded_and_rings_for_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many jobs a transaction; what is left is the next pass's."""
+    monkeypatch.setattr(rounds, "PASS_LIMIT", 3)
+    world.jobs(5)
+    crawler = world.crawler(capacity=9)
+    for seated, bells in ((3, [{}]), (5, [])):
+        world.rung.bells.clear()
+        world.assign()
+        assert len(crawler.orders()) == seated
+        assert world.rung.of("jobs.assign") == bells

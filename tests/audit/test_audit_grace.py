@@ -1,0 +1,160 @@
+"""What only waits for its turn is no fault: the audit beside a fleet at work, and what is overdue in the end."""
+
+from collections.abc import Iterator
+from threading import Event, Thread
+
+import pytest
+from sqlalchemy import Connection, text
+
+from persistence.audit.audit import GRACE_ROUNDS, Fault, audit
+from persistence.db.engine import engine
+from persistence.settings import settings
+from support.worlds.world import World
+
+UNHEARD = "words_of_the_web_app_heard"
+
+
+@pytest.fixture
+def sweeping(world: World) -> World:
+    """A world in which sweeps have come round for hours; its last event is an hour old."""
+    world.rows("UPDATE liveness_state SET last_sweep_at = now(), grace_until = now() - interval '3 hours'")
+    return world
+
+
+def an_hour_passes(world: World) -> None:
+    """Whatever was written until now is an hour old, since this event is."""
+    world.rows(
+        "INSERT INTO dispatch_event (type, created_at) VALUES ('job_created', now() - interval '1 hour')"
+    )
+
+
+def found(*names: str) -> list[Fault]:
+    """What these checks find."""
+    with engine().connect() as connection:
+        return audit(connection, names)
+
+
+def test_what_the_web_app_has_just_written_is_no_fault(sweeping: World) -> None:
+    """However old its job is, and though it notes no time: reconcile has not come round yet."""
+    an_hour_passes(sweeping)
+    sweeping.insert_job(created_at="2020-01-01")
+    old = sweeping.insert_job(status="paused")
+    an_hour_passes(sweeping)
+    sweeping.rows("UPDATE job SET status = 'queued' WHERE id = :id", id=old)
+
+    assert [fault.ids for fault in found(UNHEARD)] == [
+        [sweeping.one("SELECT id FROM job WHERE id <> :id", id=old)]
+    ]
+
+
+def test_a_word_that_nobody_heard_in_an_hour_is_a_fault(sweeping: World) -> None:
+    """A queued job that reconcile has not queued for so long will never be."""
+    job_id = sweeping.insert_job()
+    an_hour_passes(sweeping)
+
+    (fault,) = found()
+
+    assert (fault.name, fault.ids) == (UNHEARD, [job_id])
+
+
+def test_what_waited_through_an_outage_is_no_fault(sweeping: World) -> None:
+    """Nobody was there to move it; the grace runs from the end of the outage."""
+    sweeping.insert_job()
+    an_hour_passes(sweeping)
+    grace = GRACE_ROUNDS * settings().reconcile_interval
+
+    sweeping.rows("UPDATE liveness_state SET last_sweep_at = now() - interval '1 hour'")
+    assert found() == []
+    sweeping.rows(
+        "UPDATE liveness_state SET last_sweep_at = now(), grace_until = now() - :g + interval '9s'", g=grace
+    )
+    assert found() == []
+    sweeping.rows("UPDATE liveness_state SET grace_until = now() - :g - interval '1s'", g=grace)
+    assert [fault.name for fault in found()] == [UNHEARD]
+
+
+def test_a_fleet_at_work_is_clean_at_every_moment(world: World) -> None:
+    """Orders, passes, words, sweeps and the web app's hand in between: no audit beside them finds a fault."""
+    ended, clean = Event(), []
+    faults: list[Fault] = []
+
+    def audit_again_and_again() -> None:
+        with engine().connect() as connection:
+            while not ended.is_set() or len(clean) < 3:
+                faults.extend(audit(connection))
+                clean.append(not faults)
+
+    auditor = Thread(target=audit_again_and_again)
+    auditor.start()
+    try:
+        for _ in range(6):
+            _a_round_of_work(world)
+    finally:
+        ended.set()
+        auditor.join()
+
+    assert [str(fault) for fault in faults] == []
+    assert len(clean) >= 3
+    assert world.one("SELECT count(*) FROM job WHERE status = 'finished'") >= 6
+
+
+def _a_round_of_work(world: World) -> None:
+    crawler, (first, second, third, *_) = world.working(6)
+    world.says(*(crawler.frame("job_started", order) for order in crawler.orders()))
+    crawler.says("job_completed", first, success=True, finalCounts={})
+    crawler.fails(second)
+    world.rows("UPDATE job SET status = 'cancelled' WHERE id = (SELECT web_app_job_id FROM job_assignment_mapping"
+               " WHERE crawler_job_id = :fence)", fence=third)  # fmt: skip
+    world.insert_job()
+    world.deliver("upkeep.reconcile", more=True)
+    world.deliver("connections.disconnect", connection_id=crawler.id)
+    world.sweep()
+
+
+def test_the_snapshot_is_of_one_moment_and_reads_only(world: World) -> None:
+    """An audit begins its own, and leaves nothing behind: neither a transaction nor a setting."""
+    world.working()
+    with engine().connect() as connection:
+        assert audit(connection) == []
+        assert not connection.in_transaction()
+        assert _setting(connection, "enable_nestloop") == "on"
+
+
+def test_a_callers_transaction_is_as_it_was(world: World) -> None:
+    """Its settings are, and it goes on."""
+    with engine().begin() as connection:
+        before = _setting(connection, "statement_timeout")
+        assert audit(connection) == []
+        assert _setting(connection, "statement_timeout") == before
+        assert _setting(connection, "enable_mergejoin") == "on"
+        connection.execute(text("INSERT INTO account (id) VALUES ('goes on')"))
+    assert world.one("SELECT count(*) FROM account WHERE id = 'goes on'") == 1
+
+
+def _setting(connection: Connection, name: str) -> str:
+    return str(connection.scalar(text("SELECT current_setting(:name)"), {"name": name}))
+
+
+@pytest.fixture
+def capped(sweeping: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """An account may have one waiting job, and one is deferred for it since an hour ago."""
+    monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "1")
+    sweeping.use_settings()
+    sweeping.rows("INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from, deferred_at)"
+                  " VALUES ('later', 'acc', 'issues', 'later', 1, 'x', now() - interval '1 hour')")  # fmt: skip
+    yield sweeping
+    monkeypatch.undo()
+    sweeping.use_settings()
+
+
+def test_a_deferred_job_waits_while_its_account_has_no_room_or_is_busy(capped: World) -> None:
+    """Only where nothing moves and there is room is it forgotten."""
+    capped.jobs(1)
+    an_hour_passes(capped)
+    assert found("deferred_jobs_fed") == []
+
+    capped.rows("UPDATE job_queue SET priority = 2, status = 'processing'")
+    assert found("deferred_jobs_fed") == []
+
+    an_hour_passes(capped)
+    assert [fault.ids for fault in found("deferred_jobs_fed")] == [["acc"]]

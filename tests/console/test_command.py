@@ -1,0 +1,181 @@
+"""The `crawlyard` command: what it says when all is well, when something is broken, and when it is asked wrongly."""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from console.embedded.servers import Services
+from console.main import crawlyard
+from console.output.screen import duration, plain
+from console.output.urls import shown
+from support.command import SECRET, Run
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = [
+    "worker",
+    "beat",
+    "status",
+    "progress",
+    "connections",
+    "stats",
+    "health",
+    "doctor",
+    "audit",
+    "events",
+    "contract",
+    "errors",
+    "rejected",
+    "jobs",
+    "migrate",
+    "adopt",
+    "services",
+    "demo",
+]
+NEED_SETTINGS = ["worker", "beat", "status", "stats", "health", "doctor", "audit", "migrate", "adopt"]
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_without_settings(
+    command: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--help needs neither a database nor a broker, nor their URLs."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("BROKER_URL", raising=False)
+
+    said = run(command, "--help")
+
+    assert (said.code, said.err) == (0, "")
+    assert f"crawlyard {command}" in said.out
+    assert all(
+        option.help for option in crawlyard.commands[command].params if option.param_type_name == "option"
+    )
+
+
+def test_the_help_lists_every_command_under_a_heading(run: Run) -> None:
+    """Commands stand in the order of run, look, change and set up."""
+    said = run("--help")
+
+    positions = [said.out.index(f"\n  {name} ") for name in COMMANDS]
+    assert positions == sorted(positions)
+    assert [heading in said.out for heading in ("Run:", "Look:", "Change:", "Set up:")] == [True] * 4
+    assert sorted(crawlyard.commands) == sorted(COMMANDS)
+
+
+def test_the_help_loads_nothing_heavy() -> None:
+    """It is there at once, since no command's own imports have been made."""
+    code = (
+        "import sys; from console.main import crawlyard; crawlyard(['--help'], standalone_mode=False);"
+        "print(sorted({'alembic', 'celery', 'psycopg', 'pydantic', 'redis', 'rich', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_one_line(run: Run) -> None:
+    """--version names the program and its version."""
+    said = run("--version")
+    assert (said.code, len(said.out.splitlines()), said.out.split()[0]) == (0, 1, "crawlyard")
+
+
+# Wrong settings and wrong requests
+
+
+WRONG = [
+    ("DATABASE_URL", "", "DATABASE_URL must be set"),
+    ("DATABASE_URL", f"mysql://me:{SECRET}@localhost/x", "DATABASE_URL must begin with"),
+    ("BROKER_URL", f"amqp://me:{SECRET}@localhost", "BROKER_URL must begin with"),
+    ("CRAWLYARD_SWEEP_INTERVAL", SECRET, "CRAWLYARD_SWEEP_INTERVAL must be a number of seconds"),
+]
+
+
+@pytest.mark.parametrize("command", NEED_SETTINGS)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong[2])
+def test_a_wrong_setting_is_one_line_by_its_name(
+    command: str, wrong: tuple[str, str, str], services: Services, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is started: one line names the variable, its value is not shown, and the exit code is 2."""
+    name, value, complaint = wrong
+    monkeypatch.setenv(name, value)
+
+    said = run(command)
+
+    assert (said.code, said.out) == (2, "")
+    assert len(said.err.splitlines()) == 1
+    assert complaint in said.err
+    assert SECRET not in said.err
+
+
+def test_an_unknown_queue_is_a_wrong_request(database: str, run: Run) -> None:
+    """A misspelt queue ends the worker before it starts."""
+    said = run("worker", "--queues", "crawler,dispach")
+    assert said.code == 2
+    assert "there is no queue 'dispach'; there are crawler, dispatch, upkeep" in said.err
+
+
+def test_ctrl_c_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with 130, as a shell expects, and says nothing; the prompt gets a line of its own."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("console.commands.contract.show_contract", interrupted)
+    said = run("contract")
+    assert (said.code, said.out, said.err.strip()) == (130, "", "")
+
+
+def test_a_broken_pipe_is_quiet() -> None:
+    """A reader who has seen enough, such as `head`, causes no complaint."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    found = subprocess.run(
+        [sys.executable, "-m", "console.main", "contract"],
+        cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (found.returncode, found.stderr) == (1, b"")
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql+psycopg://me:a@b/c@host:5432/x", "postgresql://me:***@host:5432/x"),
+        ("redis://:secret@host/0", "redis://:***@host/0"),
+        ("redis://host/0?password=secret&db=1", "redis://host/0?password=***&db=1"),
+        ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock"),
+    ],
+)
+def test_urls_are_shown_without_their_passwords(url: str, expected: str) -> None:
+    """Whatever the password holds, and wherever it stands."""
+    assert shown(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0 s"),
+        (0.25, "0.2 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3_665, "1 h 1 min"),
+        (180_000, "2 d 2 h"),
+        (-5, "0 s"),
+    ],
+)
+def test_durations_are_said_in_two_units_at_most(seconds: float, expected: str) -> None:
+    """Nobody reads seconds of days."""
+    assert duration(timedelta(seconds=seconds)) == expected
+
+
+def test_others_words_are_made_plain() -> None:
+    """Line breaks, escapes and direction marks become dots; letters of every script stay."""
+    assert plain("a\nb\x1b[0m\u202eßå漢") == "a·b·[0m·ßå漢"

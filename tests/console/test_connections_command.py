@@ -1,0 +1,56 @@
+"""Who is connected: listed, and looked at one by one."""
+
+from persistence.reports.connections import active_connections, connections
+from support.command import Run
+from support.worlds.world import World
+
+
+def test_the_active_ones_are_listed_page_by_page(world: World) -> None:
+    """In the order of their ids; a closed one is not among them."""
+    ids = sorted(world.crawler(crawler_id=f"crawler-{n}").id for n in range(3))
+    gone = world.crawler()
+    gone.silent_for(60)
+    world.sweep()
+
+    first = active_connections(limit=2)
+    rest = active_connections(after=first[-1].id)
+
+    assert [connection.id for connection in first + rest] == ids
+    assert {connection.crawler_id for connection in first + rest} == {"crawler-0", "crawler-1", "crawler-2"}
+
+
+def test_one_is_shown_with_what_it_works_on(world: World) -> None:
+    """A closed one too, if it is asked for; one that there is not is left out."""
+    crawler, orders = world.working(2)
+    closed = world.crawler()
+    closed.silent_for(60)
+    world.sweep()
+
+    found = {connection.id: connection for connection in connections([crawler.id, closed.id, "none"])}
+
+    assert found.keys() == {crawler.id, closed.id}
+    assert [attempt.crawler_job_id for attempt in found[crawler.id].attempts] == orders
+    assert (found[crawler.id].live, found[crawler.id].capacity, found[crawler.id].is_active) == (2, 2, True)
+    assert (found[closed.id].is_active, found[closed.id].silent_for, found[closed.id].attempts) == (
+        False,
+        None,
+        [],
+    )
+
+
+def test_the_command_shows_them(world: World, run: Run) -> None:
+    """For people, and as JSON; exit code 1 for a connection that there is not."""
+    crawler, (order,) = world.working()
+
+    assert crawler.id in run("connections").out
+    assert order in run("connections", crawler.id).out
+    (told,) = run("connections", crawler.id, "--json").json
+    assert told["attempts"][0]["crawler_job_id"] == order
+    missing = run("connections", "none")
+    assert (missing.code, missing.err) == (1, "There is no connection none.\n")
+
+
+def test_the_command_says_that_nobody_is_there(database: str, run: Run) -> None:
+    """And that is no failure."""
+    nobody = run("connections")
+    assert (nobody.code, nobody.out) == (0, "Nobody is connected.\n")

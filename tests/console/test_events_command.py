@@ -1,0 +1,176 @@
+"""`crawlyard events`, as a process: lines for pipes, one an event, and a quiet end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from support.processes.workers import PATIENCE_S, ROOT, until
+from support.worlds.readers import append
+from support.worlds.world import World
+
+COMMAND = [sys.executable, "-m", "console.main", "events"]
+
+
+def lines(*options: str) -> list[dict[str, Any]]:
+    """What the command prints, read."""
+    found = subprocess.run(
+        [*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
+    assert found.stderr == ""
+    return [json.loads(line) for line in found.stdout.splitlines()]
+
+
+@contextmanager
+def running(*options: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command at work; a Ctrl-C ends it."""
+    process = subprocess.Popen(
+        [*COMMAND, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def jobs(found: list[dict[str, Any]]) -> list[str]:
+    """The jobs of some lines."""
+    return [line["job_id"] for line in found]
+
+
+def until_it_listens(world: World) -> None:
+    """Wait for the session of a follower, behind its first look."""
+    until(
+        lambda: world.one(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"
+            " AND state = 'idle' AND query LIKE '%WITH edge AS%'"
+        ),
+        "a follower listens",
+    )
+
+
+def test_without_options_it_prints_all_that_is_kept(world: World) -> None:
+    """One object an event, with its cursor; then it ends."""
+    (job_id,) = world.jobs(1)
+    (line,) = lines()
+    created_at = world.one("SELECT created_at FROM dispatch_event").isoformat()
+    assert line.pop("cursor").count(":") == 2
+    assert line == {
+        "type": "job_created", "job_id": job_id, "account_id": "acc", "connection_id": None,
+        "payload": {"existing": False}, "created_at": created_at,
+    }  # fmt: skip
+
+
+def test_it_goes_on_behind_a_cursor(database: str) -> None:
+    """Any line's cursor, or a word."""
+    append(database, "a", "b", "c")
+    everything = lines("--from", "beginning")
+    assert jobs(everything) == ["a", "b", "c"]
+    assert jobs(lines("--from", everything[0]["cursor"])) == ["b", "c"]
+    assert lines("--from", "now") == lines("--from", everything[-1]["cursor"]) == []
+
+
+def test_filters_and_limit(database: str) -> None:
+    """Several jobs and types, one account, so many lines."""
+    append(database, "a", "b", account="x")
+    append(database, "a", kind="job_deleted", account="y")
+    append(database, "c", kind="error_logged", account="x")
+    assert jobs(lines("--account", "x")) == ["a", "b", "c"]
+    assert jobs(lines("--job", "a", "--job", "c")) == ["a", "a", "c"]
+    assert jobs(lines("--type", "job_deleted", "--type", "error_logged")) == ["a", "c"]
+    assert jobs(lines("--limit", "2")) == ["a", "b"]
+
+
+def test_a_gap_is_a_line_of_its_own(database: str) -> None:
+    """With the cursor from which reading goes on."""
+    append(database, "a")
+    gap, event = lines("--from", "1234:1:1")
+    assert gap == {"gap": True, "cursor": gap["cursor"]}
+    assert (event["job_id"], lines("--from", gap["cursor"])) == ("a", [event])
+
+
+WRONG = {
+    ("--from", "then"): "a cursor is the text that came with an event, or beginning, or now",
+    ("--type", "job_crated"): "there is no type 'job_crated'; there are job_created, ",
+    ("--limit", "0"): "0 is not in the range",
+}
+
+
+@pytest.mark.parametrize("options", WRONG, ids=lambda options: options[0])
+def test_a_wrong_option_is_told(database: str, options: tuple[str, str]) -> None:
+    """Before anything is read."""
+    found = subprocess.run([*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert WRONG[options] in found.stderr
+
+
+def test_a_database_that_was_never_migrated_is_told(empty_database: str) -> None:
+    """In one line that says what to do."""
+    found = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == "crawlyard: The database was never migrated: run `crawlyard migrate`.\n"
+
+
+def test_following_prints_what_comes_until_ctrl_c(world: World, database: str) -> None:
+    """Nothing of before, each line at once; then 130, without a word; the prompt gets a line of its own."""
+    append(database, "old")
+    with running("--follow") as process:
+        until_it_listens(world)
+        for _ in range(2):
+            (job_id,) = world.jobs(1)
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["job_id"] == job_id
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, out, err.strip()) == (130, "", "")
+    until(
+        lambda: world.one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'") == 0,
+        "its session has ended",
+    )  # fmt: skip
+
+
+def test_following_survives_its_connection(world: World) -> None:
+    """The loss is told on standard error; no line is missing or twice."""
+    with running("--follow", "--type", "job_created", "--limit", "3") as process:
+        until_it_listens(world)
+        first = world.jobs(1)
+        assert process.stdout is not None
+        told = [process.stdout.readline()]
+        world.rows(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'crawlyard events'"
+        )
+        second = world.jobs(1)
+        told.append(process.stdout.readline())
+        third = world.jobs(1)
+        rest, complaint = process.communicate(timeout=PATIENCE_S)
+    told += rest.splitlines()
+    assert jobs([json.loads(line) for line in told]) == first + second + third
+    assert process.returncode == 0
+    (line,) = complaint.splitlines()
+    assert line.startswith("crawlyard: The database cannot be used: ")
+    assert line.endswith(" Trying again.")
+
+
+def test_a_reader_who_has_seen_enough_causes_no_complaint(world: World) -> None:
+    """The next line finds the pipe closed, and ends it."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [*COMMAND, "--follow"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    try:
+        until_it_listens(world)
+        os.close(reading)
+        world.jobs(1)
+        assert process.communicate(timeout=PATIENCE_S) == (None, "")
+        assert process.returncode == 1
+    finally:
+        process.kill()

@@ -1,0 +1,86 @@
+"""`crawlyard health`: well after a sweep, and an answer within seconds whatever is away."""
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from console.commands.health import check_sweep
+from console.embedded.servers import Services
+from persistence.reports.status import SweepClock
+from persistence.settings import settings
+from support.command import SECRET, Run, Sql
+from support.processes.workers import free_port
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_health_is_well_after_a_sweep(sql: Sql, broker: str, run: Run) -> None:
+    """Database, sweep and broker: each a line, and exit code 0."""
+    sql("UPDATE liveness_state SET last_sweep_at = now() - interval '59 s'")
+    said = run("health")
+    assert said.code == 0
+    assert [line.split(":")[0] for line in said.out.splitlines()] == [
+        "ok   database",
+        "ok   last sweep",
+        "ok   broker",
+    ]
+    assert run("health", "--json").json["healthy"] is True
+
+
+@pytest.mark.parametrize("last", ["now() - interval '61 s'", "now() + interval '61 s'"])
+def test_health_fails_without_a_sweep_in_a_minute(last: str, sql: Sql, broker: str, run: Run) -> None:
+    """A sweep of long ago, or of a time to come, says that nobody sweeps."""
+    sql(f"UPDATE liveness_state SET last_sweep_at = {last}")
+    said = run("health")
+    assert said.code == 1
+    assert "FAIL last sweep" in said.out
+
+
+def test_health_gives_a_new_installation_a_minute_to_sweep(services: Services) -> None:
+    """Where no sweep was ever recorded, the age of the database's server decides."""
+    settings.cache_clear()
+    young, old = (SweepClock(None, None, None, timedelta(seconds=up)) for up in (60, 61))
+    assert check_sweep(young).healthy
+    assert not check_sweep(old).healthy
+
+
+def test_health_fails_before_the_first_migration(empty_database: str, broker: str, run: Run) -> None:
+    """A database without our tables is said to be one."""
+    said = run("health")
+    assert said.code == 1
+    assert "FAIL database: The database was never migrated: run `crawlyard migrate`." in said.out
+
+
+def test_health_fails_without_servers(run: Run, nowhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are said to be away, without their passwords."""
+    monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
+    said = run("health")
+    assert said.code == 1
+    assert said.out.count("FAIL") == 2
+    assert SECRET not in said.out
+
+
+def test_health_ends_within_seconds_though_the_servers_are_silent(
+    silent_port: int, nowhere: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen servers are the worst case: they take a connection and never answer."""
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://me:{SECRET}@127.0.0.1:{silent_port}/x")
+    monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{silent_port}/0")
+
+    started = time.monotonic()
+    said = run("health")
+
+    assert time.monotonic() - started < 3
+    assert said.code == 1
+    assert said.out.splitlines() == [
+        "FAIL database: The database has not answered in time.",
+        "FAIL broker: The broker cannot be used: Timeout reading from socket",
+    ]

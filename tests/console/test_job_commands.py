@@ -1,0 +1,141 @@
+"""`crawlyard jobs`: what is asked for is rung as it is, and what is asked wrongly is not."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from console.main import crawlyard
+from console.output.exit_codes import ended
+from persistence.settings import settings
+from support.processes.workers import free_port
+from tasks.contract.payloads import CONTRACT
+
+VERBS = ("cancel", "pause", "resume", "retry", "prioritize")
+
+
+class Ran:
+    """What a command printed, how it ended, and what it left in Redis."""
+
+    def __init__(self, code: int, out: str, err: str, messages: list[Any]) -> None:
+        self.code, self.out, self.err, self.messages = code, out, err, messages
+
+    @property
+    def rung(self) -> list[tuple[str, Any]]:
+        """Task and payload of each message."""
+        return [(m["headers"]["task"], json.loads(base64.b64decode(m["body"]))[1]) for m in self.messages]
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def jobs(broker: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run `crawlyard jobs …` in this process, and read the queue that its tasks go to."""
+    monkeypatch.setenv("BROKER_URL", broker)
+
+    def run(*arguments: str) -> Ran:
+        settings.cache_clear()
+        capsys.readouterr()
+        words = ["jobs", *arguments]
+        code = ended(lambda: crawlyard(words, prog_name="crawlyard", standalone_mode=False))
+        with redis.Redis.from_url(broker) as client:
+            messages = [json.loads(text) for text in client.lrange("dispatch", 0, -1)]
+            assert client.llen("crawler") == 0
+        return Ran(code, *capsys.readouterr(), messages)
+
+    yield run
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("given", "payload"),
+    [
+        (("--job", "a", "--job", "b"), {"job_ids": ["a", "b"]}),
+        (("--account", "acc"), {"account_id": "acc"}),
+        (("--area", "group/project"), {"area": "group/project"}),
+        (("--subtree", "root"), {"subtree_of": "root"}),
+    ],
+    ids=["job", "account", "area", "subtree"],
+)
+def test_each_verb_rings_its_task_with_its_selection(
+    verb: str, given: tuple[str, ...], payload: dict[str, Any], jobs: Run
+) -> None:
+    """One message, which the contract accepts; its id is said."""
+    if verb == "prioritize":
+        given, payload = (*given, "--priority", "-3"), payload | {"priority": -3}
+
+    ran = jobs(verb, *given, "--reason", "the study ended")
+
+    expected = payload | {"reason": "the study ended"}
+    assert (ran.code, ran.err, ran.rung) == (0, "", [(f"jobs.{verb}", expected)])
+    (message,) = ran.messages
+    id_ = message["headers"]["id"]
+    assert ran.out == f"jobs.{verb} was rung, as message {id_}; a worker carries it out.\n"
+    CONTRACT[f"jobs.{verb}"].model_validate(expected)
+
+
+def test_what_failed_with_an_error_in_a_time_is_retried(jobs: Run) -> None:
+    """Times are sent as they were said; with --json the answer can be read by programs."""
+    after, before = "2026-05-04T03:02:01Z", "2026-05-05T00:00:00+02:00"
+
+    ran = jobs(
+        "retry", "--error-group", "f1", "--failed-after", after, "--failed-before", before, "--json"
+    )  # fmt: skip
+
+    payload = {"error_group": "f1", "failed_after": after, "failed_before": before}
+    assert (ran.code, ran.rung) == (0, [("jobs.retry", payload)])
+    answer = {"task": "jobs.retry", "message_id": ran.messages[0]["headers"]["id"], "payload": payload}
+    assert json.loads(ran.out) == answer
+
+
+WRONG = [
+    (("cancel", "--reason", "none"), "Give exactly one of --job, --account, --area, --subtree."),
+    (("pause", "--job", "a", "--area", "b"), "Give exactly one of --job, --account, --area, --subtree."),
+    (
+        ("retry", "--error-group", "f", "--account", "b"),
+        "Give exactly one of --job, --account, --area, --subtree, --error-group.",
+    ),
+    (("resume", "--error-group", "f"), "No such option '--error-group'."),
+    (("prioritize", "--account", "a"), "Missing option '--priority'."),
+    (("prioritize", "--account", "a", "--priority", "2000000"), "Invalid value for --priority:"),
+    (("cancel", "--account", ""), "Invalid value for --account:"),
+    (("cancel", "--job", "x" * 65), "Invalid value for --job:"),
+    (("retry", "--account", "a", "--failed-after", "yesterday"), "Invalid value for --failed-after:"),
+    (("retry", "--job", "a", "--failed-before", "2026-05-04T03:02:01"), "Invalid value for --failed-before:"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), WRONG, ids=lambda value: " ".join(value)[:40])
+def test_what_is_asked_wrongly_is_not_rung(arguments: tuple[str, ...], complaint: str, jobs: Run) -> None:
+    """The option is named, the exit code is 2, and nothing was sent."""
+    ran = jobs(*arguments)
+
+    assert (ran.code, ran.out, ran.messages) == (2, "", [])
+    assert complaint in ran.err
+
+
+def test_a_broker_that_is_down_is_one_line(jobs: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody believes that it was rung, and no password is shown."""
+    monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
+
+    ran = jobs("cancel", "--account", "acc")
+
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+    assert ran.err.startswith("crawlyard: The broker cannot be used:")
+    assert "hush-hush" not in ran.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, jobs: Run) -> None:
+    """--help names each option with what it means, and says nothing of a broker."""
+    ran = jobs(verb, "--help")
+
+    assert (ran.code, ran.err, ran.messages) == (0, "", [])
+    assert f"crawlyard jobs {verb}" in ran.out
+    group: Any = crawlyard.commands["jobs"]
+    assert all(option.help for option in group.commands[verb].params)

@@ -1,0 +1,283 @@
+"""`crawlyard errors` and `crawlyard rejected`: what is on record, as a person and as a program see it."""
+
+import json
+from datetime import timedelta
+
+import click
+import pytest
+import redis
+
+from console.main import crawlyard
+from console.options import duration
+from persistence.error_log.fingerprint import fingerprint
+from support.command import Run
+from support.processes.workers import free_port
+from support.worlds.world import World
+
+EVIL = "\x1b[31mevil [bold]words[/]"
+TRACE = "TypeError: x\n\tat crawl (/app/crawl.ts:7:1)\n    at \x1b[31mevil (x.ts:1:1)"
+GROUP = fingerprint("TypeError", "issue 1 broke", TRACE)
+
+
+@pytest.fixture
+def failed(world: World) -> list[str]:
+    """Two jobs, of which the first failed twice in one way, and each once in another; the jobs' ids."""
+    one, two = world.jobs(2)
+    alike = {"error_type": "TypeError", "stack_trace": TRACE}
+    for error in (
+        alike | {"job_id": one, "error_message": "issue 1 broke"},
+        alike | {"job_id": one, "error_message": "issue 2 broke", "context": {"page": 7}},
+        {"job_id": one, "error_type": "Other", "error_message": EVIL},
+        {"job_id": two, "error_type": "Other", "error_message": EVIL},
+    ):
+        world.deliver("failures.log", errors=[error])
+    return [one, two]
+
+
+# Errors, one by one
+
+
+def test_errors_are_listed_the_newest_first(failed: list[str], run: Run) -> None:
+    """Of one job or of all; two lines each, cut at the width, with the way to older ones."""
+    said = run("errors", "list", "--limit", "3")
+
+    lines = said.out.splitlines()
+    assert said.code == 0
+    assert [line.split()[2] for line in lines[2:7:2]] == [failed[1], failed[0], failed[0]]
+    assert "TypeError: issue 2 broke" in lines[5]
+    assert GROUP in lines[6]
+    assert "issue 1 broke" not in said.out
+    oldest = run("errors", "list", "--before", lines[7].removeprefix("Older ones: --before "), "--json").json
+    assert [error["error_message"] for error in oldest] == ["issue 1 broke"]
+    assert {e["job_id"] for e in run("errors", "list", "--job", failed[1], "--json").json} == {failed[1]}
+
+
+def test_errors_are_one_json_value(failed: list[str], run: Run) -> None:
+    """With all that is on record of each."""
+    found = run("errors", "list", "--job", failed[0], "--json").json
+
+    assert [error["error_message"] for error in found] == [EVIL, "issue 2 broke", "issue 1 broke"]
+    assert found[1].pop("id") != found[2].pop("id")
+    assert found[1].pop("timestamp") > found[2].pop("timestamp")
+    assert found[1] == {
+        "job_id": failed[0],
+        "account_id": "acc",
+        "error_type": "TypeError",
+        "error_message": "issue 2 broke",
+        "stack_trace": TRACE,
+        "context": {"page": 7},
+        "retry_count": 0,
+        "is_recoverable": True,
+        "fingerprint": GROUP,
+        "resolution": None,
+    }
+
+
+def test_only_errors_of_the_window_are_listed(world: World, failed: list[str], run: Run) -> None:
+    """What is older is on record and not asked for."""
+    world.rows(
+        "UPDATE job_error_log SET timestamp = timestamp - interval '2 hours' WHERE job_id = :j", j=failed[0]
+    )
+
+    assert len(run("errors", "list", "--since", "1h", "--json").json) == 1
+    assert len(run("errors", "list", "--since", "3h", "--json").json) == 4
+
+
+def test_nothing_on_record_is_said_so(world: World, run: Run) -> None:
+    """In words, or as an empty list."""
+    for command in (["errors", "list"], ["errors", "groups"]):
+        assert run(*command).out == "There are no such errors.\n"
+        assert run(*command, "--json").json == []
+    assert run("rejected", "list").out == "There are no such messages.\n"
+    assert run("rejected", "list", "--json").json == []
+
+
+# Groups
+
+
+def test_groups_are_listed_with_their_figures(world: World, failed: list[str], run: Run) -> None:
+    """The largest first, or the youngest; those without an unresolved error are left out where asked."""
+    said = run("errors", "groups")
+
+    assert said.code == 0
+    other = fingerprint("Other", EVIL)
+    assert [line.split()[:5] for line in said.out.splitlines()[1::2]] == [
+        ["2", "2", "2", "1", other],
+        ["2", "2", "1", "1", GROUP],
+    ]
+    assert "TypeError: issue 2 broke" in said.out
+    world.deliver("failures.resolve", error_group=other, resolution="x")
+    assert [g["fingerprint"] for g in run("errors", "groups", "--unresolved", "--json").json] == [GROUP]
+    assert [g["unresolved"] for g in run("errors", "groups", "--sort", "last_seen", "--json").json] == [0, 2]
+
+
+def test_one_group_is_shown_with_its_newest_errors_and_a_trace(failed: list[str], run: Run) -> None:
+    """A trace stands in its lines, and is one text in JSON."""
+    said = run("errors", "show", GROUP, "--limit", "1")
+
+    assert said.code == 0
+    assert "2, of which unresolved: 2" in said.out
+    assert "1, of 1 account " in said.out
+    assert "\n    at crawl (/app/crawl.ts:7:1)\n    at ·[31mevil (x.ts:1:1)\n" in said.out
+    assert "issue 1 broke" not in said.out
+    found = run("errors", "show", GROUP, "--json").json
+    assert (found["group"]["fingerprint"], found["group"]["errors"]) == (GROUP, 2)
+    assert [error["stack_trace"] for error in found["newest"]] == [TRACE, TRACE]
+
+
+def test_a_long_trace_is_cut_and_says_so(world: World, run: Run) -> None:
+    """The terminal gets its beginning, JSON all of it."""
+    (job,) = world.jobs(1)
+    trace = "\n".join(f"    at f{number} (x.ts:1:1)" for number in range(45))
+    error = {"job_id": job, "error_type": "E", "error_message": "m", "stack_trace": trace}
+    world.deliver("failures.log", errors=[error])
+
+    said = run("errors", "show", fingerprint("E", "m", trace))
+
+    assert said.out.endswith("at f39 (x.ts:1:1)\n… 5 more lines; --json has them all\n")
+
+
+@pytest.mark.parametrize("command", [["list"], ["groups"], ["show", fingerprint("Other", EVIL)]])
+def test_a_crawlers_words_are_neither_codes_nor_markup(
+    failed: list[str], run: Run, command: list[str]
+) -> None:
+    """What is no printable character is a dot, and brackets stay."""
+    said = run("errors", *command)
+
+    assert "·[31mevil [bold]words[/]" in said.out
+    assert "\x1b" not in said.out
+
+
+# Resolving
+
+
+def test_a_group_is_resolved_by_a_message_to_the_workers(failed: list[str], run: Run, broker: str) -> None:
+    """It is rung, and says how many errors it is about."""
+    said = run("errors", "resolve", GROUP, "deployed 1.2")
+
+    assert (said.code, said.out) == (0, f"Rung: a worker resolves 2 errors of {GROUP}.\n")
+    with redis.Redis.from_url(broker) as client:
+        (message,) = client.lrange("dispatch", 0, -1)
+    assert json.loads(message)["headers"]["task"] == "failures.resolve"
+
+
+def test_a_group_is_retried_by_a_message_to_the_workers(failed: list[str], run: Run, broker: str) -> None:
+    """It is rung, and says of how many jobs the failed ones are meant."""
+    said = run("errors", "retry", GROUP)
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("Rung: a worker queues the failed ones of ")
+    with redis.Redis.from_url(broker) as client:
+        (message,) = client.lrange("dispatch", 0, -1)
+    assert json.loads(message)["headers"]["task"] == "jobs.retry"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["resolve", "0" * 16, "x"], f"there is no group of errors {'0' * 16}"),
+        (["resolve", GROUP, ""], "resolution"),
+        (["show", "nothing"], "there is no group of errors nothing"),
+        (["list", "--before", "nothing"], "there is no error nothing"),
+    ],
+)
+def test_what_there_is_not_is_one_line(
+    failed: list[str], run: Run, broker: str, arguments: list[str], complaint: str
+) -> None:
+    """On standard error, with the exit code of a wrong request; nothing is rung."""
+    said = run("errors", *arguments)
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"crawlyard: {complaint}")
+    assert said.err.count("\n") == 1
+    with redis.Redis.from_url(broker) as client:
+        assert client.keys() == []
+
+
+def test_a_broker_that_is_away_is_one_line(
+    failed: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its password."""
+    monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
+
+    said = run("errors", "resolve", GROUP, "x")
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("crawlyard: The broker cannot be used")
+    assert "hush-hush" not in said.err
+
+
+# Rejected messages
+
+
+def test_rejected_messages_are_listed_and_shown(world: World, run: Run) -> None:
+    """By reason and task; one with its payload, as it is kept."""
+    item = {"job_id": EVIL, "error_type": "E", "error_message": "private_token=abc"}
+    world.deliver("failures.log", errors=[item, {"job_id": "x"}])
+    world.deliver("jobs.cancel", job_ids=[])
+
+    found = [(r["task"], r["reason"]) for r in run("rejected", "list", "--json").json]
+    assert found[0] == ("jobs.cancel", "invalid")
+    assert sorted(found[1:]) == [("failures.log", "invalid"), ("failures.log", "unknown_job")]
+    assert len(run("rejected", "list", "--task", "failures.log", "--json").json) == 2
+    (unknown,) = run("rejected", "list", "--reason", "unknown_job", "--json").json
+    listed, shown = run("rejected", "list", "--limit", "3"), run("rejected", "show", unknown["id"])
+    assert (listed.code, shown.code) == (0, 0)
+    assert len(listed.out.splitlines()) == 7
+    assert "error_type (Field required)" in listed.out
+    assert '"error_message": "private_token=[redacted]"' in shown.out
+    assert "·" not in shown.out  # JSON has no control characters
+    assert run("rejected", "show", unknown["id"], "--json").json == unknown
+    assert unknown["payload"]["job_id"] == EVIL
+
+
+def test_a_rejected_message_that_there_is_not_is_one_line(world: World, run: Run) -> None:
+    """With the exit code of a wrong request."""
+    said = run("rejected", "show", EVIL)
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("crawlyard: there is no rejected message")
+
+
+# Help and options
+
+
+@pytest.mark.parametrize("group", ["errors", "rejected"])
+def test_every_command_below_explains_itself_without_settings(
+    group: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each of its options."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("BROKER_URL", raising=False)
+    commands = crawlyard.commands[group]
+    assert isinstance(commands, click.Group)
+
+    for name, command in commands.commands.items():
+        said = run(group, name, "--help")
+        assert (said.code, said.err) == (0, "")
+        assert f"crawlyard {group} {name}" in said.out
+        assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("15min", timedelta(minutes=15)),
+        ("15m", timedelta(minutes=15)),
+        ("1.5h", timedelta(minutes=90)),
+        (" 7 d ", timedelta(days=7)),
+    ],
+)
+def test_a_duration_is_a_number_and_a_unit(written: str, meant: timedelta) -> None:
+    """As people write it."""
+    assert duration(written) == meant
+
+
+@pytest.mark.parametrize(
+    "written", ["", "7", "d", "0s", "-1h", "1w", "36501d", "9" * 13 + "s", "1h30min", "\u0661h"]
+)
+def test_anything_else_is_no_duration(written: str) -> None:
+    """Also what Postgres could not take off a time."""
+    with pytest.raises(click.BadParameter):
+        duration(written)

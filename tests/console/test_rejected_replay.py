@@ -1,0 +1,430 @@
+"""`crawlyard rejected replay` and `discard`: what could not be accepted is sent again, mended, or deleted."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from kombu.exceptions import OperationalError
+
+from persistence.messages import rejected_queries
+from persistence.sanitize.alterations import alteration_of
+from persistence.sanitize.json_values import storable
+from support.command import Run
+from support.poolers import through
+from support.processes.workers import Worker, free_port, running, until
+from support.worlds.world import NOW, World
+from tasks.client import Producer
+from tasks.runtime.replay import UnreplayableError, original_of
+
+Queues = Callable[[], list[dict[str, Any]]]
+
+ORDER = {
+    "account_id": "later",
+    "provider": "gitlab-cloud",
+    "gitlab_host": "gitlab.example.org",
+    "command": "project",
+}
+ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+@pytest.fixture
+def queues(broker: str) -> Iterator[Queues]:
+    """What lies in the queues: task, id and arguments of each message, in order."""
+    with redis.Redis.from_url(broker) as client:
+
+        def messages() -> list[dict[str, Any]]:
+            texts = [
+                text for q in ("crawler", "dispatch", "upkeep") for text in client.lrange(q, 0, -1)[::-1]
+            ]
+            return [_message(json.loads(text)) for text in texts]
+
+        yield messages
+
+
+def _message(envelope: dict[str, Any]) -> dict[str, Any]:
+    headers = envelope["headers"]
+    kwargs = json.loads(base64.b64decode(envelope["body"]))[1]
+    return {"task": headers["task"], "id": headers["id"], "kwargs": kwargs}
+
+
+def kept(world: World) -> list[str]:
+    """The ids of what is on record, the oldest first."""
+    return [id_ for (id_,) in world.rows("SELECT id FROM rejected_message ORDER BY rejected_at, id")]
+
+
+def refused(world: World, *jobs: str) -> list[str]:
+    """Submit orders of an account that is not there yet, each by itself; the ids under which they are kept."""
+    for job in jobs:
+        world.submit(ORDER | {"web_app_job_id": job, "namespace_path": f"group/{job}"})
+    return kept(world)
+
+
+def refuse(world: World, task: str, payload: Any, reason: str = "failed") -> str:
+    """Keep a message as rejected; its id."""
+    with world.unit() as uow:
+        uow.rejected.keep(task=task, payload=payload, reason=reason)
+        uow.commit()
+    return kept(world)[-1]
+
+
+# Replay
+
+
+def test_an_item_is_sent_again_as_a_batch_of_one(world: World, run: Run, queues: Queues) -> None:
+    """Under an id that follows from the row's; the row is deleted, and the task applies it now."""
+    first, second = refused(world, "one", "two")
+
+    said = run("rejected", "replay", first)
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out == f"{first}  jobs.submit, as message replay-{first}\nSent again: 1 message; 0 stay.\n"
+    (message,) = queues()
+    assert (message["task"], message["id"]) == ("jobs.submit", f"replay-{first}")
+    assert [order["web_app_job_id"] for order in message["kwargs"]["orders"]] == ["one"]
+    assert kept(world) == [second]
+    world.account("later")
+    world.deliver(message["task"], message["id"], **message["kwargs"])
+    assert world.job("one").status == "queued"
+
+
+def test_a_message_that_is_rejected_again_is_kept_again(world: World, run: Run, queues: Queues) -> None:
+    """As a new row, under the id of the message that was sent again."""
+    (first,) = refused(world, "one")
+    run("rejected", "replay", first)
+    (message,) = queues()
+
+    world.deliver(message["task"], message["id"], **message["kwargs"])
+
+    (again,) = kept(world)
+    assert again != first
+    row = world.row("SELECT * FROM rejected_message")
+    assert (row.message_id, row.reason) == (f"replay-{first}", "unknown_account")
+
+
+def test_a_replay_that_was_interrupted_is_handled_once(
+    world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published, not deleted, and published again: the second message has the id of the first."""
+    world.account("later")
+    order = {key: value for key, value in ORDER.items() if key != "account_id"} | {"account_id": "later"}
+    row = refuse(world, "jobs.submit", order)
+    monkeypatch.setattr("console.commands.rejected_replay.discard_rejected", lambda ids: None)
+    assert run("rejected", "replay", row).code == 0
+    assert run("rejected", "replay", row).code == 0
+
+    for message in queues():
+        world.deliver(message["task"], message["id"], **message["kwargs"])
+
+    assert len(queues()) == 2
+    assert world.one("SELECT count(*) FROM job") == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "payload", "arguments"),
+    [
+        ("jobs.enqueue", "job-1", {"job_ids": ["job-1"]}),
+        ("jobs.enqueue", {"job_ids": ["a", "b"]}, {"job_ids": ["a", "b"]}),
+        ("jobs.cancel", {"args": [["a"]], "kwargs": {"reason": "x"}}, {"job_ids": ["a"], "reason": "x"}),
+        ("jobs.assign", {"args": [], "kwargs": {}}, {}),
+        ("connections.register", {"connection_id": ULID}, {"connection_id": ULID}),
+        ("connections.heartbeat", {"connection_id": ULID}, {"beats": [{"connection_id": ULID}]}),
+        ("connections.expire_dead", {"as_of": NOW}, {"as_of": NOW}),
+    ],
+)
+def test_arguments_items_and_payloads_are_told_apart(task: str, payload: Any, arguments: Any) -> None:
+    """As they are kept by the tasks, by the batches, and where a child was lost."""
+    assert original_of(task, "failed", storable(payload)) == arguments
+
+
+@pytest.mark.parametrize(
+    ("task", "reason", "payload", "why"),
+    [
+        (None, "malformed", "{", "it was no message"),
+        ("jobs.cancel", "malformed", {"args": [], "kwargs": {"job_ids": ["a"]}}, "it was no message"),
+        (None, "failed", {}, "it was for no task"),
+        ("nobody.knows", "unknown_task", {"args": [], "kwargs": {}}, "there is no task nobody.knows"),
+        ("jobs.cancel", "invalid", {"job_ids": []}, "the contract refuses it: job_ids"),
+        ("jobs.submit", "invalid", ORDER | {"priority": "high"}, "the contract refuses it: priority"),
+        ("jobs.assign", "invalid", {"args": [1], "kwargs": {}}, "at most 0 positional arguments"),
+        ("jobs.cancel", "invalid", {"args": [["a"]], "kwargs": {"job_ids": ["a"]}}, "is given twice"),
+        ("jobs.cancel", "failed", "job-1", "it is no object"),
+        ("crawler.frames", "invalid", {"type": "discovery", "jobId": ULID, "item": {}}, "out of a discovery"),
+        ("failures.log", "unknown_job", {"job_id": "token=abc"}, "a secret was taken out of it"),
+    ],
+)
+def test_what_cannot_be_sent_again_says_why(task: str | None, reason: str, payload: Any, why: str) -> None:
+    """In one line, which names what is wrong and nothing of a payload."""
+    with pytest.raises(UnreplayableError, match=r"^[^\n]+$") as refusal:
+        original_of(task, reason, storable(payload))
+
+    assert why in str(refusal.value)
+
+
+def test_what_stays_is_told_and_is_not_in_the_way(world: World, run: Run, queues: Queues) -> None:
+    """The rest is sent again, and the exit code is 1; nothing of what stays is published or deleted."""
+    (good,) = refused(world, "one")
+    secret = {"job_id": "x", "error_type": "E", "error_message": "private_token=abc"}
+    world.deliver("failures.log", errors=[secret])
+    bad = kept(world)[-1]
+
+    said = run("rejected", "replay", bad, good, "--json")
+
+    assert said.code == 1
+    assert said.json == {
+        "dry_run": False,
+        "replayed": [{"id": good, "task": "jobs.submit", "message_id": f"replay-{good}"}],
+        "refused": [
+            {
+                "id": bad,
+                "task": "failures.log",
+                "why": "what is kept is not what was sent: a secret was taken out of it",
+            }
+        ],
+    }
+    assert kept(world) == [bad]
+    assert [message["task"] for message in queues()] == ["jobs.submit"]
+    told = run("rejected", "replay", bad)
+    assert (told.code, told.out.splitlines()[-1]) == (1, "Sent again: 0 messages; 1 stay.")
+
+
+def test_a_payload_that_was_mended_by_hand_is_sent_instead(
+    world: World, run: Run, queues: Queues, tmp_path: Path
+) -> None:
+    """As an item where one was kept; it is another message, with an id of its own."""
+    world.account("later")
+    world.submit(ORDER | {"priority": "high", "web_app_job_id": "one"})
+    (row,) = kept(world)
+    file = tmp_path / "mended.json"
+    file.write_text(json.dumps(ORDER | {"priority": 7, "web_app_job_id": "one"}))
+
+    said = run("rejected", "replay", row, "--payload", str(file))
+
+    assert (said.code, said.err) == (0, "")
+    (message,) = queues()
+    assert not message["id"].startswith("replay-")
+    world.deliver(message["task"], message["id"], **message["kwargs"])
+    assert world.entry("one").priority == 7
+    assert kept(world) == []
+
+
+def test_a_mended_payload_that_is_still_bad_is_refused(world: World, run: Run, tmp_path: Path) -> None:
+    """One that is no JSON is a wrong request, one that the contract refuses stays."""
+    (row,) = refused(world, "one")
+    file = tmp_path / "mended.json"
+    file.write_text("{")
+    assert "no JSON" in run("rejected", "replay", row, "--payload", str(file)).err
+    file.write_text('{"priority": 1}')
+
+    said = run("rejected", "replay", row, "--payload", str(file))
+
+    assert said.code == 1
+    assert "account_id (Field required)" in said.out
+    assert kept(world) == [row]
+
+
+def test_a_broker_that_is_away_costs_nothing(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, the exit code of a wrong request, and every row is still there."""
+    rows = refused(world, "one", "two")
+    monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
+
+    said = run("rejected", "replay", *rows)
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("crawlyard: The broker cannot be used")
+    assert "hush-hush" not in said.err
+    assert kept(world) == rows
+
+
+def test_a_broker_that_goes_away_halfway_keeps_what_was_not_sent(
+    world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was published is deleted, the rest stays."""
+    first, second = refused(world, "one", "two")
+    publish = Producer.publish
+
+    def once(self: Producer, task: str, payload: Any, message_id: str | None = None) -> str:
+        if message_id == f"replay-{second}":
+            raise OperationalError("gone")
+        return publish(self, task, payload, message_id)
+
+    monkeypatch.setattr(Producer, "publish", once)
+    assert run("rejected", "replay", first, second).code == 2
+
+    assert [message["id"] for message in queues()] == [f"replay-{first}"]
+    assert kept(world) == [second]
+
+
+# Which
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+def test_a_dry_run_changes_nothing(command: str, world: World, run: Run, queues: Queues) -> None:
+    """It says what would be done, of many too, and asks nobody."""
+    rows = refused(world, "one", "two")
+
+    said = run("rejected", command, "--task", "jobs.submit", "--dry-run")
+
+    assert (said.code, said.err) == (0, "")
+    assert "Would be " in said.out
+    assert "2 messages" in said.out
+    assert kept(world) == rows
+    assert queues() == []
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+def test_many_that_nobody_named_want_a_yes(command: str, world: World, run: Run, queues: Queues) -> None:
+    """Without a terminal nothing is done, and the exit code is that of a wrong request."""
+    rows = refused(world, "one", "two")
+
+    said = run("rejected", command, "--reason", "unknown_account")
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "crawlyard: 2 messages are meant, and nothing was changed: --yes goes on, --dry-run shows them\n"
+    )
+    assert kept(world) == rows
+    assert queues() == []
+    assert run("rejected", command, "--reason", "unknown_account", "--yes").code == 0
+    assert kept(world) == []
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (["nothing"], "there is no rejected message nothing"),
+        (["--yes"], "Give either ids, or some of"),
+        ([ULID, "--task", "jobs.submit"], "Give either ids, or some of"),
+        (["--since", "soon"], "no duration"),
+    ],
+)
+def test_a_wrong_request_changes_nothing(
+    command: str, wrong: tuple[list[str], str], world: World, run: Run, queues: Queues
+) -> None:
+    """It is told on standard error, with the exit code of one; a good id beside a bad one is not touched."""
+    arguments, complaint = wrong
+    rows = refused(world, "one")
+    good = rows if arguments == ["nothing"] else []
+
+    said = run("rejected", command, *good, *arguments)
+
+    assert (said.code, said.out) == (2, "")
+    assert complaint in said.err
+    assert kept(world) == rows
+    assert queues() == []
+
+
+def test_messages_are_chosen_by_age_task_and_reason(world: World, run: Run) -> None:
+    """As they are listed; nothing of them is a wrong request where there are none."""
+    old, young = refused(world, "one", "two")
+    other = refuse(world, "jobs.cancel", {"job_ids": ["a"]})
+    world.rows("UPDATE rejected_message SET rejected_at = now() - interval '2 hours' WHERE id = :i", i=old)
+
+    def listed(*options: str) -> list[str]:
+        return [row["id"] for row in run("rejected", "list", *options, "--json").json]
+
+    assert listed() == [other, young, old]
+    assert listed("--until", "1h") == [old]
+    assert listed("--since", "1h", "--task", "jobs.submit") == [young]
+    assert listed("--since", "3h", "--until", "1h", "--reason", "failed") == []
+    assert run("rejected", "discard", "--until", "1h", "--json").json == {"dry_run": False, "discarded": 1}
+    assert kept(world) == [young, other]
+    assert run("rejected", "discard", "--until", "1h").out == "Deleted: 0 messages.\n"
+
+
+def test_many_are_sent_again_page_by_page_in_their_order(
+    world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest first; whoever waits is told how far it is, and one that stays does not stop the next page."""
+    monkeypatch.setattr(rejected_queries, "PAGE", 2)
+    rows = [refuse(world, "jobs.enqueue", id_) for id_ in ("a", "b", "", "c", "d")]
+
+    said = run("rejected", "replay", "--task", "jobs.enqueue", "--yes")
+
+    assert said.code == 1
+    assert said.err == "2 of 5 …\n4 of 5 …\n"
+    assert [message["kwargs"]["job_ids"] for message in queues()] == [["a"], ["b"], ["c"], ["d"]]
+    assert kept(world) == [rows[2]]
+
+
+# Discard
+
+
+def test_discarded_messages_are_gone_and_nothing_else(world: World, run: Run, queues: Queues) -> None:
+    """Nothing is sent."""
+    first, second = refused(world, "one", "two")
+
+    said = run("rejected", "discard", first)
+
+    assert (said.code, said.out, said.err) == (0, "Deleted: 1 message.\n", "")
+    assert kept(world) == [second]
+    assert queues() == []
+
+
+# Whether a payload is what it was
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        ({"a": "glpat-abcdefghij0123456789"}, "a secret"),
+        ({"access_token": 1}, "a secret"),
+        ({"password=abc": 1}, "a secret"),
+        ({"a": "x" * 100_000}, "it was cut"),
+        ({"a": ["x" * 50_000, "y" * 50_000]}, "it was cut"),
+        ([0] * 100_000, "it was cut"),
+        ({"a": ["\0"]}, "NUL"),
+        ({"\ud800": 1}, "NUL or half a character"),
+        ([float("nan")], "a number"),
+        ([float("-inf")], "a number"),
+        ([-(10**400)], "a number"),
+    ],
+)
+def test_an_alteration_is_noticed(sent: Any, why: str) -> None:
+    """Whatever was taken out of a payload, cut or replaced in it: it is not sent again as if it were whole."""
+    assert why in (alteration_of(storable(sent)) or "")
+
+
+def test_nesting_that_was_cut_is_noticed() -> None:
+    """It is replaced far within."""
+    sent: Any = 0
+    for _ in range(100):
+        sent = [sent]
+    assert alteration_of(storable(sent)) == "it was nested too deep"
+
+
+@pytest.mark.parametrize(
+    "sent", [{"cut": "x", "a": 1}, {"a": {"cut": 1}}, [None, True, 1.5, -7, "é", {}], "0x12"]
+)
+def test_what_is_whole_is_taken_for_whole(sent: Any) -> None:
+    """As it was sent."""
+    assert alteration_of(storable(sent)) is None
+    assert storable(sent) == sent
+
+
+# A worker
+
+
+def test_a_worker_handles_what_is_sent_again(
+    world: World, run: Run, services: Any, tmp_path: Path, broker: str
+) -> None:
+    """From the shell's point of view: listed, replayed, and done a moment later."""
+    (row,) = refused(world, "one")
+    world.account("later")
+
+    assert run("rejected", "replay", row).code == 0
+    worker = Worker(
+        "tasks",
+        broker,
+        tmp_path / "log",
+        DATABASE_URL=through(services.database_url.rsplit("/", 1)[0] + "/migrated"),
+    )
+    with running(worker):
+        until(lambda: world.one("SELECT count(*) FROM job WHERE id = 'one'"), "the job is there")
+
+    assert world.job("one").status == "queued"
+    assert kept(world) == []

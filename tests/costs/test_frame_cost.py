@@ -1,0 +1,87 @@
+"""What words cost: it follows the batch, also where all that has lived since some report began is still there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from persistence.db.engine import engine
+from support.costs import cost
+from support.worlds.world import World
+from tasks.fleet.frames import hear_frames
+
+SEATS = 100
+FEW, MANY = 3000, 30_000
+
+LIVED = """
+    WITH jobs AS (
+        INSERT INTO job (id, command, full_path, "accountId", status)
+        SELECT 'lived-' || n, 'issues', 'lived/' || n, 'acc', 'finished'
+          FROM generate_series(CAST(:first AS int), :last) n
+     RETURNING id
+    )
+    INSERT INTO job_assignment_mapping (id, crawler_job_id, web_app_job_id, connection_id, account_id, assigned_at)
+    SELECT lpad(right(id, -6), 26, '0'), lpad(right(id, -6), 26, '0'), id, :crawler, 'acc', now() FROM jobs
+"""
+
+ENDED = """
+    UPDATE job_assignment_mapping SET status = 'completed', completed_at = now()
+     WHERE web_app_job_id LIKE 'lived-%' AND completed_at IS NULL
+"""
+
+
+@contextmanager
+def report() -> Iterator[None]:
+    """Somebody holds a snapshot open: nothing that dies meanwhile can be removed."""
+    with engine().connect().execution_options(isolation_level="REPEATABLE READ") as session:
+        session.execute(text("SELECT count(*) FROM job"))
+        yield
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
+def test_words_look_at_no_more_beside_an_open_snapshot(world: World, analyzed: bool) -> None:  # noqa: FBT001
+    """Ten times as many attempts have lived and ended, and are in the index of the live still."""
+    crawler, orders = world.working(SEATS)
+    frames = [crawler.frame("job_started", order) for order in orders]
+
+    costs = []
+    with report():
+        for first, last in ((1, FEW), (FEW + 1, MANY)):
+            world.rows(LIVED, first=first, last=last, crawler=crawler.id)
+            world.rows(ENDED)
+            world.rows("ANALYZE" if analyzed else "DELETE FROM pg_statistic")
+            costs.append(cost_of_words(world, frames))
+    few, many = costs
+    assert many <= 1.8 * few, costs  # some indexes have one level more
+
+
+def cost_of_words(world: World, frames: list[dict[str, Any]]) -> int:
+    """Pages of all tables and indexes that are looked at for one batch, which is rolled back."""
+    with world.unit() as uow:
+        return cost(uow, lambda uow: hear_frames(uow, frames)).pages
+
+
+def test_no_statement_asks_for_nothing(world: World) -> None:
+    """An empty list of ids contradicts everything: the planner serves it from any partial index, read through."""
+    empty = []
+
+    def note(*execution: Any) -> None:
+        _connection, _cursor, statement, parameters, *_ = execution
+        if parameters.get("ids") == []:
+            empty.append(statement)
+
+    event.listen(engine(), "before_cursor_execute", note)
+    try:
+        crawler, [order, other] = world.working(2)
+        crawler.says("job_started", order)
+        crawler.says("job_progress", order, completion=0.5)
+        crawler.says("job_completed", order, success=True, finalCounts={})
+        crawler.says("job_completed", order, success=True, finalCounts={})
+        crawler.fails(other)
+        world.deliver("jobs.enqueue", job_ids=[world.insert_job()])
+        world.assign()
+    finally:
+        event.remove(engine(), "before_cursor_execute", note)
+    assert empty == []

@@ -1,0 +1,84 @@
+"""A worker's memory is flat, however much it has heard: parent and child, by the resident size of their pages."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.depth import deep
+from support.poolers import through
+from support.processes.workers import Worker, running, until
+from support.worlds.world import Crawler, Rung, World
+from tasks.client import Producer
+
+BATCH = 500
+WARM_UP = 20
+"""Messages after which caches are full and pages are touched."""
+MESSAGES = 300 if deep() else 40
+GROWTH_MIB = 8
+"""A thousand bytes kept of each frame would be 20 MiB in 20,000, and 150 in 150,000."""
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+def resident(worker: Worker) -> dict[int, float]:
+    """What parent and children have in memory, in MiB by process id."""
+    pids = [worker.pid, *worker.children()]
+    table = ["ps", "-o", "pid=,rss=", "-p", ",".join(map(str, pids))]
+    rows = subprocess.run(table, capture_output=True, check=True, text=True).stdout.splitlines()
+    return {int(pid): int(size) / 1024 for pid, size in (row.split() for row in rows)}
+
+
+@pytest.fixture
+def worker(database: str, broker: str, tmp_path: Path) -> Iterator[Worker]:
+    """One child, and nobody else at the queues."""
+    worker = Worker(
+        "tasks", broker, tmp_path / "log", DATABASE_URL=through(database), CRAWLYARD_CONNECTION_TIMEOUT="900"
+    )
+    with running(worker):
+        yield worker
+
+
+def test_memory_is_flat(worker: Worker, broker: str, rung: Rung) -> None:
+    """After a warm-up the same two processes hear tens of thousands of frames, and do not grow."""
+    world = World(rung)
+    world.account("acc")
+    crawlers = [world.working(5) for _ in range(20)]
+    producer = Producer(broker)
+    heard = 0
+
+    def hear(messages: int) -> None:
+        nonlocal heard
+        for _ in range(messages):
+            heard += 1
+            producer.ring("crawler.frames", frames=_batch(crawlers, heard))
+        until(
+            lambda: world.one("SELECT count(*) FROM handled_message") >= heard,
+            "all are heard",
+            patience=1200 if deep() else 300,
+        )
+
+    hear(WARM_UP)
+    before = resident(worker)
+    hear(MESSAGES)
+    after = resident(worker)
+    producer.close()
+
+    growth = {pid: size - before.get(pid, 0) for pid, size in after.items()}
+    assert len(after) == 2
+    assert after.keys() == before.keys()
+    assert max(growth.values()) < GROWTH_MIB, growth
+
+
+def _batch(crawlers: list[tuple[Crawler, list[str]]], turn: int) -> list[dict[str, object]]:
+    """Beats and progress, as of a fleet at work."""
+    frames = [
+        crawler.frame(
+            "job_progress", order, stage="fetching", entityType="issues", processed=turn, total=10**6
+        )
+        for crawler, orders in crawlers
+        for order in orders
+    ]
+    beats = [crawler.frame("heartbeat", activeJobs=5, systemStatus="processing") for crawler, _ in crawlers]
+    return [*frames, *beats * BATCH][:BATCH]

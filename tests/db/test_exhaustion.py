@@ -1,0 +1,225 @@
+"""
+A database that has run out of something, or has become read-only: units wait for it, and nothing is rejected.
+
+Real: no connection left at the server, none in the pool, no room for temporary files, read-only. A full disk, an
+I/O error and the like need root: there a trigger raises what the server would.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from persistence.db.engine import engine
+from support.worlds.world import World
+from tasks.runtime import task
+from tasks.worker import lifecycle
+
+WAITED_FOR = {
+    "08006": "connection_failure",
+    "08P01": "protocol_violation",
+    "25006": "read_only_sql_transaction",
+    "25P04": "transaction_timeout",
+    "53100": "disk_full",
+    "53200": "out_of_memory",
+    "53300": "too_many_connections",
+    "57P01": "admin_shutdown",
+    "57P03": "cannot_connect_now",
+    "58030": "io_error",
+}
+RUN_AGAIN = {
+    "40001": "serialization_failure",
+    "40P01": "deadlock_detected",
+    "55P03": "lock_not_available",
+    "57014": "query_canceled",
+}
+KEPT = {"XX000": "internal_error", "XX001": "data_corrupted", "42501": "insufficient_privilege"}
+
+SPILL = (
+    "PERFORM count(*) FROM (SELECT x FROM generate_series(1, 300000) x ORDER BY x DESC OFFSET 1) AS spilled;"
+)
+
+Pauses = list[float]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], Pauses]:
+    """Let a trouble pass while a unit waits for the second time; returns its pauses."""
+
+    def install(remedy: Callable[[], object]) -> Pauses:
+        pauses: Pauses = []
+
+        def wait(seconds: float) -> None:
+            pauses.append(seconds)
+            assert len(pauses) < 10
+            if len(pauses) == 2:
+                remedy()
+
+        monkeypatch.setattr(lifecycle, "wait", wait)
+        return pauses
+
+    return install
+
+
+@contextmanager
+def trouble(world: World, body: str) -> Iterator[Callable[[], object]]:
+    """Let each insert of a queue entry do this, until what is yielded is called."""
+    world.rows(
+        f"CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$"
+    )
+    world.rows("CREATE TRIGGER trouble BEFORE INSERT ON job_queue EXECUTE FUNCTION trouble()")
+
+    def remedy() -> None:
+        world.rows("DROP FUNCTION IF EXISTS trouble() CASCADE")
+
+    try:
+        yield remedy
+    finally:
+        remedy()
+
+
+def raising(state: str) -> str:
+    """What raises this SQLSTATE."""
+    return f"RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'trouble';"
+
+
+def submitted_once(world: World) -> None:
+    """A unit took place, wholly and once."""
+    assert world.one("SELECT count(*) FROM job") == 1
+    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 1
+    assert len(world.events("job_created")) == 1
+    assert world.rejections() == []
+    assert world.rung.of("jobs.assign") == [{}]
+
+
+def submit(world: World) -> None:
+    """One order."""
+    world.deliver("jobs.submit", orders=[world.order()])
+
+
+@pytest.mark.parametrize("state", WAITED_FOR)
+def test_a_database_that_is_out_of_order_is_waited_for(
+    state: str, world: World, passes: Callable[..., Pauses]
+) -> None:
+    """With pauses that grow, until it is well; the unit then takes place once."""
+    with trouble(world, raising(state)) as remedy:
+        pauses = passes(remedy)
+        submit(world)
+
+    submitted_once(world)
+    assert len(pauses) == 2
+    assert pauses[0] >= task._LOST_STEP_S / 2
+
+
+@pytest.mark.parametrize("state", RUN_AGAIN)
+def test_what_was_in_the_way_of_another_is_run_again(
+    state: str, world: World, passes: Callable[..., Pauses]
+) -> None:
+    """At once, and not as one that has lost its database."""
+    with trouble(world, raising(state)) as remedy:
+        pauses = passes(remedy)
+        submit(world)
+
+    submitted_once(world)
+    assert max(pauses) < task._LOST_STEP_S
+
+
+@pytest.mark.parametrize("state", KEPT)
+def test_a_fault_that_waiting_does_not_mend_keeps_the_message(state: str, world: World) -> None:
+    """Nothing of it took place."""
+    with trouble(world, raising(state)):
+        submit(world)
+
+    assert world.rejections() == [("jobs.submit", "failed")]
+    assert world.one("SELECT count(*) FROM job") == 0
+    assert world.rung.bells == []
+
+
+def test_no_room_for_temporary_files_is_waited_for(world: World, passes: Callable[..., Pauses]) -> None:
+    """The server's own 53400."""
+    limits = "SET LOCAL temp_file_limit = '64kB'; SET LOCAL work_mem = '64kB';"
+    with trouble(world, f"{limits} {SPILL}") as remedy:
+        pauses = passes(remedy)
+        submit(world)
+
+    submitted_once(world)
+    assert len(pauses) == 2
+
+
+@pytest.mark.unpooled("a pooler keeps the sessions that it has")
+def test_a_server_without_a_connection_left_is_waited_for(
+    world: World, database: str, passes: Callable[..., Pauses]
+) -> None:
+    """The server's own 53300, as others take all that there are."""
+    with ExitStack() as others:
+        engine().dispose()
+        with pytest.raises(psycopg.OperationalError, match="too many clients"):
+            while True:
+                others.enter_context(psycopg.connect(database))
+        pauses = passes(others.close)
+        submit(world)
+
+    submitted_once(world)
+    assert len(pauses) == 2
+
+
+def test_a_pool_without_a_connection_left_is_waited_for(
+    world: World, passes: Callable[..., Pauses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of this process's own connections are taken."""
+    monkeypatch.setattr(engine().pool, "_timeout", 0.1)
+    order = world.order()
+    with ExitStack() as others:
+        for _ in range(engine().pool.size()):
+            others.enter_context(engine().connect())
+        pauses = passes(others.close)
+        world.deliver("jobs.submit", orders=[order])
+
+    submitted_once(world)
+    assert len(pauses) == 2
+
+
+@pytest.mark.unpooled("a pooler keeps sessions that began before")
+def test_a_database_that_became_read_only_is_waited_for(
+    world: World, database: str, passes: Callable[..., Pauses]
+) -> None:
+    """As a standby that a failover has led to too early: the server's own 25006, then none."""
+    name = database.rsplit("/", 1)[1]
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("SET default_transaction_read_only = off")
+
+        def remedy() -> None:
+            admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+        order = world.order()
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        engine().dispose()
+        try:
+            pauses = passes(remedy)
+            world.deliver("jobs.submit", orders=[order])
+        finally:
+            remedy()
+
+    submitted_once(world)
+    assert len(pauses) == 2
+
+
+def test_a_connection_to_an_old_primary_is_given_up(world: World, passes: Callable[..., Pauses]) -> None:
+    """
+    One that a failover left behind, alive and read-only, is not used again.
+
+    The database's name leads elsewhere already; the pool would hand the old connection out for half an hour.
+    """
+    order = world.order()
+    engine().dispose()
+    with engine().connect() as session:
+        session.execute(text("SET default_transaction_read_only = on"))
+        session.commit()
+
+    pauses = passes(lambda: None)
+    world.deliver("jobs.submit", orders=[order])
+
+    submitted_once(world)
+    assert len(pauses) == 1

@@ -1,0 +1,193 @@
+"""Locks: in one order, no stronger than needed, and held until the commit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from persistence.db.engine import engine
+from persistence.db.exceptions import Contended
+from persistence.fleet.connections import Beat
+from persistence.schema.ids import ConnectionId, CrawlerJobId, JobId
+from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
+from support.worlds.world import World
+from tasks.jobs.transitions import lock_all
+
+ROWS = ("3", "1", "2")
+"""Ids, in the order in which their rows stand in each table."""
+
+JOBS = [JobId(id_) for id_ in ROWS]
+FENCES = [CrawlerJobId(id_) for id_ in ROWS]
+CONNECTIONS = [ConnectionId(id_) for id_ in ROWS]
+
+SEED = """
+    INSERT INTO account (id) SELECT unnest(CAST(:rows AS text[]));
+    INSERT INTO account_lane (account_id) SELECT unnest(CAST(:rows AS text[]));
+    INSERT INTO area (full_path, gitlab_id, type) SELECT id, id, 'group' FROM unnest(CAST(:rows AS text[])) id;
+    INSERT INTO socket_connection (id) SELECT unnest(CAST(:rows AS text[]));
+    INSERT INTO job (id, "accountId", command) SELECT id, id, 'project' FROM unnest(CAST(:rows AS text[])) id;
+    INSERT INTO job_queue (id, web_app_job_id, account_id) SELECT id, id, id FROM unnest(CAST(:rows AS text[])) id;
+    INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, connection_id, assigned_at)
+    SELECT id, id, id, id, now() FROM unnest(CAST(:rows AS text[])) id;
+    INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, fingerprint)
+    SELECT id, id, now() - interval '1 hour' + make_interval(secs => id::int), 'E', 'e', 'f'
+      FROM unnest(CAST(:rows AS text[])) id;
+    INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from)
+    SELECT id, id, 'project', id, 1, id FROM unnest(CAST(:rows AS text[])) id
+"""
+
+
+@dataclass(frozen=True)
+class Locking:
+    """What locks rows of a table, by a key."""
+
+    table: str
+    key: str
+    lock: Callable[[UnitOfWork, World], object]
+
+
+LOCKINGS = {
+    "accounts.hold": Locking("account", "id", lambda uow, _: uow.accounts.hold(ROWS)),
+    "areas.lock": Locking("area", "full_path", lambda uow, _: uow.areas.lock(ROWS, ROWS)),
+    "assignments.count_stale": Locking(
+        "job_assignment_mapping", "id", lambda uow, _: uow.assignments.count_stale(dict.fromkeys(FENCES, 1))
+    ),
+    "assignments.lock_live": Locking(
+        "job_assignment_mapping", "id", lambda uow, _: uow.assignments.lock_live(FENCES)
+    ),
+    "connections.beat": Locking(
+        "socket_connection", "id", lambda uow, _: uow.connections.beat([Beat(id_) for id_ in CONNECTIONS])
+    ),
+    "connections.lock": Locking("socket_connection", "id", lambda uow, _: uow.connections.lock(CONNECTIONS)),
+    "deferred.forget": Locking("deferred_job", "id", lambda uow, _: uow.deferred.forget(JOBS)),
+    "deferred.prioritize": Locking("deferred_job", "id", lambda uow, _: uow.deferred.prioritize(JOBS, 2)),
+    "errors.resolve": Locking(
+        "job_error_log",
+        "id",
+        lambda uow, world: uow.errors.resolve("f", "mended", until=world.now(), since=None, limit=3),
+    ),
+    "jobs.hold": Locking("job", "id", lambda uow, _: uow.jobs.hold(JOBS)),
+    "jobs.lock": Locking("job", "id", lambda uow, _: uow.jobs.lock(JOBS)),
+    "lanes.lock": Locking("account_lane", "account_id", lambda uow, _: uow.lanes.lock(ROWS)),
+    "queue.lock": Locking("job_queue", "id", lambda uow, _: uow.queue.lock(JOBS)),
+}
+
+
+@pytest.fixture
+def rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rows in every table, in no order; and a unit waits long enough for its locks to be looked at."""
+    monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
+    world.use_settings()
+    for statement in SEED.split(";"):
+        world.rows(statement, rows=list(ROWS))
+
+
+@pytest.mark.parametrize("name", LOCKINGS)
+def test_rows_are_locked_in_the_order_of_their_keys(world: World, rows: None, name: str) -> None:
+    """Who waits for the first has locked none of the others, wherever they stand: no two wait for each other."""
+    at = LOCKINGS[name]
+    key = f"SELECT {at.key} FROM {at.table}"
+
+    def lock() -> None:
+        with world.unit() as uow:
+            # From an index rows would come in order by themselves.
+            uow.accounts._session.execute(text("SELECT set_config('enable_indexscan', 'off', true)"))
+            at.lock(uow, world)
+
+    with engine().connect() as peer:
+        peer.execute(text(f"{key} WHERE {at.key} = '1' FOR UPDATE"))
+        thread = world.in_thread(lock)
+        world.until_somebody_waits_for_a_lock()
+        free = {id_ for (id_,) in world.rows(f"{key} FOR UPDATE SKIP LOCKED")}
+        peer.rollback()
+        thread.join()
+
+    assert free >= {"2", "3"}
+    assert "1" not in free
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("accounts.hold", "UPDATE account SET access_token = 'new' WHERE id <> 'acc'"),
+        ("jobs.hold", "UPDATE job SET status = 'paused'"),
+        ("jobs.lock", "INSERT INTO job_area SELECT id, id FROM job"),
+        ("queue.lock", "UPDATE job SET status = 'paused'"),
+        (
+            "lanes.lock",
+            """INSERT INTO job (id, "accountId") SELECT id || 'x', id FROM account WHERE id <> 'acc'""",
+        ),
+        ("areas.lock", "INSERT INTO job_area SELECT id, id FROM job"),
+    ],
+)
+def test_the_web_app_does_not_wait_for_what_it_may_do(
+    world: World, rows: None, name: str, statement: str
+) -> None:
+    """Its foreign keys to what we lock, and its changes of what we only hold, pass while we are at work."""
+    with world.unit() as uow:
+        LOCKINGS[name].lock(uow, world)
+
+        changed = _by_the_web_app(statement)
+
+    assert changed == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("accounts.hold", "DELETE FROM account WHERE id = '1'"),
+        ("jobs.hold", "DELETE FROM job WHERE id = '1'"),
+        ("jobs.lock", "UPDATE job SET status = 'paused' WHERE id = '1'"),
+        ("areas.lock", "UPDATE area SET gitlab_id = 'x' WHERE full_path = '1'"),
+    ],
+)
+def test_what_is_locked_stays_until_the_commit(world: World, rows: None, name: str, statement: str) -> None:
+    """What a unit builds upon does not go, or change, before it has ended."""
+    with world.unit() as uow:
+        LOCKINGS[name].lock(uow, world)
+
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            _by_the_web_app(statement)
+
+
+def test_a_job_that_is_seated_between_look_and_lock_makes_the_unit_run_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection would come out of order now, and must be locked before its seats are changed."""
+    monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
+    world.use_settings()
+    (job_id,) = world.jobs(1)
+    crawler = world.crawler()
+    met: list[type[BaseException]] = []
+
+    def lock() -> None:
+        try:
+            with world.unit() as uow:
+                lock_all(uow, [JobId(job_id)])
+        except Contended as error:
+            met.append(type(error))
+
+    with engine().connect() as peer:
+        peer.execute(text("SELECT FROM job_queue FOR UPDATE"))
+        thread = world.in_thread(lock)
+        world.until_somebody_waits_for_a_lock()
+        peer.execute(
+            text(
+                "INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, connection_id, assigned_at)"
+                " VALUES ('a', :job, 'a', :connection, now())"
+            ),
+            {"job": job_id, "connection": crawler.id},
+        )
+        peer.commit()
+        thread.join()
+
+    assert met == [Contended]
+
+
+def _by_the_web_app(statement: str) -> int:
+    """Run a statement of a session that waits for nobody; how many rows it changed."""
+    with psycopg.connect(settings().session_url, options="-c lock_timeout=200ms") as web_app:
+        return web_app.execute(statement).rowcount

@@ -1,0 +1,165 @@
+"""A PgBouncer in transaction mode, with fewer sessions than clients: what it cannot do is not asked of it."""
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from console.demo import play
+from console.embedded.servers import Services, embedded_services
+from persistence.db import engine as engines
+from persistence.db.exceptions import DatabaseLost
+from persistence.events.cursor import NOW
+from persistence.events.subscription import Subscription
+from persistence.settings import settings
+from support import poolers
+from support.command import Run, Said
+from support.poolers import Pooler, pooler
+from support.processes.workers import until
+from support.worlds.readers import append, named
+from support.worlds.world import World
+
+SEATS = 2
+
+pytestmark = pytest.mark.skipif(
+    poolers.installed() is None, reason="PgBouncer is not installed (Debian: apt-get install pgbouncer)"
+)
+
+
+@pytest.fixture
+def between(services: Services, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pooler]:
+    """A pooler with two seats and little patience, which the settings of the moment lead to."""
+    program = poolers.installed()
+    assert program is not None
+    with pooler(program, services.database_url, SEATS, wait_s=1) as between:
+        monkeypatch.delenv("CRAWLYARD_DIRECT_DATABASE_URL", raising=False)
+        monkeypatch.setenv("DATABASE_URL", between.url.rpartition("/")[0] + "/migrated")
+        engines.engine().dispose()
+        world.use_settings()
+        engines.engine.cache_clear()
+        yield between
+        engines.engine().dispose()
+        engines.engine.cache_clear()
+
+
+def seats_taken() -> ExitStack:
+    """Every seat of the pool, held by somebody's open transaction."""
+    held = ExitStack()
+    for _ in range(SEATS):
+        connection = held.enter_context(psycopg.connect(settings().psycopg_url))
+        connection.execute("SELECT 1")
+    return held
+
+
+def test_a_full_pool_is_as_a_lost_database(between: Pooler, world: World) -> None:
+    """It is waited for, and the reason is the pooler's own; what comes later is done."""
+    with seats_taken(), pytest.raises(DatabaseLost, match=r"08P01\): query_wait_timeout"), world.unit():
+        pass
+    world.jobs(1)
+
+
+def test_a_pooler_that_is_away_is_as_a_lost_database(between: Pooler, world: World) -> None:
+    """Killed with our sessions in it, and come back."""
+    world.jobs(1)
+    between.stop("kill")
+    for _ in range(2):
+        with pytest.raises(DatabaseLost), world.unit():
+            pass
+    between.start()
+    world.jobs(1)
+
+
+def test_a_session_that_ended_before_its_commit_is_a_lost_database(
+    between: Pooler, world: World, database: str
+) -> None:
+    """Server and pooler both say so, which are two answers to one COMMIT; nothing of the unit took place."""
+    with pytest.raises(DatabaseLost), world.unit() as uow:
+        session = uow.accounts._session
+        session.execute(text("INSERT INTO account (id) VALUES ('nobody')"))
+        backend = session.scalar(text("SELECT pg_backend_pid()"))
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
+        uow.commit()
+    assert world.one("SELECT count(*) FROM account WHERE id = 'nobody'") == 0
+
+
+def test_more_units_than_seats_take_turns(between: Pooler, world: World) -> None:
+    """Eight at once, on two seats; each limit is of its own transaction."""
+    done: list[timedelta] = []
+
+    def work() -> None:
+        for _ in range(5):
+            with world.unit() as uow:
+                began = uow.now()
+                uow.commit()
+            done.append(world.now() - began)
+
+    threads = [Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 40
+    assert world.one("SHOW statement_timeout") == "0"
+
+
+def test_nobody_listens_through_a_pooler(between: Pooler, world: World, database: str) -> None:
+    """Events come all the same, within a second or so; no session is left that hears others' bells."""
+    with Subscription(NOW, within=timedelta(seconds=20)) as subscription:
+        got: list[str | None] = []
+        reader = Thread(target=lambda: got.append(named(next(iter(subscription)))))
+        reader.start()
+        until(lambda: subscription.cursor, "the first look")
+        append(database, "a")
+        reader.join(10)
+        assert got == ["a"]
+    heard = [world.rows("SELECT pg_listening_channels()") for _ in range(SEATS)]
+    assert heard == [[]] * SEATS
+
+
+def about(said: Said) -> dict[str, str]:
+    """The levels of what the doctor says of a pooler."""
+    levels = {finding["about"]: finding["level"] for finding in said.json["findings"]}
+    assert "connections to the server" not in levels
+    return {name: levels[name] for name in ("pooler", "direct URL")}
+
+
+def test_the_doctor_sees_a_pooler(
+    between: Pooler, database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether readers of events find a way past it is a warning, a way that leads nowhere a fault."""
+    direct = "CRAWLYARD_DIRECT_DATABASE_URL"
+    assert about(run("doctor", "--json")) == {"pooler": "ok", "direct URL": "warning"}
+    monkeypatch.setenv(direct, database)
+    assert about(run("doctor", "--json")) == {"pooler": "ok", "direct URL": "ok"}
+    monkeypatch.setenv(direct, settings().psycopg_url)
+    assert about(run("doctor", "--json")) == {"pooler": "ok", "direct URL": "warning"}
+    monkeypatch.setenv(direct, "postgresql://me:hush-hush@127.0.0.1:9/x")
+    said = run("doctor", "--json")
+    assert (said.code, about(said)) == (1, {"pooler": "ok", "direct URL": "fault"})
+    assert "hush-hush" not in said.out + run("doctor").out
+
+
+@pytest.mark.timeout(180)
+def test_a_whole_day_passes_through_a_pooler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Worker, beat, fleet, web app and onlookers share three seats: no job is lost, and none is done twice."""
+    program = poolers.installed()
+    assert program is not None
+    with embedded_services() as services, pooler(program, services.database_url, 3) as between:
+        led = replace(services, database_url=between.url)
+        monkeypatch.setattr(play, "embedded_services", lambda: nullcontext(led))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            options = play.DemoOptions(60, 6, 7, 8, tmp_path / "summary.json", plain=True)
+            assert play.run(options) == 0
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,347 @@
+"""Settings come from the environment; a wrong one is one line that names it and shows nothing of it."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from persistence.db.exceptions import SettingsError
+from persistence.settings import Settings, read_settings
+
+URLS = {"DATABASE_URL": "postgresql://me@localhost/crawlyard", "BROKER_URL": "redis://localhost:6379/0"}
+SECRET = "hunter2Zq7"
+
+Read = Callable[..., Settings]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+    """Read the settings from an environment that holds nothing else; a variable that is None is not set."""
+
+    def in_environment(**variables: str | None) -> Settings:
+        for name in os.environ:
+            monkeypatch.delenv(name)
+        for name, value in (URLS | variables).items():
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        return read_settings()
+
+    return in_environment
+
+
+@pytest.fixture
+def complaint(read: Read) -> Callable[..., str]:
+    """Read wrong settings, and return what is said of them, which is one line."""
+
+    def said(**variables: str | None) -> str:
+        with pytest.raises(SettingsError) as raised:
+            read(**variables)
+        text = str(raised.value)
+        assert len(text.splitlines()) == 1
+        assert SECRET not in text
+        # Nor is it in what a traceback would show.
+        assert raised.value.__cause__ is None
+        assert raised.value.__suppress_context__
+        return text
+
+    return said
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "POSTGRES"])
+def test_every_form_of_database_url_names_psycopg(scheme: str, read: Read) -> None:
+    """As web apps, libpq and SQLAlchemy write it."""
+    url = read(DATABASE_URL=f"{scheme}://me:pw@db:5433/crawlyard").database_url
+
+    assert url == "postgresql+psycopg://me:pw@db:5433/crawlyard"
+
+
+def test_parameters_that_only_an_orm_knows_are_left_out(read: Read) -> None:
+    """They are what libpq would refuse; its own are kept, repeated ones too."""
+    url = read(
+        DATABASE_URL="postgres://db/x?schema=public&connection_limit=5&pool_timeout=3&pgbouncer=true"
+        "&statement_cache_size=0&socket_timeout=9&sslmode=verify-full&options=-c%20a%3Db&sslmode=require"
+    ).database_url
+
+    assert dict(make_url(url).query) == {"sslmode": ("verify-full", "require"), "options": "-c a=b"}
+
+
+def test_a_percent_encoded_password_stays_intact(read: Read) -> None:
+    """Whatever it consists of."""
+    url = make_url(read(DATABASE_URL="postgres://m%40e:p%40s%2Fs%3A%23%25%3F@db/x").database_url)
+
+    assert (url.username, url.password, url.host) == ("m@e", "p@s/s:#%?", "db")
+
+
+def test_a_unix_socket_is_a_database_too(read: Read) -> None:
+    """A URL without a host keeps its slashes."""
+    url = make_url(read(DATABASE_URL="postgresql:///crawlyard?host=/var/run/postgresql").database_url)
+
+    assert (url.host, url.database, url.query["host"]) == (None, "crawlyard", "/var/run/postgresql")
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h:6379/0", "rediss://:pw@h/1?ssl_cert_reqs=required", "redis+socket:///run/redis.sock"]
+)
+def test_a_redis_url_stays_as_it_is(url: str, read: Read) -> None:
+    """In each of its forms."""
+    assert read(BROKER_URL=url).broker_url == url
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_url_is_asked_for_with_an_example(
+    name: str, value: str | None, complaint: Callable[..., str]
+) -> None:
+    """An empty variable is a missing one."""
+    assert complaint(**{name: value}).startswith(f"{name} must be set, for example to ")
+
+
+def test_all_that_is_missing_is_said_at_once(complaint: Callable[..., str]) -> None:
+    """In one line."""
+    assert complaint(DATABASE_URL=None, BROKER_URL=None) == (
+        "DATABASE_URL must be set, for example to postgresql://user:password@localhost:5432/crawlyard; "
+        "BROKER_URL must be set, for example to redis://localhost:6379/0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DATABASE_URL", f"mysql://me:{SECRET}@h/x", "must begin with postgres://"),
+        ("DATABASE_URL", SECRET, "must begin with postgres://"),
+        ("DATABASE_URL", f"postgres://me:{SECRET}[@h/x", "cannot be read as a URL"),
+        ("DATABASE_URL", f"postgres://me:{SECRET}\u2100@h/x", "cannot be read as a URL"),
+        ("DATABASE_URL", f"postgres://me:{SECRET}/@h/x", "cannot be read as a URL"),
+        ("DATABASE_URL", f"postgres://me:{SECRET}#@h/x", "cannot be read as a URL"),
+        ("DATABASE_URL", f"postgres://me:12#{SECRET}@h/x", "cannot be read as a URL"),
+        ("DATABASE_URL", "postgres://h:0/x", "cannot be read as a URL"),
+        ("BROKER_URL", f"amqp://me:{SECRET}@h", "must begin with redis://"),
+        ("BROKER_URL", f"redis://:{SECRET}/@h", "cannot be read as a URL"),
+        ("BROKER_URL", f"redis://:{SECRET}@a;redis://:{SECRET}@b", "must name one server"),
+        ("CRAWLYARD_SWEEP_INTERVAL", SECRET, "must be a number of seconds"),
+        ("CRAWLYARD_SWEEP_INTERVAL", "nan", "must be a number of seconds"),
+        ("CRAWLYARD_STALL_TIMEOUT", "inf", "must be a number of seconds"),
+        ("CRAWLYARD_RETRY_DELAY", "0", "must be above 0 seconds"),
+        ("CRAWLYARD_RETRY_DELAY", "-5", "must be above 0 seconds"),
+        ("CRAWLYARD_RETRY_DELAY", "1e-9", "must be above 0 seconds"),
+        ("CRAWLYARD_MAX_ATTEMPTS", SECRET, "input should be a valid integer"),
+        ("CRAWLYARD_MAX_ATTEMPTS", "0", "input should be greater than or equal to 1"),
+        ("CRAWLYARD_POOL_SIZE", "101", "input should be less than or equal to 100"),
+        ("CRAWLYARD_ACCOUNT_CAP", "0", "input should be greater than or equal to 1"),
+        ("CRAWLYARD_HOST_CAP", "many", "input should be a valid integer"),
+        ("CRAWLYARD_MIGRATE_ON_START", SECRET, "input should be a valid boolean"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    name: str, value: str, expected: str, complaint: Callable[..., str]
+) -> None:
+    """And never shows its value, which may be a password."""
+    assert complaint(**{name: value}).startswith(f"{name} {expected}")
+
+
+def test_every_wrong_setting_is_named(complaint: Callable[..., str]) -> None:
+    """Nobody mends one only to hear of the next."""
+    assert complaint(CRAWLYARD_RETRY_DELAY="x", CRAWLYARD_POOL_SIZE="y") == (
+        "CRAWLYARD_RETRY_DELAY must be a number of seconds; "
+        "CRAWLYARD_POOL_SIZE input should be a valid integer, unable to parse string as an integer"
+    )
+
+
+def _timing(timeout: str, interval: str, sweep: str) -> dict[str, str]:
+    return {
+        "CRAWLYARD_CONNECTION_TIMEOUT": timeout,
+        "CRAWLYARD_HEARTBEAT_INTERVAL": interval,
+        "CRAWLYARD_SWEEP_INTERVAL": sweep,
+    }
+
+
+@pytest.mark.parametrize("timing", [_timing("90", "30", "14.9"), _timing("81", "30", "10")])
+def test_two_sweeps_fit_into_the_silence_that_is_allowed(timing: dict[str, str], read: Read) -> None:
+    """It is the timeout less twice the heartbeat interval."""
+    settings = read(**timing)
+
+    assert settings.outage_gap > 2 * settings.sweep_interval
+
+
+@pytest.mark.parametrize(
+    "timing", [_timing("90", "30", "15"), _timing("80", "30", "10"), _timing("60", "30", "10")]
+)
+def test_settings_by_which_every_sweep_looks_like_an_outage_are_refused(
+    timing: dict[str, str], complaint: Callable[..., str]
+) -> None:
+    """The line names all three, since any of them may be the wrong one."""
+    assert complaint(**timing) == (
+        "CRAWLYARD_CONNECTION_TIMEOUT must exceed twice CRAWLYARD_HEARTBEAT_INTERVAL plus twice "
+        "CRAWLYARD_SWEEP_INTERVAL, or every sweep would look like an outage"
+    )
+
+
+def test_without_more_than_the_urls_the_platforms_numbers_hold(read: Read) -> None:
+    """As its operators know them."""
+    settings = read()
+
+    assert settings.connection_timeout == timedelta(seconds=90)
+    assert settings.heartbeat_interval == timedelta(seconds=30)
+    assert settings.outage_gap == timedelta(seconds=30)
+    assert settings.stall_timeout == timedelta(hours=1)
+    assert settings.start_timeout == timedelta(minutes=5)
+    assert settings.retry_delay == timedelta(seconds=5)
+    assert settings.max_attempts == 3
+    assert settings.sweep_interval == timedelta(seconds=10)
+    assert settings.absence_grace == timedelta(seconds=60)
+    assert settings.database_wait == timedelta(seconds=60)
+    assert (settings.account_cap, settings.host_cap) == (None, None)
+    assert settings.keep_jobs == settings.keep_events == settings.keep_connections == timedelta(days=7)
+    assert settings.keep_errors == settings.keep_rejected == timedelta(days=30)
+    assert settings.keep_handled == timedelta(days=1)
+    assert settings.lock_timeout < timedelta(seconds=1), "the server's deadlock_timeout"
+
+
+def test_durations_are_seconds(read: Read) -> None:
+    """With a fraction where one is wanted."""
+    assert read(CRAWLYARD_SWEEP_INTERVAL="0.5").sweep_interval == timedelta(milliseconds=500)
+
+
+def test_a_url_may_stand_in_a_file(tmp_path: Path, read: Read) -> None:
+    """As container secrets do, with the newline that editors leave."""
+    (tmp_path / "database").write_text("postgres://me:pw@db/x\n")
+    (tmp_path / "broker").write_text("redis://:pw@cache:6379/0\n")
+
+    settings = read(
+        DATABASE_URL=None,
+        BROKER_URL="",
+        DATABASE_URL_FILE=str(tmp_path / "database"),
+        BROKER_URL_FILE=str(tmp_path / "broker"),
+    )
+
+    assert settings.database_url == "postgresql+psycopg://me:pw@db/x"
+    assert settings.broker_url == "redis://:pw@cache:6379/0"
+
+
+def test_an_empty_name_of_a_file_is_none(read: Read) -> None:
+    """As for every other variable."""
+    assert read(DATABASE_URL_FILE="").database_url == "postgresql+psycopg://me@localhost/crawlyard"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "DATABASE_URL_FILE names a file that cannot be read: No such file or directory"),
+        (b" \n", "DATABASE_URL_FILE names an empty file"),
+        (b"\xff\xfe", "DATABASE_URL_FILE names a file that is no text"),
+        (f"mysql://me:{SECRET}@h/x".encode(), "DATABASE_URL must begin with postgres://"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_variable(
+    content: bytes | None, expected: str, tmp_path: Path, complaint: Callable[..., str]
+) -> None:
+    """Neither its content nor its path is shown: the URL itself may have been put in the path's place."""
+    path = tmp_path / SECRET
+    if content is not None:
+        path.write_bytes(content)
+
+    assert complaint(DATABASE_URL=None, DATABASE_URL_FILE=str(path)).startswith(expected)
+
+
+def test_a_folder_is_no_file(tmp_path: Path, complaint: Callable[..., str]) -> None:
+    """Which is what Docker makes of a secret whose file is missing."""
+    assert complaint(DATABASE_URL=None, DATABASE_URL_FILE=str(tmp_path)) == (
+        "DATABASE_URL_FILE names a file that cannot be read: Is a directory"
+    )
+
+
+def test_a_url_is_given_once(tmp_path: Path, complaint: Callable[..., str]) -> None:
+    """Of two, nobody could tell which is in force."""
+    (tmp_path / "broker").write_text(f"redis://:{SECRET}@cache")
+
+    assert complaint(BROKER_URL_FILE=str(tmp_path / "broker")) == (
+        "BROKER_URL and BROKER_URL_FILE are both set; keep one of them"
+    )
+
+
+def _providers(url: str = "https://gitlab.example.org", **fields: object) -> str:
+    return json.dumps({url: {"client_id": "us", "client_secret": SECRET} | fields})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (f'{{"https://gitlab.example.org": {SECRET}', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
+        (f'["{SECRET}"]', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
+        (f'{{"https://gitlab.example.org": "{SECRET}"}}', "CRAWLYARD_OAUTH_PROVIDERS must be JSON: "),
+        *(
+            (_providers(url), "CRAWLYARD_OAUTH_PROVIDERS must name each GitLab by scheme and host")
+            for url in (
+                f"https://:{SECRET}@gitlab.example.org",
+                f"https://gitlab.example.org/{SECRET}",
+                f"https://gitlab.example.org?{SECRET}",
+                f"https://gitlab.example.org/#{SECRET}",
+            )
+        ),
+        (
+            _providers("gitlab.example.org"),
+            "CRAWLYARD_OAUTH_PROVIDERS must name each GitLab by scheme and host",
+        ),
+        (
+            '{"https://gitlab.example.org": {"client_id": "us"}}',
+            "CRAWLYARD_OAUTH_PROVIDERS: https://gitlab.example.org client_secret: field required",
+        ),
+        (
+            _providers(scope=SECRET),
+            "CRAWLYARD_OAUTH_PROVIDERS: https://gitlab.example.org scope: extra inputs are not permitted",
+        ),
+        (
+            _providers(client_secret=[SECRET]),
+            "CRAWLYARD_OAUTH_PROVIDERS: https://gitlab.example.org client_secret: input should be a valid string",
+        ),
+    ],
+)
+def test_wrong_providers_are_one_line_that_says_where(
+    given: str, expected: str, complaint: Callable[..., str]
+) -> None:
+    """Which GitLab, and which field of it; no value."""
+    assert complaint(CRAWLYARD_OAUTH_PROVIDERS=given).startswith(expected)
+
+
+def test_providers_are_found_however_their_host_is_written(read: Read) -> None:
+    """By scheme and host in small letters, and without the slash behind it."""
+    providers = read(CRAWLYARD_OAUTH_PROVIDERS=_providers("https://GitLab.Example.org/")).oauth_providers
+
+    assert list(providers) == ["https://gitlab.example.org"]
+    assert providers["https://gitlab.example.org"].client_secret.get_secret_value() == SECRET
+    assert SECRET not in repr(providers)
+
+
+def test_providers_may_stand_in_a_file(tmp_path: Path, read: Read, complaint: Callable[..., str]) -> None:
+    """They hold secrets; of both, nobody could tell which is in force."""
+    (tmp_path / "providers").write_text(_providers() + "\n")
+    name = {"CRAWLYARD_OAUTH_PROVIDERS_FILE": str(tmp_path / "providers")}
+
+    assert list(read(**name).oauth_providers) == ["https://gitlab.example.org"]
+    assert complaint(**name, CRAWLYARD_OAUTH_PROVIDERS=_providers()) == (
+        "CRAWLYARD_OAUTH_PROVIDERS and CRAWLYARD_OAUTH_PROVIDERS_FILE are both set; keep one of them"
+    )
+
+
+def test_what_needs_a_session_goes_past_the_pooler_where_a_way_is_known(tmp_path: Path, read: Read) -> None:
+    """The same URL where none is, in a form that psycopg takes."""
+    assert read().session_url == "postgresql://me@localhost/crawlyard"
+    assert read(CRAWLYARD_DIRECT_DATABASE_URL="").session_url == "postgresql://me@localhost/crawlyard"
+    assert read(CRAWLYARD_DIRECT_DATABASE_URL="postgres://db/x?schema=y").session_url == "postgresql://db/x"
+    (tmp_path / "direct").write_text("postgres://me:pw@db/x\n")
+    settings = read(CRAWLYARD_DIRECT_DATABASE_URL_FILE=str(tmp_path / "direct"))
+    assert (settings.session_url, settings.psycopg_url) == (
+        "postgresql://me:pw@db/x",
+        "postgresql://me@localhost/crawlyard",
+    )
+
+
+def test_a_wrong_way_past_the_pooler_is_named(complaint: Callable[..., str]) -> None:
+    """And not shown."""
+    said = complaint(CRAWLYARD_DIRECT_DATABASE_URL=f"mysql://me:{SECRET}@h/x")
+    assert said.startswith("CRAWLYARD_DIRECT_DATABASE_URL must begin with postgres://")
+    assert SECRET not in said

@@ -1,0 +1,348 @@
+"""Areas that moved, paths that got another id, and hosts that collide in tables that know no hosts."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from persistence.db.engine import engine
+from support.worlds.discoveries import PROJECT_COMMANDS, Discoverer, group, project
+from support.worlds.world import World
+
+LATER = "2026-05-04T03:02:09Z"
+
+
+@pytest.fixture
+def discoverer(world: World) -> Discoverer:
+    """A crawler at work on a discovery, after `team/tool` (42) was found for `acc` and `other`."""
+    found = Discoverer.at_work(world)
+    found.finds(project("team/tool", 42))
+    world.account("other")
+    world.rows("""INSERT INTO area_authorization VALUES ('other', 'team/tool')""")
+    return found
+
+
+def areas(world: World) -> list[Any]:
+    """Path and id of every area."""
+    return world.rows("SELECT full_path, gitlab_id FROM area ORDER BY 1")
+
+
+def authorized(world: World) -> list[Any]:
+    """Who may see what."""
+    return world.rows("SELECT * FROM area_authorization ORDER BY 2, 1")
+
+
+def changes(world: World) -> list[Any]:
+    """What is on record of areas that changed."""
+    return world.rows(
+        "SELECT full_path, gitlab_id, former_path, former_gitlab_id, account_id FROM area_change ORDER BY 1"
+    )
+
+
+def test_an_area_that_moved_takes_along_all_that_hangs_on_it(world: World, discoverer: Discoverer) -> None:
+    """Authorizations, links and jobs; so that its children are there already, and none is made again."""
+    before = world.rows("SELECT id, command, status FROM job ORDER BY 1")
+
+    discoverer.finds(project("lab/tool", 42), at=LATER)
+
+    assert areas(world) == [("lab/tool", "gid://gitlab/Project/42")]
+    assert authorized(world) == [("acc", "lab/tool"), ("other", "lab/tool")]
+    assert world.rows("SELECT DISTINCT full_path FROM job_area") == [("lab/tool",)]
+    assert world.rows("SELECT id, command, status FROM job ORDER BY 1") == before
+    assert world.rows("SELECT DISTINCT full_path FROM job WHERE spawned_from IS NOT NULL") == [("lab/tool",)]
+    assert changes(world) == [("lab/tool", "gid://gitlab/Project/42", "team/tool", None, "acc")]
+    (event,) = world.events("area_changed")
+    assert (event.job_id, event.payload["former_path"]) == (discoverer.job_id, "team/tool")
+
+
+def test_an_order_at_the_former_path_is_another_job(world: World, discoverer: Discoverer) -> None:
+    """The identities have moved along with the jobs."""
+    discoverer.finds(project("lab/tool", 42), at=LATER)
+
+    world.submit(
+        world.order(namespace_path="team/tool", command="issues"),
+        world.order(namespace_path="lab/tool", command="issues"),
+    )
+
+    made = world.rows("SELECT full_path FROM job WHERE command = 'issues' ORDER BY 1")
+    assert made == [("lab/tool",), ("team/tool",)]
+    assert [event.payload["existing"] for event in world.events("job_created")][-2:] == [False, True]
+
+
+def test_a_path_that_got_another_id_keeps_what_hangs_on_it(world: World, discoverer: Discoverer) -> None:
+    """It was deleted and made anew: the path is what jobs and authorizations are about."""
+    discoverer.finds(project("team/tool", 99), at=LATER)
+
+    assert areas(world) == [("team/tool", "gid://gitlab/Project/99")]
+    assert authorized(world) == [("acc", "team/tool"), ("other", "team/tool")]
+    assert changes(world) == [
+        ("team/tool", "gid://gitlab/Project/99", None, "gid://gitlab/Project/42", "acc")
+    ]
+    assert world.one("SELECT count(*) FROM job WHERE full_path = 'team/tool'") == len(PROJECT_COMMANDS)
+
+
+def test_two_areas_may_change_places(world: World, discoverer: Discoverer) -> None:
+    """Each keeps who is authorized for it."""
+    discoverer.finds(project("team/two", 43), at=LATER)
+
+    discoverer.finds(project("team/tool", 43), project("team/two", 42), at="2026-05-04T03:02:10Z")
+
+    assert areas(world) == [("team/tool", "gid://gitlab/Project/43"), ("team/two", "gid://gitlab/Project/42")]
+    assert authorized(world) == [("acc", "team/tool"), ("acc", "team/two"), ("other", "team/two")]
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 2 * len(PROJECT_COMMANDS)
+    assert {(c[0], c[2], c[3]) for c in changes(world)} == {
+        ("team/tool", "team/two", None),
+        ("team/two", "team/tool", None),
+    }
+    assert world.rejections() == []
+
+
+def test_many_areas_move_in_parts(
+    world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a while: one statement for all would come to its timeout, again and again."""
+    monkeypatch.setattr("persistence.areas.areas._MOVES", 2)
+    discoverer.finds(*(project(f"a/{n}", n) for n in range(1, 8)), at=LATER)
+    moved = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if "UPDATE area SET full_path" in statement:
+            moved.append(len(values["formers"]))
+
+    event.listen(engine(), "before_cursor_execute", note)
+    try:
+        discoverer.finds(*(project(f"b/{n}", n) for n in range(1, 8)), at="2026-05-04T03:02:10Z")
+        discoverer.finds(*(project(f"b/{n % 7 + 1}", n) for n in range(1, 8)), at="2026-05-04T03:02:11Z")
+    finally:
+        event.remove(engine(), "before_cursor_execute", note)
+
+    assert moved == [2, 2, 2, 1] * 3  # those that change places are put aside before
+    assert areas(world)[:7] == [
+        (f"b/{n % 7 + 1}", f"gid://gitlab/Project/{n}") for n in (7, 1, 2, 3, 4, 5, 6)
+    ]
+    assert world.rejections() == []
+
+
+def test_an_area_that_moved_onto_another_one_becomes_one_with_it(
+    world: World, discoverer: Discoverer
+) -> None:
+    """Where nobody has said what became of the other one."""
+    discoverer.finds(project("team/two", 43), at=LATER)
+
+    discoverer.finds(project("team/two", 42), at="2026-05-04T03:02:10Z")
+
+    assert areas(world) == [("team/two", "gid://gitlab/Project/42")]
+    assert authorized(world) == [("acc", "team/two"), ("other", "team/two")]
+    (change,) = changes(world)
+    assert change[2:4] == ("team/tool", "gid://gitlab/Project/43")
+    assert world.rows("SELECT DISTINCT full_path FROM job_area") == [("team/two",)]
+
+
+def test_a_chain_of_moves_ends_where_it_should(world: World, discoverer: Discoverer) -> None:
+    """The first takes the path that the second has just left."""
+    discoverer.finds(project("team/two", 43), at=LATER)
+
+    discoverer.finds(project("team/two", 42), project("team/three", 43), at="2026-05-04T03:02:10Z")
+
+    assert areas(world) == [
+        ("team/three", "gid://gitlab/Project/43"),
+        ("team/two", "gid://gitlab/Project/42"),
+    ]
+    assert authorized(world) == [("acc", "team/three"), ("acc", "team/two"), ("other", "team/two")]
+
+
+def test_a_bare_number_of_the_web_apps_own_is_the_same_id(world: World, discoverer: Discoverer) -> None:
+    """Nothing has changed, and nothing is on record; the id is a global one from now on."""
+    world.rows("UPDATE area SET gitlab_id = '42'")
+
+    discoverer.finds(project("team/tool", 42), at=LATER)
+
+    assert areas(world) == [("team/tool", "gid://gitlab/Project/42")]
+    assert changes(world) == []
+
+
+def test_a_new_name_is_written(world: World, discoverer: Discoverer) -> None:
+    """And nothing is on record."""
+    discoverer.finds(project("team/tool", 42, entity_name="The Tool"), at=LATER)
+
+    assert world.rows("SELECT name FROM area") == [("The Tool",)]
+    assert changes(world) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (project("team/tool", 77), "team/tool (gid://gitlab/Project/42) is an area of gitlab.example.org"),
+        (project("elsewhere", 42), "team/tool (gid://gitlab/Project/42) is an area of gitlab.example.org"),
+    ],
+    ids=["its path", "its id"],
+)
+def test_what_is_another_hosts_is_rejected(
+    world: World, discoverer: Discoverer, found: dict[str, Any], says: str
+) -> None:
+    """One path, or one id, on two hosts cannot be two areas in this schema; the rest is applied."""
+    elsewhere = Discoverer.at_work(world, account="other", host="git.example.net")
+
+    elsewhere.finds(found, project("new", 5))
+
+    assert areas(world) == [("new", "gid://gitlab/Project/5"), ("team/tool", "gid://gitlab/Project/42")]
+    assert world.rejections() == [("crawler.frames", "area_of_another_host")]
+    assert world.one("SELECT detail FROM rejected_message") == says
+    assert world.one(
+        """SELECT count(*) FROM job WHERE "gitlabGraphQLUrl" LIKE '%git.example.net%'"""
+    ) == 1 + len(PROJECT_COMMANDS)
+    assert changes(world) == []
+
+
+def test_the_host_of_a_web_apps_own_area_is_that_of_its_jobs(world: World) -> None:
+    """The shared table does not say it."""
+    world.rows(
+        "INSERT INTO area (full_path, gitlab_id, type) VALUES ('old', 'gid://gitlab/Group/1', 'group')"
+    )
+    world.insert_job(full_path="old", command="group", gitlabGraphQLUrl="https://git.example.net/api/graphql")
+    discoverer = Discoverer.at_work(world)
+
+    discoverer.finds(group("old", 1))
+
+    assert world.rejections() == [("crawler.frames", "area_of_another_host")]
+    assert authorized(world) == []
+
+
+def test_an_area_whose_jobs_are_of_several_hosts_is_whose_discovery_finds_it(world: World) -> None:
+    """A path without a branch may be ordered on each of them."""
+    discoverer = Discoverer.at_work(world)
+    for host in ("git.example.net", "gitlab.example.org", "www.example.com"):
+        world.submit(world.order(namespace_path="a", command="project", entity_id="1", gitlab_host=host))
+
+    discoverer.finds(project("a", 1))
+
+    assert world.rejections() == []
+    assert world.rows("SELECT * FROM area_host") == [("a", "gitlab.example.org")]
+
+
+def test_a_path_whose_area_is_gone_is_any_hosts(world: World, discoverer: Discoverer) -> None:
+    """The web app has deleted it."""
+    world.rows("DELETE FROM area_authorization")
+    world.rows("DELETE FROM area")
+    world.account("third")
+    elsewhere = Discoverer.at_work(world, account="third", host="git.example.net")
+
+    elsewhere.finds(project("team/tool", 42))
+
+    assert authorized(world) == [("third", "team/tool")]
+    assert world.rejections() == []
+
+
+def test_an_area_that_an_index_of_the_web_app_refuses_costs_itself_alone(world: World) -> None:
+    """It is not waited for, as one that somebody else adds at the same time."""
+    discoverer = Discoverer.at_work(world)
+    world.rows("CREATE UNIQUE INDEX one_of_a_name ON area (name)")
+    try:
+        discoverer.finds(project("a/tool", 1), project("b/tool", 2), project("c/other", 3))
+    finally:
+        world.rows("DROP INDEX one_of_a_name")
+
+    assert areas(world) == [("a/tool", "gid://gitlab/Project/1"), ("c/other", "gid://gitlab/Project/3")]
+    assert world.rejections() == [("crawler.frames", "refused_by_database")]
+
+
+def test_a_discovery_without_a_host_is_applied(world: World) -> None:
+    """The web app need not name a GitLab; two at once still make each child once."""
+    job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None, gitlabGraphQLUrl=None)
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+    crawler = world.crawler(capacity=1)
+    world.assign()
+    discoverer = Discoverer(world, crawler, *crawler.orders(), job_id)
+
+    discoverer.finds(project("a", 1))
+    discoverer.finds(project("a", 1), at=LATER)
+
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == len(PROJECT_COMMANDS)
+    assert world.rows("SELECT host FROM area_host") == []
+
+
+def test_a_moved_job_with_a_branch_stays_where_its_place_is_taken(
+    world: World, discoverer: Discoverer
+) -> None:
+    """The shared unique index allows one job of a path, branch and command."""
+    for path in ("team/tool", "lab/tool"):
+        world.insert_job(full_path=path, branch="main", command="commits")
+
+    discoverer.finds(project("lab/tool", 42), at=LATER)
+
+    rows = world.rows("SELECT full_path FROM job WHERE command = 'commits' ORDER BY 1")
+    assert rows == [("lab/tool",), ("team/tool",)]
+    assert areas(world) == [("lab/tool", "gid://gitlab/Project/42")]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A unit that is run again and again gives up soon."""
+    monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "1")
+    world.use_settings()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_area_that_an_index_of_the_web_apps_own_refuses_costs_itself_alone(
+    world: World, discoverer: Discoverer
+) -> None:
+    """It is rejected, and the message is not run again for ever."""
+    world.rows("CREATE UNIQUE INDEX of_the_web_apps_own ON area (lower(full_path))")
+    try:
+        discoverer.finds(project("Team/Tool", 1), project("other", 2), at=LATER)
+    finally:
+        world.rows("DROP INDEX of_the_web_apps_own")
+
+    assert world.rejections() == [("crawler.frames", "refused_by_database")]
+    assert [path for path, _ in areas(world)] == ["other", "team/tool"]
+    assert world.one("SELECT count(*) FROM job WHERE full_path = 'Team/Tool'") == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_is_found_in_the_place_of_an_area_that_may_not_move_is_rejected_with_it(
+    world: World, discoverer: Discoverer
+) -> None:
+    """Here a table of the web app's own holds the area; the neighbours are applied."""
+    world.rows("CREATE TABLE starred AS SELECT full_path FROM area")
+    world.rows("ALTER TABLE starred ADD FOREIGN KEY (full_path) REFERENCES area")
+    before = areas(world)
+    try:
+        discoverer.finds(project("lab/tool", 42), project("team/tool", 43), project("other", 44), at=LATER)
+    finally:
+        world.rows("DROP TABLE starred")
+
+    assert world.rejections() == [("crawler.frames", "refused_by_database")] * 2
+    assert areas(world) == [("other", "gid://gitlab/Project/44"), *before]
+    assert world.one("SELECT count(*) FROM job WHERE full_path = 'lab/tool'") == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_area_that_moves_and_is_then_refused_is_rejected_once(
+    world: World, discoverer: Discoverer
+) -> None:
+    """Here its new name is too long; that it is found where it has just moved is no other's doing."""
+    world.rows("ALTER TABLE area ALTER COLUMN name TYPE varchar(20)")
+    try:
+        discoverer.finds(project("lab/tool", 42, entity_name="x" * 30), project("other", 44), at=LATER)
+    finally:
+        world.rows("ALTER TABLE area ALTER COLUMN name TYPE text")
+
+    assert world.rejections() == [("crawler.frames", "refused_by_database")]
+    assert [path for path, _ in areas(world)] == ["lab/tool", "other"]
+
+
+def test_a_discovery_without_a_host_finds_the_areas_of_any(world: World, discoverer: Discoverer) -> None:
+    """Of which GitLab it is nobody has said: what is known of the area stays."""
+    job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None, gitlabGraphQLUrl=None)
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+    world.deliver("jobs.prioritize", job_ids=[job_id], priority=9)
+    crawler = world.crawler(capacity=1)
+    world.assign()
+    nameless = Discoverer(world, crawler, *crawler.orders(), job_id)
+    known = world.rows("SELECT * FROM area_host ORDER BY 1")
+
+    nameless.finds(project("team/tool", 42), at=LATER)
+
+    assert world.rejections() == []
+    assert len(nameless.attempt().discoveries) == 1
+    assert world.rows("SELECT * FROM area_host ORDER BY 1") == known != []

@@ -1,0 +1,114 @@
+"""A discovery that is ended while what it found is being applied: none of its children slips through."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.worlds.discoveries import PROJECT_COMMANDS, Discoverer, group, project
+from support.worlds.world import World
+from tasks.jobs import commands, pausing
+
+LOCKS: dict[str, Any] = {"cancel": commands, "pause": pausing}
+"""By command, the module that locks the jobs that it found."""
+
+
+def before_the_locks(monkeypatch: pytest.MonkeyPatch, verb: str, *happenings: Callable[[], None]) -> None:
+    """Let each of these happen in turn, when a unit has found its jobs and not yet locked them."""
+    left = list(happenings)
+    lock_all = LOCKS[verb].lock_all
+
+    def lock_later(*arguments: Any) -> Any:
+        if left:
+            left.pop(0)()
+        return lock_all(*arguments)
+
+    monkeypatch.setattr(LOCKS[verb], "lock_all", lock_later)
+
+
+def statuses(world: World) -> list[tuple[str, int]]:
+    """How all jobs stand, and how many of them do."""
+    return [tuple(row) for row in world.rows("SELECT status, count(*) FROM job GROUP BY 1 ORDER BY 1")]
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind", "status"),
+    [
+        ("cancel", "subtree_of", "cancelled"),
+        ("cancel", "area", "cancelled"),
+        ("cancel", "account_id", "cancelled"),
+        ("pause", "subtree_of", "paused"),
+        ("pause", "area", "paused"),
+    ],
+)
+def test_children_that_came_between_look_and_lock_are_meant_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, verb: str, kind: str, status: str
+) -> None:
+    """The frame commits after the command has looked for jobs; it looks again, and each is announced once."""
+    discoverer = Discoverer.at_work(world)
+    world.rows("UPDATE job SET full_path = 'team'")
+    selected = {"subtree_of": discoverer.job_id, "area": "team", "account_id": "acc"}[kind]
+    before_the_locks(monkeypatch, verb, lambda: discoverer.finds(project("team/a", 1)))
+
+    world.deliver(f"jobs.{verb}", **{kind: selected})
+
+    assert statuses(world) == [(status, 1 + len(PROJECT_COMMANDS))]
+    told = [e.job_id for e in world.events("job_updated") if e.payload == {"status": status}]
+    assert len(told) == len(set(told)) == 1 + len(PROJECT_COMMANDS)
+    world.assign()
+    assert world.rows("SELECT 1 FROM crawler_order") == []
+
+
+def test_children_that_are_deferred_meanwhile_are_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait outside of the queue, and would be fed in as if nobody had cancelled anything."""
+    monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "2")
+    world.use_settings()
+    discoverer = Discoverer.at_work(world)
+    before_the_locks(monkeypatch, "cancel", lambda: discoverer.finds(project("a", 1)))
+
+    world.deliver("jobs.cancel", subtree_of=discoverer.job_id)
+
+    assert statuses(world) == [("cancelled", 3)]
+    assert world.rows("SELECT 1 FROM deferred_job") == []
+
+
+@pytest.mark.parametrize(("verb", "status"), [("cancel", "cancelled"), ("pause", "paused")])
+def test_children_that_discover_in_turn_are_ended_with_what_they_find(
+    world: World, monkeypatch: pytest.MonkeyPatch, verb: str, status: str
+) -> None:
+    """One that was missed is seated on the freed seat, and finds more while the command comes for it."""
+    discoverer = Discoverer.at_work(world)
+
+    def finds_a_namespace() -> None:
+        discoverer.finds(group("team", 7, job_type="discover_namespaces"))
+
+    def is_seated_and_finds_more() -> None:
+        world.assign()
+        (order,) = discoverer.crawler.orders()
+        Discoverer(world, discoverer.crawler, order, "").finds(project("team/a", 1))
+
+    before_the_locks(monkeypatch, verb, finds_a_namespace, is_seated_and_finds_more)
+
+    world.deliver(f"jobs.{verb}", subtree_of=discoverer.job_id)
+
+    assert statuses(world) == [(status, 2 + len(PROJECT_COMMANDS))]
+    assert discoverer.crawler.orders() == discoverer.crawler.row().active_jobs == []
+
+
+def test_what_is_ordered_without_end_does_not_keep_a_cancel_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks five times, then its message is handled; what has come by then waits on."""
+
+    def orders_one() -> None:
+        world.jobs(1)
+
+    orders_one()
+    before_the_locks(monkeypatch, "cancel", *[orders_one] * 9)
+
+    world.deliver("jobs.cancel", account_id="acc")
+
+    assert statuses(world) == [("cancelled", 5), ("queued", 1)]
+    assert world.one("SELECT count(*) FROM handled_message") == 7  # six orders, and the cancel

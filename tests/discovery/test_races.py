@@ -1,0 +1,305 @@
+"""Discoveries at the same time, and orders beside them: the tree is exact."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from persistence.db.engine import engine
+from persistence.schema.ids import JobId
+from support.worlds.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project, user
+from support.worlds.world import World
+
+FOUND = [group("team", 7), *(project(f"team/{n}", n) for n in range(1, 6))]
+JOBS = len(GROUP_COMMANDS) + 5 * len(PROJECT_COMMANDS)
+
+
+def test_two_accounts_that_discover_one_group_at_once_make_its_jobs_once(world: World) -> None:
+    """One of them waits at the areas for the other, runs again, and finds the jobs there."""
+    world.account("other")
+    discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
+    threads = [Thread(target=discoverer.finds, args=FOUND) for discoverer in discoverers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+    assert (
+        world.one("SELECT count(DISTINCT (full_path, command)) FROM job WHERE spawned_from IS NOT NULL")
+        == JOBS
+    )
+    assert world.one("SELECT count(*) FROM area_authorization") == 2 * len(FOUND)
+    sums = [world.job(discoverer.job_id).progress["discovery"] for discoverer in discoverers]
+    assert sorted((told["jobs"], told["existing"]) for told in sums) == [(0, JOBS), (JOBS, 0)]
+    assert world.rejections() == []
+
+
+@contextmanager
+def uncommitted(world: World, discoverer: Discoverer, *found: Any) -> Iterator[None]:
+    """A discovery that commits once something else waits for it."""
+    from tasks.contract.payloads import SaidFrame  # noqa: PLC0415
+    from tasks.discovery.apply import discover  # noqa: PLC0415 - after the environment is set
+
+    said = SaidFrame.model_validate(discoverer.frame(*found, at="2026-05-04T03:02:10Z"))
+    with world.unit() as uow:
+        assert discover(uow, said.connection_id, said.frame)
+        yield
+        world.until_somebody_waits_for_a_lock()
+        uow.commit()
+
+
+@pytest.fixture
+def two(world: World) -> list[Discoverer]:
+    """Crawlers at work on the discoveries of two accounts."""
+    world.account("other")
+    return [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
+
+
+def test_a_discovery_that_waited_for_another_finds_what_that_has_made(
+    world: World, two: list[Discoverer]
+) -> None:
+    """The second one has looked before the first commits, and looks again."""
+    first, second = two
+    with uncommitted(world, first, *FOUND):
+        thread = world.in_thread(lambda: second.finds(*FOUND))
+    thread.join()
+
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+    assert world.job(second.job_id).progress["discovery"]["existing"] == JOBS
+
+
+def test_without_a_url_too_a_child_is_made_once(world: World, two: list[Discoverer]) -> None:
+    """A user has no area whose lock would keep two discoveries apart."""
+    first, second = two
+    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = NULL""")
+    with uncommitted(world, first, user("ann", 1)):
+        thread = world.in_thread(lambda: second.finds(user("ann", 1)))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path, command FROM job WHERE spawned_from IS NOT NULL") == [
+        ("ann", "users")
+    ]
+    assert world.job(second.job_id).progress["discovery"]["existing"] == 1
+
+
+def test_an_area_that_moves_twice_at_once_is_where_the_last_one_found_it(
+    world: World, two: list[Discoverer]
+) -> None:
+    """A plan that was made for other areas is void."""
+    first, second = two
+    first.finds(project("a", 1))
+    with uncommitted(world, first, project("b", 1)):
+        thread = world.in_thread(lambda: second.finds(project("c", 1)))
+    thread.join()
+
+    assert world.rows("SELECT full_path, former_path FROM area_change ORDER BY id") == [
+        ("b", "a"),
+        ("c", "b"),
+    ]
+    assert world.rows("SELECT full_path FROM area") == [("c",)]
+    assert world.rejections() == []
+
+
+def test_a_new_area_that_another_adds_at_another_path_has_moved(world: World, two: list[Discoverer]) -> None:
+    """Its id is taken when the second one comes to add it."""
+    first, second = two
+    with uncommitted(world, first, project("a", 1)):
+        thread = world.in_thread(lambda: second.finds(project("b", 1)))
+    thread.join()
+
+    assert world.rows("SELECT full_path, former_path FROM area_change") == [("b", "a")]
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == len(PROJECT_COMMANDS)
+    assert world.rejections() == []
+
+
+def test_two_discoveries_of_one_account_share_its_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would both find it, if one did not wait for the other."""
+    monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "5")
+    world.use_settings()
+    discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, host="git.example.net")]
+    with uncommitted(world, discoverers[0], project("a", 1)):
+        thread = world.in_thread(lambda: discoverers[1].finds(project("b", 2)))
+    thread.join()
+
+    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 5
+    assert world.one("SELECT count(*) FROM deferred_job") == 5
+
+
+def test_an_order_for_a_child_at_the_same_time_is_answered_with_it(
+    world: World, two: list[Discoverer]
+) -> None:
+    """Orders and discoveries share the guard of identities."""
+    order = world.order(namespace_path="team/1", command="issues")
+    with uncommitted(world, two[0], *FOUND):
+        thread = world.in_thread(lambda: world.submit(order))
+    thread.join()
+
+    (job,) = world.rows("SELECT id FROM job WHERE full_path = 'team/1' AND command = 'issues'")
+    (answer,) = [e for e in world.events("job_created") if e.payload["existing"]]
+    assert answer.job_id == job.id
+
+
+def test_an_order_for_a_job_that_moves_at_the_same_time_is_answered_with_it(
+    world: World, two: list[Discoverer]
+) -> None:
+    """The identity moves along with the job."""
+    two[0].finds(project("a", 1))
+    order = world.order(namespace_path="b", command="issues")
+    with uncommitted(world, two[0], project("b", 1)):
+        thread = world.in_thread(lambda: world.submit(order))
+    thread.join()
+
+    (job,) = world.rows("SELECT id FROM job WHERE full_path = 'b' AND command = 'issues'")
+    (answer,) = [e for e in world.events("job_created") if e.payload["existing"]]
+    assert answer.job_id == job.id
+
+
+@contextmanager
+def uncommitted_order(world: World, **order: Any) -> Iterator[None]:
+    """An order that commits once something else waits for it."""
+    from tasks.contract.payloads import Order  # noqa: PLC0415 - after the environment is set
+    from tasks.jobs.submit import Ordered, submit_orders  # noqa: PLC0415
+
+    said = Order.model_validate(world.order(**order))
+    with world.unit() as uow:
+        submit_orders(uow, [Ordered(said, JobId(str(said.web_app_job_id)))])
+        yield
+        world.until_somebody_waits_for_a_lock()
+        uow.commit()
+
+
+def test_an_area_that_moves_to_where_an_order_adds_one_is_found_there(
+    world: World, two: list[Discoverer]
+) -> None:
+    """Nothing is refused: the second look finds both areas, and they become one."""
+    two[0].finds(project("a", 1))
+    with uncommitted_order(world, namespace_path="b", command="group", entity_id="2"):
+        thread = world.in_thread(lambda: two[0].finds(project("b", 1), at="2026-05-04T03:02:10Z"))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path, gitlab_id FROM area") == [("b", "gid://gitlab/Project/1")]
+    assert world.rows("SELECT former_path, former_gitlab_id FROM area_change") == [
+        ("a", "gid://gitlab/Group/2")
+    ]
+
+
+def test_an_area_gets_its_id_though_an_order_adds_it_elsewhere(world: World, two: list[Discoverer]) -> None:
+    """Nothing is refused: the id has moved."""
+    two[0].finds(project("a", 1))
+    with uncommitted_order(world, namespace_path="b", command="project", entity_id="2"):
+        thread = world.in_thread(lambda: two[0].finds(project("a", 2), at="2026-05-04T03:02:10Z"))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path, gitlab_id FROM area") == [("a", "gid://gitlab/Project/2")]
+
+
+def test_a_job_that_moves_to_where_an_order_makes_one_leaves_it_the_identity(
+    world: World, two: list[Discoverer]
+) -> None:
+    """Nothing is refused; the moved job is as one of the web app's own."""
+    two[0].finds(project("a", 1))
+    with uncommitted_order(world, namespace_path="b", command="issues"):
+        thread = world.in_thread(lambda: two[0].finds(project("b", 1), at="2026-05-04T03:02:10Z"))
+    thread.join()
+
+    assert world.rejections() == []
+    assert world.rows("SELECT full_path FROM area") == [("b",)]
+    assert world.rows(
+        "SELECT spawned_from IS NULL, count(*) FROM job_queue WHERE identity LIKE '%\"b\"%' GROUP BY 1 ORDER BY 1"
+    ) == [(False, len(PROJECT_COMMANDS) - 1), (True, 1)]
+
+
+def test_many_discoveries_in_one_message_are_heard_in_several_deliveries(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together they may take longer than a task may; each delivery applies one more, and the last one ends."""
+    discoverer = Discoverer.at_work(world)
+    frames = [
+        *(discoverer.frame(project(f"a/{n}", n), at=f"2026-05-04T03:02:1{n}Z") for n in range(1, 4)),
+        discoverer.crawler.frame("job_completed", discoverer.order),
+    ]
+    monkeypatch.setattr("tasks.discovery.apply.BUSY_S", 0.0)
+
+    for applied in range(1, 4):
+        world.says(*frames, message="a message")
+        assert len(discoverer.attempt().discoveries) == applied
+        assert world.job(discoverer.job_id).status == "queued"
+    world.says(*frames, message="a message")
+
+    assert world.job(discoverer.job_id).status == "finished"
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 3 * len(PROJECT_COMMANDS)
+
+
+def test_life_is_noted_before_the_long_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that runs beside a large discovery must not find its speaker silent."""
+    discoverer = Discoverer.at_work(world)
+    discoverer.crawler.silent_for(8)
+    heard_at = []
+
+    def look(*_: Any) -> bool:
+        heard_at.append(discoverer.crawler.row().last_heartbeat)
+        return False
+
+    monkeypatch.setattr("tasks.discovery.apply.discover", look)
+    before = world.now()
+    discoverer.finds(*FOUND)
+
+    assert len(heard_at) == 1
+    assert heard_at[0] > before
+
+
+def test_a_discovery_that_is_delivered_twice_at_once_is_applied_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked and found it new; the second looks again when it has the lock."""
+    monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
+    world.use_settings()
+    discoverer = Discoverer.at_work(world)
+    discoverer.finds(*FOUND)
+    with uncommitted(world, discoverer, *FOUND):
+        thread = world.in_thread(lambda: discoverer.finds(*FOUND, at="2026-05-04T03:02:10Z"))
+    thread.join()
+
+    assert len(discoverer.attempt().discoveries) == 2
+    told = world.job(discoverer.job_id).progress["discovery"]
+    assert (told["frames"], told["jobs"], told["existing"]) == (2, JOBS, JOBS)
+
+
+def test_a_discovery_holds_the_account_before_all_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its foreign keys come to it last: who has locked it and comes to the job next would wait for us in a circle."""
+    monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
+    world.use_settings()
+    discoverer = Discoverer.at_work(world)
+    with engine().connect() as web_app:
+        web_app.execute(text("SELECT FROM account FOR UPDATE"))
+        thread = world.in_thread(lambda: discoverer.finds(*FOUND))
+        world.until_somebody_waits_for_a_lock()
+        free = world.rows("SELECT id FROM job_queue FOR UPDATE SKIP LOCKED")
+        web_app.rollback()
+        thread.join()
+
+    assert len(free) == 1
+    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+
+
+def test_a_path_that_gets_two_other_ids_at_once_has_them_on_record_in_turn(
+    world: World, two: list[Discoverer]
+) -> None:
+    """What the second one replaces is what the first has written, and not what both had seen."""
+    first, second = two
+    first.finds(project("p", 1))
+    with uncommitted(world, first, project("p", 3)):
+        thread = world.in_thread(lambda: second.finds(project("p", 2)))
+    thread.join()
+
+    ids = "SELECT former_gitlab_id, gitlab_id FROM area_change ORDER BY id"
+    one, two_, three = (f"gid://gitlab/Project/{number}" for number in (1, 2, 3))
+    assert world.rows(ids) == [(one, three), (three, two_)]
+    assert world.rows("SELECT full_path, gitlab_id FROM area") == [("p", two_)]

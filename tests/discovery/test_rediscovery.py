@@ -1,0 +1,90 @@
+"""A discovery that finished not long ago is not repeated, unless that is forced."""
+
+from datetime import timedelta
+
+import pytest
+
+from support.worlds.world import World
+
+
+def discovery(world: World, **changes: object) -> dict[str, object]:
+    """An order to discover all that the account `acc` sees."""
+    return world.order(**{"command": "GROUP_PROJECT_DISCOVERY", "namespace_path": None, **changes})
+
+
+def finish(world: World, job_id: str, ago: timedelta) -> None:
+    """Let a job have finished."""
+    world.rows("UPDATE job SET status = 'finished', finished_at = now() - CAST(:ago AS interval) WHERE id = :id",
+               ago=ago, id=job_id)  # fmt: skip
+    world.rows(
+        "UPDATE job_queue SET status = 'completed', settled_at = now() WHERE web_app_job_id = :id", id=job_id
+    )
+
+
+@pytest.mark.parametrize("path", [None, "team"], ids=["all of an account", "a group"])
+@pytest.mark.parametrize(
+    ("hours", "force", "status"),
+    [(47, False, "finished"), (49, False, "queued"), (47, True, "queued")],
+    ids=["recent", "old", "forced"],
+)
+def test_a_finished_discovery(world: World, path: str | None, hours: int, force: bool, status: str) -> None:  # noqa: FBT001
+    """Is the answer for 48 hours; after that, or forced, it is done again by the same job."""
+    (first,) = world.submit(discovery(world, namespace_path=path))
+    finish(world, first, timedelta(hours=hours))
+
+    world.submit(discovery(world, namespace_path=path, force=force))
+
+    assert world.rows("SELECT id, status FROM job") == [(first, status)]
+    assert [(e.job_id, e.payload["existing"]) for e in world.events("job_created")] == [
+        (first, False),
+        (first, True),
+    ]
+    assert (world.entry(first).status == "pending") == (status == "queued")
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "paused"])
+def test_a_discovery_that_is_under_way_is_the_answer(world: World, status: str) -> None:
+    """Two for one account are one."""
+    (first,) = world.submit(discovery(world))
+    world.rows("UPDATE job SET status = :status", status=status)
+
+    world.submit(discovery(world), discovery(world))
+
+    assert world.rows("SELECT id, status FROM job") == [(first, status)]
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_discovery_that_did_not_finish_is_repeated(world: World, status: str) -> None:
+    """At once."""
+    (first,) = world.submit(discovery(world))
+    world.rows("UPDATE job SET status = :status, finished_at = now()", status=status)
+    world.rows("UPDATE job_queue SET status = 'failed', settled_at = now(), attempts = 3")
+
+    world.submit(discovery(world))
+
+    assert world.rows("SELECT id, status FROM job") == [(first, "queued")]
+    assert (world.entry(first).status, world.entry(first).attempts) == ("pending", 0)
+
+
+def test_discoveries_of_other_accounts_and_hosts_are_others(world: World) -> None:
+    """An account's discovery says nothing of what another one sees."""
+    world.account("other")
+
+    world.submit(
+        discovery(world),
+        discovery(world, account_id="other"),
+        discovery(world, gitlab_host="git.example.net"),
+    )
+
+    assert world.one("SELECT count(*) FROM job WHERE status = 'queued'") == 3
+
+
+def test_what_the_web_app_inserts_itself_is_as_good_as_forced(world: World) -> None:
+    """Its word wins."""
+    (first,) = world.submit(discovery(world))
+    finish(world, first, timedelta(hours=1))
+
+    second = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None)
+    world.deliver("jobs.enqueue", job_ids=[second])
+
+    assert world.entry(second).status == "pending"

@@ -1,0 +1,262 @@
+"""Readers of events miss nothing and read nothing twice, whatever commits when; where that cannot be, they are told."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import namedtuple_row
+
+from persistence.db.exceptions import IllegalRequestError
+from persistence.events import stream
+from persistence.events.cursor import BEGINNING, NOW, EventCursor, starting_point
+from persistence.events.stream import EventFilter
+from support.worlds.readers import append, reader, writer
+from support.worlds.world import World
+
+
+def contract_sql() -> str:
+    """The statement that the contract gives to readers in other languages."""
+    text = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
+    (statement,) = re.findall(r"^```sql\n(-- \$1 cluster.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return str(statement)
+
+
+def test_an_event_that_commits_late_is_read_in_its_place(database: str) -> None:
+    """Of two transactions the second ends first: nothing of it is read before the first has ended."""
+    with writer(database) as first, writer(database) as second, reader(database) as web_app:
+        first.append("a1")
+        second.append("b1", "b2")
+        first.append("a2")
+        second.commit()
+
+        page = web_app.events.page(web_app.cursor)
+        assert (page.items, page.cursor, page.is_held_back) == ([], web_app.cursor, True)
+
+        first.commit()
+        web_app.until("a1", "a2", "b1", "b2")
+        assert web_app.read() == []
+
+
+def test_a_rolled_back_transaction_holds_nothing_back_for_good(database: str) -> None:
+    """Its events are not read; those that waited behind it are."""
+    with reader(database) as web_app:
+        with writer(database) as first:
+            first.append("a")
+            append(database, "b")
+            assert web_app.read() == []
+        web_app.until("b")
+
+
+def test_what_commits_between_two_looks_is_read_by_the_second(database: str) -> None:
+    """Three transactions that overlap in turn: each is read once, in the order of their first writes."""
+    with (
+        writer(database) as first,
+        writer(database) as second,
+        writer(database) as third,
+        reader(database) as web_app,
+    ):
+        first.append("a")
+        second.append("b")
+        first.commit()
+        web_app.until("a")
+        third.append("c")
+        third.commit()
+        assert web_app.read() == []
+        second.commit()
+        web_app.until("b", "c")
+
+
+def test_an_event_says_what_happened_and_where_to_go_on(world: World, database: str) -> None:
+    """Every column is there, and its cursor's text leads back to the event after it."""
+    (job_id,) = world.jobs(1)
+    append(database, "next")
+    with reader(database) as web_app:
+        first, *_ = events = list(web_app.events.read(web_app.cursor))
+        row = world.row("SELECT xid::text, * FROM dispatch_event WHERE job_id = :id", id=job_id)
+
+        assert (first.type, first.job_id, first.account_id, first.connection_id) == (
+            "job_created", job_id, "acc", None,
+        )  # fmt: skip
+        assert (first.payload, first.created_at) == ({"existing": False}, row.created_at)
+        assert (str(first.cursor.xid), first.cursor.id) == (row.xid, row.id)
+        assert [event.job_id for event in events] == [job_id, "next"]
+        web_app.start(starting_point(str(first.cursor)))
+        assert web_app.read() == ["next"]
+
+
+FILTERS = {
+    EventFilter(): ["a", "b", "c", "d"],
+    EventFilter(account_id="x"): ["a", "b"],
+    EventFilter(job_ids=("b", "d", "z")): ["b", "d"],
+    EventFilter(types=("job_deleted", "error_logged")): ["b", "c"],
+    EventFilter(account_id="x", job_ids=("a", "d"), types=("job_updated",)): ["a"],
+    EventFilter(job_ids=()): [],
+}
+
+
+@pytest.mark.parametrize("matching", FILTERS, ids=str)
+def test_a_filter_gives_what_all_its_parts_want(database: str, matching: EventFilter) -> None:
+    """Account, jobs and types; none of them is all, and an empty list is nothing."""
+    append(database, "a", account="x")
+    append(database, "b", account="x", kind="job_deleted")
+    append(database, "c", account="y", kind="error_logged")
+    append(database, "d")
+    with reader(database) as everything, reader(database, matching) as web_app:
+        everything.until("a", "b", "c", "d")
+        assert web_app.read() == FILTERS[matching]
+
+
+def test_the_cursor_passes_what_nobody_wants(database: str) -> None:
+    """A filter that is idle for long reads every row once: its next page begins behind them."""
+    append(database, *"abcdefg", account="other")
+    with reader(database) as everything, reader(database, EventFilter(account_id="mine"), 3) as web_app:
+        everything.until(*"abcdefg")
+        pages = [web_app.events.page(web_app.cursor)]
+        while pages[-1].is_full:
+            pages.append(web_app.events.page(pages[-1].cursor))
+
+        assert [(page.items, page.is_full) for page in pages] == [([], True), ([], True), ([], False)]
+        assert pages[-1].cursor == everything.cursor
+
+
+def test_a_page_looks_at_so_many_rows_at_most(database: str) -> None:
+    """And the next one goes on, also within one transaction."""
+    append(database, *"abcde")
+    with reader(database) as everything, reader(database, page_rows=2) as web_app:
+        everything.until(*"abcde")
+        page = web_app.events.page(web_app.cursor)
+        assert ([event.job_id for event in page.items], page.is_full) == (["a", "b"], True)
+        assert web_app.read() == list("abcde")
+
+
+def test_now_is_only_what_comes(database: str) -> None:
+    """What was committed is not read; what is open, or waits behind it, is."""
+    append(database, "old")
+    with writer(database) as before, reader(database) as web_app:
+        web_app.until("old")
+        before.append("open")
+        append(database, "waiting")
+        web_app.start(NOW)
+        append(database, "new")
+        assert web_app.read() == []
+        before.commit()
+        web_app.until("open", "waiting", "new")
+
+
+def test_now_is_before_what_commits_late(database: str) -> None:
+    """Who begins now gets all that is committed from now on, though others that began later are committed already."""
+    append(database, "old")
+    with writer(database) as late, reader(database) as web_app:
+        late.append("late")
+        append(database, "early")
+        web_app.start(NOW)
+        late.commit()
+        web_app.until("late", "early")
+
+
+def test_now_in_an_empty_table_is_the_beginning(database: str) -> None:
+    """There is nothing to leave out."""
+    with reader(database) as web_app:
+        web_app.start(NOW)
+        append(database, "a")
+        web_app.until("a")
+
+
+def test_a_cursor_of_another_cluster_is_told_a_gap(database: str) -> None:
+    """Its transaction ids say nothing here: all that is kept is read."""
+    append(database, "a", "b")
+    with reader(database) as web_app:
+        web_app.until("a", "b")
+        web_app.cursor = EventCursor("1234", web_app.cursor.xid, web_app.cursor.id)
+        assert web_app.read() == ["gap", "a", "b"]
+        assert web_app.read() == []
+
+
+def test_a_cursor_ahead_of_the_cluster_is_told_a_gap(database: str) -> None:
+    """The cluster was set back to an earlier moment. The last event itself is not ahead."""
+    append(database, "a")
+    with reader(database) as web_app:
+        web_app.until("a")
+        assert web_app.read() == []
+        with psycopg.connect(database) as connection:
+            ((ahead,),) = connection.execute(
+                "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+            ).fetchall()
+        web_app.cursor = EventCursor(web_app.cursor.cluster, ahead, 0)
+        assert web_app.read() == ["gap", "a"]
+
+
+def test_the_contract_s_statement_reads_the_same(database: str) -> None:
+    """For readers in other languages: pages, the gap, and the place from which to go on."""
+    append(database, "a", "b", "c")
+    with reader(database) as ours, psycopg.connect(database, autocommit=True) as theirs:
+        ours.until("a", "b", "c")
+        theirs.execute(f"PREPARE page AS {contract_sql()}")
+
+        def page(cluster: str, xid: object, id_: int) -> list[Any]:
+            with theirs.cursor(row_factory=namedtuple_row) as cursor:
+                return cursor.execute(f"EXECUTE page('{cluster}', '{xid}', {id_}, 2)").fetchall()
+
+        (start,) = page("", 0, 0)
+        assert (start.gap, start.id) == (True, None)
+        first = page(start.cluster, start.edge_xid, start.edge_id)
+        assert [(row.gap, row.job_id) for row in first] == [(False, "a"), (False, "b")]
+        second = page(start.cluster, first[-1].xid, first[-1].id)
+        assert [row.job_id for row in second] == ["c"]
+        last = EventCursor(second[0].cluster, int(second[0].xid), second[0].id)
+        assert last == ours.cursor
+        (nothing,) = page(last.cluster, last.xid, last.id)
+        assert (nothing.gap, nothing.id) == (False, None)
+        theirs.execute("UPDATE event_edge SET trimmed_xid = %s, trimmed_id = %s", [str(last.xid), last.id])
+        (gap,) = page(start.cluster, first[-1].xid, first[-1].id)
+        assert (gap.gap, gap.edge_xid, gap.edge_id) == (True, str(last.xid), last.id)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "then", "1:2", "1:2:3:4", "1:-2:3", "a:1:2", f"1:{2**64}:1", f"1:1:{2**63}", "1:1:1\n"]
+)
+def test_a_cursor_that_is_none_is_refused(text: str) -> None:
+    """Before the database is asked, and without repeating it."""
+    with pytest.raises(IllegalRequestError, match=r"^a cursor is the text that came with an event$"):
+        starting_point(text)
+
+
+def test_starting_points_are_two_words_and_a_cursor() -> None:
+    """The largest there can be included; a system identifier may be below zero."""
+    text = f"-{2**63}:{2**64 - 1}:{2**63 - 1}"
+    assert [starting_point(point) for point in (BEGINNING, NOW)] == [BEGINNING, NOW]
+    assert str(starting_point(text)) == text
+
+
+def test_an_ordinary_role_may_read(database: str) -> None:
+    """SELECT on both tables is enough: the system identifier is open to all."""
+    append(database, "a")
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("CREATE ROLE plain_reader")
+        admin.execute("GRANT SELECT ON dispatch_event, event_edge TO plain_reader")
+    try:
+        with reader(database) as web_app:
+            web_app.events._connection.execute("SET ROLE plain_reader")
+            web_app.until("a")
+    finally:
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("DROP OWNED BY plain_reader")
+            admin.execute("DROP ROLE plain_reader")
+
+
+def test_a_page_costs_by_its_rows_and_not_by_the_table(database: str) -> None:
+    """From the middle of 50,000 events, never analyzed: the index is asked for the page's rows alone."""
+    place = {"xid": "300", "id": 0, "limit": 1000, "account": "mine", "jobs": None, "types": None}
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO dispatch_event (xid, type)"
+            " SELECT (5 + n / 80)::text::xid8, 'job_updated' FROM generate_series(1, 50000) n"
+        )
+        with reader(database) as web_app:
+            place["cluster"] = web_app.cursor.cluster
+        ((plan,),) = connection.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {stream._PAGE}", place
+        ).fetchall()
+    assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] < 60

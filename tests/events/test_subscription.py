@@ -1,0 +1,184 @@
+"""Who follows events gets each once and in order, whatever becomes of bells, connections and old rows."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Thread
+
+import psycopg
+import pytest
+
+from persistence.db.exceptions import DatabaseLost, TransientError
+from persistence.events import subscription as subscriptions
+from persistence.events.cursor import BEGINNING, NOW, EventCursor
+from persistence.events.stream import EventFilter
+from persistence.events.subscription import Subscription
+from support.processes.workers import free_port, until
+from support.worlds.readers import append, named, writer
+from support.worlds.world import World
+
+_END = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'crawlyard events'
+"""
+
+
+class Follower:
+    """A subscription in a thread of its own, and what it has given."""
+
+    def __init__(self, subscription: Subscription, lost: list[TransientError]) -> None:
+        self.subscription = subscription
+        self.lost = lost
+        self.got: list[str | None] = []
+        self.failure: Exception | None = None
+        self.thread = Thread(target=self._follow)
+
+    def has_got(self, *job_ids: str) -> None:
+        """Wait for exactly these."""
+        until(lambda: len(self.got) >= len(job_ids) or self.failure, f"{job_ids} come")
+        assert (self.got, self.failure) == (list(job_ids), None)
+
+    def _follow(self) -> None:
+        try:
+            for item in self.subscription:
+                self.got.append(named(item))
+        except Exception as error:
+            self.failure = error
+
+
+@contextmanager
+def following(
+    point: EventCursor | str = BEGINNING, matching: EventFilter | None = None
+) -> Iterator[Follower]:
+    """A follower that has begun to listen."""
+    lost: list[TransientError] = []
+    with Subscription(point, matching, lost=lost.append) as subscription:
+        follower = Follower(subscription, lost)
+        follower.thread.start()
+        until(lambda: subscription.cursor or follower.failure, "the first connection")
+        yield follower
+        subscription.close()
+        follower.thread.join(10)
+        assert not follower.thread.is_alive()
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is looked at as often as a test likes it."""
+    monkeypatch.setattr(subscriptions, "_POLL_S", 0.2)
+
+
+@pytest.fixture
+def only_bells(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is polled within the patience of a test."""
+    monkeypatch.setattr(subscriptions, "_POLL_S", 600.0)
+
+
+@pytest.mark.usefixtures("only_bells")
+def test_a_unit_of_work_wakes_its_reader(world: World) -> None:
+    """Its commit rings: nothing is polled for."""
+    with following(NOW, EventFilter(types=("job_created",))) as follower:
+        ids = world.jobs(1)
+        follower.has_got(*ids)
+        ids += world.jobs(1)
+        follower.has_got(*ids)
+
+
+@pytest.mark.usefixtures("only_bells")
+def test_what_a_long_writer_holds_back_comes_when_it_ends(database: str) -> None:
+    """Its end rings no bell."""
+    with following() as follower, writer(database) as first, writer(database) as second:
+        first.append("a")
+        second.append("b")
+        second.notify()
+        second.commit()
+        until(lambda: follower.subscription._pause._now > 0.1, "the follower looks again and again")
+        assert follower.got == []
+        first.commit()
+        follower.has_got("a", "b")
+
+
+def test_a_lost_bell_costs_time_alone(database: str) -> None:
+    """The table is looked at every few seconds anyway; here no bell was rung at all."""
+    with following() as follower:
+        append(database, "a")
+        follower.has_got("a")
+        append(database, "b", "c")
+        follower.has_got("a", "b", "c")
+
+
+def test_a_lost_connection_is_made_again_without_loss_or_repetition(database: str) -> None:
+    """Ended by the server three times, with events before, in between and after."""
+    expected = []
+    with following() as follower, psycopg.connect(database, autocommit=True) as admin:
+        for round_ in "abc":
+            append(database, f"{round_}1", f"{round_}2")
+            expected += [f"{round_}1", f"{round_}2"]
+            admin.execute("NOTIFY crawlyard_event")
+            follower.has_got(*expected)
+            assert len(admin.execute(_END).fetchall()) == 1
+            append(database, f"{round_}3")
+            expected.append(f"{round_}3")
+            follower.has_got(*expected)
+        assert [type(error) for error in follower.lost] == [DatabaseLost] * 3
+
+
+def test_what_is_trimmed_before_it_was_read_is_a_gap(world: World, database: str) -> None:
+    """It shows in its place, once, and then the rest follows."""
+    with following() as follower:
+        append(database, "a")
+        follower.has_got("a")
+        world.rows("UPDATE event_edge SET trimmed_xid = pg_current_xact_id(), trimmed_id = 1")
+        append(database, "b")
+        follower.has_got("a", "gap", "b")
+
+
+def test_its_cursor_passes_what_nobody_wants(database: str) -> None:
+    """So that whoever keeps it, behind an idle filter, goes on where it has come to."""
+    with following(BEGINNING, EventFilter(account_id="mine")) as follower:
+        start = follower.subscription.cursor
+        append(database, "a", account="other")
+        until(lambda: follower.subscription.cursor != start, "the cursor moves")
+        follower.has_got()
+
+
+def test_the_first_connection_must_succeed(database: str) -> None:
+    """A wrong URL is not waited for."""
+    with (
+        pytest.raises(DatabaseLost),
+        Subscription(NOW, url=f"postgresql://nobody@127.0.0.1:{free_port()}/nothing") as nowhere,
+    ):
+        list(nowhere)
+
+
+def test_it_ends_when_its_time_is_over(database: str) -> None:
+    """Having given what came, and sooner than it would have polled; no session of its own is left."""
+    append(database, "a")
+    began = time.monotonic()
+    with Subscription(BEGINNING, within=timedelta(seconds=0.5)) as subscription:
+        assert [named(item) for item in subscription] == ["a"]
+    assert 0.5 <= time.monotonic() - began < 3
+    assert sessions(database) == 0
+
+
+def test_whoever_stops_listening_leaves_no_session(database: str) -> None:
+    """Out of the middle of a page, too; reading goes on from its cursor."""
+    append(database, "a", "b", "c")
+    with Subscription(BEGINNING) as subscription:
+        for item in subscription:
+            assert named(item) == "a"
+            break
+    cursor = subscription.cursor
+    assert cursor is not None
+    until(lambda: sessions(database) == 0, "its session has ended")
+    with Subscription(cursor) as subscription:
+        assert [named(item) for item in subscription.so_far()] == ["b", "c"]
+
+
+def sessions(database: str) -> int:
+    """How many sessions of followers there are."""
+    with psycopg.connect(database) as connection:
+        ((count,),) = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"
+        ).fetchall()
+    return int(count)

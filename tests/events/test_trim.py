@@ -1,0 +1,132 @@
+"""Old events go from the head, and a reader that had not come so far is told."""
+
+from datetime import timedelta
+
+import pytest
+
+from persistence.events.trim import trim_events
+from persistence.unit_of_work import UnitOfWork
+from support.processes.workers import until
+from support.worlds.readers import append, reader, writer
+from support.worlds.world import World
+
+WEEK = timedelta(days=7)
+
+
+def trim(world: World, limit: int = 1000) -> int:
+    """Delete what is older than a week, and commit."""
+    with world.unit() as uow:
+        deleted = trim_events(uow._session, WEEK, limit)
+        uow.commit()
+        return deleted
+
+
+def edge(world: World) -> tuple[int, int]:
+    """Where the edge is."""
+    row = world.row("SELECT trimmed_xid::text::bigint AS xid, trimmed_id AS id FROM event_edge")
+    return row.xid, row.id
+
+
+def left(world: World) -> list[str]:
+    """The jobs of the events that are kept."""
+    return [job_id for (job_id,) in world.rows("SELECT job_id FROM dispatch_event ORDER BY xid, id")]
+
+
+@pytest.fixture
+def settled(world: World) -> World:
+    """A world whose events can all be read."""
+    until(
+        lambda: world.one("SELECT pg_snapshot_xmin(s) = pg_snapshot_xmax(s) FROM pg_current_snapshot() s"),
+        "nothing runs in the cluster",
+    )
+    return world
+
+
+def test_what_is_old_goes_and_the_edge_is_behind_it(settled: World, database: str) -> None:
+    """The edge is the last one deleted; where nothing is old, it stays."""
+    append(database, "a", "b", days_ago=8)
+    append(database, "c", days_ago=6)
+    last = settled.row("SELECT xid::text::bigint AS xid, id FROM dispatch_event WHERE job_id = 'b'")
+
+    assert (trim(settled), left(settled), edge(settled)) == (2, ["c"], (last.xid, last.id))
+    assert (trim(settled), left(settled), edge(settled)) == (0, ["c"], (last.xid, last.id))
+
+
+def test_a_unit_is_bounded(settled: World, database: str) -> None:
+    """The oldest go first, also within one transaction."""
+    append(database, *"abcde", days_ago=8)
+    assert (trim(settled, 2), left(settled)) == (2, ["c", "d", "e"])
+    assert (trim(settled, 2), left(settled)) == (2, ["e"])
+    assert (trim(settled, 2), left(settled)) == (1, [])
+
+
+def test_nothing_goes_behind_a_young_event(settled: World, database: str) -> None:
+    """A transaction may have begun long before it got its id: no hole behind a cursor."""
+    append(database, "young", days_ago=6)
+    append(database, "old", days_ago=8)
+    assert (trim(settled), left(settled), edge(settled)) == (0, ["young", "old"], (0, 0))
+
+
+def test_nothing_goes_that_nobody_could_read_yet(settled: World, database: str) -> None:
+    """Else what an open transaction appends would lie behind the edge when it commits, and never be read."""
+    with writer(database) as late, reader(database) as web_app:
+        late.append("late")
+        append(database, "old", days_ago=8)
+        assert (trim(settled), edge(settled)) == (0, (0, 0))
+        late.commit()
+        web_app.until("late", "old")
+
+
+def test_a_reader_that_had_not_read_them_is_told_a_gap(settled: World, database: str) -> None:
+    """And goes on with what is kept; one that had read the last of them misses nothing, and is not told."""
+    append(database, "a", "b", days_ago=8)
+    with reader(database) as slow, reader(database) as quick:
+        quick.until("a", "b")
+        slow.cursor = quick.events.page(slow.cursor).items[0].cursor
+        append(database, "c")
+        trim(settled)
+
+        assert (slow.read(), slow.read()) == (["gap", "c"], [])
+        assert (quick.read(), quick.read()) == (["c"], [])
+
+
+def test_a_reader_from_the_beginning_is_told_no_gap(settled: World, database: str) -> None:
+    """It asked for what is kept."""
+    append(database, "a", days_ago=8)
+    append(database, "b")
+    trim(settled)
+    with reader(database) as web_app:
+        assert web_app.read() == ["b"]
+
+
+def test_edge_and_rows_go_together(settled: World, database: str) -> None:
+    """What is rolled back has trimmed nothing."""
+    append(database, "a", days_ago=8)
+    with settled.unit() as uow:
+        assert trim_events(uow._session, WEEK, 10) == 1
+    assert (left(settled), edge(settled)) == (["a"], (0, 0))
+
+
+def test_where_a_peer_trims_nobody_waits(settled: World, database: str) -> None:
+    """The second leaves it to the first."""
+    append(database, "a", "b", days_ago=8)
+
+    def both(first: UnitOfWork) -> tuple[int, int]:
+        return trim_events(first._session, WEEK, 1), trim(settled)
+
+    with settled.unit() as uow:
+        assert both(uow) == (1, 0)
+        uow.commit()
+    assert left(settled) == ["b"]
+
+
+def test_what_a_dump_of_another_cluster_brought_in_goes(settled: World, database: str) -> None:
+    """Its ids are ahead of this cluster: neither would it be read, nor is its edge one."""
+    append(database, "ours")
+    settled.rows("INSERT INTO dispatch_event (xid, type, job_id) SELECT '999999999', 'job_updated', 'theirs'")
+    settled.rows("UPDATE event_edge SET trimmed_xid = '999999998', trimmed_id = 7")
+    with reader(database) as web_app:
+        assert web_app.read() == ["ours"]
+        trim(settled)
+        assert (left(settled), edge(settled)) == (["ours"], (0, 0))
+        assert web_app.read() == []

@@ -1,0 +1,197 @@
+"""
+Nobody who beats is declared dead, whatever goes wrong beside; and whoever is dead is found in time.
+
+With real workers, beats, databases and Redis, and fleets that beat all the while. Several little systems run
+side by side, since they mostly wait. At a tenth of the real durations, or at their full length.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import psycopg
+import pytest
+
+from console.embedded.postgres import EmbeddedPostgres, embedded_postgres
+from console.embedded.servers import Services
+from support.depth import deep
+from support.processes import causes
+from support.processes.beating_fleet import BeatingFleet
+from support.processes.causes import Outcome, Stage
+from support.processes.little_system import LittleSystem
+from support.processes.skewed import off
+
+FULL = {
+    "CRAWLYARD_CONNECTION_TIMEOUT": "90",
+    "CRAWLYARD_HEARTBEAT_INTERVAL": "30",
+    "CRAWLYARD_SWEEP_INTERVAL": "10",
+    "CRAWLYARD_ABSENCE_GRACE": "60",
+    "CRAWLYARD_STALL_TIMEOUT": "3600",
+    "CRAWLYARD_START_TIMEOUT": "300",
+    "CRAWLYARD_RETRY_DELAY": "5",
+    "CRAWLYARD_DATABASE_WAIT": "60",
+}
+FEW = 9
+"""Crawlers, too few to be taken for a dead gateway's: nothing but the rule under test protects them."""
+
+log = logging.getLogger(__name__)
+
+pytestmark = pytest.mark.timeout(1800 if deep() else 300)
+
+Cause = Callable[[Stage], Outcome]
+SideBySide = Callable[..., list[Outcome]]
+
+
+@pytest.fixture
+def durations() -> dict[str, str]:
+    """A tenth of the defaults, or the defaults."""
+    return FULL if deep() else {name: os.environ[name] for name in FULL}
+
+
+@pytest.fixture
+def databases(services: Services, migrated: str) -> Iterator[Callable[[], str]]:
+    """Makes migrated databases; gives their URLs."""
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"little_{len(made)}"
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+        made.append(name)
+        return migrated.rsplit("/", 1)[0] + "/" + name
+
+    with psycopg.connect(services.database_url, autocommit=True) as admin:
+        yield make
+        for name in made:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def own_server(services: Services) -> Iterator[EmbeddedPostgres]:
+    """A database server that may be stopped, with a migrated database."""
+    binaries = os.environ.get("CRAWLYARD_TEST_POSTGRES_BIN")
+    with embedded_postgres({"fsync": "off"}, binaries=Path(binaries) if binaries else None) as server:
+        environment = os.environ | {"DATABASE_URL": server.url}
+        subprocess.run([sys.executable, "-m", "console.main", "migrate"], env=environment, check=True)
+        yield server
+
+
+@pytest.fixture
+def side_by_side(
+    services: Services, databases: Callable[[], str], durations: dict[str, str], tmp_path: Path
+) -> SideBySide:
+    """Let each cause happen in a system of its own, all at once, to so many crawlers."""
+
+    def stage(number: int, crawlers: int, database: str | None) -> Stage:
+        broker = f"{services.broker_url.rsplit('/', 1)[0]}/{number}"
+        system = LittleSystem(f"system-{number}", database or databases(), broker, tmp_path, durations)
+        return Stage(system, BeatingFleet(system, crawlers))
+
+    def all_at_once(*happening: tuple[Cause, int, str | None]) -> list[Outcome]:
+        stages = [stage(n, crawlers, database) for n, (_, crawlers, database) in enumerate(happening)]
+        with ThreadPoolExecutor(len(stages)) as threads:
+            futures = [
+                threads.submit(_to_its_end, cause, its)
+                for (cause, _, _), its in zip(happening, stages, strict=True)
+            ]
+        outcomes = [future.result() for future in futures]
+        log.info("outcomes\n%s", "\n".join(map(str, outcomes)))
+        return outcomes
+
+    return all_at_once
+
+
+def _to_its_end(cause: Cause, stage: Stage) -> Outcome:
+    try:
+        return cause(stage)
+    finally:
+        stage.system.end()
+
+
+def nobody_lost(outcomes: list[Outcome]) -> bool:
+    """Whether no crawler that kept beating lost a job, in any of them."""
+    return [(o.cause, o.seconds, o.lost) for o in outcomes if o.lost] == []
+
+
+def test_no_outage_is_held_against_crawlers_that_beat(
+    side_by_side: SideBySide, own_server: EmbeddedPostgres
+) -> None:
+    """Workers away, with the beats kept or lost, and beat with them; or the database for two timeouts."""
+    kept, wiped = ((0.7, 0.9, 1.1, 1.3), (0.67, 0.8, 1.0, 1.3)) if deep() else ((0.8,), (0.8,))
+    away = [
+        (partial(causes.workers_away, timeouts=length, wiped=is_wiped), FEW, None)
+        for lengths, is_wiped in ((kept, False), (wiped, True))
+        for length in lengths
+    ]
+
+    outcomes = side_by_side(
+        (partial(causes.database_away, server=own_server), FEW, own_server.url),
+        (partial(causes.workers_away, timeouts=2, wiped=True, beat_too=True), 30, None),
+        *away,
+    )
+
+    assert nobody_lost(outcomes)
+    for outcome in outcomes:
+        assert len(outcome.deaths) == 1, outcome
+
+
+def test_no_crawler_that_beats_is_taken_for_dead(side_by_side: SideBySide, durations: dict[str, str]) -> None:
+    """
+    Sweeps that overtake beats, a flood, foreign clocks, a gateway cut off: none is lost, and the dead are found.
+
+    By the first sweep as of a time at which they had been silent for the timeout, within two intervals after
+    it, but for what the machine held the sweeps up; also without a beat and without another word.
+    """
+    beats = (3600, -3600) if deep() else (3600,)
+    floods = [(50_000, 500), (10_000, 1)] if deep() else [(50_000, 500)]
+
+    outcomes = side_by_side(
+        *(
+            (partial(causes.beats_overtaken, frames=frames, frames_a_message=of), FEW, None)
+            for frames, of in floods
+        ),
+        (partial(causes.clocks_off, beats=beats), FEW, None),
+        (causes.gateway_cut_off, FEW, None),
+        (causes.crawlers_die, FEW, None),
+    )
+
+    assert nobody_lost(outcomes)
+    assert [len(outcome.deaths) for outcome in outcomes] == [*[1] * len(floods), 1, 3, FEW]
+    # A flood holds the sweeps up too, so that a grace may follow it: then it is enough that the dead are found.
+    prompt = outcomes[len(floods) :]
+    interval = float(durations["CRAWLYARD_SWEEP_INTERVAL"])
+    promised = float(durations["CRAWLYARD_CONNECTION_TIMEOUT"]) + 2 * interval
+    for outcome in prompt:
+        assert all(death.by_first_sweep for death in outcome.deaths.values()), outcome
+        assert max(death.delay for death in outcome.deaths.values()) < promised + outcome.sweeps.stall, (
+            outcome
+        )
+        assert outcome.sweeps.usual_gap < 1.5 * interval, outcome
+    assert median(death.delay for outcome in prompt for death in outcome.deaths.values()) < promised
+
+
+def test_a_skewed_process_is_off_in_every_way_it_tells_the_time() -> None:
+    """What the tests of wrong clocks rest on."""
+    told = (
+        "import time, datetime as d, kombu.transport.redis as r; u = d.timezone.utc; "
+        "print(time.time(), time.time_ns() / 1e9, r.time(), d.datetime.now().timestamp(), "
+        "d.datetime.now(u).timestamp(), d.datetime.utcnow().replace(tzinfo=u).timestamp(), "
+        "d.datetime.today().timestamp(), time.mktime(time.localtime()))"
+    )
+    for seconds in (0, 3600, -3600):
+        said = subprocess.run(
+            [sys.executable, "-c", told],
+            env=os.environ | off(seconds),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        clocks = [float(clock) - time.time() for clock in said.stdout.split()]
+        assert len(clocks) == 8
+        assert all(abs(clock - seconds) < 60 for clock in clocks), (seconds, clocks)

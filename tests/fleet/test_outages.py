@@ -1,0 +1,100 @@
+"""
+Our own outage is nobody's death, whatever its length: the band in which a grace has to begin, densely.
+
+At the defaults (a timeout of 90 s, beats every 30 s, sweeps every 10 s), in virtual time: the rows age.
+Fewer than ten crawlers, so that they cannot be taken for a dead gateway's.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from persistence.settings import settings
+from support.depth import deep
+from support.outage import STEP_S, Line, Outage, outages, released_after
+from support.worlds.world import World
+
+TIMEOUT_S, BEAT_S, SWEEP_S = 90, 30, 10
+UNNOTICED_S = TIMEOUT_S - 2 * BEAT_S
+"""Sweeps so far apart are no outage."""
+LENGTHS_S = (10, 25, 30, 35, 45, 60, 70, 75, 80, 85, 90, 100, 120, 180)
+
+
+pytestmark = pytest.mark.timeout(1800 if deep() else 120)
+
+
+@pytest.fixture
+def defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings at full length, which costs nothing where time is virtual."""
+    monkeypatch.setenv("CRAWLYARD_CONNECTION_TIMEOUT", str(TIMEOUT_S))
+    monkeypatch.setenv("CRAWLYARD_HEARTBEAT_INTERVAL", str(BEAT_S))
+    monkeypatch.setenv("CRAWLYARD_SWEEP_INTERVAL", str(SWEEP_S))
+    monkeypatch.setenv("CRAWLYARD_ABSENCE_GRACE", "60")
+    monkeypatch.setenv("CRAWLYARD_START_TIMEOUT", "3600")
+    monkeypatch.setenv("CRAWLYARD_STALL_TIMEOUT", "3600")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def chosen() -> list[Outage]:
+    """All of them, where there is time; else each length with its queue kept and wiped, the rest in turn."""
+    if deep():
+        return outages(range(STEP_S, 2 * TIMEOUT_S + STEP_S + 1, STEP_S))
+    every = outages(LENGTHS_S)
+    return [o for n, o in enumerate(every) if n % 4 == n // 8 % 4]
+
+
+@pytest.mark.usefixtures("defaults")
+def test_no_outage_of_ours_takes_a_job_from_a_crawler_that_beats(world: World) -> None:
+    """
+    And none hides a death for longer than the grace: a dead crawler's jobs are back in time.
+
+    Lengths from nothing to two timeouts, each with beats kept in Redis and lost with it, whenever the
+    crawlers had beaten last, the last sweep just over or half an interval ago, sweeps behind the beats and
+    before them.
+    """
+    fleet = [world.working()[0] for _ in range(BEAT_S // STEP_S)]
+    held = {crawler.id: crawler.orders() for crawler in fleet}
+    late = []
+    for number, outage in enumerate(chosen()):
+        dead, _ = world.working()
+        dead_for = number * STEP_S % TIMEOUT_S
+        line = Line(world, held, dead)
+        line.begin(outage, dead_for)
+
+        released = released_after(line, outage, SWEEP_S, until=outage.seconds + TIMEOUT_S + 4 * SWEEP_S)
+
+        assert {crawler.id: crawler.orders() for crawler in fleet} == held, outage
+        if released is None or released > due(outage, dead_for) + 2 * SWEEP_S:
+            late.append((outage, dead_for, released))
+    assert late == []
+    assert world.one("SELECT count(*) FROM socket_connection WHERE is_active") == len(fleet)
+
+
+@pytest.mark.usefixtures("defaults")
+def test_a_database_whose_clock_was_set_back_takes_nothing_and_finds_the_dead(world: World) -> None:
+    """All that it knows is of the future then: nothing is taken for one timeout, and the dead not an hour later."""
+    fleet = [world.working()[0] for _ in range(BEAT_S // STEP_S)]
+    held = {crawler.id: crawler.orders() for crawler in fleet}
+    dead, _ = world.working()
+    line = Line(world, held, dead)
+    line.begin(Outage(0, wiped=False, since_sweep=0, overtaken=False), dead_for=TIMEOUT_S - STEP_S)
+    line.pass_time(-3600)
+    line.clock = 0
+
+    released = released_after(
+        line, Outage(0, wiped=False, since_sweep=0, overtaken=False), SWEEP_S, until=TIMEOUT_S + 4 * SWEEP_S
+    )
+
+    assert {crawler.id: crawler.orders() for crawler in fleet} == held
+    assert released is not None
+    assert TIMEOUT_S <= released <= TIMEOUT_S + 2 * SWEEP_S
+
+
+def due(outage: Outage, dead_for: int) -> int:
+    """When a crawler that had been silent for so long is dead for certain: not before the grace, if there is one."""
+    silent = TIMEOUT_S - dead_for
+    # The last sweep was up to an interval before it, and the next is up to one behind it.
+    is_unnoticed = outage.seconds + 2 * SWEEP_S < UNNOTICED_S
+    return max(silent, outage.seconds) if is_unnoticed else max(silent, outage.seconds + TIMEOUT_S)

@@ -1,0 +1,277 @@
+"""Cancelling jobs: those that were meant and no others, wherever they stand; nothing of them lives on."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+from ulid import ULID
+
+from support.worlds.world import World
+from tasks.jobs import commands, selections
+from tasks.runtime import chunks
+
+
+def statuses(world: World, *job_ids: str) -> list[str]:
+    """How these jobs stand."""
+    return [world.job(job_id).status for job_id in job_ids]
+
+
+def cancel(world: World, message: str | None = None, **selection: Any) -> None:
+    """Ring jobs.cancel."""
+    world.deliver("jobs.cancel", message, **selection)
+
+
+def test_a_pending_job_is_cancelled(world: World) -> None:
+    """Its entry has failed as cancelled; nothing was revoked, and the others wait on."""
+    job_id, other = world.jobs(2)
+    world.rung.bells.clear()
+
+    cancel(world, job_ids=[job_id])
+
+    job, entry = world.job(job_id), world.entry(job_id)
+    assert (job.status, job.finished_at is None) == ("cancelled", False)
+    assert (entry.status, entry.error, entry.settled_at is None) == ("failed", "cancelled", False)
+    assert [(e.job_id, e.account_id, e.payload) for e in world.events("job_updated")] == [
+        (job_id, "acc", {"status": "cancelled"})
+    ]
+    assert (world.errors(job_id), world.events("job_revoked")) == ([], [])
+    assert (world.job(other).status, world.entry(other).status) == ("queued", "pending")
+    assert world.rung.bells == []
+
+
+@pytest.mark.parametrize("stage", ["assigned", "running"])
+def test_a_live_attempt_is_closed_and_its_seat_is_free(world: World, stage: str) -> None:
+    """It ends cancelled, with an error row and an event; nothing is counted, and its neighbour goes on."""
+    crawler, orders = world.working(2)
+    (waiting,) = world.jobs(1)
+    fence = {a.crawler_job_id: a.web_app_job_id for a in world.rows("SELECT * FROM job_assignment_mapping")}
+    revoked, kept = orders
+    job_id = fence[revoked]
+    if stage == "running":
+        crawler.says("job_started", revoked)
+    world.rung.bells.clear()
+
+    cancel(world, job_ids=[job_id], reason="the study ended")
+
+    (attempt,) = world.attempts(job_id)
+    assert (attempt.status, attempt.completed_at is None) == ("cancelled", False)
+    (error,) = world.errors(job_id)
+    assert (error.error_type, error.error_message, error.retry_count) == ("Cancelled", "the study ended", 0)
+    assert error.context == {"crawler_job_id": revoked, "connection_id": crawler.id}
+    assert [(e.job_id, e.connection_id, e.payload) for e in world.events("job_revoked")] == [
+        (job_id, crawler.id, {"crawler_job_id": revoked, "reason": "Cancelled"})
+    ]
+    entry = world.entry(job_id)
+    assert (entry.status, entry.error, entry.attempts, entry.losses) == ("failed", "cancelled", 0, 0)
+    assert statuses(world, job_id, fence[kept]) == ["cancelled", "queued"]
+    assert crawler.row().active_jobs == crawler.orders() == [kept]
+    assert world.rung.bells == [("jobs.assign", {})]
+    world.assign()
+    assert [a.connection_id for a in world.attempts(waiting)] == [crawler.id]
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
+def test_what_has_ended_stays_as_it_is(world: World, status: str) -> None:
+    """Neither the job nor its entry changes, and nobody is told."""
+    (job_id,) = world.jobs(1)
+    world.rows("UPDATE job SET status = :s, finished_at = now()", s=status)
+    world.deliver("upkeep.reconcile")
+    before, finished_at = world.snapshot(), world.job(job_id).finished_at
+
+    cancel(world, job_ids=[job_id, str(ULID())])
+
+    assert world.snapshot() == before
+    assert world.job(job_id).finished_at == finished_at
+
+
+@pytest.mark.parametrize("status", ["finished", "failed"])
+def test_what_the_web_app_ends_meanwhile_is_not_cancelled(
+    world: World, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """Between our look and our lock: its word stands, and reconcile settles the rest by it."""
+    crawler, orders = world.working()
+    job_id = world.one("SELECT id FROM job")
+    lock_all = commands.lock_all
+
+    def slow(*arguments: Any) -> Any:
+        world.rows("UPDATE job SET status = :s", s=status)
+        return lock_all(*arguments)
+
+    monkeypatch.setattr(commands, "lock_all", slow)
+    cancel(world, job_ids=[job_id])
+
+    assert (statuses(world, job_id), world.entry(job_id).status) == ([status], "processing")
+    assert (crawler.orders(), world.errors(job_id), world.events("job_updated")) == (orders, [], [])
+    world.deliver("upkeep.reconcile")
+    assert (world.entry(job_id).status, world.entry(job_id).error) == ("failed", status)
+
+
+@pytest.mark.parametrize("status", ["paused", "credential_expired", "waiting_credential_renewal"])
+def test_what_is_held_is_cancelled_too(world: World, status: str) -> None:
+    """Its entry waits no more."""
+    (job_id,) = world.jobs(1)
+    world.rows("UPDATE job SET status = :s", s=status)
+    world.deliver("upkeep.reconcile")
+
+    cancel(world, job_ids=[job_id])
+
+    assert world.job(job_id).status == "cancelled"
+    assert (world.entry(job_id).status, world.entry(job_id).held) == ("failed", False)
+
+
+def test_all_of_an_account_are_cancelled(world: World) -> None:
+    """Pending and live ones; its own bookkeeping and the jobs of others are not touched."""
+    world.account("other")
+    crawler, _ = world.working(1)
+    world.jobs(2)
+    scope = world.insert_job(command="authorizationScope", full_path=None)
+    (other,) = world.jobs(1, account_id="other")
+
+    cancel(world, account_id="acc")
+
+    assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == 3
+    assert statuses(world, scope, other) == ["queued", "queued"]
+    assert crawler.orders() == []
+
+
+def test_an_area_is_cancelled_with_everything_below_it(world: World) -> None:
+    """But not a path that only begins alike, nor one that a wildcard would mean."""
+    inside = [world.jobs(1, namespace_path=path)[0] for path in ("a_b", "a_b/c", "a_b/c/d")]
+    outside = [
+        world.jobs(1, namespace_path=path)[0]
+        for path in ("a_bc", "a_b-c/d", "a", "axb/c", "A_B/c", "x/a_b/c")
+    ]
+    outside += world.jobs(1, namespace_path=None, command="users")
+
+    cancel(world, area="a_b")
+
+    assert statuses(world, *inside) == ["cancelled"] * 3
+    assert statuses(world, *outside) == ["queued"] * 7
+
+
+def test_a_subtree_is_cancelled_to_its_leaves(world: World) -> None:
+    """Below a job that has finished, and through one that has; siblings and parents go on."""
+    top = world.insert_job()
+    root = world.insert_job(spawned_from=top, status="finished")
+    child = world.insert_job(spawned_from=root, status="finished")
+    leaf, sibling = world.insert_job(spawned_from=child), world.insert_job(spawned_from=top)
+    itself = world.insert_job(spawned_from=leaf)
+    world.rows("UPDATE job SET spawned_from = :id WHERE id = :id", id=itself)  # no end to it
+    world.rows("UPDATE job SET spawned_from = :leaf WHERE id = :top", leaf=leaf, top=sibling)
+
+    cancel(world, subtree_of=root)
+
+    assert statuses(world, top, root, child, leaf) == ["queued", "finished", "finished", "cancelled"]
+    assert statuses(world, sibling, itself) == ["cancelled", "queued"]
+
+
+def test_a_circle_of_jobs_has_an_end(world: World) -> None:
+    """Each job of it is cancelled once."""
+    one, two = world.insert_job(), world.insert_job()
+    world.rows("UPDATE job SET spawned_from = CASE id WHEN :one THEN :two ELSE :one END", one=one, two=two)
+
+    cancel(world, subtree_of=one)
+
+    assert statuses(world, one, two) == ["cancelled", "cancelled"]
+    assert len(world.events("job_updated")) == 2
+
+
+def test_large_selections_are_cancelled_in_units(world: World) -> None:
+    """A thousand at a time, until none is left; each is announced once."""
+    world.jobs(1003)
+
+    cancel(world, account_id="acc", reason="enough")
+
+    assert world.rows("SELECT status, count(*) FROM job GROUP BY 1") == [("cancelled", 1003)]
+    assert world.rows("SELECT status, error, count(*) FROM job_queue GROUP BY 1, 2") == [
+        ("failed", "cancelled", 1003)
+    ]
+    assert len({e.job_id for e in world.events("job_updated")}) == len(world.events("job_updated")) == 1003
+    assert world.one("SELECT count(DISTINCT xid) FROM dispatch_event WHERE type = 'job_updated'") == 2
+
+
+def test_a_cancel_that_ends_between_two_units_goes_on_when_delivered_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wants ten cancelled gets ten; what is ordered after its end is left alone."""
+    monkeypatch.setattr(selections, "UNIT_JOBS", 3)
+    monkeypatch.setattr(chunks, "BUSY_S", 0)
+    message = str(ULID())
+    world.jobs(10)
+    for cancelled in (3, 6, 9, 10):
+        world.deliver("jobs.cancel", message, account_id="acc")
+        assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == cancelled
+
+    world.jobs(5)
+    world.deliver("jobs.cancel", message, account_id="acc")
+
+    assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == 10
+
+
+def test_later_words_of_a_cancelled_attempt_are_stale(world: World) -> None:
+    """They are counted on it and change nothing: the job stays cancelled, the seat is freed once."""
+    crawler, (order,) = world.working()
+    crawler.says("job_started", order)
+    crawler.says("heartbeat", activeJobs=[order])
+    (job_id,) = [id_ for (id_,) in world.rows("SELECT id FROM job")]
+    cancel(world, job_ids=[job_id])
+    told, progress = len(world.events("job_updated")), world.job(job_id).progress
+
+    crawler.says("job_progress", order, stage="fetching", entityType="issue", processed=1)
+    crawler.says("job_completed", order)
+    crawler.fails(order)
+
+    (attempt,) = world.attempts(job_id)
+    assert (attempt.status, attempt.stale_words) == ("cancelled", 3)
+    assert (world.job(job_id).status, world.job(job_id).progress) == ("cancelled", progress)
+    assert world.entry(job_id).status == "failed"
+    assert len(world.errors(job_id)) == 1
+    assert len(world.events("job_updated")) == told
+    assert crawler.row().active_jobs == []
+    assert world.rejections() == []
+
+
+def test_delivered_twice_a_cancellation_is_as_once(world: World) -> None:
+    """What was ordered since lives on."""
+    world.working(2)
+    message = str(ULID())
+    cancel(world, message, account_id="acc")
+    (later,) = world.jobs(1)
+    before = world.snapshot()
+
+    cancel(world, message, account_id="acc")
+
+    assert world.snapshot() == before
+    assert world.job(later).status == "queued"
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [{}, {"job_ids": []}, {"area": "a", "account_id": "acc"}, {"account_id": ""}, {"everything": True}],
+)
+def test_a_selection_that_is_not_one_is_rejected(world: World, selection: dict[str, Any]) -> None:
+    """Exactly one of ids, account, area and subtree; nothing is cancelled otherwise."""
+    world.jobs(1)
+
+    cancel(world, **selection)
+
+    assert world.rejections() == [("jobs.cancel", "invalid")]
+    assert world.rows("SELECT status FROM job") == [("queued",)]
+
+
+def test_a_cancel_at_the_same_time_as_a_pass_leaves_no_live_attempt(world: World) -> None:
+    """Many rounds with real commits: a cancelled job is worked on by nobody, and its seat is free."""
+    crawler = world.crawler(capacity=4)
+    for _ in range(40):
+        ids = world.jobs(4)
+        threads = [world.in_thread(world.assign), world.in_thread(partial(cancel, world, job_ids=ids[1:]))]
+        for thread in threads:
+            thread.join()
+
+        assert statuses(world, *ids) == ["queued", "cancelled", "cancelled", "cancelled"]
+        assert [world.entry(job_id).status for job_id in ids[1:]] == ["failed"] * 3
+        live = "SELECT web_app_job_id FROM job_assignment_mapping WHERE status IN ('assigned', 'running')"
+        assert set(world.rows(live)) <= {(ids[0],)}
+        assert crawler.row().active_jobs == crawler.orders()
+        cancel(world, job_ids=ids[:1])
+    assert world.rejections() == []

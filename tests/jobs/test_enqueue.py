@@ -1,0 +1,230 @@
+"""Jobs that exist already: what the web app inserted is queued, and what has ended is queued again on request."""
+
+from typing import Any
+
+import pytest
+from ulid import ULID
+
+from support.worlds.world import World
+
+
+def queue_counts(world: World) -> dict[str, int]:
+    """How many entries are in which state."""
+    return dict(world.rows("SELECT status, count(*) FROM job_queue GROUP BY 1"))
+
+
+def ended(world: World, status: str, **columns: Any) -> dict[str, Any]:
+    """An order whose job has ended so, and says where it could be resumed."""
+    order = world.order(**columns)
+    world.submit(order)
+    entry = "completed" if status == "finished" else "failed"
+    world.rows(
+        "UPDATE job SET status = :s, started_at = now(), finished_at = now(), resume_state = '{\"currentPage\": 3}'",
+        s=status,
+    )
+    world.rows(
+        "UPDATE job_queue SET status = :s, settled_at = now(), attempts = 3, losses = 1, error = 'it broke'",
+        s=entry,
+    )
+    world.rung.bells.clear()
+    return order
+
+
+def test_what_the_web_app_inserted_is_queued(world: World) -> None:
+    """The entry knows the account and the host of the row; the job is announced and a pass is rung."""
+    job_id = world.insert_job(gitlabGraphQLUrl="https://gitlab.example.net:8443/api/graphql")
+
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+
+    entry = world.entry(job_id)
+    assert (entry.status, entry.ready, entry.held, entry.priority) == ("pending", True, False, 1)
+    assert (entry.account_id, entry.host, entry.data) == ("acc", "gitlab.example.net:8443", None)
+    assert [(e.job_id, e.payload) for e in world.events("job_created")] == [(job_id, {"existing": False})]
+    assert world.rung.bells == [("jobs.assign", {})]
+
+
+def test_what_is_not_to_be_seen_yet_is_left_to_reconcile(world: World) -> None:
+    """The web app may ring before its transaction commits: an unknown id is no error."""
+    visible, invisible = world.insert_job(), str(ULID())
+
+    world.deliver("jobs.enqueue", job_ids=[invisible, visible])
+
+    assert queue_counts(world) == {"pending": 1}
+    assert world.rejections() == []
+    world.insert_job(id=invisible)
+    world.deliver("upkeep.reconcile")
+    assert world.entry(invisible).status == "pending"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "running",
+        "paused",
+        "failed",
+        "finished",
+        "cancelled",
+        "credential_expired",
+        "waiting_credential_renewal",
+    ],
+)
+def test_a_job_that_is_not_queued_is_ignored(world: World, status: str) -> None:
+    """Nothing is queued, rejected, announced or rung."""
+    job_id = world.insert_job(status=status)
+    before = world.snapshot()
+
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+
+    assert world.snapshot() == before
+    assert world.rung.bells == []
+
+
+def test_the_web_apps_own_bookkeeping_is_rejected_and_the_good_ones_beside_queued(world: World) -> None:
+    """No crawler ever gets an authorizationScope job."""
+    own, good = world.insert_job(command="authorizationScope", full_path=None), world.insert_job()
+
+    world.deliver("jobs.enqueue", job_ids=[own, good])
+
+    assert world.rows("SELECT web_app_job_id FROM job_queue") == [(good,)]
+    assert world.rejections() == [("jobs.enqueue", "own_command")]
+
+
+@pytest.mark.parametrize("bad", [None, 7, "", "x" * 65, "a\x00b", "\ud800", ["x"]])
+def test_an_id_that_is_none_is_rejected_alone(world: World, bad: object) -> None:
+    """What stands beside it is queued."""
+    good = world.insert_job()
+
+    world.deliver("jobs.enqueue", job_ids=[bad, good])
+
+    assert world.rejections() == [("jobs.enqueue", "invalid")]
+    assert queue_counts(world) == {"pending": 1}
+
+
+def test_enqueued_twice_is_once(world: World) -> None:
+    """In the same message, again in another one, and the same message delivered again."""
+    job_id, message = world.insert_job(), str(ULID())
+    world.deliver("jobs.enqueue", message, job_ids=[job_id, job_id])
+    before = world.snapshot()
+    world.rung.bells.clear()
+
+    world.deliver("jobs.enqueue", message, job_ids=[job_id])
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+
+    assert world.snapshot() == before
+    assert len(before["job_queue"]) == len(before["dispatch_event"]) == 1
+    assert world.rung.bells == []
+
+
+def test_a_rejection_is_kept_once_though_delivered_twice(world: World) -> None:
+    """A message that was handled changes nothing when it comes again."""
+    own, message = world.insert_job(command="authorizationScope"), str(ULID())
+
+    for _ in range(2):
+        world.deliver("jobs.enqueue", message, job_ids=[own])
+
+    assert world.rejections() == [("jobs.enqueue", "own_command")]
+
+
+def test_what_is_being_worked_on_is_not_queued_again(world: World) -> None:
+    """Its entry and its attempt stay."""
+    crawler, orders = world.working()
+    (job_id,) = [id_ for (id_,) in world.rows("SELECT id FROM job")]
+
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+
+    assert crawler.orders() == orders
+    assert queue_counts(world) == {"processing": 1}
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
+def test_what_had_ended_and_was_set_to_queued_starts_with_nothing_counted(world: World, status: str) -> None:
+    """The web app wants it anew: the failures of before are not held against it."""
+    job_id = ended(world, status)["web_app_job_id"]
+    world.rows("UPDATE job SET status = 'queued'")
+
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+
+    entry = world.entry(job_id)
+    assert (entry.status, entry.attempts, entry.losses, entry.error, entry.settled_at) == (
+        "pending",
+        0,
+        0,
+        None,
+        None,
+    )
+    assert world.rung.bells == [("jobs.assign", {})]
+
+
+def test_a_thousand_jobs_are_queued_in_one_message(world: World) -> None:
+    """All of them, each once."""
+    world.rows(
+        'INSERT INTO job (id, "accountId", command, full_path)'
+        " SELECT 'job-' || n, 'acc', 'project', 'group/' || n FROM generate_series(1, 1000) n"
+    )
+
+    world.deliver("jobs.enqueue", job_ids=[f"job-{n}" for n in range(1, 1001)])
+
+    assert queue_counts(world) == {"pending": 1000}
+    assert len(world.events("job_created")) == 1000
+    assert world.rung.bells == [("jobs.assign", {})]
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "cancelled", "paused"])
+@pytest.mark.parametrize("resume", [True, False])
+def test_force_queues_again_what_has_ended(world: World, status: str, resume: bool) -> None:  # noqa: FBT001
+    """With nothing counted against it; `resume` keeps where it was, otherwise it starts anew."""
+    order = ended(world, status)
+    job_id = order["web_app_job_id"]
+
+    world.submit(order | {"web_app_job_id": str(ULID()), "force": True, "resume": resume})
+
+    job, entry = world.job(job_id), world.entry(job_id)
+    assert (job.status, job.finished_at) == ("queued", None)
+    assert job.resume_state == ({"currentPage": 3} if resume else None)
+    assert (entry.status, entry.attempts, entry.losses, entry.error, entry.settled_at) == (
+        "pending",
+        0,
+        0,
+        None,
+        None,
+    )
+    assert [e.payload for e in world.events("job_updated")] == [{"status": "queued"}]
+    assert world.rung.bells == [("jobs.assign", {})]
+
+
+def test_without_force_what_has_ended_stays_so(world: World) -> None:
+    """It is answered with the job, whatever became of it."""
+    order = ended(world, "failed")
+
+    world.submit(order | {"resume": True})
+
+    assert world.job(order["web_app_job_id"]).status == "failed"
+    assert queue_counts(world) == {"failed": 1}
+    assert world.rung.bells == []
+
+
+def test_force_leaves_alone_what_waits_or_is_worked_on(world: World) -> None:
+    """A live attempt goes on, and the entry stays where it is."""
+    waiting = world.order()
+    crawler, (order,) = world.working()
+    running = world.row("SELECT * FROM job")
+    crawler.says("job_started", order)
+    world.submit(waiting)
+
+    again = {"web_app_job_id": str(ULID()), "force": True}
+    world.submit(waiting | again, world.order(namespace_path=running.full_path) | again)
+
+    assert crawler.orders() == [order]
+    assert queue_counts(world) == {"pending": 1, "processing": 1}
+    assert world.job(running.id).status == "running"
+
+
+def test_force_brings_back_a_job_whose_entry_is_gone(world: World) -> None:
+    """Completed entries are deleted after a while; the job is not."""
+    order = ended(world, "finished")
+    world.rows("DELETE FROM job_queue")
+
+    world.submit(order | {"force": True})
+
+    assert queue_counts(world) == {"pending": 1}
+    assert world.job(order["web_app_job_id"]).status == "queued"

@@ -1,0 +1,353 @@
+"""Jobs that ended long ago are deleted with all that hangs on them; each reason to keep one keeps it."""
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from persistence.db.engine import engine
+from persistence.maintenance import old_jobs as statements
+from support.worlds.ages import clean_up, deleted, ended, left, somebody
+from support.worlds.world import World
+
+ENDED = ("finished", "failed", "cancelled")
+
+ERROR = "INSERT INTO job_error_log (id, job_id, error_type, error_message, timestamp) VALUES ('e', :id, 'x', '', {})"
+
+ATTEMPT = """
+    INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, status, completed_at)
+    VALUES ('a', :id, 'fence', :status, CASE WHEN :status = 'completed' THEN now() END)
+"""
+
+CHILD = """
+    WITH child AS (INSERT INTO job (id, "accountId", command, full_path, spawned_from, status)
+                   VALUES ('child', 'acc', 'issues', 'child', :id, :job) RETURNING id, spawned_from)
+    INSERT INTO job_queue (id, web_app_job_id, account_id, status, held, spawned_from, settled_at)
+    SELECT id, id, 'acc', :entry, :held, spawned_from, CASE WHEN :entry = 'completed' THEN now() END FROM child
+"""
+
+DEFERRED = """
+    INSERT INTO deferred_job (id, account_id, graphql_url, command, full_path, priority, spawned_from)
+    VALUES ('child', 'acc', 'url', 'issues', 'child', 1, :id)
+"""
+
+SAID = "UPDATE job SET status = '{}' WHERE id = :id"
+
+CHILD_SETTLES = (
+    "UPDATE job_queue SET status = 'completed', held = false, settled_at = now() WHERE id = 'child'"
+)
+
+REASONS: dict[str, tuple[str, dict[str, Any], str]] = {
+    # why it stays: (what makes it so, with which values, what undoes it)
+    "the web app has queued it again": (SAID.format("queued"), {}, SAID.format("finished")),
+    "the web app says that it runs": (SAID.format("running"), {}, SAID.format("finished")),
+    "the web app has a word of its own": (SAID.format("archived"), {}, SAID.format("finished")),
+    "it is the web app's own": (
+        "UPDATE job SET command = 'authorizationScope' WHERE id = :id",
+        {},
+        "UPDATE job SET command = 'issues' WHERE id = :id",
+    ),
+    "it is from before us": (
+        "UPDATE adoption SET adopted_from = now()",
+        {},
+        "UPDATE adoption SET adopted_from = NULL",
+    ),
+    "it has a live attempt": (
+        ATTEMPT,
+        {"status": "running"},
+        "UPDATE job_assignment_mapping SET status = 'failed', completed_at = now()",
+    ),
+    "a child waits": (CHILD, {"job": "queued", "entry": "pending", "held": False}, CHILD_SETTLES),
+    "a child is held": (CHILD, {"job": "paused", "entry": "pending", "held": True}, CHILD_SETTLES),
+    "a child is at work": (CHILD, {"job": "running", "entry": "processing", "held": False}, CHILD_SETTLES),
+    "a child is deferred": (DEFERRED, {}, "DELETE FROM deferred_job"),
+    "it has an error that is not old enough": (
+        ERROR.format("now() - interval '30 days -1 hour'"),
+        {},
+        "UPDATE job_error_log SET timestamp = now() - interval '30 days 1 hour'",
+    ),
+}
+
+
+def look_again(world: World) -> None:
+    """Clean up, a week after the last look."""
+    world.rows("UPDATE job_queue SET kept_at = kept_at - interval '7 days 1 hour'")
+    clean_up(world)
+
+
+@pytest.mark.parametrize("status", ENDED)
+def test_a_job_goes_when_it_ended_longer_ago_than_it_is_kept(world: World, status: str) -> None:
+    """By when its entry settled: an hour more than 7 days, and not an hour less; each leaves one event."""
+    (old,), (young,) = ended(world, status=status), ended(world, status=status, hours=-1)
+
+    clean_up(world)
+
+    assert left(world) == {young}
+    (event,) = world.events("job_deleted")
+    assert (event.job_id, event.account_id, event.connection_id, event.payload) == (old, "acc", None, {})
+    assert world.entry(young).kept_at is None
+    assert (world.rung.bells, world.rejections()) == ([], [])
+
+
+def test_a_job_takes_along_what_hangs_on_it(world: World) -> None:
+    """Entry, attempts, old errors and links to areas; the areas stay, and so does every other job's."""
+    old, young = world.submit(*(world.order(entity_id=n, namespace_path=n) for n in ("1", "2")))
+    crawler = world.crawler(capacity=2)
+    world.assign()
+    world.says(*(crawler.frame("job_completed", order, success=True) for order in crawler.orders()))
+    for job_id in (old, young):
+        world.rows(ERROR.format("now() - interval '31 days'").replace("'e'", ":id"), id=job_id)
+    world.rows(
+        "UPDATE job_queue SET settled_at = now() - interval '8 days' WHERE web_app_job_id = :id", id=old
+    )
+
+    clean_up(world)
+
+    assert left(world) == {young}
+    for table, job_id in (
+        ("job_queue", "web_app_job_id"),
+        ("job_assignment_mapping", "web_app_job_id"),
+        ("job_area", '"jobId"'),
+    ):
+        assert world.rows(f"SELECT {job_id} FROM {table}") == [(young,)]
+    assert world.rows("SELECT job_id FROM job_error_log") == []
+    assert world.one("SELECT count(*) FROM area") == 2
+
+
+def test_jobs_without_an_entry_stay_however_old(world: World) -> None:
+    """They are the web app's: its own bookkeeping, and what it has ended before anybody heard of it."""
+    own = world.insert_job(command="authorizationScope", full_path=None, status="finished")
+    theirs = [world.insert_job(status=status) for status in ENDED]
+    world.rows(
+        "UPDATE job SET created_at = now() - interval '1 year', finished_at = now() - interval '1 year'"
+    )
+
+    clean_up(world)
+
+    assert left(world) == {own, *theirs}
+    assert deleted(world) == set()
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_job_stays_for_one_reason_alone(world: World, reason: str) -> None:
+    """Its neighbour goes; it is looked at again a week later, and goes when the reason is gone."""
+    make, values, undo = REASONS[reason]
+    (kept,) = ended(world)
+    (neighbour,) = ended(world) if "from before us" not in reason else ("none",)
+    world.rows(make, **({"id": kept} if ":id" in make else {}), **values)
+
+    clean_up(world)
+    assert kept in left(world)
+    assert neighbour not in left(world)
+    kept_at = world.entry(kept).kept_at
+    assert kept_at is not None
+
+    look_again(world)
+    assert kept in left(world)
+    assert world.entry(kept).kept_at > kept_at - world.one("SELECT interval '1 minute'")
+
+    world.rows(undo, **({"id": kept} if ":id" in undo else {}))
+    clean_up(world)
+    assert kept in left(world), "it is not looked at before its time"
+    look_again(world)
+    assert kept not in left(world)
+    assert deleted(world) == {kept, neighbour} - {"none"}
+
+
+def test_children_that_have_ended_keep_nobody_and_outlive_their_parent(world: World) -> None:
+    """They say from whom they were spawned, though it is gone."""
+    (parent,) = ended(world)
+    world.rows(CHILD, id=parent, job="finished", entry="completed", held=False)
+
+    clean_up(world)
+
+    assert left(world) == {"child"}
+    assert world.job("child").spawned_from == parent
+
+
+def test_a_job_that_settled_anew_is_as_young_as_that(world: World) -> None:
+    """When it was kept before counts no more."""
+    (job_id,) = ended(world, hours=-1)
+    world.rows("UPDATE job_queue SET kept_at = now() - interval '30 days'")
+
+    clean_up(world)
+
+    assert left(world) == {job_id}
+    assert world.entry(job_id).kept_at < world.one("SELECT now() - interval '29 days'")
+
+
+def test_kept_jobs_are_in_nobodys_way(world: World) -> None:
+    """More of them than a unit looks at are at the head, and what is behind them goes all the same."""
+    kept = ended(world, 1001, hours=10)
+    world.rows("UPDATE job SET status = 'queued'")
+    old = ended(world, 2)
+
+    clean_up(world)
+    assert world.one("SELECT count(*) FROM job_queue WHERE kept_at IS NOT NULL") == 1000
+    assert (deleted(world), world.rung.bells) == (set(), [("upkeep.clean_up", {"more": True})])
+
+    world.rung.bells.clear()
+    world.deliver("upkeep.clean_up", more=True)
+    assert deleted(world) == set(old)
+    assert left(world) == set(kept)
+    assert world.rung.bells == []
+
+
+def test_one_unit_deletes_a_thousand_jobs_and_rings_for_the_rest(world: World) -> None:
+    """The oldest first; delivered again, or many times at once, nothing is deleted that should not be."""
+    older, old, young = ended(world, 1000, hours=10), ended(world, 3), ended(world, 1, hours=-1)
+
+    clean_up(world)
+    assert left(world) == {*old, *young}
+    assert world.rung.bells == [("upkeep.clean_up", {"more": True})]
+
+    for _ in range(3):
+        world.rung.bells.clear()
+        world.deliver("upkeep.clean_up", "the same message", more=True)
+        assert world.rung.bells == []
+    assert left(world) == set(young)
+    assert deleted(world) == {*older, *old}
+
+
+def test_a_unit_that_takes_too_long_deletes_the_rest_later(world: World, monkeypatch: Any) -> None:
+    """The web app's own tables may make each deletion dear: locks are not held for all of them."""
+    monkeypatch.setattr("tasks.maintenance.old_jobs.BUSY_S", 0.0)
+    monkeypatch.setattr("tasks.maintenance.old_jobs.AT_ONCE", 2)
+    ended(world, 3)
+
+    clean_up(world)
+    assert (len(left(world)), len(deleted(world))) == (1, 2)
+    assert world.rung.bells == [("upkeep.clean_up", {"more": True})]
+
+    world.rung.bells.clear()
+    world.deliver("upkeep.clean_up", more=True)
+    assert (len(left(world)), len(deleted(world))) == (0, 3)
+    assert world.rung.bells == []
+
+
+def test_a_job_that_a_table_of_the_web_app_holds_fast_costs_itself_alone(world: World) -> None:
+    """Its foreign key does not cascade: the job stays and is looked at again a week later."""
+    fast, *others = ended(world, 5)
+    world.rows("CREATE TABLE result (job_id text REFERENCES job (id))")
+    try:
+        world.rows("INSERT INTO result VALUES (:id)", id=fast)
+        clean_up(world)
+        assert left(world) == {fast}
+        assert deleted(world) == set(others)
+        assert world.entry(fast).kept_at is not None
+
+        world.rows("DELETE FROM result")
+        look_again(world)
+        assert left(world) == set()
+    finally:
+        world.rows("DROP TABLE result")
+
+
+HOLDERS = {
+    "entry": "SELECT FROM job_queue WHERE web_app_job_id = :id FOR NO KEY UPDATE",
+    "attempt": "SELECT FROM job_assignment_mapping WHERE web_app_job_id = :id FOR NO KEY UPDATE",
+    "old error": "SELECT FROM job_error_log WHERE job_id = :id FOR NO KEY UPDATE",
+    "job": "SELECT FROM job WHERE id = :id FOR NO KEY UPDATE",
+    "job, referred to": "SELECT FROM job WHERE id = :id FOR KEY SHARE",
+    "job, being deleted": "DELETE FROM job WHERE id = :id",
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_job_of_which_somebody_holds_a_part_is_left_for_the_next_time(world: World, holder: str) -> None:
+    """Nobody is waited for, the neighbour goes, and the job is not put off for a week."""
+    held, neighbour = ended(world, 2)
+    world.rows(ATTEMPT, id=held, status="completed")
+    world.rows(ERROR.format("now() - interval '31 days'"), id=held)
+
+    with somebody(HOLDERS[holder], id=held):
+        clean_up(world)
+        assert left(world) == {held}
+        assert deleted(world) == {neighbour}
+        assert world.entry(held).kept_at is None
+        assert world.rung.bells == []
+
+    clean_up(world)
+    assert left(world) == set()
+
+
+def test_the_web_app_that_deletes_the_same_jobs_is_not_hurt(world: World) -> None:
+    """It holds one job, waits for its entry, and comes to another that is gone: it gets through."""
+    first, second = ended(world, 2)
+    days = world.one("SELECT interval '7 days'")
+
+    def delete_both() -> None:
+        with engine().begin() as web_app:
+            for job_id in (first, second):
+                web_app.execute(text("DELETE FROM job WHERE id = :id"), {"id": job_id})
+
+    with world.unit() as uow:
+        job_ids = uow.old_jobs.lock_settled(days, 10)
+        web_app = world.in_thread(delete_both)
+        world.until_somebody_waits_for_a_lock()
+        judged = uow.old_jobs.judge(job_ids, days)
+        uow.old_jobs.delete([job.id for job in judged])
+        uow.commit()
+    web_app.join()
+
+    assert sorted(job_ids) == sorted([first, second])
+    assert [job.id for job in judged] == [second]
+    assert left(world) == set()
+
+
+MANY = """
+    INSERT INTO job (id, "accountId", command, full_path, status, spawned_from)
+    SELECT n, 'acc', 'issues', n, 'finished', CASE WHEN n > 1 THEN '1' END FROM generate_series(1, 20000) n
+"""
+
+THEIR_ENTRIES = """
+    INSERT INTO job_queue (id, web_app_job_id, account_id, status, settled_at, spawned_from)
+    SELECT id, id, 'acc', 'completed', now() - make_interval(days => 10, mins => id::int), spawned_from FROM job
+"""
+
+THEIR_ATTEMPTS = """
+    INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, status, completed_at)
+    SELECT id, id, id, 'completed', now() FROM job
+"""
+
+
+def read(plan: dict[str, Any]) -> int:
+    """How many rows a plan's leaves read."""
+    below = plan.get("Plans", [])
+    if below:
+        return sum(read(part) for part in below)
+    rows = (
+        plan["Actual Rows"]
+        + plan.get("Rows Removed by Filter", 0)
+        + plan.get("Rows Removed by Index Recheck", 0)
+    )
+    return int(rows * plan["Actual Loops"])
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
+def test_a_look_reads_no_more_than_its_batch(world: World, analyzed: bool) -> None:  # noqa: FBT001
+    """Of 20,000 jobs that are old, one the parent of all others, and whatever the planner knows of them."""
+    for table in (MANY, THEIR_ENTRIES, THEIR_ATTEMPTS):
+        world.rows(table)
+    world.rows("ANALYZE job, job_queue, job_assignment_mapping, job_error_log, deferred_job, adoption")
+    if not analyzed:
+        world.rows("DELETE FROM pg_statistic")
+        world.rows("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname LIKE 'job%'")
+    ids = [str(n) for n in range(1, 101)]
+    keep = world.one("SELECT interval '7 days'")
+    looks: tuple[tuple[Any, dict[str, Any], int], ...] = (
+        (statements._LOCK_SETTLED, {"keep": keep, "limit": 100}, 100),
+        (statements._LOCK_ATTEMPTS, {"ids": ids}, 100),
+        (statements._LOCK_JOBS, {"ids": ids}, 100),
+        # of each job itself, its last error and each kind of its dependants, where there are any
+        (statements._JUDGE, {"ids": ids, "attempts": ids, "keep_errors": keep}, 500),
+        (statements._DELETE, {"ids": ids}, 100),
+    )
+
+    with world.unit() as uow:
+        uow.retention.follow_indexes()
+        for statement, values, bound in looks:
+            explained = text(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement.text}")
+            (plan,) = uow.old_jobs._session.scalars(explained, values).one()
+            assert read(plan["Plan"]) <= bound, json.dumps(plan, indent=1)

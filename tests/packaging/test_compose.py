@@ -1,0 +1,258 @@
+"""The image and docker-compose.yml keep what they promise. No Docker is needed for it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from console.checks.processes import BROKER_PATIENCE_S, PATIENCE_S
+from console.main import crawlyard
+from persistence.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+OURS = {"migrate", "worker-crawler", "worker-dispatch", "beat"}
+ONE_SHOT = {"migrate"}
+WORKERS = {"worker-crawler", "worker-dispatch"}
+
+INTERPOLATED = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+every_service = pytest.mark.parametrize("name", SERVICES)
+every_service_of_ours = pytest.mark.parametrize("name", sorted(OURS))
+
+
+@pytest.fixture(scope="module")
+def celery() -> dict[str, Any]:
+    """What celeryconfig says where nothing but the URLs is set."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    script = """
+import celeryconfig as c, json
+print(json.dumps([c.task_time_limit, c.worker_soft_shutdown_timeout, [q.name for q in c.task_queues]]))
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment | {"DATABASE_URL": "postgresql://db/x", "BROKER_URL": "redis://broker"},
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    return dict(zip(("time_limit", "soft_shutdown", "queues"), json.loads(printed), strict=True))
+
+
+def with_defaults(text: str) -> str:
+    """The text as compose reads it where no variable is set."""
+    return INTERPOLATED.sub(r"\2", text)
+
+
+def seconds(duration: str) -> int:
+    """How long `130s` is; nothing else is used."""
+    assert duration.endswith("s")
+    return int(duration[:-1])
+
+
+def commands() -> list[list[str]]:
+    """Every command of ours that a container runs, its healthcheck's included."""
+    run = [[with_defaults(word) for word in SERVICES[name]["command"]] for name in sorted(OURS)]
+    checks = [service["healthcheck"].get("test", []) for service in SERVICES.values()]
+    return run + [words[2:] for words in checks if words[1:2] == ["crawlyard"]]
+
+
+def test_the_services_are_these() -> None:
+    """Two servers, the migration, two kinds of workers and beat."""
+    assert set(SERVICES) == {"postgres", "valkey"} | OURS
+
+
+@every_service
+def test_a_service_is_watched_and_started_again_or_runs_once(name: str) -> None:
+    """One that dies comes back, and one that hangs is seen."""
+    service = SERVICES[name]
+
+    if name in ONE_SHOT:
+        assert service["restart"] == "no"
+        assert service["healthcheck"] == {"disable": True}
+    else:
+        assert service["restart"] == "unless-stopped"
+        assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+        assert seconds(service["healthcheck"]["timeout"]) <= seconds(service["healthcheck"]["interval"])
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
+def test_one_that_is_stuck_is_ended_and_so_started_again(name: str) -> None:
+    """Docker starts anew what has ended, and not what is unhealthy; each judges what runs in it."""
+    kind = "beat" if name == "beat" else "worker"
+
+    assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "crawlyard", "health", f"--{kind}", "--end-stuck"]
+    assert seconds(SERVICES[name]["healthcheck"]["timeout"]) > PATIENCE_S + BROKER_PATIENCE_S
+
+
+@every_service
+def test_a_service_can_do_no_more_than_it_needs(name: str) -> None:
+    """No root, no capability, no file but where it must write, no memory without bound."""
+    service = SERVICES[name]
+
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
+    assert service["read_only"] is True
+    assert any(mount.partition(":")[0] == "/tmp" for mount in service["tmpfs"])
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"memory", "pids"} <= service["deploy"]["resources"]["limits"].keys()
+    assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & service.keys()
+
+
+@every_service
+def test_nothing_is_published_beyond_this_machine(name: str) -> None:
+    """Ports are bound to 127.0.0.1, and only those of the two servers."""
+    ports = SERVICES[name].get("ports", [])
+
+    assert bool(ports) == (name in {"postgres", "valkey"})
+    assert all(with_defaults(port).startswith("127.0.0.1:") for port in ports)
+
+
+@every_service
+def test_an_image_is_pinned(name: str) -> None:
+    """By the version that is meant, ours by the project's."""
+    image, _, tag = SERVICES[name]["image"].partition(":")
+
+    assert re.match(r"\d+\.\d+", tag)
+    if name in OURS:
+        assert (image, tag) == ("crawlyard", PROJECT["project"]["version"])
+
+
+@every_service_of_ours
+def test_secrets_are_files(name: str) -> None:
+    """No password stands in the environment, where everybody who inspects the container sees it."""
+    service = SERVICES[name]
+
+    assert service["environment"] == {
+        f"{url.upper()}_FILE": f"/run/secrets/{url}" for url in ("database_url", "broker_url")
+    }
+    assert service["secrets"] == ["database_url", "broker_url"]
+
+
+def test_every_secret_is_a_file_outside_the_image() -> None:
+    """Compose cannot give a read-only container any other kind."""
+    used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
+
+    assert COMPOSE["secrets"] == {secret: {"file": f"./secrets/{secret}"} for secret in used}
+    assert "!secrets" not in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
+def test_who_works_waits_for_the_schema_and_the_broker(name: str) -> None:
+    """Which in turn waits for the database."""
+    assert SERVICES[name]["depends_on"] == {
+        "migrate": {"condition": "service_completed_successfully"},
+        "valkey": {"condition": "service_healthy"},
+    }
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS))
+def test_a_worker_is_given_time_to_end_its_units(name: str, celery: dict[str, Any]) -> None:
+    """The longest that a unit may take and the soft shutdown fit in before the kill."""
+    grace = seconds(SERVICES[name]["stop_grace_period"])
+
+    assert grace >= celery["time_limit"] + celery["soft_shutdown"] + 20
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS))
+def test_a_worker_can_be_many(name: str) -> None:
+    """Nothing of it is there only once: no name, no port, no volume."""
+    assert not {"container_name", "hostname", "ports", "volumes", "networks"} & SERVICES[name].keys()
+    assert "--name" not in SERVICES[name]["command"]
+
+
+def test_every_queue_has_a_worker(celery: dict[str, Any]) -> None:
+    """And each only one kind of them."""
+    served = [words[words.index("--queues") + 1] for words in commands() if words[0] == "worker"]
+
+    assert sorted(",".join(served).split(",")) == sorted(celery["queues"])
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_can_be_run(words: list[str]) -> None:
+    """The command knows it, and its options."""
+    context = click.Context(crawlyard, info_name="crawlyard")
+    name, command, rest = crawlyard.resolve_command(context, words)
+
+    assert command is not None
+    command.make_context(name, rest, parent=context)
+
+
+def test_the_broker_refuses_words_rather_than_dropping_them() -> None:
+    """And is full before the kernel would end it."""
+    command = SERVICES["valkey"]["command"]
+    options = dict(zip(command[2::2], command[3::2], strict=True))
+    limit = SERVICES["valkey"]["deploy"]["resources"]["limits"]["memory"]
+
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert int(options["--maxmemory"].removesuffix("mb")) < int(limit.removesuffix("M"))
+    assert (options["--save"], options["--appendonly"]) == ("", "no")
+    assert "volumes" not in SERVICES["valkey"]
+
+
+def test_every_variable_is_in_the_example() -> None:
+    """What compose asks for is explained there, and what is set there exists."""
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    offered = set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE))
+    asked = {
+        name for name, _ in INTERPOLATED.findall((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    }
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+
+    assert asked <= offered
+    assert {name for name in offered if name.startswith(PREFIX)} <= known
+    assert not {name for name in offered - asked if not name.startswith(PREFIX)}
+
+
+# --- The image ---
+
+
+def test_the_image_runs_the_command_as_nobody_in_particular() -> None:
+    """As the user that compose names, and without a shell in between."""
+    final = DOCKERFILE.split("\nFROM ")[-1]
+
+    assert 'ENTRYPOINT ["crawlyard"]' in final
+    assert [f"USER {SERVICES[name]['user']}" in final for name in sorted(OURS)] == [True] * len(OURS)
+    # Whatever compiles stays behind.
+    assert "RUN" not in final
+
+
+def test_the_image_gets_all_of_the_distribution_and_nothing_else() -> None:
+    """What is copied exists, is let through by .dockerignore, and includes what the wheel does."""
+    copied = {
+        source.rstrip("/")
+        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+        for source in sources.split()
+    }
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    let_through = {line[1:] for line in ignored if line.startswith("!")}
+
+    assert "*" in ignored
+    assert copied == let_through
+    assert set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]) <= copied
+    assert all((ROOT / source).exists() for source in copied)
+
+
+def test_everything_in_the_image_is_checked_against_its_hash() -> None:
+    """Each install and the build ask for hashes; what was built from these is installed without the network."""
+    steps = [
+        step for step in re.split(r"&&|\n(?=[A-Z])", DOCKERFILE) if re.search(r"\b(install|build) ", step)
+    ]
+    steps = [step for step in steps if re.search(r"\b(pip install|uv build) ", step)]
+
+    assert len(steps) == 4
+    assert all("--require-hashes" in step or "--offline --no-deps" in step for step in steps)

@@ -1,0 +1,185 @@
+"""What the documentation promises is there: every setting with its default, every task, every link."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+import psycopg
+import pytest
+from pydantic import BaseModel
+
+from persistence.schema import Base
+from persistence.schema import tables as dispatch
+from persistence.schema.event_types import EventType
+from persistence.settings import PREFIX, Settings
+from persistence.unit_of_work import unit_of_work
+from tasks.contract.frames import Discovery, JobFrame
+from tasks.contract.payloads import CONTRACT, Failure, Order, SaidBeat
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRACT_TEXT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    page
+    for page in ROOT.rglob("*.md")
+    if not any(
+        part.startswith(".") or part in ("build", "dist", "node_modules")
+        for part in page.relative_to(ROOT).parts
+    )
+)
+
+ROW = re.compile(r"^\| `(\w+)` \| ([^|]*) \|", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+ITEMS: dict[str, type[BaseModel]] = {
+    "jobs.submit": Order,
+    "connections.heartbeat": SaidBeat,
+    "failures.log": Failure,
+}
+"""Of the batches whose items have fields of their own."""
+
+
+OURS = [
+    mapped
+    for mapped in vars(dispatch).values()
+    if isinstance(mapped, type) and hasattr(mapped, "__tablename__")
+]
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a heading, up to the next one of its level or above."""
+    level = heading.split(" ", 1)[0]
+    _, found, rest = text.partition(f"\n{heading}\n")
+    assert found, f"there is no {heading}"
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def written(default: Any) -> str:
+    """A default as the README has it: durations in seconds, switches as 0 and 1."""
+    match default:
+        case timedelta():
+            return f"{default.total_seconds():.10g}"
+        case None | {}:
+            return "none"
+        case bool():
+            return str(int(default))
+        case _:
+            return str(default)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    """All anchors of a page."""
+    return {slug(heading) for heading in HEADING.findall(FENCED.sub("", page.read_text(encoding="utf-8")))}
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    """The table has each of them once, with the default of the code, and nothing else."""
+    expected = {
+        str(field.validation_alias or PREFIX + name.upper()): "required"
+        if field.is_required()
+        else written(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+    rows = ROW.findall(section(README, "## Settings"))
+    assert dict(rows) == expected
+    assert len(rows) == len(expected)
+
+
+@pytest.mark.parametrize("task", CONTRACT)
+def test_the_contract_has_every_task_with_its_fields(task: str) -> None:
+    """A section for each task names every field of its payload, and of the items of its batch."""
+    text = section(CONTRACT_TEXT, f"### `{task}`")
+    fields = [*CONTRACT[task].model_fields, *(ITEMS[task].model_fields if task in ITEMS else ())]
+    assert [field for field in fields if f"`{field}`" not in text] == []
+
+
+def test_the_contract_has_no_task_that_there_is_not() -> None:
+    """What was renamed or removed does not stay behind."""
+    headings = HEADING.findall(section(CONTRACT_TEXT, "## Tasks"))
+    assert {heading.strip("`") for heading in headings} == set(CONTRACT)
+
+
+def test_the_contract_has_every_frame_with_its_fields() -> None:
+    """Each type is there, those too that are only kept, and each field of its data in camelCase."""
+    text = section(CONTRACT_TEXT, "## Frames")
+    assert [kind for kind in ("heartbeat", "job_request") if f"`{kind}`" not in text] == []
+    for frame in (*get_args(JobFrame), *get_args(Discovery)):
+        (kind,) = get_args(frame.model_fields["type"].annotation)
+        (row,) = re.findall(rf"^\| `{kind}` \|.*$", text, re.MULTILINE)
+        fields = frame.model_fields["data"].annotation.model_fields.items()
+        undocumented = [n for n, field in fields if f"`{n}`" not in row and f"`{field.alias}`" not in row]
+        assert undocumented == []
+
+
+def test_the_contract_has_every_event() -> None:
+    """One row a type."""
+    kinds = re.findall(r"^\| `(\w+)` \|", section(CONTRACT_TEXT, "## Events"), re.MULTILINE)
+    assert sorted(kinds) == sorted(EventType)
+
+
+def test_every_test_that_the_parity_table_names_is_there() -> None:
+    """Nobody is sent to a test that was renamed, and each row of the tables names one."""
+    text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
+    rows = [row for row in re.findall(r"^\| .* \|$", text, re.MULTILINE) if "shown by" not in row]
+    named = [re.findall(r"`((?:\w+/)?test_\w+\.py)::(test_\w+)`", row) for row in rows]
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests] == []
+    missing = {
+        f"{file}::{test}"
+        for tests in named
+        for file, test in tests
+        if f"def {test}(" not in next((ROOT / "tests").rglob(file)).read_text(encoding="utf-8")
+    }
+    assert missing == set()
+
+
+def test_every_repository_method_that_the_parity_table_names_is_there(database: str) -> None:
+    """Nobody is sent to a method that was renamed."""
+    text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Z]\w+)\.(\w+)`", text))
+    with unit_of_work(lambda *_: None) as uow:
+        repositories = {type(each).__name__: each for each in vars(uow).values()}
+    assert named
+    assert [
+        f"{of}.{method}" for of, method in sorted(named) if not hasattr(repositories.get(of), method)
+    ] == []
+
+
+def test_the_readme_tells_drizzle_of_every_table_and_sequence(database: str) -> None:
+    """One that is missing there would be dropped by a push."""
+    ours = set(re.findall(r'"(\w+)"', section(README, "### Beside Drizzle")))
+    theirs = {table.name for table in Base.metadata.tables.values()} - {t.__tablename__ for t in OURS}
+    with psycopg.connect(database) as connection:
+        found = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'S')"
+        )
+        assert ours == {name for (name,) in found} - theirs
+
+
+def test_the_example_reads_events_as_the_contract_says() -> None:
+    """The statement is the same, but for the space around it."""
+    (statement,) = re.findall(r"^```sql\n(-- \$1 cluster.*?)^```$", CONTRACT_TEXT, re.MULTILINE | re.DOTALL)
+    example = (ROOT / "examples" / "web-app" / "src" / "events.ts").read_text(encoding="utf-8")
+    assert " ".join(statement.split()) in " ".join(example.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_points_at_something(page: Path) -> None:
+    """A file or folder of ours, and where it names a heading, one that is there."""
+    targets = LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+    broken = []
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            broken.append(target)
+    assert broken == []

@@ -1,0 +1,28 @@
+"""The books of a run: what its ledger knows, and the invariants of a database that is at rest by now."""
+
+from sqlalchemy import NullPool, create_engine
+
+from console.demo.books import balance
+from console.embedded.servers import Services
+from console.simulator.ledger import Ledger
+from persistence.settings import PREFIX, Settings
+from proofs.chaos.scale import SETTINGS
+
+_OF_THE_RECKONING = ("nothing_rejected",)
+"""The books know no message that may be rejected; the reckoning does."""
+
+
+def faults_of(services: Services, ledger: Ledger) -> list[str]:
+    """What is wrong, a line each."""
+    reader = create_engine(
+        services.database_url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool
+    )
+    with reader.connect() as connection, connection.begin():
+        faults = balance(connection, ledger, given=_given(services), at_rest=True).faults
+    return [str(fault) for fault in faults if fault.name not in _OF_THE_RECKONING]
+
+
+def _given(services: Services) -> Settings:
+    """The settings of the workers, without this process's environment."""
+    ours = {name.removeprefix(PREFIX).lower(): value for name, value in SETTINGS.items()}
+    return Settings.model_validate(services.environment() | ours)

@@ -1,0 +1,182 @@
+"""
+The reckoning: what was ordered against what became of it, as a total-queue check.
+
+Nothing that was ordered may be lost, nothing done that nobody ordered, nothing completed twice in one
+lifetime, nothing worked on by two that both had a right to it. Jobs that needed several attempts are
+recovered, which is well; work that went on after it was taken away is stale, which is known: its words
+must have changed nothing.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from console.simulator.ledger import Ledger
+from proofs.chaos.accounting.evidence import ENDED, Attempt, Evidence, Job, Rejected
+from proofs.chaos.accounting.journal import Record, Stint
+from proofs.chaos.accounting.silence import wrongly_expired
+
+MAX_LOSSES = 5
+MAX_GOODBYES = 20
+_BY_THE_CONTRACT = ("connection_closed",)
+"""A registration that was said again and held back until its connection had been closed."""
+
+
+@dataclass
+class Reckoning:
+    """Ids of what is wrong, and counts of what is not."""
+
+    ordered: int = 0
+    discovered: int = 0
+    finished: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    recovered: int = 0
+    """Jobs that ended after more than one attempt."""
+    losses: Counter[str] = field(default_factory=Counter)
+    stale_words: int = 0
+    """Words without the fence, honest repetitions included: all of them were refused."""
+    stale_stints: int = 0
+    """Work that overlapped with a later attempt, since its crawler did not know that it had been taken away."""
+    answered: int = 0
+    """Messages that were rejected as the contract says, since they came after their connection had closed."""
+    lost: list[str] = field(default_factory=list)
+    completed_twice: list[str] = field(default_factory=list)
+    worked_twice: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    stale_words_heard: list[str] = field(default_factory=list)
+    wrongly_failed: list[str] = field(default_factory=list)
+    failed_by_losses: list[str] = field(default_factory=list)
+    wrongly_expired: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> dict[str, list[str]]:
+        """All that must be empty, in words."""
+        return {
+            "lost": self.lost,
+            "completed twice": self.completed_twice,
+            "worked on twice": self.worked_twice,
+            "unexpected": self.unexpected,
+            "changed by a stale word": self.stale_words_heard,
+            "failed without a reason": self.wrongly_failed,
+            "failed by losses that were no crawler's": self.failed_by_losses,
+            "wrongly expired": self.wrongly_expired,
+            "rejected": self.rejected,
+        }
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(self.faults.values())
+
+
+def reckon(evidence: Evidence, ledger: Ledger, record: Record) -> Reckoning:
+    """Compare all three: what the database says, what was ordered, and what the crawlers did."""
+    by_job = evidence.attempts_by_job()
+    by_status = Counter(job.status for job in evidence.jobs.values())
+    innocent = wrongly_expired(evidence.connections, record.heard)
+    return Reckoning(
+        ordered=len(ledger.ordered),
+        discovered=len(ledger.discovered) if ledger.discovery else 0,
+        finished=by_status["finished"],
+        failed=by_status["failed"],
+        cancelled=by_status["cancelled"],
+        recovered=sum(
+            len(by_job.get(job.id, [])) > 1 for job in evidence.jobs.values() if job.status in ENDED
+        ),
+        losses=Counter(str(attempt.error_type) for attempt in evidence.attempts if attempt.is_loss),
+        stale_words=sum(attempt.stale_words for attempt in evidence.attempts),
+        stale_stints=len(_overlaps(evidence, record, stale=True)),
+        answered=sum(message.reason in _BY_THE_CONTRACT for message in evidence.rejected),
+        lost=_lost(evidence, ledger),
+        completed_twice=[
+            job_id
+            for job_id, attempts in by_job.items()
+            if sum(a.status == "completed" for a in attempts) > 1
+        ],
+        worked_twice=_overlaps(evidence, record, stale=False),
+        unexpected=_unexpected(evidence, ledger),
+        stale_words_heard=sorted(
+            a.fence
+            for a in evidence.attempts
+            if a.fence in record.stale and a.status not in ("failed", "cancelled")
+        ),
+        wrongly_failed=[
+            job.id
+            for job in evidence.jobs.values()
+            if job.status == "failed" and not _may_have_failed(job, by_job.get(job.id, []))
+        ],
+        failed_by_losses=[
+            job.id
+            for job in evidence.jobs.values()
+            if job.status == "failed"
+            and job.losses >= MAX_LOSSES
+            and any(a.connection_id in innocent for a in by_job.get(job.id, []) if a.is_loss)
+        ],
+        wrongly_expired=sorted(innocent),
+        rejected=[_told(message) for message in evidence.rejected if message.reason not in _BY_THE_CONTRACT],
+    )
+
+
+def _lost(evidence: Evidence, ledger: Ledger) -> list[str]:
+    """Ordered or discovered, and not there or not ended."""
+    there = {
+        (job.path, job.command) for job in evidence.jobs.values() if job.spawned_from == ledger.discovery
+    }
+    missing = ledger.ordered - evidence.jobs.keys()
+    unfound = ledger.discovered - there if ledger.discovery else set()
+    still_open = {job.id for job in evidence.jobs.values() if job.status not in ENDED}
+    return sorted(missing | still_open | {f"{command} of {path}" for path, command in unfound})
+
+
+def _unexpected(evidence: Evidence, ledger: Ledger) -> list[str]:
+    """There, and neither ordered nor discovered, or discovered twice."""
+    followed = [job for job in evidence.jobs.values() if job.id not in ledger.ordered]
+    seen: Counter[tuple[str | None, str]] = Counter()
+    strangers = []
+    for job in followed:
+        what = (job.path, job.command)
+        seen[what] += 1
+        if job.spawned_from != ledger.discovery or what not in ledger.discovered or seen[what] > 1:
+            strangers.append(job.id)
+    return sorted(strangers)
+
+
+def _may_have_failed(job: Job, attempts: Collection[Attempt]) -> bool:
+    """Whether the contract allows it: for good, three times reported, or lost or left too often."""
+    return (
+        any(a.is_recoverable is False for a in attempts)
+        or job.attempts >= job.max_attempts
+        or job.losses >= MAX_LOSSES
+        or job.goodbyes > MAX_GOODBYES
+    )
+
+
+def _overlaps(evidence: Evidence, record: Record, *, stale: bool) -> list[str]:
+    """
+    Attempts that were worked on while a later one of the same job was; *stale*: closed before that was assigned.
+
+    An attempt that was not closed by then is one of two that were live at once.
+    """
+    stints: dict[str, list[Stint]] = {}
+    for stint in record.stints:
+        stints.setdefault(stint.fence, []).append(stint)
+    found = []
+    for attempts in evidence.attempts_by_job().values():
+        for n, earlier in enumerate(attempts):
+            for later in attempts[n + 1 :]:
+                if not _overlap(stints.get(earlier.fence, []), stints.get(later.fence, [])):
+                    continue
+                was_closed = earlier.closed is not None and earlier.closed <= later.assigned
+                if was_closed == stale:
+                    found.append(earlier.fence)
+    return sorted(set(found))
+
+
+def _overlap(some: Collection[Stint], others: Collection[Stint]) -> bool:
+    return any(a.begun < b.ended and b.begun < a.ended for a in some for b in others)
+
+
+def _told(message: Rejected) -> str:
+    return f"{message.task}: {message.reason}" + (f" ({message.detail[:200]})" if message.detail else "")

@@ -1,0 +1,39 @@
+"""How large the fleet is, and the settings of Crawlyard in proportion: the usual ones at a tenth or so."""
+
+import random
+
+from console.simulator.projects import Estate, estate
+
+OUTPOSTS = ("gateway-1", "gateway-2")
+CRAWLERS = 6
+"""Of each gateway: together they are more than the ten from which on a fleet's silence is a gateway's."""
+CAPACITY = 3
+WORK_S = 4.0
+"""The mean of a job."""
+PAGES = 2
+HEARTBEAT_S = 1.0
+FLUSH_S = 0.5
+"""The gateways' words wait so long for company: the run is to be about faults, not about the machine's pace."""
+TIMEOUT_S = 6.0
+OUTAGE_GAP_S = TIMEOUT_S - 2 * HEARTBEAT_S
+DISCOVERED_JOBS = 60
+
+SETTINGS = {
+    "CRAWLYARD_HEARTBEAT_INTERVAL": str(HEARTBEAT_S),
+    "CRAWLYARD_CONNECTION_TIMEOUT": str(TIMEOUT_S),
+    "CRAWLYARD_SWEEP_INTERVAL": "1",
+    "CRAWLYARD_ASSIGN_INTERVAL": "1",
+    "CRAWLYARD_RECONCILE_INTERVAL": "2",
+    "CRAWLYARD_CLEAN_UP_INTERVAL": "10",
+    "CRAWLYARD_RETRY_DELAY": "0.5",
+    "CRAWLYARD_ABSENCE_GRACE": "6",
+    "CRAWLYARD_START_TIMEOUT": "15",
+    "CRAWLYARD_STALL_TIMEOUT": "30",
+    "CRAWLYARD_DATABASE_WAIT": "6",
+    "CRAWLYARD_STATEMENT_TIMEOUT": "10",
+}
+
+
+def estate_of(seed: int) -> Estate:
+    """What the one discovery of a run finds; the same for whoever asks."""
+    return estate(random.Random(f"{seed} estate"), DISCOVERED_JOBS)

@@ -1,0 +1,143 @@
+"""Programs of ours under a leash, that can be killed, frozen and started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from console.demo import tied_process
+
+ROOT = Path(__file__).resolve().parents[4]
+_LEASH = Path(tied_process.__file__)
+_PATIENCE_S = 10.0
+"""What a program gets to end in order, once it was told to."""
+_BEGINNING_S = 1.0
+_BEGUN = b" ready."
+
+
+class Process:
+    """One program that is to run until the end; what it writes goes to NAME.log."""
+
+    def __init__(
+        self, name: str, module: str, arguments: list[str], environment: Mapping[str, str], folder: Path
+    ) -> None:
+        self.name = name
+        self.is_wanted = True
+        """Whether nobody has ended it on purpose."""
+        self.crashes = 0
+        self._command = [sys.executable, "-P", "-m", module, *arguments]
+        own = {
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(
+                folder
+            ),  # where it leaves signs of life, which nobody takes away from one that was killed
+        }
+        self._environment = os.environ | own | dict(environment)
+        self._log = folder / f"{name}.log"
+        self._is_frozen = False
+        self._leash = self._start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it lives; a frozen one does."""
+        return self._leash.poll() is None
+
+    def start(self) -> None:
+        """Start it again."""
+        self.end()
+        self._leash = self._start()
+        self.is_wanted = True
+
+    def kill(self) -> None:
+        """End it and all of its children without a farewell."""
+        self.is_wanted = False
+        self._signal_all(signal.SIGKILL)
+        self._leash.wait()
+
+    def kill_a_child(self, lot: float) -> bool:
+        """
+        Kill one of its pool's processes, once the worker itself has begun; whether there was any.
+
+        One that loses a child before has not started at all, says Celery, and ends for its supervisor to see.
+        """
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self._has_begun() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(_BEGINNING_S)
+        program = self._program()
+        children = program.children() if program else []
+        if children:
+            with suppress(psutil.NoSuchProcess):
+                children[int(lot * len(children))].kill()
+        return bool(children)
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM to it alone."""
+        self.is_wanted = False
+        if program := self._program():
+            with suppress(psutil.NoSuchProcess):
+                program.terminate()
+
+    def freeze(self) -> None:
+        """Stop it and its children where they are."""
+        self._is_frozen = True
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._is_frozen = False
+        self._signal_all(signal.SIGCONT)
+
+    def end(self) -> None:
+        """End it for now, by force if it does not obey."""
+        if self._is_frozen:
+            self.thaw()
+        assert self._leash.stdin is not None
+        self._leash.stdin.close()  # lets go of the leash: SIGTERM now, SIGKILL after a while
+        self._leash.wait(_PATIENCE_S + 10)
+
+    def keep_up(self) -> None:
+        """Start it again if it ended by itself, which is counted."""
+        if self.is_wanted and not self.is_running:
+            self.crashes += 1
+            self.start()
+
+    def _has_begun(self) -> bool:
+        with self._log.open("rb") as log:
+            log.seek(self._log_begins)
+            return _BEGUN in log.read()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with self._log.open("ab") as log:
+            self._log_begins = log.tell()
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_LEASH), str(_PATIENCE_S), *self._command],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C at the terminal is ours to hear
+            )
+
+    def _program(self) -> psutil.Process | None:
+        """The program at the end of the leash, once it is there; None where it has ended."""
+        while self.is_running:
+            with suppress(psutil.NoSuchProcess):
+                if children := psutil.Process(self._leash.pid).children():
+                    return children[0]
+            time.sleep(0.01)
+        return None
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        """To its process group, which is of its own pid."""
+        if program := self._program():
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, number)

@@ -1,0 +1,152 @@
+"""All that runs in a chaos run: servers, links, workers, beat, gateways, web app; gone afterwards."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import redis
+from sqlalchemy import create_engine
+
+from console.embedded.servers import Services, embedded_services
+from console.simulator.gitlab import GitLab
+from console.simulator.web_app import WebApp, WebAppOptions
+from persistence.migrations.run import migrate
+from proofs.chaos.accounting.journal import Journal
+from proofs.chaos.scale import OUTPOSTS, SETTINGS, estate_of
+from proofs.chaos.system.processes import Process
+from proofs.chaos.system.producer import Mail
+from proofs.chaos.system.proxy import Link, Network
+
+LINKS = ("workers to redis", "workers to postgres", "fleet to redis", "fleet to postgres")
+WORKERS = ("worker-1", "worker-2")
+_DISCOVERS_AT = 0.3
+"""Of the time of the orders, so that it meets with faults."""
+_FACTS_OF_ADMIN = {"autocommit": True, "connect_timeout": 10}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is ordered, over how many seconds, and how unreliable the mail is."""
+
+    seed: int
+    jobs: int
+    seconds: float
+    mail_share: float
+
+
+@dataclass(frozen=True)
+class Yard:
+    """What faults can be done to."""
+
+    services: Services
+    links: dict[str, Link]
+    processes: dict[str, Process]
+    web_app: WebApp
+    mail: Mail
+    folder: Path
+
+    def admin(self) -> psycopg.Connection[Any]:
+        """A connection of the observer's own, over no link."""
+        return psycopg.connect(self.services.database_url, **_FACTS_OF_ADMIN)
+
+    def broker(self) -> "redis.Redis":
+        """As `admin`, to Redis."""
+        return redis.Redis.from_url(self.services.broker_url, socket_timeout=10, decode_responses=True)
+
+    def order(self, outpost: str, line: str) -> None:
+        """Tell a gateway what is to happen to its crawlers."""
+        with (self.folder / f"{outpost}.orders").open("a") as orders:
+            orders.write(line + "\n")
+
+    def keep_up(self) -> None:
+        """Start again what ended by itself, and raise what went wrong in our own threads."""
+        self.web_app.check()
+        self.mail.check()
+        for process in self.processes.values():
+            process.keep_up()
+
+
+@contextmanager
+def yard(load: Load, folder: Path, postgres_binaries: Path | None = None) -> Iterator[Yard]:
+    """Start everything; the web app begins to order at once."""
+    with ExitStack() as stack:
+        services = stack.enter_context(
+            embedded_services({"fsync": "off"}, postgres_binaries=postgres_binaries)
+        )
+        stack.callback(_keep_logs, services.folder, folder)
+        _migrate(services.database_url)
+        network = stack.enter_context(Network())
+        links = {name: network.link(_port(services, name)) for name in LINKS}
+        gitlab = stack.enter_context(GitLab())
+        processes: dict[str, Process] = {}
+        stack.callback(_end_all, processes)
+        for process in _processes(load, services, links, folder):
+            processes[process.name] = process
+        journal = stack.enter_context(closing(Journal(folder / "web-app.journal")))
+        broker_url = _through(services.broker_url, links["fleet to redis"])
+        mail = Mail(broker_url, f"{load.seed} web app", load.mail_share, journal)
+        stack.enter_context(closing(mail))
+        stack.enter_context(mail)
+        estate = estate_of(load.seed)
+        options = WebAppOptions(
+            load.jobs, load.seed, load.seconds, estate, gitlab, discovers_at=_DISCOVERS_AT * load.seconds
+        )
+        web_app = WebApp(options, mail, _through(services.database_url, links["fleet to postgres"]))
+        stack.enter_context(web_app)
+        yield Yard(services, links, processes, web_app, mail, folder)
+
+
+def _processes(load: Load, services: Services, links: dict[str, Link], folder: Path) -> Iterator[Process]:
+    """Two workers of different kinds, beat, and the gateways; one after another, so that each can be ended."""
+    ours = SETTINGS | {
+        "DATABASE_URL": _through(services.database_url, links["workers to postgres"]),
+        "BROKER_URL": _through(services.broker_url, links["workers to redis"]),
+    }
+    theirs = {
+        "DATABASE_URL": _through(services.database_url, links["fleet to postgres"]),
+        "BROKER_URL": _through(services.broker_url, links["fleet to redis"]),
+    }
+    pools = {"worker-1": ["--concurrency", "2"], "worker-2": ["--concurrency", "2", "--pool", "threads"]}
+    for name, options in pools.items():
+        yield Process(name, "console.main", ["worker", "--name", name, *options], ours, folder)
+    yield Process("beat", "console.main", ["beat"], ours, folder)
+    for name in OUTPOSTS:
+        (folder / f"{name}.orders").touch()
+        yield Process(
+            name,
+            "proofs.chaos.system.gateway_process",
+            [name, str(load.seed), str(load.mail_share), str(folder)],
+            theirs,
+            folder,
+        )
+
+
+def _end_all(processes: dict[str, Process]) -> None:
+    """What they would still do matters to nobody."""
+    for process in processes.values():
+        process.kill()
+
+
+def _migrate(url: str) -> None:
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    migrate(engine)
+    engine.dispose()
+
+
+def _port(services: Services, link: str) -> int:
+    return services.redis.port if link.endswith("redis") else services.postgres.port
+
+
+def _through(url: str, link: Link) -> str:
+    """The same URL, by way of a link."""
+    return url.replace(f":{urlsplit(url).port}/", f":{link.port}/")
+
+
+def _keep_logs(source: Path, target: Path) -> None:
+    for name in ("postgres.log", "redis.log"):
+        with suppress(OSError):
+            (target / name).write_bytes((source / name).read_bytes())

@@ -1,0 +1,172 @@
+"""Scenarios of what crawlers say."""
+
+from typing import Any
+
+from ulid import ULID
+
+from proofs.crashes.scenario import scenario
+from support.worlds.discoveries import Discoverer, group, project, user
+from support.worlds.world import World
+
+LATER = "2026-05-04T03:02:09Z"
+
+Payload = dict[str, Any]
+
+
+def said(*frames: Any) -> Payload:
+    """The payload of crawler.frames."""
+    return {"frames": list(frames)}
+
+
+@scenario("crawler.frames")
+def start(world: World) -> Payload:
+    """Two jobs begin."""
+    crawler, orders = world.working(2)
+    return said(*(crawler.frame("job_started", order) for order in orders))
+
+
+@scenario("crawler.frames")
+def progress(world: World) -> Payload:
+    """One job goes on after its loss, with a place to resume from; another begins."""
+    crawler, (first, second) = world.working(2)
+    world.rows("UPDATE job_queue SET losses = 1")
+    crawler.says("job_started", first)
+    steps = {"stage": "fetching", "entityType": "issue", "total": 10, "resumeState": {"currentPage": 3}}
+    return said(
+        crawler.frame("job_progress", first, processed=3, **steps),
+        crawler.frame("job_progress", first, processed=5, **steps),
+        crawler.frame("job_started", second),
+        crawler.frame("job_progress", second, processed=1, **steps),
+    )
+
+
+@scenario("crawler.frames")
+def completion(world: World) -> Payload:
+    """One job ends well, one ends badly after all; two more are waiting for the seats."""
+    crawler, orders = world.working(2)
+    world.jobs(2)
+    return said(
+        crawler.frame("job_completed", orders[0], success=True, finalCounts={"issue": 7}),
+        crawler.frame("job_completed", orders[1], success=False, message="half of it"),
+    )
+
+
+@scenario("crawler.frames")
+def failures(world: World) -> Payload:
+    """One is tried again, one was tried often enough, one is never tried again."""
+    crawler, orders = world.working(3)
+    tried = "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :order"
+    world.rows(
+        f"UPDATE job_queue SET attempts = 2, losses = 1 WHERE web_app_job_id = ({tried})", order=orders[1]
+    )
+    return said(
+        crawler.frame(
+            "job_failed", orders[0], error="it broke", isRecoverable=True, resumeState={"currentPage": 2}
+        ),
+        crawler.frame("job_failed", orders[1], error="again", errorType="Timeout", isRecoverable=True),
+        crawler.frame("job_failed", orders[2], error="for good", isRecoverable=False, stackTrace="at line 1"),
+    )
+
+
+@scenario("crawler.frames")
+def dead_tokens(world: World) -> Payload:
+    """Two jobs of an account cannot go on, one of another can."""
+    world.account("other")
+    crawler, (first, second) = world.working(2)
+    other, (third,) = world.working(1, account_id="other")
+    return said(
+        crawler.frame("token_refresh_request", first, current_token_expired=True, error_details="401"),
+        crawler.frame("token_refresh_request", second),
+        other.frame("job_completed", third),
+    )
+
+
+@scenario("crawler.frames")
+def token_that_was_renewed(world: World) -> Payload:
+    """The old one died, and there is a new one already: the job is queued again."""
+    crawler, (order,) = world.working(1)
+    world.deliver("credentials.renewed", account_id="acc")
+    world.rows("UPDATE job_assignment_mapping SET assigned_at = assigned_at - interval '1 hour'")
+    world.rows("UPDATE account_lane SET renewed_at = clock_timestamp() - interval '10 minutes'")
+    return said(crawler.frame("token_refresh_request", order))
+
+
+@scenario("crawler.frames")
+def discoveries(world: World) -> Payload:
+    """A tree in two parts, then the end."""
+    found = Discoverer.at_work(world)
+    return said(
+        found.frame(group("team", 7), project("team/1", 1), project("team/2", 2)),
+        found.frame(user("ann", 3), project("team/3", 3), at=LATER),
+        found.crawler.frame("job_completed", found.order),
+    )
+
+
+@scenario("crawler.frames", settings={"CRAWLYARD_PENDING_CAP": "4"})
+def discovery_beyond_the_cap(world: World) -> Payload:
+    """What is too much is deferred."""
+    found = Discoverer.at_work(world)
+    return said(found.frame(project("a", 1), project("b", 2)))
+
+
+@scenario("crawler.frames", constants={"tasks.discovery.apply.CHUNK": 1, "tasks.discovery.apply.BUSY_S": 0.0})
+def discovery_in_parts(world: World) -> Payload:
+    """So large that it is applied in parts, and heard in several deliveries."""
+    found = Discoverer.at_work(world)
+    return said(found.frame(project("a", 1), project("b", 2)), found.frame(project("c", 3), at=LATER))
+
+
+@scenario("crawler.frames")
+def discovery_that_moves(world: World) -> Payload:
+    """A project is found elsewhere, another one's path is taken, a failed child is queued again."""
+    found = Discoverer.at_work(world)
+    found.finds(project("a", 1), project("b", 2))
+    world.rows("UPDATE job SET status = 'failed', finished_at = now() WHERE command = 'branches'")
+    world.rows(
+        "UPDATE job_queue q SET status = 'failed', settled_at = now() FROM job"
+        " WHERE job.id = web_app_job_id AND command = 'branches'"
+    )
+    return said(found.frame(project("c", 1), project("b", 3), at=LATER))
+
+
+@scenario("crawler.frames")
+def refused_findings(world: World) -> Payload:
+    """Some of what was found cannot be kept; it was found for a job that is nobody's, too."""
+    found = Discoverer.at_work(world)
+    return said(
+        found.frame(project("a", 1), project("x" * 900, 2) | {"namespace_path": "y" * 5000}, project("b", 1)),
+        found.crawler.frame("jobs_discovered", str(ULID()), discovered_jobs=[project("c", 4)]),
+    )
+
+
+@scenario("crawler.frames")
+def stale_and_strange_words(world: World) -> Payload:
+    """Of an attempt that has ended, of one never given, of none at all; a good one is among them."""
+    crawler, (ended, live) = world.working(2)
+    crawler.says("job_completed", ended)
+    unknown = {"connection_id": str(ULID()), "frame": crawler.frame("heartbeat")["frame"]}
+    return said(
+        crawler.frame("job_completed", ended),
+        crawler.frame("job_progress", ended, stage="fetching", entityType="issue", processed=1),
+        crawler.frame("job_started", str(ULID())),
+        {"connection_id": crawler.id, "frame": {"type": "nothing"}},
+        unknown,
+        crawler.frame("job_started", live),
+    )
+
+
+@scenario("crawler.frames")
+def requests_and_beats(world: World) -> Payload:
+    """A crawler wants work, and lists what it works on."""
+    crawler, orders = world.working(2)
+    world.jobs(1)
+    return said(
+        crawler.frame("job_request", capacity=7),
+        crawler.frame("heartbeat", activeJobs=orders[:1], systemStatus="processing"),
+    )
+
+
+@scenario("crawler.frames")
+def no_frames(_: World) -> Payload:
+    """The message as a whole is not what it must be."""
+    return {"frames": "none", "token": "x"}

@@ -1,0 +1,187 @@
+"""Scenarios of upkeep and of tokens."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from persistence.schema.reasons import CredentialError
+from proofs.crashes.scenario import USED, scenario
+from support.worlds.ages import ended
+from support.worlds.discoveries import Discoverer, project
+from support.worlds.stages import at_every_stage
+from support.worlds.world import World
+from tasks.credentials.oauth import Away, Refused, Renewed
+
+Payload = dict[str, Any]
+
+ACCOUNT = {"account_id": "acc"}
+
+OAUTH = {
+    "CRAWLYARD_OAUTH_PROVIDERS": json.dumps(
+        {"https://gitlab.example.org": {"client_id": "crawlyard", "client_secret": "of the test"}}
+    )
+}
+
+
+def dead_token(world: World, jobs: int = 1) -> Payload:
+    """An account that is held, since its token died."""
+    world.rows(
+        "UPDATE account SET refresh_token = 'the first', access_token_expires_at = now() + interval '2 hours'"
+    )
+    crawler, orders = world.working(jobs)
+    world.says(*(crawler.frame("token_refresh_request", order) for order in orders))
+    return dict(ACCOUNT)
+
+
+def answering(answer: object) -> dict[str, Any]:
+    """A GitLab that answers so; real calls over HTTP are tested elsewhere."""
+
+    def ask(_instance: str, _provider: object, refresh_token: str) -> object:
+        if not isinstance(answer, Away):
+            USED.append(refresh_token)
+        return answer
+
+    return {"tasks.credentials.refresh.ask": ask}
+
+
+@scenario(
+    "credentials.refresh",
+    settings=OAUTH,
+    constants=answering(Renewed("a second token", "a second refresh token", timedelta(hours=2))),
+    is_doubtful=True,
+)
+def refreshed(world: World) -> Payload:
+    """Everything is set free."""
+    return dead_token(world, jobs=2)
+
+
+@scenario(
+    "credentials.refresh",
+    settings=OAUTH,
+    constants=answering(Refused(CredentialError.OAUTH2_REVOKED, "invalid_grant")),
+    is_doubtful=True,
+)
+def refused(world: World) -> Payload:
+    """Somebody must authorize anew."""
+    return dead_token(world)
+
+
+@scenario(
+    "credentials.refresh",
+    settings=OAUTH,
+    constants=answering(Away(CredentialError.PROVIDER_ERROR, "HTTP 503")),
+    is_doubtful=True,
+)
+def gitlab_away(world: World) -> Payload:
+    """It is asked again some time later."""
+    return dead_token(world)
+
+
+@scenario("credentials.refresh")
+def nobody_to_ask(world: World) -> Payload:
+    """Without a provider the web app is asked."""
+    return dead_token(world)
+
+
+@scenario("credentials.refresh")
+def refresh_of_a_new_token(world: World) -> Payload:
+    """The web app has written another meanwhile."""
+    dead_token(world)
+    world.rows("UPDATE account SET access_token = 'glpat-another0123456789ab'")
+    return dict(ACCOUNT)
+
+
+@scenario("credentials.renewed", constants={"tasks.credentials.refresh.UNIT_JOBS": 2})
+def renewed(world: World) -> Payload:
+    """More jobs wait for it than one unit lets go."""
+    dead_token(world, jobs=3)
+    world.rows("UPDATE account SET access_token = 'glpat-another0123456789ab'")
+    return dict(ACCOUNT)
+
+
+@scenario("credentials.renewed")
+def renewed_for_nobody(_: World) -> Payload:
+    """An account that does not exist."""
+    return {"account_id": "nobody"}
+
+
+@scenario("upkeep.reconcile")
+def word_of_the_web_app(world: World) -> Payload:
+    """Each job is said to be something else than it is, and one is new."""
+    jobs = at_every_stage(world)
+    said = {
+        "pending": "cancelled",
+        "assigned": "paused",
+        "running": "finished",
+        "paused": "queued",
+        "failed": "queued",
+        "credential expired": "credential_renewed",
+    }
+    for stage, status in said.items():
+        world.rows("UPDATE job SET status = :status WHERE id = :id", status=status, id=jobs[stage])
+    world.insert_job()
+    return {}
+
+
+@scenario("upkeep.reconcile", constants={"tasks.maintenance.reconcile.UNIT_ROWS": 2}, is_piecemeal=True)
+def many_unheard(world: World) -> Payload:
+    """More jobs whose bells were lost than one unit finds."""
+    for _ in range(5):
+        world.insert_job()
+    return {}
+
+
+@scenario("upkeep.reconcile", is_piecemeal=True)
+def attempts_of_a_paused_account(world: World) -> Payload:
+    """A pause that was not brought to its end."""
+    world.working(2)
+    world.rows("UPDATE account_lane SET paused_at = now()")
+    return {}
+
+
+@scenario("upkeep.reconcile")
+def forgotten_credentials(world: World) -> Payload:
+    """An account is held, and its bell was lost."""
+    dead_token(world)
+    return {}
+
+
+@scenario(
+    "upkeep.clean_up",
+    constants={"tasks.maintenance.reconcile.UNIT_ROWS": 2, "tasks.maintenance.reconcile.UNIT_EVENTS": 2},
+    is_piecemeal=True,
+)
+def old_rows(world: World) -> Payload:
+    """More than one unit deletes, of several kinds."""
+    ended(world, 5)
+    ended(world, 1, "failed")
+    crawler, _ = world.working(1)
+    world.deliver("connections.disconnect", connection_id=crawler.id)
+    world.sweep()
+    world.rows("UPDATE handled_message SET handled_at = handled_at - interval '2 days'")
+    world.rows("UPDATE dispatch_event SET created_at = created_at - interval '8 days'")
+    world.rows("UPDATE socket_connection SET closed_at = closed_at - interval '8 days'")
+    return {}
+
+
+@scenario(
+    "upkeep.feed_deferred",
+    constants={"tasks.discovery.feed.UNIT_JOBS": 2},
+    settings={"CRAWLYARD_PENDING_CAP": "3"},
+    is_piecemeal=True,
+)
+def room_again(world: World) -> Payload:
+    """The waiting jobs are done, and more is deferred than one unit feeds in."""
+    Discoverer.at_work(world).finds(project("a", 1), project("b", 2))
+    world.rows("UPDATE job_queue SET status = 'completed', settled_at = now() WHERE status = 'pending'")
+    world.rows(
+        "UPDATE job SET status = 'finished', finished_at = now() WHERE command <> 'GROUP_PROJECT_DISCOVERY'"
+    )
+    return {}
+
+
+@scenario("upkeep.take_statistics")
+def counts(world: World) -> Payload:
+    """Of jobs at every stage."""
+    at_every_stage(world)
+    return {}

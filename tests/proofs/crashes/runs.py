@@ -1,0 +1,193 @@
+"""One scenario run over and over in the same world: undisturbed, and killed at each of its points."""
+
+from collections import Counter
+from collections.abc import Container, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pytest
+
+from persistence.settings import settings
+from proofs.crashes.canonical import Copy, Picture, ids_in, picture
+from proofs.crashes.scenario import MESSAGE, USED, Scenario, long_ago
+from support.crashes import Death, Point, at_each_point, crashed
+from support.worlds.world import World
+from tasks.contract.payloads import CONTRACT
+
+BEAT = ("connections.expire_dead", "upkeep.reconcile", "upkeep.clean_up", "jobs.assign")
+"""What beat rings, and what finds every row whose bell was lost."""
+
+_BEATS = 3
+_MOST_BELLS = 50
+
+
+def _without_messages(seen: Picture) -> Picture:
+    kept = {row: count for row, count in seen.rows.items() if not row.startswith("handled_message ")}
+    return Picture(Counter(kept), seen.bells)
+
+
+@dataclass
+class Runs:
+    """A scenario in its world, which is the same before each run."""
+
+    scenario: Scenario
+    world: World
+    payload: dict[str, Any]
+    start: Copy
+    kills: dict[Death, int] = field(default_factory=lambda: dict.fromkeys(Death, 0))
+    at_commits: int = 0
+    """How many of the kills were at a COMMIT."""
+
+    @classmethod
+    @contextmanager
+    def of(cls, scenario: Scenario, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator["Runs"]:
+        """Prepare the world, and remember it."""
+        payload = scenario.prepare(world, monkeypatch)
+        with closing(Copy(settings().session_url)) as start:
+            yield cls(scenario, world, payload, start)
+
+    def begin(self) -> None:
+        """Make the world as it was before the first run."""
+        self.start.restore()
+        self.world.rung.bells.clear()
+        USED.clear()
+
+    def deliver(self) -> None:
+        """Deliver the message until it is acknowledged."""
+        self.scenario.deliver(self.world, self.payload)
+
+    def look(self) -> Picture:
+        """The picture of now."""
+        return picture(self.start.dump(), self.world.rung.bells, self._known)
+
+    def look_at_the_end(self) -> Picture:
+        """The picture of now, without the messages on the way: by another way there may be more or less of them."""
+        return _without_messages(self.look())
+
+    def does_something(self) -> bool:
+        """Whether an undisturbed delivery changes a row, or rings."""
+        before = picture(self.start.tables, [], self._known)
+        return _without_messages(self.undisturbed) != _without_messages(before)
+
+    @cached_property
+    def _known(self) -> set[str]:
+        return ids_in(self.start.tables) | ids_in(self.payload) | {MESSAGE}
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """What an undisturbed delivery passes."""
+        self.begin()
+        with at_each_point() as passed:
+            self.deliver()
+        return passed
+
+    @property
+    def first_commit(self) -> int:
+        """The number of the first COMMIT."""
+        return next(point.number for point in self.points if point.is_commit)
+
+    @cached_property
+    def undisturbed(self) -> Picture:
+        """What an undisturbed delivery leaves behind."""
+        assert self.points
+        return self.look()
+
+    @cached_property
+    def undisturbed_in_the_end(self) -> Picture:
+        """What is left when all its bells, and beat's, have been answered."""
+        self.begin()
+        self.deliver()
+        self.settle()
+        return self.look_at_the_end()
+
+    def settle(self) -> None:
+        """Answer all bells, and beat's, until there are no more."""
+        for _ in range(_BEATS):
+            long_ago(self.world)
+            self.world.rung.bells += [(task, {}) for task in BEAT]
+            self.answer_bells()
+
+    def answer_bells(self, tasks: Container[str] = CONTRACT) -> None:
+        """Deliver what was rung of these tasks, and what that rings; the other bells are dropped."""
+        for _ in range(_MOST_BELLS):
+            bells, self.world.rung.bells = self.world.rung.bells, []
+            if not bells:
+                return
+            for task, arguments in bells:
+                if task in tasks:
+                    self.world.deliver(task, **arguments)
+        pytest.fail("bells without end")
+
+    def kill(self, at: int, death: Death) -> list[str]:
+        """
+        Deliver with a death at a point, then once more as its message comes again; what is wrong afterwards.
+
+        Where only the connection died, the task has gone on by itself, and must be right at once too.
+        """
+        expected = self.doubtful if self._is_doubtful(at, death) else self.undisturbed
+        self.begin()
+        died_at = crashed(self.deliver, at, death)
+        if died_at is None:
+            return [f"there is no point {at}"]
+        self.kills[death] += 1
+        self.at_commits += died_at.is_commit
+        does_more = self._does_more(at, death)
+        faults = []
+        if not does_more and not death.is_of_process:
+            faults += self._compare(expected, died_at, "by itself")
+        long_ago(self.world)
+        self.deliver()
+        if not does_more:
+            faults += self._compare(expected, died_at, "delivered again")
+        if not faults and (does_more or expected.bells - self.look().bells):
+            self.settle()
+            end = self.undisturbed_in_the_end if expected is self.undisturbed else self.doubtful_in_the_end
+            faults += [f"in the end: {difference}" for difference in end.differences(self.look_at_the_end())]
+        if len(USED) > 1:
+            faults.append("a GitLab was given a refresh token twice")
+        return [f"{death}, {died_at}: {fault}" for fault in faults]
+
+    def _compare(self, expected: Picture, died_at: Point, when: str) -> list[str]:
+        now = self.look()
+        faults = expected.differences(now)
+        if not died_at.is_commit:
+            faults += [
+                f"not rung, though every COMMIT was answered: {bell}" for bell in expected.bells - now.bells
+            ]
+        return [f"{when}: {fault}" for fault in faults]
+
+    def _does_more(self, at: int, death: Death) -> bool:
+        """Whether a second unit commits before the message is done with, and takes the next piece."""
+        has_committed = at > self.first_commit or (at == self.first_commit and not death.is_before)
+        return self.scenario.is_piecemeal and (has_committed or not death.is_of_process)
+
+    def _is_doubtful(self, number: int, death: Death) -> bool:
+        """Whether the process died between the COMMIT before its call to another service and the one after it."""
+        if not self.scenario.is_doubtful or not death.is_of_process:
+            return False
+        before, after = (point.number for point in self.points if point.is_commit)
+        return before < number < after or (number, death) in (
+            (before, Death.PROCESS_AFTER),
+            (after, Death.PROCESS_BEFORE),
+        )
+
+    @cached_property
+    def doubtful(self) -> Picture:
+        """What is left where nobody knows what the other service has heard: it was killed before the call."""
+        self._leave_in_doubt()
+        return self.look()
+
+    @cached_property
+    def doubtful_in_the_end(self) -> Picture:
+        """What is left of that when all bells, and beat's, have been answered."""
+        self._leave_in_doubt()
+        self.settle()
+        return self.look_at_the_end()
+
+    def _leave_in_doubt(self) -> None:
+        self.begin()
+        crashed(self.deliver, self.first_commit, Death.PROCESS_AFTER)
+        long_ago(self.world)
+        self.deliver()

@@ -1,0 +1,94 @@
+"""Scenarios: a message to a task, and the world that it comes into."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from celery.states import REJECTED
+
+from support.worlds.world import World
+
+SetUp = Callable[[World], dict[str, Any]]
+"""Prepares the world; returns the payload to deliver."""
+
+LONG = {
+    "CRAWLYARD_CONNECTION_TIMEOUT": "900",
+    "CRAWLYARD_HEARTBEAT_INTERVAL": "30",
+    "CRAWLYARD_SWEEP_INTERVAL": "10",
+    "CRAWLYARD_ABSENCE_GRACE": "600",
+    "CRAWLYARD_STALL_TIMEOUT": "36000",
+    "CRAWLYARD_START_TIMEOUT": "3000",
+    "CRAWLYARD_RETRY_DELAY": "300",
+    "CRAWLYARD_DATABASE_WAIT": "60",
+}
+"""So long that nothing grows old by itself between two runs: what is old was made so."""
+
+AT_ONCE = {"tasks.runtime.task._LOST_STEP_S": 0.002, "tasks.runtime.task._CONTENDED_STEP_S": 0.002}
+"""The server is there: a lost session need not be waited for."""
+
+MESSAGE = "01K0000000000000000MESSAGE"
+"""The id of the message, at each delivery."""
+
+
+USED: list[str] = []
+"""Refresh tokens that a GitLab was given in this run: given twice, it revokes the family."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way through a task."""
+
+    name: str
+    task: str
+    set_up: SetUp
+    settings: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
+    """Bounds of the product by dotted name, made small enough to be met."""
+    is_piecemeal: bool = False
+    """Whether a delivery too many takes the next piece, and so does more than one: then only the end is compared."""
+    is_doubtful: bool = False
+    """Whether a killed process may leave a state of its own: nobody knows what a GitLab has heard."""
+
+    def prepare(self, world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """Make the world so; the payload, as it comes out of a message."""
+        for name, value in (LONG | self.settings).items():
+            monkeypatch.setenv(name, value)
+        world.use_settings()
+        payload = self.set_up(world)
+        for name, value in (AT_ONCE | self.constants).items():
+            monkeypatch.setattr(name, value)
+        world.rung.bells.clear()
+        long_ago(world)
+        return dict(json.loads(json.dumps(payload, default=str)))
+
+    def deliver(self, world: World, payload: dict[str, Any]) -> None:
+        """Deliver the message, and again while the task puts it back into its queue."""
+        for _ in range(100):
+            if world.deliver(self.task, MESSAGE, **payload) != REJECTED:
+                return
+        pytest.fail(f"{self.name}: the message comes back for ever")
+
+
+SCENARIOS: list[Scenario] = []
+
+
+def scenario(task: str, **how: Any) -> Callable[[SetUp], SetUp]:
+    """Register a set-up as a scenario of *task*, called as the function is."""
+
+    def register(set_up: SetUp) -> SetUp:
+        SCENARIOS.append(Scenario(set_up.__name__, task, set_up, **how))
+        return set_up
+
+    return register
+
+
+def long_ago(world: World) -> None:
+    """Let time pass, as it does before a lost message comes back: what is periodic is due again."""
+    world.in_one_transaction(
+        [
+            "UPDATE periodic_ring SET rung_at = rung_at - interval '1 day'",
+            "UPDATE credential_refresh SET started_at = started_at - interval '1 day'",
+        ]
+    )

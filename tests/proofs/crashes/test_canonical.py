@@ -1,0 +1,45 @@
+"""Two runs that did the same have the same picture, and no others have."""
+
+from typing import Any
+
+from ulid import ULID
+
+from proofs.crashes.canonical import picture
+
+KNOWN = str(ULID())
+
+
+def run(*, swapped: bool = False, at: str = "2026-05-04T03:02:01.5+00:00", status: str = "assigned") -> Any:
+    """Two attempts with errors, all ids new but that of a job; *swapped*: each error is of the other one."""
+    first, second, *errors = (str(ULID()) for _ in range(4))
+    said = [("broke", second if swapped else first), ("stalled", first if swapped else second)]
+    tables = {
+        "job": [{"id": KNOWN, "active": sorted([first, second]), "seconds_elapsed": hash(first)}],
+        "attempt": [
+            {"id": first, "job": KNOWN, "status": status, "at": at},
+            {"id": second, "job": KNOWN, "status": "failed", "at": None},
+        ],
+        "error": [
+            {"id": id_, "text": f"{text}: {attempt}", "context": {"attempt": attempt}}
+            for id_, (text, attempt) in zip(errors, said, strict=True)
+        ],
+        "event": [{"xid": str(hash(first)), "id": hash(second), "payload": {"attempt": first}}],
+    }
+    return picture(tables, [("jobs.assign", {"attempt": first})], {KNOWN})
+
+
+def test_ids_times_and_places_in_a_stream_make_no_difference() -> None:
+    """Wherever they stand: in columns, lists, texts, and bells."""
+    assert run() == run(at="2027-01-01 00:00:00+00")
+
+
+def test_whose_something_is_makes_a_difference() -> None:
+    """Though both runs have as many rows of each kind."""
+    assert run() != run(swapped=True)
+
+
+def test_a_value_makes_a_difference_and_is_named() -> None:
+    """With a row on either side."""
+    differences = run().differences(run(status="running"))
+    assert {line[:9] for line in differences if '"at": "~"' in line} == {"- attempt", "+ attempt"}
+    assert run(at="never") != run()

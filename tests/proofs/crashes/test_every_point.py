@@ -1,0 +1,117 @@
+"""Killed at any point and delivered again, each task leaves behind what it leaves undisturbed."""
+
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from persistence.messages.processed import HandledMessages
+from persistence.unit_of_work import UnitOfWork
+from proofs.crashes import commands, connections, frames, maintenance, orders  # noqa: F401 - they register
+from proofs.crashes.runs import Runs
+from proofs.crashes.scenario import SCENARIOS, Scenario
+from support.crashes import Death
+from support.depth import deep
+from support.worlds.world import World
+from tasks.contract.payloads import CONTRACT
+
+pytestmark = pytest.mark.timeout(600)
+
+
+STRIDE = 3
+"""Without depth, one death at every third statement."""
+
+
+def deaths(runs: Runs) -> list[tuple[int, Death]]:
+    """Every death at every point; without depth every one at the first and last COMMIT, and some elsewhere."""
+    commits = [point.number for point in runs.points if point.is_commit]
+    turn = crc32(runs.scenario.name.encode())
+    chosen = []
+    for point in runs.points:
+        number = point.number
+        if deep() or number in (commits[0], commits[-1]):
+            chosen += [(number, death) for death in Death]
+        elif point.is_commit or number == 0 or (turn + number) % STRIDE == 0:
+            chosen.append((number, list(Death)[(turn + number // STRIDE) % len(Death)]))
+    return chosen
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: f"{s.task}-{s.name}")
+def test_killed_at_any_point_the_end_is_the_same(
+    scenario: Scenario, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows, events, errors and rejections are those of a delivery that nothing disturbed; bells may be more."""
+    with Runs.of(scenario, world, monkeypatch) as runs:
+        assert runs.does_something()
+        chosen = deaths(runs)
+        faults = [fault for point, death in chosen for fault in runs.kill(point, death)]
+        if scenario.is_doubtful:
+            assert any('"NETWORK_ERROR"' in row for row in runs.doubtful.rows)
+
+    assert faults == []
+    assert sum(runs.kills.values()) == len(chosen)
+    assert min(runs.kills.values()) > 0
+    assert runs.at_commits >= len(Death)
+
+
+def test_every_task_has_a_scenario() -> None:
+    """And every scenario is of a task that there is."""
+    assert {scenario.task for scenario in SCENARIOS} == set(CONTRACT)
+    assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
+
+
+def named(name: str) -> Scenario:
+    """The scenario of this name."""
+    (found,) = (scenario for scenario in SCENARIOS if scenario.name == name)
+    return found
+
+
+def test_a_task_that_is_not_safe_twice_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where messages are not claimed, every error is logged twice unless the first COMMIT never was."""
+    monkeypatch.setattr(HandledMessages, "claim", lambda *_: True)
+    with Runs.of(named("errors"), world, monkeypatch) as runs:
+        commit = runs.points[-1].number
+        found = {death: runs.kill(commit, death) for death in Death}
+
+    twice = {death: sum("again: + job_error_log" in fault for fault in found[death]) for death in Death}
+    assert twice == {
+        Death.PROCESS_BEFORE: 0,
+        Death.PROCESS_AFTER: 3,
+        Death.SESSION_BEFORE: 3,
+        Death.ANSWER_LOST: 6,
+    }
+    assert found[Death.PROCESS_BEFORE] == []
+
+
+def test_a_unit_that_commits_in_its_middle_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes behind that COMMIT is lost with its process, since the message is claimed already."""
+    claim = HandledMessages.claim
+
+    def claim_and_commit(handled: HandledMessages, message_id: str) -> bool:
+        is_first = claim(handled, message_id)
+        handled._session.commit()
+        return is_first
+
+    monkeypatch.setattr(HandledMessages, "claim", claim_and_commit)
+    with Runs.of(named("errors"), world, monkeypatch) as runs:
+        faults = runs.kill(runs.points[-1].number, Death.PROCESS_BEFORE)
+
+    assert sum("again: - job_error_log" in fault for fault in faults) == 3
+
+
+def test_a_bell_that_is_forgotten_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that is run again must ring again."""
+    ring, rung = UnitOfWork.ring, []
+
+    def ring_once(uow: UnitOfWork, task: str, **arguments: Any) -> None:
+        if not rung:
+            ring(uow, task, **arguments)
+        rung.append(task)
+
+    with Runs.of(named("arrival"), world, monkeypatch) as runs:
+        assert runs.undisturbed.bells
+        monkeypatch.setattr(UnitOfWork, "ring", ring_once)
+        faults = runs.kill(runs.points[-1].number - 1, Death.SESSION_BEFORE)
+
+    assert len(faults) == 2
+    assert all("not rung" in fault and "jobs.assign" in fault for fault in faults)

@@ -1,0 +1,142 @@
+"""
+Workers, and their children, killed with SIGKILL in the middle of a task.
+
+The message comes again, from the worker that lost its child or out of the broker's list of what nobody has
+acknowledged; and what is left is what an undisturbed delivery leaves.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from proofs.crashes.runs import Runs
+from proofs.crashes.scenario import MESSAGE, Scenario
+from proofs.crashes.test_every_point import named
+from support.crashes import Death
+from support.depth import deep
+from support.processes.workers import Worker, envelope, until
+from support.worlds.world import World
+
+pytestmark = pytest.mark.timeout(900)
+
+QUIET = {"CRAWLYARD_CONNECTION_TIMEOUT": "90000", "CRAWLYARD_SWEEP_INTERVAL": "36000"}
+"""No timer of a worker rings a sweep meanwhile."""
+
+MOMENTS = {Death.PROCESS_BEFORE: "before", Death.PROCESS_AFTER: "after"}
+
+CRAWLER = ("crawler.frames", "connections.expire_dead", "failures.log")
+"""What is delivered of what the tasks ring: a bell for another queue stays where it is."""
+
+
+@dataclass
+class Killer:
+    """A worker on the crawlers' queue, and how it is killed."""
+
+    runs: Runs
+    broker: Redis
+    url: str
+    log: Path
+    worker: Worker | None = None
+    children_lost: int = 0
+
+    def undisturbed(self) -> dict[str, int]:
+        """The rows that the message and its bells leave behind."""
+        self.runs.begin()
+        self.runs.deliver()
+        self.runs.answer_bells(CRAWLER)
+        return self.runs.look().rows
+
+    def kill(self, whom: str, at: int, death: Death) -> dict[str, int]:
+        """The rows that are left where whoever takes the message is killed at this point."""
+        self.runs.begin()
+        self.broker.flushdb()
+        task, payload = self.runs.scenario.task, self.runs.payload
+        self.broker.hset("crash", mapping={"task": task, "at": at, "moment": MOMENTS[death], "whom": whom})
+        self._start()
+        self.broker.sadd("rung", MESSAGE)
+        self.broker.lpush("crawler", json.dumps(envelope(task, payload, headers={"id": MESSAGE})))
+        until(lambda: not self.broker.exists("crash"), "it was killed")
+        self._see_it_dead(whom)
+        until(self._is_idle, "the message was handled, and what it rang")
+        return self.runs.look().rows
+
+    def _see_it_dead(self, whom: str) -> None:
+        """A child leaves a line in its worker's log; a worker is followed by another one."""
+        assert self.worker
+        if whom == "child":
+            self.children_lost += 1
+            output = self.worker.output
+            until(lambda: output().count("child_lost") == self.children_lost, "its worker noticed")
+        else:
+            assert self.worker.wait() == -signal.SIGKILL
+            self.close()
+            self._start()
+
+    def _is_idle(self) -> bool:
+        """Whether all has come to its end that was rung: an empty queue may be one whose message was just taken."""
+        return not self.broker.sdiff("rung", "ended") and not self.broker.exists("crawler", "unacked")
+
+    def close(self) -> None:
+        """End the worker, if it lives."""
+        if self.worker:
+            self.worker.close()
+        self.worker = None
+
+    def _start(self) -> None:
+        if not self.worker:
+            url = os.environ["DATABASE_URL"]
+            app = "support.processes.crashing_app"
+            self.worker = Worker(app, self.url, self.log, queues="crawler", DATABASE_URL=url)
+
+
+@contextmanager
+def killer(
+    name: str, world: World, broker: str, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Killer]:
+    """A killer for the scenario of this name."""
+    for setting, value in QUIET.items():
+        monkeypatch.setenv(setting, value)
+    scenario = named(name)
+    quiet = Scenario(scenario.name, scenario.task, scenario.set_up, settings=scenario.settings | QUIET)
+    with Runs.of(quiet, world, monkeypatch) as runs, Redis.from_url(broker, decode_responses=True) as client:
+        killer = Killer(runs, client, broker, log)
+        try:
+            yield killer
+        finally:
+            killer.close()
+
+
+def places(runs: Runs) -> list[tuple[int, Death]]:
+    """Before each point, and behind each COMMIT; without depth at the ends alone."""
+    points = [(point.number, Death.PROCESS_BEFORE) for point in runs.points]
+    commits = [(point.number, Death.PROCESS_AFTER) for point in runs.points if point.is_commit]
+    return points + commits if deep() else [points[0], points[len(points) // 2], points[-1], commits[-1]]
+
+
+@pytest.mark.parametrize("name", ["completion", "silence_and_goodbyes", "errors"])
+def test_where_a_child_is_killed_its_message_is_run_again(
+    name: str, world: World, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the worker, once; each row is there as if nothing had happened."""
+    with killer(name, world, broker, tmp_path / "worker", monkeypatch) as killing:
+        undisturbed = killing.undisturbed()
+        for at, death in places(killing.runs):
+            assert killing.kill("child", at, death) == undisturbed, (at, death)
+
+
+def test_where_a_worker_is_killed_its_message_is_given_to_the_next(
+    world: World, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has not been acknowledged for the visibility timeout."""
+    with killer("completion", world, broker, tmp_path / "worker", monkeypatch) as killing:
+        undisturbed = killing.undisturbed()
+        chosen = places(killing.runs)
+        for at, death in chosen if deep() else chosen[-1:]:
+            assert killing.kill("worker", at, death) == undisturbed, (at, death)

@@ -1,0 +1,160 @@
+"""Texts of any kind in the queues: each becomes a message that harms nobody, and nothing of it is lost."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from kombu.message import Message
+
+from persistence.sanitize.json_values import STORED_BYTES, storable
+from proofs.fuzz.envelopes import texts
+from proofs.fuzz.mutations import SECRET
+from support.depth import deep
+from support.processes.workers import Valkey, Worker, envelope, running, until
+from tasks.worker import serialization
+from tasks.worker.consumer import _rejected as rejected
+from tasks.worker.consumer import admit
+from tasks.worker.envelope import WRAPPED, MalformedError, seal
+from tasks.worker.envelope import _unwrap as unwrapped
+
+pytestmark = pytest.mark.timeout(1800 if deep() else 120)
+
+FUZZED = settings(
+    max_examples=5000 if deep() else 400,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+
+HEADERS = {"lang", "task", "id", "root_id", "parent_id", "origin", "redelivered", "retries"}
+
+serialization.register()
+
+
+def received(sealed: str) -> Message:
+    """The message that kombu makes of an envelope, as its virtual channel does."""
+    payload = json.loads(sealed)
+    payload["body"] = base64.b64decode(payload["body"])
+    properties = payload["properties"]
+    return Message(
+        body=payload["body"],
+        channel=None,
+        delivery_tag=properties["delivery_tag"],
+        content_type=payload["content-type"],
+        content_encoding=payload["content-encoding"],
+        headers=payload["headers"],
+        properties=properties,
+        delivery_info=properties["delivery_info"],
+        accept={"application/json"},
+    )
+
+
+def is_admitted(message: Message) -> bool:
+    """Whether the message reaches a task; anything but a MalformedError fails the test."""
+    try:
+        admit(message)
+    except MalformedError:
+        return False
+    return True
+
+
+def test_every_text_becomes_a_message_that_harms_nobody() -> None:
+    """It is ours in all that says how it is delivered, whatever it was; what no task can take is kept whole."""
+
+    @FUZZED
+    @given(texts())
+    def check(text: bytes) -> None:
+        sealed = json.loads(seal(text, "crawler"))
+        assert sealed["properties"].pop("delivery_tag")
+        assert sealed["properties"] == {
+            "delivery_info": {"exchange": "", "routing_key": "crawler"},
+            "body_encoding": "base64",
+        }
+        assert sealed.keys() == {"body", "content-type", "content-encoding", "headers", "properties"}
+        if sealed["content-type"] == WRAPPED:
+            assert base64.b64decode(sealed["body"]) == unwrapped(text)
+            assert sealed["headers"] == {}
+        else:
+            assert sealed["headers"].keys() == HEADERS
+            assert 0 <= sealed["headers"]["retries"] <= 1000
+
+    check()
+
+
+def test_a_text_that_comes_back_is_the_same() -> None:
+    """A worker that dies gives its message back as kombu holds it, and the next one sees what the first saw."""
+
+    @FUZZED
+    @given(texts())
+    def check(text: bytes) -> None:
+        first = json.loads(seal(text, "crawler"))
+        again = json.loads(seal(json.dumps(first).encode(), "crawler"))
+        assert first["properties"].pop("delivery_tag") != again["properties"].pop("delivery_tag")
+        assert again == first
+
+    check()
+
+
+def test_a_message_reaches_a_task_or_is_kept_without_its_secret() -> None:
+    """Nothing but a refusal of ours stops one at the gate, and what is kept can be stored and read."""
+
+    @FUZZED
+    @given(texts())
+    def check(text: bytes) -> None:
+        message = received(seal(text, "crawler"))
+        if is_admitted(message):
+            args, kwargs, embedded = message.payload
+            assert (type(args), type(kwargs)) == (list, dict)
+            assert not any((embedded or {}).values())
+            return
+        kept = rejected(message, "malformed", "")
+        payload = json.dumps(storable(kept.payload), ensure_ascii=False, allow_nan=False)
+        assert SECRET not in payload
+        assert len(payload.encode()) <= STORED_BYTES
+
+    check()
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A server of the test's own."""
+    server = Valkey(tmp_path)
+    with running(server):
+        yield server
+
+
+def some_texts(count: int) -> list[bytes]:
+    """So many texts."""
+    found: list[bytes] = []
+
+    @settings(FUZZED, max_examples=count, phases=[Phase.generate])
+    @given(texts())
+    def collect(text: bytes) -> None:
+        found.append(text)
+
+    collect()
+    return found
+
+
+def test_a_worker_consumes_good_messages_between_hundreds_of_others(valkey: Valkey, tmp_path: Path) -> None:
+    """In their order; each text is seen by a task or kept, once."""
+    queue = []
+    for place, text in enumerate(some_texts(2_000 if deep() else 300)):
+        queue += [text, json.dumps(envelope("crawler.frames", {"marker": place})).encode()]
+    worker = Worker("support.processes.worker_app", valkey.url, tmp_path / "log")
+    with running(worker):
+        for text in queue:
+            valkey.client.lpush("crawler", text)
+        # What was just popped is in neither list, so that empty ones alone do not say that it is done.
+        until(
+            lambda: sum(map(valkey.client.llen, ("seen", "kept"))) >= len(queue), "all is done", patience=600
+        )
+        until(lambda: not valkey.client.exists("crawler", "unacked"), "all is acknowledged")
+        assert worker.lives()
+
+    seen = [json.loads(note)["kwargs"] for note in valkey.client.lrange("seen", 0, -1)]
+    assert [kwargs["marker"] for kwargs in seen if "marker" in kwargs] == list(range(len(queue) // 2))
+    assert len(seen) + valkey.client.llen("kept") == len(queue)

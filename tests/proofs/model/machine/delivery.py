@@ -1,0 +1,137 @@
+"""How the machine's messages travel: to the product and to the model, at once, late, twice, or out of order."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from operator import attrgetter
+from time import monotonic
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine
+
+from proofs.model import frames, maintenance, orders, rounds, sweeps
+from proofs.model.machine.actions import deed
+from proofs.model.machine.clock import TICK_S
+from proofs.model.machine.crawlers import PICK
+from proofs.model.machine.invariants import check
+from proofs.model.machine.product import Ground
+from proofs.model.machine.reached import Reached
+from proofs.model.model import Message, Model
+from proofs.model.state import Account, Connection, Job
+
+HEARS = {
+    "connections.register": frames.register,
+    "connections.heartbeat": frames.hear_beats,
+    "connections.disconnect": frames.say_goodbye,
+    "connections.expire_dead": sweeps.sweep,
+    "crawler.frames": frames.hear_frames,
+    "credentials.refresh": orders.refresh,
+    "credentials.renewed": orders.renewed,
+    "failures.log": orders.log_failures,
+    "jobs.assign": rounds.seat,
+    "jobs.cancel": orders.cancel,
+    "jobs.enqueue": orders.enqueue,
+    "jobs.pause": orders.pause,
+    "jobs.prioritize": orders.prioritize,
+    "jobs.resume": orders.resume,
+    "jobs.retry": orders.retry,
+    "jobs.submit": orders.submit,
+    "upkeep.clean_up": maintenance.clean_up,
+    "upkeep.reconcile": maintenance.reconcile,
+}
+"""What the model makes of each message."""
+
+ACCOUNTS = ("ann", "bob")
+
+REMEMBERED = 20
+"""So many of the last messages may come again."""
+
+
+class Courier(RuleBasedStateMachine):
+    """One life of the product, from an empty database; after each step it is what the model says."""
+
+    def __init__(self, ground: Ground, reached: Counter[Reached]) -> None:
+        super().__init__()
+        self.ground = ground
+        self.model = Model(reached, last_sweep=0.0, accounts={id_: Account(id_) for id_ in ACCOUNTS})
+        self.sent: list[Message] = []
+        self.kept: list[Message] = []
+        self.is_next_late = False
+        self.count = 0
+        self.began = monotonic()
+        self.focus: Job | None = None
+        ground.empty(list(ACCOUNTS))
+
+    def send(self, task: str, *, judged_as_of: float | None = None, **payload: Any) -> None:
+        """Say something; it is delivered now, unless it is to be late."""
+        message = Message(task, payload, f"message-{self.number()}", judged_as_of)
+        if self.is_next_late:
+            self.is_next_late = False
+            self.kept.append(message)
+        else:
+            self.deliver(message)
+
+    def deliver(self, message: Message) -> None:
+        """Deliver a message to both, and compare them."""
+        self.sent = [*self.sent, message][-REMEMBERED:]
+        self.model.step()
+        self.ground.deliver(message)
+        seen = self.ground.look()
+        HEARS[message.task](self.model, message, seen)
+        check(self.model, seen, monotonic() - self.began)
+
+    def compare(self) -> None:
+        """Compare them after something that was no message."""
+        self.model.step()
+        check(self.model, self.ground.look(), monotonic() - self.began)
+
+    def age(self, ticks: int, *, swept: bool) -> None:
+        """Time passes, for what was said as well; *swept*: sweeps went on meanwhile, and found nothing."""
+        self.model.pass_time(ticks, swept=swept)
+        self.ground.age(ticks, swept=swept)
+        for message in {*self.sent, *self.kept}:
+            if "as_of" in message.payload:
+                message.payload["as_of"] -= timedelta(seconds=ticks * TICK_S)
+        self.compare()
+
+    def number(self) -> int:
+        """A number like no other in this life."""
+        self.count += 1
+        return self.count
+
+    def job(self, pick: int, like: Callable[[Job], object] = bool) -> Job:
+        """One of the jobs: every other time that which was in focus last, else mostly one that is *like* this."""
+        jobs = list(self.model.jobs.values())
+        if pick % 2 and self.focus in jobs:
+            return self.focus
+        some = [job for job in jobs if like(job)] if pick % 8 else jobs
+        self.focus = (some or jobs)[pick // 2 % len(some or jobs)]
+        return self.focus
+
+    def connection(
+        self, pick: int, like: Callable[[Connection], object] = attrgetter("active")
+    ) -> Connection:
+        """One of the connections: one that is *like* this, where there is one."""
+        connections = list(self.model.connections.values())
+        some = [c for c in connections if like(c)] or connections
+        return some[pick % len(some)]
+
+    @deed(weight=2)
+    def the_next_message_is_late(self) -> None:
+        """It is kept, and delivered behind others."""
+        self.is_next_late = True
+
+    @deed(weight=3, needs=lambda self: self.kept, pick=PICK)
+    def a_late_message_comes(self, pick: int) -> None:
+        """In any order."""
+        self.deliver(self.kept.pop(pick % len(self.kept)))
+
+    @deed(weight=4, needs=lambda self: self.sent, pick=PICK, is_said_again=st.booleans())
+    def a_message_comes_again(self, pick: int, *, is_said_again: bool) -> None:
+        """One of the last ones: delivered again with its id, or said again under another."""
+        message = self.sent[pick % len(self.sent)]
+        if is_said_again:
+            message = replace(message, id=f"message-{self.number()}", payload=dict(message.payload))
+        self.deliver(message)

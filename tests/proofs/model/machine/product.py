@@ -1,0 +1,96 @@
+"""The product under the machine: a real database, and tasks run on it as a worker runs them."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from proofs.model.machine.clock import TICK_S
+from proofs.model.machine.invariants import Seen
+from proofs.model.model import Message
+from support.worlds.world import World
+
+_AGED = {
+    "socket_connection": ("last_heartbeat", "reported_at", "goodbye_at"),
+    "job_queue": ("scheduled_at", "settled_at", "kept_at"),
+    "job_assignment_mapping": ("assigned_at", "progressed_at", "absent_since"),
+    "account_lane": ("renewed_at", "claim_from"),
+    "liveness_state": ("grace_until", "mass_waited_at"),
+    "job": ("finished_at",),
+}
+
+_PERIODIC = ("upkeep.reconcile", "upkeep.clean_up")
+
+_CONTINUED = (*_PERIODIC, "connections.expire_dead", "credentials.renewed")
+"""Tasks that ring themselves for what is left."""
+
+_TABLES = """
+    SELECT tablename FROM pg_tables
+     WHERE schemaname = 'public' AND tablename NOT IN ('crawlyard_version', 'liveness_state', 'adoption', 'event_edge')
+     ORDER BY tablename <> 'job', tablename IN ('account', 'area'), tablename = 'user'
+"""
+"""Those that are referred to behind those that refer to them; a job takes its own along."""
+
+
+class Ground:
+    """The database, and what is done to it."""
+
+    def __init__(self, world: World, database: psycopg.Connection) -> None:
+        self._world = world
+        self._database = database
+        tables = [f'DELETE FROM "{table}"' for (table,) in database.execute(_TABLES)]
+        # A tenth of what TRUNCATE costs on tables as small as these.
+        self._empty = "; ".join(
+            [*tables, "UPDATE liveness_state SET mass_waited_at = NULL, grace_until = NULL"]
+        )
+
+    def empty(self, accounts: list[str]) -> None:
+        """Begin anew: a database that was swept just now, with these accounts."""
+        self._database.execute(self._empty)
+        self.write("UPDATE liveness_state SET last_sweep_at = clock_timestamp(), mass_as_of = NULL")
+        for account in accounts:
+            self.write("INSERT INTO account (id, access_token) VALUES (%s, 'token-0')", account)
+
+    def look(self) -> Seen:
+        """Everything that can be compared, in one snapshot."""
+        return Seen(self._database)
+
+    def now(self) -> datetime:
+        """The database's time."""
+        (now,) = self._database.execute("SELECT clock_timestamp()", prepare=True).fetchone()
+        return now
+
+    def write(self, statement: str, *values: Any) -> None:
+        """Write as the web app does, or as time does."""
+        self._database.execute(statement, values)
+
+    def age(self, ticks: int, *, swept: bool) -> None:
+        """Let every row be older; *swept*: but for the last sweep."""
+        tables = _AGED if swept else _AGED | {"liveness_state": ("last_sweep_at", *_AGED["liveness_state"])}
+        self._database.execute("; ".join(_older(table, columns, ticks) for table, columns in tables.items()))
+
+    def shift(self, table: str, columns: tuple[str, ...], key: str, value: str, ticks: int) -> None:
+        """Let one row be older."""
+        self.write(f"{_older(table, columns, ticks)} WHERE {key} = %s", value)
+
+    def deliver(self, message: Message) -> None:
+        """Run a task as the delivery of this message, with all that it rings to come to its end."""
+        if message.task in _PERIODIC:
+            self.write("DELETE FROM periodic_ring")
+        bells = self._world.rung.bells
+        bells.clear()
+        self._world.deliver(message.task, message.id, **message.payload)
+        while message.task in _CONTINUED and (rest := self._world.rung.of(message.task)):
+            bells.clear()
+            for payload in rest:
+                self._world.deliver(message.task, **payload)
+
+    def as_of(self, ticks_ago: int) -> datetime:
+        """The database's time some ticks ago; of the future where it is negative."""
+        return self.now() - timedelta(seconds=ticks_ago * TICK_S)
+
+
+def _older(table: str, columns: tuple[str, ...], ticks: int) -> str:
+    """A statement."""
+    older = (f"{column} = {column} - interval '{ticks * TICK_S} seconds'" for column in columns)
+    return f"UPDATE {table} SET {', '.join(older)}"

@@ -1,0 +1,137 @@
+"""What the machine's web app does: orders, commands, rows and words of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from proofs.model.machine.actions import deed
+from proofs.model.machine.crawlers import PICK
+from proofs.model.machine.delivery import ACCOUNTS, Courier
+from proofs.model.state import SCOPE, Account, Job
+
+PICKS = st.lists(PICK, min_size=1, max_size=3)
+
+_COMMANDS = ("project", "group", "GROUP_PROJECT_DISCOVERY")
+_PATHS = 4
+
+_MEANT: dict[str, Callable[[Job], object]] = {
+    "cancel": lambda job: job.live,
+    "pause": lambda job: job.live,
+    "resume": lambda job: job.status == "paused",
+    "retry": lambda job: job.status == "failed",
+    "prioritize": lambda job: job.entry and job.entry.is_open,
+}
+"""The jobs for which a command is there."""
+
+_WORDS = ("queued", "queued", "paused", "cancelled", "finished", "failed", "credential_renewed")
+
+
+class WebApp(Courier):
+    """The web app."""
+
+    @deed(weight=4, picks=PICKS, how=st.integers(0, 7))
+    def orders(self, picks: list[int], how: int) -> None:
+        """Some of a dozen jobs, ordered before or not, each under two ids; rarely of an account that is not there."""
+        flags = {"force": how in (1, 2, 3), "resume": how in (3, 4)}
+        orders = [_order(pick) | flags for pick in picks]
+        if how % 2 and (job := self.focus) and job.path and job.command in _COMMANDS:
+            orders[0] |= {"command": job.command, "namespace_path": job.path, "web_app_job_id": job.id}
+        self.send("jobs.submit", orders=orders)
+
+    @deed(weight=1, pick=PICK, is_told=st.booleans())
+    def inserts(self, pick: int, *, is_told: bool) -> None:
+        """A job row of its own, with or without a bell."""
+        account = self.model.accounts[ACCOUNTS[pick % 2]]
+        job = self.insert(f"own-{self.number()}", account, "project", f"own/{self.number()}")
+        if is_told:
+            self.send("jobs.enqueue", job_ids=[job.id])
+
+    def insert(self, id_: str, account: Account, command: str, path: str | None) -> Job:
+        """Insert a job row."""
+        self.ground.write(
+            'INSERT INTO job (id, "accountId", command, full_path, "gitlabGraphQLUrl")'
+            " VALUES (%s, %s, %s, %s, 'https://gitlab.example.org/api/graphql')",
+            *(id_, account.id, command, path),
+        )
+        job = self.model.jobs[id_] = Job(id_, account, command, path)
+        self.compare()
+        return job
+
+    def inserts_its_own(self) -> None:
+        """Jobs that are no crawler's: nothing ever touches them."""
+        for account in self.model.accounts.values():
+            self.insert(f"scope-{account.id}", account, SCOPE, None)
+
+    @deed(weight=2, needs=lambda self: self.model.jobs, picks=PICKS)
+    def rings_for(self, picks: list[int]) -> None:
+        """A bell for jobs, whatever they are; one is not there."""
+        self.send("jobs.enqueue", job_ids=[*(self.job(pick).id for pick in picks), "nowhere"])
+
+    @deed(weight=4, needs=lambda self: self.model.jobs, pick=PICK, word=st.sampled_from(_WORDS))
+    def says(self, pick: int, word: str) -> None:
+        """A word of its own in job.status, behind our back."""
+        self.says_word(self.job(pick, lambda job: job.live), word)
+
+    def says_word(self, job: Job, word: str) -> None:
+        """Write a job's status."""
+        self.ground.write(
+            "UPDATE job SET status = %s, finished_at = CASE WHEN %s THEN clock_timestamp() ELSE finished_at END"
+            " WHERE id = %s",
+            *(word, word == "finished", job.id),
+        )
+        job.status = word
+        job.finished_at = self.model.now if word == "finished" else job.finished_at
+        self.compare()
+
+    @deed(
+        weight=6,
+        needs=lambda self: self.model.jobs,
+        kind=st.sampled_from(["cancel", "pause", "resume", "retry", "prioritize"]),
+        picks=PICKS,
+    )
+    def commands(self, kind: str, picks: list[int]) -> None:
+        """A command over some jobs."""
+        priority = {"priority": picks[0] % 4} if kind == "prioritize" else {}
+        ids = [self.job(pick, _MEANT[kind]).id for pick in picks]
+        self.send(f"jobs.{kind}", job_ids=ids, **priority)
+
+    @deed(weight=2, kind=st.sampled_from(["cancel", "pause", "resume", "resume", "retry"]), pick=PICK)
+    def commands_an_account(self, kind: str, pick: int) -> None:
+        """A command over all jobs of an account."""
+        self.send(f"jobs.{kind}", account_id=_account(pick))
+
+    @deed(weight=3, kind=st.sampled_from(["renewed", "renewed", "refresh"]), pick=PICK, writes=st.booleans())
+    def has_tokens(self, kind: str, pick: int, *, writes: bool) -> None:
+        """It has written new tokens, or has not; it says so, or somebody looks."""
+        id_ = _account(pick)
+        if writes and (account := self.model.accounts.get(id_)):
+            account.token = self.number()
+            self.ground.write(
+                "UPDATE account SET access_token = %s WHERE id = %s", f"token-{account.token}", id_
+            )
+        self.send(f"credentials.{kind}", account_id=id_)
+
+    @deed(weight=1, needs=lambda self: self.model.jobs, pick=PICK)
+    def met_an_error(self, pick: int) -> None:
+        """With a job that is there, or is not."""
+        job_id = self.job(pick).id if pick % 4 else "nowhere"
+        error = {"job_id": job_id, "error_type": "Elsewhere", "error_message": "it broke"}
+        self.send("failures.log", errors=[error])
+
+
+def _account(pick: int) -> str:
+    return "nobody" if pick % 16 == 1 else ACCOUNTS[pick % 2]
+
+
+def _order(pick: int) -> dict[str, Any]:
+    of, twin = pick % (_PATHS * len(_COMMANDS)), pick % 5 == 1
+    return {
+        "account_id": _account(pick),
+        "provider": "gitlab-cloud",
+        "gitlab_host": "gitlab.example.org",
+        "command": _COMMANDS[of // _PATHS],
+        "namespace_path": f"group-{of % _PATHS}",
+        "web_app_job_id": f"twin-{of}" if twin else f"job-{of}",
+        "priority": pick % 3,
+    }

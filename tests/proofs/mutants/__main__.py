@@ -1,0 +1,112 @@
+"""
+`python -m proofs.mutants`: try the guards, and tell of each what became of it.
+
+Exits with 1 where a mutant survives, or cannot be tried.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+import click
+
+from proofs.mutants.guards import GUARDS, ROOT, Mutant, chosen, load
+from proofs.mutants.project import DoesNotApplyError
+from proofs.mutants.servers import serving
+from proofs.mutants.session import warm_up
+from proofs.mutants.trial import Fate, Outcome, Trials, without_a_mutant
+
+
+@click.command()
+@click.option("--list", "listed", is_flag=True, help="Only list the guards.")
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Try those in whose names this stands; repeatable."
+)
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the outcomes to this file.")
+@click.option("-n", "--side-by-side", type=click.IntRange(1), default=2, help="Trials at one time [2].")
+@click.option("--servers/--no-servers", default=True, help="Whether the tests want a database and a broker.")
+@click.option("--root", type=click.Path(path_type=Path), default=ROOT, help="The project.")
+@click.option("--guards", type=click.Path(path_type=Path), default=GUARDS, help="The folder of the guards.")
+def main(
+    *,
+    listed: bool,
+    only: tuple[str, ...],
+    file: Path | None,
+    side_by_side: int,
+    servers: bool,
+    root: Path,
+    guards: Path,
+) -> None:
+    """Take one guard away at a time: a test must fail. Exits with 1 where none does, or a guard is gone."""
+    mutants = chosen(load(guards), only)
+    if not mutants:
+        raise click.UsageError(f"no guard has {' or '.join(only)} in its name")
+    if listed:
+        for mutant in mutants:
+            click.echo(f"{mutant.name:<45} {mutant.why}")
+        return
+    try:
+        with _trials(root.resolve(), side_by_side, servers=servers) as trials:
+            outcomes = _tried(trials, mutants)
+    except DoesNotApplyError as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    if file:
+        file.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2), encoding="utf-8")
+    sys.exit(0 if all(outcome.fate is Fate.KILLED for outcome in outcomes) else 1)
+
+
+@contextmanager
+def _trials(root: Path, places: int, *, servers: bool) -> Iterator[Trials]:
+    with TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
+        if not servers:
+            yield Trials(root, Path(folder), [{}] * places)
+            return
+        warm_up()
+        with serving(root, places) as environments:
+            yield Trials(root, Path(folder), environments)
+
+
+def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
+    """Try them all, and say how it goes."""
+    began = monotonic()
+    click.echo(f"{len(mutants)} guards. First the tests that are named, without a mutant ...")
+    outcomes = [
+        o
+        for o in trials.of(without_a_mutant(trials.project, mutants, len(trials.places)))
+        if o.fate is not Fate.SURVIVED
+    ]
+    for outcome in outcomes:
+        click.echo(f"A test fails without a mutant: {outcome.told}")
+    if outcomes:
+        return [replace(outcome, fate=Fate.ERROR) for outcome in outcomes]
+    click.echo(f"Every test passes without a mutant ({monotonic() - began:.0f} s).")
+    for outcome in trials.of(mutants):
+        outcomes.append(outcome)
+        _say(outcome, f"{len(outcomes):>3}/{len(mutants)}")
+    _sum_up(outcomes, monotonic() - began)
+    return outcomes
+
+
+def _say(outcome: Outcome, place: str) -> None:
+    click.echo(f"{place}  {outcome.fate:<8}  {outcome.seconds:>6.1f} s  {outcome.name}: {outcome.why}")
+    click.echo(f"{'':29}{outcome.told or 'no test failed'}")
+
+
+def _sum_up(outcomes: Sequence[Outcome], seconds: float) -> None:
+    count = {fate: sum(outcome.fate is fate for outcome in outcomes) for fate in Fate}
+    click.echo(", ".join(f"{number} {fate}" for fate, number in count.items()) + f" in {seconds:.0f} s")
+    for outcome in outcomes:
+        if outcome.fate is not Fate.KILLED:
+            click.echo(f"{outcome.fate}: {outcome.name} ({outcome.why}) {outcome.told}".rstrip())
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m proofs.mutants")

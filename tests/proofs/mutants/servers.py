@@ -1,0 +1,49 @@
+"""A PostgreSQL and a Valkey for each trial that runs at one time: to start them would be most of its work."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+VARIABLE = "CRAWLYARD_TEST_SERVERS"
+"""Tells the project's tests of them: see tests/support/servers.py."""
+
+# They end with their input, so with us too, however we end. This process itself imports nothing of the product.
+_SERVE = """
+import json, sys
+from console.embedded.embedded import embedded_services
+
+with embedded_services({"fsync": "off"}) as servers:
+    print(json.dumps({"database_url": servers.database_url, "broker_url": servers.broker_url}), flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def serving(root: Path, pairs: int) -> Iterator[list[dict[str, str]]]:
+    """Run so many pairs of servers; of each, what the environment of a trial must say."""
+    command = [sys.executable, "-c", _SERVE]
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for _ in range(pairs)
+    ]
+    try:
+        yield [{VARIABLE: _said(process)} for process in processes]
+    finally:
+        for process in processes:
+            process.communicate()
+
+
+def _said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    if not (line := process.stdout.readline().strip()):
+        raise RuntimeError("the servers of the tests could not be started")
+    return line

@@ -1,0 +1,239 @@
+"""Chaos in short: every kind of fault once, and the reckoning finds what is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from console.simulator.ledger import Ledger
+from proofs.chaos.accounting import journal
+from proofs.chaos.accounting.evidence import Attempt, Connection, Evidence, Job, Rejected
+from proofs.chaos.accounting.journal import Journal, Record, Stint
+from proofs.chaos.accounting.reckoning import Reckoning, reckon
+from proofs.chaos.accounting.silence import wrongly_expired
+from proofs.chaos.faults import FAULTS
+from proofs.chaos.schedule import plan
+from support.processes.workers import ROOT, until
+
+SEED, SPAN_S, EVERY_S = 4, 21.0, 0.9
+COMMAND = [
+    sys.executable,
+    "-m",
+    "chaos",
+    "--seed",
+    str(SEED),
+    "--minutes",
+    str(SPAN_S / 60),
+    "--every",
+    str(EVERY_S),
+]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.mark.timeout(600)
+def test_a_short_run_with_every_fault_ends_well(tmp_path: Path) -> None:
+    """Nothing is lost, nothing done twice, nobody wrongly declared dead; and no program ended by itself."""
+    result = tmp_path / "result.json"
+    chaos = subprocess.run(
+        [*COMMAND, "--json", str(result)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert chaos.returncode == 0, chaos.stdout
+    told = json.loads(result.read_text())
+    assert told["faults_done"].keys() == FAULTS.keys()
+    assert told["ended"] == told["ordered"] + told["discovered"] > 0
+    assert told["wrong"] == {}
+    assert told["books"] == []
+    assert told["crashes"] == {}
+    assert told["recovered"] > 0
+    assert told["losses"]["ConnectionLost"] > 0
+    assert told["messages"].keys() >= {"held back", "said twice", "delivered twice"}
+    assert chaos.stdout.startswith(f"seed {SEED}:")
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither a process nor a file, in the midst of the faults."""
+    with subprocess.Popen(
+        COMMAND, cwd=ROOT, env=ENVIRONMENT | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    ) as chaos:
+        assert chaos.stdout is not None
+        for line in chaos.stdout:
+            if "messages confused" in line:
+                break
+        family = psutil.Process(chaos.pid).children(recursive=True)
+        assert family
+        chaos.send_signal(signal.SIGINT)
+        assert chaos.wait(120) == 130
+        until(lambda: not any(member.is_running() for member in family), "all have ended")
+    assert list(tmp_path.glob("crawlyard-*")) == []
+
+
+def test_the_faults_follow_from_the_seed_alone() -> None:
+    """The same seed gives the same plan, another gives another."""
+    assert plan(7, 60, tuple(FAULTS), 2) == plan(7, 60, tuple(FAULTS), 2)
+    assert plan(7, 60, tuple(FAULTS), 2) != plan(8, 60, tuple(FAULTS), 2)
+
+
+def test_no_two_faults_last_on_one_target_at_a_time() -> None:
+    """A server that is stopped is not stopped again; faults on different targets overlap."""
+    planned = plan(7, 300, tuple(FAULTS), 1)
+    by_target: dict[str, list[tuple[float, float]]] = {}
+    for one in planned:
+        by_target.setdefault(one.blow.target, []).append((one.at, one.until))
+    for spans in by_target.values():
+        assert all(a[1] < b[0] for a, b in pairwise(spans))
+    assert any(a.until > b.at for a in planned[1:] for b in planned[1:] if b.at > a.at)
+    assert Counter(one.fault for one in planned).keys() == FAULTS.keys()
+
+
+def test_one_kind_of_fault_can_be_asked_for() -> None:
+    """Then there is no other."""
+    assert {one.fault for one in plan(7, 60, ("redis killed",), 2)} == {"redis killed"}
+    assert [one.fault for one in plan(7, 60, ("messages confused",), 2)] == ["messages confused"]
+
+
+def evidence(*jobs: Job, attempts: tuple[Attempt, ...] = ()) -> Evidence:
+    """What the database says."""
+    return Evidence({job.id: job for job in jobs}, list(attempts))
+
+
+def attempt(
+    fence: str, job_id: str, status: str, assigned: float, closed: float | None, **values: object
+) -> Attempt:
+    """An attempt of a job on a connection C."""
+    return Attempt(fence, job_id, "C", status, assigned, closed, **values)  # type: ignore[arg-type]
+
+
+def found(evidence: Evidence, *ordered: str, record: Record | None = None) -> dict[str, list[str]]:
+    """What is wrong where these were ordered."""
+    reckoning = reckon(evidence, Ledger(submitted=set(ordered)), record or Record())
+    return {what: ids for what, ids in reckoning.faults.items() if ids}
+
+
+DONE = Job("A", "finished")
+ONCE = attempt("F", "A", "completed", 1, 2)
+
+
+def test_what_was_ordered_and_done_once_is_well() -> None:
+    """No fault, and nothing was recovered."""
+    reckoning: Reckoning = reckon(evidence(DONE, attempts=(ONCE,)), Ledger(submitted={"A"}), Record())
+    assert reckoning.is_good
+    assert (reckoning.ordered, reckoning.finished, reckoning.recovered) == (1, 1, 0)
+
+
+def test_a_job_that_is_gone_or_has_not_ended_is_lost() -> None:
+    """Whichever of the two."""
+    assert found(evidence(DONE, Job("B", "running")), "A", "B", "C") == {"lost": ["B", "C"]}
+
+
+def test_a_job_that_nobody_ordered_is_unexpected() -> None:
+    """Nor discovered."""
+    assert found(evidence(DONE, Job("B", "finished", spawned_from="A")), "A") == {"unexpected": ["B"]}
+
+
+def test_a_discovered_job_is_expected_once_and_missed_where_it_is_not() -> None:
+    """By its path and command."""
+    ledger = Ledger(submitted={"A"}, discovery="A", discovered={("g/p", "issues"), ("g/q", "issues")})
+    twice = [Job(id_, "finished", "issues", "g/p", spawned_from="A") for id_ in ("B", "C")]
+    reckoning = reckon(evidence(DONE, *twice), ledger, Record())
+    assert (reckoning.unexpected, reckoning.lost) == (["C"], ["issues of g/q"])
+
+
+def test_a_job_completed_twice_is_named() -> None:
+    """Two attempts of one lifetime."""
+    again = attempt("G", "A", "completed", 3, 4)
+    assert found(evidence(DONE, attempts=(ONCE, again)), "A") == {"completed twice": ["A"]}
+
+
+@pytest.mark.parametrize(("closed", "wrong"), [(2.0, {}), (4.0, {"worked on twice": ["F"]})])
+def test_two_who_work_on_one_job_must_not_both_have_a_right_to_it(closed: float, wrong: object) -> None:
+    """Work on an attempt that was closed before the next one began is stale, which is known and counted."""
+    attempts = (
+        attempt("F", "A", "failed", 1, closed, error_type="ConnectionLost"),
+        attempt("G", "A", "completed", 3, 6),
+    )
+    record = Record(stints=[Stint("F", 1, 5), Stint("G", 3, 6)])
+    assert found(evidence(DONE, attempts=attempts), "A", record=record) == wrong
+    reckoning = reckon(evidence(DONE, attempts=attempts), Ledger(submitted={"A"}), record)
+    assert reckoning.stale_stints == (not wrong)
+    assert (reckoning.recovered, reckoning.losses) == (1, {"ConnectionLost": 1})
+
+
+def test_a_stale_word_that_was_heard_is_named() -> None:
+    """Of a crawler that had slept through the end of its connection."""
+    assert found(evidence(DONE, attempts=(ONCE,)), "A", record=Record(stale={"F"})) == {
+        "changed by a stale word": ["F"]
+    }
+
+
+def test_a_job_may_fail_only_for_a_reason_of_the_contract() -> None:
+    """Three reports, one that is for good, five losses; two reports are none."""
+    reasons = (
+        Job("A", "failed", attempts=3),
+        Job("B", "failed"),
+        Job("C", "failed", losses=5),
+        Job("D", "failed", attempts=2),
+    )
+    for_good = attempt("F", "B", "failed", 1, 2, error_type="NotFound", is_recoverable=False)
+    assert found(evidence(*reasons, attempts=(for_good,)), "A", "B", "C", "D") == {
+        "failed without a reason": ["D"]
+    }
+
+
+def test_a_message_that_was_rejected_is_named() -> None:
+    """But for a registration that came after the end of its connection."""
+    there = evidence(DONE, attempts=(ONCE,))
+    there.rejected = [
+        Rejected("crawler.frames", "invalid", "why"),
+        Rejected("connections.register", "connection_closed"),
+    ]
+    assert found(there, "A") == {"rejected": ["crawler.frames: invalid (why)"]}
+
+
+def test_a_connection_whose_words_came_through_was_wrongly_expired() -> None:
+    """One that was silent for a gap, at any time since its last word that was counted, or said goodbye, was not."""
+    closed = Connection("C", last_word=100.0, closed=120.0)
+    each_second = [90.0 + n for n in range(40)]
+    assert wrongly_expired([closed], {"C": each_second}) == {"C"}
+    assert wrongly_expired([closed], {"C": [word for word in each_second if word < 115]}) == set()
+    assert wrongly_expired([closed], {"C": [word for word in each_second if not 105 < word < 110]}) == set()
+    assert wrongly_expired([closed], {}) == set()
+    assert wrongly_expired([Connection("C", 100.0, 120.0, said_goodbye=True)], {"C": each_second}) == set()
+    assert wrongly_expired([Connection("C", 100.0)], {"C": each_second}) == set()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a gateway keeps its journal."""
+    return tmp_path / "gateway.journal"
+
+
+def test_a_journal_ends_the_work_of_a_gateway_that_was_killed(path: Path) -> None:
+    """As of its last line; what it let go had ended before."""
+    first, second = Journal(path), Journal(path)
+    first.note("born")
+    first.note("took", fences=["F", "G"])
+    first.note("let go", fences=["F"])
+    first.note("heard", ids=["C"], task="connections.heartbeat")
+    second.note("born")
+    second.note("took", fences=["H"])
+    first.close()
+    second.close()
+
+    record = journal.read([path])
+
+    assert [stint.fence for stint in record.stints] == ["F", "G", "H"]
+    assert [stint.ended for stint in record.stints if stint.fence == "G"] == record.heard["C"]

@@ -1,0 +1,147 @@
+"""The network that can be broken: what each weather does to connections that are open, and to new ones."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from proofs.chaos.system.proxy import Link, Network, Weather
+from support.processes.workers import free_port
+
+
+class Echo:
+    """A server that says back what it hears, and notes how its connections end."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.ended = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._echo, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _echo(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            while piece := client.recv(65_536):
+                self.heard += piece
+                client.sendall(piece)
+        self.ended += 1
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    """The server at the far end."""
+    server = Echo()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def link(echo: Echo) -> Iterator[Link]:
+    """A link to it."""
+    with Network() as network:
+        yield network.link(echo.port)
+
+
+def call(link: Link) -> socket.socket:
+    """A connection over the link that waits a second for an answer."""
+    client = socket.create_connection(("127.0.0.1", link.port), timeout=5)
+    client.settimeout(1.0)
+    return client
+
+
+def said_back(client: socket.socket, text: bytes) -> bytes:
+    """What comes back of a text."""
+    client.sendall(text)
+    answer = b""
+    while len(answer) < len(text):
+        answer += client.recv(65_536)
+    return answer
+
+
+def test_in_fair_weather_everything_passes(link: Link) -> None:
+    """Also what is longer than a piece."""
+    text = b"x" * 300_000
+    with call(link) as client:
+        sender = threading.Thread(target=client.sendall, args=(text,))
+        sender.start()
+        answer = b""
+        while len(answer) < len(text):
+            answer += client.recv(65_536)
+        sender.join()
+    assert answer == text
+
+
+def test_a_cut_resets_what_is_open_and_refuses_what_is_new(link: Link, echo: Echo) -> None:
+    """Until it is healed, on the same port."""
+    with call(link) as client:
+        assert said_back(client, b"one") == b"one"
+        link.become(Weather.CUT)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with pytest.raises(ConnectionRefusedError):
+        call(link)
+    link.become(Weather.FAIR)
+    with call(link) as client:
+        assert said_back(client, b"two") == b"two"
+    assert echo.heard == b"onetwo"
+
+
+def test_a_stalled_link_delivers_everything_later(link: Link, echo: Echo) -> None:
+    """New connections are made, and wait as well."""
+    with call(link) as client:
+        link.become(Weather.STALLED)
+        with call(link) as other:
+            for caller in (client, other):
+                with pytest.raises(TimeoutError):
+                    said_back(caller, b"late")
+            assert echo.heard == b""
+            link.become(Weather.FAIR)
+            assert client.recv(4) == other.recv(4) == b"late"
+
+
+def test_a_deaf_link_swallows_and_the_far_end_hears_of_nothing(link: Link, echo: Echo) -> None:
+    """Not even that the near end has gone, until it is healed: then both are reset."""
+    with call(link) as gone, call(link) as client:
+        assert said_back(gone, b"one") == b"one"
+        assert said_back(client, b"two") == b"two"
+        link.become(Weather.DEAF)
+        with call(link) as late:
+            for caller in (gone, client, late):
+                with pytest.raises(TimeoutError):
+                    said_back(caller, b"lost")
+        gone.close()
+        assert echo.ended == 0
+        link.become(Weather.FAIR)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with call(link) as client:
+        assert said_back(client, b"three") == b"three"
+    assert b"lost" not in echo.heard
+
+
+def test_a_slow_link_delays_each_piece_both_ways(link: Link) -> None:
+    """What was open before too."""
+    with call(link) as client:
+        client.settimeout(10)
+        link.become(Weather.SLOW, delay=0.2, bytes_a_second=1000)
+        begun = time.monotonic()
+        assert said_back(client, b"x" * 100) == b"x" * 100
+        assert time.monotonic() - begun >= 2 * (0.2 + 0.1)
+
+
+def test_where_nobody_listens_at_the_far_end_the_near_one_is_reset() -> None:
+    """As of a server that is down behind a balancer."""
+    with Network() as network, pytest.raises(ConnectionResetError), call(network.link(free_port())) as client:
+        client.recv(1)

@@ -1,0 +1,236 @@
+"""The guards can still be taken away one by one, and who takes them away tells what became of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proofs.mutants.guards import GUARDS, ROOT, Edit, Mutant, load
+from proofs.mutants.project import DoesNotApplyError, Project
+from proofs.mutants.trial import Fate, judged
+
+PRODUCT = """
+def is_full(seats, capacity):
+    return seats >= capacity and capacity >= 0
+
+
+def door(seats, capacity):
+    if is_full(seats, capacity):
+        raise ValueError("full")
+    return seats + 1
+"""
+
+TESTS = """
+import pytest
+from persistence import door
+
+
+def test_nobody_is_let_in_where_it_is_full():
+    with pytest.raises(ValueError):
+        door(2, 2)
+"""
+
+GUARD = """
+[[guard]]
+name = "{name}"
+why = "seats are counted"
+tests = ["test_nobody_is_let_in_where_it_is_full"]
+edit = [{{ at = "{at}", old = "{old}", new = "{new}" }}]
+"""
+
+FAKES = {
+    "the-capacity": ("is_full", "seats >= capacity and", "seats > capacity and"),
+    "no-capacity-below-zero": ("is_full", " and capacity >= 0", ""),
+    "a-name-that-is-none": ("door", "seats + 1", "seats + one"),
+    "broken": ("door", "is_full", "is_empty"),
+    "gone": ("is_full", "seats == capacity", "True"),
+}
+
+FATES = {
+    "the-capacity": Fate.KILLED,
+    "no-capacity-below-zero": Fate.SURVIVED,
+    "a-name-that-is-none": Fate.SURVIVED,
+    "broken": Fate.ERROR,
+    "gone": Fate.ERROR,
+}
+
+
+PARTS = """
+LIMIT = 1
+
+if LIMIT:
+    SECOND_LIMIT = 2
+
+
+class Door:
+    width: int = 3
+
+    @property
+    def height(self):
+        return 4
+
+
+class Gate:
+    width: int = 5
+"""
+
+
+def test_every_guard_is_where_it_was() -> None:
+    """Its text stands there once, what comes of the edit is Python, and its tests are there."""
+    project = Project(ROOT)
+    for mutant in load():
+        assert mutant.texts(project)
+        assert all(project.test(test) for test in mutant.tests)
+
+
+def test_a_guard_survives_a_move(tmp_path: Path) -> None:
+    """Its code and its tests may move to other folders, and their files may be renamed."""
+    mutant = Mutant(
+        "m", "", (Edit("is_full", "seats >=", "seats >"),), ("test_nobody_is_let_in_where_it_is_full",)
+    )
+    before = _project(tmp_path / "before", {"persistence/door.py": PRODUCT, "tests/test_door.py": TESTS})
+    after = _project(tmp_path / "after", {"tasks/house/gate.py": PRODUCT, "tests/house/test_gate.py": TESTS})
+
+    weakened = PRODUCT.replace("seats >=", "seats >")
+    assert mutant.texts(before) == {"persistence/door.py": weakened}
+    assert mutant.texts(after) == {"tasks/house/gate.py": weakened}
+    assert before.test(*mutant.tests) == "tests/test_door.py::test_nobody_is_let_in_where_it_is_full"
+    assert after.test(*mutant.tests) == "tests/house/test_gate.py::test_nobody_is_let_in_where_it_is_full"
+
+
+@pytest.mark.parametrize(
+    ("at", "old"),
+    [
+        ("LIMIT", "1"),
+        ("SECOND_LIMIT", "2"),
+        ("Door.width", "3"),
+        ("Door.height", "@property"),
+        ("Door", "4"),
+        ("Gate", "5"),
+        ("house:Gate", "5"),
+        ("persistence.house:Gate", "5"),
+        ("house.py", "1"),
+        ("view.sql", "6"),
+        ("schema/view.sql", "6"),
+    ],
+)
+def test_an_edit_is_made_within_the_part_that_it_names(tmp_path: Path, at: str, old: str) -> None:
+    """A symbol with its decorators, or a file; a module or a folder may come before the name."""
+    project = _project(tmp_path, {"persistence/house.py": PARTS, "persistence/schema/view.sql": "SELECT 6"})
+
+    file, start, end, _ = Edit(at, old, "").change(project)
+
+    assert project.text(file)[start:end] == old
+
+
+@pytest.mark.parametrize(
+    ("at", "old", "complaint"),
+    [
+        ("nowhere", "x", "nowhere is defined 0 times, not once"),
+        ("LIMIT", "1", "LIMIT is defined 2 times, not once: persistence/a.py, persistence/b.py"),
+        ("a:Door.depth", "x", "a:Door.depth is defined 0 times, not once"),
+        ("a:Door", "5", "a:Door: found 0 times, not once: 5"),
+        ("a.py", "width", "a.py: found 2 times, not once: width"),
+        ("a:LIMIT", "= 1", "persistence/a.py: what comes of the edit is no Python"),
+    ],
+)
+def test_an_edit_that_applies_no_more_is_an_error(tmp_path: Path, at: str, old: str, complaint: str) -> None:
+    """Or not once, or leads to no Python: the list cannot rot."""
+    project = _project(tmp_path, {"persistence/a.py": PARTS, "persistence/b.py": PARTS})
+    with pytest.raises(DoesNotApplyError, match=f"^{complaint}"):
+        Mutant("m", "", (Edit(at, old, "= ="),), ()).texts(project)
+
+
+def test_a_test_is_named_without_its_folder(tmp_path: Path) -> None:
+    """By its function, by file and function if two functions have the same name, or by its file alone."""
+    test = "def test_it(): ...\n"
+    project = _project(
+        tmp_path, {"tests/test_a.py": test, "tests/deep/test_b.py": f"{test}class TestB:\n    {test}"}
+    )
+
+    assert project.test("test_b:test_it") == "tests/deep/test_b.py::test_it"
+    assert project.test("TestB.test_it") == "tests/deep/test_b.py::TestB::test_it"
+    assert project.test("test_b.py") == "tests/deep/test_b.py"
+    for name, count in (("test_it", 2), ("test_that", 0)):
+        with pytest.raises(DoesNotApplyError, match=f"^{name} is defined {count} times, not once"):
+            project.test(name)
+
+
+def test_changes_of_one_file_do_not_move_each_other(tmp_path: Path) -> None:
+    """They are made within the texts as they were, whatever their order."""
+    project = _project(tmp_path, {"tasks/house.py": PARTS})
+    edits = (Edit("LIMIT", "1", "1000"), Edit("Gate", "width", "how_wide"), Edit("Door", "4", "4000"))
+
+    expected = PARTS.replace("1", "1000").replace("width: int = 5", "how_wide: int = 5").replace("4", "4000")
+    assert Mutant("m", "", edits, ()).texts(project) == {"tasks/house.py": expected}
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "fate"),
+    [
+        (0, {"passed": 1}, Fate.SURVIVED),
+        (0, {"passed": 0}, Fate.ERROR),
+        (0, {"passed": 1, "strayed": ["/elsewhere/tasks"]}, Fate.ERROR),
+        (1, {"failures": [{"test": "t", "when": "call", "said": "E   assert 1 == 2"}]}, Fate.KILLED),
+        (1, {"failures": [{"test": "t", "when": "setup", "said": "E   assert 1 == 2"}]}, Fate.ERROR),
+        (1, {"failures": [{"test": "t", "when": "call", "said": "E   NameError: no such name"}]}, Fate.ERROR),
+        (2, {"failures": [{"test": "t", "when": "collect", "said": "SyntaxError"}]}, Fate.ERROR),
+        (4, {}, Fate.ERROR),
+    ],
+)
+def test_only_a_test_that_fails_in_its_own_words_kills(
+    code: int, told: dict[str, object], fate: Fate
+) -> None:
+    """Not one that cannot begin, and not code that is broken instead of weakened."""
+    assert judged(code, told)[0] is fate
+
+
+def test_a_survivor_is_told_and_is_a_failure(tmp_path: Path) -> None:
+    """Each fate is told by name, as JSON too, and the project at hand is not touched."""
+    root, guards = tmp_path / "project", tmp_path / "guards"
+    (root / "tests").mkdir(parents=True)
+    guards.mkdir()
+    (root / "persistence.py").write_text(PRODUCT, encoding="utf-8")
+    (root / "tests" / "test_door.py").write_text(TESTS, encoding="utf-8")
+    rows = (GUARD.format(name=name, at=at, old=old, new=new) for name, (at, old, new) in FAKES.items())
+    (guards / "door.toml").write_text("".join(rows), encoding="utf-8")
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "proofs.mutants", "--no-servers", "--root", root, "--guards", guards,
+         "--json", tmp_path / "told.json"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(GUARDS.parents[2]), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )  # fmt: skip
+
+    assert ended.returncode == 1, ended.stderr
+    told = {outcome["name"]: outcome["fate"] for outcome in json.loads((tmp_path / "told.json").read_text())}
+    assert told == FATES
+    assert "survived: no-capacity-below-zero" in ended.stdout
+    assert (root / "persistence.py").read_text(encoding="utf-8") == PRODUCT
+
+
+def test_what_is_asked_for_is_listed_or_told_not_to_be() -> None:
+    """By a part of its name."""
+    for words, code, expected in (("fence", 0, "fence-live"), ("nothing-of-this-name", 2, "no guard has")):
+        ended = subprocess.run(
+            [sys.executable, "-m", "proofs.mutants", "--list", "--only", words],
+            env={"PYTHONPATH": str(GUARDS.parents[2])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == code
+        assert expected in ended.stdout + ended.stderr
+
+
+def _project(root: Path, files: dict[str, str]) -> Project:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return Project(root)

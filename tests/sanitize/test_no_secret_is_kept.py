@@ -1,0 +1,81 @@
+"""Whoever tells it, and wherever: no secret is kept beside the account that it is of."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from support.worlds.world import World
+from tasks.worker import logs
+
+TOKEN = "glpat-abcdefghij0123456789"
+
+
+def stored(world: World, table: str) -> str:
+    """All that a table holds, as text."""
+    return str(world.one(f"SELECT string_agg(r::text, ' ') FROM {table} r"))
+
+
+def test_what_a_crawler_says_of_its_failure(world: World) -> None:
+    """Its error type stands in the entry, the error row and the event."""
+    crawler, (order,) = world.working()
+
+    crawler.fails(order, errorType=f"Refused {TOKEN}", error=TOKEN, stackTrace=TOKEN, context={"a": TOKEN})
+
+    assert world.one("SELECT error FROM job_queue").startswith("Refused [redacted]")
+    for table in ("job_queue", "job_error_log", "dispatch_event", "job", "job_assignment_mapping"):
+        assert TOKEN not in stored(world, table)
+
+
+def test_what_an_order_carries_beside_the_work(world: World) -> None:
+    """Tags and metadata are kept, but for what is secret in them."""
+    world.submit(world.order(tags=["weekly", f"by {TOKEN}"], metadata={"note": TOKEN, "password": "opaque"}))
+
+    assert world.one("SELECT data -> 'tags' ->> 0 FROM job_queue") == "weekly"
+    assert "opaque" not in stored(world, "job_queue")
+    assert TOKEN not in stored(world, "job_queue")
+
+
+def test_what_is_said_of_a_rejection(world: World) -> None:
+    """Its task, its message's id, its detail and its payload."""
+    with world.unit() as uow:
+        uow.rejected.keep(
+            task=f"jobs.{TOKEN}", payload=[TOKEN], reason="invalid", detail=f"no {TOKEN}", message_id=TOKEN
+        )
+        uow.commit()
+
+    assert TOKEN not in stored(world, "rejected_message")
+    assert "no [redacted]" in stored(world, "rejected_message")
+
+
+def test_a_complaint_does_not_repeat_the_input(world: World) -> None:
+    """It need not look like a secret to be one."""
+    world.submit(world.order(priority="xyzzy-of-ann", branch="xyzzy-of-bob" * 100))
+
+    (detail,) = (detail for (detail,) in world.rows("SELECT detail FROM rejected_message"))
+    assert "priority" in detail
+    assert "branch" in detail
+    assert "xyzzy" not in detail
+
+
+@pytest.fixture
+def handler() -> Iterator[logging.Handler]:
+    """What a worker logs with; afterwards all is as it was."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    logs._set_up()
+    yield root.handlers[0]
+    root.handlers[:], root.level = before
+
+
+def test_what_anybody_logs(handler: logging.Handler) -> None:
+    """Celery and its libraries too, and what an exception says."""
+    error = ValueError(f"401 for {TOKEN}")
+    trace = (type(error), error, None)
+    record = logging.LogRecord("celery", logging.ERROR, "f.py", 1, "task %s failed", (TOKEN,), trace)
+
+    written = handler.format(record)
+
+    assert "task [redacted] failed" in written
+    assert "ValueError" in written
+    assert TOKEN not in written

@@ -1,0 +1,178 @@
+"""The demo: a short day balances, and the books notice what is wrong."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from subprocess import PIPE
+
+import psycopg
+import pytest
+
+from console.demo import tied_process
+from console.demo.books import Books, balance
+from console.simulator.ledger import Ledger
+from persistence.db.engine import engine
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = ["--jobs", "60", "--crawlers", "6", "--speed", "8", "--seed", "7", "--plain"]
+TOKEN = "glpat-0123456789"
+
+
+def test_a_short_day_ends_well(tmp_path: Path) -> None:
+    """A crawler dies, one says goodbye, one freezes and comes back: no job is lost, and none is done twice."""
+    summary_file = tmp_path / "summary.json"
+    demo = subprocess.run(
+        [sys.executable, "-m", "console.main", "demo", *OPTIONS, "--json", str(summary_file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    summary = json.loads(summary_file.read_text())
+    assert summary["balanced"]
+    assert summary["faults"] == []
+    assert summary["ordered"] == 60
+    assert summary["discovered"] > 0
+    assert summary["finished"] + summary["failed"] + summary["cancelled"] == 60 + summary["discovered"]
+    assert summary["stale_words"] >= summary["fleet"]["stale_said"] > 0
+    assert summary["redacted"] == summary["fleet"]["tokens_said"]
+    assert 0 < summary["tokens_died"] <= summary["fleet"]["tokens_died"]
+    assert summary["tokens_renewed"] == 1
+    assert (summary["fleet"]["died"], summary["fleet"]["left"], summary["fleet"]["came_back"]) == (1, 1, 1)
+    assert "The books balance" in demo.stdout
+    assert (Path(summary["logs"]) / "worker.log").stat().st_size > 0
+
+
+def test_a_leash_exits_as_its_program_did() -> None:
+    """Also while whoever holds the leash has not let go of it."""
+    program = [sys.executable, "-c", "raise SystemExit(3)"]
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", tied_process.__file__, "1", *program], stdin=PIPE
+    ) as held:
+        assert held.wait(60) == 3
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection]:
+    """A connection to a database in which job A is finished, as it should be."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO account (id, access_token) VALUES ('acc', %s)", [TOKEN])
+        job(connection, "A", "finished", "completed", "completed")
+        yield connection
+
+
+def job(connection: psycopg.Connection, id_: str, status: str, entry: str, *attempts: str) -> None:
+    """A job, its queue entry and its attempts, in these states."""
+    connection.execute(
+        'INSERT INTO job (id, status, command, full_path, "accountId") VALUES (%s, %s, %s, %s, %s)',
+        [id_, status, "issues", f"group/{id_}", "acc"],
+    )
+    connection.execute(
+        "INSERT INTO job_queue (id, web_app_job_id, account_id, status, settled_at)"
+        " VALUES (%(id)s, %(id)s, 'acc', %(status)s,"
+        " CASE WHEN %(status)s IN ('completed', 'failed') THEN now() END)",
+        {"id": id_, "status": entry},
+    )
+    for n, attempt in enumerate(attempts):
+        connection.execute(
+            "INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, status, completed_at)"
+            " VALUES (%(fence)s, %(job)s, %(fence)s, %(status)s,"
+            " CASE WHEN %(status)s NOT IN ('assigned', 'running') THEN now() END)",
+            {"job": id_, "fence": f"{id_}{n}", "status": attempt},
+        )
+
+
+def faults(connection: psycopg.Connection, *ordered: str) -> dict[str, list[str]]:
+    """What is wrong where these were ordered."""
+    ledger = Ledger(submitted=set(ordered), tokens=[TOKEN])
+    return named(books(connection, ledger))
+
+
+def books(connection: psycopg.Connection, ledger: Ledger, stale_fences: Collection[str] = ()) -> Books:
+    """The database against this ledger."""
+    with engine().connect() as reader:
+        return balance(reader, ledger, stale_fences)
+
+
+def named(found: Books) -> dict[str, list[str]]:
+    """The faults by name, with the ids."""
+    return {fault.name: fault.ids for fault in found.faults}
+
+
+def test_books_in_order_balance(connection: psycopg.Connection) -> None:
+    """What was ordered is there, once, and done."""
+    assert faults(connection, "A") == {}
+
+
+def test_a_job_that_is_gone_or_was_never_ordered_is_named(connection: psycopg.Connection) -> None:
+    """Lost and invented jobs are faults."""
+    assert faults(connection, "B") == {
+        "ordered_job_there": ["B"],
+        "nothing_invented": ["A"],
+    }
+
+
+def test_a_discovery_must_have_led_to_exactly_its_jobs(connection: psycopg.Connection) -> None:
+    """None missing, none too many, and each at an area that its account may see."""
+    connection.execute("UPDATE job SET spawned_from = 'D', full_path = 'team' WHERE id = 'A'")
+    job(connection, "D", "finished", "completed", "completed")
+    ledger = Ledger(submitted={"D"}, discovery="D", discovered={("team", "group"), ("team/tool", "issues")})
+
+    found = named(books(connection, ledger))
+
+    assert found == {
+        "nothing_invented": ["A"],
+        "discovered_job_there": ["team group", "team/tool issues"],
+        "discovered_area_seen": ["team", "team/tool"],
+    }
+
+
+def test_a_job_completed_twice_is_named(connection: psycopg.Connection) -> None:
+    """Finished means completed exactly once."""
+    job(connection, "B", "finished", "completed", "completed", "completed")
+    job(connection, "C", "finished", "completed")
+    assert faults(connection, "A", "B", "C") == {"finished_once": ["B", "C"]}
+
+
+def test_a_job_that_is_still_open_is_named(connection: psycopg.Connection) -> None:
+    """Neither job, nor entry, nor attempt may go on; this one is on no connection besides."""
+    job(connection, "B", "running", "processing", "running")
+    assert faults(connection, "A", "B") == {
+        "everything_ended": ["B"],
+        "nothing_at_work": ["B"],
+        "nothing_in_queue": ["B"],
+        "live_attempt_connected": ["B0"],
+        "live_attempts_counted": [" "],
+        "order_of_live_attempt": ["B0"],
+    }
+
+
+def test_a_failure_without_its_error_is_named(connection: psycopg.Connection) -> None:
+    """Every failure is on record."""
+    job(connection, "B", "failed", "failed", "failed")
+    assert faults(connection, "A", "B") == {
+        "failed_job_on_record": ["B"],
+    }
+
+
+def test_a_token_in_an_error_is_named(connection: psycopg.Connection) -> None:
+    """Tokens are in `account` alone."""
+    connection.execute(
+        "INSERT INTO job_error_log (id, job_id, error_type, error_message) VALUES ('E', 'A', 'HTTPError', %s)",
+        [f"GET /?private_token={TOKEN}"],
+    )
+    assert faults(connection, "A") == {"no_former_token_in_errors": ["A"], "no_token_in_errors": ["E"]}
+
+
+def test_words_of_an_expired_crawler_must_be_counted(connection: psycopg.Connection) -> None:
+    """And they must have changed nothing: here they were not counted, and completed the attempt."""
+    found = books(connection, Ledger(inserted={"A"}), stale_fences=["A0"])
+    assert [fault.name for fault in found.faults] == [
+        "stale_words_counted",
+        "stale_words_not_applied",
+    ]
+    assert "A" in str(found.faults[0])

@@ -1,0 +1,144 @@
+"""Crawlers behind a gateway that only beat: each holds a job, and lives until it is told to fall silent."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ulid import ULID
+
+from support.processes.little_system import LittleSystem
+from support.processes.workers import until
+from support.worlds.world import NOW
+
+TURNS = 3
+"""Messages of beats in an interval, each with other crawlers in it."""
+
+_LIVE = "SELECT connection_id, crawler_job_id FROM crawler_order ORDER BY 1"
+
+
+@dataclass(frozen=True)
+class Death:
+    """How the jobs of a dead crawler came back, in seconds of the database's time."""
+
+    delay: float
+    """From its last heartbeat to the release of its jobs."""
+    by_first_sweep: bool
+    """Whether the sweep that took it was the first as of a time at which its silence was long enough."""
+
+
+class BeatingFleet:
+    """So many connections with a job each."""
+
+    def __init__(self, system: LittleSystem, crawlers: int) -> None:
+        self._system = system
+        self._interval = float(system.settings["CRAWLYARD_HEARTBEAT_INTERVAL"])
+        self._timeout = float(system.settings["CRAWLYARD_CONNECTION_TIMEOUT"])
+        self.ids = [str(ULID()) for _ in range(crawlers)]
+        self.silent: set[str] = set()
+        self.jobs: dict[str, str] = {}
+        self._is_cut = threading.Event()
+        self._ends = threading.Event()
+        self._is_late = False
+        self._unsaid: list[list[dict[str, Any]]] = []
+
+    def begin(self) -> None:
+        """Register, be given a job each, and begin it."""
+        self._system.say_many(
+            "connections.register", [{"connection_id": id_, "capacity": 1} for id_ in self.ids]
+        )
+        count = "SELECT count(*) FROM socket_connection"
+        until(
+            lambda: self._system.one(count) == len(self.ids), f"{self._system.name}: all are registered", 120
+        )
+        self._system.say("jobs.submit", orders=[_order() for _ in self.ids])
+        until(lambda: len(self.live()) == len(self.ids), f"{self._system.name}: all have a job", 240)
+        self.jobs = self.live()
+        started = [
+            {"type": "job_started", "timestamp": NOW, "jobId": job, "data": {}} for job in self.jobs.values()
+        ]
+        frames = [{"connection_id": id_, "frame": said} for id_, said in zip(self.jobs, started, strict=True)]
+        self._system.say("crawler.frames", frames=frames)
+        running = "SELECT count(*) FROM job WHERE status = 'running'"
+        until(lambda: self._system.one(running) == len(self.ids), f"{self._system.name}: all work", 240)
+
+    def live(self) -> dict[str, str]:
+        """Who has which job."""
+        return dict(self._system.rows(_LIVE))
+
+    def lost(self) -> list[str]:
+        """Connections that kept beating and have lost their job, or were closed."""
+        active = {id_ for (id_,) in self._system.rows("SELECT id FROM socket_connection WHERE is_active")}
+        held = self.live()
+        beating = [id_ for id_ in self.ids if id_ not in self.silent]
+        return [id_ for id_ in beating if id_ not in active or held.get(id_) != self.jobs[id_]]
+
+    def fall_silent(self, *ids: str) -> None:
+        """Beat no more."""
+        self.silent.update(ids)
+
+    def be_cut_off(self, seconds: float, *, late: bool = False) -> None:
+        """Cut the gateway off; its words are said *late*, or not at all. All beat just before and after."""
+        self._beat(self.ids)
+        self._unsaid, self._is_late = [], late
+        self._is_cut.set()
+        time.sleep(seconds)
+        self._is_cut.clear()
+        for beats in self._unsaid:
+            self._say(beats)
+        self._beat(self.ids)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Beat at the interval, a part of the fleet after the other, whatever happens."""
+        thread = threading.Thread(target=self._go_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ends.set()
+            thread.join()
+
+    def deaths(self) -> dict[str, Death]:
+        """What became of those that fell silent."""
+        rows = self._system.rows(
+            """
+            SELECT connection_id, extract(epoch FROM ended_at - last_heartbeat)::float8,
+                   (SELECT min(as_of) FROM sweep_log
+                     WHERE as_of > last_heartbeat + make_interval(secs => %s)) = sweep_log.as_of
+              FROM end_log JOIN sweep_log USING (xid)
+            """,
+            1.01 * self._timeout,  # the verdict waits for a sign of life that was not written
+        )
+        return {id_: Death(delay, is_first) for id_, delay, is_first in rows}
+
+    def _go_on(self) -> None:
+        turn, due = 0, time.monotonic()
+        while not self._ends.wait(max(0.0, due - time.monotonic())):
+            self._beat(self.ids[turn % TURNS :: TURNS])
+            turn, due = turn + 1, due + self._interval / TURNS
+
+    def _beat(self, ids: list[str]) -> None:
+        beats = [
+            {"connection_id": id_, "active_jobs": [self.jobs[id_]]} for id_ in ids if id_ not in self.silent
+        ]
+        if not self._is_cut.is_set():
+            self._say(beats)
+        elif self._is_late:
+            self._unsaid.append(beats)
+
+    def _say(self, beats: list[dict[str, Any]]) -> None:
+        self._system.say("connections.heartbeat", beats=beats)
+
+
+def _order() -> dict[str, Any]:
+    return {
+        "account_id": "acc",
+        "provider": "gitlab-cloud",
+        "gitlab_host": "gitlab.example.org",
+        "command": "project",
+        "namespace_path": f"group/project-{ULID()}",
+        "web_app_job_id": str(ULID()),
+    }

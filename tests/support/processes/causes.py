@@ -1,0 +1,210 @@
+"""Why a crawler that beats might be taken for dead: each cause made to happen in a little system."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import psycopg
+from ulid import ULID
+
+from console.embedded.postgres import EmbeddedPostgres
+from support.processes.beating_fleet import BeatingFleet, Death
+from support.processes.little_system import LittleSystem
+from support.processes.skewed import off
+from support.processes.workers import until
+from support.worlds.world import NOW
+
+START_S = 3
+"""A worker that is being started is still away, for about so long."""
+
+
+_SWEEPS = """
+    SELECT max(gap), COALESCE(percentile_cont(0.5) WITHIN GROUP (ORDER BY gap), 0), max(lag)
+      FROM (SELECT extract(epoch FROM as_of - lag(as_of) OVER (ORDER BY as_of))::float8 AS gap,
+                   extract(epoch FROM swept_at - as_of)::float8 AS lag
+              FROM (SELECT as_of, min(swept_at) AS swept_at FROM sweep_log GROUP BY as_of) sweeps) times
+"""
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """How the sweeps came, since all was well; in seconds of the database's time."""
+
+    longest_gap: float
+    """Between the times as of which they judged."""
+    usual_gap: float
+    stall: float
+    """What the machine held them up at worst: beyond the interval, and from ring to judgement."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cause did."""
+
+    cause: str
+    seconds: float
+    """How long it was, as measured."""
+    connections: int
+    """That kept beating."""
+    lost: list[str]
+    """Those of them that lost a job: wrongly."""
+    deaths: dict[str, Death]
+    """What became of those that did not."""
+    sweeps: Sweeps
+
+    def __str__(self) -> str:
+        delays = sorted(death.delay for death in self.deaths.values())
+        told = f"{median(delays):6.1f} {delays[-1]:6.1f}" if delays else ""
+        return (
+            f"{self.cause:45} {self.seconds:7.1f} {self.connections:4} {len(self.lost):4} {told:14}"
+            f" {self.sweeps.usual_gap:5.1f} {self.sweeps.stall:5.1f}"
+        )
+
+
+@dataclass
+class Stage:
+    """A system, its fleet, and its durations in seconds."""
+
+    system: LittleSystem
+    fleet: BeatingFleet
+
+    @property
+    def timeout(self) -> float:
+        """A connection silent for so long is dead."""
+        return self.seconds("CONNECTION_TIMEOUT")
+
+    @property
+    def interval(self) -> float:
+        """Between two sweeps."""
+        return self.seconds("SWEEP_INTERVAL")
+
+    def seconds(self, setting: str) -> float:
+        """A duration."""
+        return float(self.system.settings[f"CRAWLYARD_{setting}"])
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """All have a job and beat, and the sweeps of a healthy system judge them."""
+        self.fleet.begin()
+        with self.fleet.beating():
+            self.system.is_well()
+            yield
+
+    def outcome(self, cause: str, *dead: str, seconds: float | None = None) -> Outcome:
+        """Go on until whoever should die has died, and everybody else could have; then count."""
+        self.system.has_gone_on(self.timeout + self.interval)
+        until(
+            lambda: self.fleet.deaths().keys() >= {*dead},
+            f"{self.system.name}: the dead are found",
+            2 * self.timeout + 60,
+        )
+        beating = len(self.fleet.ids) - len(self.fleet.silent)
+        sweeps = self._sweeps()
+        length = sweeps.longest_gap if seconds is None else seconds
+        return Outcome(cause, length, beating, self.fleet.lost(), self.fleet.deaths(), sweeps)
+
+    def _sweeps(self) -> Sweeps:
+        ((longest, usual, lag),) = self.system.rows(_SWEEPS)
+        return Sweeps(longest, usual, max(0.0, longest - self.interval) + lag)
+
+
+def workers_away(stage: Stage, timeouts: float, *, wiped: bool, beat_too: bool = False) -> Outcome:
+    """All workers are stopped, and others started later; with *beat_too* beat as well, and all at once."""
+    system = stage.system
+    commands = ["worker --concurrency 1"] + ["beat"] * beat_too
+    running = [system.start(command) for command in commands]
+    with stage.running():
+        dead = stage.fleet.ids[0]
+        stage.fleet.fall_silent(dead)
+        system.is_swept()
+        stopped = time.monotonic()
+        system.stop(*running)
+        time.sleep(max(0.0, timeouts * stage.timeout - START_S - (time.monotonic() - stopped)))
+        if wiped:
+            system.broker.flushdb()
+        for command in commands:
+            system.start(command)
+        system.is_swept()
+        what = "workers and beat" if beat_too else "workers"
+        how = "Redis wiped" if wiped else "beats kept"
+        return stage.outcome(f"{what} away, {how}", dead)
+
+
+def database_away(stage: Stage, server: EmbeddedPostgres) -> Outcome:
+    """The database is stopped for two timeouts; messages that waited in vain fall behind a sweep."""
+    stage.system.start("worker --concurrency 2")
+    with stage.running():
+        dead = stage.fleet.ids[0]
+        stage.fleet.fall_silent(dead)
+        stage.system.is_swept()
+        server.stop("immediate")
+        time.sleep(2 * stage.timeout)
+        server.start()
+        stage.system.is_swept()
+        return stage.outcome("database away", dead)
+
+
+def beats_overtaken(stage: Stage, frames: int, frames_a_message: int) -> Outcome:
+    """
+    Two workers with two children each, and beats that sweeps overtake, or that stand in line for long.
+
+    First they wait in a child for a row that somebody holds, and sweeps pass them in another; then behind a
+    flood of frames of a connection that is silent afterwards.
+    """
+    system = stage.system
+    noisy = str(ULID())
+    for _ in range(2):
+        system.start("worker --concurrency 2")
+    with stage.running():
+        with psycopg.connect(system.database_url) as somebody:
+            held = "SELECT FROM socket_connection WHERE id = %s FOR NO KEY UPDATE"
+            somebody.execute(held, [stage.fleet.ids[0]])
+            system.has_gone_on(stage.timeout / 2)
+        system.say("connections.register", connection_id=noisy, capacity=1)
+        said = {"connection_id": noisy, "frame": {"type": "heartbeat", "timestamp": NOW, "data": {}}}
+        message = {"frames": [said] * frames_a_message}
+        system.say_many("crawler.frames", [message] * (frames // frames_a_message))
+        began = time.monotonic()
+        until(lambda: system.broker.llen("crawler") < 10, f"{system.name}: the flood has passed", 900)
+        cause = f"{frames} frames, {frames_a_message} a message"
+        return stage.outcome(cause, noisy, seconds=time.monotonic() - began)
+
+
+def clocks_off(stage: Stage, beats: tuple[float, ...]) -> Outcome:
+    """One worker's clock is an hour ahead, another's an hour behind, and so is that of one beat after another."""
+    system = stage.system
+    for seconds in (3600, -3600):
+        system.start("worker --concurrency 1", **off(seconds))
+    with stage.running():
+        dead = stage.fleet.ids[0]
+        stage.fleet.fall_silent(dead)
+        for seconds in beats:
+            beat = system.start("beat", **off(seconds))
+            system.has_gone_on(stage.timeout)
+            system.stop(beat)
+        return stage.outcome("clocks of workers and beat an hour off", dead, seconds=3600)
+
+
+def gateway_cut_off(stage: Stage) -> Outcome:
+    """Three times: its beats are lost, are said late, and are lost for almost a timeout."""
+    stage.system.start("worker --concurrency 1")
+    with stage.running():
+        dead = stage.fleet.ids[:3]
+        stage.fleet.fall_silent(*dead)
+        stage.fleet.be_cut_off(stage.timeout / 3)
+        stage.fleet.be_cut_off(stage.timeout / 3, late=True)
+        longest = 0.8 * stage.timeout
+        stage.fleet.be_cut_off(longest)
+        return stage.outcome("gateway cut off", *dead, seconds=longest)
+
+
+def crawlers_die(stage: Stage) -> Outcome:
+    """One after another, with no beat and nothing else said."""
+    stage.system.start("worker --concurrency 1")
+    with stage.running():
+        for id_ in stage.fleet.ids:
+            stage.fleet.fall_silent(id_)
+            time.sleep(stage.interval / 3)
+        return stage.outcome("crawlers die, no beat, no other word", *stage.fleet.ids)

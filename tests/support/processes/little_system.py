@@ -1,0 +1,119 @@
+"""A whole system of its own in little: a database, a Redis, workers and beats that come and go. Several run at once."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+
+from console.demo.processes import Child
+from support.processes.workers import envelope, until
+from support.worlds.world import EMPTY
+
+_LOGS = """
+    CREATE TABLE sweep_log (as_of timestamptz, grace_until timestamptz, swept_at timestamptz, xid xid8);
+    CREATE TABLE end_log (connection_id text, last_heartbeat timestamptz, ended_at timestamptz, xid xid8);
+    CREATE FUNCTION log_sweep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO sweep_log VALUES (NEW.last_sweep_at, NEW.grace_until, clock_timestamp(), pg_current_xact_id());
+        RETURN NULL;
+    END $$;
+    CREATE FUNCTION log_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO end_log VALUES (NEW.id, NEW.last_heartbeat, clock_timestamp(), pg_current_xact_id());
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER log_sweep AFTER UPDATE ON liveness_state FOR EACH ROW EXECUTE FUNCTION log_sweep();
+    CREATE TRIGGER log_end AFTER UPDATE OF is_active ON socket_connection
+       FOR EACH ROW WHEN (OLD.is_active AND NOT NEW.is_active) EXECUTE FUNCTION log_end();
+"""
+"""Which sweep was as of when, and which of them ended which connection: the tests' own tables."""
+
+
+@dataclass
+class LittleSystem:
+    """Its parts. To be used from one thread."""
+
+    name: str
+    database_url: str
+    broker_url: str
+    folder: Path
+    settings: Mapping[str, str]
+    processes: list[Child] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.broker = redis.Redis.from_url(self.broker_url)
+        self.broker.flushdb()
+        self._session = psycopg.connect(self.database_url, autocommit=True)
+        self.rows(EMPTY)
+        self.rows(_LOGS)
+        self.rows("INSERT INTO account (id) VALUES ('acc')")
+
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """Run one statement and commit it; in a new session, where the server was away meanwhile."""
+        try:
+            result = self._session.execute(sql, values or None)
+        except psycopg.OperationalError:
+            self._session.close()
+            self._session = psycopg.connect(self.database_url, autocommit=True)
+            result = self._session.execute(sql, values or None)
+        return result.fetchall() if result.description else []
+
+    def one(self, sql: str, *values: Any) -> Any:
+        """The one value of a statement."""
+        ((value,),) = self.rows(sql, *values)
+        return value
+
+    def start(self, command: str, **environment: str) -> Child:
+        """Start `crawlyard COMMAND` on it."""
+        urls = {"DATABASE_URL": self.database_url, "BROKER_URL": self.broker_url}
+        name = f"{self.name}-{len(self.processes)}-{command.partition(' ')[0]}"
+        child = Child(name, command.split(), {**self.settings, **urls, **environment}, self.folder)
+        self.processes.append(child)
+        return child
+
+    def stop(self, *processes: Child) -> None:
+        """End processes, and return when they have ended."""
+        for process in processes:
+            process.ask_to_end()
+        for process in processes:
+            process.wait()
+            self.processes.remove(process)
+
+    def say(self, task: str, **payload: Any) -> None:
+        """Publish a message as a bare producer does."""
+        self.say_many(task, [payload])
+
+    def say_many(self, task: str, payloads: list[dict[str, Any]]) -> None:
+        """Publish one message a payload, all at once."""
+        queue = "crawler" if task.startswith(("crawler.", "connections.")) else "dispatch"
+        self.broker.lpush(queue, *(json.dumps(envelope(task, payload)) for payload in payloads))
+
+    def is_swept(self) -> None:
+        """Wait for a sweep as of a later time than now."""
+        now = self.one("SELECT clock_timestamp()")
+        swept = "SELECT COALESCE(last_sweep_at > %s, false) FROM liveness_state"
+        until(lambda: self.one(swept, now), f"{self.name}: a sweep", patience=240)
+
+    def is_well(self) -> None:
+        """Sweeps come, and the grace of the first is taken for over."""
+        self.is_swept()
+        self.rows("UPDATE liveness_state SET grace_until = clock_timestamp()")
+        self.is_swept()
+        self.rows("DELETE FROM sweep_log")
+
+    def has_gone_on(self, seconds: float) -> None:
+        """Wait until a sweep has been as of so long after now, by the database's clock."""
+        until_then = self.one("SELECT clock_timestamp() + make_interval(secs => %s)", seconds)
+        swept = "SELECT COALESCE(last_sweep_at > %s, false) FROM liveness_state"
+        until(
+            lambda: self.one(swept, until_then), f"{self.name}: {seconds} s more", patience=60 + 2 * seconds
+        )
+
+    def end(self) -> None:
+        """End whatever still runs."""
+        self.stop(*self.processes)
+        self.broker.flushdb()
+        self.broker.close()
+        self._session.close()

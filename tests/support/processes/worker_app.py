@@ -1,0 +1,100 @@
+"""
+The smallest app with our consumer, request, transport and lifecycle, and tasks that misbehave to order.
+
+What would be kept in the database goes to the Redis list `kept`, what a task was called with to `seen`.
+While the key `no_database` exists, nothing can be kept.
+"""
+
+import json
+import os
+import signal
+from datetime import timedelta
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.concurrency.asynpool import AsynPool
+from celery.exceptions import Reject
+
+from persistence.db.exceptions import DatabaseLost
+from tasks.runtime import rejection
+from tasks.worker import lifecycle, liveness, serialization, transport
+
+notes = redis.Redis.from_url(os.environ.get("NOTES_URL", os.environ["BROKER_URL"]))
+
+
+def keep(**rejected: Any) -> None:
+    """Stand in for the database."""
+    if notes.exists("no_database"):
+        notes.incr("refused")
+        raise DatabaseLost
+    notes.rpush("kept", json.dumps(rejected, default=repr))
+
+
+rejection.keep = keep  # type: ignore[assignment]
+
+app = Celery("worker_app")
+app.config_from_object("celeryconfig")
+serialization.register()
+transport.register()
+lifecycle.install(app)
+liveness.install()
+app.conf.worker_soft_shutdown_timeout = 0.5
+app.conf.broker_transport_options |= json.loads(os.environ.get("BROKER_OPTIONS", "{}"))
+if limit := os.environ.get("TIME_LIMIT"):
+    app.conf.task_time_limit = float(limit)
+    liveness.WORKER_MARGIN = timedelta(seconds=2)
+# Billiard misses the moment of a child's death at times, and looks again after five seconds.
+AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.1})
+
+
+class Task(app.Task):
+    """What tasks.base gives its tasks, as far as the worker is concerned."""
+
+    Request = "tasks.worker.request:Request"
+    max_retries = 2
+    abstract = True
+
+
+@app.task(name="crawler.frames", base=Task, bind=True)
+def note(self: Any, **kwargs: Any) -> None:
+    """Note what it was called with, after so many seconds."""
+    notes.rpush("order", "note")
+    lifecycle.wait(kwargs.get("seconds", 0))
+    notes.rpush("seen", json.dumps({"id": self.request.id, "kwargs": kwargs, "pid": os.getpid()}))
+
+
+@app.task(name="connections.expire_dead", base=Task)
+def sweep() -> None:
+    """Count."""
+    notes.incr("sweeps")
+
+
+@app.task(name="jobs.assign", base=Task)
+def die(**_: Any) -> None:
+    """Kill its own process."""
+    notes.incr("deaths")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="jobs.retry", base=Task, time_limit=1)
+def hang() -> None:
+    """Exceed its time limit."""
+    notes.incr("hangs")
+    signal.pause()
+
+
+@app.task(name="jobs.cancel", base=Task)
+def exhaust() -> None:
+    """Run out of memory."""
+    notes.incr("exhaustions")
+    raise MemoryError
+
+
+@app.task(name="jobs.pause", base=Task)
+def wait_in_vain() -> None:
+    """Wait as for a lost database, then requeue."""
+    notes.rpush("order", "wait")
+    notes.incr("waits")
+    lifecycle.wait(float(notes.get("patience") or 0))
+    raise Reject(requeue=True)

@@ -1,0 +1,121 @@
+"""A world in which everything has happened that Crawlyard is made for: what a check must not mistake for a fault."""
+
+from support.worlds.discoveries import Discoverer, group, project
+from support.worlds.world import Crawler, World
+
+TOKEN = "glpat-abcdefghij0123456789"
+SCOPE = "authorizationScope"
+
+BEATING = """
+    UPDATE socket_connection SET last_heartbeat = clock_timestamp()
+     WHERE is_active AND last_heartbeat > clock_timestamp() - interval '50 seconds'
+"""
+"""Who was not made silent by a minute has beaten just now."""
+
+
+def make_busy(world: World) -> None:
+    """Let jobs succeed, fail, get lost, be given back, revoked, paused, retried, ordered again, and discovered."""
+    world.account("acc")
+    for account in ("held", "paused"):
+        world.account(account)
+    crawler, orders = world.working(3)
+    crawler.says("job_started", orders[0])
+    crawler.says("job_progress", orders[1], stage="fetching", entityType="project", processed=3, total=9)
+    for happening in (_ended_and_begun_anew, _by_the_word_of_the_web_app, _blocked, _found, _taken_away):
+        crawler.says("heartbeat", activeJobs=orders, totalProcessed=0, systemStatus="processing")
+        happening(world)
+    world.jobs(2)
+    world.deliver("jobs.submit", orders=["nonsense", world.order(account_id="nobody")])
+    world.deliver("upkeep.reconcile", more=True)
+
+
+def _ended_and_begun_anew(world: World) -> None:
+    crawler, orders = world.working(4)
+    finished, failed, broken, again = orders
+    job_ids = dict(world.rows("SELECT crawler_job_id, web_app_job_id FROM job_assignment_mapping"))
+    crawler.says("job_completed", finished, success=True, finalCounts={"issues": 7})
+    crawler.says("job_completed", finished, success=True, finalCounts={"issues": 7})
+    crawler.fails(failed)
+    crawler.fails(broken, recoverable=False, context={"status": 500})
+    crawler.fails(again, recoverable=False)
+    world.deliver("jobs.retry", job_ids=[job_ids[again]])
+    ordered = world.row("SELECT * FROM job WHERE id = :id", id=job_ids[finished])
+    world.submit(world.order(web_app_job_id=ordered.id, namespace_path=ordered.full_path, force=True))
+    world.assign()
+    for order in crawler.orders():
+        crawler.says("job_completed", order, success=True, finalCounts={})
+    world.rows("UPDATE job SET status = 'queued' WHERE id = :id", id=job_ids[again])
+    world.deliver("upkeep.reconcile", more=True)
+    world.assign()
+    for order in crawler.orders():
+        crawler.says("job_completed", order, success=True, finalCounts={})
+    world.deliver("connections.disconnect", connection_id=crawler.id)
+    _sweep(world)
+
+
+def _taken_away(world: World) -> None:
+    """By a death, a goodbye, and a crawler that knows nothing of its job; each job waits again."""
+    dead, _ = world.working(2)
+    dead.silent_for(60)
+    _sweep(world)
+    leaving = _seated(world)
+    world.deliver("connections.disconnect", connection_id=leaving.id)
+    _sweep(world)
+    forgetful = _seated(world)
+    forgetful.says("heartbeat", activeJobs=[], totalProcessed=0, systemStatus="idle")
+    world.rows("UPDATE job_assignment_mapping SET absent_since = now() - interval '1 hour'"
+               " WHERE completed_at IS NULL AND connection_id = :id", id=forgetful.id)  # fmt: skip
+    _sweep(world)
+    forgetful.silent_for(60)
+    _sweep(world)
+
+
+def _by_the_word_of_the_web_app(world: World) -> None:
+    """Cancelled, paused and resumed: asked for, or written behind our back."""
+    crawler, _ = world.working(7)
+    rows = world.rows(
+        "SELECT web_app_job_id FROM job_assignment_mapping WHERE connection_id = :id ORDER BY 1",
+        id=crawler.id,
+    )
+    ids = [job_id for (job_id,) in rows]
+    world.deliver("jobs.cancel", job_ids=ids[:1])
+    world.deliver("jobs.pause", job_ids=ids[1:3])
+    world.deliver("jobs.resume", job_ids=ids[1:2])
+    world.rows("UPDATE job SET status = 'paused' WHERE id = :id", id=ids[3])
+    world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=ids[4])
+    world.rows("UPDATE job SET status = 'finished' WHERE id = :id", id=ids[5])
+    world.insert_job()
+    world.insert_job(status="paused")
+    world.insert_job(command=SCOPE, full_path=None)
+    world.deliver("upkeep.reconcile", more=True)
+    world.rows("DELETE FROM job WHERE id = :id", id=ids[6])
+    crawler.silent_for(60)
+    _sweep(world)
+
+
+def _found(world: World) -> None:
+    discoverer = Discoverer.at_work(world)
+    discoverer.finds(group("team", 1), project("team/tool", 2))
+    discoverer.says("job_completed", success=True, finalCounts={})
+
+
+def _blocked(world: World) -> None:
+    """One account is held for want of a token, one is paused; both with work begun."""
+    crawler, (order,) = world.working(1, account_id="held")
+    crawler.says("token_refresh_request", order)
+    world.working(1, account_id="paused")
+    world.deliver("jobs.pause", account_id="paused", reason="a holiday")
+    world.rows("INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from)"
+               " VALUES ('later', 'paused', 'issues', 'later', 1, 'x')")  # fmt: skip
+
+
+def _seated(world: World) -> Crawler:
+    crawler = world.crawler(capacity=1)
+    world.assign()
+    return crawler
+
+
+def _sweep(world: World) -> None:
+    """Take away what is silent on purpose, however long this machine took to come so far."""
+    world.rows(BEATING)
+    world.sweep()

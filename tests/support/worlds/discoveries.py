@@ -1,0 +1,73 @@
+"""A crawler at work on a discovery, and what it may find."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from support.worlds.world import NOW, Crawler, World
+
+GROUP_COMMANDS = ("group", "groupMembers", "groupProjects", "groupIssues")
+PROJECT_COMMANDS = ("project", "issues", "mergeRequests", "branches", "pipelines")
+
+
+def group(path: str, id_: int, **changes: Any) -> dict[str, Any]:
+    """A group, as jobs_discovered says it."""
+    return _found("crawl_group", path, id_) | changes
+
+
+def project(path: str, id_: int, **changes: Any) -> dict[str, Any]:
+    """A project."""
+    return _found("crawl_project", path, id_) | changes
+
+
+def user(path: str, id_: int) -> dict[str, Any]:
+    """A user."""
+    return _found("crawl_user", path, id_)
+
+
+def _found(job_type: str, path: str, id_: int) -> dict[str, Any]:
+    name = path.rpartition("/")[2]
+    return {"job_type": job_type, "entity_id": str(id_), "namespace_path": path, "entity_name": name}
+
+
+@dataclass(frozen=True)
+class Discoverer:
+    """A crawler, and its order to discover."""
+
+    world: World
+    crawler: Crawler
+    order: str
+    job_id: str
+
+    @classmethod
+    def at_work(cls, world: World, account: str = "acc", host: str = "gitlab.example.org") -> "Discoverer":
+        """One for the discovery of all that the account sees on this host."""
+        job = world.order(
+            account_id=account, command="GROUP_PROJECT_DISCOVERY", namespace_path=None, gitlab_host=host
+        )
+        (job_id,) = world.submit(job)
+        crawler = world.crawler(capacity=1)
+        world.assign()
+        (order,) = crawler.orders()
+        return cls(world, crawler, order, job_id)
+
+    def frame(self, *found: Any, at: str = NOW, summary: dict[str, int] | None = None) -> dict[str, Any]:
+        """A frame of what was found."""
+        said = self.crawler.frame(
+            "jobs_discovered", self.order, discovered_jobs=list(found), discovery_summary=summary or {}
+        )
+        said["frame"]["timestamp"] = at
+        return said
+
+    def finds(self, *found: Any, at: str = NOW, summary: dict[str, int] | None = None) -> None:
+        """Say what was found, in a message of its own."""
+        self.world.says(self.frame(*found, at=at, summary=summary))
+
+    def says(self, kind: str, **data: Any) -> None:
+        """Say one frame about the order."""
+        self.crawler.says(kind, self.order, **data)
+
+    def attempt(self) -> Any:
+        """The attempt's row."""
+        return self.world.row(
+            "SELECT * FROM job_assignment_mapping WHERE crawler_job_id = :order", order=self.order
+        )

@@ -1,0 +1,69 @@
+"""Jobs at every stage of their life, for what must work wherever a job stands."""
+
+from typing import Any
+
+from support.worlds.world import World
+
+STAGES = {
+    "pending": ("queued", "pending", False),
+    "assigned": ("queued", "processing", False),
+    "running": ("running", "processing", False),
+    "backed off": ("queued", "pending", False),
+    "paused": ("paused", "pending", True),
+    "credential expired": ("credential_expired", "pending", True),
+    "finished": ("finished", "completed", False),
+    "failed": ("failed", "failed", False),
+    "cancelled": ("cancelled", "failed", False),
+}
+"""The status of the job, that of its entry, and whether that is held."""
+
+
+def at_every_stage(world: World, **order: Any) -> dict[str, str]:
+    """One job of each stage, by its name."""
+    attempted = (
+        "finished",
+        "failed",
+        "cancelled",
+        "assigned",
+        "running",
+        "backed off",
+    )  # no pass after the last
+    jobs = {stage: _attempted(world, stage, **order) for stage in attempted}
+    jobs["paused"], jobs["credential expired"], jobs["pending"] = world.jobs(3, **order)
+    _web_app_says(world, jobs["paused"], "paused")
+    _web_app_says(world, jobs["credential expired"], "credential_expired")
+    world.deliver("upkeep.reconcile")
+    assert {stage: stand(world, job_id) for stage, job_id in jobs.items()} == STAGES
+    world.rung.bells.clear()
+    return jobs
+
+
+def stand(world: World, job_id: str) -> tuple[str, str, bool]:
+    """How a job and its entry stand, as in STAGES."""
+    entry = world.entry(job_id)
+    return world.job(job_id).status, entry.status, entry.held
+
+
+def _attempted(world: World, stage: str, **order: Any) -> str:
+    """A job that was given to a crawler of its own, and what became of it."""
+    crawler, (fence,) = world.working(1, **order)
+    attempt = "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :fence"
+    job_id = str(world.one(attempt, fence=fence))
+    match stage:
+        case "finished":
+            crawler.says("job_completed", fence)
+        case "failed":
+            crawler.fails(fence, recoverable=False)
+        case "cancelled":
+            world.deliver("jobs.cancel", job_ids=[job_id])
+        case "running":
+            crawler.says("job_started", fence)
+        case "backed off":
+            crawler.fails(fence)
+    if stage not in ("assigned", "running"):
+        world.deliver("connections.disconnect", connection_id=crawler.id)
+    return job_id
+
+
+def _web_app_says(world: World, job_id: str, status: str) -> None:
+    world.rows("UPDATE job SET status = :status WHERE id = :id", status=status, id=job_id)

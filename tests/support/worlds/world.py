@@ -1,0 +1,282 @@
+"""A web app and its crawlers, as far as a test needs them: short words for what they do."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import import_module
+from threading import Thread
+from typing import Any
+
+from sqlalchemy import text
+from ulid import ULID
+
+from persistence.db.engine import engine
+from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
+from support.processes.workers import until
+from tasks.runtime import task as base
+
+EMPTY = """
+    DO $$ BEGIN
+        EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
+                  WHERE schemaname = 'public' AND tablename <> 'crawlyard_version');
+        INSERT INTO liveness_state DEFAULT VALUES;
+        INSERT INTO adoption DEFAULT VALUES;
+        INSERT INTO event_edge DEFAULT VALUES;
+    END $$
+"""
+"""As migrated."""
+
+NOW = "2026-05-04T03:02:01Z"
+
+
+@dataclass
+class Rung:
+    """Bells that were rung."""
+
+    bells: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def ring(self, task: str, arguments: dict[str, Any]) -> None:
+        """Note a bell."""
+        self.bells.append((task, arguments))
+
+    def of(self, task: str) -> list[dict[str, Any]]:
+        """The arguments with which *task* was rung."""
+        return [arguments for name, arguments in self.bells if name == task]
+
+
+@dataclass(frozen=True)
+class Crawler:
+    """A connection, by its id."""
+
+    world: "World"
+    id: str
+
+    def orders(self) -> list[str]:
+        """The crawler_job_ids that it is to work on."""
+        rows = self.world.rows(
+            "SELECT crawler_job_id FROM crawler_order WHERE connection_id = :id ORDER BY 1", id=self.id
+        )
+        return [crawler_job_id for (crawler_job_id,) in rows]
+
+    def frame(self, kind: str, job: str | None = None, **data: Any) -> dict[str, Any]:
+        """A frame, with who says it."""
+        frame = {"type": kind, "timestamp": NOW, "data": data}
+        return {"connection_id": self.id, "frame": frame | ({"jobId": job} if job else {})}
+
+    def says(self, kind: str, job: str | None = None, **data: Any) -> None:
+        """Say one frame."""
+        self.world.says(self.frame(kind, job, **data))
+
+    def fails(self, job: str, *, recoverable: bool = True, **data: Any) -> None:
+        """Report a failure."""
+        self.says("job_failed", job, **{"error": "it broke", "isRecoverable": recoverable, **data})
+
+    def silent_for(self, seconds: float) -> None:
+        """Age its last heartbeat: the row ages, never the clock."""
+        self.world.rows(
+            "UPDATE socket_connection SET last_heartbeat = clock_timestamp() - make_interval(secs => :s)"
+            " WHERE id = :id",
+            s=seconds,
+            id=self.id,
+        )
+
+    def row(self) -> Any:
+        """Its row."""
+        return self.world.row("SELECT * FROM socket_connection WHERE id = :id", id=self.id)
+
+
+class World:
+    """The database, and who changes it."""
+
+    def __init__(self, rung: Rung) -> None:
+        self.rung = rung
+        self.app = import_module("tasks.app").app
+        for area in import_module("tasks.app").AREAS:
+            import_module(area)
+
+    # The database
+
+    def rows(self, sql: str, **values: Any) -> list[Any]:
+        """Run one statement and commit it."""
+        with engine().begin() as connection:
+            result = connection.execute(text(sql), values)
+            return list(result) if result.returns_rows else []
+
+    def row(self, sql: str, **values: Any) -> Any:
+        """The one row of a statement."""
+        (row,) = self.rows(sql, **values)
+        return row
+
+    def one(self, sql: str, **values: Any) -> Any:
+        """The one value of a statement."""
+        return self.row(sql, **values)[0]
+
+    def in_one_transaction(self, statements: Iterable[str], **values: Any) -> None:
+        """Run statements and commit them together."""
+        with engine().begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement), values)
+
+    def empty(self) -> None:
+        """As a database in which there was never a job, but for the account `acc`."""
+        self.rows(EMPTY)
+        self.account("acc")
+
+    def now(self) -> datetime:
+        """The database's time."""
+        return self.one("SELECT clock_timestamp()")  # type: ignore[no-any-return]
+
+    @contextmanager
+    def unit(self) -> Iterator[UnitOfWork]:
+        """A unit of work of the test's own, rolled back unless the test commits it."""
+        with base.unit_of_work() as uow:
+            yield uow
+
+    def snapshot(self) -> dict[str, list[Any]]:
+        """Every row of every table that says something about jobs, without its times."""
+        return {
+            table: self.rows(f"SELECT {columns} FROM {table} ORDER BY 1") for table, columns in _TOLD.items()
+        }
+
+    def in_thread(self, action: Callable[[], None]) -> Thread:
+        """Do something at the same time; join it."""
+        thread = Thread(target=action)
+        thread.start()
+        return thread
+
+    def until_somebody_waits_for_a_lock(self) -> None:
+        """Wait until a session of this database waits for another one's row lock."""
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        waiting = f"{sessions} AND wait_event_type = 'Lock'"
+        until(lambda: self.one(waiting) > 0, "somebody waits for a lock")
+
+    def use_settings(self) -> None:
+        """Read the settings anew."""
+        settings.cache_clear()
+
+    # The web app
+
+    def account(self, id_: str) -> str:
+        """An account, with a token that must show nowhere else."""
+        self.rows("INSERT INTO account (id, access_token) VALUES (:id, 'glpat-abcdefghij0123456789')", id=id_)
+        return id_
+
+    def order(self, **changes: Any) -> dict[str, Any]:
+        """An order for a project like no other."""
+        path = f"group/project-{ULID()}"
+        return {
+            "account_id": "acc",
+            "provider": "gitlab-cloud",
+            "gitlab_host": "gitlab.example.org",
+            "command": "project",
+            "namespace_path": path,
+            "web_app_job_id": str(ULID()),
+        } | changes
+
+    def submit(self, *orders: dict[str, Any], message: str | None = None) -> list[str]:
+        """Submit orders; their job ids."""
+        self.deliver("jobs.submit", message, orders=list(orders))
+        return [order.get("web_app_job_id", "") for order in orders]
+
+    def jobs(self, count: int, **changes: Any) -> list[str]:
+        """Submit so many orders."""
+        return self.submit(*(self.order(**changes) for _ in range(count)))
+
+    def insert_job(self, **columns: Any) -> str:
+        """Insert a job row as the web app does, without a bell."""
+        row = {
+            "id": str(ULID()),
+            "accountId": "acc",
+            "command": "project",
+            "full_path": f"own/{ULID()}",
+        } | columns
+        row.setdefault("gitlabGraphQLUrl", "https://gitlab.example.org/api/graphql")
+        names = ", ".join(f'"{name}"' for name in row)
+        self.rows(f"INSERT INTO job ({names}) VALUES ({', '.join(':' + name for name in row)})", **row)
+        return str(row["id"])
+
+    def job(self, id_: str) -> Any:
+        """A job's row."""
+        return self.row("SELECT * FROM job WHERE id = :id", id=id_)
+
+    def entry(self, job_id: str) -> Any:
+        """A job's queue entry."""
+        return self.row("SELECT * FROM job_queue WHERE web_app_job_id = :id", id=job_id)
+
+    def attempts(self, job_id: str) -> list[Any]:
+        """A job's assignments, the oldest first."""
+        return self.rows(
+            "SELECT * FROM job_assignment_mapping WHERE web_app_job_id = :id ORDER BY assigned_at, id",
+            id=job_id,
+        )
+
+    def errors(self, job_id: str) -> list[Any]:
+        """A job's error rows, the oldest first."""
+        return self.rows("SELECT * FROM job_error_log WHERE job_id = :id ORDER BY timestamp, id", id=job_id)
+
+    def events(self, kind: str) -> list[Any]:
+        """The events of one type, in order."""
+        return self.rows("SELECT * FROM dispatch_event WHERE type = :kind ORDER BY xid, id", kind=kind)
+
+    def rejections(self) -> list[tuple[str, str]]:
+        """Task and reason of what was rejected."""
+        return [tuple(r) for r in self.rows("SELECT task, reason FROM rejected_message ORDER BY id")]
+
+    # Crawlers
+
+    def crawler(self, capacity: int = 5, **changes: Any) -> Crawler:
+        """A registered crawler."""
+        id_ = str(ULID())
+        self.deliver("connections.register", connection_id=id_, capacity=capacity, **changes)
+        return Crawler(self, id_)
+
+    def says(self, *frames: dict[str, Any], message: str | None = None) -> None:
+        """Deliver frames in one message."""
+        self.deliver("crawler.frames", message, frames=list(frames))
+
+    def working(self, jobs: int = 1, **changes: Any) -> tuple[Crawler, list[str]]:
+        """A crawler that was just given so many new jobs, and its orders."""
+        self.jobs(jobs, **changes)
+        crawler = self.crawler(capacity=jobs)
+        self.assign()
+        return crawler, crawler.orders()
+
+    # Crawlyard
+
+    def deliver(self, task: str, message: str | None = None, /, **payload: Any) -> str:
+        """Run a task as a worker does, as the delivery of a message with this id; REJECTED: it is to come again."""
+        result = self.app.tasks[task].apply(kwargs=payload, task_id=message or str(ULID()), throw=True)
+        return str(result.state)
+
+    def assign(self) -> None:
+        """One pass."""
+        self.deliver("jobs.assign")
+
+    def sweep(self, as_of: datetime | None = None) -> None:
+        """A sweep with all its units, after others that ran in time: no outage is seen."""
+        as_of = as_of or self.now()
+        self.rows(
+            "UPDATE liveness_state SET last_sweep_at = CAST(:t AS timestamptz) - interval '1 second',"
+            " grace_until = CASE WHEN grace_until > clock_timestamp() THEN clock_timestamp() ELSE grace_until END",
+            t=as_of,
+        )
+        bells = [{"as_of": as_of}]
+        while bells:
+            self.deliver("connections.expire_dead", **bells.pop())
+            bells, self.rung.bells = self._continuations(), []
+
+    def _continuations(self) -> list[dict[str, Any]]:
+        return self.rung.of("connections.expire_dead")
+
+
+_TOLD = {
+    "job": "id, status, command, full_path, progress, resume_state, started_at IS NULL, finished_at IS NULL",
+    "job_queue": "web_app_job_id, status, attempts, losses, goodbyes, ready, held, error",
+    "job_assignment_mapping": "crawler_job_id, web_app_job_id, connection_id, status, stale_words",
+    "job_error_log": "id, job_id, error_type, error_message, retry_count",
+    "socket_connection": "id, is_active, active_jobs, capacity, reported, reported_jobs, system_status",
+    "dispatch_event": "id, type, job_id, connection_id, payload",
+    "rejected_message": "id, task, reason, payload",
+}

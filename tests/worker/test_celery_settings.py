@@ -1,0 +1,72 @@
+"""Celery's settings: what holds the promises about messages together."""
+
+import runpy
+import ssl
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persistence.settings import settings
+from tasks.app import app
+
+CONFIGURATION = Path(__file__).parents[2] / "celeryconfig.py"
+
+
+@pytest.fixture
+def configured(services: object, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the file says where these variables are set."""
+
+    def configured(**variables: str) -> dict[str, Any]:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        settings.cache_clear()
+        return runpy.run_path(str(CONFIGURATION))
+
+    yield configured
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize(("wait", "statement"), [("60", "30"), ("600", "30"), ("6", "300")])
+def test_a_unit_ends_before_it_is_killed_and_is_killed_before_it_is_run_elsewhere(
+    configured: Any, wait: str, statement: str
+) -> None:
+    """Its wait for the database, the hard limit, and the time at which its message is given to another."""
+    told = configured(CRAWLYARD_DATABASE_WAIT=wait, CRAWLYARD_STATEMENT_TIMEOUT=statement)
+
+    longest = timedelta(seconds=float(wait) + float(statement))
+    limit = timedelta(seconds=told["task_time_limit"])
+    visible_again = timedelta(seconds=told["broker_transport_options"]["visibility_timeout"])
+    assert longest < limit < visible_again
+    assert visible_again >= timedelta(seconds=120)
+
+
+def test_a_message_is_acknowledged_when_it_was_handled_and_by_us_alone(configured: Any) -> None:
+    """Not before, not by a timeout, and not by Celery's own ways with a child that is gone."""
+    told = configured()
+
+    names = ("acks_late", "acks_on_timeout", "reject_on_worker_lost", "retry_on_worker_lost")
+    assert [told[f"task_{name}"] for name in names] == [True, False, False, False]
+    assert told["worker_prefetch_multiplier"] == 1
+    assert (told["result_backend"], told["accept_content"]) == (None, ["json"])
+
+
+def test_a_certificate_is_checked_unless_the_url_says_otherwise(configured: Any) -> None:
+    """By default kombu would trust anybody."""
+    assert configured(BROKER_URL="rediss://h/0")["broker_use_ssl"] == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    assert "broker_use_ssl" not in configured(BROKER_URL="rediss://h/0?ssl_cert_reqs=none")
+    assert "broker_use_ssl" not in configured(BROKER_URL="redis://h/0")
+
+
+@pytest.mark.parametrize(
+    "task", ["connections.expire_dead", "connections.heartbeat", "connections.disconnect"]
+)
+def test_the_sweep_and_all_words_of_crawlers_are_in_one_queue(services: object, task: str) -> None:
+    """No verdict overtakes its evidence."""
+    assert _queue(task) == _queue("crawler.frames") == "crawler"
+
+
+def _queue(task: str) -> str:
+    return str(app.amqp.router.route({}, task)["queue"].name)

@@ -1,0 +1,69 @@
+"""What of a foreign text reaches a worker: only what it needs, and in a form that can harm nobody."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from support.processes.workers import envelope
+from tasks.worker.envelope import MAX_DEPTH, MalformedError, check_body, seal
+
+
+def sealed(**changes: Any) -> dict[str, Any]:
+    """A message of another language, as kombu gets it."""
+    return dict(json.loads(seal(json.dumps(envelope("jobs.assign", **changes)).encode(), "dispatch")))
+
+
+def test_no_time_of_another_clock_goes_on() -> None:
+    """Neither when to begin, nor when it is too late, nor how long it may take."""
+    times = {"eta": "2040-01-01T00:00:00Z", "expires": "2020-01-01T00:00:00Z", "timelimit": [1, 1]}
+
+    headers = sealed(headers=times)["headers"]
+
+    assert headers.keys().isdisjoint(times)
+    assert headers["task"] == "jobs.assign"
+
+
+def test_tag_and_destination_are_ours() -> None:
+    """Two messages with one tag would be mixed up; a foreign destination is a queue that nobody reads."""
+    foreign = {"delivery_tag": "1", "delivery_info": {"exchange": "x", "routing_key": "y"}, "priority": 9}
+
+    one, two = (sealed(properties=foreign)["properties"] for _ in range(2))
+
+    assert one["delivery_info"] == {"exchange": "", "routing_key": "dispatch"}
+    assert len({"1", one["delivery_tag"], two["delivery_tag"]}) == 3
+    assert "priority" not in one
+
+
+@pytest.mark.parametrize(("said", "counted"), [(-1000, 0), (10**9, 0), (True, 0), ("2", 0), (2, 2)])
+def test_a_message_cannot_begin_its_count_where_it_likes(said: object, counted: int) -> None:
+    """It bounds how often a message may kill its child."""
+    assert sealed(headers={"retries": said})["headers"]["retries"] == counted
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [[], {}, {"callbacks": [{"task": "jobs.cancel"}]}],
+        [[], {}, {"chord": 1}],
+        [[], {}, {"other": None}],
+        [[], []],
+        {},
+        [[json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)], {}, {}],
+    ],
+)
+def test_a_body_that_would_make_a_worker_do_more_or_fall_is_refused(body: object) -> None:
+    """Callbacks, another shape, and what is too deep for a child."""
+    with pytest.raises(MalformedError):
+        check_body(body)
+
+
+def test_a_body_goes_on_as_it_came() -> None:
+    """Nothing in it is read as anything else than JSON."""
+    kwargs = {"__type__": "datetime", "__value__": "never", "text": "\\u0000"}
+
+    body = json.loads(base64.b64decode(sealed(body=[[], kwargs, {}])["body"]))
+
+    assert body == [[], kwargs, {}]
+    check_body(body)

@@ -1,0 +1,279 @@
+"""`crawlyard health --worker` and `--beat`: who is stuck is told from who is idle, busy or without a broker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from console.checks import processes
+from support.command import Run
+from support.depth import deep
+from support.processes.wire import Wire
+from support.processes.workers import ROOT, Valkey, Worker, envelope, running, until
+from tasks.worker.heartbeat_file import read
+
+TIME_LIMIT_S = 2.5
+BOUND_S = TIME_LIMIT_S + 2
+BEATS_BOUND_S = 2
+SLACK_S = 15.0
+"""For a slow machine to notice and tell."""
+
+POOLS = {"prefork": "crawler", "threads": "dispatch", "solo": "upkeep"}
+
+StartWorker = Callable[..., Worker]
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """An empty server."""
+    server = Valkey(tmp_path)
+    with running(server):
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder of this test's own, as a container has one."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_command(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it reads; and a patience that fits the bounds."""
+    monkeypatch.setenv("BROKER_URL", valkey.url)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing")
+    monkeypatch.setattr(processes, "PATIENCE_S", 3.0)
+
+
+@pytest.fixture
+def start_worker(valkey: Valkey, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start a worker, which is ready a little later, and whose units may take so long."""
+    with ExitStack() as stack:
+
+        def start(pool: str, queue: str, children: int = 1, broker: str = "") -> Worker:
+            worker = Worker(
+                "support.processes.worker_app", broker or valkey.url, tmp_path / f"{pool}-{queue}.log", pool, children,
+                queues=queue, wait=False, TIME_LIMIT=str(TIME_LIMIT_S), NOTES_URL=valkey.url,
+            )  # fmt: skip
+            stack.callback(worker.kill)
+            return worker
+
+        yield start
+
+
+def push(valkey: Valkey, queue: str, task: str) -> None:
+    """Ring a task as a bare producer does."""
+    valkey.client.lpush(queue, json.dumps(envelope(task)))
+
+
+def unwell(kind: str = "worker") -> list[int]:
+    """The processes that are not well."""
+    return [reading.pid for reading in read(kind) if not reading.is_well]
+
+
+def well(kind: str = "worker") -> list[int]:
+    """The processes that are well."""
+    return [reading.pid for reading in read(kind) if reading.is_well]
+
+
+def test_a_worker_is_well_while_it_is_idle_or_busy_or_without_a_broker(
+    valkey: Valkey, start_worker: StartWorker, run: Run, here: Path
+) -> None:
+    """For longer than its bound, in each pool; and it leaves nothing behind when it ends."""
+    workers = {start_worker(pool, queue) for pool, queue in POOLS.items()}
+    for worker in workers:
+        worker.wait_until_ready()
+    pids = {worker.pid for worker in workers}
+    valkey.client.set("patience", TIME_LIMIT_S - 1)
+
+    watch(pids, BOUND_S + 1 if deep() else 2)
+    for queue in POOLS.values():
+        push(valkey, queue, "jobs.pause")  # waits, and comes again
+    watch(pids, BOUND_S + 1)
+
+    assert int(valkey.client.get("waits")) >= 6
+    said = run("health", "--worker", "--json")
+    assert (said.code, {check["name"] for check in said.json["checks"]}) == (0, {f"worker {p}" for p in pids})
+
+    valkey.kill()
+    until(lambda: set(unwell()) == pids, "nobody consumes", patience=BOUND_S + SLACK_S)
+    said = run("health", "--worker")
+    assert (said.code, said.out.count("but the broker does not serve")) == (0, 3)
+    valkey.start()
+    until(lambda: set(well()) == pids, "they consume", patience=SLACK_S)
+    said = run("health", "--worker")
+    assert (said.code, said.out.count("but the broker")) == (0, 0)
+
+    for worker in workers:
+        worker.ask_to_stop()
+    for worker in workers:
+        worker.wait()
+    assert run("health", "--worker").out == "FAIL worker: this user has started none on this machine\n"
+    assert [path for path in here.rglob("*") if path.is_file()] == []
+
+
+def watch(pids: set[int], seconds: float) -> None:
+    """These are well all the time, but for moments, as on a machine that is loaded; the command waits for longer."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < seconds:
+        until(lambda: set(well()) == pids, "all are well", patience=BOUND_S)
+        time.sleep(0.1)
+
+
+def test_a_worker_that_is_stuck_is_reported_beside_one_that_works(
+    valkey: Valkey, start_worker: StartWorker, run: Run
+) -> None:
+    """
+    Its process frozen, one of its two children, its thread hung, or its way to a broker that answers dead.
+
+    Soon after its time, and only as long as it lasts.
+    """
+    wire = Wire(valkey.port)
+    frozen = start_worker("prefork", "crawler")
+    maimed = start_worker("prefork", "dispatch", children=2)
+    hung = start_worker("threads", "upkeep")
+    cut_off = start_worker("solo", "crawler", broker=f"redis://127.0.0.1:{wire.port}/0")
+    working = start_worker("threads", "dispatch")
+    stuck = {worker.pid for worker in (frozen, maimed, hung, cut_off)}
+    for worker in (frozen, maimed, hung, cut_off, working):
+        worker.wait_until_ready()
+    valkey.client.set("patience", 120)
+
+    frozen.send(signal.SIGSTOP)
+    os.kill(maimed.children()[0], signal.SIGSTOP)
+    for _ in range(40):
+        push(valkey, "dispatch", "crawler.frames")
+    push(valkey, "upkeep", "jobs.pause")
+    wire.go_dead(for_good=True)
+
+    until(lambda: set(unwell()) == stuck, "all four are not well", patience=BOUND_S + SLACK_S)
+    said = run("health", "--worker")
+    assert said.code == 1
+    assert {line[:11] for line in said.out.splitlines()} == {"FAIL worker", "ok   worker"}
+    assert f"ok   worker {working.pid}: last known to be well" in said.out
+    assert all(f"FAIL worker {pid}: last known to be well" in said.out for pid in stuck)
+
+    frozen.send(signal.SIGCONT)
+    until(lambda: frozen.pid in well(), "it is well again")
+    assert run("health", "--worker", "--end-stuck").code == 1
+    until(lambda: [worker.lives() for worker in (maimed, hung, cut_off)] == [False] * 3, "they are ended")
+    assert set(well()) == {frozen.pid, working.pid}
+    assert run("health", "--worker").code == 0
+    wire.close()
+
+
+def test_what_a_killed_worker_leaves_behind_does_not_count(run: Run, here: Path) -> None:
+    """A file that nobody holds is nobody's, and is taken away."""
+    holder = hold("x.beat()")
+    assert well() == [holder.pid]
+    holder.kill()
+    holder.wait()
+
+    said = run("health", "--worker")
+
+    assert said.code == 1
+    assert [path for path in here.rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_of_somebody_else_is_refused(start_worker: StartWorker, run: Run, here: Path) -> None:
+    """Others may write to the system's temporary folder: what they prepared there proves nothing."""
+    (here / f"crawlyard-{os.geteuid()}").mkdir(mode=0o777)
+    (here / f"crawlyard-{os.geteuid()}").chmod(0o777)
+
+    said = run("health", "--worker")
+
+    assert said.code == 1
+    assert "is not a private folder of this user" in said.out
+
+
+def test_a_pulse_of_a_time_to_come_is_none(here: Path) -> None:
+    """A clock that was set back makes no stuck process well for an hour."""
+    holder = hold("x.beat(time.time() + 3600)")
+    assert unwell() == [holder.pid]
+    holder.kill()
+    holder.wait()
+
+
+def hold(deed: str) -> "subprocess.Popen[bytes]":
+    """A process with a pulse `x` that has done this, and does no more."""
+    script = "import time; from datetime import timedelta; from tasks.pulse import Pulse"
+    script += f"; x = Pulse('worker', timedelta(seconds=9)); {deed}; print(flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
+    assert holder.stdout
+    with holder.stdout as output:
+        output.readline()
+    return holder
+
+
+# Beat
+
+
+@pytest.fixture
+def beat(settings_of_the_command: None, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A beat that rings often, and may be silent for two seconds."""
+    environment = os.environ | {"CRAWLYARD_ASSIGN_INTERVAL": "0.3", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    with (tmp_path / "beat.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "support.processes.beat_app"],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_beat_that_sends_no_more_is_reported(
+    valkey: Valkey, beat: "subprocess.Popen[bytes]", run: Run
+) -> None:
+    """Frozen, it is not well, and well again by itself as soon as it can send. A full Redis is not its fault."""
+    until(lambda: well("beat") == [beat.pid], "it is well")
+    assert run("health", "--beat").code == 0
+
+    os.kill(beat.pid, signal.SIGSTOP)
+    until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
+    said = run("health", "--beat")
+    assert (said.code, said.out[: said.out.index(":")]) == (1, f"FAIL beat {beat.pid}")
+    os.kill(beat.pid, signal.SIGCONT)
+    until(lambda: well("beat") == [beat.pid], "it is well again", patience=SLACK_S)
+
+    valkey.client.config_set("maxmemory", 1)
+    until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
+    said = run("health", "--beat", "--end-stuck")
+    assert (said.code, "but the broker does not serve" in said.out) == (0, True)
+    valkey.client.config_set("maxmemory", 0)
+    until(lambda: well("beat") == [beat.pid], "it is well again", patience=SLACK_S)
+
+
+def test_beat_sends_again_when_redis_is_back(
+    valkey: Valkey, beat: "subprocess.Popen[bytes]", run: Run, here: Path
+) -> None:
+    """By itself and within seconds; meanwhile it is not blamed. When it ends it leaves nothing behind."""
+    until(lambda: valkey.client.llen("dispatch"), "it sends")
+    valkey.kill()
+    until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
+    assert run("health", "--beat").code == 0
+
+    valkey.start()
+
+    until(lambda: valkey.client.llen("dispatch") >= 3, "it sends again", patience=SLACK_S)
+    assert well("beat") == [beat.pid]
+    beat.terminate()
+    assert beat.wait() == 0
+    assert [path for path in here.rglob("*") if path.is_file()] == []

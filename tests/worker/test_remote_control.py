@@ -1,0 +1,158 @@
+"""Remote control, which anybody on the broker may use: it neither ends nor blinds a worker, nor costs a message."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from support.processes.workers import ROOT, Valkey, Worker, envelope, running, until
+
+CHANNEL = "/0.celery.pidbox"
+
+
+def control(command: Any, **changes: Any) -> str:
+    """A control message, as kombu publishes it; *changes* replace its parts."""
+    made = {
+        "body": base64.b64encode(json.dumps(command).encode()).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {"clock": 1, "expires": None},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "celery.pidbox", "routing_key": ""},
+            "delivery_tag": "x",
+        },
+    }
+    return json.dumps(made | changes)
+
+
+PING = {"method": "ping", "arguments": {}}
+
+MALFORMED = [
+    *("{", "5", "[1]", "null", "{}", "[" * 5_000, "9" * 5_000, '"x"'),
+    control(PING, properties=[1]),
+    control(PING, properties={}),
+    control(PING, body="abc"),
+    control(PING, body=5),
+    control(PING, headers=[1]),
+    control(PING, headers={"clock": "x"}),
+    control(PING, headers={"expires": "x"}),
+    control(PING, **{"content-type": "application/x-python-serialize"}),
+    control(PING, **{"content-type": ["x"]}),
+    control(PING, **{"content-encoding": "klingon"}),
+    *(control(body) for body in ([1], 5, None, {}, {"method": "nope", "arguments": {}})),
+    *(
+        control(PING | part)
+        for part in ({"arguments": [1]}, {"reply_to": 5}, {"destination": 5}, {"ticket": []})
+    ),
+    control(PING | {"method": {"__type__": "x", "__value__": 1}}),
+]
+
+REFUSED = {
+    "revoke": {"task_id": "abc", "terminate": True},
+    "hello": {"from_node": "nobody", "revoked": ["abc"]},
+    "rate_limit": {"task_name": "crawler.frames", "rate_limit": "1/d"},
+    "time_limit": {"task_name": "crawler.frames", "hard": 1e-6},
+    "cancel_consumer": {"queue": "crawler"},
+    "pool_shrink": {"n": 1},
+    "autoscale": {"max": 0, "min": 0},
+    "enable_events": {},
+}
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """The server of all tests."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def worker(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One worker for all of them: that it lives on is the point."""
+    process = Worker("support.processes.worker_app", valkey.url, tmp_path_factory.mktemp("worker") / "log")
+    with running(process):
+        yield process
+
+
+@pytest.fixture(scope="module")
+def operator(valkey: Valkey) -> Iterator[Celery]:
+    """Somebody on the broker, with kombu's own transport, as whoever has not our app."""
+    with Celery("operator", broker=valkey.url, set_as_current=False) as app:
+        app.conf.broker_transport = "kombu.transport.redis:Transport"
+        yield app
+
+
+def assert_is_well(valkey: Valkey, worker: Worker, operator: Celery) -> None:
+    """The worker has read all that was published before, answers, and handles a message with the id `abc`."""
+    until(lambda: operator.control.ping(timeout=1, limit=1), "it answers")
+    valkey.client.delete("seen")
+    valkey.client.lpush("crawler", json.dumps(envelope("crawler.frames", headers={"id": "abc"})))
+    until(lambda: valkey.client.llen("seen"), "it consumes")
+    until(lambda: not valkey.client.exists("crawler", "unacked"), "it acknowledges")
+    assert worker.lives()
+
+
+def test_a_malformed_control_message_is_dropped(valkey: Valkey, worker: Worker, operator: Celery) -> None:
+    """One PUBLISH reaches all workers at once: none of them ends, loses its broker, or keeps it as a message."""
+    for text in MALFORMED:
+        valkey.client.publish(CHANNEL, text)
+        assert_is_well(valkey, worker, operator)
+
+    assert "Unrecoverable" not in worker.output()
+    assert "Connection to broker lost" not in worker.output()
+    assert valkey.client.llen("kept") == 0
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_a_command_that_stops_or_drops_is_unknown(
+    command: str, valkey: Valkey, worker: Worker, operator: Celery
+) -> None:
+    """The worker goes on with every message, whatever it was told."""
+    (answer,) = operator.control.broadcast(
+        command, arguments=REFUSED[command], reply=True, limit=1, timeout=30
+    )
+
+    assert [list(said) for said in answer.values()] == [["error"]]
+    assert_is_well(valkey, worker, operator)
+
+
+def test_what_can_be_asked_is_answered(worker: Worker, operator: Celery) -> None:
+    """Whatever `celery inspect` is used for."""
+    inspect = operator.control.inspect(timeout=30, limit=1)
+
+    assert [queue["name"] for (queues,) in [inspect.active_queues().values()] for queue in queues]
+    for ask in (inspect.stats, inspect.conf, inspect.registered, inspect.clock):
+        assert ask()
+    for ask in (inspect.active, inspect.reserved, inspect.scheduled, inspect.revoked):
+        assert [list(answer) for answer in ask().values()] == [[]]
+
+
+def test_our_own_app_hears_the_answers(valkey: Valkey, worker: Worker) -> None:
+    """An answer is no message of ours, and no malformed one."""
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "support.processes.worker_app",
+        "inspect",
+        "ping",
+        "--timeout",
+        "10",
+    ]
+    variables = {"BROKER_URL": valkey.url, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    variables["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:9/nothing"
+
+    asked = subprocess.run(
+        command, check=False, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True
+    )
+
+    assert (asked.returncode, "pong" in asked.stdout) == (0, True)

@@ -1,0 +1,218 @@
+"""Real workers, a real beat and a real fleet: nothing is lost, whatever is taken away on the way."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from itertools import pairwise
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy.exc import OperationalError
+from ulid import ULID
+
+from console.demo.processes import Supervisor
+from console.embedded.servers import Services
+from console.simulator.fleet import Fleet, FleetOptions
+from persistence.db.engine import engine
+from support import poolers
+from support.processes.workers import until
+from support.worlds.world import Rung, World
+from tasks.client import Producer
+
+Start = Callable[..., World]
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def run(services: Services, database: str, broker: str, rung: Rung, tmp_path: Path) -> Iterator[Start]:
+    """Starts `crawlyard worker` and the like on the test's database and broker."""
+    with ExitStack() as stack:
+
+        def start(*commands: str, **environment: str) -> World:
+            environment = {"DATABASE_URL": poolers.through(database), "BROKER_URL": broker} | environment
+            supervisor = stack.enter_context(Supervisor(tmp_path, environment))
+            for number, command in enumerate(commands):
+                supervisor.start(f"{number}-{command.split()[0]}", *command.split())
+            world = World(rung)
+            world.account("acc")
+            return world
+
+        yield start
+
+
+@pytest.fixture
+def producer(broker: str) -> Iterator[Producer]:
+    """A web app's."""
+    producer = Producer(broker)
+    yield producer
+    producer.close()
+
+
+def ended(world: World) -> bool:
+    """Whether no job waits or runs."""
+    return world.one("SELECT count(*) = 0 FROM job WHERE status IN ('queued', 'running')") is True
+
+
+def balanced(world: World, jobs: list[str]) -> None:
+    """Every job is there once and finished with exactly one completed attempt, or failed with its errors."""
+    assert sorted(row.id for row in world.rows("SELECT id FROM job")) == sorted(jobs)
+    assert (
+        world.rows("""
+        SELECT job.id FROM job
+         WHERE (job.status = 'finished')
+               <> (1 = (SELECT count(*) FROM job_assignment_mapping a
+                         WHERE a.web_app_job_id = job.id AND a.status = 'completed'))
+            OR (job.status = 'failed' AND NOT EXISTS (SELECT FROM job_error_log e WHERE e.job_id = job.id))
+            OR job.status NOT IN ('finished', 'failed')
+    """)
+        == []
+    )
+    assert world.one("SELECT count(*) FROM crawler_order") == 0
+    assert world.one("SELECT count(*) FROM job_queue WHERE status IN ('pending', 'processing')") == 0
+
+
+def submitted(world: World, producer: Producer, count: int) -> list[str]:
+    """Submit orders through the broker, and wait until their jobs are there."""
+    orders = [world.order() for _ in range(count)]
+    producer.ring("jobs.submit", orders=orders)
+    until(lambda: world.one("SELECT count(*) FROM job") >= count, "the jobs are there")
+    return [order["web_app_job_id"] for order in orders]
+
+
+def fleet(producer: Producer, database: str, crawlers: int = 4, seed: int = 5) -> Fleet:
+    """Crawlers that work fast and beat often."""
+    options = FleetOptions(crawlers=crawlers, seed=seed, work_seconds=0.3, heartbeat_seconds=1)
+    return Fleet(options, producer, database)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_jobs_are_worked_off_in_each_pool(run: Start, producer: Producer, database: str, pool: str) -> None:
+    """From the order to the end, with one worker for all queues and beat beside it."""
+    world = run(f"worker --pool {pool} --concurrency 2", "beat")
+    jobs = submitted(world, producer, 30)
+
+    with fleet(producer, database) as crawlers:
+        until(lambda: ended(world), "every job has ended", patience=60)
+        crawlers.check()
+
+    balanced(world, jobs)
+
+
+def test_every_job_ends_though_redis_is_emptied_in_mid_run(
+    run: Start, producer: Producer, database: str, broker: str
+) -> None:
+    """What matters is said until it is answered, and sweeps find what lost its bell."""
+    world = run(
+        "worker --concurrency 2", "beat", CRAWLYARD_RECONCILE_INTERVAL="1", CRAWLYARD_ASSIGN_INTERVAL="1"
+    )
+    jobs = submitted(world, producer, 60)
+
+    with fleet(producer, database) as crawlers, redis.Redis.from_url(broker) as client:
+        for finished in (5, 20, 40):
+            until(
+                lambda: world.one("SELECT count(*) FROM job WHERE status = 'finished'") >= finished,  # noqa: B023
+                f"{finished} have finished",
+                patience=60,
+            )
+            client.flushall()
+        until(lambda: ended(world), "every job has ended", patience=60)
+        crawlers.check()
+
+    balanced(world, jobs)
+
+
+def test_a_job_whose_bell_was_lost_is_found(run: Start, producer: Producer, database: str) -> None:
+    """Inserted by the web app, and nothing rung: reconcile queues it."""
+    world = run("worker --concurrency 1", "beat", CRAWLYARD_RECONCILE_INTERVAL="1")
+    jobs = [world.insert_job() for _ in range(3)]
+
+    with fleet(producer, database):
+        until(lambda: ended(world), "every job has ended", patience=60)
+
+    balanced(world, jobs)
+
+
+def test_a_dead_crawlers_jobs_come_back_without_a_beat(run: Start, producer: Producer) -> None:
+    """Each worker's own timer rings the sweep."""
+    world = run(
+        "worker --concurrency 1", CRAWLYARD_CONNECTION_TIMEOUT="4", CRAWLYARD_HEARTBEAT_INTERVAL="0.5"
+    )
+    connection = str(ULID())
+    producer.ring("connections.register", connection_id=connection)
+    submitted(world, producer, 2)
+    until(lambda: world.one("SELECT count(*) FROM crawler_order") == 2, "the jobs are assigned")
+
+    until(lambda: world.one("SELECT count(*) FROM crawler_order") == 0, "the jobs are back", patience=40)
+
+    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending' AND losses = 1") == 2
+    assert world.one("SELECT is_active FROM socket_connection") is False
+
+
+def test_several_beats_are_as_one(run: Start, producer: Producer) -> None:
+    """Sweeps follow each other at the interval, however many ring for them."""
+    world = run("worker --concurrency 1", "beat", "beat", "beat", CRAWLYARD_SWEEP_INTERVAL="1")
+    last = until(lambda: world.one("SELECT last_sweep_at FROM liveness_state"), "a first sweep")
+    sweeps = [last]
+    while len(sweeps) < 6:
+        now = world.one("SELECT last_sweep_at FROM liveness_state")
+        if now != sweeps[-1]:
+            sweeps.append(now)
+
+    gaps = [(b - a).total_seconds() for a, b in pairwise(sweeps)]
+    assert min(gaps) >= 0.5
+
+
+def test_no_message_is_lost_while_the_database_is_away(
+    run: Start, producer: Producer, services: Services, database: str, broker: str
+) -> None:
+    """Under load, and for longer than a unit waits: each message goes back to its queue until it is handled."""
+    world = run("worker --concurrency 2", CRAWLYARD_DATABASE_WAIT="1")
+    before = submitted(world, producer, 5)
+    services.postgres.stop("immediate")
+    orders = [world.order() for _ in range(40)]
+    try:
+        for order in orders:
+            producer.ring("jobs.submit", orders=[order])
+        until(lambda: _waited_in_vain(broker), "units have waited in vain", patience=30)
+    finally:
+        services.postgres.start()
+        engine().dispose()
+
+    until(lambda: _jobs(world) == 45, "every order is there", patience=60)
+    assert sorted(row.id for row in world.rows("SELECT id FROM job")) == sorted(
+        [*before, *(order["web_app_job_id"] for order in orders)]
+    )
+    assert world.rejections() == []
+
+
+def _jobs(world: World) -> int:
+    """How many there are; 0 while a pooler has yet to notice that the server is back."""
+    with suppress(OperationalError):
+        return int(world.one("SELECT count(*) FROM job"))
+    return 0
+
+
+def _waited_in_vain(broker: str) -> bool:
+    """Whether a message lies in its queue again, marked as delivered before."""
+    with redis.Redis.from_url(broker) as client:
+        return any(b'"redelivered": true' in message for message in client.lrange("dispatch", 0, -1))
+
+
+def test_a_starting_worker_migrates_where_that_is_asked_for(
+    services: Services, empty_database: str, broker: str, tmp_path: Path
+) -> None:
+    """The tables come into being on first use."""
+    environment = {"BROKER_URL": broker, "CRAWLYARD_MIGRATE_ON_START": "1"} | poolers.environment(
+        empty_database
+    )
+    with (
+        Supervisor(tmp_path, environment) as supervisor,
+        psycopg.connect(empty_database, autocommit=True) as sql,
+    ):
+        supervisor.start("worker", "worker", "--concurrency", "1")
+        there = "SELECT to_regclass('liveness_state') IS NOT NULL"
+        until(lambda: sql.execute(there).fetchone() == (True,), "the tables are there")
+        swept = "SELECT last_sweep_at IS NOT NULL FROM liveness_state"
+        until(lambda: sql.execute(swept).fetchone() == (True,), "a sweep took place")
