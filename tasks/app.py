@@ -25,6 +25,7 @@ AREAS = (
 serialization.register()
 transport.register()
 app = Celery("crawlyard", task_cls=UnitTask, include=AREAS)
+app.set_default()  # in every thread: tasks publish by way of the current app
 app.config_from_object("celeryconfig")
 lifecycle.install(app)
 liveness.install()

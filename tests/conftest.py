@@ -134,7 +134,7 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
         _use(url)
         admin.execute(EMPTY)
         rung = Rung()
-        patch.setattr("tasks.runtime.task.ring", rung.ring)
+        patch.setattr("tasks.runtime.unit.ring", rung.ring)
         make_busy(World(rung))
     engines.engine().dispose()
     _use(migrated)
@@ -147,7 +147,7 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
 def rung(monkeypatch: pytest.MonkeyPatch) -> Rung:
     """The bells, noted instead of rung."""
     bells = Rung()
-    monkeypatch.setattr("tasks.runtime.task.ring", bells.ring)
+    monkeypatch.setattr("tasks.runtime.unit.ring", bells.ring)
     return bells
 
 

@@ -18,7 +18,7 @@ from benchmarks.harness.bed import Bed
 from benchmarks.harness.lives import BATCH, PHASES
 from benchmarks.harness.world import orders
 from persistence.settings import settings
-from tasks.runtime import task as base
+from tasks.runtime import unit
 from tasks.worker.lifecycle import collect_garbage_rarely
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _app() -> "Celery":
 
     app.loader.import_default_modules()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    base.ring = lambda *_: None
+    unit.ring = lambda *_: None
     collect_garbage_rarely()
     return app
 

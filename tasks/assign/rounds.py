@@ -19,11 +19,11 @@ from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
 from persistence.schema.states import JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.assign.fairness import Board, Table, in_turn, quotas
 from tasks.contract.payloads import Assign
 from tasks.jobs.external_status import settle_entries
-from tasks.runtime.task import unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import unit_of_work
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ _ROUNDS = 8
 """Claims in one pass: more than one where lanes are short, or entries could not be seated."""
 
 
-@app.task(name="jobs.assign", accepts=Assign)
+@task(name="jobs.assign", accepts=Assign)
 def assign(_: Assign) -> None:
     """Seat what can be seated."""
     with unit_of_work() as uow:

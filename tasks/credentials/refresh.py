@@ -21,14 +21,15 @@ from persistence.schema.reasons import CredentialError, HoldReason
 from persistence.schema.states import JobStatus
 from persistence.settings import OAuthProvider, settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import Refresh, Renewed
 from tasks.credentials.oauth import Answer, Away, Refused
 from tasks.credentials.oauth import Renewed as NewPair
 from tasks.credentials.oauth import refresh as ask
 from tasks.jobs.transitions import announce
 from tasks.runtime.batches import reject
-from tasks.runtime.task import message_id, persevere, unit_of_work
+from tasks.runtime.retry import persevere
+from tasks.runtime.task import task
+from tasks.runtime.unit import message_id, unit_of_work
 
 log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ _ACTIONS = {
 _TRIED_AGAIN = "nothing: it is tried again; if it lasts, look at the GitLab and at CRAWLYARD_OAUTH_PROVIDERS"
 
 
-@app.task(name=TASK, accepts=Refresh)
+@task(name=TASK, accepts=Refresh)
 def refresh(payload: Refresh) -> None:
     """Refresh the token of a held account, if it is nobody else's to do."""
     account_id, run = AccountId(payload.account_id), str(ULID())
@@ -85,7 +86,7 @@ def refresh(payload: Refresh) -> None:
     persevere(settle_it, to_the_end=True)  # the new tokens are nowhere else
 
 
-@app.task(name=RENEWED, accepts=Renewed)
+@task(name=RENEWED, accepts=Renewed)
 def renewed(payload: Renewed) -> None:
     """Let an account go whose tokens the web app has renewed."""
     account_id = AccountId(payload.account_id)

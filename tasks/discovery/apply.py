@@ -39,7 +39,7 @@ from tasks.fleet.progress import with_discovery
 from tasks.jobs.enqueue import is_to_be_renewed, queue_again
 from tasks.runtime.batches import in_halves, reject
 from tasks.runtime.chunks import BUSY_S
-from tasks.runtime.task import unit_of_work
+from tasks.runtime.unit import unit_of_work
 
 _FRAME = TypeAdapter(SaidFrame)
 

@@ -11,11 +11,11 @@ import structlog
 from persistence.jobs.deferred import Offspring
 from persistence.schema.ids import AccountId
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import FeedDeferred
 from tasks.discovery.spawn import room_of, spawn
 from tasks.runtime.batches import in_halves, reject
-from tasks.runtime.task import unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import unit_of_work
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ UNIT_JOBS = 1000
 """Jobs that one unit feeds in at most; more rings again."""
 
 
-@app.task(name=TASK, accepts=FeedDeferred)
+@task(name=TASK, accepts=FeedDeferred)
 def feed_deferred(_: FeedDeferred) -> None:
     """Make deferred jobs for which there is room."""
     with unit_of_work() as uow:

@@ -5,16 +5,16 @@ from pydantic import TypeAdapter
 from persistence.error_log.log import JobError
 from persistence.schema.ids import CrawlerJobId, JobId
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import Failure, LogFailures
 from tasks.jobs.transitions import log_errors
 from tasks.runtime.batches import in_halves, reject, valid_items
-from tasks.runtime.task import message_id, unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import message_id, unit_of_work
 
 _FAILURE = TypeAdapter(Failure)
 
 
-@app.task(name="failures.log", accepts=LogFailures)
+@task(name="failures.log", accepts=LogFailures)
 def log_failures(payload: LogFailures) -> None:
     """Put these errors on record."""
     with unit_of_work() as uow:

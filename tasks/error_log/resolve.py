@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import ResolveFailures
 from tasks.runtime.chunks import Done, in_units
+from tasks.runtime.task import task
 
 UNIT_ERRORS = 1000
 """Errors that one unit resolves at most."""
 
 
-@app.task(name="failures.resolve", accepts=ResolveFailures)
+@task(name="failures.resolve", accepts=ResolveFailures)
 def resolve(payload: ResolveFailures) -> None:
     """Resolve all errors of the group; raises Reject to go on later, where they are very many."""
     in_units(Resolution(payload).one_unit)

@@ -10,18 +10,18 @@ from persistence.sanitize.text import redact_text
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import Disconnect, Heartbeat, Register, SaidBeat
 from tasks.fleet.batch import Speech
 from tasks.runtime.batches import reject, valid_items
-from tasks.runtime.task import message_id, unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import message_id, unit_of_work
 
 log = structlog.get_logger()
 
 _BEAT = TypeAdapter(SaidBeat)
 
 
-@app.task(name="connections.register", accepts=Register)
+@task(name="connections.register", accepts=Register)
 def register(payload: Register) -> None:
     """Open a connection under the id that the caller chose."""
     with unit_of_work() as uow:
@@ -30,7 +30,7 @@ def register(payload: Register) -> None:
         uow.commit()
 
 
-@app.task(name="connections.heartbeat", accepts=Heartbeat)
+@task(name="connections.heartbeat", accepts=Heartbeat)
 def heartbeat(payload: Heartbeat) -> None:
     """
     Note that connections live.
@@ -47,7 +47,7 @@ def heartbeat(payload: Heartbeat) -> None:
             uow.commit()
 
 
-@app.task(name="connections.disconnect", accepts=Disconnect)
+@task(name="connections.disconnect", accepts=Disconnect)
 def disconnect(payload: Disconnect) -> None:
     """Note a goodbye; what the connection holds goes back with the next sweep, behind its last words."""
     with unit_of_work() as uow:

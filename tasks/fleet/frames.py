@@ -21,7 +21,6 @@ from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId, CrawlerJobId
 from persistence.schema.states import AssignmentStatus, JobStatus
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.frames import (
     Discovery,
     JobCompletedFrame,
@@ -40,7 +39,8 @@ from tasks.fleet.connections import note_life
 from tasks.fleet.progress import advance
 from tasks.jobs.transitions import Held, announce, backoff, log_errors
 from tasks.runtime.batches import in_halves, reject, valid_items
-from tasks.runtime.task import message_id, unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import message_id, unit_of_work
 
 _FRAME = TypeAdapter(SaidFrame)
 _CONNECTION_ID = TypeAdapter(Ulid)
@@ -52,7 +52,7 @@ _UNNAMED = "CrawlFailed"
 """The error_type of a job_failed that names none."""
 
 
-@app.task(name="crawler.frames", accepts=Frames)
+@task(name="crawler.frames", accepts=Frames)
 def frames(payload: Frames) -> None:
     """Hear what crawlers said: what they discovered first, each in a unit of its own, then all else in one."""
     hear_discoveries(payload.frames)

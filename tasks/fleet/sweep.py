@@ -20,11 +20,11 @@ from persistence.schema.ids import ConnectionId
 from persistence.schema.reasons import Ending
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import ExpireDead
 from tasks.jobs.transitions import Closing, give_back
 from tasks.runtime.batches import reject
-from tasks.runtime.task import message_id, unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import message_id, unit_of_work
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ _MESSAGES = {
 }
 
 
-@app.task(name=TASK, accepts=ExpireDead)
+@task(name=TASK, accepts=ExpireDead)
 def expire_dead(payload: ExpireDead) -> None:
     """Ring the sweep behind the words, or sweep."""
     with unit_of_work() as uow:

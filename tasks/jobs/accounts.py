@@ -13,7 +13,7 @@ from tasks.jobs.external_status import TO_BE_CRAWLED, settle_entries
 from tasks.jobs.transitions import announce, lock_all, revoke
 from tasks.runtime.batches import reject
 from tasks.runtime.chunks import Done
-from tasks.runtime.task import message_id
+from tasks.runtime.unit import message_id
 
 UNIT_ATTEMPTS = 1000
 """Live attempts of paused accounts that one unit revokes at most."""

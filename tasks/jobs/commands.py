@@ -9,16 +9,16 @@ from persistence.schema.event_types import EventType
 from persistence.schema.ids import JobId
 from persistence.schema.states import JobStatus
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import Cancel, Prioritize, Retry
 from tasks.jobs.enqueue import queue_again
 from tasks.jobs.external_status import ENDED
 from tasks.jobs.selections import LOOKS, over_deferred, over_jobs
 from tasks.jobs.transitions import announce, lock_all, revoke
 from tasks.runtime.chunks import in_units
+from tasks.runtime.task import task
 
 
-@app.task(name="jobs.cancel", accepts=Cancel)
+@task(name="jobs.cancel", accepts=Cancel)
 def cancel(payload: Cancel) -> None:
     """End these jobs, wherever they stand; what is deferred of them is forgotten."""
     reason = payload.reason or "cancelled on request"
@@ -42,7 +42,7 @@ def cancel_jobs(uow: UnitOfWork, job_ids: list[JobId], reason: str) -> None:
     announce(uow, held.jobs, uow.jobs.cancel(meant), JobStatus.CANCELLED)
 
 
-@app.task(name="jobs.retry", accepts=Retry)
+@task(name="jobs.retry", accepts=Retry)
 def retry(payload: Retry) -> None:
     """Queue failed jobs again."""
     times = {"failed_after": payload.failed_after, "failed_before": payload.failed_before}
@@ -61,7 +61,7 @@ def retry_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     queue_again(uow, failed, held.entries, forget=False)
 
 
-@app.task(name="jobs.prioritize", accepts=Prioritize)
+@task(name="jobs.prioritize", accepts=Prioritize)
 def prioritize(payload: Prioritize) -> None:
     """Give the entries of these jobs another priority, and what is deferred of them."""
     priority = payload.priority

@@ -19,18 +19,18 @@ from persistence.schema.ids import EntryId, JobId
 from persistence.schema.states import JobStatus, QueueStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import Enqueue
 from tasks.contract.types import Id
 from tasks.jobs.transitions import announce
 from tasks.runtime.batches import reject, valid_items
-from tasks.runtime.task import message_id, unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import message_id, unit_of_work
 
 _ID = TypeAdapter(Id)
 _SETTLED = (QueueStatus.COMPLETED, QueueStatus.FAILED)
 
 
-@app.task(name="jobs.enqueue", accepts=Enqueue)
+@task(name="jobs.enqueue", accepts=Enqueue)
 def enqueue(payload: Enqueue) -> None:
     """Queue jobs that the web app inserted in its own transaction."""
     with unit_of_work() as uow:

@@ -6,16 +6,16 @@ from persistence.jobs.selection import PAUSED, TO_BE_CRAWLED
 from persistence.schema.ids import AccountId, JobId
 from persistence.schema.states import JobStatus
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import Pause, Resume
 from tasks.jobs import accounts, external_status
 from tasks.jobs.enqueue import enqueue_jobs
 from tasks.jobs.selections import LOOKS, over_jobs
 from tasks.jobs.transitions import announce, lock_all, revoke
 from tasks.runtime.chunks import in_units
+from tasks.runtime.task import task
 
 
-@app.task(name="jobs.pause", accepts=Pause)
+@task(name="jobs.pause", accepts=Pause)
 def pause(payload: Pause) -> None:
     """Let these jobs wait until they are resumed."""
     if payload.account_id is None:
@@ -41,7 +41,7 @@ def pause_jobs(uow: UnitOfWork, job_ids: list[JobId], reason: str) -> None:
     announce(uow, held.jobs, uow.jobs.pause(meant), JobStatus.PAUSED)
 
 
-@app.task(name="jobs.resume", accepts=Resume)
+@task(name="jobs.resume", accepts=Resume)
 def resume(payload: Resume) -> None:
     """Let these jobs go on; an account's lane, but not those of its jobs that were paused one by one."""
     if payload.account_id is None:

@@ -23,19 +23,19 @@ from persistence.schema.ids import EntryId, JobId
 from persistence.schema.states import JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import Order, Submit
 from tasks.discovery.items import global_id
 from tasks.jobs.enqueue import announce_created, is_old_discovery, queue_again, queue_new
 from tasks.jobs.external_status import TO_BE_CRAWLED
 from tasks.jobs.transitions import lock_all, revoke
 from tasks.runtime.batches import derived_id, in_halves, reject, valid_items
-from tasks.runtime.task import message_id, unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import message_id, unit_of_work
 
 _ORDER = TypeAdapter(Order)
 
 
-@app.task(name="jobs.submit", accepts=Submit)
+@task(name="jobs.submit", accepts=Submit)
 def submit(payload: Submit) -> None:
     """Create the jobs of these orders and queue them."""
     with unit_of_work() as uow:

@@ -10,7 +10,6 @@ from persistence.schema.ids import JobId
 from persistence.schema.states import JobStatus, QueueStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.app import app
 from tasks.contract.payloads import CleanUp, Reconcile
 from tasks.credentials.refresh import WAITING, look_after_credentials
 from tasks.jobs.accounts import revoke_paused
@@ -19,7 +18,8 @@ from tasks.jobs.external_status import TO_BE_CRAWLED, settle_entries
 from tasks.jobs.transitions import Held, announce, lock_all, revoke
 from tasks.maintenance.old_jobs import delete_old_jobs
 from tasks.runtime.batches import in_halves
-from tasks.runtime.task import unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import unit_of_work
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ UNIT_ROWS = 1000
 """Jobs that one unit mends, or rows of each other table that one deletes, at most; more rings again."""
 
 
-@app.task(name="upkeep.reconcile", accepts=Reconcile)
+@task(name="upkeep.reconcile", accepts=Reconcile)
 def reconcile(payload: Reconcile) -> None:
     """Compare the web app's word with ours; its word wins."""
     with unit_of_work() as uow:
@@ -54,7 +54,7 @@ def reconcile(payload: Reconcile) -> None:
         log.info("jobs_reconciled", jobs=mended)
 
 
-@app.task(name="upkeep.clean_up", accepts=CleanUp)
+@task(name="upkeep.clean_up", accepts=CleanUp)
 def clean_up(payload: CleanUp) -> None:
     """Delete what is older than it is kept."""
     with unit_of_work() as uow:

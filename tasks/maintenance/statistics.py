@@ -4,14 +4,14 @@ import structlog
 
 from persistence.db.exceptions import Contended
 from persistence.settings import settings
-from tasks.app import app
 from tasks.contract.payloads import TakeStatistics
-from tasks.runtime.task import unit_of_work
+from tasks.runtime.task import task
+from tasks.runtime.unit import unit_of_work
 
 log = structlog.get_logger()
 
 
-@app.task(name="upkeep.take_statistics", accepts=TakeStatistics)
+@task(name="upkeep.take_statistics", accepts=TakeStatistics)
 def take_statistics(_: TakeStatistics) -> None:
     """
     Count everything anew; what was counted before is replaced.

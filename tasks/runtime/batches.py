@@ -11,7 +11,7 @@ from ulid import ULID
 from persistence.db.exceptions import DataRefusedError
 from persistence.unit_of_work import UnitOfWork
 from tasks.runtime.rejection import complaint
-from tasks.runtime.task import message_id
+from tasks.runtime.unit import message_id
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from celery.exceptions import Reject
 
 from persistence.jobs.selection import START
 from persistence.unit_of_work import UnitOfWork
-from tasks.runtime.task import message_id, unit_of_work
+from tasks.runtime.unit import message_id, unit_of_work
 
 BUSY_S = 30.0
 """So long one delivery goes on unit by unit; then its message goes to the end of its queue."""

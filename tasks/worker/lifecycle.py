@@ -1,8 +1,6 @@
 """What a worker does beside its tasks: begin, fork, ring the sweep, and tell all who wait that it stops."""
 
 import gc
-import mmap
-import time
 from typing import Any
 
 import structlog
@@ -11,31 +9,15 @@ from celery import Celery, bootsteps, signals
 from persistence.db.engine import forget_connections
 from persistence.db.exceptions import CrawlyardError, DatabaseLost
 from persistence.settings import settings
+from tasks.runtime import stopping
 from tasks.worker import remote_control
 
 log = structlog.get_logger()
 
 SWEEP = "connections.expire_dead"
 
-_POLL_S = 0.2
-
 _OBJECTS_A_COLLECTION = 50_000
 """A batch makes thousands, none of them in cycles: looking for garbage at each 700 cost a fifth of its CPU."""
-
-_stopping = mmap.mmap(-1, 1)
-"""Anonymous shared memory, made at import: forked children see what the worker's own process writes."""
-
-
-def is_stopping() -> bool:
-    """Whether this worker was told to stop; the same answer in its process, its children and its threads."""
-    return _stopping[0] != 0
-
-
-def wait(seconds: float) -> None:
-    """Sleep, and wake within 0.2 s when the worker is told to stop."""
-    until = time.monotonic() + seconds
-    while not is_stopping() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, _POLL_S))
 
 
 def install(app: Celery) -> None:
@@ -55,7 +37,7 @@ def _begin(**_: Any) -> None:
     Celery logs what a signal's receiver raises and goes on, which here would mean: with that database.
     SystemExit passes. A database that is away is waited for by whoever needs it.
     """
-    _stopping[0] = 0
+    stopping.reset()
     from persistence.db.inspection import check_head  # noqa: PLC0415 - Alembic is loaded here alone
     from persistence.migrations.run import migrate  # noqa: PLC0415
 
@@ -84,7 +66,7 @@ def collect_garbage_rarely() -> None:
 
 
 def _stop(**_: Any) -> None:
-    _stopping[0] = 1
+    stopping.stop()
 
 
 class StopStep(bootsteps.StartStopStep):

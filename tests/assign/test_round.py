@@ -14,7 +14,7 @@ from persistence.db.engine import engine
 from persistence.unit_of_work import UnitOfWork
 from support.worlds.world import World
 from tasks.assign import rounds
-from tasks.runtime.task import unit_of_work
+from tasks.runtime.unit import unit_of_work
 
 
 def test_a_queued_job_is_seated_on_a_free_seat(world: World) -> None:

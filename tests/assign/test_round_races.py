@@ -9,7 +9,7 @@ from persistence.unit_of_work import UnitOfWork
 from support.meanwhile import held, once
 from support.worlds.world import World
 from tasks.assign import rounds
-from tasks.runtime.task import unit_of_work
+from tasks.runtime.unit import unit_of_work
 
 HELD_BY_A_PEER = {
     "an entry": "SELECT FROM job_queue WHERE web_app_job_id = :id",

@@ -127,8 +127,8 @@ def test_new_tokens_are_written_though_the_worker_stops_and_the_wait_was_long(
         commit(uow)
 
     def stop(reply: Reply) -> Reply:
-        monkeypatch.setattr("tasks.worker.lifecycle.is_stopping", lambda: True)
-        monkeypatch.setattr("tasks.runtime.task.monotonic", lambda: float("inf"))
+        monkeypatch.setattr("tasks.runtime.stopping.is_stopping", lambda: True)
+        monkeypatch.setattr("tasks.runtime.retry.monotonic", lambda: float("inf"))
         return reply
 
     monkeypatch.setattr(UnitOfWork, "commit", commit_or_lose)

@@ -25,9 +25,9 @@ from persistence.schema.event_types import EventType
 from persistence.settings import settings
 from support.processes.workers import until
 from support.worlds.world import World
-from tasks.runtime import batches
-from tasks.runtime import task as base
-from tasks.worker import lifecycle
+from tasks.runtime import batches, stopping
+from tasks.runtime.retry import persevere
+from tasks.runtime.unit import unit_of_work
 
 _IDLE = """
     SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'
@@ -36,7 +36,7 @@ _IDLE = """
 
 def test_what_is_not_committed_is_rolled_back_and_rings_nothing(world: World) -> None:
     """Leaving the block is no commit."""
-    with base.unit_of_work() as uow:
+    with unit_of_work() as uow:
         uow.lanes.open(["acc"])
         uow.events.add(EventType.JOB_UPDATED, job_id="x")
         uow.ring("jobs.assign")
@@ -71,7 +71,7 @@ def test_events_and_rejections_are_of_the_units_own_transaction(world: World) ->
         lambda uow: uow.events.add(EventType.JOB_UPDATED, text="NUL \x00"),
         lambda uow: uow.rejected._rows.append({"id": "x", "task": "NUL \x00"}),
     ):
-        with pytest.raises(DataRefusedError), base.unit_of_work() as uow:
+        with pytest.raises(DataRefusedError), unit_of_work() as uow:
             uow.lanes.open(["acc"])
             uow.ring("jobs.assign")
             tell(uow)
@@ -106,12 +106,12 @@ def test_a_unit_that_fell_asleep_holds_nobody_up(world: World, monkeypatch: pyte
     settings.cache_clear()
 
     def is_free() -> bool:
-        with suppress(Contended), base.unit_of_work() as other:
+        with suppress(Contended), unit_of_work() as other:
             other.liveness.lock()
             return True
         return False
 
-    with pytest.raises(DatabaseLost), base.unit_of_work() as asleep:
+    with pytest.raises(DatabaseLost), unit_of_work() as asleep:
         asleep.liveness.lock()
         until(is_free, "the lock is free", patience=20)
         asleep.now()
@@ -143,7 +143,7 @@ def test_a_message_that_falls_silent_each_time_is_kept(world: World, monkeypatch
 
 def test_a_savepoint_takes_back_rows_events_rejections_and_bells(world: World) -> None:
     """All or nothing; what stood before it stays."""
-    with base.unit_of_work() as uow:
+    with unit_of_work() as uow:
         uow.ring("jobs.assign")
         with pytest.raises(DataRefusedError), uow.savepoint():
             uow.lanes.open(["acc"])
@@ -161,7 +161,7 @@ def test_a_savepoint_takes_back_rows_events_rejections_and_bells(world: World) -
 
 def test_timeouts_hold_for_the_transaction_alone(world: World) -> None:
     """SET LOCAL: a pooler may give the session to somebody else next."""
-    with base.unit_of_work() as uow:
+    with unit_of_work() as uow:
         session = uow.accounts._session
         assert session.scalar(text("SHOW lock_timeout")) == "500ms"
         assert session.scalar(text("SHOW statement_timeout")) == "30s"
@@ -174,21 +174,21 @@ def test_timeouts_hold_for_the_transaction_alone(world: World) -> None:
 
 def test_errors_of_the_database_are_ours_and_hold_no_values(world: World) -> None:
     """Chosen by SQLSTATE: refused values, a lock not had in time, a connection lost."""
-    with pytest.raises(DataRefusedError) as refused, base.unit_of_work() as uow:
+    with pytest.raises(DataRefusedError) as refused, unit_of_work() as uow:
         uow.accounts._session.execute(text("SELECT CAST(:secret AS int)"), {"secret": "topsecret"})
     assert refused.value.sqlstate == "22P02"
     assert "topsecret" not in "".join(traceback.format_exception(refused.value))
 
     secret = str(ULID())  # the source, which a trace shows, does not have it
-    with pytest.raises(DatabaseFaultError) as fault, base.unit_of_work() as uow:
+    with pytest.raises(DatabaseFaultError) as fault, unit_of_work() as uow:
         uow.accounts._session.execute(text("SELECT FROM nowhere WHERE id = :secret"), {"secret": secret})
     assert secret not in "".join(traceback.format_exception(fault.value))
 
-    with engine().connect() as holder, pytest.raises(Contended), base.unit_of_work() as uow:
+    with engine().connect() as holder, pytest.raises(Contended), unit_of_work() as uow:
         holder.execute(text("SELECT FROM account FOR UPDATE"))
         uow.accounts.hold(["acc"])
 
-    with pytest.raises(DatabaseLost), base.unit_of_work() as uow:
+    with pytest.raises(DatabaseLost), unit_of_work() as uow:
         uow.accounts._session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert world.one("SELECT 1") == 1
 
@@ -204,14 +204,14 @@ def test_a_unit_that_was_in_the_way_of_another_is_run_again(world: World) -> Non
     tries = []
 
     def unit() -> None:
-        with base.unit_of_work() as uow:
+        with unit_of_work() as uow:
             uow.lanes.open([f"try-{len(tries)}"])
             tries.append(time.monotonic())
             if len(tries) < 4:
                 raise Contended("a deadlock")
             uow.commit()
 
-    base.persevere(unit)
+    persevere(unit)
 
     assert [lane for (lane,) in world.rows("SELECT account_id FROM account_lane")] == ["try-3"]
     assert tries[-1] - tries[0] < 1
@@ -230,7 +230,7 @@ def test_a_unit_without_a_database_waits_and_then_gives_its_message_back(
         raise DatabaseLost("gone")
 
     with pytest.raises(Reject) as given_back:
-        base.persevere(unit)
+        persevere(unit)
 
     assert given_back.value.requeue is True
     assert len(tries) > 2
@@ -242,15 +242,15 @@ def test_a_unit_that_waits_ends_when_the_worker_is_told_to_stop(world: World) ->
     tries = []
 
     def unit() -> None:
-        lifecycle._stopping[0] = 1
+        stopping.stop()
         tries.append(time.monotonic())
         raise DatabaseLost("gone")
 
     try:
         with pytest.raises(Reject) as given_back:
-            base.persevere(unit)
+            persevere(unit)
     finally:
-        lifecycle._stopping[0] = 0
+        stopping.reset()
 
     assert given_back.value.requeue is True
     assert len(tries) == 1
@@ -280,9 +280,9 @@ def test_a_message_that_cannot_even_be_kept_goes_back_to_its_queue(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that was never migrated loses nothing."""
-    monkeypatch.setattr("tasks.runtime.task._LOST_LONGEST_S", 0)
+    monkeypatch.setattr("tasks.runtime.task._REQUEUE_PAUSE_S", 0)
     outcomes = []
-    monkeypatch.setattr("tasks.runtime.task.persevere", _noting(outcomes, base.persevere))
+    monkeypatch.setattr("tasks.runtime.task.persevere", _noting(outcomes, persevere))
     for table in ("handled_message", "rejected_message"):
         world.rows(f"ALTER TABLE {table} RENAME TO {table}_away")
     try:
@@ -350,7 +350,7 @@ def test_a_batch_is_halved_until_the_culprit_stands_alone(world: World) -> None:
     """In savepoints of one transaction: the good items are applied, in their order."""
     applied: list[int] = []
     refused: list[int] = []
-    with base.unit_of_work() as uow:
+    with unit_of_work() as uow:
 
         def apply(items: list[int]) -> None:
             uow.lanes.open([f"lane-{item}" for item in items])
@@ -368,5 +368,5 @@ def test_a_batch_is_halved_until_the_culprit_stands_alone(world: World) -> None:
 
 def test_a_validated_item_keeps_its_place(world: World) -> None:
     """Ids are derived from message id and position: the bad items count."""
-    with base.unit_of_work() as uow:
+    with unit_of_work() as uow:
         assert list(batches.valid_items(uow, [1, "x", 3], TypeAdapter(int))) == [(0, 1), (2, 3)]

@@ -15,7 +15,7 @@ from support.worlds.world import World
 from tasks.assign.rounds import seat_jobs
 from tasks.jobs import accounts
 from tasks.runtime import chunks
-from tasks.runtime.task import unit_of_work
+from tasks.runtime.unit import unit_of_work
 
 LIVE = "SELECT account_id FROM job_assignment_mapping WHERE status IN ('assigned', 'running')"
 

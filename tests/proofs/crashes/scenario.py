@@ -25,7 +25,7 @@ LONG = {
 }
 """So long that nothing grows old by itself between two runs: what is old was made so."""
 
-AT_ONCE = {"tasks.runtime.task._LOST_STEP_S": 0.002, "tasks.runtime.task._CONTENDED_STEP_S": 0.002}
+AT_ONCE = {"tasks.runtime.retry._LOST_STEP_S": 0.002, "tasks.runtime.retry._CONTENDED_STEP_S": 0.002}
 """The server is there: a lost session need not be waited for."""
 
 MESSAGE = "01K0000000000000000MESSAGE"

@@ -17,7 +17,7 @@ from celery.concurrency.asynpool import AsynPool
 from celery.exceptions import Reject
 
 from persistence.db.exceptions import DatabaseLost
-from tasks.runtime import rejection
+from tasks.runtime import rejection, stopping
 from tasks.worker import lifecycle, liveness, serialization, transport
 
 notes = redis.Redis.from_url(os.environ.get("NOTES_URL", os.environ["BROKER_URL"]))
@@ -60,7 +60,7 @@ class Task(app.Task):
 def note(self: Any, **kwargs: Any) -> None:
     """Note what it was called with, after so many seconds."""
     notes.rpush("order", "note")
-    lifecycle.wait(kwargs.get("seconds", 0))
+    stopping.wait(kwargs.get("seconds", 0))
     notes.rpush("seen", json.dumps({"id": self.request.id, "kwargs": kwargs, "pid": os.getpid()}))
 
 
@@ -96,5 +96,5 @@ def wait_in_vain() -> None:
     """Wait as for a lost database, then requeue."""
     notes.rpush("order", "wait")
     notes.incr("waits")
-    lifecycle.wait(float(notes.get("patience") or 0))
+    stopping.wait(float(notes.get("patience") or 0))
     raise Reject(requeue=True)

@@ -15,7 +15,7 @@ from persistence.db.engine import engine
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from support.processes.workers import until
-from tasks.runtime import task as base
+from tasks.runtime.unit import unit_of_work
 
 EMPTY = """
     DO $$ BEGIN
@@ -131,7 +131,7 @@ class World:
     @contextmanager
     def unit(self) -> Iterator[UnitOfWork]:
         """A unit of work of the test's own, rolled back unless the test commits it."""
-        with base.unit_of_work() as uow:
+        with unit_of_work() as uow:
             yield uow
 
     def snapshot(self) -> dict[str, list[Any]]:

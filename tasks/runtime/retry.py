@@ -1,0 +1,63 @@
+"""Units of work that are run again as a whole: soon after a contention, later after a lost database."""
+
+import random
+from collections.abc import Callable
+from itertools import count
+from time import monotonic, sleep
+
+import structlog
+from celery.exceptions import Reject
+
+from persistence.db.exceptions import Contended, FellSilent, TransientError
+from persistence.settings import settings
+from tasks.runtime import stopping
+
+log = structlog.get_logger()
+
+_CONTENDED_STEP_S = 0.02
+_CONTENDED_LONGEST_S = 1.0
+_LOST_STEP_S = 0.25
+_LOST_LONGEST_S = 5.0
+_SILENCES = 3
+"""Who was frozen as often in one unit is not frozen, but has something to do that takes too long, each time."""
+
+
+def persevere(unit: Callable[[], None], *, to_the_end: bool = False) -> None:
+    """
+    Run a unit of work until it is through.
+
+    One that met another transaction, or lost the database, left nothing behind and is run again,
+    for `database_wait`, or until the worker is told to stop; then its message goes back to its
+    queue. Raises Reject for that. *to_the_end*: only the task's time limit ends it, for what no
+    other delivery of the message could write. Raises FellSilent where the unit takes too long without a
+    word to the database, each time: given back, its message would come again for ever.
+    """
+    deadline = monotonic() + settings().database_wait.total_seconds()
+    silences = 0
+    for attempt in count():
+        try:
+            unit()
+        except FellSilent:
+            silences += 1
+            if silences == _SILENCES and not to_the_end:
+                raise
+        except TransientError as error:
+            pause = _pause(error, attempt)
+            if not to_the_end and (stopping.is_stopping() or monotonic() + pause > deadline):
+                log.warning("message_requeued", why=str(error))
+                raise Reject(str(error), requeue=True) from None
+            if not isinstance(error, Contended):
+                log.warning("database_lost", why=str(error), retry_in_s=round(pause, 2))
+            (sleep if to_the_end else stopping.wait)(pause)
+        else:
+            return
+
+
+def _pause(error: TransientError, attempt: int) -> float:
+    """Seconds: short and often for a lock, long and rarely for a database that is gone; with jitter."""
+    if isinstance(error, Contended):
+        step, longest = _CONTENDED_STEP_S, _CONTENDED_LONGEST_S
+    else:
+        step, longest = _LOST_STEP_S, _LOST_LONGEST_S
+    bound: float = min(step * 2 ** min(attempt, 20), longest)
+    return random.uniform(0.5, 1) * bound  # noqa: S311 - jitter

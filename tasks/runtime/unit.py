@@ -1,0 +1,25 @@
+"""The unit of work of a task, the id of the message that it handles, and the tasks that it publishes."""
+
+from typing import Any
+
+from celery import current_app, current_task
+from ulid import ULID
+
+from persistence import unit_of_work as persistence_unit
+from persistence.unit_of_work import UnitOfWork
+
+
+def unit_of_work() -> UnitOfWork:
+    """Begin a unit of work whose bells are tasks of this app."""
+    return persistence_unit.unit_of_work(ring)
+
+
+def ring(task: str, arguments: dict[str, Any]) -> None:
+    """Publish a task by name; times are sent as ISO 8601."""
+    plain = {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in arguments.items()}
+    current_app.send_task(task, kwargs=plain)
+
+
+def message_id() -> str:
+    """The id of the message in hand, the same at each delivery; a fresh one outside of a worker."""
+    return (current_task and current_task.request.id) or str(ULID())
