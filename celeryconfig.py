@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from kombu.entity import Queue
 
-from persistence.db.exceptions import SettingsError
+from persistence.exceptions import SettingsError
 from persistence.settings import settings
 from tasks.routes import DEFAULT_QUEUE, PUBLISH_POLICY, QUEUES, ROUTES
 

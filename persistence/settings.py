@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from persistence.db.exceptions import SettingsError
+from persistence.exceptions import SettingsError
 
 PREFIX = "CRAWLYARD_"
 

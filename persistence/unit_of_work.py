@@ -26,7 +26,7 @@ from persistence.attempts.attempts import Assignments
 from persistence.credentials.accounts import Accounts
 from persistence.credentials.blocks import Credentials
 from persistence.db.engine import engine
-from persistence.db.exceptions import is_of_a_lost_database, raised_as_ours
+from persistence.db.sqlstate import is_of_a_lost_database, raised_as_ours
 from persistence.error_log.log import Errors
 from persistence.events.outbox import Events
 from persistence.fleet.connections import Connections

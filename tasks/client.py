@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Celery
 
-from persistence.db.exceptions import IllegalRequestError
+from persistence.exceptions import IllegalRequestError
 from tasks.contract.payloads import CONTRACT
 from tasks.routes import DEFAULT_QUEUE, PUBLISH_POLICY, ROUTES
 

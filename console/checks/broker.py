@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from persistence.db.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError
 from persistence.settings import settings
 
 _TIMEOUT_S = 2.0

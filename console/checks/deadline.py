@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import TypeVar
 
-from persistence.db.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError
 
 T = TypeVar("T")
 

@@ -9,19 +9,18 @@ from sqlalchemy import Connection
 from console.checks.finding import Finding, judged
 from console.output.screen import counted
 from console.output.urls import reason
-from persistence.db.exceptions import DatabaseLost
-from persistence.db.inspection import (
+from persistence.db.pooler import is_direct_url_pooled
+from persistence.db.server import (
     ClockDifference,
-    SchemaError,
     clock_difference,
     is_behind_a_pooler,
     lacking_rights,
-    require_head,
     server_settings,
-    snapshot,
 )
-from persistence.db.pooler import is_direct_url_pooled
+from persistence.db.snapshot import snapshot
+from persistence.exceptions import DatabaseLost
 from persistence.maintenance.adoption import left_alone
+from persistence.migrations.head import SchemaError, require_head
 from persistence.settings import PREFIX, settings
 
 _OLDEST = 150_000

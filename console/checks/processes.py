@@ -10,7 +10,7 @@ from console.checks.broker import try_broker
 from console.checks.check import Check
 from console.checks.deadline import begin, within
 from console.output.screen import duration
-from persistence.db.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError
 from tasks.worker import heartbeat_file
 from tasks.worker.heartbeat_file import Reading
 

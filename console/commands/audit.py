@@ -13,7 +13,8 @@ from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.views import audit as audit_view
 from persistence.audit.audit import CHECKS, STATEMENT_TIMEOUT, Fault, checked
-from persistence.db.inspection import require_head, snapshot
+from persistence.db.snapshot import snapshot
+from persistence.migrations.head import require_head
 from persistence.settings import settings
 
 Told = Callable[[str, Fault | None], None]

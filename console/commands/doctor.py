@@ -19,7 +19,7 @@ from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, plain
 from console.output.urls import reason
 from console.version import version
-from persistence.db.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError
 from persistence.settings import settings
 
 _PATIENCE_S = 15.0

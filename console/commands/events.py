@@ -8,11 +8,11 @@ import click
 
 from console.output import screen
 from console.output.urls import reason
-from persistence.db.exceptions import IllegalRequestError, TransientError
-from persistence.db.inspection import check_head
 from persistence.events.cursor import BEGINNING, NOW, EventCursor, starting_point
 from persistence.events.stream import Event, EventFilter, Gap
 from persistence.events.subscription import Subscription
+from persistence.exceptions import IllegalRequestError, TransientError
+from persistence.migrations.head import check_head
 from persistence.schema.event_types import EventType
 from persistence.settings import settings
 

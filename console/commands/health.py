@@ -15,8 +15,9 @@ from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import duration
 from console.output.urls import reason
-from persistence.db.exceptions import CrawlyardError
-from persistence.db.inspection import require_head, snapshot
+from persistence.db.snapshot import snapshot
+from persistence.exceptions import CrawlyardError
+from persistence.migrations.head import require_head
 from persistence.reports.status import SweepClock, read_sweep
 from persistence.settings import settings
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from console.checks.broker import BrokerError
 from console.output import screen
-from persistence.db.exceptions import IllegalRequestError
+from persistence.exceptions import IllegalRequestError
 from persistence.settings import settings
 from tasks.client import Producer
 from tasks.runtime.rejection import complaint

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from console.output.screen import counted, plain
-from persistence.db.exceptions import IllegalRequestError
+from persistence.exceptions import IllegalRequestError
 from persistence.messages.rejected_queries import (
     Count,
     Rejected,

@@ -33,7 +33,7 @@ from console.simulator.fleet import Fleet, FleetOptions, incidents_of_a_day
 from console.simulator.gitlab import GitLab
 from console.simulator.projects import Estate, estate
 from console.simulator.web_app import WebApp, WebAppOptions
-from persistence.db.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError
 from persistence.migrations.run import migrate
 from persistence.settings import PREFIX, Settings
 from tasks.client import Producer

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 
 from console.embedded.supervisor import unprivileged_user
 from console.embedded.temporary_folder import Nest
-from persistence.db.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError
 
 StopMode = Literal["fast", "immediate", "kill"]
 

@@ -11,7 +11,7 @@ from os import getpid
 from pathlib import Path
 from typing import Any
 
-from persistence.db.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError
 
 _KEEPER = Path(__file__).with_name("supervisor.py")
 _END_SECONDS = 60.0

@@ -35,7 +35,7 @@ def ended(command: Callable[[], object]) -> int:
 def _complained(error: Exception) -> int:
     """Say what is wrong, if it is ours to say; anything else is a fault of ours, and shows its trace."""
     from console.output.urls import reason  # noqa: PLC0415 - a command that fails early has not loaded it
-    from persistence.db.exceptions import CrawlyardError  # noqa: PLC0415
+    from persistence.exceptions import CrawlyardError  # noqa: PLC0415
 
     if not isinstance(error, CrawlyardError):
         raise error

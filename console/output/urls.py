@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from persistence.db.exceptions import CrawlyardError, DatabaseLost, SettingsError
+from persistence.exceptions import CrawlyardError, DatabaseLost, SettingsError
 from persistence.settings import PREFIX, settings
 
 MASK = "***"

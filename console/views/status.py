@@ -1,30 +1,26 @@
 """How the status looks on a terminal."""
 
-from typing import TYPE_CHECKING
-
 from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
 from console.checks.broker import BrokerState
+from console.checks.status import Overview
 from console.output.panels import Row, alarming, panel, word_rows
 from console.output.screen import duration, plain
 from console.output.urls import shown
 from persistence.reports.status import ConnectionCounts, QueueCounts, Status, SweepClock
 from persistence.settings import settings
 
-if TYPE_CHECKING:
-    from console.commands.status import Overview
 
-
-def render(overview: "Overview") -> RenderableType:
+def render(overview: Overview) -> RenderableType:
     """The whole status; what could not be read is said in its place."""
     errors = [_alarm(error) for error in (overview.database_error, overview.broker_error) if error]
     return Group(_heading(overview), *errors, Columns(_stacks(overview), padding=(0, 1)))
 
 
-def _stacks(overview: "Overview") -> list[RenderableType]:
+def _stacks(overview: Overview) -> list[RenderableType]:
     """Panels one below the other, in stacks that stand side by side where there is room."""
     broker = [panel("Broker", _broker_rows(overview.broker))] if overview.broker else []
     if overview.database is None:
@@ -33,7 +29,7 @@ def _stacks(overview: "Overview") -> list[RenderableType]:
     return [Group(*left), Group(*middle), Group(*broker, *right)]
 
 
-def _heading(overview: "Overview") -> Text:
+def _heading(overview: Overview) -> Text:
     text = Text(shown(settings().database_url), style="bold")
     if overview.database:
         text.append(f"  {overview.database.taken_at:%Y-%m-%d %H:%M:%S %Z}", style="dim")

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from persistence.db.exceptions import Contended
+from persistence.exceptions import Contended
 from persistence.jobs.entries import IDENTITY
 from persistence.schema.ids import JobId
 from persistence.schema.states import JobStatus

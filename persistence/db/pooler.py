@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 
-from persistence.db.exceptions import raised_as_ours
+from persistence.db.sqlstate import raised_as_ours
 from persistence.settings import settings
 
 _CONNECT_TIMEOUT_S = 5

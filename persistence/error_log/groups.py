@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
-from persistence.db.exceptions import IllegalRequestError
-from persistence.db.inspection import require_head, snapshot
+from persistence.db.snapshot import snapshot
 from persistence.error_log.queries import LoggedError, select_errors
+from persistence.exceptions import IllegalRequestError
+from persistence.migrations.head import require_head
 from persistence.settings import settings
 
 Order = Literal["count", "last_seen"]

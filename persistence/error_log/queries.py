@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from persistence.db.exceptions import IllegalRequestError
-from persistence.db.inspection import require_head, snapshot
+from persistence.db.snapshot import snapshot
+from persistence.exceptions import IllegalRequestError
+from persistence.migrations.head import require_head
 from persistence.schema.ids import AccountId, JobId
 from persistence.settings import settings
 

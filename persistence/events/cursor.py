@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from persistence.db.exceptions import IllegalRequestError
+from persistence.exceptions import IllegalRequestError
 
 BEGINNING = "beginning"
 """All that is kept."""

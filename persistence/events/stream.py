@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from persistence.db.exceptions import raised_as_ours
+from persistence.db.sqlstate import raised_as_ours
 from persistence.events.cursor import BEGINNING, NOW, EventCursor
 
 PAGE_ROWS = 1000

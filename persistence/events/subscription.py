@@ -16,10 +16,11 @@ from typing import Any, LiteralString, Self
 
 import psycopg
 
-from persistence.db.exceptions import TransientError, raised_as_ours
 from persistence.db.pooler import is_pooled
+from persistence.db.sqlstate import raised_as_ours
 from persistence.events.cursor import EventCursor
 from persistence.events.stream import Event, EventFilter, EventReader, Gap
+from persistence.exceptions import TransientError
 from persistence.settings import settings
 
 _LISTEN: LiteralString = "LISTEN crawlyard_event"

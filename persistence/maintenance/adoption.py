@@ -12,8 +12,8 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from persistence.db.engine import engine
-from persistence.db.exceptions import raised_as_ours
-from persistence.db.inspection import require_head
+from persistence.db.sqlstate import raised_as_ours
+from persistence.migrations.head import require_head
 from persistence.settings import settings
 
 _LIMITS = text("SELECT set_config('lock_timeout', :lock, true)")

@@ -8,8 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from persistence.db.engine import engine
-from persistence.db.exceptions import IllegalRequestError, raised_as_ours
-from persistence.db.inspection import require_head, snapshot
+from persistence.db.snapshot import snapshot
+from persistence.db.sqlstate import raised_as_ours
+from persistence.exceptions import IllegalRequestError
+from persistence.migrations.head import require_head
 from persistence.settings import settings
 
 PAGE = 200

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, inspect, text
 
-from persistence.db.exceptions import IllegalRequestError
+from persistence.exceptions import IllegalRequestError
 from persistence.schema import Base, web_app
 
 _ASIDE = "crawlyard_older"

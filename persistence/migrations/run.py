@@ -16,7 +16,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
 from persistence.db.engine import engine
-from persistence.db.exceptions import Contended, IllegalRequestError, raised_as_ours
+from persistence.db.sqlstate import raised_as_ours
+from persistence.exceptions import Contended, IllegalRequestError
 from persistence.migrations.scope import VERSION_TABLE, is_known
 from persistence.schema import Base
 

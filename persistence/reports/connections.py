@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from persistence.db.inspection import snapshot
+from persistence.db.snapshot import snapshot
 from persistence.settings import settings
 
 _CONNECTIONS = """

@@ -2,7 +2,7 @@
 How far jobs are, for whoever looks: one, many, an account's, or a subtree with all that was spawned in it.
 
 Nothing is kept up to date for it but the jobs' own rows: a counter would be a row that everybody locks.
-Source of `job.progress`: tasks/fleet/progress.py writes it.
+Source of `job.progress`: tasks/jobs/progress.py writes it.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from persistence.db.inspection import snapshot
+from persistence.db.snapshot import snapshot
 from persistence.settings import settings
 
 _COMPLETION = """

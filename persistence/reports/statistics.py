@@ -12,9 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from persistence.db.exceptions import IllegalRequestError
-from persistence.db.inspection import require_head, snapshot
+from persistence.db.snapshot import snapshot
+from persistence.exceptions import IllegalRequestError
 from persistence.maintenance.statistics import SINCE, STATE
+from persistence.migrations.head import require_head
 from persistence.reports import status
 from persistence.reports.status import ConnectionCounts
 from persistence.reports.stored_counts import Counts, Depth, read_counts

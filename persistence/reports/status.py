@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from persistence.db.inspection import require_head, snapshot
+from persistence.db.snapshot import snapshot
+from persistence.migrations.head import require_head
 from persistence.settings import settings
 
 _QUEUE = text("""

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from ulid import ULID
 
 from persistence.areas.areas import NewArea
-from persistence.db.exceptions import Contended, DataRefusedError
+from persistence.exceptions import Contended, DataRefusedError
 from persistence.jobs.deferred import Offspring
 from persistence.jobs.entries import Entry
 from persistence.jobs.jobs import KnownJob, NewJob
@@ -35,8 +35,8 @@ from tasks.discovery.area_plan import AreaPlan, plan_areas
 from tasks.discovery.items import Found, findings
 from tasks.discovery.spawn import room_of, spawn
 from tasks.fleet.batch import Speech, by_attempt
-from tasks.fleet.progress import with_discovery
 from tasks.jobs.enqueue import is_to_be_renewed, queue_again
+from tasks.jobs.progress import with_discovery
 from tasks.runtime.batches import in_halves, reject
 from tasks.runtime.chunks import BUSY_S
 from tasks.runtime.unit import unit_of_work

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from persistence.areas.areas import AreaChanged, KnownArea, NewArea
-from tasks.discovery.items import Found, Refuse, global_id
+from persistence.schema.ids import global_id
+from tasks.discovery.items import Found, Refuse
 
 _OF_ANOTHER_HOST = "area_of_another_host"
 

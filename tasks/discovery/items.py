@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from persistence.schema.commands import COMMANDS_OF_AREA, AreaType, Command
+from persistence.schema.ids import global_id
 from tasks.contract.frames import DiscoveredEntity, DiscoveredJob, Discovery, JobsDiscoveredFrame
 from tasks.runtime.rejection import complaint
 
@@ -71,11 +72,6 @@ class Found:
     def commands(self) -> tuple[Command, ...]:
         """What is to be crawled of it."""
         return _COMMANDS[self.kind]
-
-
-def global_id(noun: str, id_: str) -> str:
-    """GitLab's global id: `42` of a project is gid://gitlab/Project/42; what is no number is one already."""
-    return f"gid://gitlab/{noun.capitalize()}/{id_}" if id_.isdecimal() else id_
 
 
 def findings(frame: Discovery, refuse: Refuse) -> list[Found]:

@@ -36,7 +36,7 @@ from tasks.credentials.dead_token import lock_lanes, wait_for_tokens
 from tasks.discovery.apply import hear_discoveries
 from tasks.fleet.batch import Speech, Words, by_attempt
 from tasks.fleet.connections import note_life
-from tasks.fleet.progress import advance
+from tasks.jobs.progress import advance
 from tasks.jobs.transitions import Held, announce, backoff, log_errors
 from tasks.runtime.batches import in_halves, reject, valid_items
 from tasks.runtime.task import task

@@ -10,7 +10,7 @@ from datetime import datetime
 from pydantic import TypeAdapter
 from ulid import ULID
 
-from persistence.db.exceptions import Contended, DataRefusedError
+from persistence.exceptions import Contended, DataRefusedError
 from persistence.jobs.entries import Entry, NewEntry
 from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.schema.commands import Command

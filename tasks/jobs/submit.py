@@ -19,12 +19,11 @@ from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.sanitize.json_values import redact
 from persistence.sanitize.text import redact_text
 from persistence.schema.commands import AREA_TYPE_OF_COMMAND, Command
-from persistence.schema.ids import EntryId, JobId
+from persistence.schema.ids import EntryId, JobId, global_id
 from persistence.schema.states import JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Order, Submit
-from tasks.discovery.items import global_id
 from tasks.jobs.enqueue import announce_created, is_old_discovery, queue_again, queue_new
 from tasks.jobs.external_status import TO_BE_CRAWLED
 from tasks.jobs.transitions import lock_all, revoke

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from persistence.attempts.attempts import Attempt
-from persistence.db.exceptions import Contended
 from persistence.error_log.log import JobError
+from persistence.exceptions import Contended
 from persistence.jobs.entries import Change, Entry
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.event_types import EventType

@@ -2,7 +2,7 @@
 
 import structlog
 
-from persistence.db.exceptions import Contended
+from persistence.exceptions import Contended
 from persistence.settings import settings
 from tasks.contract.payloads import TakeStatistics
 from tasks.runtime.task import task

@@ -8,7 +8,7 @@ from celery import current_task
 from pydantic import TypeAdapter, ValidationError
 from ulid import ULID
 
-from persistence.db.exceptions import DataRefusedError
+from persistence.exceptions import DataRefusedError
 from persistence.unit_of_work import UnitOfWork
 from tasks.runtime.rejection import complaint
 from tasks.runtime.unit import message_id

@@ -5,7 +5,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from persistence.db.exceptions import IllegalRequestError
+from persistence.exceptions import IllegalRequestError
 from persistence.sanitize.alterations import alteration_of
 from tasks.contract.payloads import CONTRACT
 from tasks.contract.types import type_of_batch

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 import structlog
 from celery.exceptions import Reject
 
-from persistence.db.exceptions import Contended, FellSilent, TransientError
+from persistence.exceptions import Contended, FellSilent, TransientError
 from persistence.settings import settings
 from tasks.runtime import stopping
 

@@ -21,7 +21,7 @@ from celery.exceptions import Reject, TaskPredicate
 from pydantic import ValidationError
 from structlog.contextvars import bound_contextvars
 
-from persistence.db.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError
 from tasks.contract.payloads import Payload
 from tasks.runtime import rejection, stopping
 from tasks.runtime.retry import persevere

@@ -7,7 +7,7 @@ import structlog
 from celery import Celery, bootsteps, signals
 
 from persistence.db.engine import forget_connections
-from persistence.db.exceptions import CrawlyardError, DatabaseLost
+from persistence.exceptions import CrawlyardError, DatabaseLost
 from persistence.settings import settings
 from tasks.runtime import stopping
 from tasks.worker import remote_control
@@ -38,7 +38,7 @@ def _begin(**_: Any) -> None:
     SystemExit passes. A database that is away is waited for by whoever needs it.
     """
     stopping.reset()
-    from persistence.db.inspection import check_head  # noqa: PLC0415 - Alembic is loaded here alone
+    from persistence.migrations.head import check_head  # noqa: PLC0415 - Alembic is loaded here alone
     from persistence.migrations.run import migrate  # noqa: PLC0415
 
     try:

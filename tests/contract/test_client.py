@@ -7,7 +7,7 @@ import pytest
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
-from persistence.db.exceptions import IllegalRequestError
+from persistence.exceptions import IllegalRequestError
 from tasks.client import Producer
 
 IN_A_WEB_APP = """

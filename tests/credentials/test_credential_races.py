@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from console.simulator.gitlab import GitLab, Reply
-from persistence.db.exceptions import Contended
+from persistence.exceptions import Contended
 from persistence.schema.ids import AccountId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from console.simulator.gitlab import Reply
-from persistence.db.exceptions import Contended, DatabaseLost
+from persistence.exceptions import Contended, DatabaseLost
 from persistence.schema.ids import AccountId
 from persistence.settings import settings
 from support.crashes import Killed

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from persistence.db.engine import engine
-from persistence.db.exceptions import Contended
+from persistence.exceptions import Contended
 from persistence.fleet.connections import Beat
 from persistence.schema.ids import ConnectionId, CrawlerJobId, JobId
 from persistence.settings import settings

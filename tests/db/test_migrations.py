@@ -14,7 +14,7 @@ from sqlalchemy import text
 from console.embedded.postgres import wheel_binaries
 from persistence.audit.audit import audit
 from persistence.db.engine import engine
-from persistence.db.exceptions import Contended, DatabaseFaultError, IllegalRequestError
+from persistence.exceptions import Contended, DatabaseFaultError, IllegalRequestError
 from persistence.maintenance.adoption import adopt, left_alone
 from persistence.migrations.run import differences, head_revision, migrate
 from support.worlds.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project, user

@@ -16,9 +16,9 @@ from sqlalchemy import text
 from console.demo import play
 from console.embedded.servers import Services, embedded_services
 from persistence.db import engine as engines
-from persistence.db.exceptions import DatabaseLost
 from persistence.events.cursor import NOW
 from persistence.events.subscription import Subscription
+from persistence.exceptions import DatabaseLost
 from persistence.settings import settings
 from support import poolers
 from support.command import Run, Said

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from persistence.db.exceptions import SettingsError
+from persistence.exceptions import SettingsError
 from persistence.settings import Settings, read_settings
 
 URLS = {"DATABASE_URL": "postgresql://me@localhost/crawlyard", "BROKER_URL": "redis://localhost:6379/0"}

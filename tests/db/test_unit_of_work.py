@@ -14,13 +14,8 @@ from ulid import ULID
 
 from persistence import unit_of_work as units
 from persistence.db.engine import engine
-from persistence.db.exceptions import (
-    Contended,
-    DatabaseFaultError,
-    DatabaseLost,
-    DataRefusedError,
-    raised_as_ours,
-)
+from persistence.db.sqlstate import raised_as_ours
+from persistence.exceptions import Contended, DatabaseFaultError, DatabaseLost, DataRefusedError
 from persistence.schema.event_types import EventType
 from persistence.settings import settings
 from support.processes.workers import until

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from ulid import ULID
 
-from persistence.db.exceptions import IllegalRequestError
 from persistence.error_log.fingerprint import fingerprint
 from persistence.error_log.groups import read_group, read_groups
 from persistence.error_log.queries import read_errors
+from persistence.exceptions import IllegalRequestError
 from persistence.schema.ids import JobId
 from support.worlds.world import World
 

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
 
-from persistence.db.exceptions import IllegalRequestError
 from persistence.events import stream
 from persistence.events.cursor import BEGINNING, NOW, EventCursor, starting_point
 from persistence.events.stream import EventFilter
+from persistence.exceptions import IllegalRequestError
 from support.worlds.readers import append, reader, writer
 from support.worlds.world import World
 

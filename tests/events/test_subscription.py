@@ -9,11 +9,11 @@ from threading import Thread
 import psycopg
 import pytest
 
-from persistence.db.exceptions import DatabaseLost, TransientError
 from persistence.events import subscription as subscriptions
 from persistence.events.cursor import BEGINNING, NOW, EventCursor
 from persistence.events.stream import EventFilter
 from persistence.events.subscription import Subscription
+from persistence.exceptions import DatabaseLost, TransientError
 from support.processes.workers import free_port, until
 from support.worlds.readers import append, named, writer
 from support.worlds.world import World

@@ -2,7 +2,7 @@
 
 import pytest
 
-from persistence.db.exceptions import DatabaseLost
+from persistence.exceptions import DatabaseLost
 from persistence.schema.ids import ConnectionId
 from persistence.settings import settings
 from support.worlds.world import World

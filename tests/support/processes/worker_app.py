@@ -16,7 +16,7 @@ from celery import Celery
 from celery.concurrency.asynpool import AsynPool
 from celery.exceptions import Reject
 
-from persistence.db.exceptions import DatabaseLost
+from persistence.exceptions import DatabaseLost
 from tasks.runtime import rejection, stopping
 from tasks.worker import lifecycle, liveness, serialization, transport
 

@@ -1,18 +1,13 @@
-"""Looking without touching: a snapshot of the database, where its schema stands, and what its server is."""
+"""Facts about the server: its settings, our rights, its clock, and whether a pooler stands between."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from persistence.db.engine import engine
-from persistence.db.exceptions import CrawlyardError, raised_as_ours
 from persistence.db.pooler import is_pooled
-from persistence.migrations.run import current_revision, head_revision
 
 _PROBES = 5
 
@@ -40,49 +35,12 @@ _WANTED = {
 """What we do with the web app's tables: discoveries move areas, the clean-up deletes old jobs."""
 
 
-class SchemaError(CrawlyardError):
-    """The schema is not the one that this version works with; the text says what to do."""
-
-
 @dataclass(frozen=True)
 class ClockDifference:
     """The database's clock less this machine's, in seconds; the truth is within *bound* of it."""
 
     seconds: float
     bound: float
-
-
-@contextmanager
-def snapshot(timeout: timedelta) -> Iterator[Connection]:
-    """
-    A read-only transaction in which everything read is of one moment.
-
-    A statement that takes longer than *timeout* is ended. Raises the database's errors as ours.
-    """
-    reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with raised_as_ours(), engine().connect().execution_options(**reading) as connection:
-        limit = f"{timeout.total_seconds() * 1000:.0f}ms"
-        connection.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
-        yield connection
-
-
-def require_head(connection: Connection) -> str:
-    """The revision, which is the newest. Raises SchemaError where the database is at another one."""
-    at, newest = current_revision(connection), head_revision()
-    if at is None:
-        raise SchemaError("The database was never migrated: run `crawlyard migrate`.")
-    if at != newest:
-        raise SchemaError(
-            f"The database is at revision {at}, this version of Crawlyard works with {newest}: "
-            "run `crawlyard migrate`; where a newer Crawlyard migrated it, run that one."
-        )
-    return at
-
-
-def check_head() -> None:
-    """Raise SchemaError where the process's database is not at the newest revision."""
-    with raised_as_ours(), engine().connect() as connection:
-        require_head(connection)
 
 
 def lacking_rights(connection: Connection) -> list[str]:
