@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from persistence.jobs.live_counts import LiveCounts
 from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
 from persistence.schema.reasons import Ending
+from persistence.schema.sql import sql
 from persistence.schema.states import AssignmentStatus
-from persistence.schema.tables import LIVE_BY_STATUS
 
 _COLUMNS = (
     "a.crawler_job_id, a.web_app_job_id, a.connection_id, a.account_id, a.host, a.status, a.assigned_at"
@@ -32,33 +32,48 @@ _OPEN = text("""
     RETURNING web_app_job_id
 """)
 
-_FIND = text(f"""
-    SELECT {_COLUMNS} FROM job_assignment_mapping a WHERE a.crawler_job_id = ANY (CAST(:ids AS text[]))
-""")  # noqa: S608 - no input is in it
+_FIND = sql(
+    """
+    SELECT $columns FROM job_assignment_mapping a WHERE a.crawler_job_id = ANY (CAST(:ids AS text[]))
+""",
+    columns=_COLUMNS,
+)
 
-_LIVE_OF_JOBS = text(f"""
-    SELECT {_COLUMNS} FROM job_assignment_mapping a
+_LIVE_OF_JOBS = sql(
+    """
+    SELECT $columns FROM job_assignment_mapping a
      WHERE a.web_app_job_id = ANY (CAST(:ids AS text[])) AND a.completed_at IS NULL
-""")  # noqa: S608
+""",
+    columns=_COLUMNS,
+)
 
-_LIVE_OF_CONNECTIONS = text(f"""
-    SELECT {_COLUMNS} FROM job_assignment_mapping a
+_LIVE_OF_CONNECTIONS = sql(
+    """
+    SELECT $columns FROM job_assignment_mapping a
      WHERE a.connection_id = ANY (CAST(:ids AS text[])) AND a.completed_at IS NULL
-""")  # noqa: S608
+""",
+    columns=_COLUMNS,
+)
 
-_LIVE_OF_PAUSED = text(f"""
-    SELECT {_COLUMNS} FROM account_lane lane
+_LIVE_OF_PAUSED = sql(
+    """
+    SELECT $columns FROM account_lane lane
       JOIN job_assignment_mapping a ON a.account_id = lane.account_id AND a.completed_at IS NULL
      WHERE lane.paused_at IS NOT NULL
        AND (CAST(:account_id AS text) IS NULL OR lane.account_id = CAST(:account_id AS text))
      ORDER BY a.web_app_job_id LIMIT :limit
-""")  # noqa: S608
+""",
+    columns=_COLUMNS,
+)
 
-_LOCK_LIVE = text(f"""
-    SELECT {_COLUMNS} FROM job_assignment_mapping a
-     WHERE a.crawler_job_id = ANY (CAST(:ids AS text[])) AND a.{LIVE_BY_STATUS}
+_LOCK_LIVE = sql(
+    """
+    SELECT $columns FROM job_assignment_mapping a
+     WHERE a.crawler_job_id = ANY (CAST(:ids AS text[])) AND a.status IN $attempt_live
      ORDER BY a.id FOR NO KEY UPDATE
-""")  # noqa: S608
+""",
+    columns=_COLUMNS,
+)
 
 _LOCK_DISCOVERING = text("""
     SELECT a.discoveries FROM job_assignment_mapping a
@@ -85,15 +100,15 @@ _NOTE_DISCOVERY = text("""
 _MOST_DISCOVERIES = 5000
 """So many are listed; who says an older one again has it applied again, which changes nothing."""
 
-_CLOSE = text(f"""
+_CLOSE = sql("""
     UPDATE job_assignment_mapping SET status = :status, completed_at = clock_timestamp()
-     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND {LIVE_BY_STATUS}
-""")  # noqa: S608
+     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND status IN $attempt_live
+""")
 
-_RUN = text(f"""
+_RUN = sql("""
     UPDATE job_assignment_mapping SET status = 'running', progressed_at = clock_timestamp()
-     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND {LIVE_BY_STATUS}
-""")  # noqa: S608
+     WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND status IN $attempt_live
+""")
 
 _COUNT_STALE = text("""
     WITH stale AS (
@@ -137,14 +152,18 @@ _OVERDUE_ENDING = """
               < CAST(:as_of AS timestamptz) - CAST(:start AS interval) THEN 'NeverStarted' END
 """
 
-_OVERDUE = text(f"""
+_OVERDUE = sql(
+    """
     SELECT * FROM (
-        SELECT {_COLUMNS}, {_OVERDUE_ENDING} AS ending
+        SELECT $columns, $ending AS ending
           FROM job_assignment_mapping a JOIN socket_connection c ON c.id = a.connection_id AND c.is_active
          WHERE a.completed_at IS NULL
            AND (CAST(:connections AS text[]) IS NULL OR a.connection_id = ANY (CAST(:connections AS text[])))
     ) overdue WHERE ending IS NOT NULL ORDER BY crawler_job_id LIMIT :limit
-""")  # noqa: S608
+""",
+    columns=_COLUMNS,
+    ending=_OVERDUE_ENDING,
+)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from persistence.jobs.account_queues import EXPIRING
 from persistence.sanitize.text import REDACTED
 from persistence.schema.ids import AccountId, JobId
 from persistence.schema.reasons import HoldReason
+from persistence.schema.sql import CLAIMABLE
 from persistence.schema.states import JobStatus
-from persistence.schema.tables import CLAIMABLE
 
 _HASH = "encode(sha256(convert_to({0}, 'UTF8')), 'hex')"
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from persistence.sanitize.json_values import redact
 from persistence.schema.ids import ConnectionId, CrawlerJobId
-from persistence.schema.tables import SUSPECT_LOSSES
+from persistence.schema.sql import SUSPECT_LOSSES
 from persistence.settings import settings
 
 _REGISTER = text("""

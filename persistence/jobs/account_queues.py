@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from persistence.schema.ids import AccountId
-from persistence.schema.tables import CLAIMABLE
+from persistence.schema.sql import CLAIMABLE
 
 EXPIRING = """
     -- A token that was renewed just now is used, however short its life is: it would be renewed for ever.

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from persistence.jobs.jobs import HOST, NewJob
 from persistence.sanitize.json_values import clean_text
 from persistence.schema.ids import AccountId, EntryId, JobId
+from persistence.schema.sql import CLAIMABLE, SUSPECT_LOSSES
 from persistence.schema.states import QueueStatus
-from persistence.schema.tables import CLAIMABLE, SUSPECT_LOSSES
 
 _ERROR_BYTES = 200
 

@@ -1,4 +1,8 @@
-"""The states of jobs, entries, attempts and crawlers."""
+"""
+The states of jobs, entries, attempts and crawlers, and the sets of them that rules speak of.
+
+Nowhere else is a state spelled: SQL names them by way of `persistence/schema/sql.py`.
+"""
 
 from enum import StrEnum
 
@@ -23,6 +27,16 @@ class JobStatus(StrEnum):
         return cls.UNKNOWN
 
 
+JOB_CRAWLABLE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+"""Such a job has an entry that can run, or a live attempt."""
+JOB_ENDED = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED})
+"""From here a job moves only if somebody asks for it anew."""
+JOB_AWAITING_TOKEN = frozenset({JobStatus.WAITING_CREDENTIAL_RENEWAL, JobStatus.CREDENTIAL_EXPIRED})
+"""The account of such a job needs a new token first."""
+JOB_RENEWABLE = JOB_AWAITING_TOKEN | {JobStatus.CREDENTIAL_RENEWED}
+"""A new token of its account queues such a job again."""
+
+
 class QueueStatus(StrEnum):
     """Of `job_queue.status`."""
 
@@ -30,6 +44,10 @@ class QueueStatus(StrEnum):
     PROCESSING = "processing"
     COMPLETED = "completed"
     FAILED = "failed"
+
+
+ENTRY_OPEN = frozenset({QueueStatus.PENDING, QueueStatus.PROCESSING})
+ENTRY_SETTLED = frozenset({QueueStatus.COMPLETED, QueueStatus.FAILED})
 
 
 class AssignmentStatus(StrEnum):
@@ -41,6 +59,10 @@ class AssignmentStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+ATTEMPT_LIVE = frozenset({AssignmentStatus.ASSIGNED, AssignmentStatus.RUNNING})
+ATTEMPT_ENDED = frozenset({AssignmentStatus.COMPLETED, AssignmentStatus.FAILED, AssignmentStatus.CANCELLED})
 
 
 class SystemStatus(StrEnum):

@@ -11,23 +11,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.schema.base import Base, Json, Ulid, Xid8
-
-LIVE = "completed_at IS NULL"
-"""An attempt that goes on. Partial indexes use these very words: a statement must repeat them to be served."""
-
-LIVE_BY_STATUS = "status IN ('assigned', 'running')"
-"""
-The same, as the table checks, in words of no index: for statements that know their attempts by fence.
-
-To the planner the index of the live looks short, and it read that one through instead. It holds all that have
-lived since the last vacuum: after 60,000 lives beside an open snapshot, 61 ms instead of 4 for 500 fences.
-"""
-
-SUSPECT_LOSSES = 2
-"""A job that was lost so often in a row is seated alone, so that its neighbours are not blamed."""
-
-CLAIMABLE = "status = 'pending' AND ready AND NOT held"
-"""An entry that the next pass may seat."""
+from persistence.schema.sql import CLAIMABLE, LIVE, SUSPECT_LOSSES
 
 
 class SocketConnection(Base):

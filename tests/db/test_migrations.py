@@ -1,7 +1,9 @@
 """The schema: it comes up anywhere, beside a web app's tables, and over what an older component left."""
 
 import os
+import re
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -388,3 +390,17 @@ def test_what_an_older_component_left_is_no_fault(web_app: World) -> None:
 def _faults() -> list[str]:
     with engine().connect() as connection:
         return [str(fault) for fault in audit(connection, at_rest=True)]
+
+
+def test_a_view_is_stated_once_and_created_by_the_revision_that_it_names() -> None:
+    """No migration holds the text of a view, and each file names one that reads it."""
+    folder = Path(str(files("persistence")))
+    versions = {
+        path.name.split("_")[0]: path.read_text("utf-8")
+        for path in (folder / "migrations" / "versions").glob("*.py")
+    }
+    assert not [revision for revision, text in versions.items() if re.search(r"\bVIEW\b", text)]
+    for view in (folder / "schema" / "views").glob("*.sql"):
+        named = re.match(r"-- Revision (\d+)\.", view.read_text("utf-8"))
+        assert named, view.name
+        assert f'create_view("{view.stem}", revision)' in versions[named[1]]

@@ -2,7 +2,7 @@
 
 from persistence.audit.checks.check import Check
 from persistence.jobs.live_counts import MISCOUNTED
-from persistence.schema.tables import LIVE
+from persistence.schema.sql import LIVE
 
 CHECKS = (
     Check(

@@ -1,7 +1,7 @@
 """Connections: what they hold is what lives on them."""
 
 from persistence.audit.checks.check import Check
-from persistence.schema.tables import LIVE
+from persistence.schema.sql import LIVE
 
 CHECKS = (
     Check(

@@ -1,7 +1,7 @@
 """Queue entries: one a job, and what they say is so."""
 
 from persistence.audit.checks.check import Check
-from persistence.schema.tables import CLAIMABLE, LIVE
+from persistence.schema.sql import CLAIMABLE, LIVE
 
 CHECKS = (
     Check(

@@ -9,7 +9,7 @@ can know whether they did.
 from persistence.audit.checks.check import Check, untouched
 from persistence.credentials.blocks import HAS_ANOTHER_TOKEN
 from persistence.jobs.entries import UNHEARD
-from persistence.schema.tables import CLAIMABLE, LIVE
+from persistence.schema.sql import CLAIMABLE, LIVE
 
 CHECKS = (
     Check(

@@ -94,36 +94,7 @@ ADDED = """
     );
 """
 
-CRAWLER_ORDER = """
-    -- What a gateway hands to a crawler, one row a live assignment; it adds the account's token itself.
-    CREATE OR REPLACE VIEW crawler_order AS
-    SELECT assignment.crawler_job_id,
-           assignment.connection_id,
-           job.command::text AS command,
-           CASE job.command::text
-               WHEN 'GROUP_PROJECT_DISCOVERY' THEN 'areas'
-               WHEN 'users' THEN 'user'
-               WHEN 'issues' THEN 'issue'
-               WHEN 'mergeRequests' THEN 'merge_request'
-               WHEN 'commits' THEN 'commit'
-               WHEN 'branches' THEN 'branch'
-               WHEN 'pipelines' THEN 'pipeline'
-               ELSE job.command::text
-           END AS "entityType",
-           COALESCE(area.gitlab_id, entry.data ->> 'entity_id', job.full_path) AS "entityId",
-           substring(job."gitlabGraphQLUrl" FROM '^[a-z]+://[^/]+') AS "gitlabUrl",
-           job.resume_state,
-           jsonb_path_query_array(assignment.discoveries, '$[*].timestamp') AS discoveries,
-           assignment.account_id
-      FROM job_assignment_mapping assignment
-      JOIN job ON job.id = assignment.web_app_job_id
-      LEFT JOIN job_queue entry ON entry.web_app_job_id = assignment.web_app_job_id
-      LEFT JOIN area ON area.full_path = job.full_path
-     WHERE assignment.status IN ('assigned', 'running');
-"""
-
 
 def upgrade() -> None:
     op.execute(CHANGES)
     op.execute(ADDED)
-    op.execute(CRAWLER_ORDER)

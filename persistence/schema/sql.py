@@ -1,0 +1,65 @@
+"""
+SQL text that names states and predicates instead of spelling them.
+
+    _FAIL = sql("UPDATE job SET status = $job_failed WHERE id = :id AND status IN $job_crawlable")
+
+One state is `$job_failed`, `$entry_pending`, `$attempt_running`; a set is `$job_ended`, `$attempt_live`. The
+predicates below stand for more than a status. All become literals when the module is loaded, not parameters:
+partial indexes serve a statement that repeats their words, and a status may be an enum of the web app's, to which
+text as a parameter is not cast. A `$` of its own is written `$$`.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from string import Template
+
+from sqlalchemy import TextClause, text
+
+from persistence.schema import states
+from persistence.schema.states import AssignmentStatus, JobStatus, QueueStatus
+
+LIVE = "completed_at IS NULL"
+"""
+An attempt that goes on, in the words of the partial indexes.
+
+A statement that knows its attempts by fence says `status IN $attempt_live` instead, which no index repeats. To the
+planner the index of the live looks short, and it read that one through. It holds all that have lived since the last
+vacuum: after 60,000 lives beside an open snapshot, 61 ms instead of 4 for 500 fences.
+"""
+
+CLAIMABLE = f"status = '{QueueStatus.PENDING}' AND ready AND NOT held"
+"""An entry that the next round may assign, in the words of the claim index."""
+
+SUSPECT_LOSSES = 2
+"""A job that was lost this often in a row is assigned alone, so that its neighbours are not blamed."""
+
+
+def _list(members: Iterable[StrEnum]) -> str:
+    return "(" + ", ".join(f"'{member}'" for member in sorted(members)) + ")"
+
+
+_NAMES = {
+    "live": LIVE,
+    "claimable": CLAIMABLE,
+    "suspect_losses": str(SUSPECT_LOSSES),
+    **{
+        f"{prefix}_{member.name.lower()}": f"'{member}'"
+        for prefix, kind in (("job", JobStatus), ("entry", QueueStatus), ("attempt", AssignmentStatus))
+        for member in kind
+    },
+    **{name.lower(): _list(value) for name, value in vars(states).items() if isinstance(value, frozenset)},
+}
+
+
+def sql(statement: str, **fragments: str) -> TextClause:
+    """
+    A text statement, with `$names` of states, predicates, and *fragments* of the module's own filled in.
+
+    Raises KeyError for a name that there is not.
+    """
+    return text(fragment(statement, **fragments))
+
+
+def fragment(part: str, **fragments: str) -> str:
+    """A part of a statement, for the fragments of several."""
+    return Template(part).substitute(_NAMES, **fragments)
