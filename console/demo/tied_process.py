@@ -1,7 +1,7 @@
 """
 Runs one program, and ends it when whoever started us closes our standard input, or dies.
 
-A script of the standard library alone: `python -I leash.py SECONDS PROGRAM ARGUMENT…`. SIGTERM goes
+A script of the standard library alone: `python -I tied_process.py SECONDS PROGRAM ARGUMENT…`. SIGTERM goes
 to the program, and after SECONDS SIGKILL to all of its process group. Exits as the program did.
 """
 

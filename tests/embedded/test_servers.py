@@ -29,10 +29,10 @@ from console.embedded.temporary_folder import NestError, temporary_nest
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
 
-RUN = "from console.embedded.embedded import run_foreground; run_foreground(as_json=True)"
+RUN = "from console.embedded.servers import run_foreground; run_foreground(as_json=True)"
 RUN_AND_PRINT = """
 import os
-from console.embedded.embedded import embedded_services
+from console.embedded.servers import embedded_services
 with embedded_services() as services:
     assert os.getuid() != 0
     print(services.database_url, services.broker_url, services.folder, flush=True)

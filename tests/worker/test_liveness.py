@@ -210,7 +210,7 @@ def test_a_pulse_of_a_time_to_come_is_none(here: Path) -> None:
 
 def hold(deed: str) -> "subprocess.Popen[bytes]":
     """A process with a pulse `x` that has done this, and does no more."""
-    script = "import time; from datetime import timedelta; from tasks.pulse import Pulse"
+    script = "import time; from datetime import timedelta; from tasks.worker.heartbeat_file import Pulse"
     script += f"; x = Pulse('worker', timedelta(seconds=9)); {deed}; print(flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
     assert holder.stdout

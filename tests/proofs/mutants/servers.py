@@ -12,7 +12,7 @@ VARIABLE = "CRAWLYARD_TEST_SERVERS"
 # They end with their input, so with us too, however we end. This process itself imports nothing of the product.
 _SERVE = """
 import json, sys
-from console.embedded.embedded import embedded_services
+from console.embedded.servers import embedded_services
 
 with embedded_services({"fsync": "off"}) as servers:
     print(json.dumps({"database_url": servers.database_url, "broker_url": servers.broker_url}), flush=True)
