@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from persistence.schema.ids import CrawlerJobId
 from tasks.contract.frames import Frame
-from tasks.fleet.progress import MAX_COUNTS, MAX_SNAPSHOTS, advance, with_discovery
+from tasks.jobs.progress import MAX_COUNTS, MAX_SNAPSHOTS, advance, with_discovery
 
 BEGIN = datetime(2026, 5, 4, 3, 0, tzinfo=UTC)
 NOW = BEGIN + timedelta(hours=1)
