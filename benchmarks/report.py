@@ -30,7 +30,7 @@ def table(figures: Iterable[Figure], *, markdown: bool = False) -> Table:
     for figure in found.values():
         cells = (figure.name, f"{_rounded(figure.median)} {figure.unit}", f"{figure.spread:.0%}")
         rows = [("", *_judged(figure.aim, figure.median))] if figure.aim else []
-        rows += [_told(ratio) for ratio in _ratios(figure, found)]
+        rows += [_describe(ratio) for ratio in _ratios(figure, found)]
         for row in rows or [("", "", "")]:
             made.add_row(*cells, *row)
             cells = ("", "", "")
@@ -84,7 +84,7 @@ def _ratios(figure: Figure, found: dict[str, Figure]) -> list[Ratio]:
     ]
 
 
-def _told(compared: Ratio) -> tuple[str, str, str]:
+def _describe(compared: Ratio) -> tuple[str, str, str]:
     """The cells of one comparison: the ratio, its aim, and whether that was reached."""
     ratio, comparison = compared
     return f"{ratio:.2f} x {comparison.reference}", *_judged(comparison.aim, ratio)

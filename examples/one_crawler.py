@@ -16,8 +16,8 @@ def main() -> None:
     """Work off whatever is ordered; most of it succeeds."""
     options = FleetOptions(crawlers=1, seed=1, heartbeat_seconds=10)
     with (
-        closing(Producer(os.environ["BROKER_URL"])) as bell,
-        Fleet(options, bell, os.environ["DATABASE_URL"]) as fleet,
+        closing(Producer(os.environ["BROKER_URL"])) as producer,
+        Fleet(options, producer, os.environ["DATABASE_URL"]) as fleet,
         suppress(KeyboardInterrupt),
     ):
         while True:

@@ -36,7 +36,7 @@ class DatabaseLost(TransientError):  # noqa: N818 - a state of affairs, not a fa
     """The database cannot be reached, or ended the connection. Whether a COMMIT took place is unknown."""
 
 
-class FellSilent(DatabaseLost):
+class IdleTransactionEnded(DatabaseLost):
     """The transaction was ended since nothing was said in it for too long: we were frozen, cut off, or busy."""
 
 

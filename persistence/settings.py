@@ -37,7 +37,7 @@ _EXAMPLES = {
 
 _REFRESH_MARGIN = timedelta(seconds=10)
 
-IN_FILES = (*_EXAMPLES, f"{PREFIX}DIRECT_DATABASE_URL", f"{PREFIX}OAUTH_PROVIDERS")
+FILE_VARIABLES = (*_EXAMPLES, f"{PREFIX}DIRECT_DATABASE_URL", f"{PREFIX}OAUTH_PROVIDERS")
 """What may stand in a file, since it holds secrets."""
 
 _ORM_ONLY_PARAMETERS = frozenset(
@@ -65,7 +65,7 @@ def _positive(value: timedelta) -> timedelta:
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
 
 
-def _taken_apart(url: str) -> SplitResult:
+def _split_url(url: str) -> SplitResult:
     """The parts of a URL. Raises ValueError in our own words: the library's quote the URL, password and all."""
     try:
         parts = urlsplit(url)
@@ -83,7 +83,7 @@ def _database_url(url: str) -> str:
 
     Raises ValueError, without the URL in its text, which may hold a password.
     """
-    parts = _taken_apart(url)
+    parts = _split_url(url)
     if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise ValueError("must begin with postgres://, postgresql:// or postgresql+psycopg://")
     query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in _ORM_ONLY_PARAMETERS])
@@ -91,7 +91,7 @@ def _database_url(url: str) -> str:
     return f"postgresql+psycopg://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
-def _of_psycopg(url: str) -> str:
+def _without_driver(url: str) -> str:
     return url.replace("+psycopg", "", 1)
 
 
@@ -100,7 +100,7 @@ def _broker_url(url: str) -> str:
     if ";" in url:
         # Celery would take it for several, and each of its processes would be at whichever it found first.
         raise ValueError("must name one server; in a password ; is written %3B")
-    if _taken_apart(url).scheme not in ("redis", "rediss", "redis+socket"):
+    if _split_url(url).scheme not in ("redis", "rediss", "redis+socket"):
         raise ValueError("must begin with redis://, rediss:// or redis+socket://")
     return url
 
@@ -119,7 +119,7 @@ def _providers(given: Any) -> Any:
 
 
 def _base_url(url: str) -> str:
-    parts = _taken_apart(url)
+    parts = _split_url(url)
     is_base = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
     if not is_base or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("must name each GitLab by scheme and host alone, such as https://gitlab.example.org")
@@ -138,7 +138,7 @@ class OAuthProvider(BaseModel):
 
 def _secrets_in_files() -> dict[str, str]:
     """What stands in the files that the variables with _FILE name, by the variable it stands for."""
-    paths = {name: os.environ.get(f"{name}_FILE") for name in IN_FILES}
+    paths = {name: os.environ.get(f"{name}_FILE") for name in FILE_VARIABLES}
     return {name: _content(f"{name}_FILE", path) for name, path in paths.items() if path}
 
 
@@ -267,22 +267,22 @@ class Settings(BaseSettings):
     @property
     def psycopg_url(self) -> str:
         """The database's URL without SQLAlchemy's driver in it."""
-        return _of_psycopg(self.database_url)
+        return _without_driver(self.database_url)
 
     @property
     def session_url(self) -> str:
         """As `psycopg_url`, for what needs a session of its own: past the pooler, where a way is known."""
-        return _of_psycopg(self.direct_database_url or self.database_url)
+        return _without_driver(self.direct_database_url or self.database_url)
 
     @property
-    def life_step(self) -> timedelta:
+    def heartbeat_resolution(self) -> timedelta:
         """Signs of life that are closer together are as one."""
         return self.connection_timeout / 100
 
     @property
     def longest_silence(self) -> timedelta:
         """Who was heard last so long ago, by what is noted, was silent for the timeout."""
-        return self.connection_timeout + self.life_step
+        return self.connection_timeout + self.heartbeat_resolution
 
     @property
     def outage_gap(self) -> timedelta:
@@ -296,7 +296,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _files_stand_for_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _read_secret_files(cls, given: dict[str, Any]) -> dict[str, Any]:
         read = _secrets_in_files()
         fields = {
             name: name.removeprefix(PREFIX).lower() if name.startswith(PREFIX) else name for name in read
@@ -306,7 +306,7 @@ class Settings(BaseSettings):
         return given | {fields[name]: value for name, value in read.items()}
 
     @model_validator(mode="after")
-    def _sweeps_are_no_outages(self) -> Self:
+    def _check_outage_gap(self) -> Self:
         if self.outage_gap <= 2 * self.sweep_interval:
             raise ValueError(
                 f"{PREFIX}CONNECTION_TIMEOUT must exceed twice {PREFIX}HEARTBEAT_INTERVAL plus twice "
@@ -324,10 +324,10 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError("; ".join(_complaint(e) for e in error.errors())) from None
+        raise SettingsError("; ".join(_describe_error(e) for e in error.errors())) from None
 
 
-def _complaint(error: ErrorDetails) -> str:
+def _describe_error(error: ErrorDetails) -> str:
     """One setting's fault, by the variable's name and without its value, which may be a secret."""
     text = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:

@@ -22,31 +22,31 @@ from sqlalchemy.orm import Session
 
 from persistence.areas.areas import Areas
 from persistence.areas.children import Children
-from persistence.attempts.attempts import Assignments
+from persistence.attempts.attempts import Attempts
 from persistence.credentials.accounts import Accounts
 from persistence.credentials.blocks import Credentials
 from persistence.db.engine import engine
-from persistence.db.sqlstate import is_of_a_lost_database, raised_as_ours
-from persistence.error_log.log import Errors
+from persistence.db.sqlstate import is_database_lost, translate_errors
+from persistence.error_log.log import ErrorLog
 from persistence.events.outbox import Events
 from persistence.fleet.connections import Connections
 from persistence.fleet.sweep_state import Liveness
-from persistence.jobs.account_queues import Lanes
-from persistence.jobs.deferred import Deferred
-from persistence.jobs.entries import Queue
+from persistence.jobs.account_queues import AccountQueues
+from persistence.jobs.deferred import DeferredJobs
+from persistence.jobs.entries import Entries
 from persistence.jobs.jobs import Jobs
 from persistence.jobs.live_counts import LiveCounts
 from persistence.jobs.selection import Selections
 from persistence.maintenance.old_jobs import OldJobs
 from persistence.maintenance.retention import Retention
 from persistence.maintenance.statistics import Statistics
-from persistence.messages.processed import HandledMessages
+from persistence.messages.processed import ProcessedMessages
 from persistence.messages.rejected import RejectedMessages
 from persistence.settings import settings
 
 log = structlog.get_logger()
 
-Ring = Callable[[str, dict[str, Any]], None]
+Publish = Callable[[str, dict[str, Any]], None]
 """Publishes a task by name, with these arguments. May raise: a lost bell is a warning."""
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -57,34 +57,34 @@ _LIMITS = text("""
 """)
 
 
-def unit_of_work(ring: Ring) -> "UnitOfWork":
-    """Begin a unit of work on the process's engine, whose bells go to *ring*."""
-    return UnitOfWork(Session(engine(), autoflush=False), ring)
+def unit_of_work(publish: Publish) -> "UnitOfWork":
+    """Begin a unit of work on the process's engine, whose bells go to *publish*."""
+    return UnitOfWork(Session(engine(), autoflush=False), publish)
 
 
 class UnitOfWork:
     """A transaction, READ COMMITTED, and the repositories that work in it."""
 
-    def __init__(self, session: Session, ring: Ring) -> None:
+    def __init__(self, session: Session, publish: Publish) -> None:
         self._session = session
-        self._publish = ring
-        self._rings: list[tuple[str, dict[str, Any]]] = []
+        self._send = publish
+        self._messages: list[tuple[str, dict[str, Any]]] = []
         self.accounts = Accounts(session)
         self.areas = Areas(session)
         self.live_counts = LiveCounts(session)
-        self.assignments = Assignments(session, self.live_counts)
+        self.attempts = Attempts(session, self.live_counts)
         self.children = Children(session)
         self.connections = Connections(session)
         self.credentials = Credentials(session)
-        self.deferred = Deferred(session)
-        self.errors = Errors(session)
+        self.deferred = DeferredJobs(session)
+        self.error_log = ErrorLog(session)
         self.events = Events(session)
-        self.handled = HandledMessages(session)
+        self.processed = ProcessedMessages(session)
         self.jobs = Jobs(session)
-        self.lanes = Lanes(session)
+        self.account_queues = AccountQueues(session)
         self.liveness = Liveness(session)
         self.old_jobs = OldJobs(session)
-        self.queue = Queue(session)
+        self.entries = Entries(session)
         self.rejected = RejectedMessages(session)
         self.retention = Retention(session)
         self.selections = Selections(session)
@@ -98,7 +98,7 @@ class UnitOfWork:
             "silence": min(settings().statement_timeout, settings().outage_gap),
         }
         try:
-            with raised_as_ours():
+            with translate_errors():
                 self._session.execute(
                     _LIMITS, {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in limits.items()}
                 )
@@ -111,9 +111,9 @@ class UnitOfWork:
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Roll back what was not committed, and raise the database's errors as ours."""
-        with raised_as_ours():
+        with translate_errors():
             try:
-                if error is not None and is_of_a_lost_database(error):
+                if error is not None and is_database_lost(error):
                     # Back in the pool it would serve the next attempt: one that has become read-only for ever.
                     self._session.invalidate()
                 else:
@@ -129,10 +129,10 @@ class UnitOfWork:
         now: datetime = self._session.scalars(select(func.clock_timestamp())).one()
         return now
 
-    def ring(self, task: str, **arguments: Any) -> None:
+    def publish(self, task: str, **arguments: Any) -> None:
         """Ring *task* after the commit; rung twice with the same arguments is rung once."""
-        if (task, arguments) not in self._rings:
-            self._rings.append((task, arguments))
+        if (task, arguments) not in self._messages:
+            self._messages.append((task, arguments))
 
     def commit(self) -> None:
         """
@@ -144,12 +144,12 @@ class UnitOfWork:
         self.events.write()
         self.live_counts.write()
         self._session.commit()
-        for task, arguments in self._rings:
+        for task, arguments in self._messages:
             try:
-                self._publish(task, arguments)
+                self._send(task, arguments)
             except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
                 log.warning("bell_lost", task=task, error=type(error).__name__)
-        self._rings.clear()
+        self._messages.clear()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -158,13 +158,13 @@ class UnitOfWork:
 
         The database's errors leave it as ours, so that a caller can go on after a refusal.
         """
-        rings, counts = len(self._rings), self.live_counts.mark()
+        messages, counts = len(self._messages), self.live_counts.mark()
         events, rejections = self.events.mark(), self.rejected.mark()
         try:
-            with raised_as_ours(), self._session.begin_nested():
+            with translate_errors(), self._session.begin_nested():
                 yield
         except BaseException:
-            del self._rings[rings:]
+            del self._messages[messages:]
             self.events.reset(events)
             self.rejected.reset(rejections)
             self.live_counts.reset(counts)

@@ -5,7 +5,7 @@ from celery import Celery
 from tasks.runtime.task import UnitTask
 from tasks.worker import lifecycle, liveness, logs, serialization, transport
 
-AREAS = (
+TASK_MODULES = (
     "tasks.assign.rounds",
     "tasks.fleet.frames",
     "tasks.fleet.connections",
@@ -24,7 +24,7 @@ AREAS = (
 
 serialization.register()
 transport.register()
-app = Celery("crawlyard", task_cls=UnitTask, include=AREAS)
+app = Celery("crawlyard", task_cls=UnitTask, include=TASK_MODULES)
 app.set_default()  # in every thread: tasks publish by way of the current app
 app.config_from_object("celeryconfig")
 lifecycle.install(app)

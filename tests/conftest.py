@@ -14,12 +14,12 @@ from console.simulator.gitlab import GitLab
 from persistence.db import engine as engines
 from persistence.settings import settings
 from support import poolers
-from support.command import SECRET, Run, Said, Sql
-from support.processes.workers import free_port, until
+from support.command import SECRET, CommandOutput, Run, Sql
+from support.processes.workers import free_port, wait_until
 from support.servers import Given, copy_migrated, given
 from support.worlds.busy import make_busy
 from support.worlds.tokens import Tokens
-from support.worlds.world import EMPTY, Rung, World
+from support.worlds.world import EMPTY, Published, World
 from tasks.worker import transport
 
 # A test that speaks to Redis before another makes the app would leave kombu with its own transport.
@@ -112,7 +112,7 @@ def database(migrated: str) -> Iterator[str]:
     _use(migrated)
     yield migrated
     # A connection that is given back to a pool that is gone is closed by nobody, and told of in some later test.
-    until(
+    wait_until(
         lambda: not engines.engine().pool.checkedout(),
         "threads of the test have given their connections back",
     )
@@ -133,9 +133,9 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
         )  # what was backed off is not to be due before it is looked at
         _use(url)
         admin.execute(EMPTY)
-        rung = Rung()
-        patch.setattr("tasks.runtime.unit.ring", rung.ring)
-        make_busy(World(rung))
+        published = Published()
+        patch.setattr("tasks.runtime.unit.publish", published.publish)
+        make_busy(World(published))
     engines.engine().dispose()
     _use(migrated)
     yield url
@@ -144,17 +144,17 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def rung(monkeypatch: pytest.MonkeyPatch) -> Rung:
+def published(monkeypatch: pytest.MonkeyPatch) -> Published:
     """The bells, noted instead of rung."""
-    bells = Rung()
-    monkeypatch.setattr("tasks.runtime.unit.ring", bells.ring)
-    return bells
+    published = Published()
+    monkeypatch.setattr("tasks.runtime.unit.publish", published.publish)
+    return published
 
 
 @pytest.fixture
-def world(database: str, rung: Rung) -> World:
+def world(database: str, published: Published) -> World:
     """A database with one account, and what a web app and crawlers do to it; its bells are only noted."""
-    world = World(rung)
+    world = World(published)
     world.account("acc")
     return world
 
@@ -165,7 +165,7 @@ def tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokens]:
     with GitLab() as gitlab:
         monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", gitlab.providers())
         monkeypatch.setenv("CRAWLYARD_HTTP_TIMEOUT", "1")
-        world.use_settings()
+        world.reload_settings()
         tokens = Tokens(world, gitlab)
         tokens.authorize()
         yield tokens
@@ -188,11 +188,11 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     from console.main import crawlyard  # noqa: PLC0415
     from console.output.exit_codes import ended  # noqa: PLC0415 - after the environment is set
 
-    def run(*arguments: str) -> Said:
+    def run(*arguments: str) -> CommandOutput:
         settings.cache_clear()
         capsys.readouterr()
         code = ended(lambda: crawlyard(list(arguments), prog_name="crawlyard", standalone_mode=False))
-        return Said(code, *capsys.readouterr())
+        return CommandOutput(code, *capsys.readouterr())
 
     yield run
     settings.cache_clear()

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import redis
 
-from benchmarks.harness.messages import Bells
+from benchmarks.harness.messages import Publisher
 from console.demo.processes import Supervisor
 from console.embedded.servers import Services, embedded_services
 from persistence.db import engine as engines
@@ -37,7 +37,7 @@ QUIET = {
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S, pause: float = 0.02) -> T:
+def wait_until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S, pause: float = 0.02) -> T:
     """The first true answer of *probe*. Raises TimeoutError."""
     deadline = time.monotonic() + patience
     while not (answer := probe()):
@@ -56,7 +56,7 @@ class Bed:
     broker: "redis.Redis[bytes]"
     database: psycopg.Connection[Any]
     """A connection of the benchmark's own, in autocommit."""
-    bells: Bells
+    publisher: Publisher
 
     @contextmanager
     def workers(self, count: int = 1, children: int = 2, **environment: str) -> Iterator[Supervisor]:
@@ -69,9 +69,11 @@ class Bed:
                 arguments = ("--concurrency", str(children), "--loglevel", "WARNING")
                 supervisor.start(f"worker-{number}", "worker", *arguments)
             supervisor.start("beat", "beat", "--loglevel", "WARNING")
-            until(lambda: _alive() == count + 1, "the workers and beat are up")
-            self.bells.ring("connections.expire_dead")  # beat's own first one comes after ten seconds
-            until(lambda: self.one("SELECT last_sweep_at IS NOT NULL FROM liveness_state"), "a worker sweeps")
+            wait_until(lambda: _alive() == count + 1, "the workers and beat are up")
+            self.publisher.publish("connections.expire_dead")  # beat's own first one comes after ten seconds
+            wait_until(
+                lambda: self.one("SELECT last_sweep_at IS NOT NULL FROM liveness_state"), "a worker sweeps"
+            )
             yield supervisor
 
     def environment(self) -> dict[str, str]:
@@ -90,7 +92,7 @@ class Bed:
 
     def until_idle(self) -> None:
         """Wait until no message waits or is being handled."""
-        until(lambda: not self.bells.waiting(), "the queues are empty")
+        wait_until(lambda: not self.publisher.waiting(), "the queues are empty")
 
 
 @contextmanager
@@ -113,7 +115,7 @@ def bed(services: Services) -> Iterator[Bed]:
         broker = redis.Redis.from_url(services.broker_url)
         broker.flushall()
         with psycopg.connect(url, autocommit=True, prepare_threshold=None) as database:
-            yield Bed(services, url, broker, database, Bells(broker))
+            yield Bed(services, url, broker, database, Publisher(broker))
         engines.engine().dispose()
         broker.flushall()
         broker.close()

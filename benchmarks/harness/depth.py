@@ -58,7 +58,7 @@ _ENDED = f"""
       FROM new
 """
 
-_SEATED = f"""
+_MARK_ASSIGNED = f"""
     {_NEW}, attempts AS (
         INSERT INTO job_assignment_mapping
                (id, crawler_job_id, web_app_job_id, connection_id, account_id, host, assigned_at)
@@ -124,9 +124,9 @@ class Depth:
         """So many more jobs that are finished, with their one attempt."""
         self._make(_ENDED, "completed", count)
 
-    def hold(self, count: int, connections: int) -> None:
+    def occupy(self, count: int, connections: int) -> None:
         """So many jobs are held by so many connections, in turn; said once, before any pass."""
-        self._make(_SEATED, "processing", count, connections)
+        self._make(_MARK_ASSIGNED, "processing", count, connections)
 
     def complete(self, count: int) -> None:
         """So many attempts are completed, those first that were made first."""

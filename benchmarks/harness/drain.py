@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
-from benchmarks.harness.bed import Bed, until
+from benchmarks.harness.bed import Bed, wait_until
 from benchmarks.harness.messages import envelope, queue_of
 
 _LOOK_S = 0.01
@@ -24,13 +24,13 @@ def seconds_to_handle(there: Bed, task: str, payloads: Iterable[dict[str, Any]])
     texts = [envelope(task, str(uuid4()), queue, payload) for payload in payloads]
     there.broker.lpush(queue, *texts)
     begun = time.perf_counter()
-    return emptied_at(there.bells.waiting) - begun
+    return emptied_at(there.publisher.waiting) - begun
 
 
 def emptied_at(waiting: Callable[[], int]) -> float:
     """The moment, on the clock of `perf_counter`, at which nothing waited any more. Raises TimeoutError."""
     while True:
-        until(lambda: not waiting(), "the queues are empty", pause=_LOOK_S)
+        wait_until(lambda: not waiting(), "the queues are empty", pause=_LOOK_S)
         at = time.perf_counter()
         time.sleep(_AGAIN_S)
         if not waiting():

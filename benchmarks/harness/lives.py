@@ -60,14 +60,14 @@ class Drive:
     _next_look: float = field(default=0.0, init=False)
     _known: set[str] = field(default_factory=set, init=False)
     _newest: str = field(default="0" * 26, init=False)
-    _unsaid: dict[tuple[int, int], deque[Order]] = field(default_factory=dict, init=False)
+    _unsent: dict[tuple[int, int], deque[Order]] = field(default_factory=dict, init=False)
     """By phase and gateway."""
-    _said: dict[str, tuple[int, list[Order]]] = field(default_factory=dict, init=False)
+    _sent: dict[str, tuple[int, list[Order]]] = field(default_factory=dict, init=False)
     _ordered: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self._gateway = {id_: n % GATEWAYS for n, id_ in enumerate(self.connections)}
-        self._unsaid = {(p, g): deque() for p in reversed(range(len(PHASES))) for g in range(GATEWAYS)}
+        self._unsent = {(p, g): deque() for p in reversed(range(len(PHASES))) for g in range(GATEWAYS)}
         self._orders = orders(self.accounts, self.first)
 
     def run(self, lives: int) -> float:
@@ -77,14 +77,14 @@ class Drive:
         while self.ended < goal:
             if time.monotonic() - begun > PATIENCE_S:
                 raise TimeoutError(f"{self.ended} lives of {goal} in {PATIENCE_S:.0f} s")
-            if not (self._hear() + self._submit() + self._look() + self._say()):
+            if not (self._collect() + self._submit() + self._look() + self._send()):
                 time.sleep(_PAUSE_S)
         return time.monotonic() - begun
 
     def fill(self) -> None:
         """Submit until *depth* jobs wait, and wait until they do."""
         while self.submitted - len(self._known) < self.depth or self._ordered:
-            self._hear()
+            self._collect()
             self._submit()
             time.sleep(_PAUSE_S)
 
@@ -93,15 +93,15 @@ class Drive:
         self.depth = 0
         self.run(self.submitted - self.ended)
 
-    def _hear(self) -> int:
+    def _collect(self) -> int:
         """Note which messages were handled; their jobs have come one phase further."""
-        asked = [*self._said, *self._ordered]
+        asked = [*self._sent, *self._ordered]
         handled = {id_ for (id_,) in self.bed.rows(_HANDLED, asked)} if asked else set()
         self._ordered -= handled
-        for id_ in handled & self._said.keys():
-            phase, spoken = self._said.pop(id_)
+        for id_ in handled & self._sent.keys():
+            phase, spoken = self._sent.pop(id_)
             if phase + 1 < len(PHASES):
-                self._will_say(phase + 1, spoken)
+                self._schedule(phase + 1, spoken)
             else:
                 self.ended += len(spoken)
         return len(handled)
@@ -115,12 +115,12 @@ class Drive:
 
     def _order(self) -> None:
         batch = list(islice(self._orders, BATCH))
-        self._ordered.add(self.bed.bells.ring("jobs.submit", orders=batch))
+        self._ordered.add(self.bed.publisher.publish("jobs.submit", orders=batch))
         self.submitted += len(batch)
 
     def _look(self) -> int:
         """Read what was handed out since the last look; now and then, and only with words to spare."""
-        if time.monotonic() < self._next_look or len(self._said) >= self.in_flight:
+        if time.monotonic() < self._next_look or len(self._sent) >= self.in_flight:
             return 0
         self._next_look = time.monotonic() + LOOK_S
         new = [
@@ -130,29 +130,29 @@ class Drive:
         ]
         self._known.update(fence for fence, _ in new)
         self._newest = max([self._newest, *(fence for fence, _ in new)])
-        self._will_say(0, new)
+        self._schedule(0, new)
         return len(new)
 
-    def _will_say(self, phase: int, spoken: list[Order]) -> None:
+    def _schedule(self, phase: int, spoken: list[Order]) -> None:
         for fence, connection_id in spoken:
-            self._unsaid[phase, self._gateway[connection_id]].append((fence, connection_id))
+            self._unsent[phase, self._gateway[connection_id]].append((fence, connection_id))
 
     def _since(self) -> str:
         return self._newest[:_OVERLAP] + "0" * (26 - _OVERLAP)
 
-    def _say(self) -> int:
+    def _send(self) -> int:
         """Say the next words, the last phase first, so that seats come free."""
         sent = 0
         for phase, batch in self._batches():
-            words = [PHASES[phase](connection_id, fence) for fence, connection_id in batch]
-            self._said[self.bed.bells.ring("crawler.frames", frames=words)] = (phase, batch)
+            frames = [PHASES[phase](connection_id, fence) for fence, connection_id in batch]
+            self._sent[self.bed.publisher.publish("crawler.frames", frames=frames)] = (phase, batch)
             sent += 1
         return sent
 
     def _batches(self) -> Iterator[tuple[int, list[Order]]]:
-        for (phase, _), unsaid in self._unsaid.items():
+        for (phase, _), unsent in self._unsent.items():
             # Rather full batches while there is enough to do.
-            while unsaid and (len(unsaid) >= BATCH or len(self._said) < GATEWAYS):
-                if len(self._said) >= self.in_flight:
+            while unsent and (len(unsent) >= BATCH or len(self._sent) < GATEWAYS):
+                if len(self._sent) >= self.in_flight:
                     return
-                yield phase, [unsaid.popleft() for _ in range(min(BATCH, len(unsaid)))]
+                yield phase, [unsent.popleft() for _ in range(min(BATCH, len(unsent)))]

@@ -44,7 +44,7 @@ def _app() -> "Celery":
 
     app.loader.import_default_modules()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    unit.ring = lambda *_: None
+    unit.publish = lambda *_: None
     collect_garbage_rarely()
     return app
 
@@ -82,10 +82,10 @@ class Rounds:
             deliver("upkeep.reconcile")
             self._reconcile_at = time.monotonic() + settings().reconcile_interval.total_seconds()
         self.passes.append(deliver("jobs.assign"))
-        seated = self.bed.rows(_LIVE, self.connections)
+        assigned = self.bed.rows(_LIVE, self.connections)
         for phase in PHASES:
-            words = [phase(connection_id, fence) for fence, connection_id in seated]
-            for first in range(0, len(words), BATCH):
-                deliver("crawler.frames", frames=words[first : first + BATCH])
-        self.submit(len(seated))
-        self.ended += len(seated)
+            frames = [phase(connection_id, fence) for fence, connection_id in assigned]
+            for first in range(0, len(frames), BATCH):
+                deliver("crawler.frames", frames=frames[first : first + BATCH])
+        self.submit(len(assigned))
+        self.ended += len(assigned)

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     import redis
 
 
-class Bells:
+class Publisher:
     """A bare producer."""
 
     def __init__(self, broker: "redis.Redis[bytes]") -> None:
         self._broker = broker
 
-    def ring(self, task: str, **payload: Any) -> str:
+    def publish(self, task: str, **payload: Any) -> str:
         """Push one message; its id."""
-        (id_,) = self.ring_all(task, [payload])
+        (id_,) = self.publish_all(task, [payload])
         return id_
 
-    def ring_all(self, task: str, payloads: Iterable[dict[str, Any]]) -> list[str]:
+    def publish_all(self, task: str, payloads: Iterable[dict[str, Any]]) -> list[str]:
         """Push many messages in one round trip; their ids."""
         queue = queue_of(task)
         ids, texts = [], []

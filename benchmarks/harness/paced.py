@@ -26,7 +26,7 @@ class Paced(Drive):
     rate: float = 0
     seconds: float = field(default=0, init=False)
     _begun: float = field(default=0, init=False)
-    _words: int = field(default=0, init=False)
+    _frames: int = field(default=0, init=False)
 
     @contextmanager
     def running(self) -> Iterator["Future[None]"]:
@@ -62,8 +62,8 @@ class Paced(Drive):
         return 1
 
     def _batches(self) -> Iterator[tuple[int, list[Order]]]:
-        if self.depth and self._words >= self._due() * len(PHASES):
+        if self.depth and self._frames >= self._due() * len(PHASES):
             return
         for phase, batch in super()._batches():
-            self._words += len(batch)
+            self._frames += len(batch)
             yield phase, batch

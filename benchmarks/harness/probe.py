@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from ulid import ULID
 
-from benchmarks.harness.bed import Bed, until
+from benchmarks.harness.bed import Bed, wait_until
 from benchmarks.harness.world import HOST, completed, requested
 from persistence.events.outbox import CHANNEL
 
@@ -47,44 +47,44 @@ class Probe:
         """Seconds from the COMMIT of a new job, which is rung for then, to its order."""
         job_id = self._insert()
         begun = time.perf_counter()
-        self.bed.bells.ring("jobs.enqueue", job_ids=[job_id])
+        self.bed.publisher.publish("jobs.enqueue", job_ids=[job_id])
         return self._seen(_OF_ACCOUNT, ACCOUNT) - begun
 
     def since_request(self) -> float:
         """Seconds from the word that asks for a job, where some wait, to the order of one."""
         begun = time.perf_counter()
-        self._say(requested(self.connection_id, 1))
+        self._send(requested(self.connection_id, 1))
         seconds = self._seen(_OF_CONNECTION, self.connection_id) - begun
-        self._say(requested(self.connection_id, 0), completed(self.connection_id, self._newest))
+        self._send(requested(self.connection_id, 0), completed(self.connection_id, self._newest))
         # Before the next request: two messages that wait are handled side by side.
-        until(lambda: not self._read(_OF_CONNECTION, self.connection_id, ""), "the order is gone")
+        wait_until(lambda: not self._read(_OF_CONNECTION, self.connection_id, ""), "the order is gone")
         return seconds
 
     def queue(self, count: int) -> None:
         """Let so many jobs wait, and ask for none."""
-        self._say(requested(self.connection_id, 0))
-        self.bed.bells.ring("jobs.enqueue", job_ids=[self._insert() for _ in range(count)])
+        self._send(requested(self.connection_id, 0))
+        self.bed.publisher.publish("jobs.enqueue", job_ids=[self._insert() for _ in range(count)])
 
     def complete(self) -> None:
         """Be done with the last order."""
-        self._say(completed(self.connection_id, self._newest))
+        self._send(completed(self.connection_id, self._newest))
 
     def _insert(self) -> str:
         job_id = str(ULID())
         self.session.execute(_INSERT, [job_id, f"probe/{job_id}"])
         return job_id
 
-    def _say(self, *words: dict[str, Any]) -> None:
-        self.bed.bells.ring("crawler.frames", frames=words)
+    def _send(self, *frames: dict[str, Any]) -> None:
+        self.bed.publisher.publish("crawler.frames", frames=frames)
 
     def _seen(self, orders: str, whose: str) -> float:
         """The moment at which an order can be read that is newer than the last."""
-        found = until(lambda: self._heard(orders, whose), "an order is there", pause=0)
+        found = wait_until(lambda: self._applied(orders, whose), "an order is there", pause=0)
         at = time.perf_counter()
         ((self._newest,),) = found
         return at
 
-    def _heard(self, orders: str, whose: str) -> list[Any]:
+    def _applied(self, orders: str, whose: str) -> list[Any]:
         """The new order, when something has happened."""
         for _ in self.listener.notifies(timeout=_UNTOLD_S, stop_after=1):
             pass

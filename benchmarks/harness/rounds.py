@@ -31,7 +31,7 @@ _BUFFERS = """
 
 
 @dataclass(frozen=True)
-class Pass:
+class Round:
     """One that seated SEATS jobs."""
 
     seconds: float
@@ -40,23 +40,23 @@ class Pass:
     """Pages that its statements looked at, in the cache or not."""
 
 
-def passes(there: Bed, depth: Depth, count: int) -> list[Pass]:
+def rounds(there: Bed, depth: Depth, count: int) -> list[Round]:
     """So many passes, after some to warm up."""
     ran = []
     for _ in range(_WARM_UP + count):
-        ran.append(run_pass(there))
+        ran.append(run_round(there))
         turn_over(depth)
     return ran[_WARM_UP:]
 
 
-def run_pass(there: Bed) -> Pass:
+def run_round(there: Bed) -> Round:
     """One pass. Raises RuntimeError where it fills fewer seats."""
     before = there.one(_ATTEMPTS)
     there.rows(_FORGET)
-    ran = Pass(deliver("jobs.assign"), there.one(_BUFFERS))
-    seated = there.one(_ATTEMPTS) - before
-    if seated != SEATS:
-        raise RuntimeError(f"a pass seated {seated} jobs of {SEATS}")
+    ran = Round(deliver("jobs.assign"), there.one(_BUFFERS))
+    assigned = there.one(_ATTEMPTS) - before
+    if assigned != SEATS:
+        raise RuntimeError(f"a pass seated {assigned} jobs of {SEATS}")
     return ran
 
 

@@ -11,7 +11,7 @@ Relations below a mebibyte at first are left out.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from benchmarks.harness.bed import Bed, bed, until
+from benchmarks.harness.bed import Bed, bed, wait_until
 from benchmarks.harness.figures import Figure, at_most
 from benchmarks.harness.paced import Paced
 from benchmarks.harness.world import add_accounts, add_crawlers
@@ -67,7 +67,7 @@ def measure(services: Services) -> Iterator[Figure]:
 def _sizes_after(drive: Paced, driving: "Future[None]", lives: int) -> dict[str, int]:
     patience = 1.25 * lives / RATE
     has_come = lambda: drive.ended >= lives or driving.done()  # noqa: E731
-    until(has_come, f"{lives} lives have ended", patience=patience, pause=0.1)
+    wait_until(has_come, f"{lives} lives have ended", patience=patience, pause=0.1)
     return _sizes(drive.bed)
 
 

@@ -12,7 +12,7 @@ from itertools import count, takewhile
 
 from benchmarks.harness.bed import Bed, bed
 from benchmarks.harness.figures import Aim, Figure
-from benchmarks.harness.rounds import SEATS, run_pass, turn_over
+from benchmarks.harness.rounds import SEATS, run_round, turn_over
 from benchmarks.throughput.assignment import ACCOUNTS, LIVE, fill
 from console.embedded.servers import Services
 
@@ -45,7 +45,7 @@ def measure(services: Services) -> Iterator[Figure]:
         ratios = []
         for _ in range(_PASSES):
             before = _counts(there)
-            run_pass(there)
+            run_round(there)
             ratios.append(_least(before, _counts(there)))
             turn_over(depth)
     yield Figure("served of the fair share, the worst account", "", ratios, aim=Aim(0.95))

@@ -77,11 +77,11 @@ def _under_load(there: Bed, probe: Probe) -> Iterator[Figure]:
     with some.running():
         inserted = _samples(lambda: _out_of_step(probe.since_commit))
     some.drain()
-    seats = _CRAWLERS * _CAPACITY
-    full = Paced(there, accounts, fleet, seats + _DEPTH, drive.submitted + some.submitted, rate=rate / 2)
+    slots = _CRAWLERS * _CAPACITY
+    full = Paced(there, accounts, fleet, slots + _DEPTH, drive.submitted + some.submitted, rate=rate / 2)
     full.fill()
     there.until_idle()
-    full.depth -= seats  # which are taken now
+    full.depth -= slots  # which are taken now
     with full.running():
         asked = _samples(lambda: _out_of_step(probe.since_request))
     yield Figure(_FULL, "/s", [rate])

@@ -49,7 +49,7 @@ def _sweep(there: Bed, *, is_analyzed: bool) -> list[float]:
     """The seconds of each unit. Raises RuntimeError where a job is not back."""
     depth = Depth(there, f"n % {_ACCOUNTS}")
     depth.connect(CONNECTIONS)
-    depth.hold(JOBS, CONNECTIONS)
+    depth.occupy(JOBS, CONNECTIONS)
     if is_analyzed:
         there.rows("ANALYZE")
     there.rows(_SILENT)

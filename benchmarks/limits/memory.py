@@ -38,11 +38,11 @@ def measure(services: Services) -> Iterator[Figure]:
         accounts = add_accounts(there, _ACCOUNTS)
         depth = Depth(there, f"n % {_ACCOUNTS}")
         depth.connect(_CONNECTIONS)
-        depth.hold(_LIVE, _CONNECTIONS)
+        depth.occupy(_LIVE, _CONNECTIONS)
         with there.workers():
             sizes = _Sizes()
-            _ring_all(there, accounts)
-            emptied_at(lambda: sizes.look() or there.bells.waiting())
+            _publish_all(there, accounts)
+            emptied_at(lambda: sizes.look() or there.publisher.waiting())
         if rejected := there.one("SELECT count(*) FROM rejected_message"):
             raise RuntimeError(f"{rejected} were rejected")
     for name, is_parent in (("a child", False), ("the parent", True)):
@@ -50,7 +50,7 @@ def measure(services: Services) -> Iterator[Figure]:
         yield Figure(f"memory of {name}, messages of 1 MiB", "MiB", mebibytes, aim=at_most(200))
 
 
-def _ring_all(there: Bed, accounts: list[str]) -> None:
+def _publish_all(there: Bed, accounts: list[str]) -> None:
     """Push messages of all kinds in turn; the attempts that fail have said nothing else."""
     live = there.rows(_FENCES)
     failing, running = live[:1000], live[1000:]
@@ -59,9 +59,9 @@ def _ring_all(there: Bed, accounts: list[str]) -> None:
     failures = (failed(*order, trace=_TRACE) for order in failing)
     new = orders(accounts)
     for _ in range(MESSAGES):
-        there.bells.ring("jobs.submit", orders=_worth_a_message(new))
+        there.publisher.publish("jobs.submit", orders=_worth_a_message(new))
         for frames in (short, long, failures):
-            there.bells.ring("crawler.frames", frames=_worth_a_message(frames))
+            there.publisher.publish("crawler.frames", frames=_worth_a_message(frames))
 
 
 def _worth_a_message(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

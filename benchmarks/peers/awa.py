@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from awa import AsyncClient
 
 from benchmarks.peers.lives import Fleet, Order, insert_jobs, keep_waiting
-from benchmarks.peers.roles import DATABASE_URL, ready, submit_when_told
+from benchmarks.peers.roles import DATABASE_URL, ready, submit_on_request
 
 if TYPE_CHECKING:
     import asyncpg
@@ -54,7 +54,7 @@ async def work() -> None:
 async def submit() -> None:
     """Enqueue as many as told."""
     client = AsyncClient(DATABASE_URL)
-    await submit_when_told(lambda count: client.enqueue_many_copy([Noop()] * count, queue=_QUEUE))
+    await submit_on_request(lambda count: client.enqueue_many_copy([Noop()] * count, queue=_QUEUE))
 
 
 async def live() -> None:

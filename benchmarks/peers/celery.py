@@ -15,7 +15,7 @@ from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready
 
 from benchmarks.harness.messages import envelope
-from benchmarks.peers.roles import BROKER_URL, ready, submit_when_told
+from benchmarks.peers.roles import BROKER_URL, ready, submit_on_request
 
 _QUEUE = "celery"
 _QUIETLY = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
@@ -47,4 +47,4 @@ async def submit() -> None:
     async def push(count: int) -> None:
         broker.lpush(_QUEUE, *(envelope("noop", str(uuid4()), _QUEUE, {}) for _ in range(count)))
 
-    await submit_when_told(push)
+    await submit_on_request(push)

@@ -46,9 +46,9 @@ Order = tuple[str, str, str]
 class Fleet:
     """Where the jobs of one worker process live."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", seats: list[str]) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", slots: list[str]) -> None:
         self._pool = pool
-        self._seats = cycle(sample(seats, len(seats)))  # not in step with the other process
+        self._slots = cycle(sample(slots, len(slots)))  # not in step with the other process
 
     @classmethod
     async def connect(cls) -> "Fleet":
@@ -62,27 +62,27 @@ class Fleet:
 
     async def live(self, job: str, account: str) -> None:
         """Assign, start, progress, complete: each committed before the next."""
-        fence, seat = str(ULID()), next(self._seats)
-        assigned = _event("job_assigned", {"crawler_job_id": fence}, job, account, seat)
-        await self._reseated(seat, _ASSIGN, [fence], [job], [seat], [account], *assigned)
+        fence, slot = str(ULID()), next(self._slots)
+        assigned = _event("job_assigned", {"crawler_job_id": fence}, job, account, slot)
+        await self._reassigned(slot, _ASSIGN, [fence], [job], [slot], [account], *assigned)
         progress, running = (
             sql.progress(fence, "started"),
             _event("job_updated", {"status": "running"}, job, account),
         )
-        await self._pool.execute(_START, [seat], [fence], progress, [job], *running)
+        await self._pool.execute(_START, [slot], [fence], progress, [job], *running)
         progress, resume = sql.progress(fence, "started", "25%"), json.dumps({"currentPage": 1})
-        updated = _event("progress_updated", {"completion": 0.2}, job, account, seat)
-        await self._pool.execute(_PROGRESS, [seat], [fence], progress, resume, [job], *updated)
+        updated = _event("progress_updated", {"completion": 0.2}, job, account, slot)
+        await self._pool.execute(_PROGRESS, [slot], [fence], progress, resume, [job], *updated)
         progress = sql.progress(fence, "started", "25%", "completed")
-        whole = _event("progress_updated", {"completion": 1.0}, job, account, seat)
+        whole = _event("progress_updated", {"completion": 1.0}, job, account, slot)
         finished = _event("job_updated", {"status": "finished"}, job, account)
-        await self._reseated(seat, _COMPLETE, [seat], [fence], progress, [job], *whole, *finished)
+        await self._reassigned(slot, _COMPLETE, [slot], [fence], progress, [job], *whole, *finished)
 
-    async def _reseated(self, seat: str, statement: str, *values: Any) -> None:
+    async def _reassigned(self, slot: str, statement: str, *values: Any) -> None:
         """One transaction that ends by noting on the connection which jobs it has."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(statement, *values)
-            await connection.execute(_SEATS, [seat])
+            await connection.execute(_SEATS, [slot])
 
 
 async def insert_jobs(connection: "asyncpg.Connection[Any]", batch: list[Order]) -> None:
@@ -114,6 +114,6 @@ async def _leave_as_it_is(_connection: "asyncpg.Connection[Any]") -> None:
 
 
 def _event(
-    kind: str, payload: dict[str, Any], job: str, account: str, seat: str | None = None
+    kind: str, payload: dict[str, Any], job: str, account: str, slot: str | None = None
 ) -> tuple[Any, ...]:
-    return kind, json.dumps(payload), [job], [account], [seat]
+    return kind, json.dumps(payload), [job], [account], [slot]

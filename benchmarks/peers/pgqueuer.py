@@ -16,7 +16,7 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
 from benchmarks.peers.lives import Fleet, Order, insert_jobs, keep_waiting
-from benchmarks.peers.roles import DATABASE_URL, ready, submit_when_told
+from benchmarks.peers.roles import DATABASE_URL, ready, submit_on_request
 
 _CONSUMERS = 2
 _FETCHED = 250
@@ -44,7 +44,7 @@ async def work() -> None:
 async def submit() -> None:
     """Enqueue as many as told."""
     queries = Queries(await _driver())
-    await submit_when_told(lambda count: queries.enqueue(["noop"] * count, [None] * count, [0] * count))
+    await submit_on_request(lambda count: queries.enqueue(["noop"] * count, [None] * count, [0] * count))
 
 
 async def live() -> None:

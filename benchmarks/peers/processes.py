@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT = Path(__file__).parents[2]
-_LEASH = _ROOT / "console" / "demo" / "tied_process.py"
+_WRAPPER = _ROOT / "console" / "demo" / "tied_process.py"
 _GRACE_S = 5
 """What a worker gets to end in."""
 
@@ -51,7 +51,7 @@ class Program:
         if not select([self._output], [], [], PATIENCE_S)[0] or self._output.readline() != "ready\n":
             raise RuntimeError(f"has ended or is silent: {self._process.args}")
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Say one line to it."""
         self._input.write(f"{line}\n")
         self._input.flush()
@@ -87,4 +87,4 @@ def _command(peer: str, role: str) -> list[str]:
 
 
 def _leashed(command: list[str]) -> list[str]:
-    return [sys.executable, "-I", "-S", str(_LEASH), str(_GRACE_S), *command]
+    return [sys.executable, "-I", "-S", str(_WRAPPER), str(_GRACE_S), *command]

@@ -7,7 +7,7 @@ says, and one more. Finished jobs are kept, as by default and by us.
 
 from procrastinate import App, PsycopgConnector
 
-from benchmarks.peers.roles import DATABASE_URL, ready, submit_when_told
+from benchmarks.peers.roles import DATABASE_URL, ready, submit_on_request
 
 _CONCURRENCY = 30
 
@@ -35,4 +35,4 @@ async def work() -> None:
 async def submit() -> None:
     """Defer as many as told."""
     async with app.open_async():
-        await submit_when_told(lambda count: noop.batch_defer_async(*[{}] * count))
+        await submit_on_request(lambda count: noop.batch_defer_async(*[{}] * count))

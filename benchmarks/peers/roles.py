@@ -17,7 +17,7 @@ def ready() -> None:
     print("ready", flush=True)  # noqa: T201 - this is the protocol
 
 
-async def submit_when_told(submit: Callable[[int], Awaitable[None]]) -> None:
+async def submit_on_request(submit: Callable[[int], Awaitable[None]]) -> None:
     """Submit so many jobs for each number that comes in, in batches; until the input ends."""
     ready()
     while line := await asyncio.to_thread(sys.stdin.readline):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from benchmarks.harness.bed import Bed, bed
 from benchmarks.harness.depth import Depth
 from benchmarks.harness.figures import Aim, Comparison, Figure, at_most
-from benchmarks.harness.rounds import SEATS, Pass, passes
+from benchmarks.harness.rounds import SEATS, Round, rounds
 from benchmarks.harness.world import add_accounts
 from console.embedded.servers import Services
 
@@ -51,12 +51,12 @@ def measure(services: Services) -> Iterator[Figure]:
         )
 
 
-def _at(services: Services, depth: int) -> dict[str, list[Pass]]:
+def _at(services: Services, depth: int) -> dict[str, list[Round]]:
     with bed(services) as there:
         filled = fill(there, depth, waiting=f"n % {ACCOUNTS}", held=f"n % {ACCOUNTS}")
-        never_analyzed = passes(there, filled, _PASSES)
+        never_analyzed = rounds(there, filled, _PASSES)
         there.rows("VACUUM ANALYZE")
-        return dict(zip(_STATES, (never_analyzed, passes(there, filled, _PASSES)), strict=True))
+        return dict(zip(_STATES, (never_analyzed, rounds(there, filled, _PASSES)), strict=True))
 
 
 def fill(there: Bed, depth: int, *, waiting: str, held: str) -> Depth:

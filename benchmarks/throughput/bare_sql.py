@@ -44,7 +44,7 @@ def _submit(session: psycopg.Connection[Any], batch: list[dict[str, Any]]) -> No
     owners = [order["account_id"] for order in batch]
     session.execute(sql.INSERT_JOBS, [ids, paths, owners])
     session.execute(sql.INSERT_ENTRIES, [json.dumps({"gitlab_host": f"https://{HOST}"}), ids, paths, owners])
-    _tell(session, "job_created", {"existing": False}, ids, owners)
+    _record(session, "job_created", {"existing": False}, ids, owners)
     session.commit()
 
 
@@ -52,35 +52,35 @@ def _live(session: psycopg.Connection[Any], connections: list[str]) -> None:
     claimed = session.execute(sql.CLAIM, [BATCH]).fetchall()
     jobs, owners = [job for job, _ in claimed], [owner for _, owner in claimed]
     fences = [str(ULID()) for _ in jobs]
-    seats = [connections[n % len(connections)] for n in range(len(jobs))]
+    slots = [connections[n % len(connections)] for n in range(len(jobs))]
     session.execute(sql.PROCESS, [jobs])
-    session.execute(sql.ASSIGN, [fences, jobs, seats, owners])
+    session.execute(sql.ASSIGN, [fences, jobs, slots, owners])
     session.execute(sql.SEATS, [connections])
-    _tell(session, "job_assigned", {"crawler_job_id": fences[0]}, jobs, owners, connections=seats)
+    _record(session, "job_assigned", {"crawler_job_id": fences[0]}, jobs, owners, connections=slots)
     session.commit()
     session.execute(sql.BEAT, [connections])
     session.execute(sql.RUN, [fences])
     session.execute(sql.START, [sql.progress(fences[0], "started"), jobs])
-    _tell(session, "job_updated", {"status": "running"}, jobs, owners)
+    _record(session, "job_updated", {"status": "running"}, jobs, owners)
     session.commit()
     session.execute(sql.BEAT, [connections])
     session.execute(sql.RUN, [fences])
     session.execute(
         sql.PROGRESS, [sql.progress(fences[0], "started", "25%"), json.dumps({"currentPage": 1}), jobs]
     )
-    _tell(session, "progress_updated", {"completion": 0.2}, jobs, owners, connections=seats)
+    _record(session, "progress_updated", {"completion": 0.2}, jobs, owners, connections=slots)
     session.commit()
     session.execute(sql.BEAT, [connections])
     session.execute(sql.CLOSE, [fences])
     session.execute(sql.COMPLETE, [jobs])
     session.execute(sql.FINISH, [sql.progress(fences[0], "started", "25%", "completed"), jobs])
     session.execute(sql.SEATS, [connections])
-    _tell(session, "progress_updated", {"completion": 1.0}, jobs, owners, connections=seats)
-    _tell(session, "job_updated", {"status": "finished"}, jobs, owners)
+    _record(session, "progress_updated", {"completion": 1.0}, jobs, owners, connections=slots)
+    _record(session, "job_updated", {"status": "finished"}, jobs, owners)
     session.commit()
 
 
-def _tell(
+def _record(
     session: psycopg.Connection[Any],
     kind: str,
     payload: dict[str, Any],

@@ -90,9 +90,13 @@ def _batched(there: Bed, ids: list[str]) -> float:
 
 
 def _bare(there: Bed, ids: list[str]) -> float:
-    statement = str(connections._BEAT.compile(dialect=dialect.dialect()))  # noqa: SLF001 - the very one
+    statement = str(connections._RECORD_HEARTBEATS.compile(dialect=dialect.dialect()))  # noqa: SLF001 - the very one
     values = [
-        {"ids": [beat["connection_id"] for beat in b], "beats": _rows(b), "step": settings().life_step}
+        {
+            "ids": [beat["connection_id"] for beat in b],
+            "beats": _rows(b),
+            "step": settings().heartbeat_resolution,
+        }
         for b in _batches(ids)
     ]
     with psycopg.connect(there.database_url, autocommit=True, prepare_threshold=None) as session:
@@ -127,8 +131,8 @@ def _noop(there: Bed, ids: list[str]) -> float:
 
 
 def _check(there: Bed, began: Any, wanted: int) -> None:
-    if (heard := there.one(_HEARD_SINCE, began)) < wanted:
-        raise RuntimeError(f"{heard} connections were heard, and {wanted} have beaten")
+    if (accepted := there.one(_HEARD_SINCE, began)) < wanted:
+        raise RuntimeError(f"{accepted} connections were heard, and {wanted} have beaten")
 
 
 def _hot_share(there: Bed) -> float:

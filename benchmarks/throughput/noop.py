@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from benchmarks.harness.bed import Bed, bed, until
+from benchmarks.harness.bed import Bed, bed, wait_until
 from benchmarks.harness.figures import Aim, Figure
 from benchmarks.peers.processes import Program, install, programs, submitter
 from console.embedded.servers import Services
@@ -101,7 +101,9 @@ def _drain(there: Bed, peer: Peer, producer: Program, jobs: int, before: int) ->
     begun = time.monotonic()
     producer.tell(str(jobs))
     producer.until_ready()
-    until(lambda: peer.left(there, before + jobs) <= 0, f"{peer.title} has done {jobs} jobs", pause=_LOOK_S)
+    wait_until(
+        lambda: peer.left(there, before + jobs) <= 0, f"{peer.title} has done {jobs} jobs", pause=_LOOK_S
+    )
     seconds = time.monotonic() - begun
     if (left := peer.left(there, before + jobs)) != 0:
         raise RuntimeError(f"{peer.title} counts {-left} jobs more than there were")

@@ -62,10 +62,10 @@ def measure(services: Services) -> Iterator[Figure]:
 
 def _round(there: Bed, crawlers: list[str], number: int) -> float:
     before = there.one(_ENDED)
-    told = _pgbench(there, {**_values(crawlers), "n": f"{number}000000"})
+    answer = _pgbench(there, {**_values(crawlers), "n": f"{number}000000"})
     if (ended := there.one(_ENDED) - before) != LIVES:
         raise RuntimeError(f"{ended} rows say that a life has ended, and {LIVES} lives were driven")
-    (rate,) = re.findall(r"tps = ([0-9.]+)", told)
+    (rate,) = re.findall(r"tps = ([0-9.]+)", answer)
     return float(rate)
 
 
@@ -145,8 +145,8 @@ def _script() -> str:
     return "\n".join(lines)
 
 
-def _event(kind: str, jobs: str, owners: str, seats: str = _NOBODY) -> tuple[str, ...]:
-    return sql.EVENTS, f"'{kind}'", "'{\"completion\": 0.2}'", jobs, owners, seats
+def _event(kind: str, jobs: str, owners: str, slots: str = _NOBODY) -> tuple[str, ...]:
+    return sql.EVENTS, f"'{kind}'", "'{\"completion\": 0.2}'", jobs, owners, slots
 
 
 def _one(*steps: tuple[str, ...]) -> str:

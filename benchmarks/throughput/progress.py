@@ -37,7 +37,7 @@ def measure(services: Services) -> Iterator[Figure]:
         add_accounts(there, _ACCOUNTS)
         depth = Depth(there, f"n % {_ACCOUNTS}")
         depth.connect(_CONNECTIONS)
-        depth.hold(JOBS, _CONNECTIONS)
+        depth.occupy(JOBS, _CONNECTIONS)
         rates = []
         with there.workers():
             _say(there, started)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-from benchmarks.harness.bed import Bed, bed, until
+from benchmarks.harness.bed import Bed, bed, wait_until
 from benchmarks.harness.figures import Figure
 from benchmarks.harness.world import add_accounts, add_crawlers
 from benchmarks.peers.processes import install, programs
@@ -68,4 +68,4 @@ def _when_ended(there: Bed, lives: int) -> tuple[int, float]:
         ended: int = there.one(_ENDED)
         return (ended, time.monotonic()) if ended >= lives else None
 
-    return until(look, f"{lives} lives have ended", pause=_LOOK_S) or (0, 0.0)
+    return wait_until(look, f"{lives} lives have ended", pause=_LOOK_S) or (0, 0.0)

@@ -26,14 +26,14 @@ def begin(work: Callable[[], T]) -> "Future[T]":
     return future
 
 
-def within(seconds: float, future: "Future[T]", who: str) -> T:
-    """What the work returned or raised. Raises NoAnswerError, naming *who*, when it takes longer."""
+def within(seconds: float, future: "Future[T]", name: str) -> T:
+    """What the work returned or raised. Raises NoAnswerError, naming *name*, when it takes longer."""
     try:
         return future.result(seconds)
     except TimeoutError:
         if future.done():  # the work itself raised it
             raise
-        raise NoAnswerError(f"{who} has not answered in time.") from None
+        raise NoAnswerError(f"{name} has not answered in time.") from None
 
 
 def _fulfil(future: "Future[T]", work: Callable[[], T]) -> None:

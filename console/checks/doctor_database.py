@@ -13,13 +13,13 @@ from persistence.db.pooler import is_direct_url_pooled
 from persistence.db.server import (
     ClockDifference,
     clock_difference,
-    is_behind_a_pooler,
-    lacking_rights,
+    is_behind_pooler,
+    missing_privileges,
     server_settings,
 )
 from persistence.db.snapshot import snapshot
 from persistence.exceptions import DatabaseLost
-from persistence.maintenance.adoption import left_alone
+from persistence.maintenance.adoption import read_unadopted_jobs
 from persistence.migrations.head import SchemaError, require_head
 from persistence.settings import PREFIX, settings
 
@@ -39,7 +39,7 @@ def look_at_database() -> list[Finding]:
             *_schema(connection),
             _clocks(clock_difference(connection)),
             _locks(server),
-            *(_pooler() if is_behind_a_pooler(connection) else [_room(server)]),
+            *(_pooler() if is_behind_pooler(connection) else [_room(server)]),
             *_durability(server),
         ]
 
@@ -62,17 +62,17 @@ def _schema(connection: Connection) -> list[Finding]:
 
 
 def _rights(connection: Connection) -> Finding:
-    lacking = lacking_rights(connection)
+    missing = missing_privileges(connection)
     return judged(
         "rights",
-        f"missing: {', '.join(lacking)}" if lacking else "enough on the web app's tables",
-        good=not lacking,
+        f"missing: {', '.join(missing)}" if missing else "enough on the web app's tables",
+        good=not missing,
         remedy="Let the owner of the tables GRANT them to the role in DATABASE_URL.",
     )
 
 
 def _adoption() -> list[Finding]:
-    found = left_alone()
+    found = read_unadopted_jobs()
     if found.adopted_from is None:
         return []
     jobs = counted(sum(found.jobs.values()), "job")

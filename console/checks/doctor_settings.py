@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from console.checks.finding import Finding, judged
 from console.output.screen import duration
 from console.output.urls import shown
-from persistence.settings import IN_FILES, PREFIX, Settings, settings
+from persistence.settings import FILE_VARIABLES, PREFIX, Settings, settings
 
 _OF_TESTS = f"{PREFIX}TEST_"
 
@@ -83,7 +83,7 @@ def _time_limits() -> Finding:
 
 def _misspelt() -> list[Finding]:
     known = [variable(field, info) for field, info in Settings.model_fields.items()]
-    known += [f"{name}_FILE" for name in IN_FILES]
+    known += [f"{name}_FILE" for name in FILE_VARIABLES]
     strange = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(_OF_TESTS))
     return [
         Finding("the environment", "warning", f"{name} is no setting of Crawlyard", _remedy(name, known))

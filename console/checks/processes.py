@@ -12,7 +12,7 @@ from console.checks.deadline import begin, within
 from console.output.screen import duration
 from persistence.exceptions import CrawlyardError
 from tasks.worker import heartbeat_file
-from tasks.worker.heartbeat_file import Reading
+from tasks.worker.heartbeat_file import ProcessLiveness
 
 BROKER_PATIENCE_S = 2.0
 PATIENCE_S = 8.0
@@ -20,7 +20,7 @@ PATIENCE_S = 8.0
 _POLL_S = 0.2
 
 
-def check_pulses(kind: str, *, end_stuck: bool = False) -> list[Check]:
+def check_liveness(kind: str, *, end_stuck: bool = False) -> list[Check]:
     """
     A check for each living process of this kind, or a failed one where there is none; the stuck are killed, if asked.
 
@@ -28,26 +28,26 @@ def check_pulses(kind: str, *, end_stuck: bool = False) -> list[Check]:
     would not help: that is not held against them.
     """
     try:
-        excused = not _all_well(kind) and not _broker_serves()
-        if not excused:
+        is_excused = not _all_well(kind) and not _broker_serves()
+        if not is_excused:
             _wait(lambda: _all_well(kind))
         readings = list(heartbeat_file.read(kind))
     except OSError as error:
         return [Check(kind, healthy=False, detail=str(error))]
     if not readings:
         return [Check(kind, healthy=False, detail="this user has started none on this machine")]
-    stuck = [reading.pid for reading in readings if not (reading.is_well or excused)]
+    stuck = [reading.pid for reading in readings if not (reading.is_well or is_excused)]
     for pid in stuck if end_stuck else ():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)  # a frozen one hears no other
-    return [_judged(kind, reading, excused=excused) for reading in readings]
+    return [_judged(kind, reading, is_excused=is_excused) for reading in readings]
 
 
-def _judged(kind: str, reading: Reading, *, excused: bool) -> Check:
+def _judged(kind: str, reading: ProcessLiveness, *, is_excused: bool) -> Check:
     detail = f"last known to be well {duration(reading.age)} ago; at most {duration(reading.bound)}"
-    if excused and not reading.is_well:
+    if is_excused and not reading.is_well:
         detail += ", but the broker does not serve"
-    return Check(f"{kind} {reading.pid}", reading.is_well or excused, detail)
+    return Check(f"{kind} {reading.pid}", reading.is_well or is_excused, detail)
 
 
 def _all_well(kind: str) -> bool:

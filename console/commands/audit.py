@@ -12,18 +12,18 @@ from sqlalchemy import text
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.views import audit as audit_view
-from persistence.audit.audit import CHECKS, STATEMENT_TIMEOUT, Fault, checked
+from persistence.audit.audit import CHECKS, STATEMENT_TIMEOUT, Fault, run_checks
 from persistence.db.snapshot import snapshot
 from persistence.migrations.head import require_head
 from persistence.settings import settings
 
-Told = Callable[[str, Fault | None], None]
+OnChecked = Callable[[str, Fault | None], None]
 
 _NOW = text("SELECT now()")
 
 
 @dataclass(frozen=True)
-class Audited:
+class AuditResult:
     """What was checked, as of when, and what is wrong."""
 
     taken_at: datetime
@@ -39,15 +39,13 @@ def show_audit(*, only: Sequence[str], as_json: bool) -> int:
     settings()
     names = list(dict.fromkeys(only or CHECKS))
     if as_json:
-        audited = _audit(names, lambda _name, _fault: None)
-        screen.print_json(audited)
+        result = _audit(names, lambda _name, _fault: None)
+        screen.print_json(result)
     else:
-        with _telling(names) as tell:
-            audited = _audit(names, tell)
-        screen.console().print(
-            audit_view.summary(audited.taken_at, audited.seconds, len(names), audited.faults)
-        )
-    return FAILED_CHECK if audited.faults else 0
+        with _reporter(names) as tell:
+            result = _audit(names, tell)
+        screen.console().print(audit_view.summary(result.taken_at, result.seconds, len(names), result.faults))
+    return FAILED_CHECK if result.faults else 0
 
 
 def show_checks(*, as_json: bool) -> None:
@@ -65,20 +63,20 @@ def _refuse_unknown(names: Sequence[str]) -> None:
         )
 
 
-def _audit(names: Sequence[str], tell: Told) -> Audited:
+def _audit(names: Sequence[str], tell: OnChecked) -> AuditResult:
     begun = time.monotonic()
     with snapshot(STATEMENT_TIMEOUT) as connection:
         require_head(connection)
         taken_at = connection.execute(_NOW).scalar_one()
         faults = []
-        for check, fault in checked(connection, names):
+        for check, fault in run_checks(connection, names):
             tell(check.name, fault)
             faults += [fault] if fault else []
-    return Audited(taken_at, round(time.monotonic() - begun, 2), names, faults)
+    return AuditResult(taken_at, round(time.monotonic() - begun, 2), names, faults)
 
 
 @contextmanager
-def _telling(names: Sequence[str]) -> Iterator[Told]:
+def _reporter(names: Sequence[str]) -> Iterator[OnChecked]:
     """Print each check as it ends; on a terminal also which one is under way."""
     out = screen.console()
     with out.status(audit_view.under_way(names, 0)) as status:

@@ -10,7 +10,7 @@ from rich.text import Text
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, duration, plain
-from persistence.reports.connections import Connected, active_connections, connections
+from persistence.reports.connections import ConnectionState, active_connections, find_connections
 from persistence.settings import settings
 
 _ULID_WIDTH = 26
@@ -19,7 +19,7 @@ _ULID_WIDTH = 26
 def show_connections(*, ids: Sequence[str], after: str, limit: int, as_json: bool) -> int:
     """Print the active connections, or those of *ids* with their attempts; returns the exit code."""
     settings()
-    found = connections(ids) if ids else active_connections(after=after, limit=limit)
+    found = find_connections(ids) if ids else active_connections(after=after, limit=limit)
     missing = set(ids) - {connection.id for connection in found}
     if as_json:
         screen.print_json(found)
@@ -33,7 +33,7 @@ def show_connections(*, ids: Sequence[str], after: str, limit: int, as_json: boo
     return FAILED_CHECK if missing else 0
 
 
-def _many(found: Sequence[Connected]) -> RenderableType:
+def _many(found: Sequence[ConnectionState]) -> RenderableType:
     if not found:
         return "Nobody is connected."
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
@@ -56,20 +56,20 @@ def _many(found: Sequence[Connected]) -> RenderableType:
     return table
 
 
-def _silence(connection: Connected) -> Text:
+def _silence(connection: ConnectionState) -> Text:
     if connection.silent_for is None:
         return Text("")
     late = connection.silent_for > settings().connection_timeout
     return Text(duration(connection.silent_for), style="red" if late else "")
 
 
-def _status(connection: Connected) -> str:
+def _status(connection: ConnectionState) -> str:
     if not connection.is_active:
         return "closed"
     return "said goodbye" if connection.goodbye_at else plain(connection.system_status)
 
 
-def _one(connection: Connected) -> RenderableType:
+def _one(connection: ConnectionState) -> RenderableType:
     attempts = Table.grid(padding=(0, 2))
     for attempt in connection.attempts:
         attempts.add_row(

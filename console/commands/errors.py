@@ -5,7 +5,7 @@ from typing import cast
 
 import click
 
-from console.commands.publishing import ring
+from console.commands.publishing import publish
 from console.output import screen
 from console.output.screen import counted
 from console.views.errors import render_errors, render_group, render_groups
@@ -52,14 +52,14 @@ def show_one_group(fingerprint: str, *, limit: int, as_json: bool) -> None:
 def resolve(fingerprint: str, text: str) -> None:
     """Ring failures.resolve for a group that there is; a typing error shall not pass for a resolution."""
     group = read_group(fingerprint, limit=0).group
-    ring("failures.resolve", error_group=group.fingerprint, resolution=text)
+    publish("failures.resolve", error_group=group.fingerprint, resolution=text)
     click.echo(f"Rung: a worker resolves {counted(group.unresolved, 'error')} of {group.fingerprint}.")
 
 
 def retry(fingerprint: str) -> None:
     """Ring jobs.retry for a group that there is."""
     group = read_group(fingerprint, limit=0).group
-    ring("jobs.retry", error_group=group.fingerprint)
+    publish("jobs.retry", error_group=group.fingerprint)
     click.echo(
         f"Rung: a worker queues the failed ones of {counted(group.jobs, 'job')} of {group.fingerprint} again."
     )

@@ -10,7 +10,7 @@ import click
 from console.checks.broker import ping_broker
 from console.checks.check import Check
 from console.checks.deadline import begin, within
-from console.checks.processes import check_pulses
+from console.checks.processes import check_liveness
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import duration
@@ -28,7 +28,7 @@ _PATIENCE_S = 2.0
 """For everything together; with the imports before it the command ends within 5 s."""
 
 _SWEEPS_MISSED = 6
-_LEAST_BOUND = timedelta(seconds=60)
+_MIN_BOUND = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def show_health(*, as_json: bool, worker: bool, beat: bool, end_stuck: bool) -> 
     kinds = [kind for kind, asked in (("worker", worker), ("beat", beat)) if asked]
     if end_stuck and not kinds:
         raise click.UsageError("--end-stuck needs --worker or --beat.")
-    judged = (check_pulses(kind, end_stuck=end_stuck) for kind in kinds)
+    judged = (check_liveness(kind, end_stuck=end_stuck) for kind in kinds)
     checks = list(chain.from_iterable(judged)) if kinds else check_health()
     health = Health(all(check.healthy for check in checks), checks)
     if as_json:
@@ -85,7 +85,7 @@ def _of_broker(pinged: "Future[None]") -> Check:
 
 def bound() -> timedelta:
     """A last sweep that is older says that no worker sweeps: some may be late, in a deploy or under load."""
-    return max(_SWEEPS_MISSED * settings().sweep_interval, _LEAST_BOUND)
+    return max(_SWEEPS_MISSED * settings().sweep_interval, _MIN_BOUND)
 
 
 def check_sweep(sweep: SweepClock) -> Check:

@@ -44,19 +44,19 @@ def jobs() -> None:
 @_command()
 def cancel(**options: Any) -> None:
     """End jobs, wherever they stand."""
-    _ring("jobs.cancel", **options)
+    _publish("jobs.cancel", **options)
 
 
 @_command()
 def pause(**options: Any) -> None:
     """Let jobs wait; of an account also those that come later."""
-    _ring("jobs.pause", **options)
+    _publish("jobs.pause", **options)
 
 
 @_command()
 def resume(**options: Any) -> None:
     """Let paused jobs, or a paused account, go on."""
-    _ring("jobs.resume", **options)
+    _publish("jobs.resume", **options)
 
 
 @_command(
@@ -66,22 +66,22 @@ def resume(**options: Any) -> None:
 )
 def retry(**options: Any) -> None:
     """Queue failed jobs again."""
-    _ring("jobs.retry", **options)
+    _publish("jobs.retry", **options)
 
 
 @_command(click.option("--priority", type=int, required=True, help="Higher comes first, within an account."))
 def prioritize(**options: Any) -> None:
     """Give jobs another priority."""
-    _ring("jobs.prioritize", **options)
+    _publish("jobs.prioritize", **options)
 
 
-def _ring(task: str, *, as_json: bool, **options: Any) -> None:
+def _publish(task: str, *, as_json: bool, **options: Any) -> None:
     """Ring *task* with what was given. Raises a usage error unless exactly one selection was."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
     choices = (_SELECTION | _ERROR_GROUP).keys() & options.keys()
     if len(given.keys() & choices) != 1:
         flags = [p.opts[0] for p in click.get_current_context().command.params if p.name in choices]
         raise click.UsageError(f"Give exactly one of {', '.join(flags)}.")
-    from console.commands.publishing import ring_and_tell  # noqa: PLC0415 - --help is there at once
+    from console.commands.publishing import publish_and_print  # noqa: PLC0415 - --help is there at once
 
-    ring_and_tell(task, given, as_json=as_json)
+    publish_and_print(task, given, as_json=as_json)

@@ -6,7 +6,7 @@ import click
 
 from console.output import screen
 from console.output.screen import counted
-from persistence.maintenance.adoption import LeftAlone, adopt, left_alone
+from persistence.maintenance.adoption import UnadoptedJobs, adopt, read_unadopted_jobs
 from persistence.migrations.run import migrate
 from persistence.settings import settings
 
@@ -17,11 +17,11 @@ def show_migration(*, as_json: bool) -> None:
     """Migrate, and say from where to where, and what is left alone."""
     settings()
     migrated = migrate()
-    found = left_alone()
+    found = read_unadopted_jobs()
     if as_json:
         screen.print_json({"from": migrated.before, "to": migrated.after, "left_alone": found})
         return
-    click.echo(_said(migrated.before, migrated.after))
+    click.echo(_result_text(migrated.before, migrated.after))
     if found.adopted_from is not None:
         click.echo(_description(found))
         click.echo("They are left alone until `crawlyard adopt`.")
@@ -30,7 +30,7 @@ def show_migration(*, as_json: bool) -> None:
 def show_adoption(*, yes: bool, as_json: bool) -> None:
     """Say what would be released, and release it with *yes* or where somebody at a terminal says so."""
     settings()
-    found = left_alone()
+    found = read_unadopted_jobs()
     if not as_json:
         click.echo(_description(found))
     go = found.adopted_from is not None and (yes or (not as_json and _agreed()))
@@ -44,13 +44,13 @@ def show_adoption(*, yes: bool, as_json: bool) -> None:
         click.echo("Nothing was changed; --yes releases them.")
 
 
-def _said(before: str | None, after: str) -> str:
+def _result_text(before: str | None, after: str) -> str:
     if before == after:
         return f"The database is up to date, at revision {after}."
     return f"The database was migrated from {before or 'nothing'} to revision {after}."
 
 
-def _description(found: LeftAlone) -> str:
+def _description(found: UnadoptedJobs) -> str:
     if found.adopted_from is None:
         return "There is nothing to adopt: all jobs are ours."
     taken_up = sum(found.jobs.get(status, 0) for status in _TAKEN_UP)

@@ -12,7 +12,13 @@ from rich.text import Text
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, duration, plain
-from persistence.reports.job_progress import JobProgress, TreeProgress, of_account, of_jobs, of_subtree
+from persistence.reports.job_progress import (
+    JobProgress,
+    TreeProgress,
+    read_account_progress,
+    read_jobs_progress,
+    read_subtree_progress,
+)
 from persistence.settings import settings
 
 _BAR_WIDTH = 20
@@ -30,7 +36,11 @@ def show_progress(
         raise click.UsageError("give one of --job, --account and --subtree")
     if subtree is not None:
         return _show_tree(subtree, as_json=as_json)
-    found = of_account(account, after=after, limit=limit) if account is not None else of_jobs(jobs)
+    found = (
+        read_account_progress(account, after=after, limit=limit)
+        if account is not None
+        else read_jobs_progress(jobs)
+    )
     missing = set(jobs) - {job.id for job in found}
     if as_json:
         screen.print_json(found)
@@ -42,7 +52,7 @@ def show_progress(
 
 
 def _show_tree(root: str, *, as_json: bool) -> int:
-    tree = of_subtree(root)
+    tree = read_subtree_progress(root)
     if tree is None:
         click.echo(f"There is no job {plain(root)}.", err=True)
         return FAILED_CHECK

@@ -13,25 +13,25 @@ from console.output import screen
 from persistence.exceptions import IllegalRequestError
 from persistence.settings import settings
 from tasks.client import Producer
-from tasks.runtime.rejection import complaint
+from tasks.runtime.rejection import describe_error
 
 
-def ring(task: str, **payload: Any) -> str:
+def publish(task: str, **payload: Any) -> str:
     """
     Publish one message for a worker; its id.
 
     Raises IllegalRequestError for a payload that is none, and BrokerError where the broker does not answer.
     """
     try:
-        return _publish(task, payload)
+        return _publish_once(task, payload)
     except ValidationError as error:
-        raise IllegalRequestError(complaint(error)) from None
+        raise IllegalRequestError(describe_error(error)) from None
 
 
-def ring_and_tell(task: str, payload: Mapping[str, Any], *, as_json: bool) -> None:
+def publish_and_print(task: str, payload: Mapping[str, Any], *, as_json: bool) -> None:
     """Publish what the options of a command make up, and print the message's id; a fault is one of the options."""
     try:
-        message_id = _publish(task, payload)
+        message_id = _publish_once(task, payload)
     except ValidationError as error:
         raise _usage_error(error) from None
     if as_json:
@@ -52,7 +52,7 @@ def producer() -> Iterator[Producer]:
         publisher.close()
 
 
-def _publish(task: str, payload: Mapping[str, Any]) -> str:
+def _publish_once(task: str, payload: Mapping[str, Any]) -> str:
     with producer() as publisher:
         return publisher.publish(task, payload)
 

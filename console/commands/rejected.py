@@ -10,14 +10,14 @@ from rich.text import Text
 from console.output import screen
 from console.output.layout import facts, heading, lines, moment, rows_of_two
 from console.output.screen import plain
-from persistence.messages.rejected_queries import Rejected, Which, read_rejected, read_rejection
+from persistence.messages.rejected_queries import Rejected, RejectedFilter, read_rejected, read_rejection
 
 _PAYLOAD_LINES = 200
 
 
-def show_rejected(which: Which, *, limit: int, as_json: bool) -> None:
+def show_rejected(criteria: RejectedFilter, *, limit: int, as_json: bool) -> None:
     """Print rejected messages, the newest first."""
-    found = read_rejected(which, limit=limit)
+    found = read_rejected(criteria, limit=limit)
     if as_json:
         screen.print_json(found)
     elif not found:

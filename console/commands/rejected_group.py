@@ -48,9 +48,9 @@ def rejected() -> None:
 def list_rejected(limit: int, *, as_json: bool, **filters: Any) -> None:
     """List rejected messages, the newest first."""
     from console.commands.rejected import show_rejected
-    from persistence.messages.rejected_queries import Which
+    from persistence.messages.rejected_queries import RejectedFilter
 
-    show_rejected(Which(**filters), limit=limit, as_json=as_json)
+    show_rejected(RejectedFilter(**filters), limit=limit, as_json=as_json)
 
 
 @rejected.command("show")

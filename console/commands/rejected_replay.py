@@ -10,13 +10,13 @@ import click
 from ulid import ULID
 
 from console.commands.publishing import producer
-from console.commands.rejected_selection import agreed, pages, which_are_meant
+from console.commands.rejected_selection import confirm_count, pages, select_rejected
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, plain
 from persistence.messages.rejected_queries import Rejected, discard_rejected
 from tasks.client import Producer
-from tasks.runtime.replay import UnreplayableError, mended_of, original_of
+from tasks.runtime.replay import UnreplayableError, edited_arguments, original_arguments
 
 Reading: TypeAlias = Callable[[Rejected], tuple[str, dict[str, Any]]]
 """The message id and the arguments with which a rejected message is sent again."""
@@ -61,12 +61,12 @@ def replay(
     """Send messages again and print what became of each; returns the exit code, 1 where some stay."""
     if payload is not None and len(ids) != 1:
         raise click.UsageError("--payload is for one message: give its id.")
-    read = _as_kept if payload is None else partial(_as_mended, _json(payload))
-    which = which_are_meant(ids, filters)
-    count = agreed(which, "Send again", free=yes or dry_run)
+    read = _as_kept if payload is None else partial(_as_edited, _json(payload))
+    criteria = select_rejected(ids, filters)
+    count = confirm_count(criteria, "Send again", free=yes or dry_run)
     outcome = Outcome(dry_run)
     with producer() as publisher:
-        for page in pages(which, count):
+        for page in pages(criteria, count):
             _replay(page, read, publisher, outcome)
     if as_json:
         screen.print_json(outcome)
@@ -84,12 +84,12 @@ def _json(file: IO[str]) -> Any:
 
 def _as_kept(rejected: Rejected) -> tuple[str, dict[str, Any]]:
     """Published twice, since the first time was interrupted before the deletion, it is handled once."""
-    return f"replay-{rejected.id}", original_of(rejected.task, rejected.reason, rejected.payload)
+    return f"replay-{rejected.id}", original_arguments(rejected.task, rejected.reason, rejected.payload)
 
 
-def _as_mended(payload: Any, rejected: Rejected) -> tuple[str, dict[str, Any]]:
+def _as_edited(payload: Any, rejected: Rejected) -> tuple[str, dict[str, Any]]:
     """Another message than any that was sent before."""
-    return str(ULID()), mended_of(rejected.task, payload)
+    return str(ULID()), edited_arguments(rejected.task, payload)
 
 
 def _replay(page: Sequence[Rejected], read: Reading, publisher: Producer, outcome: Outcome) -> None:
@@ -116,5 +116,5 @@ def _tell(outcome: Outcome) -> None:
         click.echo(f"{one.id}  {one.task}, as message {one.message_id}")
     for stays in outcome.refused:
         click.echo(f"{stays.id}  stays: {plain(stays.why)}")
-    told = "Would be sent again" if outcome.dry_run else "Sent again"
-    click.echo(f"{told}: {counted(len(outcome.replayed), 'message')}; {len(outcome.refused):,} stay.")
+    label = "Would be sent again" if outcome.dry_run else "Sent again"
+    click.echo(f"{label}: {counted(len(outcome.replayed), 'message')}; {len(outcome.refused):,} stay.")

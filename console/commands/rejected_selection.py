@@ -9,36 +9,36 @@ import click
 from console.output.screen import counted, plain
 from persistence.exceptions import IllegalRequestError
 from persistence.messages.rejected_queries import (
-    Count,
     Rejected,
-    Which,
+    RejectedCount,
+    RejectedFilter,
     count_rejected,
     pages_of_rejected,
     read_rejected,
 )
 
 
-def which_are_meant(ids: tuple[str, ...], filters: Mapping[str, Any]) -> Which:
+def select_rejected(ids: tuple[str, ...], filters: Mapping[str, Any]) -> RejectedFilter:
     """Those of the ids, or of the filters. Raises a usage error for both or none, and where an id is none."""
     if bool(ids) == any(value is not None for value in filters.values()):
         raise click.UsageError("Give either ids, or some of --reason, --task, --since, --until.")
     if not ids:
-        return Which(**filters)
-    which = Which(ids=tuple(dict.fromkeys(ids)))
-    found = {rejected.id for rejected in read_rejected(which, limit=len(ids))}
-    if missing := [id_ for id_ in which.ids or () if id_ not in found]:
+        return RejectedFilter(**filters)
+    criteria = RejectedFilter(ids=tuple(dict.fromkeys(ids)))
+    found = {rejected.id for rejected in read_rejected(criteria, limit=len(ids))}
+    if missing := [id_ for id_ in criteria.ids or () if id_ not in found]:
         raise IllegalRequestError(f"there is no rejected message {plain(', '.join(missing))}")
-    return which
+    return criteria
 
 
-def agreed(which: Which, action: str, *, free: bool) -> Count:
+def confirm_count(criteria: RejectedFilter, action: str, *, free: bool) -> RejectedCount:
     """
     Count them, and let somebody at a terminal agree where there are many that nobody has named.
 
     Raises IllegalRequestError where nobody does. *free*: nobody needs to.
     """
-    count = count_rejected(which)
-    if free or which.ids or count.number <= 1:
+    count = count_rejected(criteria)
+    if free or criteria.ids or count.number <= 1:
         return count
     if not (sys.stdin.isatty() and click.confirm(f"{action} {counted(count.number, 'message')}?", err=True)):
         raise IllegalRequestError(
@@ -48,10 +48,10 @@ def agreed(which: Which, action: str, *, free: bool) -> Count:
     return count
 
 
-def pages(which: Which, count: Count) -> Iterator[list[Rejected]]:
+def pages(criteria: RejectedFilter, count: RejectedCount) -> Iterator[list[Rejected]]:
     """The messages, page by page; who waits for many is told how far it is."""
     done = 0
-    for page in pages_of_rejected(which, count.moment):
+    for page in pages_of_rejected(criteria, count.moment):
         yield page
         done += len(page)
         if count.number > done:

@@ -2,8 +2,8 @@
 
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
-from console.views import statistics
-from persistence.reports.statistics import read_account, read_report
+from console.views import statistics as view
+from persistence.reports.statistics import read_account_statistics, read_statistics
 from persistence.settings import settings
 
 
@@ -11,9 +11,9 @@ def show_statistics(*, account_id: str | None, as_json: bool) -> int:
     """Print the statistics of all, or of one account; returns the exit code: 1 where nothing was counted yet."""
     settings()
     if account_id is not None:
-        account = read_account(account_id)
-        screen.print_json(account) if as_json else screen.console().print(statistics.render_account(account))
+        account = read_account_statistics(account_id)
+        screen.print_json(account) if as_json else screen.console().print(view.render_account(account))
         return 0
-    report = read_report()
-    screen.print_json(report) if as_json else screen.console().print(statistics.render(report))
-    return 0 if report.counts else FAILED_CHECK
+    statistics = read_statistics()
+    screen.print_json(statistics) if as_json else screen.console().print(view.render(statistics))
+    return 0 if statistics.counts else FAILED_CHECK

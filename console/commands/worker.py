@@ -61,8 +61,8 @@ def _app() -> Any:
     settings()  # a wrong one ends it here, in one line
     import_module("celeryconfig")
     module = import_module("tasks.app")
-    for area in module.AREAS:
-        import_module(area)
+    for module_name in module.TASK_MODULES:
+        import_module(module_name)
     return module.app
 
 

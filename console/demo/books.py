@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from console.simulator.ledger import Ledger
-from persistence.audit.audit import Fault, audit, look_for
+from console.simulator.ledger import OrderLog
+from persistence.audit.audit import Fault, audit, run_check
 from persistence.audit.checks.check import Check
 from persistence.settings import Settings
 
@@ -227,7 +227,7 @@ _PACE = """
 
 
 @dataclass(frozen=True)
-class Books:
+class DemoAudit:
     """The result of an audit."""
 
     ordered: int
@@ -247,53 +247,54 @@ class Books:
         return self.ordered + self.discovered
 
     @property
-    def balance(self) -> bool:
+    def is_consistent(self) -> bool:
         """Whether nothing is wrong."""
         return not self.faults
 
     @property
-    def pace(self) -> float:
+    def throughput(self) -> float:
         """Jobs a second."""
         return self.jobs / self.seconds if self.seconds else 0.0
 
     @property
-    def full_pace(self) -> float:
+    def main_throughput(self) -> float:
         """Jobs a second, of the nine in ten that ended first."""
         return 0.9 * self.jobs / self.seconds_of_nine_tenths if self.seconds_of_nine_tenths else 0.0
 
 
-def balance(
+def audit_demo(
     connection: Connection,
-    ledger: Ledger,
+    order_log: OrderLog,
     stale_fences: Collection[str] = (),
-    given: Settings | None = None,
+    worker_settings: Settings | None = None,
     *,
     at_rest: bool = False,
-) -> Books:
+) -> DemoAudit:
     """
     Check the database against the ledger, and against its own invariants, in one snapshot of the caller's.
 
     *stale_fences* are attempts of which a crawler spoke that did not know that its connection had
-    expired. Of words on their way nothing is known here: ask when they have arrived. *given* are the
+    expired. Of words on their way nothing is known here: ask when they have arrived. *worker_settings* are the
     settings of the workers, by default those of this process; *at_rest* is as for `audit`.
     """
     values = {
-        "ordered": list(ledger.ordered),
-        "discovery": ledger.discovery,
-        "paths": [path for path, _ in ledger.discovered],
-        "commands": [command for _, command in ledger.discovered],
-        "may_be_cancelled": list(ledger.asked_to_cancel | ledger.cancelled_by_update),
-        "cancelled_by_update": list(ledger.cancelled_by_update),
-        "tokens": ledger.tokens,
+        "ordered": list(order_log.ordered),
+        "discovery": order_log.discovery,
+        "paths": [path for path, _ in order_log.discovered],
+        "commands": [command for _, command in order_log.discovered],
+        "may_be_cancelled": list(order_log.asked_to_cancel | order_log.cancelled_by_update),
+        "cancelled_by_update": list(order_log.cancelled_by_update),
+        "tokens": order_log.tokens,
         "stale": list(stale_fences),
     }
-    found = (look_for(connection, check, values) for check in _CHECKS)
+    found = (run_check(connection, check, values) for check in _CHECKS)
     pace = connection.execute(text(_PACE)).one()
-    return Books(
-        ordered=len(ledger.ordered),
-        discovered=len(ledger.discovered),
+    return DemoAudit(
+        ordered=len(order_log.ordered),
+        discovered=len(order_log.discovered),
         sums=dict(connection.execute(text(_SUMS)).one()._mapping),  # noqa: SLF001 - public in spite of its name
         seconds=pace.seconds or 0.0,
         seconds_of_nine_tenths=pace.seconds_of_nine_tenths or 0.0,
-        faults=[fault for fault in found if fault] + audit(connection, given=given, at_rest=at_rest),
+        faults=[fault for fault in found if fault]
+        + audit(connection, worker_settings=worker_settings, at_rest=at_rest),
     )

@@ -52,14 +52,14 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Happening:
+class DemoEvent:
     """One line, and the colour of its mark."""
 
     text: str
     colour: str
 
 
-class Watch:
+class EventWatcher:
     """Looks at a database; each look tells what is new since the last one."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -70,13 +70,13 @@ class Watch:
         """How many jobs there are of each status."""
         return Counter(dict(self._connection.execute(_COUNTS).fetchall()))
 
-    def news(self) -> list[Happening]:
+    def new_events(self) -> list[DemoEvent]:
         """What happened since the last look, oldest first."""
         with self._connection.cursor(row_factory=namedtuple_row) as cursor:
             rows: list[Any] = cursor.execute(_EVENTS, self._cursor).fetchall()
         if rows:
             self._cursor = (rows[-1].xid, rows[-1].id)
-        return [_told(list(together)) for _, together in groupby(rows, key=_kind)]
+        return [_describe(list(together)) for _, together in groupby(rows, key=_kind)]
 
 
 def _kind(row: Any) -> tuple[object, ...]:
@@ -91,29 +91,29 @@ def _kind(row: Any) -> tuple[object, ...]:
     return row.type, row.id
 
 
-def _told(rows: list[Any]) -> Happening:
+def _describe(rows: list[Any]) -> DemoEvent:
     row, count = rows[0], len(rows)
     what = f"{count} jobs" if count > 1 else row.job
     who = row.crawler_id or "a crawler"
     match row.type:
         case "connection_registered":
-            told = f"{count} crawlers registered" if count > 1 else f"{who} registered", _GOOD
+            described = f"{count} crawlers registered" if count > 1 else f"{who} registered", _GOOD
         case "connection_lost" if row.goodbye:
-            told = f"{who} said goodbye", _NEUTRAL
+            described = f"{who} said goodbye", _NEUTRAL
         case "connection_lost":
-            told = f"{who} was silent for too long and is taken for dead", _BAD
+            described = f"{who} was silent for too long and is taken for dead", _BAD
         case "connection_expired":
-            told = f"{who} spoke after its connection had expired", _NEUTRAL
+            described = f"{who} spoke after its connection had expired", _NEUTRAL
         case "job_revoked":
-            told = f"{who}: {counted(count, 'job')} {_REASONS.get(row.reason, row.reason)}", _NEUTRAL
+            described = f"{who}: {counted(count, 'job')} {_REASONS.get(row.reason, row.reason)}", _NEUTRAL
         case "credential_needed":
-            told = f"a new token is needed: {row.action}", _BAD
+            described = f"a new token is needed: {row.action}", _BAD
         case "credential_renewed":
-            told = "the token was renewed: what waited for it goes on", _GOOD
+            described = "the token was renewed: what waited for it goes on", _GOOD
         case "progress_updated":
-            told = f"a discovery found {row.discovered} more to crawl", _GOOD
+            described = f"a discovery found {row.discovered} more to crawl", _GOOD
         case "error_logged":
-            told = f"{row.error_type}: {row.job}", _NEUTRAL
+            described = f"{row.error_type}: {row.job}", _NEUTRAL
         case _:
-            told = f"{row.status}: {what}", _BAD if row.status == "failed" else _NEUTRAL
-    return Happening(*told)
+            described = f"{row.status}: {what}", _BAD if row.status == "failed" else _NEUTRAL
+    return DemoEvent(*described)

@@ -14,10 +14,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from console.demo.happenings import Happening
+from console.demo.happenings import DemoEvent
 from console.output.screen import counted, plain
-from console.simulator.counters import Tally
-from console.simulator.crawler import Crawler, Mood
+from console.simulator.counters import FleetCounts
+from console.simulator.crawler import Crawler, CrawlerState
 
 _PARTS = (
     ("finished", "finished", "green"),
@@ -36,7 +36,7 @@ _STATE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Picture:
+class Moment:
     """What there is to see at one moment."""
 
     jobs: Counter[str]
@@ -44,8 +44,8 @@ class Picture:
     expected: int
     crawlers: Sequence[Crawler]
     connected: int
-    tally: Tally
-    news: Sequence[Happening]
+    counts: FleetCounts
+    new_events: Sequence[DemoEvent]
 
 
 class View(Protocol):
@@ -59,7 +59,7 @@ class View(Protocol):
     ) -> None:
         """Show no more."""
 
-    def show(self, picture: Picture) -> None:
+    def show(self, moment: Moment) -> None:
         """Show this moment."""
 
 
@@ -67,7 +67,7 @@ def view(console: Console, title: str, *, is_plain: bool) -> View:
     """The live picture where there is a terminal to show it on, else plain lines."""
     if is_plain or not console.is_terminal:
         return PlainLines(console, title)
-    return LivePicture(console, title)
+    return LiveView(console, title)
 
 
 class PlainLines:
@@ -80,7 +80,7 @@ class PlainLines:
         self._next_state = 0.0
 
     def __enter__(self) -> Self:
-        self._say(self._title)
+        self._print(self._title)
         return self
 
     def __exit__(
@@ -88,27 +88,27 @@ class PlainLines:
     ) -> None:
         pass
 
-    def show(self, picture: Picture) -> None:
+    def show(self, moment: Moment) -> None:
         """Print what is new."""
-        for happening in picture.news:
-            self._say(happening.text)
+        for event in moment.new_events:
+            self._print(event.text)
         if time.monotonic() >= self._next_state:
             self._next_state = time.monotonic() + _STATE_SECONDS
-            states = ", ".join(f"{picture.jobs[status]} {name}" for status, name, _ in _PARTS)
-            self._say(f"{states}; {counted(picture.connected, 'crawler')} connected")
+            states = ", ".join(f"{moment.jobs[status]} {name}" for status, name, _ in _PARTS)
+            self._print(f"{states}; {counted(moment.connected, 'crawler')} connected")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(f"{_clock(self._begun)}  {plain(text)}", markup=False, soft_wrap=True)
 
 
-class LivePicture:
+class LiveView:
     """The whole screen: jobs, fleet, events."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._title = title
         self._begun = time.monotonic()
-        self._picture: Picture | None = None
-        self._news: deque[tuple[str, Happening]] = deque(maxlen=_REMEMBERED)
+        self._moment: Moment | None = None
+        self._news: deque[tuple[str, DemoEvent]] = deque(maxlen=_REMEMBERED)
         self._live = Live(self, console=console, screen=True, refresh_per_second=8)
 
     def __enter__(self) -> Self:
@@ -120,32 +120,32 @@ class LivePicture:
     ) -> None:
         self._live.stop()
 
-    def show(self, picture: Picture) -> None:
+    def show(self, moment: Moment) -> None:
         """Let the next refresh show this."""
-        self._picture = picture
-        self._news.extend((_clock(self._begun), happening) for happening in picture.news)
+        self._moment = moment
+        self._news.extend((_clock(self._begun), event) for event in moment.new_events)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         yield Group(*self._lines(options.max_width, options.height or options.max_height))
 
     def _lines(self, width: int, height: int) -> list[RenderableType]:
         head = _both_ends(Text(self._title, style="bold"), Text(_clock(self._begun), style="bold"))
-        picture = self._picture
-        if picture is None:
+        moment = self._moment
+        if moment is None:
             return [head]
-        fleet = _fleet(picture, width)
+        fleet = _fleet(moment, width)
         events = max(height - _LINES_BESIDE_EVENTS - len(fleet.rows), 0)
         return [
             head,
             Text(),
-            _JobsBar(picture),
-            _legend(picture),
+            _JobsBar(moment),
+            _legend(moment),
             Text(),
-            _both_ends(Text("Fleet", style="bold"), Text(_fleet_sums(picture), style="bright_black")),
+            _both_ends(Text("Fleet", style="bold"), Text(_fleet_sums(moment), style="bright_black")),
             fleet,
             Text(),
             Text("Events", style="bold"),
-            *(_event_line(at, happening) for at, happening in list(self._news)[-events:] if events),
+            *(_event_line(at, event) for at, event in list(self._news)[-events:] if events),
         ]
 
 
@@ -153,14 +153,14 @@ class LivePicture:
 class _JobsBar:
     """All jobs of the day as one bar, a colour for each status."""
 
-    picture: Picture
+    moment: Moment
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        width, total = options.max_width - 2, max(self.picture.expected, self.picture.jobs.total(), 1)
+        width, total = options.max_width - 2, max(self.moment.expected, self.moment.jobs.total(), 1)
         yield Segment(" ")
         done = reached = 0
         for status, _, colour in _PARTS:
-            done += self.picture.jobs[status]
+            done += self.moment.jobs[status]
             until = done * width // total
             yield Segment("━" * (until - reached), Style(color=colour))
             reached = until
@@ -176,34 +176,34 @@ def _both_ends(left: Text, right: Text) -> Table:
     return line
 
 
-def _legend(picture: Picture) -> Text:
+def _legend(moment: Moment) -> Text:
     legend = Text(" ", no_wrap=True, overflow="ellipsis")
     for status, name, colour in _PARTS:
         legend.append("■ ", style=colour)
-        legend.append(f"{picture.jobs[status]} {name}   ")
-    to_come = picture.expected - picture.jobs.total()
+        legend.append(f"{moment.jobs[status]} {name}   ")
+    to_come = moment.expected - moment.jobs.total()
     if to_come > 0:
         legend.append(f"{to_come} to come", style="bright_black")
     return legend
 
 
-def _fleet_sums(picture: Picture) -> str:
-    tally = picture.tally
-    said = f"{tally.said:,} words said, {tally.repeated} repeated"
-    return f"{said}, {tally.stale_said} too late" if tally.stale_said else said
+def _fleet_sums(moment: Moment) -> str:
+    counts = moment.counts
+    summary = f"{counts.said:,} words said, {counts.repeated} repeated"
+    return f"{summary}, {counts.stale_said} too late" if counts.stale_said else summary
 
 
-def _fleet(picture: Picture, width: int) -> Table:
+def _fleet(moment: Moment, width: int) -> Table:
     """As many crawlers as there is room for; those with a story before the others, if not all."""
     columns = max(width // _CRAWLER_WIDTH, 1)
     room = columns * _FLEET_LINES
-    crawlers = list(picture.crawlers)
+    crawlers = list(moment.crawlers)
     if len(crawlers) > room:
-        told = sorted(crawlers, key=lambda crawler: crawler.mood is Mood.AT_WORK)[: room - 1]
-        crawlers = [crawler for crawler in crawlers if crawler in told]
+        shown = sorted(crawlers, key=lambda crawler: crawler.state is CrawlerState.AT_WORK)[: room - 1]
+        crawlers = [crawler for crawler in crawlers if crawler in shown]
     cells = [_crawler(crawler) for crawler in crawlers]
-    if len(cells) < len(picture.crawlers):
-        cells.append(Text(f"and {len(picture.crawlers) - len(cells)} more", style="bright_black"))
+    if len(cells) < len(moment.crawlers):
+        cells.append(Text(f"and {len(moment.crawlers) - len(cells)} more", style="bright_black"))
     lines = -(-len(cells) // columns)
     grid = Table.grid(padding=(0, 1))
     for _ in range(columns):
@@ -216,25 +216,25 @@ def _fleet(picture: Picture, width: int) -> Table:
 def _crawler(crawler: Crawler) -> Text:
     cell = Text(f" {crawler.name}  ")
     busy = min(len(crawler.fences()), crawler.capacity)
-    match crawler.mood:
-        case Mood.AT_WORK if crawler.link.is_open:
+    match crawler.state:
+        case CrawlerState.AT_WORK if crawler.link.is_open:
             cell.append("●" * busy, style="cyan").append(
                 "○" * (crawler.capacity - busy), style="bright_black"
             )
             cell.append(f"  {crawler.completed} done", style="bright_black")
-        case Mood.AT_WORK:
+        case CrawlerState.AT_WORK:
             cell.append("registering", style="bright_black")
-        case Mood.FROZEN:
+        case CrawlerState.FROZEN:
             cell.append("●" * busy, style="blue").append("  frozen", style="blue")
-        case mood:
-            cell.append(mood.value, style="red" if mood is Mood.DEAD else "yellow")
+        case state:
+            cell.append(state.value, style="red" if state is CrawlerState.DEAD else "yellow")
     return cell
 
 
-def _event_line(at: str, happening: Happening) -> Text:
+def _event_line(at: str, event: DemoEvent) -> Text:
     line = Text(f" {at} ", style="bright_black", no_wrap=True, overflow="ellipsis")
-    line.append(" ▪ ", style=happening.colour)
-    return line.append(plain(happening.text), style="default")
+    line.append(" ▪ ", style=event.colour)
+    return line.append(plain(event.text), style="default")
 
 
 def _clock(begun: float) -> str:

@@ -22,16 +22,16 @@ import psycopg
 from rich.console import Console
 from sqlalchemy import Engine, NullPool, create_engine
 
-from console.demo.books import Books, balance
-from console.demo.happenings import Watch
-from console.demo.live_view import Picture, View, view
+from console.demo.books import DemoAudit, audit_demo
+from console.demo.happenings import EventWatcher
+from console.demo.live_view import Moment, View, view
 from console.demo.processes import Supervisor
 from console.demo.summary import Result, print_summary
 from console.embedded.servers import Services, embedded_services
 from console.output.screen import console
 from console.simulator.fleet import Fleet, FleetOptions, incidents_of_a_day
 from console.simulator.gitlab import GitLab
-from console.simulator.projects import Estate, estate
+from console.simulator.projects import GroupTree, pick_group_tree
 from console.simulator.web_app import WebApp, WebAppOptions
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.run import migrate
@@ -85,7 +85,7 @@ def run(options: DemoOptions) -> int:
     screen = console()
     logs = Path(tempfile.mkdtemp(prefix="crawlyard-demo-"))
     try:
-        result = _play(options, screen, logs)
+        result = _run_demo(options, screen, logs)
     except KeyboardInterrupt:
         screen.print(f"Interrupted. Logs: {logs}", soft_wrap=True)
         return INTERRUPTED
@@ -95,27 +95,32 @@ def run(options: DemoOptions) -> int:
     return 0 if result.is_good else 1
 
 
-def _play(options: DemoOptions, screen: Console, logs: Path) -> Result:
+def _run_demo(options: DemoOptions, screen: Console, logs: Path) -> Result:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1, 100_000)
     title = f"Crawlyard, a day in a minute: {options.jobs} jobs, {options.crawlers} crawlers, seed {seed}"
     begun = time.monotonic()
-    found = estate(random.Random(f"{seed} estate"), options.jobs // 10)  # noqa: S311 - a simulation
+    group_tree = pick_group_tree(random.Random(f"{seed} estate"), options.jobs // 10)  # noqa: S311 - a simulation
     with (
-        GitLab(dies_at_use=len(found.jobs()) // 2 + _USES_BEFORE) as gitlab,
-        view(screen, title, is_plain=options.plain) as picture,
+        GitLab(dies_at_use=len(group_tree.jobs()) // 2 + _USES_BEFORE) as gitlab,
+        view(screen, title, is_plain=options.plain) as screen_view,
         _dispatcher(options, logs, gitlab) as running,
     ):
         services, processes = running
         # One each, since they are not to be shared by threads.
-        with closing(Producer(services.broker_url)) as bell, closing(Producer(services.broker_url)) as other:
-            fleet = Fleet(_fleet_options(options, seed, found, gitlab), bell, services.database_url)
-            web_app = WebApp(_web_app_options(options, seed, found, gitlab), other, services.database_url)
+        with (
+            closing(Producer(services.broker_url)) as publisher,
+            closing(Producer(services.broker_url)) as other,
+        ):
+            fleet = Fleet(_fleet_options(options, seed, group_tree, gitlab), publisher, services.database_url)
+            web_app = WebApp(
+                _web_app_options(options, seed, group_tree, gitlab), other, services.database_url
+            )
             with fleet:
-                day = _Day(options, fleet, web_app, processes, picture)
-                books, in_time = day.play(services)
-    tally = {name: value for name, value in vars(fleet.tally).items() if isinstance(value, int)}
-    asked = {"jobs": options.jobs, "crawlers": options.crawlers, "speed": options.speed, "seed": seed}
-    return Result(asked, time.monotonic() - begun, books, tally, processes.restarts, logs, in_time)
+                demo_run = _DemoRun(options, fleet, web_app, processes, screen_view)
+                audited, in_time = demo_run.run(services)
+    counts = {name: value for name, value in vars(fleet.counts).items() if isinstance(value, int)}
+    requested = {"jobs": options.jobs, "crawlers": options.crawlers, "speed": options.speed, "seed": seed}
+    return Result(requested, time.monotonic() - begun, audited, counts, processes.restarts, logs, in_time)
 
 
 @contextmanager
@@ -137,7 +142,7 @@ def _sqlalchemy(database_url: str) -> str:
     return database_url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
-def _given(options: DemoOptions, services: Services) -> Settings:
+def _worker_settings(options: DemoOptions, services: Services) -> Settings:
     """The settings of worker and beat, without this process's environment."""
     ours = {name.removeprefix(PREFIX).lower(): value for name, value in _settings(options).items()}
     return Settings.model_validate(services.environment() | ours)
@@ -166,7 +171,7 @@ def _work_seconds(options: DemoOptions) -> float:
     return min(LONGEST_JOB_SECONDS, _WORK_SHARE * DAY_SECONDS * seats / options.jobs) / options.speed
 
 
-def _fleet_options(options: DemoOptions, seed: int, found: Estate, gitlab: GitLab) -> FleetOptions:
+def _fleet_options(options: DemoOptions, seed: int, group_tree: GroupTree, gitlab: GitLab) -> FleetOptions:
     return FleetOptions(
         crawlers=options.crawlers,
         seed=seed,
@@ -174,83 +179,85 @@ def _fleet_options(options: DemoOptions, seed: int, found: Estate, gitlab: GitLa
         work_seconds=_work_seconds(options),
         heartbeat_seconds=HEARTBEAT_SECONDS,
         incidents=incidents_of_a_day(options.crawlers, options.jobs),
-        found=found.found,
+        found=group_tree.found,
         gitlab=gitlab,
     )
 
 
-def _web_app_options(options: DemoOptions, seed: int, found: Estate, gitlab: GitLab) -> WebAppOptions:
-    return WebAppOptions(options.jobs, seed, _ORDERS_SHARE * DAY_SECONDS / options.speed, found, gitlab)
+def _web_app_options(options: DemoOptions, seed: int, group_tree: GroupTree, gitlab: GitLab) -> WebAppOptions:
+    return WebAppOptions(options.jobs, seed, _ORDERS_SHARE * DAY_SECONDS / options.speed, group_tree, gitlab)
 
 
-class _Day:
+class _DemoRun:
     """The demo while it runs: shown, supervised, and ended when all is done or time is up."""
 
     def __init__(
-        self, options: DemoOptions, fleet: Fleet, web_app: WebApp, processes: Supervisor, picture: View
+        self, options: DemoOptions, fleet: Fleet, web_app: WebApp, processes: Supervisor, screen_view: View
     ) -> None:
         self._options = options
         self._fleet = fleet
         self._web_app = web_app
         self._processes = processes
-        self._view = picture
-        self._expected = options.jobs + len(web_app.ledger.discovered)
+        self._view = screen_view
+        self._expected = options.jobs + len(web_app.order_log.discovered)
 
-    def play(self, services: Services) -> tuple[Books, bool]:
+    def run(self, services: Services) -> tuple[DemoAudit, bool]:
         """Play the day to its end; returns the books, and whether it ended in time."""
         url = _sqlalchemy(services.database_url)
         reader = create_engine(
             url, isolation_level="REPEATABLE READ", poolclass=NullPool, connect_args=_UNPREPARED
         )
-        books = partial(self._books, reader, _given(self._options, services))
+        audited = partial(self._audit, reader, _worker_settings(self._options, services))
         with psycopg.connect(services.database_url, autocommit=True, **_UNPREPARED) as connection:
-            watch = Watch(connection)
-            self._open(watch)
+            watcher = EventWatcher(connection)
+            self._open(watcher)
             with self._web_app:
-                in_time = self._run(watch, books)
-                self._show(watch)
-                return books(), in_time
+                in_time = self._run(watcher, audited)
+                self._show(watcher)
+                return audited(), in_time
 
-    def _open(self, watch: Watch) -> None:
+    def _open(self, watcher: EventWatcher) -> None:
         """Let the crawlers come to work, but do not wait for ever."""
         deadline = time.monotonic() + _OPENING_SECONDS
         while self._fleet.connected < self._options.crawlers and time.monotonic() < deadline:
-            self._turn(watch)
+            self._turn(watcher)
 
-    def _run(self, watch: Watch, books: Callable[[], Books]) -> bool:
+    def _run(self, watcher: EventWatcher, audited: Callable[[], DemoAudit]) -> bool:
         deadline = time.monotonic() + max(_DEADLINE_SECONDS, self._options.jobs / _SLOWEST_PACE)
         settled_at: float | None = None
         while (now := time.monotonic()) < deadline:
-            jobs = self._turn(watch)
+            jobs = self._turn(watcher)
             if not self._is_over(jobs):
                 settled_at = None
                 continue
             settled_at = settled_at or now
-            if now - settled_at > _SETTLING_SECONDS or books().balance:
+            if now - settled_at > _SETTLING_SECONDS or audited().is_consistent:
                 return True
         return False
 
     def _is_over(self, jobs: dict[str, int]) -> bool:
         ended = sum(jobs.get(status, 0) for status in ("finished", "failed", "cancelled"))
-        return self._web_app.is_done and ended >= self._expected and not self._fleet.has_stories_left
+        return self._web_app.is_done and ended >= self._expected and not self._fleet.has_pending_work
 
-    def _turn(self, watch: Watch) -> dict[str, int]:
+    def _turn(self, watcher: EventWatcher) -> dict[str, int]:
         """A quarter of a second; returns the jobs by status."""
         time.sleep(_TURN_SECONDS)
         self._fleet.check()
         self._web_app.check()
-        self._processes.keep_up()
+        self._processes.restart_crashed()
         if self._processes.restarts >= _CRASHES:
-            raise DemoError(f"Worker or beat do not stay up. {self._processes.last_words()}")
-        return self._show(watch)
+            raise DemoError(f"Worker or beat do not stay up. {self._processes.log_tails()}")
+        return self._show(watcher)
 
-    def _show(self, watch: Watch) -> dict[str, int]:
-        jobs, fleet = watch.jobs_by_status(), self._fleet
+    def _show(self, watcher: EventWatcher) -> dict[str, int]:
+        jobs, fleet = watcher.jobs_by_status(), self._fleet
         self._view.show(
-            Picture(jobs, self._expected, fleet.crawlers, fleet.connected, fleet.tally, watch.news())
+            Moment(jobs, self._expected, fleet.crawlers, fleet.connected, fleet.counts, watcher.new_events())
         )
         return jobs
 
-    def _books(self, reader: Engine, given: Settings) -> Books:
+    def _audit(self, reader: Engine, worker_settings: Settings) -> DemoAudit:
         with reader.connect() as connection, connection.begin():
-            return balance(connection, self._web_app.ledger, self._fleet.tally.stale_fences, given)
+            return audit_demo(
+                connection, self._web_app.order_log, self._fleet.counts.stale_fences, worker_settings
+            )

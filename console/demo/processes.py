@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_LEASH = Path(__file__).with_name("tied_process.py")
+_WRAPPER = Path(__file__).with_name("tied_process.py")
 _ROOT = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 15.0
 """What a worker gets to finish what it has begun."""
@@ -37,7 +37,7 @@ class Child:
         """Whether the process lives."""
         return self._process.poll() is None
 
-    def keep_up(self) -> None:
+    def restart_crashed(self) -> None:
         """Start it again if it has crashed, a little later each time."""
         if self.is_running:
             return
@@ -50,7 +50,7 @@ class Child:
             self.restarts += 1
             self._process = self._start()
 
-    def ask_to_end(self) -> None:
+    def request_stop(self) -> None:
         """Let go of the leash: SIGTERM now, SIGKILL for all that is left of it after a while."""
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -72,7 +72,7 @@ class Child:
         command = [sys.executable, "-P", "-m", "console.main", *self._arguments]
         with self._log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
-                [sys.executable, "-I", "-S", str(_LEASH), str(_PATIENCE_SECONDS), *command],
+                [sys.executable, "-I", "-S", str(_WRAPPER), str(_PATIENCE_SECONDS), *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -96,7 +96,7 @@ class Supervisor:
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         for child in self._children:
-            child.ask_to_end()
+            child.request_stop()
         for child in self._children:
             child.wait()
 
@@ -106,17 +106,17 @@ class Supervisor:
         self._children.append(child)
         return child
 
-    def keep_up(self) -> None:
+    def restart_crashed(self) -> None:
         """Start again what has crashed; to be called now and then."""
         for child in self._children:
-            child.keep_up()
+            child.restart_crashed()
 
     @property
     def restarts(self) -> int:
         """How often a child had to be started again."""
         return sum(child.restarts for child in self._children)
 
-    def last_words(self) -> str:
+    def log_tails(self) -> str:
         """What those that were started again printed last, and where it is."""
         return "\n".join(child.log_tail() for child in self._children if child.restarts)
 

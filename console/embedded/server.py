@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from console.embedded.supervisor import unprivileged_user
-from console.embedded.temporary_folder import Nest
+from console.embedded.temporary_folder import ServerSandbox
 from persistence.exceptions import CrawlyardError
 
 StopMode = Literal["fast", "immediate", "kill"]
@@ -94,8 +94,8 @@ class EmbeddedServer(ABC):
     name: ClassVar[str]
     signals: ClassVar[Mapping[StopMode, signal.Signals]]
 
-    def __init__(self, nest: Nest) -> None:
-        self._nest = nest
+    def __init__(self, sandbox: ServerSandbox) -> None:
+        self._sandbox = sandbox
         self.port = 0
         self.pid: int | None = None
 
@@ -115,7 +115,7 @@ class EmbeddedServer(ABC):
     @property
     def is_running(self) -> bool:
         """Whether the process lives; a frozen one does."""
-        return self.pid is not None and self._nest.code(self.name) is None
+        return self.pid is not None and self._sandbox.code(self.name) is None
 
     def start(self) -> None:
         """
@@ -128,14 +128,14 @@ class EmbeddedServer(ABC):
         deadline = time.monotonic() + START_SECONDS
         while not self._comes_up(port := self.port or free_port(), deadline):
             # Another took the port meanwhile, or a busy backend of a killed Postgres has yet to notice.
-            if "in use" not in self._nest.log_tail(self.name) or time.monotonic() > deadline:
+            if "in use" not in self._sandbox.log_tail(self.name) or time.monotonic() > deadline:
                 raise self.failure("does not start")
             time.sleep(_RETRY_SECONDS)
         self.port = port
 
     def stop(self, mode: StopMode = "fast") -> None:
         """End the server and return when it has ended; `kill` is SIGKILL."""
-        self._nest.signal(self.name, self.signals[mode])
+        self._sandbox.signal(self.name, self.signals[mode])
         deadline = time.monotonic() + STOP_SECONDS
         while self.is_running:
             if time.monotonic() > deadline:
@@ -144,11 +144,11 @@ class EmbeddedServer(ABC):
 
     def failure(self, what: str) -> ServerFailedError:
         """An error that says *what* of this server, followed by the end of its log."""
-        return ServerFailedError(f"{self.name} {what}:\n{self._nest.log_tail(self.name)}")
+        return ServerFailedError(f"{self.name} {what}:\n{self._sandbox.log_tail(self.name)}")
 
     def _comes_up(self, port: int, deadline: float) -> bool:
         """Launch the server and wait until it answers (true) or has ended (false)."""
-        self.pid = self._nest.launch(self.name, self._command(port), self.signals["immediate"])
+        self.pid = self._sandbox.launch(self.name, self._command(port), self.signals["immediate"])
         while self.is_running:
             if self._answers(port):
                 return True

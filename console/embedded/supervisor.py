@@ -30,7 +30,7 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-PATROL = 1.0
+PARENT_CHECK_SECONDS = 1.0
 """Seconds between looks at the parent: a forked child of it may hold the pipe open after its death."""
 PATIENCE = 10.0
 """Seconds that servers get to end by themselves, before SIGKILL."""
@@ -44,7 +44,7 @@ class Child:
     quit: int
 
 
-class Keeper:
+class ServerSupervisor:
     """The servers of one parent and the folder that they share, owned by the user they run as."""
 
     def __init__(self, parent: int) -> None:
@@ -67,7 +67,7 @@ class Keeper:
 
     def _requests(self) -> Iterator[Any]:
         while os.getppid() == self._parent:
-            if select([sys.stdin], [], [], PATROL)[0]:
+            if select([sys.stdin], [], [], PARENT_CHECK_SECONDS)[0]:
                 line = sys.stdin.readline()
                 if not line:
                     return
@@ -162,20 +162,20 @@ def tell(message: dict[str, Any]) -> None:
 def main() -> None:
     """Keep servers for the process whose pid is the argument."""
     try:
-        keeper = Keeper(parent=int(sys.argv[1]))
+        supervisor = ServerSupervisor(parent=int(sys.argv[1]))
     except OSError as error:
         tell({"error": str(error)})
         return
-    signal.signal(signal.SIGCHLD, lambda *_: keeper.reap())
+    signal.signal(signal.SIGCHLD, lambda *_: supervisor.reap())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit())
     try:
         with suppress(BrokenPipeError):
-            keeper.serve()
+            supervisor.serve()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        keeper.clean_up()
+        supervisor.clean_up()
 
 
 if __name__ == "__main__":

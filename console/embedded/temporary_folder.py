@@ -13,20 +13,20 @@ from typing import Any
 
 from persistence.exceptions import CrawlyardError
 
-_KEEPER = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR_SCRIPT = Path(__file__).with_name("supervisor.py")
 _END_SECONDS = 60.0
 _LOG_LINES = 15
 
 
-class NestError(CrawlyardError):
+class SandboxError(CrawlyardError):
     """The keeper could not do what was asked; the text says why."""
 
 
-class Nest:
+class ServerSandbox:
     """A folder and what runs in it, asked of the keeper; usable from several threads."""
 
-    def __init__(self, keeper: "subprocess.Popen[str]") -> None:
-        self._keeper = keeper
+    def __init__(self, supervisor: "subprocess.Popen[str]") -> None:
+        self._supervisor = supervisor
         self._lock = threading.Lock()
         self._last_id = 0
         self._log_starts: dict[str, int] = {}
@@ -54,7 +54,7 @@ class Nest:
         while (code := self.code(name)) is None:
             time.sleep(0.01)
         if code != 0:
-            raise NestError(f"{name} ended with {code}:\n{self.log_tail(name)}")
+            raise SandboxError(f"{name} ended with {code}:\n{self.log_tail(name)}")
 
     def log_tail(self, name: str) -> str:
         """The last lines that a program printed since it was started last."""
@@ -69,40 +69,40 @@ class Nest:
     def _ask(self, **request: object) -> dict[str, Any]:
         with self._lock:
             self._last_id += 1
-            self._say({"id": self._last_id, **request})
+            self._send({"id": self._last_id, **request})
             # Ctrl-C between question and answer leaves an answer behind: not ours, skip it.
             while (answer := self._answer()).get("id") != self._last_id:
                 pass
         return _unless_error(answer)
 
-    def _say(self, request: dict[str, Any]) -> None:
-        assert self._keeper.stdin is not None
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._supervisor.stdin is not None
         try:
-            self._keeper.stdin.write(json.dumps(request) + "\n")
-            self._keeper.stdin.flush()
+            self._supervisor.stdin.write(json.dumps(request) + "\n")
+            self._supervisor.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise NestError("the embedded servers have ended: their keeper is gone") from None
+            raise SandboxError("the embedded servers have ended: their keeper is gone") from None
 
     def _answer(self) -> dict[str, Any]:
-        assert self._keeper.stdout is not None
-        line = self._keeper.stdout.readline()
+        assert self._supervisor.stdout is not None
+        line = self._supervisor.stdout.readline()
         if not line:
-            raise NestError("the keeper of the embedded servers has ended")
+            raise SandboxError("the keeper of the embedded servers has ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
 
 def _unless_error(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
-        raise NestError(str(answer["error"]))
+        raise SandboxError(str(answer["error"]))
     return answer
 
 
 @contextmanager
-def temporary_nest() -> Iterator[Nest]:
+def temporary_sandbox() -> Iterator[ServerSandbox]:
     """Give a nest; at the end its processes are gone and its folder is removed."""
-    keeper = subprocess.Popen(  # noqa: S603 - our own script, by our own interpreter
-        [sys.executable, "-I", "-S", str(_KEEPER), str(getpid())],
+    supervisor = subprocess.Popen(  # noqa: S603 - our own script, by our own interpreter
+        [sys.executable, "-I", "-S", str(_SUPERVISOR_SCRIPT), str(getpid())],
         cwd="/",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -111,15 +111,15 @@ def temporary_nest() -> Iterator[Nest]:
         start_new_session=True,  # Ctrl-C at the terminal is ours to hear, not the keeper's
     )
     try:
-        yield Nest(keeper)
+        yield ServerSandbox(supervisor)
     finally:
-        _close(keeper)
+        _close(supervisor)
 
 
-def _close(keeper: "subprocess.Popen[str]") -> None:
+def _close(supervisor: "subprocess.Popen[str]") -> None:
     """Let the keeper clean up, and wait for it."""
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    keeper.stdin.close()
-    keeper.wait(_END_SECONDS)
-    keeper.stdout.close()
+    assert supervisor.stdin is not None
+    assert supervisor.stdout is not None
+    supervisor.stdin.close()
+    supervisor.wait(_END_SECONDS)
+    supervisor.stdout.close()

@@ -28,7 +28,7 @@ def panel(title: str, rows: Sequence[Row]) -> Panel:
     return Panel(table, title=f"[bold]{title}[/]", title_align="left", width=_PANEL_WIDTH, border_style="dim")
 
 
-def word_rows(counts: Mapping[str, int], style: str = "") -> list[Row]:
+def count_rows(counts: Mapping[str, int], style: str = "") -> list[Row]:
     """Others' words by their counts, the most frequent first."""
     rows: list[Row] = [(plain(word) or "(none)", Text(f"{n:,}", style=style)) for word, n in counts.items()]
     if len(rows) > _MOST:

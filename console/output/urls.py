@@ -24,10 +24,10 @@ def shown(url: str) -> str:
 
 def reason(error: CrawlyardError) -> str:
     """What an error says, and what its driver said, without a password of the environment."""
-    said = str(getattr(error.__cause__, "orig", "") or "").strip().partition("\n")[0]
+    cause = str(getattr(error.__cause__, "orig", "") or "").strip().partition("\n")[0]
     if not isinstance(error, DatabaseLost):
         return _scrubbed(str(error))
-    return _scrubbed(f"The database cannot be used: {said or error}")
+    return _scrubbed(f"The database cannot be used: {cause or error}")
 
 
 def _scrubbed(text: str) -> str:

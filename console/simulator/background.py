@@ -32,11 +32,11 @@ class Background(ABC):
             raise self._failure
 
     @abstractmethod
-    def _live(self) -> None:
+    def _run_loop(self) -> None:
         """What the thread does, until `_stop` is set."""
 
     def _run(self) -> None:
         try:
-            self._live()
+            self._run_loop()
         except Exception as error:  # noqa: BLE001 - told to whoever asks by `check`
             self._failure = error

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Tally:
+class FleetCounts:
     """Written by the fleet's thread, read by anybody."""
 
     rung: int = 0

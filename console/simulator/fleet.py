@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from console.simulator.background import Background
-from console.simulator.counters import Tally
-from console.simulator.crawler import Crawler, Mood, Script, World
-from console.simulator.gateway import FLUSH_SECONDS, Bell, Gateway
+from console.simulator.counters import FleetCounts
+from console.simulator.crawler import Crawler, CrawlerState, FleetContext, Script
+from console.simulator.gateway import FLUSH_SECONDS, Gateway, Publisher
 from console.simulator.gitlab import GitLab
-from console.simulator.mishaps import Fate
+from console.simulator.mishaps import OutcomePolicy
 
 _TURN_SECONDS = 0.01
 
@@ -28,7 +28,7 @@ class Incident:
     """Befalls the first busy crawler, once the fleet has brought so many attempts to an end."""
 
     after: int
-    befall: Callable[[Crawler], None]
+    apply: Callable[[Crawler], None]
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,27 @@ def incidents_of_a_day(crawlers: int, jobs: int) -> tuple[Incident, ...]:
     incidents = [Incident(jobs // 10, Crawler.freeze)]
     incidents += [Incident(jobs * (3 + n) // (6 + deaths), Crawler.die) for n in range(deaths)]
     if crawlers > 2:  # noqa: PLR2004
-        incidents.append(Incident(jobs * 2 // 5, Crawler.say_goodbye))
+        incidents.append(Incident(jobs * 2 // 5, Crawler.disconnect))
     return tuple(sorted(incidents, key=lambda incident: incident.after))
 
 
 class Fleet(Background):
     """Runs from `__enter__` to `__exit__`. What went wrong in its thread is raised by `check`."""
 
-    def __init__(self, options: FleetOptions, bell: Bell, database_url: str) -> None:
+    def __init__(self, options: FleetOptions, publisher: Publisher, database_url: str) -> None:
         super().__init__("fleet")
-        self.tally = Tally()
+        self.counts = FleetCounts()
         self._gateway = Gateway(
-            bell, database_url, options.heartbeat_seconds, self.tally, options.flush_seconds
+            publisher, database_url, options.heartbeat_seconds, self.counts, options.flush_seconds
         )
         self._timetable: list[tuple[float, int, Script]] = []
         self._number = count()
         self._names = count(1)
         self._options = options
-        self._world = World(
+        self._context = FleetContext(
             self._gateway,
-            Fate(options.seed),
-            self.tally,
+            OutcomePolicy(options.seed),
+            self.counts,
             self._begin,
             options.work_seconds,
             options.pages,
@@ -87,43 +87,44 @@ class Fleet(Background):
         )
         self.crawlers: list[Crawler] = []
         for _ in range(options.crawlers):
-            self.hire()
+            self.add_crawler()
         self._incidents = deque(options.incidents)
         chance = random.Random(f"{options.seed} incidents")  # noqa: S311 - a simulation
         self._candidates = chance.sample(self.crawlers, k=len(self.crawlers))
 
     @property
-    def has_stories_left(self) -> bool:
+    def has_pending_work(self) -> bool:
         """Whether a frozen crawler has yet to speak, or words have yet to be sent."""
-        return self._gateway.unsaid > 0 or self.tally.came_back < self.tally.froze
+        return self._gateway.unsent > 0 or self.counts.came_back < self.counts.froze
 
     @property
     def connected(self) -> int:
         """How many crawlers have an open connection, as far as the gateway knows."""
         return sum(
-            crawler.link.is_open and crawler.mood in (Mood.AT_WORK, Mood.FROZEN) for crawler in self.crawlers
+            crawler.link.is_open and crawler.state in (CrawlerState.AT_WORK, CrawlerState.FROZEN)
+            for crawler in self.crawlers
         )
 
-    def hire(self) -> None:
+    def add_crawler(self) -> None:
         """One more crawler comes to work; called before the fleet runs, or from its own thread."""
         n = next(self._names)
         seed = f"{self._options.seed} crawler {n}"
-        self.crawlers.append(Crawler(self._world, f"crawler-{n:02}", seed, self._options.capacity))
+        self.crawlers.append(Crawler(self._context, f"crawler-{n:02}", seed, self._options.capacity))
 
-    def _live(self) -> None:
+    def _run_loop(self) -> None:
         try:
             while not self._stop.wait(_TURN_SECONDS):
-                self._turn()
+                self._step()
         finally:
             self._gateway.close()
 
-    def _turn(self) -> None:
-        self._gateway.turn()
+    def _step(self) -> None:
+        self._gateway.step()
         now = time.monotonic()
         while self._timetable and self._timetable[0][0] <= now:
             due, _, script = heapq.heappop(self._timetable)
             self._go_on(script, due)
-        self._let_happen()
+        self._run_incidents()
 
     def _begin(self, script: Script) -> None:
         self._go_on(script, time.monotonic())
@@ -134,10 +135,10 @@ class Fleet(Background):
         if pause is not None:
             heapq.heappush(self._timetable, (now + pause, next(self._number), script))
 
-    def _let_happen(self) -> None:
-        while self._incidents and self.tally.ended >= self._incidents[0].after:
-            busy = [c for c in self._candidates if c.mood is Mood.AT_WORK and c.fences()]
+    def _run_incidents(self) -> None:
+        while self._incidents and self.counts.ended >= self._incidents[0].after:
+            busy = [c for c in self._candidates if c.state is CrawlerState.AT_WORK and c.fences()]
             if not busy:
                 return
             self._candidates.remove(busy[0])
-            self._incidents.popleft().befall(busy[0])
+            self._incidents.popleft().apply(busy[0])

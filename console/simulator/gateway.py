@@ -20,14 +20,14 @@ from kombu.exceptions import OperationalError
 from psycopg.rows import class_row
 from ulid import ULID
 
-from console.simulator.counters import Tally
+from console.simulator.counters import FleetCounts
 
-FRAMES_A_MESSAGE = 500
-BEATS_A_MESSAGE = 1000
-REGISTRATIONS_A_TURN = 100
+FRAMES_PER_MESSAGE = 500
+BEATS_PER_MESSAGE = 1000
+REGISTRATIONS_PER_STEP = 100
 FLUSH_SECONDS = 0.02
 """Frames wait so long for company."""
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 """Between two looks at the orders; more where a look takes long."""
 LONGEST_REST_SECONDS = 1.0
 """However long a look took: one that was held up by the network must not blind us for longer."""
@@ -41,7 +41,7 @@ QUIET_SECONDS = 0.5
 ENDS = ("job_completed", "job_failed", "token_refresh_request")
 """Words that end an attempt."""
 
-UNHEARD = (OperationalError, redis.RedisError, OSError)
+PUBLISH_ERRORS = (OperationalError, redis.RedisError, OSError)
 """What a lost broker makes its clients raise; anything else is a fault of ours."""
 
 _ORDERS = """
@@ -55,7 +55,7 @@ _ORDERS = """
 _CONNECTIONS = "SELECT id, is_active FROM socket_connection WHERE id = ANY (%s)"
 
 
-class Bell(Protocol):
+class Publisher(Protocol):
     """Whoever can publish a task by its name."""
 
     def ring(self, task: str, **arguments: Any) -> object:
@@ -78,7 +78,7 @@ class Order:
     """The timestamps of the discoveries that were applied."""
 
 
-class Caller(Protocol):
+class LinkedCrawler(Protocol):
     """The crawler at the far end of a link."""
 
     name: str
@@ -91,13 +91,13 @@ class Caller(Protocol):
     def fences(self) -> list[str]:
         """What it works on."""
 
-    def take(self, order: Order) -> None:
+    def accept(self, order: Order) -> None:
         """Work on this."""
 
-    def drop(self, fence: str) -> None:
+    def revoke(self, fence: str) -> None:
         """Work on it no more: it was taken away."""
 
-    def hear_expired(self) -> None:
+    def on_expired(self) -> None:
         """Its connection was closed: a new one is needed."""
 
 
@@ -105,28 +105,28 @@ class Caller(Protocol):
 class Link:
     """One connection, from its first registration to its end; its id serves once."""
 
-    caller: Caller
+    crawler: LinkedCrawler
     id: str = field(default_factory=lambda: str(ULID()))
     is_open: bool = False
     is_closed: bool = False
 
 
 class Gateway:
-    """Used from one thread, which calls `turn` every few milliseconds."""
+    """Used from one thread, which calls `step` every few milliseconds."""
 
     def __init__(
         self,
-        bell: Bell,
+        publisher: Publisher,
         database_url: str,
         heartbeat_seconds: float,
-        tally: Tally,
+        counts: FleetCounts,
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
-        self._bell = bell
+        self._publisher = publisher
         self._flush_seconds = flush_seconds
         self._database = _Database(database_url)
         self._heartbeat_seconds = heartbeat_seconds
-        self._tally = tally
+        self._counts = counts
         self._links: dict[str, Link] = {}
         self._orders: dict[str, Link] = {}
         self._frames: deque[dict[str, Any]] = deque()
@@ -137,59 +137,59 @@ class Gateway:
         self._registrations: deque[tuple[float, Link]] = deque()
         self._beats: deque[tuple[float, Link]] = deque()
         self._repeats: deque[tuple[float, dict[str, Any]]] = deque()
-        self._goodbyes: deque[Link] = deque()
-        self._next_flush = self._next_look = self._next_connections = self._quiet_until = 0.0
-        self._looked_at = 0.0
+        self._disconnecting: deque[Link] = deque()
+        self._next_flush = self._next_poll = self._next_connections = self._quiet_until = 0.0
+        self._polled_at = 0.0
 
     @property
-    def unsaid(self) -> int:
+    def unsent(self) -> int:
         """Frames that wait to be sent."""
         return len(self._frames)
 
-    def connect(self, caller: Caller) -> Link:
+    def connect(self, crawler: LinkedCrawler) -> Link:
         """Begin a connection under a new id; orders come once its row is there."""
-        link = Link(caller)
+        link = Link(crawler)
         self._links[link.id] = link
         self._registrations.appendleft((0.0, link))
         return link
 
-    def leave(self, link: Link) -> None:
+    def disconnect(self, link: Link) -> None:
         """Say goodbye for a crawler, and forget it."""
         self.forget(link)
-        self._goodbyes.append(link)
+        self._disconnecting.append(link)
 
     def forget(self, link: Link) -> None:
         """Nobody is at the far end any more."""
         self._links.pop(link.id, None)
 
-    def say(self, link: Link, kind: str, fence: str, **data: Any) -> None:
+    def send(self, link: Link, kind: str, fence: str, **data: Any) -> None:
         """Pass on what a crawler says of a job; an end or a discovery is repeated until it is answered."""
         timestamp = datetime.now(UTC).isoformat()
         frame = {"type": kind, "timestamp": timestamp, "jobId": fence, "data": data}
-        word = {"connection_id": link.id, "frame": frame}
-        self._frames.append(word)
+        message = {"connection_id": link.id, "frame": frame}
+        self._frames.append(message)
         if fence not in self._orders:
             return
         if kind in ENDS:
-            self._ends[fence] = word
+            self._ends[fence] = message
         elif kind == "jobs_discovered":
-            self._discoveries.setdefault(fence, {})[timestamp] = word
+            self._discoveries.setdefault(fence, {})[timestamp] = message
 
-    def has_unheard(self, fence: str) -> bool:
+    def has_unapplied(self, fence: str) -> bool:
         """Whether anything that was discovered for this job may be lost yet."""
         return bool(self._discoveries.get(fence))
 
-    def turn(self) -> None:
+    def step(self) -> None:
         """Do all that is due at this moment."""
         now = time.monotonic()
-        if now >= self._next_look:
-            self._look()
+        if now >= self._next_poll:
+            self._poll()
         if now < self._next_flush:
             return
         self._next_flush = now + self._flush_seconds
         if now >= self._quiet_until:
             self._register(now)
-            self._say_goodbyes()
+            self._disconnect()
             self._beat(now)
         self._repeat(now)
         self._flush(now)
@@ -201,26 +201,26 @@ class Gateway:
     # What is said
 
     def _register(self, now: float) -> None:
-        for _ in range(REGISTRATIONS_A_TURN):
+        for _ in range(REGISTRATIONS_PER_STEP):
             if not self._registrations or self._registrations[0][0] > now:
                 return
             _, link = self._registrations.popleft()
             if link.is_open or link.is_closed or link.id not in self._links:
                 continue
             self._registrations.append((now + REPEAT_SECONDS, link))
-            caller = link.caller
+            crawler = link.crawler
             metadata = {"agent": "crawlyard-demo"}
-            arguments = {"connection_id": link.id, "crawler_id": caller.name, "capacity": caller.capacity}
-            if not self._ring("connections.register", **arguments, metadata=metadata):
+            arguments = {"connection_id": link.id, "crawler_id": crawler.name, "capacity": crawler.capacity}
+            if not self._publish("connections.register", **arguments, metadata=metadata):
                 return
 
-    def _say_goodbyes(self) -> None:
-        while self._goodbyes:
-            if not self._ring(
-                "connections.disconnect", connection_id=self._goodbyes[0].id, reason="the shift is over"
+    def _disconnect(self) -> None:
+        while self._disconnecting:
+            if not self._publish(
+                "connections.disconnect", connection_id=self._disconnecting[0].id, reason="the shift is over"
             ):
                 return
-            self._goodbyes.popleft()
+            self._disconnecting.popleft()
 
     def _beat(self, now: float) -> None:
         """
@@ -229,69 +229,71 @@ class Gateway:
         Jobs are listed only where the orders were read just now: a crawler that lists its jobs disowns
         the rest, and what a blind gateway has not seen is not to be disowned.
         """
-        has_looked = now - self._looked_at < FRESH_SECONDS
+        has_polled = now - self._polled_at < FRESH_SECONDS
         beats: list[dict[str, Any]] = []
-        while self._beats and self._beats[0][0] <= now and len(beats) < BEATS_A_MESSAGE:
+        while self._beats and self._beats[0][0] <= now and len(beats) < BEATS_PER_MESSAGE:
             _, link = self._beats.popleft()
             if link.id in self._links and not link.is_closed:
                 self._beats.append((now + self._heartbeat_seconds, link))
-                if link.caller.beats:
-                    beats.append(_beat_of(link, lists=has_looked))
-        if beats and self._ring("connections.heartbeat", beats=beats):
-            self._tally.beats += len(beats)
+                if link.crawler.beats:
+                    beats.append(_beat_of(link, lists=has_polled))
+        if beats and self._publish("connections.heartbeat", beats=beats):
+            self._counts.beats += len(beats)
 
     def _repeat(self, now: float) -> None:
         """Say again what was not answered in time."""
         while self._repeats and self._repeats[0][0] <= now:
-            _, word = self._repeats.popleft()
-            if self._is_unanswered(word):
-                self._frames.append(word)
-                self._tally.repeated += 1
+            _, message = self._repeats.popleft()
+            if self._is_unanswered(message):
+                self._frames.append(message)
+                self._counts.repeated += 1
 
     def _flush(self, now: float) -> None:
         while self._frames:
-            batch = [self._frames.popleft() for _ in range(min(FRAMES_A_MESSAGE, len(self._frames)))]
-            if not self._ring("crawler.frames", frames=batch):
+            batch = [self._frames.popleft() for _ in range(min(FRAMES_PER_MESSAGE, len(self._frames)))]
+            if not self._publish("crawler.frames", frames=batch):
                 self._frames.extendleft(reversed(batch))
                 return
-            self._tally.said += len(batch)
-            self._repeats.extend((now + REPEAT_SECONDS, word) for word in batch if self._is_unanswered(word))
+            self._counts.said += len(batch)
+            self._repeats.extend(
+                (now + REPEAT_SECONDS, message) for message in batch if self._is_unanswered(message)
+            )
 
-    def _is_unanswered(self, word: dict[str, Any]) -> bool:
-        fence, timestamp = word["frame"]["jobId"], word["frame"]["timestamp"]
-        return self._ends.get(fence) is word or self._discoveries.get(fence, {}).get(timestamp) is word
+    def _is_unanswered(self, message: dict[str, Any]) -> bool:
+        fence, timestamp = message["frame"]["jobId"], message["frame"]["timestamp"]
+        return self._ends.get(fence) is message or self._discoveries.get(fence, {}).get(timestamp) is message
 
-    def _ring(self, task: str, **arguments: Any) -> bool:
+    def _publish(self, task: str, **arguments: Any) -> bool:
         """Whether the bell was heard; after one that was not there is silence for a moment."""
         if time.monotonic() < self._quiet_until:
             return False
         try:
-            self._bell.ring(task, **arguments)
-        except UNHEARD:
-            self._tally.unheard += 1
+            self._publisher.ring(task, **arguments)
+        except PUBLISH_ERRORS:
+            self._counts.unheard += 1
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             return False
-        self._tally.rung += 1
+        self._counts.rung += 1
         return True
 
     # What is heard
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Look at the orders, and now and then at the connections; rest three times as long as it took."""
         begun = time.monotonic()
         try:
             if begun >= self._next_connections:
-                self._look_at_connections()
+                self._poll_connections()
                 self._next_connections = time.monotonic() + CONNECTIONS_SECONDS
-            self._look_at_orders()
+            self._poll_orders()
         except psycopg.OperationalError:
             self._database.close()
-            self._next_look = time.monotonic() + QUIET_SECONDS
+            self._next_poll = time.monotonic() + QUIET_SECONDS
             return
-        self._looked_at = now = time.monotonic()
-        self._next_look = now + min(max(LOOK_SECONDS, 3 * (now - begun)), LONGEST_REST_SECONDS)
+        self._polled_at = now = time.monotonic()
+        self._next_poll = now + min(max(POLL_SECONDS, 3 * (now - begun)), LONGEST_REST_SECONDS)
 
-    def _look_at_connections(self) -> None:
+    def _poll_connections(self) -> None:
         for connection_id, is_active in self._database.connections(list(self._links)):
             link = self._links[connection_id]
             if is_active and not link.is_open:
@@ -299,9 +301,9 @@ class Gateway:
                 self._beats.append((time.monotonic() + self._heartbeat_seconds, link))
             elif not is_active and not link.is_closed:
                 link.is_closed = True
-                link.caller.hear_expired()
+                link.crawler.on_expired()
 
-    def _look_at_orders(self) -> None:
+    def _poll_orders(self) -> None:
         orders = self._database.orders([link.id for link in self._links.values() if link.is_open])
         self._end(self._orders.keys() - {order.fence for order in orders})
         for order in orders:
@@ -310,7 +312,7 @@ class Gateway:
             if order.fence not in self._orders:
                 link = self._links[order.connection_id]
                 self._orders[order.fence] = link
-                link.caller.take(order)
+                link.crawler.accept(order)
 
     def _end(self, vanished: Iterable[str]) -> None:
         """Orders that have left the view were answered, or taken away."""
@@ -318,7 +320,7 @@ class Gateway:
             link = self._orders.pop(fence)
             self._discoveries.pop(fence, None)
             if self._ends.pop(fence, None) is None:
-                link.caller.drop(fence)
+                link.crawler.revoke(fence)
 
 
 class _Database:
@@ -351,6 +353,6 @@ class _Database:
 
 
 def _beat_of(link: Link, *, lists: bool) -> dict[str, Any]:
-    fences = link.caller.fences()
+    fences = link.crawler.fences()
     beat = {"connection_id": link.id, "system_status": "processing" if fences else "idle"}
     return beat | {"active_jobs": fences} if lists else beat

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Ledger:
+class OrderLog:
     """Ids of jobs, by what was done to them."""
 
     submitted: set[str] = field(default_factory=set)

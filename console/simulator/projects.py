@@ -28,7 +28,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Estate:
+class GroupTree:
     """A top-level group with all that is in it, as a discovery finds it: what jobs_discovered says of each."""
 
     root: str
@@ -40,25 +40,25 @@ class Estate:
         return {(f["namespace_path"], command) for f in self.found for command in commands[f["job_type"]]}
 
 
-def estate(chance: random.Random, jobs: int) -> Estate:
+def pick_group_tree(rng: random.Random, jobs: int) -> GroupTree:
     """A real top-level group from which about so many jobs follow."""
     by_root: defaultdict[str, list[str]] = defaultdict(list)
     for path in _projects():
         by_root[path.partition("/")[0]].append(path)
     roots = sorted(root for root, paths in by_root.items() if root not in paths)
-    chance.shuffle(roots)
+    rng.shuffle(roots)
     root = min(roots, key=lambda root: abs(len(_found(root, by_root[root]).jobs()) - jobs))
     return _found(root, by_root[root])
 
 
-def _found(root: str, projects: list[str]) -> Estate:
+def _found(root: str, projects: list[str]) -> GroupTree:
     groups = {
         "/".join(path.split("/")[:depth]) for path in projects for depth in range(1, path.count("/") + 1)
     }
     kinds = [("crawl_group", path) for path in sorted(groups)] + [
         ("crawl_project", path) for path in projects
     ]
-    return Estate(
+    return GroupTree(
         root,
         tuple(
             {
@@ -72,7 +72,7 @@ def _found(root: str, projects: list[str]) -> Estate:
     )
 
 
-def targets(chance: random.Random, count: int, without: str = "") -> list[Target]:
+def targets(rng: random.Random, count: int, without: str = "") -> list[Target]:
     """
     That many different targets, in no order; as unevenly spread over groups as the real projects are.
 
@@ -83,9 +83,9 @@ def targets(chance: random.Random, count: int, without: str = "") -> list[Target
     ids = {path: n for n, path in enumerate([*groups, *paths], start=101)}
     found: dict[tuple[str, str], Target] = {}
     while len(found) < count:
-        is_group = chance.random() < _GROUP_SHARE
-        path = chance.choice(groups if is_group else paths)
-        command = chance.choice(GROUP_COMMANDS if is_group else PROJECT_COMMANDS)
+        is_group = rng.random() < _GROUP_SHARE
+        path = rng.choice(groups if is_group else paths)
+        command = rng.choice(GROUP_COMMANDS if is_group else PROJECT_COMMANDS)
         kind = "Group" if is_group else "Project"
         found[path, command] = Target(command, path, f"gid://gitlab/{kind}/{ids[path]}")
     return list(found.values())

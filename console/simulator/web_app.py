@@ -16,10 +16,10 @@ import psycopg
 from ulid import ULID
 
 from console.simulator.background import Background
-from console.simulator.gateway import UNHEARD, Bell
+from console.simulator.gateway import PUBLISH_ERRORS, Publisher
 from console.simulator.gitlab import GitLab
-from console.simulator.ledger import Ledger
-from console.simulator.projects import Estate, Target, by_first_group, targets
+from console.simulator.ledger import OrderLog
+from console.simulator.projects import GroupTree, Target, by_first_group, targets
 
 ACCOUNTS = 8
 HOSTS = ("https://gitlab.example.org", "https://git.example.net")
@@ -56,7 +56,7 @@ class WebAppOptions:
     jobs: int
     seed: int
     seconds: float
-    estate: Estate
+    group_tree: GroupTree
     """What the discovery among the jobs will find."""
     gitlab: GitLab
     """Where it is found, by an account whose token will die."""
@@ -74,7 +74,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Wish:
+class PlannedJob:
     """A job as the web app sees it, before anybody else does."""
 
     id: str
@@ -102,19 +102,19 @@ class Wish:
 class WebApp(Background):
     """Runs from `__enter__` to `__exit__`, in a thread. What went wrong there is raised by `check`."""
 
-    def __init__(self, options: WebAppOptions, bell: Bell, database_url: str) -> None:
+    def __init__(self, options: WebAppOptions, publisher: Publisher, database_url: str) -> None:
         super().__init__("web app")
-        self.ledger = Ledger()
-        self._bell = bell
+        self.order_log = OrderLog()
+        self._publisher = publisher
         self._database_url = database_url
-        self._chance = random.Random(f"{options.seed} web app")  # noqa: S311 - a simulation
+        self._rng = random.Random(f"{options.seed} web app")  # noqa: S311 - a simulation
         self._gitlab = options.gitlab
         self._accounts = [self._account(n) for n in range(ACCOUNTS)]
-        self._explorer = Account(str(ULID()), str(ULID()), options.gitlab.url)
-        self.ledger.tokens = options.gitlab.issued
-        self.ledger.discovered = options.estate.jobs()
-        self._estate = options.estate
-        self._tokens = [f"glpat-{self._chance.randbytes(10).hex()}" for _ in self._accounts]
+        self._discovering_account = Account(str(ULID()), str(ULID()), options.gitlab.url)
+        self.order_log.tokens = options.gitlab.issued
+        self.order_log.discovered = options.group_tree.jobs()
+        self._group_tree = options.group_tree
+        self._tokens = [f"glpat-{self._rng.randbytes(10).hex()}" for _ in self._accounts]
         self._plan = deque(sorted(self._planned(options), key=lambda step: step[0]))
         self._unanswered: dict[str, dict[str, Any]] = {}
         self._unqueued: set[str] = set()
@@ -133,46 +133,46 @@ class WebApp(Background):
     def _planned(self, options: WebAppOptions) -> Iterable[tuple[float, Callable[[], None]]]:
         """What is done when, in seconds from the beginning."""
         yield options.discovers_at, self._discover
-        wishes = self._wishes(options.jobs - 1)
-        size = max(len(wishes) // 40, 1)
-        batches = [wishes[n : n + size] for n in range(0, len(wishes), size)]
+        jobs = self._planned_jobs(options.jobs - 1)
+        size = max(len(jobs) // 40, 1)
+        batches = [jobs[n : n + size] for n in range(0, len(jobs), size)]
         pause = options.seconds / len(batches)
         for n, batch in enumerate(batches):
             yield n * pause, self._step(self._submit if n % 2 else self._insert, batch)
             if n in (len(batches) // 3, len(batches) * 2 // 3):
                 yield n * pause, self._cancel_some
 
-    def _step(self, how: Callable[[list[Wish]], None], batch: list[Wish]) -> Callable[[], None]:
+    def _step(self, how: Callable[[list[PlannedJob]], None], batch: list[PlannedJob]) -> Callable[[], None]:
         return lambda: how(batch)
 
-    def _wishes(self, count: int) -> list[Wish]:
+    def _planned_jobs(self, count: int) -> list[PlannedJob]:
         """The large groups have an account each, all others share the first: it has about half of the jobs."""
-        groups = by_first_group(targets(self._chance, count, without=self._estate.root))
-        wishes = [
-            Wish(
+        groups = by_first_group(targets(self._rng, count, without=self._group_tree.root))
+        jobs = [
+            PlannedJob(
                 str(ULID()),
                 self._accounts[n if n < ACCOUNTS else 0],
                 target,
-                self._chance.choice((1, 1, 1, 5)),
+                self._rng.choice((1, 1, 1, 5)),
             )
             for n, group in enumerate(groups, start=1)
             for target in group
         ]
-        self._chance.shuffle(wishes)
-        return wishes
+        self._rng.shuffle(jobs)
+        return jobs
 
     # What it does
 
-    def _live(self) -> None:
+    def _run_loop(self) -> None:
         with self._connected() as connection:
-            self._move_in(connection)
+            self._insert_accounts(connection)
         self._work()
 
-    def _move_in(self, connection: psycopg.Connection) -> None:
-        self.ledger.tokens += self._tokens
+    def _insert_accounts(self, connection: psycopg.Connection) -> None:
+        self.order_log.tokens += self._tokens
         pairs = [(token, None) for token in self._tokens] + [self._gitlab.authorize()]
         for number, (account, pair) in enumerate(
-            zip([*self._accounts, self._explorer], pairs, strict=True), start=1
+            zip([*self._accounts, self._discovering_account], pairs, strict=True), start=1
         ):
             connection.execute(
                 'INSERT INTO "user" (id, name, email) VALUES (%s, %s, %s)',
@@ -197,54 +197,54 @@ class WebApp(Background):
 
     def _discover(self) -> None:
         """Order that all be found which one account sees."""
-        self.ledger.discovery = self.ledger.discovery or str(ULID())
+        self.order_log.discovery = self.order_log.discovery or str(ULID())
         order = {
-            "account_id": self._explorer.id,
-            "user_id": self._explorer.user_id,
+            "account_id": self._discovering_account.id,
+            "user_id": self._discovering_account.user_id,
             "provider": "gitlab-onprem",
             "job_type": "discover_namespaces",
-            "gitlab_host": self._explorer.host,
-            "web_app_job_id": self.ledger.discovery,
+            "gitlab_host": self._discovering_account.host,
+            "web_app_job_id": self.order_log.discovery,
         }
-        self.ledger.submitted.add(self.ledger.discovery)
-        self._unanswered[self.ledger.discovery] = order
-        self._ring("jobs.submit", orders=[order])
+        self.order_log.submitted.add(self.order_log.discovery)
+        self._unanswered[self.order_log.discovery] = order
+        self._publish("jobs.submit", orders=[order])
 
-    def _submit(self, batch: list[Wish]) -> None:
+    def _submit(self, batch: list[PlannedJob]) -> None:
         """Order by message; every tenth time twice, as if the first had been lost."""
-        self.ledger.submitted.update(wish.id for wish in batch)
-        orders = [wish.order() for wish in batch]
+        self.order_log.submitted.update(job.id for job in batch)
+        orders = [job.order() for job in batch]
         self._unanswered.update({order["web_app_job_id"]: order for order in orders})
-        self._ring("jobs.submit", orders=orders)
-        if len(self.ledger.submitted) // len(batch) % _EVERY_TENTH == 0:
-            self.ledger.repeated += len(orders)
-            self._ring("jobs.submit", orders=orders)
+        self._publish("jobs.submit", orders=orders)
+        if len(self.order_log.submitted) // len(batch) % _EVERY_TENTH == 0:
+            self.order_log.repeated += len(orders)
+            self._publish("jobs.submit", orders=orders)
 
-    def _insert(self, batch: list[Wish]) -> None:
+    def _insert(self, batch: list[PlannedJob]) -> None:
         """Insert the rows in a transaction of the web app's own, then ring."""
-        self.ledger.inserted.update(wish.id for wish in batch)
+        self.order_log.inserted.update(job.id for job in batch)
         with (
             self._connected() as connection,
             connection.cursor() as cursor,
         ):
-            cursor.executemany(_INSERT_AREA, [_area(wish.target) for wish in batch])
-            cursor.executemany(_AUTHORIZE, [(wish.account.id, wish.target.full_path) for wish in batch])
-            cursor.executemany(_INSERT_JOB, [_row(wish) for wish in batch])
-            cursor.executemany(_LINK_AREA, [(wish.id, wish.target.full_path) for wish in batch])
-        self._unqueued.update(wish.id for wish in batch)
-        self._ring("jobs.enqueue", job_ids=[wish.id for wish in batch])
+            cursor.executemany(_INSERT_AREA, [_area(job.target) for job in batch])
+            cursor.executemany(_AUTHORIZE, [(job.account.id, job.target.full_path) for job in batch])
+            cursor.executemany(_INSERT_JOB, [_row(job) for job in batch])
+            cursor.executemany(_LINK_AREA, [(job.id, job.target.full_path) for job in batch])
+        self._unqueued.update(job.id for job in batch)
+        self._publish("jobs.enqueue", job_ids=[job.id for job in batch])
 
     def _cancel_some(self) -> None:
         """One in a hundred by message, and one that waits and one that runs by UPDATE."""
-        open_ids = self._ids(_NOT_ENDED, list(self.ledger.ordered - {self.ledger.discovery}))
-        self._chance.shuffle(middle := open_ids[1:-1])
-        asked = middle[: len(self.ledger.ordered) // 100 + 1]
-        behind = [*open_ids[:1], *open_ids[-1:]] if not self.ledger.cancelled_by_update else []
+        open_ids = self._ids(_NOT_ENDED, list(self.order_log.ordered - {self.order_log.discovery}))
+        self._rng.shuffle(middle := open_ids[1:-1])
+        cancelled = middle[: len(self.order_log.ordered) // 100 + 1]
+        updated = [*open_ids[:1], *open_ids[-1:]] if not self.order_log.cancelled_by_update else []
         # Of an UPDATE whose COMMIT was not answered nobody knows: it may have been.
-        self.ledger.asked_to_cancel.update(asked, behind)
-        self.ledger.cancelled_by_update.update(self._ids(_CANCEL, behind))
-        if asked:
-            self._ring("jobs.cancel", job_ids=asked, reason="no longer wanted")
+        self.order_log.asked_to_cancel.update(cancelled, updated)
+        self.order_log.cancelled_by_update.update(self._ids(_CANCEL, updated))
+        if cancelled:
+            self._publish("jobs.cancel", job_ids=cancelled, reason="no longer wanted")
 
     def _repeat(self) -> None:
         """Say again what nothing has come of."""
@@ -254,11 +254,11 @@ class WebApp(Background):
         unknown = self._ids(_UNKNOWN, list(self._unanswered), list(self._unanswered))
         self._unanswered = {id_: self._unanswered[id_] for id_ in unknown}
         self._unqueued = set(self._ids(_UNQUEUED, list(self._unqueued)))
-        self.ledger.repeated += len(self._unanswered) + len(self._unqueued)
+        self.order_log.repeated += len(self._unanswered) + len(self._unqueued)
         if self._unanswered:
-            self._ring("jobs.submit", orders=list(self._unanswered.values()))
+            self._publish("jobs.submit", orders=list(self._unanswered.values()))
         if self._unqueued:
-            self._ring("jobs.enqueue", job_ids=sorted(self._unqueued))
+            self._publish("jobs.enqueue", job_ids=sorted(self._unqueued))
 
     def _connected(self) -> psycopg.Connection:
         """A fresh connection; a pooler may stand between, so that nothing is prepared on the server."""
@@ -268,10 +268,10 @@ class WebApp(Background):
         with self._connected() as connection:
             return [id_ for (id_,) in connection.execute(statement, values)]
 
-    def _ring(self, task: str, **arguments: Any) -> None:
+    def _publish(self, task: str, **arguments: Any) -> None:
         try:
-            self._bell.ring(task, **arguments)
-        except UNHEARD:
+            self._publisher.ring(task, **arguments)
+        except PUBLISH_ERRORS:
             self._stop.wait(_QUIET_SECONDS)  # it is said again, or reconciled
 
 
@@ -279,7 +279,7 @@ def _area(target: Target) -> tuple[str, str, str, str]:
     return target.full_path, target.gitlab_id, target.full_path.rpartition("/")[2], target.kind
 
 
-def _row(wish: Wish) -> tuple[str, str, str, str, str, str]:
-    account, target = wish.account, wish.target
+def _row(job: PlannedJob) -> tuple[str, str, str, str, str, str]:
+    account, target = job.account, job.target
     url = f"{account.host}/api/graphql"
-    return wish.id, target.command, target.full_path, account.id, account.user_id, url
+    return job.id, target.command, target.full_path, account.id, account.user_id, url

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from console.output.layout import facts, heading, lines, moment, rows_of_two
 from console.output.screen import counted, plain
-from persistence.error_log.groups import ErrorGroup, ShownGroup
+from persistence.error_log.groups import ErrorGroup, GroupWithErrors
 from persistence.error_log.queries import LoggedError
 
 _TRACE_LINES = 40
@@ -25,13 +25,13 @@ def _error(error: LoggedError) -> tuple[Text, Text, Text, Text]:
     resolved = f" · resolved: {plain(error.resolution)}" if error.resolution else ""
     return (
         Text(moment(error.timestamp)),
-        _said(error.error_type, error.error_message),
+        _error_text(error.error_type, error.error_message),
         Text(error.fingerprint or "no group", style="dim"),
         Text(f"job {plain(error.job_id)}{resolved}", style="dim"),
     )
 
 
-def _said(error_type: str, message: str) -> Text:
+def _error_text(error_type: str, message: str) -> Text:
     return Text.assemble((plain(error_type), "yellow"), f": {plain(message)}")
 
 
@@ -55,17 +55,17 @@ def _figures(group: ErrorGroup) -> Iterator[Text]:
 
 def _newest(group: ErrorGroup) -> Text:
     first = Text(f"{group.fingerprint}  {moment(group.last_seen)}\n")
-    said = _said(group.error_type, group.error_message)
-    said.truncate(_SAID_LENGTH, overflow="ellipsis")
-    return first + said
+    text = _error_text(group.error_type, group.error_message)
+    text.truncate(_SAID_LENGTH, overflow="ellipsis")
+    return first + text
 
 
-def render_group(shown: ShownGroup) -> RenderableType:
+def render_group(shown: GroupWithErrors) -> RenderableType:
     """All of one group, with its newest errors, and the trace of the first that has one."""
     group = shown.group
     parts: list[RenderableType] = [
         Text(group.fingerprint, style="bold"),
-        _said(group.error_type, group.error_message),
+        _error_text(group.error_type, group.error_message),
         Text(),
         facts(
             {

@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from console.output.panels import Cell, Row, cell, panel, word_rows
+from console.output.panels import Cell, Row, cell, count_rows, panel
 from console.output.screen import duration, plain
 from console.output.urls import shown
 from console.views.status import connection_rows
-from persistence.reports.statistics import AccountReport, Report
-from persistence.reports.stored_counts import BusyAccount, Counts, Depth, Throughput
+from persistence.reports.statistics import AccountStatistics, StatisticsReport
+from persistence.reports.stored_counts import BusyAccount, CountedStatistics, QueueDepth, Throughput
 from persistence.settings import settings
 
 _MISSED = 3
@@ -33,32 +33,34 @@ _NEVER = (
 _STALE = "Nobody has counted since: see `crawlyard health` for what is missing."
 
 
-def render(report: Report) -> RenderableType:
+def render(statistics: StatisticsReport) -> RenderableType:
     """All of it, the counts first; where there are none, what to do about it."""
-    heading = Text.assemble((shown(settings().database_url), "bold"), (_time(report), "dim"))
-    return Group(heading, *_counted(report.counts), Text("\nNow", style="bold"), _columns(_now(report)))
+    heading = Text.assemble((shown(settings().database_url), "bold"), (_time(statistics), "dim"))
+    return Group(
+        heading, *_counted(statistics.counts), Text("\nNow", style="bold"), _columns(_now(statistics))
+    )
 
 
-def render_account(account: AccountReport) -> RenderableType:
+def render_account(account: AccountStatistics) -> RenderableType:
     """One account."""
     heading = Text.assemble((f"Account {plain(account.account_id)}", "bold"), (_time(account), "dim"))
     panels = [
         panel("Queue", _depth_rows(account.queue)),
-        panel("Seats", [*account.assignments.items(), *_lane_rows(account)]),
-        panel("Failures, last hour", word_rows(account.failures_last_hour, "yellow")),
+        panel("Seats", [*account.assignments.items(), *_account_rows(account)]),
+        panel("Failures, last hour", count_rows(account.failures_last_hour, "yellow")),
     ]
     return Group(heading, _columns(panels), _jobs_table(account.jobs))
 
 
-def _time(report: Report | AccountReport) -> str:
-    return f"  {report.taken_at:%Y-%m-%d %H:%M:%S %Z}"
+def _time(statistics: StatisticsReport | AccountStatistics) -> str:
+    return f"  {statistics.taken_at:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _columns(panels: Sequence[RenderableType]) -> Columns:
     return Columns(panels, padding=(0, 1))
 
 
-def _counted(counts: Counts | None) -> list[RenderableType]:
+def _counted(counts: CountedStatistics | None) -> list[RenderableType]:
     interval = settings().statistics_interval
     if counts is None:
         return [Text(_NEVER.format(interval=duration(interval)), style="yellow")]
@@ -83,19 +85,23 @@ def _plain(counts: Mapping[str, int]) -> list[Row]:
     return [(plain(name), count) for name, count in counts.items()]
 
 
-def _now(report: Report) -> list[RenderableType]:
-    seated = sum(report.assignments.values())
-    held = [panel("Held accounts", word_rows(report.held_accounts, "yellow"))] if report.held_accounts else []
+def _now(statistics: StatisticsReport) -> list[RenderableType]:
+    used = sum(statistics.assignments.values())
+    held = (
+        [panel("Held accounts", count_rows(statistics.held_accounts, "yellow"))]
+        if statistics.held_accounts
+        else []
+    )
     return [
-        panel("Connections", connection_rows(report.connections, seated)),
-        panel("Attempts", _plain(report.assignments)),
-        panel("Failures, last hour", word_rows(report.failures_last_hour, "yellow")),
-        panel("Rejected, last hour", word_rows(report.rejected_last_hour, "yellow")),
+        panel("Connections", connection_rows(statistics.connections, used)),
+        panel("Attempts", _plain(statistics.assignments)),
+        panel("Failures, last hour", count_rows(statistics.failures_last_hour, "yellow")),
+        panel("Rejected, last hour", count_rows(statistics.rejected_last_hour, "yellow")),
         *held,
     ]
 
 
-def _depth_rows(queue: Mapping[str, Depth]) -> list[Row]:
+def _depth_rows(queue: Mapping[str, QueueDepth]) -> list[Row]:
     """How many in each state, and in grey for how long the first of them."""
     rows: list[Row] = []
     for state in _STATES:
@@ -141,7 +147,7 @@ def _by_status(jobs: Mapping[str, int]) -> list[int]:
     return [*known, sum(jobs.values()) - sum(known)]
 
 
-def _accounts_tables(counts: Counts) -> list[Table]:
+def _accounts_tables(counts: CountedStatistics) -> list[Table]:
     if not counts.busiest_accounts:
         return []
     table = _table(
@@ -160,19 +166,19 @@ def _by_state(account: BusyAccount) -> list[int]:
     return [*waiting, entries.get("completed", 0) + entries.get("failed", 0)]
 
 
-def _lane_rows(account: AccountReport) -> list[Row]:
-    seated = account.last_seated_at
+def _account_rows(account: AccountStatistics) -> list[Row]:
+    last_assigned = account.last_seated_at
     rows: list[Row] = [
         ("authorizations", account.authorizations),
-        ("last seated", f"{duration(account.taken_at - seated)} ago" if seated else "never"),
+        ("last seated", f"{duration(account.taken_at - last_assigned)} ago" if last_assigned else "never"),
     ]
     for word, since, reason in (
         ("held", account.held_at, account.held_reason),
         ("paused", account.paused_at, account.paused_reason),
     ):
         if since:
-            told = f"{word}: {plain(reason)}" if reason else word
-            rows.append((told, Text(duration(account.taken_at - since), style="yellow")))
+            label = f"{word}: {plain(reason)}" if reason else word
+            rows.append((label, Text(duration(account.taken_at - since), style="yellow")))
     return rows
 
 

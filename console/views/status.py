@@ -7,7 +7,7 @@ from rich.text import Text
 
 from console.checks.broker import BrokerState
 from console.checks.status import Overview
-from console.output.panels import Row, alarming, panel, word_rows
+from console.output.panels import Row, alarming, count_rows, panel
 from console.output.screen import duration, plain
 from console.output.urls import shown
 from persistence.reports.status import ConnectionCounts, QueueCounts, Status, SweepClock
@@ -41,17 +41,17 @@ def _alarm(error: str) -> Text:
 
 
 def _database_panels(status: Status) -> tuple[list[Panel], list[Panel], list[Panel]]:
-    seated = sum(status.assignments.values())
-    held = word_rows(status.held_accounts, "yellow")
+    used = sum(status.assignments.values())
+    held = count_rows(status.held_accounts, "yellow")
     return (
-        [panel("Queue", _queue_rows(status.queue)), panel("Jobs", word_rows(status.jobs))],
+        [panel("Queue", _queue_rows(status.queue)), panel("Jobs", count_rows(status.jobs))],
         [
-            panel("Connections", connection_rows(status.connections, seated)),
-            panel("Failures, last hour", word_rows(status.failures_last_hour, "yellow")),
+            panel("Connections", connection_rows(status.connections, used)),
+            panel("Failures, last hour", count_rows(status.failures_last_hour, "yellow")),
         ],
         [
             panel("Attempts and sweep", _attempt_rows(status)),
-            panel("Rejected, last hour", word_rows(status.rejected_last_hour, "yellow")),
+            panel("Rejected, last hour", count_rows(status.rejected_last_hour, "yellow")),
             *([panel("Held accounts", held)] if status.held_accounts else []),
         ],
     )
@@ -71,15 +71,15 @@ def _queue_rows(queue: QueueCounts) -> list[Row]:
     ]
 
 
-def connection_rows(connections: ConnectionCounts, taken: int) -> list[Row]:
-    """What there is to say of the connections; *taken*: seats."""
+def connection_rows(connections: ConnectionCounts, used: int) -> list[Row]:
+    """What there is to say of the connections; *used*: seats."""
     return [
         ("active", connections.active),
         ("  silent", alarming(connections.silent)),
         ("  said goodbye", connections.said_goodbye),
         ("closed, last hour", connections.closed_last_hour),
         ("seats", connections.seats),
-        ("seats taken", taken),
+        ("seats taken", used),
     ]
 
 

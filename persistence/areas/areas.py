@@ -60,7 +60,7 @@ _AUTHORIZE = text("""
     ON CONFLICT DO NOTHING
 """)
 
-_NOTE_HOST = text("""
+_SET_HOST = text("""
     INSERT INTO area_host (full_path, host)
     SELECT path, :host FROM unnest(CAST(:paths AS text[])) path ORDER BY path COLLATE "C"
     ON CONFLICT (full_path) DO UPDATE SET host = excluded.host WHERE area_host.host <> excluded.host
@@ -106,10 +106,10 @@ _RECORD = text("""
            AS r(id text, full_path text, gitlab_id text, former_path text, former_gitlab_id text)
 """)
 
-_ASIDE = "(moving) "
+_TEMPORARY_PREFIX = "(moving) "
 """Before a path for a moment: two areas may change places."""
 
-_MOVES = 50
+_MOVES_PER_STATEMENT = 50
 """
 Areas that one statement moves: for each, foreign keys read all of `job_area` and of `area_authorization`,
 which have no index by path and get none from us, and the statement must end within statement_timeout.
@@ -182,9 +182,9 @@ class Areas:
         """The account may see these areas."""
         self._session.execute(_AUTHORIZE, {"account_id": account_id, "paths": list(paths)})
 
-    def note_host(self, host: str, paths: Collection[str]) -> None:
+    def set_host(self, host: str, paths: Collection[str]) -> None:
         """These areas are of that GitLab host."""
-        self._session.execute(_NOTE_HOST, {"host": host, "paths": list(paths)})
+        self._session.execute(_SET_HOST, {"host": host, "paths": list(paths)})
 
     def move(self, paths: Mapping[str, str]) -> None:
         """
@@ -193,25 +193,25 @@ class Areas:
         By way of a path that nobody has where one is another's former path: two may change places.
         """
         if paths.keys() & set(paths.values()):
-            aside = {former: _ASIDE + path for former, path in paths.items()}
-            self._in_parts(_MOVE, aside)
-            paths = dict(zip(aside.values(), paths.values(), strict=True))
-        self._in_parts(_MOVE, paths)
+            temporary = {former: _TEMPORARY_PREFIX + path for former, path in paths.items()}
+            self._in_chunks(_MOVE, temporary)
+            paths = dict(zip(temporary.values(), paths.values(), strict=True))
+        self._in_chunks(_MOVE, paths)
 
     def merge(self, paths: Mapping[str, str]) -> None:
         """Let what hangs on an area, by its path, hang on the one at another path; the former one is gone."""
-        self._in_parts(_MERGE, paths)
+        self._in_chunks(_MERGE, paths)
 
-    def record(self, changes: Collection[AreaChanged], account_id: str, job_id: JobId) -> None:
+    def record_changes(self, changes: Collection[AreaChanged], account_id: str, job_id: JobId) -> None:
         """Put on record that areas changed, and whose discovery has found it."""
         if changes:
             rows = json.dumps([asdict(change) | {"id": str(ULID())} for change in changes])
             self._session.execute(_RECORD, {"rows": rows, "account_id": account_id, "job_id": job_id})
 
-    def _in_parts(self, statement: Any, paths: Mapping[str, str]) -> None:
+    def _in_chunks(self, statement: Any, paths: Mapping[str, str]) -> None:
         moves = iter(paths.items())
-        while part := dict(islice(moves, _MOVES)):
-            self._session.execute(statement, {"formers": list(part), "paths": list(part.values())})
+        while chunk := dict(islice(moves, _MOVES_PER_STATEMENT)):
+            self._session.execute(statement, {"formers": list(chunk), "paths": list(chunk.values())})
 
     def _read(self, statement: Any, paths: Iterable[str], gitlab_ids: Iterable[str]) -> list[KnownArea]:
         values = {"paths": sorted(set(paths)), "ids": sorted(set(gitlab_ids))}

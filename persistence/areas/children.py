@@ -30,7 +30,7 @@ _EXISTING = text("""
      ) job
 """)
 
-_TO_RENEW = """
+_IS_RENEWABLE = """
     (job.status = 'failed'
      OR job.command::text = 'GROUP_PROJECT_DISCOVERY' AND job.status = 'finished'
         AND job.finished_at < clock_timestamp() - CAST(:interval AS interval))
@@ -40,7 +40,7 @@ _RENEWABLE = text(f"""
     SELECT job.id FROM unnest(CAST(:paths AS text[])) AS wanted(path)
      CROSS JOIN LATERAL (
          SELECT job.id FROM job
-          WHERE job.full_path = wanted.path AND {_TO_RENEW}
+          WHERE job.full_path = wanted.path AND {_IS_RENEWABLE}
             AND COALESCE(job.branch, '') = '' AND job."gitlabGraphQLUrl" IS NOT DISTINCT FROM :url
          OFFSET 0
      ) job
@@ -62,12 +62,12 @@ _MOVE = text("""
     RETURNING job.id
 """)
 
-_LET_GO_OF_IDENTITY = text("""
+_RELEASE_IDENTITY = text("""
     UPDATE job_queue SET identity = NULL WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND identity IS NOT NULL
     RETURNING web_app_job_id
 """)
 
-_TAKE_IDENTITY = text(f"""
+_SET_IDENTITY = text(f"""
     -- Unless somebody else has it: then this is a job too many, and is left as one of the web app's own.
     UPDATE job_queue q SET identity = job.identity
       FROM (SELECT DISTINCT ON (identity) id, identity
@@ -107,7 +107,7 @@ class Children:
         values = {"paths": sorted(set(paths)), "url": url, "interval": again_after}
         return set(self._session.scalars(_RENEWABLE, values))
 
-    def at(self, paths: Collection[str], url: str | None) -> set[JobId]:
+    def at_paths(self, paths: Collection[str], url: str | None) -> set[JobId]:
         """All jobs at these paths on this GitLab, without a lock."""
         return set(self._session.scalars(_AT, {"paths": list(paths), "url": url})) if paths else set()
 
@@ -121,8 +121,8 @@ class Children:
             return
         values = {"ids": sorted(ids), "formers": list(paths), "paths": list(paths.values())}
         moved = sorted(self._session.scalars(_MOVE, values))
-        identified = sorted(self._session.scalars(_LET_GO_OF_IDENTITY, {"ids": moved}))
+        identified = sorted(self._session.scalars(_RELEASE_IDENTITY, {"ids": moved}))
         try:
-            self._session.execute(_TAKE_IDENTITY, {"ids": identified})
+            self._session.execute(_SET_IDENTITY, {"ids": identified})
         except IntegrityError as error:  # it was free in the statement's snapshot
             raise Contended("a job of this identity was added by another transaction") from error

@@ -13,7 +13,7 @@ from persistence.jobs.live_counts import LiveCounts
 from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
 from persistence.schema.reasons import Ending
 from persistence.schema.sql import sql
-from persistence.schema.states import AssignmentStatus
+from persistence.schema.states import AttemptStatus
 
 _COLUMNS = (
     "a.crawler_job_id, a.web_app_job_id, a.connection_id, a.account_id, a.host, a.status, a.assigned_at"
@@ -55,7 +55,7 @@ _LIVE_OF_CONNECTIONS = sql(
     columns=_COLUMNS,
 )
 
-_LIVE_OF_PAUSED = sql(
+_LIVE_OF_PAUSED_ACCOUNTS = sql(
     """
     SELECT $columns FROM account_lane lane
       JOIN job_assignment_mapping a ON a.account_id = lane.account_id AND a.completed_at IS NULL
@@ -75,7 +75,7 @@ _LOCK_LIVE = sql(
     columns=_COLUMNS,
 )
 
-_LOCK_DISCOVERING = text("""
+_LOCK_FOR_DISCOVERY = text("""
     SELECT a.discoveries FROM job_assignment_mapping a
      WHERE a.crawler_job_id = :fence AND a.connection_id = :connection_id
        AND (a.completed_at IS NULL
@@ -90,14 +90,14 @@ _DISCOVERIES = text("""
      WHERE crawler_job_id = ANY (CAST(:ids AS text[]))
 """)
 
-_NOTE_DISCOVERY = text("""
+_RECORD_DISCOVERY = text("""
     UPDATE job_assignment_mapping
        SET discoveries = CASE WHEN jsonb_array_length(discoveries) < :limit
-                              THEN discoveries ELSE discoveries - 0 END || CAST(:said AS jsonb)
+                              THEN discoveries ELSE discoveries - 0 END || CAST(:discovery AS jsonb)
      WHERE crawler_job_id = :fence
 """)
 
-_MOST_DISCOVERIES = 5000
+_MAX_DISCOVERIES = 5000
 """So many are listed; who says an older one again has it applied again, which changes nothing."""
 
 _CLOSE = sql("""
@@ -105,19 +105,19 @@ _CLOSE = sql("""
      WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND status IN $attempt_live
 """)
 
-_RUN = sql("""
+_MARK_RUNNING = sql("""
     UPDATE job_assignment_mapping SET status = 'running', progressed_at = clock_timestamp()
      WHERE crawler_job_id = ANY (CAST(:ids AS text[])) AND status IN $attempt_live
 """)
 
 _COUNT_STALE = text("""
     WITH stale AS (
-        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:words AS int[])) AS s(crawler_job_id, words)
+        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:frames AS int[])) AS s(crawler_job_id, frames)
     ), locked AS (
         SELECT id FROM job_assignment_mapping
          WHERE crawler_job_id = ANY (CAST(:ids AS text[])) ORDER BY id FOR NO KEY UPDATE
     )
-    UPDATE job_assignment_mapping a SET stale_words = a.stale_words + stale.words
+    UPDATE job_assignment_mapping a SET stale_words = a.stale_words + stale.frames
       FROM locked, stale
      WHERE a.id = locked.id AND stale.crawler_job_id = a.crawler_job_id
 """)
@@ -167,7 +167,7 @@ _OVERDUE = sql(
 
 
 @dataclass(frozen=True)
-class Opening:
+class NewAttempt:
     """An assignment to be made."""
 
     id: str
@@ -187,12 +187,12 @@ class Attempt(NamedTuple):
     connection_id: ConnectionId
     account_id: AccountId
     host: str
-    status: AssignmentStatus
+    status: AttemptStatus
     assigned_at: datetime
 
 
 @dataclass(frozen=True)
-class Overdue:
+class OverdueLimits:
     """How long an attempt may keep silent in its ways, and as of when that is judged."""
 
     as_of: datetime
@@ -203,20 +203,20 @@ class Overdue:
     start: timedelta
 
 
-class Assignments:
+class Attempts:
     """The table `job_assignment_mapping`."""
 
     def __init__(self, session: Session, live_counts: LiveCounts) -> None:
         self._session = session
         self._live_counts = live_counts
 
-    def open(self, openings: Collection[Opening]) -> set[JobId]:
+    def open(self, new_attempts: Collection[NewAttempt]) -> set[JobId]:
         """Open attempts; returns the jobs that got one. One that has a live attempt already gets none."""
-        rows = json.dumps([vars(opening) for opening in openings])
+        rows = json.dumps([vars(new_attempt) for new_attempt in new_attempts])
         opened = set(self._session.scalars(_OPEN, {"rows": rows}).all())
-        for opening in openings:
-            if opening.job_id in opened:
-                self._live_counts.note(opening.account_id, opening.host, 1)
+        for new_attempt in new_attempts:
+            if new_attempt.job_id in opened:
+                self._live_counts.record(new_attempt.account_id, new_attempt.host, 1)
         return opened
 
     def find(self, ids: Iterable[CrawlerJobId]) -> dict[CrawlerJobId, Attempt]:
@@ -231,31 +231,31 @@ class Assignments:
         """The live attempts on these connections, without a lock; exact while the caller locks those."""
         return _by_fence(self._session.execute(_LIVE_OF_CONNECTIONS, {"ids": list(ids)}))
 
-    def live_of_paused(self, limit: int, account_id: AccountId | None = None) -> list[Attempt]:
+    def live_of_paused_accounts(self, limit: int, account_id: AccountId | None = None) -> list[Attempt]:
         """At most *limit* live attempts of paused accounts, or of this one if it is paused; without a lock."""
         values = {"limit": limit, "account_id": account_id}
-        return [_attempt(row) for row in self._session.execute(_LIVE_OF_PAUSED, values)]
+        return [_attempt(row) for row in self._session.execute(_LIVE_OF_PAUSED_ACCOUNTS, values)]
 
     def lock_live(self, ids: Iterable[CrawlerJobId]) -> dict[CrawlerJobId, Attempt]:
         """Lock those of the attempts that are live, in id order; a closed one never lives again."""
         return _by_fence(self._session.execute(_LOCK_LIVE, {"ids": sorted(set(ids))}))
 
     def lock_fenced(
-        self, spoken: Collection[tuple[ConnectionId, CrawlerJobId]]
+        self, reported: Collection[tuple[ConnectionId, CrawlerJobId]]
     ) -> dict[tuple[ConnectionId, CrawlerJobId], Attempt]:
         """
         Hold the fence: lock the attempts that are live *and of the connection that speaks*.
 
         What is not returned was said by a stranger, or for an attempt that is closed.
         """
-        live = self.lock_live(crawler_job_id for _, crawler_job_id in spoken)
+        live = self.lock_live(crawler_job_id for _, crawler_job_id in reported)
         return {
             (connection_id, fence): live[fence]
-            for connection_id, fence in spoken
+            for connection_id, fence in reported
             if fence in live and live[fence].connection_id == connection_id
         }
 
-    def lock_discovering(
+    def lock_for_discovery(
         self, fence: CrawlerJobId, connection_id: ConnectionId
     ) -> set[tuple[str, str]] | None:
         """
@@ -264,52 +264,54 @@ class Assignments:
         None: the attempt is not of the connection that speaks, or is neither live nor completed and its
         job's last. The caller has locked the job's entry, so that no later attempt begins.
         """
-        row = self._session.execute(_LOCK_DISCOVERING, {"fence": fence, "connection_id": connection_id})
+        row = self._session.execute(_LOCK_FOR_DISCOVERY, {"fence": fence, "connection_id": connection_id})
         found = row.one_or_none()
-        return None if found is None else _listed(found.discoveries)
+        return None if found is None else _discovery_keys(found.discoveries)
 
-    def discoveries(self, ids: Collection[CrawlerJobId]) -> dict[CrawlerJobId, set[tuple[str, str]]]:
+    def applied_discoveries(self, ids: Collection[CrawlerJobId]) -> dict[CrawlerJobId, set[tuple[str, str]]]:
         """The (timestamp, digest) of the discoveries that were applied, by attempt."""
         rows = self._session.execute(_DISCOVERIES, {"ids": list(ids)}) if ids else ()
-        return {row.crawler_job_id: _listed(row.discoveries) for row in rows}
+        return {row.crawler_job_id: _discovery_keys(row.discoveries) for row in rows}
 
-    def note_discovery(self, fence: CrawlerJobId, timestamp: str, digest: str) -> None:
+    def record_discovery(self, fence: CrawlerJobId, timestamp: str, digest: str) -> None:
         """List a discovery as applied on its attempt, which the caller has locked."""
-        said = json.dumps({"timestamp": timestamp, "digest": digest})
-        self._session.execute(_NOTE_DISCOVERY, {"fence": fence, "said": said, "limit": _MOST_DISCOVERIES})
+        discovery = json.dumps({"timestamp": timestamp, "digest": digest})
+        self._session.execute(
+            _RECORD_DISCOVERY, {"fence": fence, "discovery": discovery, "limit": _MAX_DISCOVERIES}
+        )
 
-    def close(self, attempts: Collection[Attempt], status: AssignmentStatus) -> None:
+    def close(self, attempts: Collection[Attempt], status: AttemptStatus) -> None:
         """Close live attempts that the caller has locked."""
         ids = [attempt.crawler_job_id for attempt in attempts]
         self._session.execute(_CLOSE, {"ids": ids, "status": status.value})
         for attempt in attempts:
-            self._live_counts.note(attempt.account_id, attempt.host, -1)
+            self._live_counts.record(attempt.account_id, attempt.host, -1)
 
-    def run(self, ids: Iterable[CrawlerJobId]) -> None:
+    def mark_running(self, ids: Iterable[CrawlerJobId]) -> None:
         """Attempts that the caller has locked go on: running, and progressed just now."""
-        if some := list(ids):
-            self._session.execute(_RUN, {"ids": some})
+        if fences := list(ids):
+            self._session.execute(_MARK_RUNNING, {"ids": fences})
 
-    def count_stale(self, words: dict[CrawlerJobId, int]) -> None:
+    def count_stale(self, frames: dict[CrawlerJobId, int]) -> None:
         """Count words that came too late, or from a stranger, on the attempts that they named."""
-        if not words:
+        if not frames:
             return
-        self._session.execute(_COUNT_STALE, {"ids": list(words), "words": list(words.values())})
+        self._session.execute(_COUNT_STALE, {"ids": list(frames), "frames": list(frames.values())})
 
     def mark_absent(self, limit: int) -> None:
         """Note which attempts are missing from their crawler's own list, and which are back in it."""
         self._session.execute(_MARK_ABSENT, {"limit": limit})
 
     def overdue(
-        self, judged: Overdue, limit: int, connections: Sequence[ConnectionId] | None = None
+        self, limits: OverdueLimits, limit: int, connections: Sequence[ConnectionId] | None = None
     ) -> list[tuple[Attempt, Ending]]:
         """Attempts disowned, stalled or never started, of these connections or of all, without a lock."""
-        rows = self._session.execute(_OVERDUE, asdict(judged) | {"limit": limit, "connections": connections})
+        rows = self._session.execute(_OVERDUE, asdict(limits) | {"limit": limit, "connections": connections})
         return [(_attempt(attempt), Ending(ending)) for *attempt, ending in rows]
 
 
-def _listed(discoveries: list[dict[str, str]]) -> set[tuple[str, str]]:
-    return {(said["timestamp"], said["digest"]) for said in discoveries}
+def _discovery_keys(discoveries: list[dict[str, str]]) -> set[tuple[str, str]]:
+    return {(discovery["timestamp"], discovery["digest"]) for discovery in discoveries}
 
 
 def _by_fence(found: Result[Any]) -> dict[CrawlerJobId, Attempt]:
@@ -319,4 +321,4 @@ def _by_fence(found: Result[Any]) -> dict[CrawlerJobId, Attempt]:
 def _attempt(row: Iterable[Any]) -> Attempt:
     # Unpacked: by name, a row costs three times as much.
     fence, job_id, connection_id, account_id, host, status, assigned_at = row
-    return Attempt(fence, job_id, connection_id, account_id, host, AssignmentStatus(status), assigned_at)
+    return Attempt(fence, job_id, connection_id, account_id, host, AttemptStatus(status), assigned_at)

@@ -26,7 +26,7 @@ from persistence.audit.checks import (
 from persistence.audit.checks.check import Check
 from persistence.settings import Settings, settings
 
-IDS_A_FAULT = 20
+IDS_PER_FAULT = 20
 """So many are named; the rest is counted."""
 
 GRACE_ROUNDS = 5
@@ -44,7 +44,7 @@ CHECKS: dict[str, Check] = {
 
 _BEGIN = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-_PLAN = text("""
+_PLANNER_SETTINGS = text("""
     -- Tables that were never analyzed look small: a nested loop over a million rows takes for ever, and
     -- a merge join writes them all to disk to sort them.
     SELECT set_config('statement_timeout', :timeout, true), set_config('enable_nestloop', 'off', true),
@@ -93,70 +93,70 @@ def audit(
     names: Collection[str] = (),
     *,
     at_rest: bool = False,
-    given: Settings | None = None,
+    worker_settings: Settings | None = None,
 ) -> list[Fault]:
     """
     Check every invariant, or those of these *names*; returns the broken ones.
 
     Begins a snapshot of its own; within a transaction of the caller it is that one's, whose settings
     are as before afterwards. *at_rest*: all has come round that would, so what still waits for the next
-    round of reconcile, a sweep or a pass is a fault at once. *given* are the settings of the workers, by
+    round of reconcile, a sweep or a pass is a fault at once. *worker_settings* are the settings of the workers, by
     default those of this process. Needs no right but to read.
     """
-    found = checked(connection, names, at_rest=at_rest, given=given)
+    found = run_checks(connection, names, at_rest=at_rest, worker_settings=worker_settings)
     return [fault for _, fault in found if fault is not None]
 
 
-def checked(
+def run_checks(
     connection: Connection,
     names: Collection[str] = (),
     *,
     at_rest: bool = False,
-    given: Settings | None = None,
+    worker_settings: Settings | None = None,
 ) -> Iterator[tuple[Check, Fault | None]]:
     """As `audit`, check by check, as each ends."""
     with _snapshot(connection):
-        values = _values(connection, given or settings(), at_rest=at_rest)
+        values = _values(connection, worker_settings or settings(), at_rest=at_rest)
         for name in names or CHECKS:
-            yield CHECKS[name], look_for(connection, CHECKS[name], values)
+            yield CHECKS[name], run_check(connection, CHECKS[name], values)
 
 
 @contextmanager
 def _snapshot(connection: Connection) -> Iterator[None]:
-    is_mine = not connection.in_transaction()
-    with connection.begin() if is_mine else connection.begin_nested() as transaction:
-        if is_mine:
+    owns_transaction = not connection.in_transaction()
+    with connection.begin() if owns_transaction else connection.begin_nested() as transaction:
+        if owns_transaction:
             connection.execute(_BEGIN)
         limit = f"{STATEMENT_TIMEOUT.total_seconds() * 1000:.0f}ms"
-        connection.execute(_PLAN, {"timeout": limit})
+        connection.execute(_PLANNER_SETTINGS, {"timeout": limit})
         yield
         transaction.rollback()
 
 
-def _values(connection: Connection, given: Settings, *, at_rest: bool) -> dict[str, Any]:
+def _values(connection: Connection, worker_settings: Settings, *, at_rest: bool) -> dict[str, Any]:
     """What the queries may refer to."""
     values = {
         "at_rest": at_rest,
-        "grace": GRACE_ROUNDS * given.reconcile_interval,
-        "outage_gap": given.outage_gap,
+        "grace": GRACE_ROUNDS * worker_settings.reconcile_interval,
+        "outage_gap": worker_settings.outage_gap,
     }
     moment = connection.execute(_MOMENT, values).one()
     return {
         "before": moment.before,
         "untouched": moment.untouched,
-        "connection_timeout": given.longest_silence,
-        "keep_errors": given.keep_errors,
-        "pending_cap": given.pending_cap,
-        "refresh_patience": given.refresh_patience,
-        "stall_timeout": given.stall_timeout,
+        "connection_timeout": worker_settings.longest_silence,
+        "keep_errors": worker_settings.keep_errors,
+        "pending_cap": worker_settings.pending_cap,
+        "refresh_patience": worker_settings.refresh_patience,
+        "stall_timeout": worker_settings.stall_timeout,
     }
 
 
-def look_for(connection: Connection, check: Check, values: Mapping[str, Any]) -> Fault | None:
+def run_check(connection: Connection, check: Check, values: Mapping[str, Any]) -> Fault | None:
     """What breaks this one invariant, with the values that its query refers to."""
     statement = text(f"""
         SELECT id::text AS id, count(*) OVER () AS faults FROM ({check.query}) fault
-         ORDER BY id::text COLLATE "C" LIMIT {IDS_A_FAULT}
+         ORDER BY id::text COLLATE "C" LIMIT {IDS_PER_FAULT}
     """)  # noqa: S608 - no input is in it
     rows = connection.execute(statement, values).all()
     if not rows:

@@ -14,15 +14,15 @@ class Accounts:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def hold(self, account_ids: Iterable[str]) -> set[str]:
+    def lock_key_share(self, account_ids: Iterable[str]) -> set[str]:
         """Lock those of the accounts that exist FOR KEY SHARE, in order: they cannot go before we commit."""
-        return self._hold(Account.id, account_ids)
+        return self._lock_key_share(Account.id, account_ids)
 
-    def hold_users(self, user_ids: Iterable[str]) -> set[str]:
-        """As `hold`, for users."""
-        return self._hold(User.id, user_ids)
+    def lock_users_key_share(self, user_ids: Iterable[str]) -> set[str]:
+        """As `lock_key_share`, for users."""
+        return self._lock_key_share(User.id, user_ids)
 
-    def _hold(self, column: InstrumentedAttribute[str], ids: Iterable[str]) -> set[str]:
+    def _lock_key_share(self, column: InstrumentedAttribute[str], ids: Iterable[str]) -> set[str]:
         wanted = sorted(set(ids))
         if not wanted:
             return set()

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from persistence.jobs.account_queues import EXPIRING
 from persistence.sanitize.text import REDACTED
 from persistence.schema.ids import AccountId, JobId
-from persistence.schema.reasons import HoldReason
+from persistence.schema.reasons import BlockReason
 from persistence.schema.sql import CLAIMABLE
 from persistence.schema.states import JobStatus
 
@@ -25,7 +25,7 @@ _HASH = "encode(sha256(convert_to({0}, 'UTF8')), 'hex')"
 HAS_ANOTHER_TOKEN = f"lane.held_token IS DISTINCT FROM {_HASH.format('account.access_token')}"
 """Whether an `account` whose *lane* is held has another token than the one for which it is."""
 
-_HOLD = text(f"""
+_BLOCK = text(f"""
     -- Who is held already stays so for the token that it had then: it may have a new one, which nobody has noticed.
     UPDATE account_lane lane
        SET held_at = clock_timestamp(), held_reason = :reason, held_token = {_HASH.format("account.access_token")}
@@ -33,7 +33,7 @@ _HOLD = text(f"""
      WHERE lane.account_id = ANY (CAST(:ids AS text[])) AND lane.held_at IS NULL AND account.id = lane.account_id
 """)  # noqa: S608 - no input is in it
 
-_HOLD_EXPIRING = text(f"""
+_BLOCK_EXPIRING = text(f"""
     UPDATE account_lane turn
        SET held_at = clock_timestamp(), held_reason = :reason, held_token = {_HASH.format("account.access_token")}
       FROM account
@@ -48,16 +48,16 @@ _SET_REASON = text("""
     RETURNING account_id
 """)
 
-_LET_GO = text("""
+_UNBLOCK = text("""
     UPDATE account_lane SET held_at = NULL, held_reason = NULL, held_token = NULL, renewed_at = clock_timestamp()
      WHERE account_id = :account_id
 """)
 
-_FORGET_HOLD = text("""
+_UNBLOCK_WITHOUT_TOKEN = text("""
     UPDATE account_lane SET held_at = NULL, held_reason = NULL, held_token = NULL WHERE account_id = :account_id
 """)
 
-_GO_ON_LETTING_GO = text("""
+_CONTINUE_UNBLOCKING = text("""
     UPDATE account_lane SET held_token = '', renewed_at = clock_timestamp() WHERE account_id = :account_id
 """)
 
@@ -78,16 +78,16 @@ _STATE = f"""
     SELECT lane.account_id, COALESCE(lane.held_reason, '') AS reason,
            {_HASH.format("account.refresh_token")} AS token_hash,
            {HAS_ANOTHER_TOKEN} AS has_another_token,
-           COALESCE(lane.held_token = '', false) AS is_being_let_go,
+           COALESCE(lane.held_token = '', false) AS is_being_unblocked,
            COALESCE(account.access_token_expires_at <= clock_timestamp(), false) AS has_expired,
            COALESCE(account.refresh_token_expires_at <= clock_timestamp(), false) AS cannot_be_refreshed
       FROM account_lane lane JOIN account ON account.id = lane.account_id
      WHERE lane.held_at IS NOT NULL
 """  # noqa: S608
 
-_HELD = text(f"{_STATE} AND lane.account_id = :account_id")
+_BLOCKED = text(f"{_STATE} AND lane.account_id = :account_id")
 
-_ALL_HELD = text(f"{_STATE} AND lane.account_id > :after ORDER BY lane.account_id LIMIT :limit")
+_ALL_BLOCKED = text(f"{_STATE} AND lane.account_id > :after ORDER BY lane.account_id LIMIT :limit")
 
 _INSTANCES = text(f"""
     -- The claim index has an account's entries by host: were there two, the first and the last would be of two.
@@ -109,19 +109,19 @@ _INSTANCES = text(f"""
 _SAMPLE = 100
 """Entries that are looked at to learn of which GitLab they are."""
 
-_CLAIM = text("""
+_RESERVE = text("""
     INSERT INTO credential_refresh (account_id, token_hash, claimed_by, started_at)
     VALUES (:account_id, :token_hash, :claimed_by, clock_timestamp())
     ON CONFLICT DO NOTHING
 """)
 
-_CLAIMED = text(f"""
-    SELECT claim.outcome, claim.started_at < clock_timestamp() - CAST(:patience AS interval) AS is_stale,
-           claim.claimed_by = :claimed_by AS is_mine, account.refresh_token
-      FROM credential_refresh claim
-      LEFT JOIN account ON account.id = claim.account_id AND claim.claimed_by = :claimed_by
-                       AND {_HASH.format("account.refresh_token")} = claim.token_hash
-     WHERE claim.account_id = :account_id AND claim.token_hash = :token_hash
+_READ_RESERVATION = text(f"""
+    SELECT reservation.outcome, reservation.started_at < clock_timestamp() - CAST(:patience AS interval) AS is_stale,
+           reservation.claimed_by = :claimed_by AS is_own, account.refresh_token
+      FROM credential_refresh reservation
+      LEFT JOIN account ON account.id = reservation.account_id AND reservation.claimed_by = :claimed_by
+                       AND {_HASH.format("account.refresh_token")} = reservation.token_hash
+     WHERE reservation.account_id = :account_id AND reservation.token_hash = :token_hash
 """)  # noqa: S608
 
 _END = text("""
@@ -129,7 +129,7 @@ _END = text("""
      WHERE account_id = :account_id AND token_hash = :token_hash AND ended_at IS NULL
 """)
 
-_GIVE_UP_CLAIM = text("""
+_CANCEL_RESERVATION = text("""
     -- One's own: where a commit was in doubt, another run may have claimed it since, and be calling.
     DELETE FROM credential_refresh
      WHERE account_id = :account_id AND token_hash = :token_hash AND claimed_by = :claimed_by AND ended_at IS NULL
@@ -166,7 +166,7 @@ _RENEW = text("""
 
 
 @dataclass(frozen=True)
-class HeldAccount:
+class BlockedAccount:
     """An account that is held for want of a token, as it was read."""
 
     account_id: AccountId
@@ -175,7 +175,7 @@ class HeldAccount:
     """Of the refresh token; None where there is none."""
     has_another_token: bool
     """Whether its access token is not the one any more for which it is held."""
-    is_being_let_go: bool
+    is_being_unblocked: bool
     """Whether some of its jobs were set free for that one already."""
     has_expired: bool
     cannot_be_refreshed: bool
@@ -196,13 +196,13 @@ class Renewal:
 
 
 @dataclass(frozen=True)
-class Claimed:
+class RefreshReservation:
     """A claim on a refresh token, as it was read."""
 
     outcome: str | None
     """None: it has not ended."""
     is_stale: bool
-    is_mine: bool
+    is_own: bool
     refresh_token: str | None = field(repr=False)
     """Only for whoever claimed it, and while the account has it."""
 
@@ -213,57 +213,57 @@ class Credentials:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def hold(self, account_ids: Collection[AccountId], reason: HoldReason) -> None:
+    def block(self, account_ids: Collection[AccountId], reason: BlockReason) -> None:
         """Let nothing more be seated for these accounts, whose lanes the caller has locked."""
         if account_ids:
-            self._session.execute(_HOLD, {"ids": list(account_ids), "reason": reason.value})
+            self._session.execute(_BLOCK, {"ids": list(account_ids), "reason": reason.value})
 
-    def hold_expiring(self, account_ids: Collection[AccountId], margin: timedelta) -> set[AccountId]:
+    def block_expiring(self, account_ids: Collection[AccountId], margin: timedelta) -> set[AccountId]:
         """Hold those of the accounts, whose lanes the caller has locked, whose token is still about to expire."""
-        values = {"ids": list(account_ids), "margin": margin, "reason": HoldReason.TOKEN_EXPIRING.value}
-        return set(self._session.scalars(_HOLD_EXPIRING, values))
+        values = {"ids": list(account_ids), "margin": margin, "reason": BlockReason.TOKEN_EXPIRING.value}
+        return set(self._session.scalars(_BLOCK_EXPIRING, values))
 
-    def set_reason(self, account_id: AccountId, reason: HoldReason) -> bool:
+    def set_reason(self, account_id: AccountId, reason: BlockReason) -> bool:
         """Say why a held account is held; whether that is news."""
         values = {"account_id": account_id, "reason": reason.value}
         return self._session.execute(_SET_REASON, values).one_or_none() is not None
 
-    def let_go(self, account_id: AccountId) -> None:
+    def unblock(self, account_id: AccountId) -> None:
         """The account, whose lane the caller has locked, has a new token."""
-        self._session.execute(_LET_GO, {"account_id": account_id})
+        self._session.execute(_UNBLOCK, {"account_id": account_id})
 
-    def go_on_letting_go(self, account_id: AccountId) -> None:
+    def continue_unblocking(self, account_id: AccountId) -> None:
         """The same, but more waits than one unit sets free: it stays held, for a token that is none of its own."""
-        self._session.execute(_GO_ON_LETTING_GO, {"account_id": account_id})
+        self._session.execute(_CONTINUE_UNBLOCKING, {"account_id": account_id})
 
     def renewals(self, account_ids: Collection[AccountId]) -> dict[AccountId, Renewal]:
         """Whether and when these accounts, whose lanes the caller has locked, got a new token."""
         rows = self._session.execute(_RENEWALS, {"ids": list(account_ids)})
         return {row.account_id: Renewal(row.renewed_at, row.is_due) for row in rows}
 
-    def without_tokens(self, said: Sequence[tuple[AccountId, str]]) -> list[str]:
+    def without_tokens(self, messages: Sequence[tuple[AccountId, str]]) -> list[str]:
         """These texts about accounts, with each account's own access token taken out."""
         values = {
-            "accounts": [id_ for id_, _ in said],
-            "texts": [text for _, text in said],
+            "accounts": [id_ for id_, _ in messages],
+            "texts": [text for _, text in messages],
             "redacted": REDACTED,
         }
-        told = {row.place: row.text for row in self._session.execute(_WITHOUT_TOKENS, values)}
-        return [told.get(place, text) for place, (_, text) in enumerate(said, 1)]
+        redacted = {row.place: row.text for row in self._session.execute(_WITHOUT_TOKENS, values)}
+        return [redacted.get(place, text) for place, (_, text) in enumerate(messages, 1)]
 
-    def held(self, account_id: AccountId) -> HeldAccount | None:
+    def blocked(self, account_id: AccountId) -> BlockedAccount | None:
         """The account, whose lane the caller has locked, if it is held."""
-        row = self._session.execute(_HELD, {"account_id": account_id}).one_or_none()
-        return None if row is None else HeldAccount(**row._mapping)  # noqa: SLF001 - public in spite of its name
+        row = self._session.execute(_BLOCKED, {"account_id": account_id}).one_or_none()
+        return None if row is None else BlockedAccount(**row._mapping)  # noqa: SLF001 - public in spite of its name
 
-    def all_held(self, after: str, limit: int) -> list[HeldAccount]:
+    def all_blocked(self, after: str, limit: int) -> list[BlockedAccount]:
         """At most *limit* held accounts, in order, behind the id *after*, without a lock."""
-        rows = self._session.execute(_ALL_HELD, {"after": after, "limit": limit})
-        return [HeldAccount(**row._mapping) for row in rows]  # noqa: SLF001 - public in spite of its name
+        rows = self._session.execute(_ALL_BLOCKED, {"after": after, "limit": limit})
+        return [BlockedAccount(**row._mapping) for row in rows]  # noqa: SLF001 - public in spite of its name
 
-    def forget_hold(self, account_id: AccountId) -> None:
+    def unblock_without_token(self, account_id: AccountId) -> None:
         """The account, whose lane the caller has locked, is not held any more; it has no new token."""
-        self._session.execute(_FORGET_HOLD, {"account_id": account_id})
+        self._session.execute(_UNBLOCK_WITHOUT_TOKEN, {"account_id": account_id})
 
     def instances(self, account_id: AccountId) -> set[str | None]:
         """
@@ -273,24 +273,26 @@ class Credentials:
         """
         return set(self._session.scalars(_INSTANCES, {"account_id": account_id, "sample": _SAMPLE}))
 
-    def claim(self, account_id: AccountId, token_hash: str, claimed_by: str, patience: timedelta) -> Claimed:
+    def reserve_refresh(
+        self, account_id: AccountId, token_hash: str, claimed_by: str, patience: timedelta
+    ) -> RefreshReservation:
         """Claim a refresh token, once for all; what has become of the claim, if it was claimed before."""
         values = {"account_id": account_id, "token_hash": token_hash, "claimed_by": claimed_by}
-        self._session.execute(_CLAIM, values)
-        row = self._session.execute(_CLAIMED, values | {"patience": patience}).one()
-        return Claimed(row.outcome, row.is_stale, row.is_mine, row.refresh_token)
+        self._session.execute(_RESERVE, values)
+        row = self._session.execute(_READ_RESERVATION, values | {"patience": patience}).one()
+        return RefreshReservation(row.outcome, row.is_stale, row.is_own, row.refresh_token)
 
-    def end_claim(self, account_id: AccountId, token_hash: str, outcome: str) -> None:
+    def end_reservation(self, account_id: AccountId, token_hash: str, outcome: str) -> None:
         """Say what has become of a claim."""
         values = {"account_id": account_id, "token_hash": token_hash, "outcome": outcome}
         self._session.execute(_END, values)
 
-    def give_up_claim(self, account_id: AccountId, token_hash: str, claimed_by: str) -> None:
+    def cancel_reservation(self, account_id: AccountId, token_hash: str, claimed_by: str) -> None:
         """The token was surely not used: it may be claimed again."""
         values = {"account_id": account_id, "token_hash": token_hash, "claimed_by": claimed_by}
-        self._session.execute(_GIVE_UP_CLAIM, values)
+        self._session.execute(_CANCEL_RESERVATION, values)
 
-    def write(
+    def write_tokens(
         self,
         account_id: AccountId,
         token_hash: str,
@@ -315,11 +317,11 @@ class Credentials:
         values = {"account_id": account_id, "statuses": [s.value for s in statuses], "limit": limit}
         return list(self._session.scalars(_WAITING, values))
 
-    def wait(self, job_ids: Iterable[JobId]) -> set[JobId]:
+    def mark_waiting(self, job_ids: Iterable[JobId]) -> set[JobId]:
         """Jobs that the caller has locked wait for a token; returns those that were to be crawled."""
         return self._change(_WAIT, job_ids)
 
-    def expire(self, job_ids: Iterable[JobId]) -> set[JobId]:
+    def mark_expired(self, job_ids: Iterable[JobId]) -> set[JobId]:
         """Jobs that the caller has locked need a new authorization."""
         return self._change(_EXPIRE, job_ids)
 

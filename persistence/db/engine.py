@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 
-from persistence.db.foreign_values import read_json, read_times_of
-from persistence.db.text_arrays import write_texts_of
+from persistence.db.foreign_values import read_json, register_time_loader
+from persistence.db.text_arrays import register_text_array_dumper
 from persistence.settings import settings
 
 _CONNECT_TIMEOUT_S = 5
@@ -23,7 +23,7 @@ def engine() -> Engine:
     transaction mode may stand between. Parameters never show in an error. Values that others wrote are
     read without failing (`foreign_values`).
     """
-    made = create_engine(
+    new_engine = create_engine(
         settings().database_url,
         pool_size=settings().pool_size,
         max_overflow=0,
@@ -37,13 +37,13 @@ def engine() -> Engine:
             "prepare_threshold": None,
         },
     )
-    event.listen(made, "connect", _prepare)
-    return made
+    event.listen(new_engine, "connect", _prepare)
+    return new_engine
 
 
 def _prepare(connection: Any, _record: object) -> None:
-    read_times_of(connection)
-    write_texts_of(connection)
+    register_time_loader(connection)
+    register_text_array_dumper(connection)
 
 
 def forget_connections() -> None:

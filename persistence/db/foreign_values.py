@@ -35,7 +35,7 @@ def read_json(text: bytes) -> Any:
     return UNREADABLE if _may_be_deep(text) and _is_deep(value) else value
 
 
-def read_times_of(connection: Connection) -> None:
+def register_time_loader(connection: Connection) -> None:
     """Let times that Python has not be the first or the last that it has."""
     connection.adapters.register_loader("timestamptz", _TimeLoader)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 from persistence.settings import settings
 
 _CONNECT_TIMEOUT_S = 5
@@ -23,7 +23,7 @@ def is_pooled(connection: "psycopg.Connection[Any]") -> bool:
 def is_direct_url_pooled() -> bool:
     """Whether what is to lead past the pooler leads to one. Raises DatabaseLost where it leads nowhere."""
     with (
-        raised_as_ours(),
+        translate_errors(),
         psycopg.connect(
             settings().session_url,
             autocommit=True,

@@ -18,13 +18,13 @@ _SERVER = text("""
 """)
 
 
-_LACKING = text("""
+_MISSING_PRIVILEGES = text("""
     SELECT privilege || ' on ' || quote_ident(name)
       FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[])) AS wanted(name, privilege)
      WHERE NOT has_table_privilege(quote_ident(name), privilege)
 """)
 
-_WANTED = {
+_REQUIRED_PRIVILEGES = {
     "user": ("SELECT", "UPDATE"),  # a lock FOR KEY SHARE wants UPDATE
     "account": ("SELECT", "UPDATE"),
     "area": ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -43,11 +43,13 @@ class ClockDifference:
     bound: float
 
 
-def lacking_rights(connection: Connection) -> list[str]:
+def missing_privileges(connection: Connection) -> list[str]:
     """What our role may not do with the web app's tables, and has to: such as `DELETE on job`."""
-    wanted = [(name, privilege) for name, privileges in _WANTED.items() for privilege in privileges]
+    wanted = [
+        (name, privilege) for name, privileges in _REQUIRED_PRIVILEGES.items() for privilege in privileges
+    ]
     values = {"names": [name for name, _ in wanted], "privileges": [privilege for _, privilege in wanted]}
-    return list(connection.scalars(_LACKING, values))
+    return list(connection.scalars(_MISSING_PRIVILEGES, values))
 
 
 def server_settings(connection: Connection) -> Mapping[str, str]:
@@ -55,7 +57,7 @@ def server_settings(connection: Connection) -> Mapping[str, str]:
     return {name: value for name, value in connection.execute(_SERVER)}  # noqa: C416 - rows, not pairs
 
 
-def is_behind_a_pooler(connection: Connection) -> bool:
+def is_behind_pooler(connection: Connection) -> bool:
     """Whether a pooler stands between, and not the server itself took the connection."""
     driver: Any = connection.connection.driver_connection
     return is_pooled(driver)
@@ -63,11 +65,13 @@ def is_behind_a_pooler(connection: Connection) -> bool:
 
 def clock_difference(connection: Connection) -> ClockDifference:
     """How far the two clocks are apart, by the quickest of some round trips."""
-    return min((_one_probe(connection) for _ in range(_PROBES)), key=lambda probe: probe.bound)
+    return min((_probe_clock(connection) for _ in range(_PROBES)), key=lambda probe: probe.bound)
 
 
-def _one_probe(connection: Connection) -> ClockDifference:
+def _probe_clock(connection: Connection) -> ClockDifference:
     before = time.time()
-    theirs = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
+    server_time = connection.execute(
+        text("SELECT extract(epoch FROM clock_timestamp())::float8")
+    ).scalar_one()
     after = time.time()
-    return ClockDifference(theirs - (before + after) / 2, (after - before) / 2)
+    return ClockDifference(server_time - (before + after) / 2, (after - before) / 2)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, text
 
 from persistence.db.engine import engine
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def snapshot(timeout: timedelta) -> Iterator[Connection]:
     A statement that takes longer than *timeout* is ended. Raises the database's errors as ours.
     """
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with raised_as_ours(), engine().connect().execution_options(**reading) as connection:
+    with translate_errors(), engine().connect().execution_options(**reading) as connection:
         limit = f"{timeout.total_seconds() * 1000:.0f}ms"
         connection.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
         yield connection

@@ -14,7 +14,7 @@ from persistence.exceptions import (
     DatabaseFaultError,
     DatabaseLost,
     DataRefusedError,
-    FellSilent,
+    IdleTransactionEnded,
 )
 
 _CONTENDED = frozenset({"40001", "40P01", "55P03", "57014"})
@@ -26,7 +26,7 @@ _LOST_CLASSES = frozenset({"08", "53", "57", "58"})
 _LOST = frozenset({"25006", "25P04"})
 """A failover has left us on the old primary; the session was ended for its transaction's age."""
 
-_POOLERS = "08P01"
+_POOLER_ERROR = "08P01"
 """protocol_violation: for PgBouncer each of its own complaints, above all that no server, or none free, was had."""
 
 _SILENT = "25P03"
@@ -36,17 +36,17 @@ _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
 
 @contextmanager
-def raised_as_ours() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn what SQLAlchemy and psycopg raise inside into one of ours."""
     try:
         yield
     except (SQLAlchemyError, PsycopgError) as error:
-        ours = _translated(error)
+        translated = _translated(error)
         # What the database says of a refused value repeats the value, and a log would repeat that.
-        raise ours from (None if isinstance(ours, DataRefusedError) else error)
+        raise translated from (None if isinstance(translated, DataRefusedError) else error)
 
 
-def is_of_a_lost_database(error: BaseException) -> bool:
+def is_database_lost(error: BaseException) -> bool:
     """Whether this error says that the connection it came by is of no use any more."""
     if isinstance(error, SQLAlchemyError | PsycopgError):
         return isinstance(_translated(error), DatabaseLost)
@@ -60,17 +60,17 @@ def _translated(error: Exception) -> CrawlyardError:
     if not isinstance(cause, PsycopgError):
         return DatabaseFaultError(type(error).__name__)
     if cause.sqlstate is None:
-        return _from_the_client(cause)
-    return _from_the_server(cause, cause.sqlstate)
+        return _from_client(cause)
+    return _from_server(cause, cause.sqlstate)
 
 
-def _from_the_server(cause: PsycopgError, state: str) -> CrawlyardError:
+def _from_server(cause: PsycopgError, state: str) -> CrawlyardError:
     text = f"{type(cause).__name__} ({state})"
     if state in _CONTENDED:
         return Contended(text)
     if state == _SILENT:
-        return FellSilent(text)
-    if state == _POOLERS:
+        return IdleTransactionEnded(text)
+    if state == _POOLER_ERROR:
         return DatabaseLost(f"{text}: {cause.diag.message_primary}")
     if state[:2] in _LOST_CLASSES or state in _LOST:
         return DatabaseLost(text)
@@ -80,7 +80,7 @@ def _from_the_server(cause: PsycopgError, state: str) -> CrawlyardError:
     return DatabaseFaultError(f"{text}: {cause.diag.message_primary}")
 
 
-def _from_the_client(cause: PsycopgError) -> CrawlyardError:
+def _from_client(cause: PsycopgError) -> CrawlyardError:
     """What psycopg raises by itself: there is no server, or it cannot express a value."""
     text = type(cause).__name__
     if isinstance(cause, DataError):

@@ -11,7 +11,7 @@ from psycopg.abc import Buffer
 from psycopg.types.array import ListDumper
 
 
-def write_texts_of(connection: Connection) -> None:
+def register_text_array_dumper(connection: Connection) -> None:
     """Let lists that hold nothing but plain texts be written at once."""
     connection.adapters.register_dumper(list, _Texts)
 

@@ -56,7 +56,7 @@ _FOLDER = re.compile(r"""(?<=["(])[^"()]*[/\\] | (?<![^\s()"'/\\])[^\s()"'/\\]*+
 _FUNCTION_AT = re.compile(r"\A[ \t]*+([^\s@()\"'/\\]++)@")
 _QUERY = re.compile(r"\?[^\s:)]*+")
 # Hexadecimal digits are an address, or the hash that a bundler puts into a file's name.
-_PASSING = re.compile(r"(?<!\w)(?:0[xX][0-9a-fA-F]++|[0-9a-f]{8,}+(?!\w)|\d++)")
+_VOLATILE = re.compile(r"(?<!\w)(?:0[xX][0-9a-fA-F]++|[0-9a-f]{8,}+(?!\w)|\d++)")
 
 
 def fingerprint(error_type: str, message: str, stack_trace: str | None = None) -> str:
@@ -94,4 +94,4 @@ def _top_frames(trace: str) -> list[str]:
 def _place(frame: str) -> str:
     """A frame's function and file, without folders, lines, columns and addresses."""
     place = _FOLDER.sub("", _FUNCTION_AT.sub(r"\1 ", frame))
-    return " ".join(_PASSING.sub("", _QUERY.sub("", place)).split())
+    return " ".join(_VOLATILE.sub("", _QUERY.sub("", place)).split())

@@ -61,7 +61,7 @@ class ErrorGroup:
 
 
 @dataclass(frozen=True)
-class ShownGroup:
+class GroupWithErrors:
     """A group as it is kept, with its newest errors."""
 
     group: ErrorGroup
@@ -82,14 +82,14 @@ def read_groups(
         return _groups(connection, since=since, unresolved=unresolved, by=by, limit=limit)
 
 
-def read_group(fingerprint: str, *, limit: int) -> ShownGroup:
+def read_group(fingerprint: str, *, limit: int) -> GroupWithErrors:
     """Read one group, with at most *limit* of its errors. Raises IllegalRequestError where there is none."""
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
         groups = _groups(connection, fingerprint=fingerprint, limit=1)
         if not groups:
             raise IllegalRequestError(f"there is no group of errors {fingerprint}")
-        return ShownGroup(groups[0], select_errors(connection, fingerprint=fingerprint, limit=limit))
+        return GroupWithErrors(groups[0], select_errors(connection, fingerprint=fingerprint, limit=limit))
 
 
 def _groups(

@@ -71,10 +71,10 @@ class JobError:
         }
 
     def _context(self) -> JSON:
-        said = None if self.context is None else storable(self.context, STORED_BYTES - _ATTEMPT_BYTES)
+        context = None if self.context is None else storable(self.context, STORED_BYTES - _ATTEMPT_BYTES)
         if self.attempt is None:
-            return said
-        return (said if isinstance(said, dict) else {}) | self.attempt
+            return context
+        return (context if isinstance(context, dict) else {}) | self.attempt
 
 
 def _texts(error_type: str, message: str, stack_trace: str | None) -> dict[str, str | None]:
@@ -91,14 +91,14 @@ def _texts(error_type: str, message: str, stack_trace: str | None) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedErrors:
     """How many errors were resolved, and of when the newest of them is."""
 
     errors: int
     newest: datetime | None
 
 
-class Errors:
+class ErrorLog:
     """The table `job_error_log`."""
 
     def __init__(self, session: Session) -> None:
@@ -114,7 +114,7 @@ class Errors:
 
     def resolve(
         self, fingerprint: str, resolution: str, *, until: datetime, since: datetime | None, limit: int
-    ) -> Resolved:
+    ) -> ResolvedErrors:
         """
         Resolve at most *limit* errors of a group that are not, of *until* at the latest, the oldest first.
 
@@ -127,4 +127,4 @@ class Errors:
             "since": since,
             "limit": limit,
         }
-        return Resolved(**self._session.execute(_RESOLVE, values).one()._mapping)  # noqa: SLF001 - public in spite of its name
+        return ResolvedErrors(**self._session.execute(_RESOLVE, values).one()._mapping)  # noqa: SLF001 - public in spite of its name

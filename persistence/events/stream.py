@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 from persistence.events.cursor import BEGINNING, NOW, EventCursor
 
 PAGE_ROWS = 1000
@@ -135,7 +135,7 @@ class EventReader:
         if isinstance(point, EventCursor):
             return point
         assert point in (BEGINNING, NOW)
-        with raised_as_ours():
+        with translate_errors():
             ((cluster, *edge),) = self._connection.execute(_START).fetchall()
             end = self._connection.execute(_END).fetchone() if point == NOW else None
         xid, id_ = end or edge
@@ -148,9 +148,9 @@ class EventReader:
             for name, values in (("jobs", self._matching.job_ids), ("types", self._matching.types))
         }
         place = {"cluster": after.cluster, "xid": str(after.xid), "id": after.id}
-        with raised_as_ours(), self._connection.cursor(row_factory=dict_row) as cursor:
+        with translate_errors(), self._connection.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(_PAGE, place | wanted).fetchall()
-        return self._told(after, rows)
+        return self._parse_page(after, rows)
 
     def read(self, after: EventCursor) -> Iterator[Event | Gap]:
         """All that can be read now, page by page."""
@@ -161,7 +161,7 @@ class EventReader:
             if not page.is_full:
                 return
 
-    def _told(self, after: EventCursor, rows: list[DictRow]) -> Page:
+    def _parse_page(self, after: EventCursor, rows: list[DictRow]) -> Page:
         head = rows[0]
         if head["gap"]:
             edge = EventCursor(head["cluster"], int(head["edge_xid"]), head["edge_id"])

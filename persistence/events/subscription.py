@@ -17,7 +17,7 @@ from typing import Any, LiteralString, Self
 import psycopg
 
 from persistence.db.pooler import is_pooled
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 from persistence.events.cursor import EventCursor
 from persistence.events.stream import Event, EventFilter, EventReader, Gap
 from persistence.exceptions import TransientError
@@ -27,7 +27,7 @@ _LISTEN: LiteralString = "LISTEN crawlyard_event"
 
 _POLL_S = 5.0
 """Bells get lost; this is the longest that an event waits for a reader then."""
-_UNHEARD_S = 1.0
+_POOLED_POLL_S = 1.0
 """The same where no bell reaches us."""
 _HELD_BACK_S = (0.02, 1.0)
 """Between looks while a running transaction holds events back: doubled from the first to the last."""
@@ -71,8 +71,8 @@ class Subscription:
         self._closed = Flag()
         self._connection: psycopg.Connection[Any] | None = None
         self._poll_s = _POLL_S
-        self._pause = _Doubling(*_HELD_BACK_S)
-        self._back_off = _Doubling(*_RECONNECT_S)
+        self._pause = _Backoff(*_HELD_BACK_S)
+        self._back_off = _Backoff(*_RECONNECT_S)
 
     @property
     def cursor(self) -> EventCursor | None:
@@ -98,7 +98,7 @@ class Subscription:
             while not self._is_over():
                 try:
                     reader = reader or self._connect()
-                    yield from self._look(reader)
+                    yield from self._read_page(reader)
                     self._back_off.reset()
                 except TransientError as error:
                     reader = None
@@ -118,10 +118,10 @@ class Subscription:
 
     def _connect(self) -> EventReader:
         """Listen first, then look: what comes in between wakes us. No bell passes a pooler."""
-        with raised_as_ours():
+        with translate_errors():
             self._connection = psycopg.connect(self._url, **_CONNECTION)
             pooled = is_pooled(self._connection)
-            self._poll_s = _UNHEARD_S if pooled else _POLL_S
+            self._poll_s = _POOLED_POLL_S if pooled else _POLL_S
             if not pooled:
                 self._connection.execute(_LISTEN)
         reader = EventReader(self._connection, self._matching)
@@ -134,7 +134,7 @@ class Subscription:
                 self._connection.close()
             self._connection = None
 
-    def _look(self, reader: EventReader) -> Iterator[Event | Gap]:
+    def _read_page(self, reader: EventReader) -> Iterator[Event | Gap]:
         """One page; and where there was no more, wait for what makes another look worth while."""
         assert isinstance(self._point, EventCursor)
         page = reader.page(self._point)
@@ -153,7 +153,7 @@ class Subscription:
         assert self._connection is not None
         until = time.monotonic() + seconds
         while (left := self._left(until - time.monotonic())) > 0 and not self._closed.is_set():
-            with raised_as_ours():
+            with translate_errors():
                 if list(self._connection.notifies(timeout=min(left, _SLICE_S), stop_after=1)):
                     return
 
@@ -165,7 +165,7 @@ class Subscription:
         return self._closed.is_set() or self._left(1.0) <= 0
 
 
-class _Doubling:
+class _Backoff:
     """A wait that grows from one length to another."""
 
     def __init__(self, first: float, last: float) -> None:

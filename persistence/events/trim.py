@@ -13,7 +13,7 @@ _LOCK_EDGE = text("""
 
 _RESET = text("UPDATE event_edge SET trimmed_xid = '0', trimmed_id = 0")
 
-_DELETE_STRANGERS = text("""
+_DELETE_FOREIGN = text("""
     -- A dump of another cluster brought them in: they would be read when this one's ids have come so far.
     DELETE FROM dispatch_event WHERE (xid, id) IN (
         SELECT xid, id FROM dispatch_event WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
@@ -49,11 +49,11 @@ def trim_events(session: Session, older_than: timedelta, limit: int) -> int:
 
     Nothing where a peer is at it.
     """
-    is_strange = session.scalars(_LOCK_EDGE).first()
-    if is_strange is None:
+    is_foreign = session.scalars(_LOCK_EDGE).first()
+    if is_foreign is None:
         return 0
-    if is_strange:
+    if is_foreign:
         session.execute(_RESET)
-    session.execute(_DELETE_STRANGERS, {"limit": limit})
+    session.execute(_DELETE_FOREIGN, {"limit": limit})
     deleted: int = session.scalars(_TRIM, {"keep": older_than, "limit": limit}).one()
     return deleted

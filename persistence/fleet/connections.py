@@ -21,12 +21,12 @@ _REGISTER = text("""
     ON CONFLICT (id) DO NOTHING RETURNING id
 """)
 
-_STILL_LIVES = text("""
+_TOUCH = text("""
     UPDATE socket_connection SET last_heartbeat = GREATEST(last_heartbeat, clock_timestamp())
      WHERE id = :id AND is_active RETURNING id
 """)
 
-_BEAT = text("""
+_RECORD_HEARTBEATS = text("""
     WITH beat AS (
         SELECT * FROM jsonb_to_recordset(CAST(:beats AS jsonb))
             AS b(connection_id text, system_status text, reported int, reported_jobs jsonb, capacity int)
@@ -53,7 +53,7 @@ _BEAT = text("""
     SELECT id FROM locked
 """)
 
-_BRING_BACK = text("""
+_CLAMP_FUTURE_HEARTBEATS = text("""
     WITH locked AS (
         SELECT id FROM socket_connection
          WHERE is_active AND last_heartbeat > clock_timestamp()
@@ -62,13 +62,13 @@ _BRING_BACK = text("""
     UPDATE socket_connection c SET last_heartbeat = clock_timestamp() FROM locked WHERE c.id = locked.id
 """)
 
-_GOODBYE = text("""
+_MARK_DISCONNECTED = text("""
     UPDATE socket_connection SET goodbye_at = clock_timestamp()
      WHERE id = :id AND is_active AND goodbye_at IS NULL RETURNING id
 """)
 
-_LOCK_FREE_SEATS = text(f"""
-    SELECT id, capacity, GREATEST(jsonb_array_length(active_jobs), reported) AS taken
+_LOCK_WITH_FREE_SLOTS = text(f"""
+    SELECT id, capacity, GREATEST(jsonb_array_length(active_jobs), reported) AS used
       FROM socket_connection
      WHERE is_active AND goodbye_at IS NULL
        AND capacity > GREATEST(jsonb_array_length(active_jobs), reported)
@@ -98,21 +98,21 @@ _LOCK_SKIPPING = text("""
      ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """)
 
-_LEAVING = """
+_IS_CLOSABLE = """
     is_active AND (last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval)
                    OR goodbye_at < CAST(:as_of AS timestamptz))
 """
 
-_LOCK_LEAVING = text(f"""
+_LOCK_CLOSABLE = text(f"""
     WITH leaving AS (
         SELECT id, sum(jsonb_array_length(active_jobs)) OVER by_id AS jobs, row_number() OVER by_id AS place
-          FROM (SELECT id, active_jobs FROM socket_connection WHERE {_LEAVING} ORDER BY id LIMIT :jobs) gone
+          FROM (SELECT id, active_jobs FROM socket_connection WHERE {_IS_CLOSABLE} ORDER BY id LIMIT :jobs) gone
         WINDOW by_id AS (ORDER BY id)
     )
-    SELECT id, goodbye_at IS NOT NULL AS said_goodbye
+    SELECT id, goodbye_at IS NOT NULL AS disconnected
       FROM socket_connection
      WHERE id IN (SELECT id FROM leaving WHERE jobs <= :jobs OR place = 1)
-       AND {_LEAVING}
+       AND {_IS_CLOSABLE}
      ORDER BY id
        FOR NO KEY UPDATE SKIP LOCKED
 """)  # noqa: S608 - no input is in it
@@ -148,14 +148,14 @@ _PLACES = """
     )
 """
 
-_TAKE_SEATS = text(f"""
+_OCCUPY_SLOTS = text(f"""
     WITH {_PLACES}
     UPDATE socket_connection c SET active_jobs = c.active_jobs || taken.fences
       FROM places JOIN jsonb_to_recordset(CAST(:rows AS jsonb)) AS taken(id text, fences jsonb) USING (id)
      WHERE c.ctid = places.place
 """)  # noqa: S608 - no input is in it
 
-_FREE_SEATS = text(f"""
+_FREE_SLOTS = text(f"""
     WITH {_PLACES}, freed AS (
         SELECT id, ARRAY (SELECT jsonb_array_elements_text(fences)) AS fences,
                ARRAY (SELECT jsonb_array_elements_text(ended)) AS ended, done
@@ -171,7 +171,7 @@ _FREE_SEATS = text(f"""
      WHERE c.ctid = places.place
 """)  # noqa: S608
 
-_RECOUNT_SEATS = text("""
+_RECOUNT_SLOTS = text("""
     UPDATE socket_connection c
        SET active_jobs = COALESCE(
                (SELECT jsonb_agg(a.crawler_job_id ORDER BY a.crawler_job_id)
@@ -191,7 +191,7 @@ class Beat:
     reported_jobs: list[str] | None = None
     capacity: int | None = None
 
-    def then(self, later: "Beat") -> "Beat":
+    def merged_with(self, later: "Beat") -> "Beat":
         """Both in one: the later word stands; a count and a list of jobs are one word."""
         reported = self if later.reported is None else later
         return Beat(
@@ -203,22 +203,22 @@ class Beat:
         )
 
 
-Seat = tuple[ConnectionId, CrawlerJobId]
+Slot = tuple[ConnectionId, CrawlerJobId]
 """An attempt, and where it is worked on."""
 
 
 @dataclass(frozen=True)
-class Seats:
+class ConnectionSlots:
     """A connection with room, locked."""
 
     connection_id: ConnectionId
     capacity: int
-    taken: int
+    used: int
     """The greater of live and reported."""
 
 
 @dataclass(frozen=True)
-class Silence:
+class SilenceCounts:
     """A fleet, counted."""
 
     active: int
@@ -250,47 +250,45 @@ class Connections:
         details = None if metadata is None else json.dumps(redact(metadata))
         if self._session.execute(_REGISTER, row | {"metadata": details}).one_or_none():
             return "registered"
-        return (
-            "live" if self._session.execute(_STILL_LIVES, {"id": connection_id}).one_or_none() else "closed"
-        )
+        return "live" if self._session.execute(_TOUCH, {"id": connection_id}).one_or_none() else "closed"
 
-    def beat(self, beats: Collection[Beat]) -> set[ConnectionId]:
+    def record_heartbeats(self, beats: Collection[Beat]) -> set[ConnectionId]:
         """
         Prove life, one beat a connection, and lock them; last_heartbeat moves forward only.
 
-        One that says no more than that it lives is written once a `life_step`: a row that is written with
+        One that says no more than that it lives is written once a `heartbeat_resolution`: a row that is written with
         each word leaves as many versions, and under a snapshot that is held open they are all walked over.
 
         Returns the connections that are active; of all others nothing changed.
         """
         rows = json.dumps([vars(beat) for beat in beats])
         ids = [beat.connection_id for beat in beats]
-        values = {"beats": rows, "ids": ids, "step": settings().life_step}
-        return set(self._session.scalars(_BEAT, values))
+        values = {"beats": rows, "ids": ids, "step": settings().heartbeat_resolution}
+        return set(self._session.scalars(_RECORD_HEARTBEATS, values))
 
-    def bring_back(self) -> None:
+    def clamp_future_heartbeats(self) -> None:
         """
         Let no connection have been heard in the future, after the database's clock was set back.
 
         Whoever had died would be taken for alive until the clock is there again.
         """
-        self._session.execute(_BRING_BACK)
+        self._session.execute(_CLAMP_FUTURE_HEARTBEATS)
 
-    def which_closed(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
+    def closed_among(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
         """Those of the connections that were open once; of the rest we never heard."""
         statement = text(
             "SELECT id FROM socket_connection WHERE id = ANY (CAST(:ids AS text[])) AND NOT is_active"
         )
         return set(self._session.scalars(statement, {"ids": list(ids)}))
 
-    def say_goodbye(self, connection_id: ConnectionId) -> bool:
+    def mark_disconnected(self, connection_id: ConnectionId) -> bool:
         """Note a goodbye: no new seats; what it holds goes back with the next sweep. Whether it is news."""
-        return self._session.execute(_GOODBYE, {"id": connection_id}).one_or_none() is not None
+        return self._session.execute(_MARK_DISCONNECTED, {"id": connection_id}).one_or_none() is not None
 
-    def lock_free_seats(self, limit: int) -> list[Seats]:
+    def lock_with_free_slots(self, limit: int) -> list[ConnectionSlots]:
         """Lock at most *limit* connections with room, the least laden first; what a peer holds is left out."""
-        rows = self._session.execute(_LOCK_FREE_SEATS, {"limit": limit}).all()
-        return [Seats(row.id, row.capacity, row.taken) for row in rows]
+        rows = self._session.execute(_LOCK_WITH_FREE_SLOTS, {"limit": limit}).all()
+        return [ConnectionSlots(row.id, row.capacity, row.used) for row in rows]
 
     def lock(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
         """Lock those of the connections that are active, in id order."""
@@ -301,7 +299,7 @@ class Connections:
         """As `lock`, but what a peer holds is left for the next sweep."""
         return set(self._session.scalars(_LOCK_SKIPPING, {"ids": sorted(set(ids))}))
 
-    def lock_leaving(self, as_of: datetime, timeout: timedelta, jobs: int) -> dict[ConnectionId, bool]:
+    def lock_closable(self, as_of: datetime, timeout: timedelta, jobs: int) -> dict[ConnectionId, bool]:
         """
         Lock connections that were silent for *timeout* at *as_of*, or had said goodbye before it.
 
@@ -309,13 +307,13 @@ class Connections:
         peer holds is left for the next sweep, and a heartbeat that commits first wins: the row
         is tested again under its lock. The value says whether it had said goodbye.
         """
-        rows = self._session.execute(_LOCK_LEAVING, {"as_of": as_of, "timeout": timeout, "jobs": jobs})
-        return {row.id: row.said_goodbye for row in rows}
+        rows = self._session.execute(_LOCK_CLOSABLE, {"as_of": as_of, "timeout": timeout, "jobs": jobs})
+        return {row.id: row.disconnected for row in rows}
 
-    def count_silent(self, as_of: datetime, timeout: timedelta, missed: timedelta) -> Silence:
+    def count_silent(self, as_of: datetime, timeout: timedelta, missed: timedelta) -> SilenceCounts:
         """How many are active, and how many of them had been silent for so long at *as_of*."""
         row = self._session.execute(_COUNT, {"as_of": as_of, "timeout": timeout, "missed": missed}).one()
-        return Silence(row.active, row.silent, row.missing)
+        return SilenceCounts(row.active, row.silent, row.missing)
 
     def close(self, ids: Collection[ConnectionId]) -> None:
         """Close connections for good; the caller has locked them and closed what they held."""
@@ -325,20 +323,20 @@ class Connections:
         """Connections whose active_jobs are not their live assignments: the web app deleted a job, say."""
         return list(self._session.scalars(_MISCOUNTED, {"limit": limit}))
 
-    def take_seats(self, taken: Iterable[Seat]) -> None:
+    def occupy_slots(self, slots: Iterable[Slot]) -> None:
         """Note attempts that begin on connections that the caller has locked."""
-        seats = _by_connection(taken)
-        rows = [{"id": id_, "fences": fences} for id_, fences in seats.items()]
-        self._session.execute(_TAKE_SEATS, {"ids": [*seats], "rows": json.dumps(rows)})
+        slots_by_connection = _by_connection(slots)
+        rows = [{"id": id_, "fences": fences} for id_, fences in slots_by_connection.items()]
+        self._session.execute(_OCCUPY_SLOTS, {"ids": [*slots_by_connection], "rows": json.dumps(rows)})
 
-    def free_seats(self, freed: Collection[Seat], said: Iterable[Seat] = ()) -> None:
+    def free_slots(self, freed: Collection[Slot], reported_ended: Iterable[Slot] = ()) -> None:
         """
         Note attempts that have ended on connections that the caller has locked.
 
-        *said* are those of which their crawler itself says that it ended them, revoked or not: they leave
+        *reported_ended* are those of which their crawler itself says that it ended them, revoked or not: they leave
         its own list, or its count where they were *freed*.
         """
-        fences, ended = _by_connection(freed), _by_connection(said)
+        fences, ended = _by_connection(freed), _by_connection(reported_ended)
         rows = [
             {
                 "id": id_,
@@ -350,15 +348,15 @@ class Connections:
         ]
         if rows:
             ids = [row["id"] for row in rows]
-            self._session.execute(_FREE_SEATS, {"ids": ids, "rows": json.dumps(rows)})
+            self._session.execute(_FREE_SLOTS, {"ids": ids, "rows": json.dumps(rows)})
 
-    def recount_seats(self, ids: Collection[ConnectionId]) -> None:
+    def recount_slots(self, ids: Collection[ConnectionId]) -> None:
         """Let active_jobs equal the live assignments of these connections, which the caller has locked."""
-        self._session.execute(_RECOUNT_SEATS, {"ids": list(ids)})
+        self._session.execute(_RECOUNT_SLOTS, {"ids": list(ids)})
 
 
-def _by_connection(seats: Iterable[Seat]) -> defaultdict[ConnectionId, list[CrawlerJobId]]:
+def _by_connection(slots: Iterable[Slot]) -> defaultdict[ConnectionId, list[CrawlerJobId]]:
     fences = defaultdict(list)
-    for connection_id, fence in seats:
+    for connection_id, fence in slots:
         fences[connection_id].append(fence)
     return fences

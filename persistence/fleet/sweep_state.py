@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-_LET_THROUGH = text("""
-    INSERT INTO periodic_ring AS ring (task, rung_at) VALUES (:task, clock_timestamp())
+_ACQUIRE_INTERVAL = text("""
+    INSERT INTO periodic_ring AS published (task, rung_at) VALUES (:task, clock_timestamp())
     ON CONFLICT (task) DO UPDATE SET rung_at = excluded.rung_at
-     WHERE ring.rung_at <= clock_timestamp() - CAST(:pause AS interval) OR ring.rung_at > clock_timestamp()
+     WHERE published.rung_at <= clock_timestamp() - CAST(:interval AS interval) OR published.rung_at > clock_timestamp()
     RETURNING rung_at
 """)
 
-_HAS_RUNG = text("""
+_WAS_ACQUIRED_WITHIN = text("""
     SELECT EXISTS (SELECT FROM periodic_ring
-                    WHERE task = :task AND rung_at > clock_timestamp() - CAST(:pause AS interval)
+                    WHERE task = :task AND rung_at > clock_timestamp() - CAST(:interval AS interval)
                       AND rung_at <= clock_timestamp())
 """)
 
@@ -45,13 +45,16 @@ class Liveness:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def let_through(self, task: str, pause: timedelta) -> bool:
-        """Whether a periodic task was last let through at least *pause* ago; many beats are as one."""
-        return self._session.execute(_LET_THROUGH, {"task": task, "pause": pause}).one_or_none() is not None
+    def acquire_interval(self, task: str, interval: timedelta) -> bool:
+        """Whether a periodic task was last let through at least *interval* ago; many beats are as one."""
+        return (
+            self._session.execute(_ACQUIRE_INTERVAL, {"task": task, "interval": interval}).one_or_none()
+            is not None
+        )
 
-    def has_rung(self, task: str, pause: timedelta) -> bool:
-        """Whether *task* was let through less than *pause* ago."""
-        return bool(self._session.scalars(_HAS_RUNG, {"task": task, "pause": pause}).one())
+    def was_acquired_within(self, task: str, interval: timedelta) -> bool:
+        """Whether *task* was let through less than *interval* ago."""
+        return bool(self._session.scalars(_WAS_ACQUIRED_WITHIN, {"task": task, "interval": interval}).one())
 
     def lock(self) -> SweepState:
         """Lock the one row: sweeps follow each other."""
@@ -62,12 +65,12 @@ class Liveness:
         """Write the one row, which the caller has locked."""
         self._session.execute(_SAVE, vars(state))
 
-    def try_lock_pass(self) -> bool:
+    def try_lock_round(self) -> bool:
         """Be the one matchmaking pass, until the transaction ends; a statement of its own, before the pass looks."""
         statement = text("SELECT pg_try_advisory_xact_lock(hashtext('crawlyard_assign'))")
         return bool(self._session.scalars(statement).one())
 
-    def await_pass(self) -> None:
+    def wait_for_round(self) -> None:
         """
         Wait until no pass is running, and let none begin until the transaction ends.
 
@@ -75,11 +78,11 @@ class Liveness:
         """
         self._session.execute(text("SELECT pg_advisory_xact_lock(hashtext('crawlyard_assign'))"))
 
-    def ring_bell(self) -> None:
+    def request_another_round(self) -> None:
         """Tell the holder of the pass that there was somebody else; a sequence is not rolled back."""
         self._session.execute(text("SELECT nextval('assign_bell')"))
 
-    def read_bell(self) -> tuple[int, bool]:
+    def read_round_requests(self) -> tuple[int, bool]:
         """Where the bell stands: it has moved when this differs."""
         row = self._session.execute(text("SELECT last_value, is_called FROM assign_bell")).one()
         return row.last_value, row.is_called

@@ -40,7 +40,7 @@ _WAITING = text(f"""
                 LEFT JOIN account ON account.id = lane.account_id
 """)  # noqa: S608 - no input is in it
 
-_NOTE_HEADS = text(f"""
+_REFRESH_CLAIM_FROM = text(f"""
     -- Of each account, host and priority the entry that has waited longest: from the start, so that what came
     -- in behind the bound is found.
     WITH RECURSIVE head AS (
@@ -90,7 +90,7 @@ _LOCK_SKIPPING = text("""
      ORDER BY account_id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
 """)
 
-_SEATED = text("""
+_MARK_ASSIGNED = text("""
     -- A lane that somebody holds keeps its turn: a pass waits for nobody.
     WITH locked AS (
         SELECT account_id FROM account_lane WHERE account_id = ANY (CAST(:ids AS text[]))
@@ -116,7 +116,7 @@ CLAIM_LAG = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
-class Lane:
+class HostQueue:
     """Claimable entries of one account for one GitLab host."""
 
     account_id: AccountId
@@ -126,24 +126,24 @@ class Lane:
     """Whether its account's token is about to be of no use."""
 
 
-class Lanes:
+class AccountQueues:
     """The table `account_lane`, and the lanes in which something waits."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def waiting(self, margin: timedelta) -> list[Lane]:
+    def waiting(self, margin: timedelta) -> list[HostQueue]:
         """The lanes in which something is claimable, and whose account is neither held nor paused."""
         rows = self._session.execute(_WAITING, {"margin": margin}).all()
-        return [Lane(row.account_id, row.host, row.last_seated_at, row.is_expiring) for row in rows]
+        return [HostQueue(row.account_id, row.host, row.last_seated_at, row.is_expiring) for row in rows]
 
-    def note_heads(self) -> None:
+    def refresh_claim_from(self) -> None:
         """
         Note since when the oldest entry of each account has waited, a little less, as `claim_from`.
 
         Passes look no further back. It is a hint, found anew from the start each time.
         """
-        self._session.execute(_NOTE_HEADS, {"lag": CLAIM_LAG})
+        self._session.execute(_REFRESH_CLAIM_FROM, {"lag": CLAIM_LAG})
 
     def open(self, account_ids: Collection[AccountId]) -> None:
         """Give accounts that have none a place in the matchmaking."""
@@ -158,9 +158,9 @@ class Lanes:
         """As `lock`, but what a peer holds is left out; returns those that were locked."""
         return set(self._session.scalars(_LOCK_SKIPPING, {"ids": list(account_ids)}))
 
-    def note_seated(self, account_ids: Collection[AccountId]) -> None:
+    def mark_assigned(self, account_ids: Collection[AccountId]) -> None:
         """These accounts had their turn."""
-        self._session.execute(_SEATED, {"ids": list(account_ids)})
+        self._session.execute(_MARK_ASSIGNED, {"ids": list(account_ids)})
 
     def pause(self, account_id: AccountId, reason: str | None) -> bool:
         """Let no job of the account be seated, from the next pass on; whether that is news. Its lane is open."""

@@ -42,13 +42,13 @@ _TAKE = text("""
     RETURNING id, account_id, user_id, provider, graphql_url, command, full_path, priority, entity_id, spawned_from
 """)
 
-_DROP = text("DELETE FROM deferred_job WHERE account_id = ANY (CAST(:ids AS text[]))")
+_DROP_ACCOUNTS = text("DELETE FROM deferred_job WHERE account_id = ANY (CAST(:ids AS text[]))")
 
 _LOCK = """
     SELECT id FROM deferred_job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id FOR UPDATE
 """
 
-_FORGET = text(f"""
+_DELETE = text(f"""
     WITH locked AS ({_LOCK}) DELETE FROM deferred_job USING locked WHERE deferred_job.id = locked.id
 """)  # noqa: S608 - no input is in it
 
@@ -59,7 +59,7 @@ _PRIORITIZE = text(f"""
 
 
 @dataclass(frozen=True)
-class Offspring:
+class ChildJob:
     """A job that a discovery found, whether it is made at once or deferred."""
 
     job: NewJob
@@ -67,28 +67,28 @@ class Offspring:
     entity_id: str | None
 
 
-class Deferred:
+class DeferredJobs:
     """The table `deferred_job`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, offspring: Collection[Offspring]) -> set[JobId]:
+    def add(self, children: Collection[ChildJob]) -> set[JobId]:
         """Defer jobs; returns those that were not deferred already, for the same path and command."""
         rows = [
             {
-                "id": found.job.id,
-                "account_id": found.job.account_id,
-                "user_id": found.job.user_id,
-                "provider": found.job.provider,
-                "graphql_url": found.job.graphql_url,
-                "command": found.job.command,
-                "full_path": found.job.full_path,
-                "priority": found.priority,
-                "entity_id": found.entity_id,
-                "spawned_from": found.job.spawned_from,
+                "id": child.job.id,
+                "account_id": child.job.account_id,
+                "user_id": child.job.user_id,
+                "provider": child.job.provider,
+                "graphql_url": child.job.graphql_url,
+                "command": child.job.command,
+                "full_path": child.job.full_path,
+                "priority": child.priority,
+                "entity_id": child.entity_id,
+                "spawned_from": child.job.spawned_from,
             }
-            for found in offspring
+            for child in children
         ]
         return set(self._session.scalars(_ADD, {"rows": json.dumps(rows)})) if rows else set()
 
@@ -100,11 +100,11 @@ class Deferred:
         """Whether anything is deferred for one of these accounts."""
         return bool(self._session.scalars(_HAS, {"ids": list(account_ids)}).one())
 
-    def take(self, account_id: AccountId, limit: int) -> list[Offspring]:
+    def take(self, account_id: AccountId, limit: int) -> list[ChildJob]:
         """Take at most *limit* deferred jobs of the account out of the table, the oldest first."""
         rows = self._session.execute(_TAKE, {"account_id": account_id, "limit": limit})
         return [
-            Offspring(
+            ChildJob(
                 NewJob(
                     id=row.id,
                     command=row.command,
@@ -122,13 +122,13 @@ class Deferred:
             for row in sorted(rows, key=lambda row: str(row.id))
         ]
 
-    def drop(self, account_ids: Collection[str]) -> None:
+    def drop_accounts(self, account_ids: Collection[str]) -> None:
         """Forget what is deferred for accounts that are gone."""
-        self._session.execute(_DROP, {"ids": list(account_ids)})
+        self._session.execute(_DROP_ACCOUNTS, {"ids": list(account_ids)})
 
-    def forget(self, ids: Collection[JobId]) -> None:
+    def delete(self, ids: Collection[JobId]) -> None:
         """Deferred jobs are not to be made any more."""
-        self._session.execute(_FORGET, {"ids": list(ids)})
+        self._session.execute(_DELETE, {"ids": list(ids)})
 
     def prioritize(self, ids: Collection[JobId], priority: int) -> None:
         """Deferred jobs will have this priority."""

@@ -40,7 +40,7 @@ _INSERT = text(f"""
         SELECT r.*, job."accountId" AS account_id, {HOST} AS host, job.spawned_from,
                {IDENTITY.format("job")} AS identity
           FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-               AS r(id text, job_id text, priority int, max_attempts int, data jsonb, is_the_only_one boolean)
+               AS r(id text, job_id text, priority int, max_attempts int, data jsonb, is_unique boolean)
           JOIN job ON job.id = r.job_id
     ), opened AS (
         INSERT INTO account_lane (account_id) SELECT account_id FROM new GROUP BY 1 ORDER BY account_id COLLATE "C"
@@ -48,13 +48,13 @@ _INSERT = text(f"""
     )
     INSERT INTO job_queue (id, web_app_job_id, account_id, host, priority, max_attempts, data, spawned_from, identity)
     SELECT id, job_id, account_id, host, priority, max_attempts, data, spawned_from,
-           CASE WHEN is_the_only_one THEN identity END
+           CASE WHEN is_unique THEN identity END
       FROM new ORDER BY identity COLLATE "C", job_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING web_app_job_id
 """)  # noqa: S608 - no input is in it
 
-_FORGET_MOVED = text(f"""
+_RELEASE_MOVED_IDENTITIES = text(f"""
     -- The job that had this identity was given another path, or branch, by the web app.
     UPDATE job_queue q SET identity = NULL
       FROM job, job AS new
@@ -84,7 +84,7 @@ _LOCK = text(f"""
      WHERE q.web_app_job_id = ANY (CAST(:ids AS text[])) ORDER BY q.id FOR NO KEY UPDATE
 """)  # noqa: S608 - no input is in it
 
-_READY_DUE = text(f"""
+_MARK_DUE_READY = text(f"""
     WITH due AS (
         SELECT id FROM job_queue
          WHERE status = 'pending' AND NOT ready AND scheduled_at <= clock_timestamp()
@@ -117,7 +117,7 @@ _CLAIM = text(f"""
      ) q
 """)  # noqa: S608
 
-_FOLLOW_OWNER = text(f"""
+_SYNC_OWNER = text(f"""
     WITH opened AS (
         INSERT INTO account_lane (account_id)
         SELECT "accountId" FROM job WHERE id = ANY (CAST(:ids AS text[])) GROUP BY 1 ORDER BY "accountId" COLLATE "C"
@@ -128,18 +128,18 @@ _FOLLOW_OWNER = text(f"""
       FROM job WHERE job.id = q.web_app_job_id AND q.web_app_job_id = ANY (CAST(:ids AS text[]))
 """)  # noqa: S608
 
-_PROCESS = text("""
+_MARK_PROCESSING = text("""
     UPDATE job_queue
        SET status = 'processing', last_attempt_at = clock_timestamp(), held = false, settled_at = NULL
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
 """)
 
-_COMPLETE = text("""
+_MARK_COMPLETED = text("""
     UPDATE job_queue SET status = 'completed', settled_at = clock_timestamp(), error = NULL, held = false
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
 """)
 
-_CHANGE = text("""
+_UPDATE = text("""
     UPDATE job_queue q
        SET status = r.status, error = r.error, attempts = r.attempts, losses = r.losses, goodbyes = r.goodbyes,
            ready = r.delay <= 0, scheduled_at = clock_timestamp() + make_interval(secs => r.delay),
@@ -149,16 +149,16 @@ _CHANGE = text("""
      WHERE q.id = r.id
 """)
 
-_FORGIVE_LOSSES = text("""
+_CLEAR_LOSSES = text("""
     UPDATE job_queue SET losses = 0 WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND losses > 0
 """)
 
-_END = text("""
+_FAIL = text("""
     UPDATE job_queue SET status = 'failed', error = :error, settled_at = clock_timestamp(), held = false
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> 'completed'
 """)
 
-_HOLD = text("""
+_PARK = text("""
     -- One that had failed was queued anew by the web app, and nobody has seen it yet: nothing counts against it.
     UPDATE job_queue
        SET status = 'pending', held = true, settled_at = NULL, ready = ready OR status = 'failed',
@@ -170,13 +170,13 @@ _HOLD = text("""
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> 'completed'
 """)
 
-_LET_GO = text(f"""
+_UNPARK = text(f"""
     UPDATE job_queue q
        SET status = 'pending', held = false, settled_at = NULL, scheduled_at = {NOT_BEFORE.format("q.account_id")}
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
 """)  # noqa: S608
 
-_REVIVE = text("""
+_RESET = text("""
     UPDATE job_queue
        SET status = 'pending', held = false, ready = true, scheduled_at = clock_timestamp(), settled_at = NULL,
            error = NULL, attempts = 0, losses = 0, goodbyes = 0
@@ -190,7 +190,7 @@ _PRIORITIZE = text("""
  RETURNING web_app_job_id
 """)
 
-UNHEARD = """
+OUT_OF_SYNC = """
     FROM job LEFT JOIN job_queue q ON q.web_app_job_id = job.id
    WHERE job.created_at > (SELECT COALESCE(adopted_from, '-infinity') FROM adoption)
      AND job.command <> 'authorizationScope'
@@ -210,7 +210,7 @@ UNHEARD = """
 """
 """The web app's word against ours. Its jobs from before us are left alone until they are adopted."""
 
-_UNHEARD = text(f"""SELECT job.id {UNHEARD} ORDER BY job.id COLLATE "C" LIMIT :limit""")
+_OUT_OF_SYNC = text(f"""SELECT job.id {OUT_OF_SYNC} ORDER BY job.id COLLATE "C" LIMIT :limit""")
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class NewEntry:
     priority: int
     max_attempts: int
     data: dict[str, Any] | None = None
-    is_the_only_one: bool = False
+    is_unique: bool = False
     """No other entry may be queued for a job of the same path, branch, command and host."""
 
 
@@ -249,7 +249,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Change:
+class EntryUpdate:
     """What becomes of an entry whose attempt did not succeed."""
 
     entry: Entry
@@ -273,7 +273,7 @@ class Change:
         }
 
 
-class Queue:
+class Entries:
     """The table `job_queue`."""
 
     def __init__(self, session: Session) -> None:
@@ -297,18 +297,18 @@ class Queue:
         values = {"account_id": account_id, "limit": limit}
         return int(self._session.scalars(_COUNT_CLAIMABLE, values).one())
 
-    def forget_moved(self, job_ids: Iterable[JobId]) -> None:
+    def release_moved_identities(self, job_ids: Iterable[JobId]) -> None:
         """Let go of the identities of these jobs where an entry holds them whose job has moved away."""
-        self._session.execute(_FORGET_MOVED, {"ids": list(job_ids)})
+        self._session.execute(_RELEASE_MOVED_IDENTITIES, {"ids": list(job_ids)})
 
     def lock(self, job_ids: Iterable[JobId]) -> dict[JobId, Entry]:
         """Lock the entries of these jobs, in the order of the entries' ids."""
         rows = self._session.execute(_LOCK, {"ids": sorted(set(job_ids))}).all()
         return {entry.job_id: entry for entry in map(_entry, rows)}
 
-    def ready_due(self, limit: int) -> int:
+    def mark_due_ready(self, limit: int) -> int:
         """Let at most *limit* backed-off entries whose time has come into the claim index; how many."""
-        return len(self._session.scalars(_READY_DUE, {"limit": limit}).all())
+        return len(self._session.scalars(_MARK_DUE_READY, {"limit": limit}).all())
 
     def has_due(self) -> bool:
         """Whether there is anything that a pass could seat."""
@@ -327,51 +327,51 @@ class Queue:
         }
         return [_entry(row) for row in self._session.execute(_CLAIM, values).all()]
 
-    def follow_owner(self, job_ids: Iterable[JobId]) -> None:
+    def sync_owner(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are of the account and host of their job, which has changed."""
-        self._update(_FOLLOW_OWNER, job_ids)
+        self._update(_SYNC_OWNER, job_ids)
 
-    def process(self, job_ids: Iterable[JobId]) -> None:
+    def mark_processing(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are being worked off."""
-        self._update(_PROCESS, job_ids)
+        self._update(_MARK_PROCESSING, job_ids)
 
-    def complete(self, job_ids: Iterable[JobId]) -> None:
+    def mark_completed(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are done."""
-        self._update(_COMPLETE, job_ids)
+        self._update(_MARK_COMPLETED, job_ids)
 
-    def change(self, changes: Collection[Change]) -> None:
+    def update(self, updates: Collection[EntryUpdate]) -> None:
         """Entries that the caller has locked go back to pending, or have failed."""
-        errors = {said: clean_text(said, _ERROR_BYTES) for said in {change.error for change in changes}}
-        rows = [change.row() | {"error": errors[change.error]} for change in changes]
-        self._session.execute(_CHANGE, {"rows": json.dumps(rows)})
+        errors = {text: clean_text(text, _ERROR_BYTES) for text in {update.error for update in updates}}
+        rows = [update.row() | {"error": errors[update.error]} for update in updates]
+        self._session.execute(_UPDATE, {"rows": json.dumps(rows)})
 
-    def forgive_losses(self, job_ids: Iterable[JobId]) -> None:
+    def clear_losses(self, job_ids: Iterable[JobId]) -> None:
         """Progress was made: the losses in a row are none."""
-        self._update(_FORGIVE_LOSSES, job_ids)
+        self._update(_CLEAR_LOSSES, job_ids)
 
-    def end(self, job_ids: Iterable[JobId], error: str) -> None:
+    def fail(self, job_ids: Iterable[JobId], error: str) -> None:
         """Entries that the caller has locked will not run: failed, with this as the error."""
-        self._update(_END, job_ids, error=error)
+        self._update(_FAIL, job_ids, error=error)
 
-    def hold(self, job_ids: Iterable[JobId]) -> None:
+    def park(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked stay pending and are seated by nobody."""
-        self._update(_HOLD, job_ids)
+        self._update(_PARK, job_ids)
 
-    def let_go(self, job_ids: Iterable[JobId]) -> None:
+    def unpark(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are pending and held by nobody; what was counted stays."""
-        self._update(_LET_GO, job_ids)
+        self._update(_UNPARK, job_ids)
 
-    def revive(self, job_ids: Iterable[JobId]) -> None:
+    def reset(self, job_ids: Iterable[JobId]) -> None:
         """Entries that the caller has locked are pending and due, with nothing counted against them."""
-        self._update(_REVIVE, job_ids)
+        self._update(_RESET, job_ids)
 
     def prioritize(self, job_ids: Iterable[JobId], priority: int) -> set[JobId]:
         """Entries that the caller has locked get this priority; returns the jobs of those that had another."""
         return set(self._session.scalars(_PRIORITIZE, {"ids": list(job_ids), "priority": priority}))
 
-    def unheard(self, limit: int) -> list[JobId]:
+    def out_of_sync(self, limit: int) -> list[JobId]:
         """At most *limit* jobs whose status says another thing than their entry or attempt, in id order."""
-        return list(self._session.scalars(_UNHEARD, {"limit": limit}))
+        return list(self._session.scalars(_OUT_OF_SYNC, {"limit": limit}))
 
     def _update(self, statement: TextClause, job_ids: Iterable[JobId], **values: Any) -> None:
         if ids := list(job_ids):

@@ -40,7 +40,7 @@ _COLUMNS = f"""
 
 _FIND = text(f"SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[]))")  # noqa: S608 - no input is in it
 
-_HOLD = text(f"""
+_LOCK_KEY_SHARE = text(f"""
     SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id COLLATE "C" FOR KEY SHARE
 """)  # noqa: S608
 
@@ -60,7 +60,7 @@ _WITH_IDENTITY = text("""
                   CAST(:urls AS text[])) WITH ORDINALITY AS wanted(path, branch, command, url, place)
       JOIN LATERAL (
           SELECT job.id, job.created_at, job."gitlabGraphQLUrl" FROM job
-           WHERE job.id <> ALL (CAST(:besides AS text[]))
+           WHERE job.id <> ALL (CAST(:excluding AS text[]))
              AND job.full_path = wanted.path AND job.command::text = wanted.command
              AND COALESCE(job.branch, '') = COALESCE(wanted.branch, '')
           OFFSET 0 -- one look an order by its path: joined as a whole, the table was read for each batch
@@ -85,9 +85,9 @@ _CANCEL = text("""
 
 _REQUEUE = text("""
     UPDATE job SET status = 'queued', finished_at = NULL, "updatedAt" = now(),
-                   resume_state = CASE WHEN :forget THEN NULL ELSE resume_state END,
+                   resume_state = CASE WHEN :restart THEN NULL ELSE resume_state END,
                    -- from the start: to come as far as before is progress again
-                   progress = CASE WHEN :forget AND jsonb_typeof(progress) = 'object'
+                   progress = CASE WHEN :restart AND jsonb_typeof(progress) = 'object'
                                    THEN progress - 'best' ELSE progress END
      WHERE id = ANY (CAST(:ids AS text[])) RETURNING id
 """)
@@ -185,9 +185,9 @@ class Jobs:
         """Those of the jobs that exist, without a lock."""
         return self._read(_FIND, ids)
 
-    def hold(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
+    def lock_key_share(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
         """Lock those of the jobs that exist FOR KEY SHARE: they cannot be deleted, and may be changed."""
-        return self._read(_HOLD, ids)
+        return self._read(_LOCK_KEY_SHARE, ids)
 
     def lock(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
         """Lock those of the jobs that exist, in id order."""
@@ -198,10 +198,10 @@ class Jobs:
         return self._read(_LOCK_SKIPPING, ids)
 
     def with_identity(
-        self, jobs: list[NewJob], besides: Sequence[JobId] = ()
+        self, jobs: list[NewJob], excluding: Sequence[JobId] = ()
     ) -> dict[JobId, tuple[JobId, bool]]:
         """
-        Which job has the same path, branch and command as each of these, *besides* these ids.
+        Which job has the same path, branch and command as each of these, *excluding* these ids.
 
         Jobs without a path have none.
 
@@ -217,7 +217,7 @@ class Jobs:
                 "branches": [job.branch for job in wanted],
                 "commands": [job.command for job in wanted],
                 "urls": [job.graphql_url for job in wanted],
-                "besides": list(besides),
+                "excluding": list(excluding),
             },
         )
         return {wanted[row.place - 1].id: (row.id, row.same_host) for row in rows}
@@ -246,9 +246,9 @@ class Jobs:
         """Running jobs are queued again, and keep started_at and resume_state; returns those that were running."""
         return self._change(_RELEASE, ids)
 
-    def requeue(self, ids: Iterable[JobId], *, forget: bool) -> None:
-        """Jobs that have ended are queued again; *forget*: from the start."""
-        self._session.execute(_REQUEUE, {"ids": sorted(ids), "forget": forget})
+    def requeue(self, ids: Iterable[JobId], *, restart: bool) -> None:
+        """Jobs that have ended are queued again; *restart*: from the start."""
+        self._session.execute(_REQUEUE, {"ids": sorted(ids), "restart": restart})
 
     def advance(self, rows: Collection[dict[str, Any]]) -> None:
         """
@@ -257,8 +257,8 @@ class Jobs:
         Rows: id, the two (as JSON, or as pydantic's models of it), whether the job `runs`, and whether it
         `ends`: finished, with nothing to resume. One that the web app has ended or paused stays so.
         """
-        told = to_json(list(rows), by_alias=True, exclude_none=True)
-        self._session.execute(_ADVANCE, {"rows": told.decode()})
+        encoded = to_json(list(rows), by_alias=True, exclude_none=True)
+        self._session.execute(_ADVANCE, {"rows": encoded.decode()})
 
     def _change(self, statement: Any, ids: Iterable[JobId]) -> set[JobId]:
         wanted = sorted(set(ids))
@@ -267,9 +267,9 @@ class Jobs:
     def _read(self, statement: Any, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
         wanted = sorted(set(ids))
         rows = self._session.execute(statement, {"ids": wanted}).all() if wanted else ()
-        return {job.id: job for job in map(_known, rows)}
+        return {job.id: job for job in map(_known_job, rows)}
 
 
-def _known(row: Iterable[Any]) -> KnownJob:
+def _known_job(row: Iterable[Any]) -> KnownJob:
     id_, status, *rest = row
     return KnownJob(*(id_, JobStatus(status), *rest))

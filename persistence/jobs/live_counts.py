@@ -11,7 +11,7 @@ from collections import Counter
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-Lane = tuple[str, str]
+HostQueueKey = tuple[str, str]
 
 _SHARDS = 16
 
@@ -24,7 +24,7 @@ _ADD = text(f"""
     ON CONFLICT (account_id, host, shard) DO UPDATE SET live = live_count.live + EXCLUDED.live
 """)  # noqa: S608 - no input is in it
 
-_BY_LANE = text("SELECT account_id, host, sum(live) FROM live_count GROUP BY account_id, host")
+_BY_HOST_QUEUE = text("SELECT account_id, host, sum(live) FROM live_count GROUP BY account_id, host")
 
 MISCOUNTED = """
     SELECT account_id, host, COALESCE(truth.live, 0) - COALESCE(counted.live, 0) AS missing
@@ -43,7 +43,7 @@ _RECOUNT = text(f"""
     ON CONFLICT (account_id, host, shard) DO UPDATE SET live = live_count.live + EXCLUDED.live
 """)  # noqa: S608
 
-_FORGET_EMPTY = text("""
+_DELETE_EMPTY = text("""
     DELETE FROM live_count WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM live_count WHERE live = 0 LIMIT :limit FOR UPDATE SKIP LOCKED)) AND live = 0
 """)
@@ -54,19 +54,19 @@ class LiveCounts:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._changes: list[tuple[Lane, int]] = []
+        self._changes: list[tuple[HostQueueKey, int]] = []
 
-    def note(self, account_id: str | None, host: str, change: int) -> None:
+    def record(self, account_id: str | None, host: str, change: int) -> None:
         """Attempts began (1) or ended (-1) in a lane; it is written with the commit."""
         self._changes.append(((account_id or "", host), change))
 
     def write(self) -> None:
         """Add what was noted."""
-        totals: Counter[Lane] = Counter()
-        for lane, change in self._changes:
-            totals[lane] += change
+        totals: Counter[HostQueueKey] = Counter()
+        for key, change in self._changes:
+            totals[key] += change
         self._changes.clear()
-        changed = {lane: total for lane, total in totals.items() if total}
+        changed = {key: total for key, total in totals.items() if total}
         if changed:
             accounts, hosts = zip(*changed, strict=True)
             values = {"accounts": [*accounts], "hosts": [*hosts], "changes": [*changed.values()]}
@@ -80,14 +80,14 @@ class LiveCounts:
         """Forget what was noted since *mark*."""
         del self._changes[mark:]
 
-    def by_lane(self) -> dict[Lane, int]:
+    def by_host_queue(self) -> dict[HostQueueKey, int]:
         """How many live attempts each lane has."""
-        return {(account_id, host): live for account_id, host, live in self._session.execute(_BY_LANE)}
+        return {(account_id, host): live for account_id, host, live in self._session.execute(_BY_HOST_QUEUE)}
 
     def recount(self) -> None:
         """Set right what is miscounted: the web app deleted a job that was being worked on, say."""
         self._session.execute(_RECOUNT)
 
-    def forget_empty(self, limit: int) -> None:
+    def delete_empty(self, limit: int) -> None:
         """Delete at most *limit* rows that count nothing."""
-        self._session.execute(_FORGET_EMPTY, {"limit": limit})
+        self._session.execute(_DELETE_EMPTY, {"limit": limit})

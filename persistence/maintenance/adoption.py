@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from persistence.db.engine import engine
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 from persistence.migrations.head import require_head
 from persistence.settings import settings
 
@@ -26,18 +26,18 @@ _JOBS = text("""
      GROUP BY 1 ORDER BY 2 DESC, 1
 """)
 
-_HELD = """
+_PARKED = """
     FROM job_queue q JOIN job ON job.id = q.web_app_job_id
    WHERE q.held AND q.status = 'pending' AND job.status IN ('queued', 'running')
      AND job.created_at <= :adopted_from AND job.command <> 'authorizationScope'
 """
 """The web app's own command is never sent to a crawler: where an older component had queued it, it stays held."""
 
-_COUNT_HELD = text(f"SELECT count(*) {_HELD}")
+_COUNT_PARKED = text(f"SELECT count(*) {_PARKED}")
 
-_LOCK_HELD = text(f"SELECT q.id {_HELD} ORDER BY q.id FOR NO KEY UPDATE OF q")
+_LOCK_PARKED = text(f"SELECT q.id {_PARKED} ORDER BY q.id FOR NO KEY UPDATE OF q")
 
-_RELEASE = text("""
+_UNPARK = text("""
     UPDATE job_queue SET held = false, ready = scheduled_at <= clock_timestamp()
      WHERE id = ANY (CAST(:ids AS text[]))
 """)
@@ -48,7 +48,7 @@ _CLEAR = text("UPDATE adoption SET adopted_from = NULL")
 
 
 @dataclass(frozen=True)
-class LeftAlone:
+class UnadoptedJobs:
     """What an older database holds that reconcile does not look at."""
 
     adopted_from: datetime | None
@@ -59,33 +59,33 @@ class LeftAlone:
     """Carried over in the queue, and seated by nobody until then."""
 
 
-def left_alone() -> LeftAlone:
+def read_unadopted_jobs() -> UnadoptedJobs:
     """What `adopt` would release. Raises SchemaError where the schema is not at head."""
-    with raised_as_ours(), engine().connect() as connection:
+    with translate_errors(), engine().connect() as connection:
         require_head(connection)
-        return _look(connection, connection.execute(_ADOPTED_FROM).scalar_one())
+        return _read_unadopted(connection, connection.execute(_ADOPTED_FROM).scalar_one())
 
 
-def adopt() -> LeftAlone:
+def adopt() -> UnadoptedJobs:
     """
     Release everything that was left alone; returns what that was.
 
     Reconcile finds the jobs from its next round on. Safe twice. Raises Contended where a lock was
     not had in time: nothing has changed then.
     """
-    with raised_as_ours(), engine().begin() as connection:
+    with translate_errors(), engine().begin() as connection:
         require_head(connection)
         connection.execute(_LIMITS, {"lock": f"{settings().lock_timeout.total_seconds() * 1000:.0f}ms"})
-        released = _look(connection, connection.execute(_LOCK_ADOPTION).scalar_one())
-        held = list(connection.scalars(_LOCK_HELD, {"adopted_from": released.adopted_from}))
-        connection.execute(_RELEASE, {"ids": held})
+        unadopted = _read_unadopted(connection, connection.execute(_LOCK_ADOPTION).scalar_one())
+        parked = list(connection.scalars(_LOCK_PARKED, {"adopted_from": unadopted.adopted_from}))
+        connection.execute(_UNPARK, {"ids": parked})
         connection.execute(_CLEAR)
-        return released
+        return unadopted
 
 
-def _look(connection: Connection, adopted_from: datetime | None) -> LeftAlone:
+def _read_unadopted(connection: Connection, adopted_from: datetime | None) -> UnadoptedJobs:
     if adopted_from is None:
-        return LeftAlone(None, {}, 0)
+        return UnadoptedJobs(None, {}, 0)
     when = {"adopted_from": adopted_from}
     jobs = {status: count for status, count in connection.execute(_JOBS, when)}  # noqa: C416 - rows, not pairs
-    return LeftAlone(adopted_from, jobs, connection.execute(_COUNT_HELD, when).scalar_one())
+    return UnadoptedJobs(adopted_from, jobs, connection.execute(_COUNT_PARKED, when).scalar_one())

@@ -32,7 +32,7 @@ _LOCK_JOBS = text("""
     SELECT id FROM job WHERE id = ANY (CAST(:ids AS text[])) FOR UPDATE SKIP LOCKED
 """)
 
-_JUDGE = text("""
+_DECIDE = text("""
     -- (SELECT … LIMIT 1): an EXISTS might be answered by a hash of the whole table.
     SELECT job.id, job."accountId" AS account_id,
            CASE WHEN job.status NOT IN ('finished', 'failed', 'cancelled') OR job.command = 'authorizationScope'
@@ -49,7 +49,7 @@ _JUDGE = text("""
                      OR (SELECT true FROM job_assignment_mapping a
                           WHERE a.web_app_job_id = job.id AND a.id <> ALL (CAST(:attempts AS text[])) LIMIT 1)
                 THEN 'leave'
-                ELSE 'delete' END AS fate
+                ELSE 'delete' END AS decision
       FROM job
      CROSS JOIN LATERAL (SELECT max(timestamp) AS last_at FROM job_error_log WHERE job_id = job.id) error
      WHERE job.id = ANY (CAST(:ids AS text[]))
@@ -62,7 +62,7 @@ _KEEP = text(
 )
 
 
-class Fate(StrEnum):
+class RetentionDecision(StrEnum):
     """What becomes of an old job."""
 
     DELETE = "delete"
@@ -78,7 +78,7 @@ class OldJob:
 
     id: JobId
     account_id: AccountId
-    fate: Fate
+    decision: RetentionDecision
 
 
 class OldJobs:
@@ -95,7 +95,7 @@ class OldJobs:
         """
         return list(self._session.scalars(_LOCK_SETTLED, {"keep": keep, "limit": limit}))
 
-    def judge(self, job_ids: Collection[JobId], keep_errors: timedelta) -> list[OldJob]:
+    def decide(self, job_ids: Collection[JobId], keep_errors: timedelta) -> list[OldJob]:
         """
         What is to become of these jobs, whose entries the caller has locked; locks attempts and jobs.
 
@@ -106,9 +106,9 @@ class OldJobs:
         attempts = list(self._session.scalars(_LOCK_ATTEMPTS, {"ids": ids}))
         locked = list(self._session.scalars(_LOCK_JOBS, {"ids": ids}))
         rows = self._session.execute(
-            _JUDGE, {"ids": locked, "attempts": attempts, "keep_errors": keep_errors}
+            _DECIDE, {"ids": locked, "attempts": attempts, "keep_errors": keep_errors}
         )
-        return [OldJob(row.id, row.account_id, Fate(row.fate)) for row in rows]
+        return [OldJob(row.id, row.account_id, RetentionDecision(row.decision)) for row in rows]
 
     def delete(self, job_ids: Collection[JobId]) -> None:
         """Delete jobs that the caller has locked, with their entries, attempts and links to areas."""

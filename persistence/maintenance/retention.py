@@ -33,7 +33,7 @@ _OLD = {
     "job_error_log": ("job_error_log ORDER BY timestamp", "timestamp", "keep_errors"),
 }
 
-_FOLLOW_INDEXES = text("""
+_PREFER_INDEXES = text("""
     -- Without statistics the planner would sort a whole table for its first rows, or read it to its
     -- end, once a job, for what is not there.
     SELECT set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true)
@@ -54,14 +54,14 @@ class Retention:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def follow_indexes(self) -> None:
+    def prefer_indexes(self) -> None:
         """Until the unit ends, read in the order of an index wherever there is one."""
-        self._session.execute(_FOLLOW_INDEXES)
+        self._session.execute(_PREFER_INDEXES)
 
-    def delete_old(self, kept: Settings, limit: int) -> dict[str, int]:
+    def delete_old(self, retention: Settings, limit: int) -> dict[str, int]:
         """Delete at most *limit* rows a table that are older than they are kept; how many, by table. Not events."""
         return {
-            table: self._delete(table, getattr(kept, setting), limit)
+            table: self._delete(table, getattr(retention, setting), limit)
             for table, (_, _, setting) in _OLD.items()
         }
 

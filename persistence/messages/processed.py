@@ -3,29 +3,29 @@
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-_CLAIM = text("""
+_MARK_PROCESSED = text("""
     INSERT INTO handled_message (message_id) VALUES (:message_id)
     ON CONFLICT DO NOTHING RETURNING message_id
 """)
 
 
-_WAS_HANDLED = text("SELECT EXISTS (SELECT FROM handled_message WHERE message_id = :message_id)")
+_WAS_PROCESSED = text("SELECT EXISTS (SELECT FROM handled_message WHERE message_id = :message_id)")
 
 
-class HandledMessages:
+class ProcessedMessages:
     """The ids of the messages whose unit of work committed."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def claim(self, message_id: str) -> bool:
+    def mark_processed(self, message_id: str) -> bool:
         """
         Whether this unit is the first to handle *message_id*; False: end, it was handled.
 
         Waits for another unit that is handling it right now.
         """
-        return self._session.execute(_CLAIM, {"message_id": message_id}).one_or_none() is not None
+        return self._session.execute(_MARK_PROCESSED, {"message_id": message_id}).one_or_none() is not None
 
-    def was_handled(self, message_id: str) -> bool:
+    def was_processed(self, message_id: str) -> bool:
         """Whether a unit handled *message_id* to its end; for a message of many units, whose last one claims."""
-        return bool(self._session.scalars(_WAS_HANDLED, {"message_id": message_id}).one())
+        return bool(self._session.scalars(_WAS_PROCESSED, {"message_id": message_id}).one())

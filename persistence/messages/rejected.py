@@ -60,8 +60,8 @@ class RejectedMessages:
 
     def fingerprint(self) -> str:
         """The same for the same rejections of the same message: what a message handled as that is claimed by."""
-        told = [{column: value for column, value in row.items() if column != "id"} for row in self._rows]
-        return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        rows = [{column: value for column, value in row.items() if column != "id"} for row in self._rows]
+        return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
     def mark(self) -> int:
         """Where we stand, for `reset`."""

@@ -9,14 +9,14 @@ from sqlalchemy import Connection, text
 
 from persistence.db.engine import engine
 from persistence.db.snapshot import snapshot
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import IllegalRequestError
 from persistence.migrations.head import require_head
 from persistence.settings import settings
 
 PAGE = 200
 
-_WHICH = """
+_CRITERIA = """
        -- What is not asked for is folded away, since every plan is made for its values.
        (CAST(:ids AS text[]) IS NULL OR id = ANY (CAST(:ids AS text[])))
        AND (CAST(:reason AS text) IS NULL OR reason = :reason)
@@ -28,14 +28,14 @@ _WHICH = """
 _COLUMNS = "id, rejected_at, task, message_id, reason, detail, payload"
 
 _NEWEST = text(f"""
-    SELECT {_COLUMNS} FROM rejected_message WHERE {_WHICH} ORDER BY rejected_at DESC, id DESC LIMIT :limit
+    SELECT {_COLUMNS} FROM rejected_message WHERE {_CRITERIA} ORDER BY rejected_at DESC, id DESC LIMIT :limit
 """)  # noqa: S608 - no input is in it
 
-_COUNT = text(f"SELECT count(*) AS number, now() AS moment FROM rejected_message WHERE {_WHICH}")  # noqa: S608
+_COUNT = text(f"SELECT count(*) AS number, now() AS moment FROM rejected_message WHERE {_CRITERIA}")  # noqa: S608
 
 _OLDEST = text(f"""
     SELECT {_COLUMNS} FROM rejected_message
-     WHERE {_WHICH} AND rejected_at <= :moment
+     WHERE {_CRITERIA} AND rejected_at <= :moment
        AND (CAST(:after_at AS timestamptz) IS NULL OR (rejected_at, id) > (:after_at, :after_id))
      ORDER BY rejected_at, id LIMIT :limit
 """)  # noqa: S608
@@ -63,7 +63,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Which:
+class RejectedFilter:
     """Which rejected messages: those for which all holds that is given."""
 
     ids: tuple[str, ...] | None = None
@@ -76,14 +76,14 @@ class Which:
 
 
 @dataclass(frozen=True)
-class Count:
+class RejectedCount:
     """How many there were at a moment, by the database's clock."""
 
     number: int
     moment: datetime
 
 
-def read_rejected(which: Which, *, limit: int) -> list[Rejected]:
+def read_rejected(criteria: RejectedFilter, *, limit: int) -> list[Rejected]:
     """
     Read at most *limit* rejections, the newest first.
 
@@ -91,25 +91,25 @@ def read_rejected(which: Which, *, limit: int) -> list[Rejected]:
     """
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
-        return _read(connection, _NEWEST, _values(which) | {"limit": limit})
+        return _read(connection, _NEWEST, _values(criteria) | {"limit": limit})
 
 
 def read_rejection(rejected_id: str) -> Rejected:
     """Read one. Raises IllegalRequestError where there is none of that id."""
-    rejected = read_rejected(Which(ids=(rejected_id,)), limit=1)
+    rejected = read_rejected(RejectedFilter(ids=(rejected_id,)), limit=1)
     if not rejected:
         raise IllegalRequestError(f"there is no rejected message {rejected_id}")
     return rejected[0]
 
 
-def count_rejected(which: Which) -> Count:
+def count_rejected(criteria: RejectedFilter) -> RejectedCount:
     """How many there are. Raises SchemaError where the schema is not at head."""
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
-        return Count(**connection.execute(_COUNT, _values(which)).one()._mapping)  # noqa: SLF001 - public in spite of its name
+        return RejectedCount(**connection.execute(_COUNT, _values(criteria)).one()._mapping)  # noqa: SLF001 - public in spite of its name
 
 
-def pages_of_rejected(which: Which, moment: datetime) -> Iterator[list[Rejected]]:
+def pages_of_rejected(criteria: RejectedFilter, moment: datetime) -> Iterator[list[Rejected]]:
     """
     The rejections up to *moment*, the oldest first, in pages of PAGE.
 
@@ -117,14 +117,14 @@ def pages_of_rejected(which: Which, moment: datetime) -> Iterator[list[Rejected]
     meanwhile is left out.
     """
     after: dict[str, Any] = {"after_at": None, "after_id": None}
-    while page := _page(_values(which) | after | {"moment": moment, "limit": PAGE}):
+    while page := _page(_values(criteria) | after | {"moment": moment, "limit": PAGE}):
         yield page
         after = {"after_at": page[-1].rejected_at, "after_id": page[-1].id}
 
 
 def discard_rejected(ids: Collection[str]) -> None:
     """Delete rejections, in one transaction; what is gone already is no matter."""
-    with raised_as_ours(), engine().begin() as connection:
+    with translate_errors(), engine().begin() as connection:
         connection.execute(_DISCARD, {"ids": list(ids)})
 
 
@@ -133,8 +133,8 @@ def _page(values: dict[str, Any]) -> list[Rejected]:
         return _read(connection, _OLDEST, values)
 
 
-def _values(which: Which) -> dict[str, Any]:
-    return vars(which) | {"ids": None if which.ids is None else list(which.ids)}
+def _values(criteria: RejectedFilter) -> dict[str, Any]:
+    return vars(criteria) | {"ids": None if criteria.ids is None else list(criteria.ids)}
 
 
 def _read(connection: Connection, statement: Any, values: dict[str, Any]) -> list[Rejected]:

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 
 from persistence.db.engine import engine
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.run import current_revision, head_revision
 
@@ -27,5 +27,5 @@ def require_head(connection: Connection) -> str:
 
 def check_head() -> None:
     """Raise SchemaError where the process's database is not at the newest revision."""
-    with raised_as_ours(), engine().connect() as connection:
+    with translate_errors(), engine().connect() as connection:
         require_head(connection)

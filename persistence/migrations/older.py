@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from persistence.exceptions import IllegalRequestError
 from persistence.schema import Base, web_app
 
-_ASIDE = "crawlyard_older"
+_TEMPORARY_PREFIX = "crawlyard_older"
 
 _LABELS_OF_STATUS = text("""
     SELECT type.typname, array_agg(label.enumlabel)
@@ -127,12 +127,12 @@ def carried_over(connection: Connection, present: AbstractSet[str]) -> Iterator[
     if not carried:
         yield
         return
-    connection.execute(text(f"CREATE SCHEMA {_ASIDE}"))
+    connection.execute(text(f"CREATE SCHEMA {_TEMPORARY_PREFIX}"))
     for name in carried:
-        connection.execute(text(f"ALTER TABLE {name} SET SCHEMA {_ASIDE}"))
+        connection.execute(text(f"ALTER TABLE {name} SET SCHEMA {_TEMPORARY_PREFIX}"))
     yield
     for name in carried:
-        connection.execute(text(_COPIES[name].format(older=_ASIDE)))
+        connection.execute(text(_COPIES[name].format(older=_TEMPORARY_PREFIX)))
     # together: they may have foreign keys to each other
-    connection.execute(text("DROP TABLE " + ", ".join(f"{_ASIDE}.{name}" for name in carried)))
-    connection.execute(text(f"DROP SCHEMA {_ASIDE}"))
+    connection.execute(text("DROP TABLE " + ", ".join(f"{_TEMPORARY_PREFIX}.{name}" for name in carried)))
+    connection.execute(text(f"DROP SCHEMA {_TEMPORARY_PREFIX}"))

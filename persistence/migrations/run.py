@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
 from persistence.db.engine import engine
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import Contended, IllegalRequestError
 from persistence.migrations.scope import VERSION_TABLE, is_known
 from persistence.schema import Base
@@ -43,7 +43,7 @@ def migrate(on: Engine | None = None) -> Migrated:
     where they last longer, IllegalRequestError where the web app's tables are not what we can work with.
     """
     try:
-        with raised_as_ours(), (on or engine()).begin() as connection:
+        with translate_errors(), (on or engine()).begin() as connection:
             connection.execute(text(_LOCK))
             connection.execute(text(_GIVE_WAY))
             before = current_revision(connection)

@@ -41,7 +41,7 @@ class LiveAttempt:
 
 
 @dataclass(frozen=True)
-class Connected:
+class ConnectionState:
     """A connection as it stands."""
 
     id: str
@@ -64,22 +64,22 @@ class Connected:
     attempts: list[LiveAttempt]
 
 
-def active_connections(*, after: str = "", limit: int = 1000) -> list[Connected]:
+def active_connections(*, after: str = "", limit: int = 1000) -> list[ConnectionState]:
     """At most *limit* active connections, in the order of their ids, behind the id *after*."""
     with snapshot(settings().statement_timeout) as connection:
         return _read(connection, _ACTIVE, {"after": after, "limit": limit})
 
 
-def connections(ids: Collection[str]) -> list[Connected]:
+def find_connections(ids: Collection[str]) -> list[ConnectionState]:
     """Those of the connections that we know, closed ones too, in the order of their ids."""
     with snapshot(settings().statement_timeout) as connection:
         return _read(connection, _OF_IDS, {"ids": list(ids)})
 
 
-def _read(connection: Connection, statement: Any, values: dict[str, Any]) -> list[Connected]:
+def _read(connection: Connection, statement: Any, values: dict[str, Any]) -> list[ConnectionState]:
     rows = connection.execute(statement, values).all()
     attempts: dict[str, list[LiveAttempt]] = {row.id: [] for row in rows}
     for row in connection.execute(_ATTEMPTS, {"ids": list(attempts)}):
         attempt = LiveAttempt(row.crawler_job_id, row.job_id, row.status, row.assigned_at, row.progressed_at)
         attempts[row.connection_id].append(attempt)
-    return [Connected(**row._mapping, attempts=attempts[row.id]) for row in rows]  # noqa: SLF001 - public in spite of its name
+    return [ConnectionState(**row._mapping, attempts=attempts[row.id]) for row in rows]  # noqa: SLF001 - public in spite of its name

@@ -51,7 +51,7 @@ SUBTREE = f"""
 """  # noqa: S608
 """A job with all that it spawned, by status. docs/contract.md gives it to readers in other languages."""
 
-_MOST_ITEMS = 2**63 - 1
+_MAX_ITEMS = 2**63 - 1
 """A count by the web app may have more digits than Python writes."""
 
 _DEFERRED = text("""
@@ -96,21 +96,21 @@ class TreeProgress:
     """Jobs that wait outside of the queue for their account's cap."""
 
 
-def of_jobs(ids: Collection[str]) -> list[JobProgress]:
+def read_jobs_progress(ids: Collection[str]) -> list[JobProgress]:
     """Those of the jobs that exist, in the order of their ids."""
-    with _reading() as connection:
+    with _snapshot() as connection:
         return _read(connection, _OF_IDS, {"ids": list(ids)})
 
 
-def of_account(account_id: str, *, after: str = "", limit: int = 100) -> list[JobProgress]:
+def read_account_progress(account_id: str, *, after: str = "", limit: int = 100) -> list[JobProgress]:
     """At most *limit* jobs of the account that were ever queued, in the order of their ids, behind the id *after*."""
-    with _reading() as connection:
+    with _snapshot() as connection:
         return _read(connection, _OF_ACCOUNT, {"account_id": account_id, "after": after, "limit": limit})
 
 
-def of_subtree(root: str) -> TreeProgress | None:
+def read_subtree_progress(root: str) -> TreeProgress | None:
     """The job with all that it spawned, at any depth; None where there is no such job."""
-    with _reading() as connection:
+    with _snapshot() as connection:
         rows = connection.execute(text(SUBTREE), {"id": root}).all()
         deferred: int = connection.execute(_DEFERRED, {"id": root}).scalar_one()
     jobs = sum(row.jobs for row in rows)
@@ -121,12 +121,12 @@ def of_subtree(root: str) -> TreeProgress | None:
         jobs=jobs,
         by_status={row.status: row.jobs for row in rows},
         completion=sum(row.completed for row in rows) / (jobs + deferred),
-        items=int(min(max(sum(row.items or 0 for row in rows), 0), _MOST_ITEMS)),
+        items=int(min(max(sum(row.items or 0 for row in rows), 0), _MAX_ITEMS)),
         deferred=deferred,
     )
 
 
-def _reading() -> Any:
+def _snapshot() -> Any:
     return snapshot(settings().statement_timeout)
 
 

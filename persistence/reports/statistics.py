@@ -18,7 +18,7 @@ from persistence.maintenance.statistics import SINCE, STATE
 from persistence.migrations.head import require_head
 from persistence.reports import status
 from persistence.reports.status import ConnectionCounts
-from persistence.reports.stored_counts import Counts, Depth, read_counts
+from persistence.reports.stored_counts import CountedStatistics, QueueDepth, read_counted_statistics
 from persistence.settings import settings
 
 _NOW = text("SELECT now()")
@@ -58,12 +58,12 @@ _AUTHORIZATIONS_OF = text('SELECT count(*) FROM area_authorization WHERE "accoun
 
 
 @dataclass(frozen=True)
-class Report:
+class StatisticsReport:
     """All accounts together."""
 
     taken_at: datetime
     """When the rest was read that is no count of upkeep's."""
-    counts: Counts | None
+    counts: CountedStatistics | None
     """None: they were never taken."""
     connections: ConnectionCounts
     assignments: Mapping[str, int]
@@ -73,14 +73,14 @@ class Report:
 
 
 @dataclass(frozen=True)
-class AccountReport:
+class AccountStatistics:
     """One account, all of it read now."""
 
     account_id: str
     taken_at: datetime
     jobs: Mapping[str, Mapping[str, int]]
     """By command, then by status."""
-    queue: Mapping[str, Depth]
+    queue: Mapping[str, QueueDepth]
     assignments: Mapping[str, int]
     authorizations: int
     failures_last_hour: Mapping[str, int]
@@ -91,7 +91,7 @@ class AccountReport:
     last_seated_at: datetime | None
 
 
-def read_report() -> Report:
+def read_statistics() -> StatisticsReport:
     """
     What was counted last, and the rest as it is now.
 
@@ -99,9 +99,9 @@ def read_report() -> Report:
     """
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
-        return Report(
+        return StatisticsReport(
             taken_at=connection.execute(_NOW).scalar_one(),
-            counts=read_counts(connection),
+            counts=read_counted_statistics(connection),
             connections=status.connection_counts(connection),
             assignments=status.live_attempts(connection),
             held_accounts=status.held_accounts(connection),
@@ -110,20 +110,20 @@ def read_report() -> Report:
         )
 
 
-def read_account(account_id: str) -> AccountReport:
+def read_account_statistics(account_id: str) -> AccountStatistics:
     """
     One account, counted now: with 1,000,000 jobs of all accounts that takes some 0.4 s.
 
-    Raises IllegalRequestError where nobody knows the account, and otherwise as `read_report`.
+    Raises IllegalRequestError where nobody knows the account, and otherwise as `read_statistics`.
     """
     of = {"id": account_id}
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
         account = connection.execute(_ACCOUNT, of).one()
-        queue = {row.state: Depth(row.entries, row.oldest) for row in connection.execute(_QUEUE_OF, of)}
+        queue = {row.state: QueueDepth(row.entries, row.oldest) for row in connection.execute(_QUEUE_OF, of)}
         if not account.is_known and not queue:
             raise IllegalRequestError("there is no such account")
-        return AccountReport(
+        return AccountStatistics(
             account_id=account_id,
             taken_at=account.taken_at,
             jobs=_jobs(connection, of),
@@ -147,4 +147,4 @@ def _jobs(connection: Connection, of: Mapping[str, str]) -> dict[str, dict[str, 
 
 
 def _pairs(connection: Connection, statement: Any, of: Mapping[str, str]) -> dict[str, int]:
-    return {word: count for word, count in connection.execute(statement, of)}  # noqa: C416 - rows, not pairs
+    return {value: count for value, count in connection.execute(statement, of)}  # noqa: C416 - rows, not pairs

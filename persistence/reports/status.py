@@ -184,4 +184,4 @@ def _clock(row: Row[Any]) -> SweepClock:
 
 
 def _counts(connection: Connection, statement: Any) -> dict[str, int]:
-    return {word: count for word, count in connection.execute(statement)}  # noqa: C416 - rows, not pairs
+    return {value: count for value, count in connection.execute(statement)}  # noqa: C416 - rows, not pairs

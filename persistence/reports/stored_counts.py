@@ -11,14 +11,14 @@ _READ = text("SELECT name, value, taken_at, now() - taken_at AS age FROM statist
 
 
 @dataclass(frozen=True)
-class Depth:
+class QueueDepth:
     """How many stand somewhere, and for how long the one that came first."""
 
     entries: int
     oldest: timedelta | None
 
     @classmethod
-    def read(cls, value: Mapping[str, Any]) -> "Depth":
+    def read(cls, value: Mapping[str, Any]) -> "QueueDepth":
         """From a statistic; the time is in seconds."""
         return cls(value["entries"], timedelta(seconds=value["oldest"]))
 
@@ -44,14 +44,14 @@ class Throughput:
 
 
 @dataclass(frozen=True)
-class Counts:
+class CountedStatistics:
     """All that was counted at one moment."""
 
     taken_at: datetime
     age: timedelta
     jobs: Mapping[str, Mapping[str, int]]
     """By command, then by status."""
-    queue: Mapping[str, Depth]
+    queue: Mapping[str, QueueDepth]
     """By state: ready, backed_off, held, processing, completed, failed; deferred is outside of the queue."""
     accounts: int
     """How many accounts have an entry or a deferred job."""
@@ -64,17 +64,17 @@ class Counts:
     throughput: Throughput
 
 
-def read_counts(connection: Connection) -> Counts | None:
+def read_counted_statistics(connection: Connection) -> CountedStatistics | None:
     """What was counted last; None where nothing was, or by another version."""
     rows = {row.name: row for row in connection.execute(_READ)}
     if not rows.keys() >= {"jobs", "queue", "accounts", "areas", "authorizations", "throughput"}:
         return None
     accounts = rows["accounts"].value
-    return Counts(
+    return CountedStatistics(
         taken_at=rows["jobs"].taken_at,
         age=rows["jobs"].age,
         jobs=rows["jobs"].value,
-        queue={state: Depth.read(depth) for state, depth in rows["queue"].value.items()},
+        queue={state: QueueDepth.read(depth) for state, depth in rows["queue"].value.items()},
         accounts=accounts["accounts"],
         accounts_with_work=accounts["with_work"],
         busiest_accounts=[BusyAccount(**account) for account in accounts["busiest"]],

@@ -6,7 +6,7 @@ from typing import Any
 from persistence.sanitize.json_values import CUT, TOO_DEEP
 from persistence.sanitize.text import REDACTED
 
-_NO_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
+_NON_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
 
 _LONG_NUMBER = re.compile(r"-?0x[0-9a-f]{256,}")
 """An integer that no double holds; Python writes it like this and not in decimal."""
@@ -30,7 +30,7 @@ def alteration_of(payload: Any) -> str | None:
     values = [payload]
     while values:
         value = values.pop()
-        if isinstance(value, str) and (why := _mark_in(value)):
+        if isinstance(value, str) and (why := _find_mark(value)):
             return why
         if isinstance(value, list | dict):
             values += value
@@ -38,7 +38,7 @@ def alteration_of(payload: Any) -> str | None:
     return None
 
 
-def _mark_in(text: str) -> str | None:
-    if text in _NO_NUMBERS or _LONG_NUMBER.fullmatch(text):
+def _find_mark(text: str) -> str | None:
+    if text in _NON_FINITE or _LONG_NUMBER.fullmatch(text):
         return "it held a number that JSON has not"
     return next((why for mark, why in _MARKS.items() if mark in text), None)

@@ -42,7 +42,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass
-class _Walk:
+class _Redactor:
     """One walk through a value. It ends when it has seen so many values, or so many characters."""
 
     values: int
@@ -51,14 +51,14 @@ class _Walk:
     def value(self, value: object, depth: int = 0) -> JSON:
         """Redact whatever this is. An object may do anything when it is looked at; here it may not raise."""
         self.values -= 1
-        if self.over:
+        if self.is_exhausted:
             return CUT
         with suppress(Exception):
             return self._container(value, depth) if isinstance(value, _CONTAINERS) else self._scalar(value)
         return self._kind(value)
 
     @property
-    def over(self) -> bool:
+    def is_exhausted(self) -> bool:
         return self.values < 0 or self.characters < 0
 
     def text(self, text: str) -> str:
@@ -98,7 +98,7 @@ class _Walk:
     def _mapping(self, mapping: dict[Any, Any], depth: int) -> JSON:
         redacted: dict[str, JSON] = {}
         for key, value in mapping.items():
-            if self.over:
+            if self.is_exhausted:
                 redacted[CUT] = CUT
                 break
             name = self._key(key)
@@ -123,7 +123,7 @@ class _Walk:
         redacted: list[JSON] = []
         for item in items:
             redacted.append(self.value(item, depth + 1))
-            if self.over:
+            if self.is_exhausted:
                 break
         return redacted
 
@@ -150,7 +150,7 @@ def redact(value: JSON) -> JSON:
     objects the name of their type, deeper than 64 levels is `[too deep]`. Redacting twice is
     redacting once.
     """
-    return _Walk(_VALUES).value(value)
+    return _Redactor(_VALUES).value(value)
 
 
 def storable(value: object, limit: int = STORED_BYTES) -> JSON:
@@ -160,18 +160,18 @@ def storable(value: object, limit: int = STORED_BYTES) -> JSON:
     As `redact`; and NUL and lone surrogates become U+FFFD. Of a text that is too long the beginning
     is kept, and of any other value `{"cut": the beginning of its JSON}`.
     """
-    kept = _storable(_Walk(limit, limit).value(value))
+    kept = _storable(_Redactor(limit, limit).value(value))
     if _size(kept) <= limit:
         return kept
     if isinstance(kept, str):
-        return _longest(kept.removesuffix(CUT), limit, lambda beginning: _size(beginning + CUT)) + CUT
+        return _longest_prefix(kept.removesuffix(CUT), limit, lambda beginning: _size(beginning + CUT)) + CUT
     text = json.dumps(kept, ensure_ascii=False)
-    return {"cut": _longest(text, limit, lambda beginning: _size({"cut": beginning}))}
+    return {"cut": _longest_prefix(text, limit, lambda beginning: _size({"cut": beginning}))}
 
 
 def clean_text(text: str, limit: int) -> str:
     """The text redacted, as a text column takes it, in at most *limit* bytes; if cut, it ends in `[cut]`."""
-    kept = _UNSTORABLE.sub("\ufffd", _Walk(limit, limit).text(text))
+    kept = _UNSTORABLE.sub("\ufffd", _Redactor(limit, limit).text(text))
     if len(kept.encode()) <= limit:
         return kept
     kept = kept.removesuffix(CUT)
@@ -193,7 +193,7 @@ def _size(value: JSON) -> int:
     return len(json.dumps(value, ensure_ascii=False).encode())
 
 
-def _longest(text: str, limit: int, size: Callable[[str], int]) -> str:
+def _longest_prefix(text: str, limit: int, size: Callable[[str], int]) -> str:
     """The longest beginning whose size, which grows with it, is within *limit*."""
     beginnings = range(min(len(text), limit) + 1)
     return text[: max(bisect_right(beginnings, limit, key=lambda length: size(text[:length])) - 1, 0)]

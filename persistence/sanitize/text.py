@@ -25,21 +25,21 @@ from persistence.sanitize.base64_text import texts_in_base64
 REDACTED: Final = "[redacted]"
 _LAYERS = 3
 _LAYERS_OF_BASE64 = 2
-_PASSES = 6
+_MAX_PASSES = 6
 LONGEST_NAME = 64
 """So much of a value is looked at again that might be a name."""
 
-_MANY = 20_000
+_MAX_SECRETS = 20_000
 """A text with so many secrets is nothing else. A megabyte of the shortest took over a second to mend."""
 
 # Only single characters are repeated possessively: CPython before 3.11.5 mis-matches possessive and atomic
 # groups that have to backtrack (python/cpython#106052). A group is repeated greedily as the last thing in its
 # expression, where nothing sends it back; and so many times, as each takes memory. Then `_found` reads on.
-_TURNS = 1_000
+_MAX_REPEATS = 1_000
 
 # --- Secrets known by their looks: letters count ---
 
-_LOOKS = re.compile(
+_TOKEN_SHAPES = re.compile(
     r"""
       (?P<gitlab>   gl(?:pat|oas|dt|rtr?|cbt|ptt|ft|imt|agent|soat|ffct|wt)-[\w-]{4}[\w.-]*?(?!\.?[\w-])
                   | GR1348941[\w-]{4,}+ )
@@ -66,15 +66,15 @@ _HEADERS = r"""
 """
 # A name may end in a quote or Rails' bracket. Two signs are no assignment: `token == null`, `Token::New`.
 _SIGN = r"""["'\]]{0,2} [ \t]{0,8} (?: =>|:=|[:=](?![:=]) ) [ \t+]*+ (?: \[[ ]*+(?=["']) )?"""
-_DOUBLE = rf"""(?: [^"\\]++ | \\. ){{1,{_TURNS}}}"""
-_SINGLE = rf"""(?: [^'\\]++ | \\. ){{1,{_TURNS}}}"""
+_DOUBLE = rf"""(?: [^"\\]++ | \\. ){{1,{_MAX_REPEATS}}}"""
+_SINGLE = rf"""(?: [^'\\]++ | \\. ){{1,{_MAX_REPEATS}}}"""
 _QUOTED = rf""" "(?P<double>(?:{_DOUBLE})?) | '(?P<single>(?:{_SINGLE})?) """
 # Up to a blank or a delimiter; commas, quotes and backslashes belong to it where a word goes on behind.
 _RUN = rf"""
-    (?: [^\s&;,"'<>\\]++ | ,(?![\s"'\[{{]|\Z|[\w-]{{1,40}}[:=]) | ["'](?=\w) | \\++(?!["']) ){{1,{_TURNS}}}
+    (?: [^\s&;,"'<>\\]++ | ,(?![\s"'\[{{]|\Z|[\w-]{{1,40}}[:=]) | ["'](?=\w) | \\++(?!["']) ){{1,{_MAX_REPEATS}}}
 """
 _LINE = rf"""
-    (?: [^\r\n"'\\]++ | (?<==)"[^"\r\n]*+" | '(?![\s,;:)}}\]]|\Z) | \\++(?![nr"']) ){{1,{_TURNS}}}
+    (?: [^\r\n"'\\]++ | (?<==)"[^"\r\n]*+" | '(?![\s,;:)}}\]]|\Z) | \\++(?![nr"']) ){{1,{_MAX_REPEATS}}}
 """
 _SCHEME = r"""(?:bearer|basic|token)[ \t+]++(?=[^\s&;,"'<>\\])"""
 _DONE = r"\[redacted\]"
@@ -137,7 +137,7 @@ _GRANT_ALONE = re.compile(_GRANT, re.ASCII)
 
 _IN_LOWER_CASE = (_NAMED, _HEADER, _BEARER, _USER_INFO, _CODE)
 
-_GOING_ON = {
+_CONTINUATIONS = {
     group: re.compile(turns, re.VERBOSE | re.ASCII | re.DOTALL)
     for group, turns in (
         ("double", _DOUBLE),
@@ -237,7 +237,7 @@ def _holds_secret(text: str, layers: int, known: _Known) -> bool:
 
 def _secrets_in_view(view: _View, original: str) -> Iterator[tuple[int, int]]:
     """Where in the original the secrets stand that show in this view as they are."""
-    for match, end in _found(_LOOKS, view.text):
+    for match, end in _found(_TOKEN_SHAPES, view.text):
         yield _place(match, end, view, original)
     lower = view.text.translate(_LOWER_CASE)
     for expression in _IN_LOWER_CASE:
@@ -253,7 +253,7 @@ def _found(expression: re.Pattern[str], text: str) -> Iterator[tuple[re.Match[st
         if not match.lastgroup:
             continue
         end = match.end(match.lastgroup)
-        if more := _GOING_ON.get(match.lastgroup):
+        if more := _CONTINUATIONS.get(match.lastgroup):
             while turns := more.match(text, end):
                 end = turns.end()
             position = end
@@ -279,8 +279,8 @@ def _place(match: re.Match[str], end: int, view: _View, original: str) -> tuple[
 
 
 def _redacted_once(text: str, known: _Known) -> str:
-    places = list(islice(_secrets(text, _LAYERS_OF_BASE64, known), _MANY))
-    if len(places) == _MANY:
+    places = list(islice(_secrets(text, _LAYERS_OF_BASE64, known), _MAX_SECRETS))
+    if len(places) == _MAX_SECRETS:
         return REDACTED
     pieces: list[str] = []
     end = 0
@@ -309,7 +309,7 @@ def redact_text(text: str) -> str:
     `[redacted]` as a whole.
     """
     known: _Known = {}
-    for _ in range(_PASSES):
+    for _ in range(_MAX_PASSES):
         redacted = _redacted_once(text, known)
         if redacted == text:
             return text

@@ -20,7 +20,7 @@ class Ending(StrEnum):
         return self not in (Ending.GOODBYE, Ending.CANCELLED, Ending.CREDENTIAL_EXPIRED)
 
 
-class HoldReason(StrEnum):
+class BlockReason(StrEnum):
     """Of `account_lane.held_reason`: why nothing is seated for an account."""
 
     TOKEN_DIED = "token_died"  # noqa: S105 - no password

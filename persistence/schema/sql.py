@@ -16,7 +16,7 @@ from string import Template
 from sqlalchemy import TextClause, text
 
 from persistence.schema import states
-from persistence.schema.states import AssignmentStatus, JobStatus, QueueStatus
+from persistence.schema.states import AttemptStatus, JobStatus, QueueStatus
 
 LIVE = "completed_at IS NULL"
 """
@@ -44,7 +44,7 @@ _NAMES = {
     "suspect_losses": str(SUSPECT_LOSSES),
     **{
         f"{prefix}_{member.name.lower()}": f"'{member}'"
-        for prefix, kind in (("job", JobStatus), ("entry", QueueStatus), ("attempt", AssignmentStatus))
+        for prefix, kind in (("job", JobStatus), ("entry", QueueStatus), ("attempt", AttemptStatus))
         for member in kind
     },
     **{name.lower(): _list(value) for name, value in vars(states).items() if isinstance(value, frozenset)},

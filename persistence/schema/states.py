@@ -50,7 +50,7 @@ ENTRY_OPEN = frozenset({QueueStatus.PENDING, QueueStatus.PROCESSING})
 ENTRY_SETTLED = frozenset({QueueStatus.COMPLETED, QueueStatus.FAILED})
 
 
-class AssignmentStatus(StrEnum):
+class AttemptStatus(StrEnum):
     """Of `job_assignment_mapping.status`; live is assigned or running, `pending` is the old component's."""
 
     PENDING = "pending"
@@ -61,8 +61,8 @@ class AssignmentStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-ATTEMPT_LIVE = frozenset({AssignmentStatus.ASSIGNED, AssignmentStatus.RUNNING})
-ATTEMPT_ENDED = frozenset({AssignmentStatus.COMPLETED, AssignmentStatus.FAILED, AssignmentStatus.CANCELLED})
+ATTEMPT_LIVE = frozenset({AttemptStatus.ASSIGNED, AttemptStatus.RUNNING})
+ATTEMPT_ENDED = frozenset({AttemptStatus.COMPLETED, AttemptStatus.FAILED, AttemptStatus.CANCELLED})
 
 
 class SystemStatus(StrEnum):

@@ -152,7 +152,7 @@ class Assignment(Base):
     )
 
 
-class ErrorLog(Base):
+class JobErrorLog(Base):
     """What went wrong with a job, one row an error; nothing is ever changed but the resolution."""
 
     __tablename__ = "job_error_log"
@@ -177,7 +177,7 @@ class ErrorLog(Base):
     )
 
 
-class AccountLane(Base):
+class AccountQueue(Base):
     """An account's place in the matchmaking: when it was last served, and whether it is held or paused."""
 
     __tablename__ = "account_lane"
@@ -322,7 +322,7 @@ class Adoption(Base):
     __table_args__ = (CheckConstraint("id", name="one_row"),)
 
 
-class PeriodicRing(Base):
+class PeriodicPublish(Base):
     """When a periodic task was last let through: many beats, or many workers' timers, are as one."""
 
     __tablename__ = "periodic_ring"
@@ -331,7 +331,7 @@ class PeriodicRing(Base):
     rung_at: Mapped[datetime]
 
 
-class HandledMessage(Base):
+class ProcessedMessage(Base):
     """A message that was handled; delivered again, it changes nothing."""
 
     __tablename__ = "handled_message"

@@ -78,7 +78,7 @@ class ResumeState(_Wire):
     current_page: Count | None = None
     entity_type: Word | None = None
 
-    def kept(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, Any]:
         """As it is stored on the job, and given to the next crawler."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
@@ -127,7 +127,7 @@ class TokenRefreshData(_Wire):
     error_details: Message | JsonObject | None = None
 
     @property
-    def told(self) -> str | None:
+    def details_text(self) -> str | None:
         """The details as one text."""
         details = self.error_details
         return json.dumps(details) if isinstance(details, dict) else details
@@ -176,12 +176,12 @@ class DiscoveryData(_Wire):
     entities: Annotated[SkipValidation[list[DiscoveredEntity]], type_of_batch]
 
 
-def _zoned(time: datetime) -> datetime:
+def _with_zone(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 class _Frame(_Wire):
-    timestamp: Annotated[datetime, AfterValidator(_zoned)]
+    timestamp: Annotated[datetime, AfterValidator(_with_zone)]
     """By the crawler's clock; without a zone it means UTC."""
 
 
@@ -242,21 +242,21 @@ class TokenRefreshFrame(_JobFrame):
 _TIME = TypeAdapter(datetime)
 
 
-def _is_a_time(text: str) -> str:
+def _check_time(text: str) -> str:
     _TIME.validate_python(text)
     return text
 
 
 class _DiscoveryFrame(_Wire):
-    timestamp: Annotated[str, Field(max_length=64), AfterValidator(_is_a_time)]
+    timestamp: Annotated[str, Field(max_length=64), AfterValidator(_check_time)]
     """As it was said, since that is how `crawler_order.discoveries` answers."""
     job_id: Id
 
     @property
     def digest(self) -> str:
         """Tells two discoveries of the same moment apart."""
-        said = json.dumps(self.model_dump(warnings=False), sort_keys=True, default=str)
-        return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:16]
+        content = json.dumps(self.model_dump(warnings=False), sort_keys=True, default=str)
+        return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 class JobsDiscoveredFrame(_DiscoveryFrame):
@@ -277,4 +277,4 @@ Discovery = JobsDiscoveredFrame | DiscoveryFrame
 JobFrame = JobStartedFrame | JobProgressFrame | JobCompletedFrame | JobFailedFrame | TokenRefreshFrame
 Frame = Annotated[HeartbeatFrame | JobRequestFrame | JobFrame | Discovery, Field(discriminator="type")]
 
-DISCOVERIES = frozenset({"jobs_discovered", "discovery"})
+DISCOVERY_TYPES = frozenset({"jobs_discovered", "discovery"})

@@ -88,7 +88,7 @@ class Order(_Item):
         return self
 
     @property
-    def asks_for(self) -> Command:
+    def requested_command(self) -> Command:
         """What is to be crawled."""
         return self.command or COMMAND_OF_JOB_TYPE[self.job_type or ""]
 
@@ -121,7 +121,7 @@ class Selection(Payload):
     reason: Message | None = None
 
     @model_validator(mode="after")
-    def _says_one(self) -> Self:
+    def _check_one_choice(self) -> Self:
         if sum(getattr(self, choice) is not None for choice in self.choices) != 1:
             raise PydanticCustomError("one_selection", f"give one of {', '.join(self.choices)}")
         return self

@@ -21,7 +21,7 @@ _MAX_CHARACTERS = 2**20
 _MAX_INTEGER = 2**63 - 1
 
 
-def _keepable(text: str) -> str:
+def _storable_text(text: str) -> str:
     """Refuse what neither text nor jsonb can hold."""
     if "\x00" in text or not _encodes(text):
         raise PydanticCustomError("unkeepable_text", "must not hold NUL or lone surrogates")
@@ -36,7 +36,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _keepable_json(value: Any) -> Any:
+def _storable_json(value: Any) -> Any:
     """Refuse JSON that jsonb cannot hold, and such as is deep or large beyond all use."""
     nodes = characters = 0
     stack = [(value, 0)]
@@ -47,21 +47,21 @@ def _keepable_json(value: Any) -> Any:
         if depth > _MAX_DEPTH or nodes > _MAX_NODES or characters > _MAX_CHARACTERS:
             raise PydanticCustomError("json_too_large", "must be less deep and less large")
         if isinstance(node, str):
-            _keepable(node)
+            _storable_text(node)
         elif isinstance(node, float) and not math.isfinite(node):
             raise PydanticCustomError("not_finite", "must not hold NaN or Infinity")
         elif isinstance(node, int) and abs(node) > _MAX_INTEGER:
             raise PydanticCustomError("integer_too_large", "must not hold integers beyond 64 bits")
         elif isinstance(node, dict):
             for key in node:
-                characters += len(_keepable(key))
+                characters += len(_storable_text(key))
             stack.extend((child, depth + 1) for child in node.values())
         elif isinstance(node, list):
             stack.extend((child, depth + 1) for child in node)
     return value
 
 
-def _is_a_batch(items: object) -> object:
+def _check_batch(items: object) -> object:
     if not isinstance(items, list):
         raise PydanticCustomError("not_a_list", "must be a list")
     if len(items) > BATCH_LIMIT:
@@ -74,10 +74,10 @@ def _digits(id_: object) -> object:
     return str(id_) if type(id_) is int else id_
 
 
-type_of_batch = AfterValidator(_is_a_batch)
+type_of_batch = AfterValidator(_check_batch)
 """A list whose items are checked one by one by whoever applies it, so that a bad one never costs a good one."""
 
-_text = AfterValidator(_keepable)
+_text = AfterValidator(_storable_text)
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64), _text]
 """A ULID, or what the web app uses as one."""
@@ -103,5 +103,5 @@ Number = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)]
 Capacity = Annotated[int, Field(ge=0, le=1000, strict=True)]
 """How many jobs a crawler works on at once; a unit of the sweep must be able to hold one connection's."""
-JsonObject = Annotated[dict[str, Any], AfterValidator(_keepable_json)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_storable_json)]
 Counts = Annotated[dict[Word, Count], Field(max_length=500)]

@@ -44,7 +44,7 @@ class Away:
 
 
 _LONGEST_S = 1e9
-_LARGEST_BODY = 2**16
+_MAX_BODY_BYTES = 2**16
 
 Answer = Renewed | Refused | Away
 
@@ -67,7 +67,7 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
     try:
         with (
             # Of the environment's proxies and .netrc nothing is wanted here.
-            httpx.Client(timeout=timeout, trust_env=False, verify=_trusted()) as client,
+            httpx.Client(timeout=timeout, trust_env=False, verify=_ssl_context()) as client,
             client.stream("POST", f"{instance}/oauth/token", data=form, headers=headers) as response,
         ):
             return _read(response, monotonic() + timeout)
@@ -81,7 +81,7 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
         return Refused(CredentialError.NETWORK_ERROR, f"{type(error).__name__}: the answer was lost")
 
 
-def _trusted() -> ssl.SSLContext:
+def _ssl_context() -> ssl.SSLContext:
     """The authorities of certifi and of the system, to which who runs a GitLab of his own has added his."""
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
@@ -108,7 +108,7 @@ def _body(response: httpx.Response, deadline: float) -> bytes:
     body = b""
     for part in response.iter_raw():
         body += part
-        if len(body) > _LARGEST_BODY:
+        if len(body) > _MAX_BODY_BYTES:
             return b""
         if monotonic() > deadline:
             raise httpx.ReadTimeout("it trickles")

@@ -22,23 +22,23 @@ from ulid import ULID
 
 from persistence.areas.areas import NewArea
 from persistence.exceptions import Contended, DataRefusedError
-from persistence.jobs.deferred import Offspring
+from persistence.jobs.deferred import ChildJob
 from persistence.jobs.entries import Entry
 from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.contract.frames import DISCOVERIES, Discovery, JobsDiscoveredFrame
+from tasks.contract.frames import DISCOVERY_TYPES, Discovery, JobsDiscoveredFrame
 from tasks.contract.payloads import SaidFrame
 from tasks.discovery.area_plan import AreaPlan, plan_areas
-from tasks.discovery.items import Found, findings
+from tasks.discovery.items import FoundEntity, parse_discovery
 from tasks.discovery.spawn import room_of, spawn
-from tasks.fleet.batch import Speech, by_attempt
-from tasks.jobs.enqueue import is_to_be_renewed, queue_again
+from tasks.fleet.batch import FrameBatch, group_by_attempt
+from tasks.jobs.enqueue import requeue_ended, should_requeue
 from tasks.jobs.progress import with_discovery
-from tasks.runtime.batches import in_halves, reject
-from tasks.runtime.chunks import BUSY_S
+from tasks.runtime.batches import bisect_on_refusal, reject
+from tasks.runtime.chunks import TIME_LIMIT_S
 from tasks.runtime.unit import unit_of_work
 
 _FRAME = TypeAdapter(SaidFrame)
@@ -47,7 +47,7 @@ CHUNK = 1000
 """Things whose areas and jobs are made by one row of statements."""
 
 
-def hear_discoveries(items: list[Any]) -> None:
+def apply_discoveries(items: list[Any]) -> None:
     """
     Apply the discoveries among the frames of a message, each in a transaction of its own.
 
@@ -57,20 +57,20 @@ def hear_discoveries(items: list[Any]) -> None:
     """
     if not any(is_discovery(item) for item in items):
         return
-    speech = Speech()
+    batch = FrameBatch()
     for item in items:
         try:
-            speech.hear(_FRAME.validate_python(item))
+            batch.add(_FRAME.validate_python(item))
         except (ValidationError, RecursionError):
             continue
     with unit_of_work() as uow:
-        uow.connections.beat(speech.beats.values())
+        uow.connections.record_heartbeats(batch.beats.values())
         uow.commit()
-    deadline = monotonic() + BUSY_S
-    for words in by_attempt(speech.frames):
-        for frame in words.discoveries:
+    deadline = monotonic() + TIME_LIMIT_S
+    for attempt in group_by_attempt(batch.frames):
+        for frame in attempt.discoveries:
             with unit_of_work() as uow:
-                if not discover(uow, words.connection_id, frame):
+                if not apply_discovery(uow, attempt.connection_id, frame):
                     continue
                 uow.commit()
             if monotonic() > deadline:
@@ -81,25 +81,28 @@ def is_discovery(item: object) -> bool:
     """Whether an item of the message looks like a discovery, well formed or not."""
     frame = item.get("frame") if isinstance(item, dict) else None
     kind = frame.get("type") if isinstance(frame, dict) else None
-    return isinstance(kind, str) and kind in DISCOVERIES
+    return isinstance(kind, str) and kind in DISCOVERY_TYPES
 
 
-def discover(uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery) -> bool:
+def apply_discovery(uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery) -> bool:
     """Apply one discovery; False: it is stale, or was applied before, and nothing has changed."""
     fence = CrawlerJobId(frame.job_id)
-    attempt = uow.assignments.find([fence]).get(fence)
+    attempt = uow.attempts.find([fence]).get(fence)
     parent = attempt and uow.jobs.find([attempt.job_id]).get(attempt.job_id)
-    listed = uow.assignments.discoveries([fence]).get(fence, set())
+    listed = uow.attempts.applied_discoveries([fence]).get(fence, set())
     if not parent or (frame.timestamp, frame.digest) in listed:
         return False  # said again until it was listed: that must be cheap
     refuse = partial(_refuse, uow, frame)
-    found = findings(frame, refuse)
-    where = Whereabouts([f.full_path for f in found], [f.gitlab_id for f in found if f.area_type])
-    plan = plan_areas(found, uow.areas.find(where.paths, where.gitlab_ids), parent.host, refuse)
-    locked = _lock(uow, Said(connection_id, frame, parent), plan, where)
+    entities = parse_discovery(frame, refuse)
+    keys = AreaKeys(
+        [entity.full_path for entity in entities],
+        [entity.gitlab_id for entity in entities if entity.area_type],
+    )
+    plan = plan_areas(entities, uow.areas.find(keys.paths, keys.gitlab_ids), parent.host, refuse)
+    locked = _lock(uow, ReceivedDiscovery(connection_id, frame, parent), plan, keys)
     if locked is None:
         return False
-    _Application(uow, frame, plan, locked).run()
+    _DiscoveryApplication(uow, frame, plan, locked).run()
     return True
 
 
@@ -108,7 +111,7 @@ def _refuse(uow: UnitOfWork, frame: Discovery, item: object, reason: str, detail
 
 
 @dataclass(frozen=True)
-class Said:
+class ReceivedDiscovery:
     """A discovery, who says it, and the job that it was found for, as it was read without a lock."""
 
     connection_id: ConnectionId
@@ -117,7 +120,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class AreaKeys:
     """The paths and ids that were said."""
 
     paths: list[str]
@@ -125,7 +128,7 @@ class Whereabouts:
 
 
 @dataclass(frozen=True)
-class Locked:
+class LockedDiscovery:
     """What a discovery may change, locked in the one order."""
 
     parent: KnownJob
@@ -139,31 +142,31 @@ class Locked:
     """How many more jobs of the account may wait."""
 
 
-def _lock(uow: UnitOfWork, said: Said, plan: AreaPlan, where: Whereabouts) -> Locked | None:
+def _lock(
+    uow: UnitOfWork, received: ReceivedDiscovery, plan: AreaPlan, keys: AreaKeys
+) -> LockedDiscovery | None:
     """
     Lock all that is to change; None where the words are not to be heard.
 
     Raises Contended where the areas are not any more what the plan was made for.
     """
-    frame, parent = said.frame, said.parent
-    moving = uow.children.at(plan.moved.keys(), parent.graphql_url)
+    frame, parent = received.frame, received.parent
+    moving = uow.children.at_paths(plan.moved.keys(), parent.graphql_url)
     again_after = settings().rediscovery_interval
-    candidates = uow.children.renewable({*where.paths, *plan.moved}, parent.graphql_url, again_after)
-    uow.accounts.hold([parent.account_id])
+    candidates = uow.children.renewable({*keys.paths, *plan.moved}, parent.graphql_url, again_after)
+    uow.accounts.lock_key_share([parent.account_id])
     room = _room(uow, parent.account_id)
-    entries = uow.queue.lock({parent.id, *moving, *candidates})
-    listed = uow.assignments.lock_discovering(CrawlerJobId(frame.job_id), said.connection_id)
+    entries = uow.entries.lock({parent.id, *moving, *candidates})
+    listed = uow.attempts.lock_for_discovery(CrawlerJobId(frame.job_id), received.connection_id)
     if listed is None or (frame.timestamp, frame.digest) in listed:
         return None
     jobs = uow.jobs.lock({parent.id, *moving, *candidates})
-    known = uow.areas.lock(where.paths, where.gitlab_ids)
+    known = uow.areas.lock(keys.paths, keys.gitlab_ids)
     if plan.known != {(area.full_path, area.gitlab_id) for area in known}:
         raise Contended("areas were changed by another transaction")
     now = uow.now()
-    renewable = {
-        id_ for id_ in candidates & jobs.keys() if is_to_be_renewed(jobs[id_], entries.get(id_), now)
-    }
-    return Locked(jobs[parent.id], entries, jobs, moving, renewable, room)
+    renewable = {id_ for id_ in candidates & jobs.keys() if should_requeue(jobs[id_], entries.get(id_), now)}
+    return LockedDiscovery(jobs[parent.id], entries, jobs, moving, renewable, room)
 
 
 def _room(uow: UnitOfWork, account_id: AccountId) -> int | None:
@@ -171,130 +174,132 @@ def _room(uow: UnitOfWork, account_id: AccountId) -> int | None:
     room = room_of(uow, account_id)
     if room is None or not uow.deferred.has_any([account_id]):
         return room
-    uow.ring("upkeep.feed_deferred")
+    uow.publish("upkeep.feed_deferred")
     return 0
 
 
 @dataclass
-class _Application:
+class _DiscoveryApplication:
     """One discovery being applied: the areas that have moved, then chunk by chunk areas and jobs."""
 
     uow: UnitOfWork
     frame: Discovery
     plan: AreaPlan
-    locked: Locked
-    tally: Counter[str] = field(default_factory=Counter)
-    settled: set[str] = field(default_factory=set)
+    locked: LockedDiscovery
+    counts: Counter[str] = field(default_factory=Counter)
+    done: set[str] = field(default_factory=set)
     """Paths whose areas are as they are to be."""
     refused: set[str] = field(default_factory=set)
-    arrived: set[str] = field(default_factory=set)
+    moved_to: set[str] = field(default_factory=set)
     """Paths to which areas have moved."""
 
     def run(self) -> None:
         """Apply it."""
-        in_halves(
+        bisect_on_refusal(
             self.uow,
             list(self.plan.moved.items()),
             self._move,
             lambda moved, why: self._refuse(moved[1], why),
         )
-        things = iter([thing for thing in self.plan.usable if thing.full_path not in self.refused])
-        while chunk := list(islice(things, CHUNK)):
-            in_halves(self.uow, chunk, self._settle, self._refuse)
-        self._report()
+        entities = iter([entity for entity in self.plan.usable if entity.full_path not in self.refused])
+        while chunk := list(islice(entities, CHUNK)):
+            bisect_on_refusal(self.uow, chunk, self._apply_chunk, self._refuse)
+        self._record_progress()
 
-    def _refuse(self, thing: Found, why: str) -> None:
-        if thing.area_type:
-            self._give_way([thing])
-        self.refused.add(thing.full_path)
-        _refuse(self.uow, self.frame, thing.item, "refused_by_database", why)
+    def _refuse(self, entity: FoundEntity, why: str) -> None:
+        if entity.area_type:
+            self._raise_if_contended([entity])
+        self.refused.add(entity.full_path)
+        _refuse(self.uow, self.frame, entity.item, "refused_by_database", why)
 
-    def _give_way(self, refused: Collection[Found | NewArea]) -> None:
+    def _raise_if_contended(self, refused: Collection[FoundEntity | NewArea]) -> None:
         """Raise Contended where another transaction has added an area here: run again, the unit sees it."""
         found = self.uow.areas.find([r.full_path for r in refused], [r.gitlab_id for r in refused])
-        seen = {path for path, _ in self.plan.known} | self.arrived | self.settled
+        seen = {path for path, _ in self.plan.known} | self.moved_to | self.done
         if any(area.full_path not in seen for area in found):
             raise Contended("areas were added by another transaction")
 
-    def _move(self, moved: list[tuple[str, Found]]) -> None:
+    def _move(self, moved: list[tuple[str, FoundEntity]]) -> None:
         """Let areas that are at other paths now, with their jobs, be there."""
-        paths = {former: thing.full_path for former, thing in moved}
+        paths = {former: entity.full_path for former, entity in moved}
         self.uow.children.move(self.locked.moving, paths)
-        self.uow.areas.merge({former: path for former, path in paths.items() if former in self.plan.onto})
-        self.uow.areas.move({former: path for former, path in paths.items() if former not in self.plan.onto})
-        self.arrived.update(paths.values())
+        self.uow.areas.merge({former: path for former, path in paths.items() if former in self.plan.merging})
+        self.uow.areas.move(
+            {former: path for former, path in paths.items() if former not in self.plan.merging}
+        )
+        self.moved_to.update(paths.values())
 
-    def _settle(self, things: list[Found]) -> None:
+    def _apply_chunk(self, entities: list[FoundEntity]) -> None:
         """Let the areas of these things be as they were found, and their jobs be there."""
-        self._settle_areas({thing.full_path for thing in things if thing.area_type} - self.settled)
-        tally = self._spawn_jobs(things)
-        self.settled |= {thing.full_path for thing in things}
-        self.tally += tally + Counter(f"{thing.kind}s" for thing in things)
+        self._apply_areas({entity.full_path for entity in entities if entity.area_type} - self.done)
+        counts = self._spawn_jobs(entities)
+        self.done |= {entity.full_path for entity in entities}
+        self.counts += counts + Counter(f"{entity.kind}s" for entity in entities)
 
-    def _settle_areas(self, paths: set[str]) -> None:
+    def _apply_areas(self, paths: set[str]) -> None:
         uow, plan, parent = self.uow, self.plan, self.locked.parent
         uow.areas.correct([plan.corrected[path] for path in sorted(paths & plan.corrected.keys())])
         new = paths & plan.new.keys()
         if missing := new - uow.areas.add([plan.new[path] for path in sorted(new)]):
-            self._give_way([plan.new[path] for path in missing])
+            self._raise_if_contended([plan.new[path] for path in missing])
             raise DataRefusedError("something else is in the area's place", "23505")
         uow.areas.authorize(parent.account_id, sorted(paths))
         if parent.host:
-            uow.areas.note_host(parent.host, sorted(paths))
+            uow.areas.set_host(parent.host, sorted(paths))
         changes = [plan.changes[path] for path in sorted(paths & plan.changes.keys())]
-        uow.areas.record(changes, parent.account_id, parent.id)
+        uow.areas.record_changes(changes, parent.account_id, parent.id)
         for change in changes:
             uow.events.add(
                 EventType.AREA_CHANGED, job_id=parent.id, account_id=parent.account_id, **vars(change)
             )
 
-    def _spawn_jobs(self, things: list[Found]) -> Counter[str]:
+    def _spawn_jobs(self, entities: list[FoundEntity]) -> Counter[str]:
         """Make the children that are not there, and queue again those that are to be; how many of each."""
         parent, locked = self.locked.parent, self.locked
-        wanted = [(thing, command.value) for thing in things for command in thing.commands]
-        there = self.uow.children.existing(
-            [(thing.full_path, command) for thing, command in wanted], parent.graphql_url
+        wanted = [(entity, command.value) for entity in entities for command in entity.commands]
+        existing = self.uow.children.existing(
+            [(entity.full_path, command) for entity, command in wanted], parent.graphql_url
         )
-        again = {child.id for child in there.values() if child.id in locked.renewable}
-        queue_again(self.uow, {id_: locked.jobs[id_] for id_ in again}, locked.entries, forget=False)
+        requeued = {child.id for child in existing.values() if child.id in locked.renewable}
+        requeue_ended(self.uow, {id_: locked.jobs[id_] for id_ in requeued}, locked.entries, restart=False)
         new = [
-            _child(thing, command, parent)
-            for thing, command in wanted
-            if (thing.full_path, command) not in there
+            _child(entity, command, parent)
+            for entity, command in wanted
+            if (entity.full_path, command) not in existing
         ]
-        room = len(new) if locked.room is None else max(locked.room - self.tally["jobs"], 0)
+        room = len(new) if locked.room is None else max(locked.room - self.counts["jobs"], 0)
         spawn(self.uow, new[:room])
         deferred = self.uow.deferred.add(new[room:])
         return Counter(
             jobs=len(new[:room]),
             deferred=len(deferred),
-            queuedAgain=len(again),
-            existing=len(there) - len(again),
+            queuedAgain=len(requeued),
+            existing=len(existing) - len(requeued),
         )
 
-    def _report(self) -> None:
+    def _record_progress(self) -> None:
         """List the frame on its attempt, and tell the discovery's own progress."""
         parent, fence = self.locked.parent, CrawlerJobId(self.frame.job_id)
-        self.uow.assignments.note_discovery(fence, self.frame.timestamp, self.frame.digest)
+        self.uow.attempts.record_discovery(fence, self.frame.timestamp, self.frame.digest)
         summary = {}
         if isinstance(self.frame, JobsDiscoveredFrame):
             summary = self.frame.data.discovery_summary.model_dump(by_alias=True, exclude_none=True)
-        progress = with_discovery(parent.progress, fence, self.tally, summary)
+        progress = with_discovery(parent.progress, fence, self.counts, summary)
         self.uow.jobs.advance([{"id": parent.id, "progress": progress}])
         self.uow.events.add(
             EventType.PROGRESS_UPDATED,
             job_id=parent.id,
             account_id=parent.account_id,
             completion=progress.completion,
-            discovered=self.tally["jobs"] + self.tally["deferred"],
+            discovered=self.counts["jobs"] + self.counts["deferred"],
         )
 
 
-def _child(thing: Found, command: str, parent: KnownJob) -> Offspring:
+def _child(entity: FoundEntity, command: str, parent: KnownJob) -> ChildJob:
     job = NewJob(
         id=JobId(str(ULID())),
         command=command,
-        full_path=thing.full_path,
+        full_path=entity.full_path,
         branch=None,
         account_id=parent.account_id,
         user_id=parent.user_id,
@@ -302,4 +307,4 @@ def _child(thing: Found, command: str, parent: KnownJob) -> Offspring:
         graphql_url=parent.graphql_url,
         spawned_from=parent.id,
     )
-    return Offspring(job, thing.priority, thing.gitlab_id)
+    return ChildJob(job, entity.priority, entity.gitlab_id)

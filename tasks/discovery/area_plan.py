@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from persistence.areas.areas import AreaChanged, KnownArea, NewArea
 from persistence.schema.ids import global_id
-from tasks.discovery.items import Found, Refuse
+from tasks.discovery.items import FoundEntity, RejectItem
 
 _OF_ANOTHER_HOST = "area_of_another_host"
 
@@ -20,12 +20,12 @@ _OF_ANOTHER_HOST = "area_of_another_host"
 class AreaPlan:
     """What is to be done to the areas, by the things that were found there."""
 
-    usable: list[Found] = field(default_factory=list)
+    usable: list[FoundEntity] = field(default_factory=list)
     known: set[tuple[str, str]] = field(default_factory=set)
     """Path and id of every area that was looked at: if they differ under their lock, the plan is void."""
-    moved: dict[str, Found] = field(default_factory=dict)
+    moved: dict[str, FoundEntity] = field(default_factory=dict)
     """By the former path."""
-    onto: set[str] = field(default_factory=set)
+    merging: set[str] = field(default_factory=set)
     """Of those, the former paths whose new path is an area that nobody has moved away: they become one."""
     new: dict[str, NewArea] = field(default_factory=dict)
     corrected: dict[str, NewArea] = field(default_factory=dict)
@@ -33,44 +33,50 @@ class AreaPlan:
     """These three by the path where the thing was found."""
 
 
-def plan_areas(found: Iterable[Found], known: Iterable[KnownArea], host: str, refuse: Refuse) -> AreaPlan:
+def plan_areas(
+    found: Iterable[FoundEntity], known: Iterable[KnownArea], host: str, refuse: RejectItem
+) -> AreaPlan:
     """Compare what was found on *host* with the areas that have its paths or ids."""
     known = list(known)
     plan = AreaPlan(known={(area.full_path, area.gitlab_id) for area in known})
     by_path = {area.full_path: area for area in known}
     by_id = {_id(area): area for area in known}
-    for thing in found:
-        others = [a for a in (by_path.get(thing.full_path), by_id.get(thing.gitlab_id)) if a]
+    for entity in found:
+        others = [a for a in (by_path.get(entity.full_path), by_id.get(entity.gitlab_id)) if a]
         foreign = [a for a in others if host and a.host and a.host != host]
-        if thing.area_type and foreign:
+        if entity.area_type and foreign:
             detail = f"{foreign[0].full_path} ({foreign[0].gitlab_id}) is an area of {foreign[0].host}"
-            refuse(thing.item, _OF_ANOTHER_HOST, detail)
+            refuse(entity.item, _OF_ANOTHER_HOST, detail)
         else:
-            plan.usable.append(thing)
-    claimed = {thing.gitlab_id: thing.full_path for thing in plan.usable if thing.area_type}
-    leaving = {path for path, area in by_path.items() if claimed.get(_id(area), path) != path}
-    for path, thing in {t.full_path: t for t in plan.usable if t.area_type}.items():
-        _place(plan, thing, None if path in leaving else by_path.get(path), by_id.get(thing.gitlab_id))
+            plan.usable.append(entity)
+    path_by_id = {entity.gitlab_id: entity.full_path for entity in plan.usable if entity.area_type}
+    vacated = {path for path, area in by_path.items() if path_by_id.get(_id(area), path) != path}
+    for path, entity in {t.full_path: t for t in plan.usable if t.area_type}.items():
+        _plan_area(plan, entity, None if path in vacated else by_path.get(path), by_id.get(entity.gitlab_id))
     return plan
 
 
-def _place(plan: AreaPlan, thing: Found, occupant: KnownArea | None, itself: KnownArea | None) -> None:
-    """Note what is to be done for one thing: *occupant* has its path, *itself* has its id."""
-    assert thing.area_type is not None
-    area = NewArea(thing.full_path, thing.gitlab_id, thing.name, thing.area_type)
-    moved_from = itself.full_path if itself and itself.full_path != thing.full_path else None
+def _plan_area(
+    plan: AreaPlan, entity: FoundEntity, occupant: KnownArea | None, current: KnownArea | None
+) -> None:
+    """Note what is to be done for one thing: *occupant* has its path, *current* has its id."""
+    assert entity.area_type is not None
+    area = NewArea(entity.full_path, entity.gitlab_id, entity.name, entity.area_type)
+    moved_from = current.full_path if current and current.full_path != entity.full_path else None
     if moved_from:
-        plan.moved[moved_from] = thing
+        plan.moved[moved_from] = entity
         if occupant:
-            plan.onto.add(moved_from)
-    if occupant is None and itself is None:
+            plan.merging.add(moved_from)
+    if occupant is None and current is None:
         plan.new[area.full_path] = area
-    elif _differs(area, occupant if moved_from is None or occupant else itself):
+    elif _differs(area, occupant if moved_from is None or occupant else current):
         plan.corrected[area.full_path] = area
-    replaced = occupant if occupant and _id(occupant) != thing.gitlab_id else None
+    replaced = occupant if occupant and _id(occupant) != entity.gitlab_id else None
     if moved_from or replaced:
         former_id = replaced.gitlab_id if replaced else None
-        plan.changes[thing.full_path] = AreaChanged(thing.full_path, thing.gitlab_id, moved_from, former_id)
+        plan.changes[entity.full_path] = AreaChanged(
+            entity.full_path, entity.gitlab_id, moved_from, former_id
+        )
 
 
 def _differs(area: NewArea, known: KnownArea | None) -> bool:

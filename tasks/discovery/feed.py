@@ -8,12 +8,12 @@ from itertools import groupby
 
 import structlog
 
-from persistence.jobs.deferred import Offspring
+from persistence.jobs.deferred import ChildJob
 from persistence.schema.ids import AccountId
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import FeedDeferred
 from tasks.discovery.spawn import room_of, spawn
-from tasks.runtime.batches import in_halves, reject
+from tasks.runtime.batches import bisect_on_refusal, reject
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 TASK = "upkeep.feed_deferred"
 
-UNIT_JOBS = 1000
+CHUNK_JOBS = 1000
 """Jobs that one unit feeds in at most; more rings again."""
 
 
@@ -38,34 +38,34 @@ def feed_deferred(_: FeedDeferred) -> None:
 def feed(uow: UnitOfWork) -> int:
     """Feed in at most UNIT_JOBS jobs, account by account; how many."""
     accounts = uow.deferred.accounts()
-    there = uow.accounts.hold(accounts)
-    if gone := set(accounts) - there:
-        uow.deferred.drop(gone)
+    existing = uow.accounts.lock_key_share(accounts)
+    if gone := set(accounts) - existing:
+        uow.deferred.drop_accounts(gone)
     fed = 0
-    for account_id in sorted(there):
-        fed += _feed_account(uow, AccountId(account_id), UNIT_JOBS - fed)
-        if fed >= UNIT_JOBS:
-            uow.ring(TASK)
+    for account_id in sorted(existing):
+        fed += _feed_account(uow, AccountId(account_id), CHUNK_JOBS - fed)
+        if fed >= CHUNK_JOBS:
+            uow.publish(TASK)
             break
     return fed
 
 
 def _feed_account(uow: UnitOfWork, account_id: AccountId, limit: int) -> int:
     room = room_of(uow, account_id)
-    taken = uow.deferred.take(account_id, limit if room is None else max(min(room, limit), 0))
+    popped = uow.deferred.take(account_id, limit if room is None else max(min(room, limit), 0))
     for url, of_one_host in groupby(
-        sorted(taken, key=lambda found: found.job.graphql_url or ""), key=lambda f: f.job.graphql_url
+        sorted(popped, key=lambda child: child.job.graphql_url or ""), key=lambda f: f.job.graphql_url
     ):
-        offspring = list(of_one_host)
-        there = uow.children.existing([_place(found) for found in offspring], url)
-        in_halves(
+        children = list(of_one_host)
+        existing = uow.children.existing([_key(child) for child in children], url)
+        bisect_on_refusal(
             uow,
-            [found for found in offspring if _place(found) not in there],
+            [child for child in children if _key(child) not in existing],
             lambda part: spawn(uow, part),
-            lambda found, why: reject(uow, found.job.row(), "refused_by_database", why),
+            lambda child, why: reject(uow, child.job.row(), "refused_by_database", why),
         )
-    return len(taken)
+    return len(popped)
 
 
-def _place(found: Offspring) -> tuple[str, str]:
-    return found.job.full_path or "", found.job.command
+def _key(child: ChildJob) -> tuple[str, str]:
+    return child.job.full_path or "", child.job.command

@@ -10,12 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 from persistence.schema.commands import COMMANDS_OF_AREA, AreaType, Command
 from persistence.schema.ids import global_id
 from tasks.contract.frames import DiscoveredEntity, DiscoveredJob, Discovery, JobsDiscoveredFrame
-from tasks.runtime.rejection import complaint
+from tasks.runtime.rejection import describe_error
 
 _JOB = TypeAdapter(DiscoveredJob)
 _ENTITY = TypeAdapter(DiscoveredEntity)
 
-Refuse = Callable[[object, str, str], None]
+RejectItem = Callable[[object, str, str], None]
 """Is told of an item that cannot be used: the item, a constant reason, what is wrong with it."""
 
 
@@ -45,7 +45,7 @@ _COMMANDS = {
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundEntity:
     """One thing that exists."""
 
     item: Any
@@ -74,7 +74,7 @@ class Found:
         return _COMMANDS[self.kind]
 
 
-def findings(frame: Discovery, refuse: Refuse) -> list[Found]:
+def parse_discovery(frame: Discovery, refuse: RejectItem) -> list[FoundEntity]:
     """
     What the frame says, each thing once; what has a bad shape or contradicts the rest goes to *refuse*.
 
@@ -84,42 +84,42 @@ def findings(frame: Discovery, refuse: Refuse) -> list[Found]:
     return list(_without_contradictions(_read(frame, refuse), refuse))
 
 
-def _read(frame: Discovery, refuse: Refuse) -> Iterator[Found]:
+def _read(frame: Discovery, refuse: RejectItem) -> Iterator[FoundEntity]:
     if isinstance(frame, JobsDiscoveredFrame):
         items: Iterable[Any] = frame.data.discovered_jobs
-        read: Callable[[Any], Found] = _of_job
+        read: Callable[[Any], FoundEntity] = _from_job
     else:
         kind = Kind(frame.data.entity_type.removesuffix("s"))
-        items, read = frame.data.entities, lambda item: _of_entity(item, kind)
+        items, read = frame.data.entities, lambda item: _from_entity(item, kind)
     for item in items:
         try:
             found = read(item)
         except (ValidationError, RecursionError) as error:
-            refuse(item, "invalid", complaint(error))
+            refuse(item, "invalid", describe_error(error))
             continue
-        if _is_of_another_kind(found):
+        if _has_wrong_kind(found):
             refuse(item, "invalid", f"the id is not that of a {_noun(found.kind)}")
         else:
             yield found
 
 
-def _of_job(item: object) -> Found:
-    said = _JOB.validate_python(item)
-    kind = _KIND_OF_JOB_TYPE[said.job_type]
-    id_ = global_id(_noun(kind), said.entity_id)
-    return Found(item, kind, said.namespace_path, id_, said.entity_name, said.priority)
+def _from_job(item: object) -> FoundEntity:
+    parsed = _JOB.validate_python(item)
+    kind = _KIND_OF_JOB_TYPE[parsed.job_type]
+    id_ = global_id(_noun(kind), parsed.entity_id)
+    return FoundEntity(item, kind, parsed.namespace_path, id_, parsed.entity_name, parsed.priority)
 
 
-def _of_entity(item: object, kind: Kind) -> Found:
-    said = _ENTITY.validate_python(item)
-    return Found(item, kind, said.path, global_id(_noun(kind), said.id), said.name)
+def _from_entity(item: object, kind: Kind) -> FoundEntity:
+    parsed = _ENTITY.validate_python(item)
+    return FoundEntity(item, kind, parsed.path, global_id(_noun(kind), parsed.id), parsed.name)
 
 
 def _noun(kind: Kind) -> str:
     return "group" if kind is Kind.NAMESPACE else kind.value
 
 
-def _is_of_another_kind(found: Found) -> bool:
+def _has_wrong_kind(found: FoundEntity) -> bool:
     """Whether a global id says that it is, for example, a group's, and the item calls it a project."""
     prefix = "gid://gitlab/"
     return found.gitlab_id.startswith(prefix) and not found.gitlab_id.startswith(
@@ -127,19 +127,19 @@ def _is_of_another_kind(found: Found) -> bool:
     )
 
 
-def _without_contradictions(found: Iterable[Found], refuse: Refuse) -> Iterator[Found]:
+def _without_contradictions(found: Iterable[FoundEntity], refuse: RejectItem) -> Iterator[FoundEntity]:
     by_path: dict[str, tuple[AreaType | None, str]] = {}
     by_id: dict[str, str] = {}
     seen: set[tuple[Kind, str]] = set()
-    for thing in found:
-        identity = thing.area_type, thing.gitlab_id
+    for entity in found:
+        identity = entity.area_type, entity.gitlab_id
         if (
-            by_path.get(thing.full_path, identity) != identity
-            or by_id.get(thing.gitlab_id, thing.full_path) != thing.full_path
+            by_path.get(entity.full_path, identity) != identity
+            or by_id.get(entity.gitlab_id, entity.full_path) != entity.full_path
         ):
-            refuse(thing.item, "contradicts_another", "the path, or the id, is another's in the same frame")
+            refuse(entity.item, "contradicts_another", "the path, or the id, is another's in the same frame")
             continue  # and leaves its path and its id to others
-        by_path[thing.full_path], by_id[thing.gitlab_id] = identity, thing.full_path
-        if (thing.kind, thing.full_path) not in seen:
-            seen.add((thing.kind, thing.full_path))
-            yield thing
+        by_path[entity.full_path], by_id[entity.gitlab_id] = identity, entity.full_path
+        if (entity.kind, entity.full_path) not in seen:
+            seen.add((entity.kind, entity.full_path))
+            yield entity

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from ulid import ULID
 
-from persistence.jobs.deferred import Offspring
+from persistence.jobs.deferred import ChildJob
 from persistence.jobs.entries import NewEntry
 from persistence.schema.ids import AccountId, EntryId, JobId
 from persistence.settings import settings
@@ -12,30 +12,30 @@ from persistence.unit_of_work import UnitOfWork
 from tasks.jobs.enqueue import announce_created, queue_new
 
 
-def spawn(uow: UnitOfWork, offspring: Collection[Offspring]) -> None:
+def spawn(uow: UnitOfWork, children: Collection[ChildJob]) -> None:
     """
     Make jobs that are not there, queue them, and link them to their areas.
 
     Raises Contended where somebody was faster, and DataRefusedError where the database refuses one.
     """
-    if not offspring:
+    if not children:
         return
-    uow.jobs.insert(found.job for found in offspring)
-    queue_new(uow, [found.job for found in offspring], {found.job.id: _entry(found) for found in offspring})
-    uow.areas.link({found.job.id: found.job.full_path for found in offspring if found.job.full_path})
-    for found in offspring:
-        announce_created(uow, found.job.id, found.job.account_id, existing=False)
-    uow.ring("jobs.assign")
+    uow.jobs.insert(child.job for child in children)
+    queue_new(uow, [child.job for child in children], {child.job.id: _entry(child) for child in children})
+    uow.areas.link({child.job.id: child.job.full_path for child in children if child.job.full_path})
+    for child in children:
+        announce_created(uow, child.job.id, child.job.account_id, existing=False)
+    uow.publish("jobs.assign")
 
 
-def _entry(found: Offspring) -> NewEntry:
+def _entry(child: ChildJob) -> NewEntry:
     return NewEntry(
         id=EntryId(str(ULID())),
-        job_id=JobId(found.job.id),
-        priority=found.priority,
+        job_id=JobId(child.job.id),
+        priority=child.priority,
         max_attempts=settings().max_attempts,
-        data=None if found.entity_id is None else {"entity_id": found.entity_id},
-        is_the_only_one=True,
+        data=None if child.entity_id is None else {"entity_id": child.entity_id},
+        is_unique=True,
     )
 
 
@@ -48,6 +48,6 @@ def room_of(uow: UnitOfWork, account_id: AccountId) -> int | None:
     cap = settings().pending_cap
     if cap is None:
         return None
-    uow.lanes.open([account_id])
-    uow.lanes.lock([account_id])
-    return cap - uow.queue.count_claimable(account_id, cap)
+    uow.account_queues.open([account_id])
+    uow.account_queues.lock([account_id])
+    return cap - uow.entries.count_claimable(account_id, cap)

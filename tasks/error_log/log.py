@@ -7,7 +7,7 @@ from persistence.schema.ids import CrawlerJobId, JobId
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Failure, LogFailures
 from tasks.jobs.transitions import log_errors
-from tasks.runtime.batches import in_halves, reject, valid_items
+from tasks.runtime.batches import bisect_on_refusal, reject, valid_items
 from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work
 
@@ -18,9 +18,9 @@ _FAILURE = TypeAdapter(Failure)
 def log_failures(payload: LogFailures) -> None:
     """Put these errors on record."""
     with unit_of_work() as uow:
-        if uow.handled.claim(message_id()):
+        if uow.processed.mark_processed(message_id()):
             failures = [failure for _, failure in valid_items(uow, payload.errors, _FAILURE)]
-            in_halves(
+            bisect_on_refusal(
                 uow,
                 failures,
                 lambda part: record(uow, part),
@@ -31,13 +31,13 @@ def log_failures(payload: LogFailures) -> None:
 
 def record(uow: UnitOfWork, failures: list[Failure]) -> None:
     """Write the errors of jobs that exist, which are held meanwhile; the rest is kept as rejected."""
-    attempts = uow.assignments.find(CrawlerJobId(f.crawler_job_id) for f in failures if f.crawler_job_id)
+    attempts = uow.attempts.find(CrawlerJobId(f.crawler_job_id) for f in failures if f.crawler_job_id)
     of_attempt = {fence: attempt.job_id for fence, attempt in attempts.items()}
     named = [
         (f, JobId(f.job_id) if f.job_id else of_attempt.get(CrawlerJobId(f.crawler_job_id or "")))
         for f in failures
     ]
-    jobs = uow.jobs.hold(job_id for _, job_id in named if job_id)
+    jobs = uow.jobs.lock_key_share(job_id for _, job_id in named if job_id)
     errors = []
     for failure, job_id in named:
         if job_id is None or job_id not in jobs:

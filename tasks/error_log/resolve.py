@@ -5,17 +5,17 @@ from datetime import datetime
 
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import ResolveFailures
-from tasks.runtime.chunks import Done, in_units
+from tasks.runtime.chunks import ChunkResult, run_in_chunks
 from tasks.runtime.task import task
 
-UNIT_ERRORS = 1000
+CHUNK_ERRORS = 1000
 """Errors that one unit resolves at most."""
 
 
 @task(name="failures.resolve", accepts=ResolveFailures)
 def resolve(payload: ResolveFailures) -> None:
     """Resolve all errors of the group; raises Reject to go on later, where they are very many."""
-    in_units(Resolution(payload).one_unit)
+    run_in_chunks(Resolution(payload).resolve_chunk)
 
 
 @dataclass
@@ -26,19 +26,19 @@ class Resolution:
     One that comes afterwards stays unresolved, so that the group shows again.
     """
 
-    wish: ResolveFailures
+    request: ResolveFailures
     until: datetime | None = None
     since: datetime | None = None
 
-    def one_unit(self, uow: UnitOfWork, _place: str) -> Done:
+    def resolve_chunk(self, uow: UnitOfWork, _place: str) -> ChunkResult:
         """Resolve at most UNIT_ERRORS errors."""
         self.until = self.until or uow.now()
-        resolved = uow.errors.resolve(
-            self.wish.error_group,
-            self.wish.resolution,
+        resolved = uow.error_log.resolve(
+            self.request.error_group,
+            self.request.resolution,
             until=self.until,
             since=self.since,
-            limit=UNIT_ERRORS,
+            limit=CHUNK_ERRORS,
         )
         self.since = resolved.newest or self.since
-        return Done(resolved.errors, "more" if resolved.errors == UNIT_ERRORS else None)
+        return ChunkResult(resolved.errors, "more" if resolved.errors == CHUNK_ERRORS else None)

@@ -23,14 +23,14 @@ Terminal = JobCompletedFrame | JobFailedFrame | TokenRefreshFrame
 
 
 @dataclass
-class Words:
+class AttemptFrames:
     """What one connection says of one attempt, in the order in which it was said."""
 
     connection_id: ConnectionId
     crawler_job_id: CrawlerJobId
     frames: list[JobFrame] = field(default_factory=list)
     discoveries: list[Discovery] = field(default_factory=list)
-    late: list[JobFrame | Discovery] = field(default_factory=list)
+    trailing: list[JobFrame | Discovery] = field(default_factory=list)
     """Words behind the last one: stale, whatever they say."""
     terminal: Terminal | None = field(default=None, init=False)
     """The word that ends the attempt."""
@@ -38,7 +38,7 @@ class Words:
     @property
     def count(self) -> int:
         """How many words these are, discoveries apart."""
-        return len(self.frames) + len(self.late)
+        return len(self.frames) + len(self.trailing)
 
     def add(self, frame: JobFrame | Discovery) -> None:
         """One more word. The end of a job may overtake what it discovered, if it succeeded."""
@@ -48,7 +48,7 @@ class Words:
         ):
             self.discoveries.append(frame)
         elif end:
-            self.late.append(frame)
+            self.trailing.append(frame)
         else:
             assert not isinstance(frame, Discovery)
             self.frames.append(frame)
@@ -56,27 +56,27 @@ class Words:
 
 
 @dataclass
-class Speech:
+class FrameBatch:
     """What is said in one message: the beats by connection, and in their order the frames about attempts."""
 
     beats: dict[ConnectionId, Beat] = field(default_factory=dict)
     frames: list[tuple[ConnectionId, JobFrame | Discovery]] = field(default_factory=list)
     wants_work: set[ConnectionId] = field(default_factory=set)
 
-    def hear(self, said: SaidFrame) -> None:
+    def add(self, received: SaidFrame) -> None:
         """Sort in one frame; whatever it says, its connection lives."""
-        connection_id, frame = ConnectionId(said.connection_id), said.frame
+        connection_id, frame = ConnectionId(received.connection_id), received.frame
         match frame:
             case HeartbeatFrame(data=data):
-                self.beat(connection_id, data.system_status, data.active_jobs)
+                self.add_heartbeat(connection_id, data.system_status, data.active_jobs)
             case JobRequestFrame(data=data):
                 self.wants_work.add(connection_id)
-                self.beat(connection_id, capacity=data.capacity)
+                self.add_heartbeat(connection_id, capacity=data.capacity)
             case _:
-                self.beat(connection_id)
+                self.add_heartbeat(connection_id)
                 self.frames.append((connection_id, frame))
 
-    def beat(
+    def add_heartbeat(
         self,
         connection_id: str,
         status: SystemStatus | Literal["processing"] | None = None,
@@ -85,21 +85,21 @@ class Speech:
     ) -> None:
         """Sort in a sign of life; the wire's `processing` is `crawling`."""
         jobs = active_jobs if isinstance(active_jobs, list) else None
-        said = Beat(
+        heartbeat = Beat(
             ConnectionId(connection_id),
             system_status=SystemStatus.CRAWLING if status == "processing" else status,
             reported=active_jobs if isinstance(active_jobs, int) else None if jobs is None else len(jobs),
             reported_jobs=jobs,
             capacity=capacity,
         )
-        before = self.beats.get(said.connection_id)
-        self.beats[said.connection_id] = before.then(said) if before else said
+        earlier = self.beats.get(heartbeat.connection_id)
+        self.beats[heartbeat.connection_id] = earlier.merged_with(heartbeat) if earlier else heartbeat
 
 
-def by_attempt(frames: Iterable[tuple[ConnectionId, JobFrame | Discovery]]) -> list[Words]:
+def group_by_attempt(frames: Iterable[tuple[ConnectionId, JobFrame | Discovery]]) -> list[AttemptFrames]:
     """The frames, sorted by who speaks of which attempt."""
-    words: dict[tuple[ConnectionId, CrawlerJobId], Words] = {}
+    by_key: dict[tuple[ConnectionId, CrawlerJobId], AttemptFrames] = {}
     for connection_id, frame in frames:
         key = connection_id, CrawlerJobId(frame.job_id)
-        words.setdefault(key, Words(*key)).add(frame)
-    return list(words.values())
+        by_key.setdefault(key, AttemptFrames(*key)).add(frame)
+    return list(by_key.values())

@@ -10,11 +10,11 @@ from persistence.schema.ids import JobId
 from persistence.schema.states import JobStatus
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Cancel, Prioritize, Retry
-from tasks.jobs.enqueue import queue_again
+from tasks.jobs.enqueue import requeue_ended
 from tasks.jobs.external_status import ENDED
-from tasks.jobs.selections import LOOKS, over_deferred, over_jobs
-from tasks.jobs.transitions import announce, lock_all, revoke
-from tasks.runtime.chunks import in_units
+from tasks.jobs.selections import MAX_PASSES, step_over_deferred, step_over_jobs
+from tasks.jobs.transitions import announce, lock_jobs, revoke
+from tasks.runtime.chunks import run_in_chunks
 from tasks.runtime.task import task
 
 
@@ -22,10 +22,10 @@ from tasks.runtime.task import task
 def cancel(payload: Cancel) -> None:
     """End these jobs, wherever they stand; what is deferred of them is forgotten."""
     reason = payload.reason or "cancelled on request"
-    in_units(
-        over_deferred(payload, DEFERRED, lambda uow, ids: uow.deferred.forget(ids)),
-        over_jobs(payload, UNFINISHED, lambda uow, ids: cancel_jobs(uow, ids, reason)),
-        looks=LOOKS,
+    run_in_chunks(
+        step_over_deferred(payload, DEFERRED, lambda uow, ids: uow.deferred.delete(ids)),
+        step_over_jobs(payload, UNFINISHED, lambda uow, ids: cancel_jobs(uow, ids, reason)),
+        max_passes=MAX_PASSES,
     )
 
 
@@ -35,18 +35,18 @@ def cancel_jobs(uow: UnitOfWork, job_ids: list[JobId], reason: str) -> None:
 
     A live attempt is closed; its crawler is not told, and whatever it still says of it is stale.
     """
-    held = lock_all(uow, job_ids)
-    meant = {job_id for job_id, job in held.jobs.items() if job.status not in ENDED}
-    revoke(uow, held.of(meant), reason)
-    uow.queue.end(meant, error=JobStatus.CANCELLED.value)
-    announce(uow, held.jobs, uow.jobs.cancel(meant), JobStatus.CANCELLED)
+    locked = lock_jobs(uow, job_ids)
+    selected = {job_id for job_id, job in locked.jobs.items() if job.status not in ENDED}
+    revoke(uow, locked.only(selected), reason)
+    uow.entries.fail(selected, error=JobStatus.CANCELLED.value)
+    announce(uow, locked.jobs, uow.jobs.cancel(selected), JobStatus.CANCELLED)
 
 
 @task(name="jobs.retry", accepts=Retry)
 def retry(payload: Retry) -> None:
     """Queue failed jobs again."""
     times = {"failed_after": payload.failed_after, "failed_before": payload.failed_before}
-    in_units(over_jobs(payload, FAILED, retry_jobs, **times))
+    run_in_chunks(step_over_jobs(payload, FAILED, retry_jobs, **times))
 
 
 def retry_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
@@ -55,24 +55,24 @@ def retry_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
 
     They go on from where they were. One that the web app failed while it was worked on loses its attempt.
     """
-    held = lock_all(uow, job_ids)
-    failed = {job_id: job for job_id, job in held.jobs.items() if job.status is JobStatus.FAILED}
-    revoke(uow, held.of(failed), "the job had failed, and was to be retried")
-    queue_again(uow, failed, held.entries, forget=False)
+    locked = lock_jobs(uow, job_ids)
+    failed = {job_id: job for job_id, job in locked.jobs.items() if job.status is JobStatus.FAILED}
+    revoke(uow, locked.only(failed), "the job had failed, and was to be retried")
+    requeue_ended(uow, failed, locked.entries, restart=False)
 
 
 @task(name="jobs.prioritize", accepts=Prioritize)
 def prioritize(payload: Prioritize) -> None:
     """Give the entries of these jobs another priority, and what is deferred of them."""
     priority = payload.priority
-    in_units(
-        over_deferred(
+    run_in_chunks(
+        step_over_deferred(
             payload,
             DEFERRED_OTHER_PRIORITY,
             lambda uow, ids: uow.deferred.prioritize(ids, priority),
             priority=priority,
         ),
-        over_jobs(
+        step_over_jobs(
             payload,
             OTHER_PRIORITY,
             lambda uow, ids: prioritize_jobs(uow, ids, priority),
@@ -83,7 +83,7 @@ def prioritize(payload: Prioritize) -> None:
 
 def prioritize_jobs(uow: UnitOfWork, job_ids: list[JobId], priority: int) -> None:
     """Give the entries of the jobs that have not ended this priority."""
-    entries = uow.queue.lock(job_ids)
-    for job_id in sorted(uow.queue.prioritize(entries, priority)):
+    entries = uow.entries.lock(job_ids)
+    for job_id in sorted(uow.entries.prioritize(entries, priority)):
         account_id = entries[job_id].account_id
         uow.events.add(EventType.JOB_UPDATED, job_id=job_id, account_id=account_id, priority=priority)

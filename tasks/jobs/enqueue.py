@@ -34,7 +34,7 @@ _SETTLED = (QueueStatus.COMPLETED, QueueStatus.FAILED)
 def enqueue(payload: Enqueue) -> None:
     """Queue jobs that the web app inserted in its own transaction."""
     with unit_of_work() as uow:
-        if uow.handled.claim(message_id()):
+        if uow.processed.mark_processed(message_id()):
             enqueue_jobs(uow, [JobId(id_) for _, id_ in valid_items(uow, payload.job_ids, _ID)])
         uow.commit()
 
@@ -46,8 +46,8 @@ def enqueue_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     One that ended before and was set to queued again by the web app starts with nothing counted
     against it.
     """
-    entries = uow.queue.lock(job_ids)
-    jobs = uow.jobs.hold(job_ids)
+    entries = uow.entries.lock(job_ids)
+    jobs = uow.jobs.lock_key_share(job_ids)
     for id_, job in jobs.items():
         if job.command == Command.AUTHORIZATION_SCOPE:
             reject(uow, id_, "own_command", "authorizationScope is never sent to a crawler")
@@ -56,15 +56,15 @@ def enqueue_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
         for id_, job in jobs.items()
         if job.status is JobStatus.QUEUED and job.command != Command.AUTHORIZATION_SCOPE
     }
-    held = {id_ for id_ in waiting.keys() & entries.keys() if entries[id_].held}
+    parked = {id_ for id_ in waiting.keys() & entries.keys() if entries[id_].held}
     ended = {id_ for id_ in waiting.keys() & entries.keys() if entries[id_].status in _SETTLED}
-    uow.queue.let_go(held)
-    uow.queue.revive(ended)
-    new = uow.queue.insert(_entry_of(job) for id_, job in waiting.items() if id_ not in entries)
+    uow.entries.unpark(parked)
+    uow.entries.reset(ended)
+    new = uow.entries.insert(_default_entry(job) for id_, job in waiting.items() if id_ not in entries)
     for id_ in sorted(new):
         announce_created(uow, id_, waiting[id_].account_id, existing=False)
-    if new or held or ended:
-        uow.ring("jobs.assign")
+    if new or parked or ended:
+        uow.publish("jobs.assign")
 
 
 def queue_new(uow: UnitOfWork, jobs: list[NewJob], entries: dict[JobId, NewEntry]) -> None:
@@ -74,23 +74,23 @@ def queue_new(uow: UnitOfWork, jobs: list[NewJob], entries: dict[JobId, NewEntry
     Raises Contended where somebody was faster: run again, the unit finds that job. DataRefusedError
     where there is no such job to be found.
     """
-    missing = entries.keys() - uow.queue.insert(entries.values())
+    missing = entries.keys() - uow.entries.insert(entries.values())
     if missing:
-        uow.queue.forget_moved(missing)
-        missing -= uow.queue.insert(entries[job_id] for job_id in missing)
+        uow.entries.release_moved_identities(missing)
+        missing -= uow.entries.insert(entries[job_id] for job_id in missing)
     if not missing:
         return
     others = [job for job in jobs if job.id in missing]
-    twins = uow.jobs.with_identity(others, besides=sorted(missing)).keys()
+    twins = uow.jobs.with_identity(others, excluding=sorted(missing)).keys()
     if (
         missing
-        <= twins | uow.queue.discoveries_of_accounts([job for job in others if not job.full_path]).keys()
+        <= twins | uow.entries.discoveries_of_accounts([job for job in others if not job.full_path]).keys()
     ):
         raise Contended("the same jobs were being queued by another transaction")
     raise DataRefusedError("another entry has the job's identity", "23505")
 
 
-def is_to_be_renewed(job: KnownJob, entry: Entry | None, now: datetime) -> bool:
+def should_requeue(job: KnownJob, entry: Entry | None, now: datetime) -> bool:
     """
     Whether a job that was found again is to be crawled again, with its entry locked.
 
@@ -99,10 +99,10 @@ def is_to_be_renewed(job: KnownJob, entry: Entry | None, now: datetime) -> bool:
     """
     if entry and entry.status not in _SETTLED:
         return False
-    return job.status is JobStatus.FAILED or is_old_discovery(job, now)
+    return job.status is JobStatus.FAILED or is_rediscovery_due(job, now)
 
 
-def is_old_discovery(job: KnownJob, now: datetime) -> bool:
+def is_rediscovery_due(job: KnownJob, now: datetime) -> bool:
     """Whether it is a discovery that has finished, and not so recently that it need not be repeated."""
     return (
         job.command == Command.GROUP_PROJECT_DISCOVERY
@@ -111,20 +111,20 @@ def is_old_discovery(job: KnownJob, now: datetime) -> bool:
     )
 
 
-def queue_again(
-    uow: UnitOfWork, jobs: Mapping[JobId, KnownJob], entries: Container[JobId], *, forget: bool
+def requeue_ended(
+    uow: UnitOfWork, jobs: Mapping[JobId, KnownJob], entries: Container[JobId], *, restart: bool
 ) -> None:
-    """Queue jobs that have ended once more, from where they were or, with *forget*, from the start."""
+    """Queue jobs that have ended once more, from where they were or, with *restart*, from the start."""
     if not jobs:
         return
-    uow.jobs.requeue(jobs, forget=forget)
-    uow.queue.revive(id_ for id_ in jobs if id_ in entries)
-    uow.queue.insert(_entry_of(job) for id_, job in jobs.items() if id_ not in entries)
+    uow.jobs.requeue(jobs, restart=restart)
+    uow.entries.reset(id_ for id_ in jobs if id_ in entries)
+    uow.entries.insert(_default_entry(job) for id_, job in jobs.items() if id_ not in entries)
     announce(uow, dict(jobs), jobs, JobStatus.QUEUED)
-    uow.ring("jobs.assign")
+    uow.publish("jobs.assign")
 
 
-def _entry_of(job: KnownJob) -> NewEntry:
+def _default_entry(job: KnownJob) -> NewEntry:
     """The place in the queue of a job that the web app made: nothing is known but its row."""
     return NewEntry(
         id=EntryId(str(ULID())),

@@ -24,11 +24,11 @@ def settle_entries(uow: UnitOfWork, jobs: Iterable[KnownJob]) -> None:
 
     The caller has locked both, and closed what attempt there was.
     """
-    held = []
+    parked = []
     for job in jobs:
         if job.status in ENDED:
-            uow.queue.end([job.id], error=job.status.value)
+            uow.entries.fail([job.id], error=job.status.value)
         else:
-            held.append(job.id)
-    if held:
-        uow.queue.hold(held)
+            parked.append(job.id)
+    if parked:
+        uow.entries.park(parked)

@@ -48,7 +48,7 @@ _Completion = Annotated[float, Field(ge=0, le=1)]
 _Counted = Annotated[int, Field(ge=0, le=2**53)]
 
 
-class _Kept(BaseModel):
+class _Stored(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False)
 
 
@@ -71,7 +71,7 @@ class Best:
     page: int = 0
 
 
-class Discovered(_Kept):
+class Discovered(_Stored):
     """What came of an attempt's discoveries, and the last summary that the crawler gave."""
 
     frames: _Counted = 0
@@ -86,7 +86,7 @@ class Discovered(_Kept):
     summary: dict[str, _Counted] = Field(default_factory=dict)
 
 
-class Progress(_Kept):
+class Progress(_Stored):
     """The JSON in `job.progress`, camelCase; what others put there beside it is kept within an attempt."""
 
     model_config = ConfigDict(extra="allow")
@@ -140,27 +140,27 @@ class Advance:
 
 
 def advance(
-    before: str | None, attempt: CrawlerJobId, frames: Iterable[JobFrame], heard_at: datetime
+    before: str | None, attempt: CrawlerJobId, frames: Iterable[JobFrame], received_at: datetime
 ) -> Advance:
     """
     The progress after *frames* of one attempt, in any order.
 
-    *before* is the JSON in `job.progress`, *heard_at* the database's time.
+    *before* is the JSON in `job.progress`, *received_at* the database's time.
     """
     frames = list(frames)
     if not frames:
         return Advance(None, None, is_best=False)
-    progress = _begun(before, attempt)
+    progress = _current_progress(before, attempt)
     best = progress.best
     resume_state = None
     for frame in frames:
-        at = min(frame.timestamp, heard_at)
+        at = min(frame.timestamp, received_at)
         _merge(progress, frame, at)
-        said = frame.data.resume_state if isinstance(frame, (JobProgressFrame, JobFailedFrame)) else None
-        if said is not None and (progress.resume_state_at is None or at >= progress.resume_state_at):
-            progress.resume_state_at, resume_state = at, said.kept()
+        state = frame.data.resume_state if isinstance(frame, (JobProgressFrame, JobFailedFrame)) else None
+        if state is not None and (progress.resume_state_at is None or at >= progress.resume_state_at):
+            progress.resume_state_at, resume_state = at, state.stored()
     progress.best = _best(progress, resume_state)
-    _tell_time(progress)
+    _update_times(progress)
     return Advance(progress, resume_state, is_best=progress.best != best)
 
 
@@ -173,15 +173,15 @@ def with_discovery(
     Under `discovery` are its sums: frames, groups, projects, users, namespaces, jobs (made), existing,
     queuedAgain, deferred; and the last summary that the crawler gave.
     """
-    progress = _begun(before, attempt)
-    told = progress.discovery or Discovered()
-    sums = Counter(told.model_dump(by_alias=True, exclude={"summary"})) + found + Counter(frames=1)
+    progress = _current_progress(before, attempt)
+    current = progress.discovery or Discovered()
+    sums = Counter(current.model_dump(by_alias=True, exclude={"summary"})) + found + Counter(frames=1)
     progress.discovery = Discovered.model_validate(sums)
-    progress.discovery.summary = told.summary | summary
+    progress.discovery.summary = current.summary | summary
     return progress
 
 
-def _begun(before: str | None, attempt: CrawlerJobId) -> Progress:
+def _current_progress(before: str | None, attempt: CrawlerJobId) -> Progress:
     """What this attempt had told before; a new one, or one whose JSON is not ours any more, starts anew."""
     if before is None:
         return Progress(crawler_job_id=attempt)
@@ -206,7 +206,7 @@ def _merge(progress: Progress, frame: JobFrame, at: datetime) -> None:
             _raise_counts(progress.counts, {data.entity_type: data.processed} | (data.item_counts or {}))
             _raise_counts(progress.totals, {data.entity_type: data.total} if data.total else {})
             if is_newest:
-                _say(progress, data)
+                _update_latest(progress, data)
         case JobCompletedFrame(data=data):
             _raise_counts(progress.counts, data.final_counts)
             reached.add("completed" if data.success else "failed")
@@ -215,10 +215,10 @@ def _merge(progress: Progress, frame: JobFrame, at: datetime) -> None:
             reached.add("failed")
     progress.completion = max(progress.completion, 1.0 if "completed" in reached else _share(progress))
     reached.update(name for share, name in MILESTONES.items() if progress.completion >= share)
-    _remember(progress, reached - progress.milestones.keys(), at)
+    _record_milestones(progress, reached - progress.milestones.keys(), at)
 
 
-def _say(progress: Progress, data: JobProgressData) -> None:
+def _update_latest(progress: Progress, data: JobProgressData) -> None:
     """Of these the newest word stands."""
     progress.stage, progress.entity_type = data.stage, _name(data.entity_type)
     if data.message is not None:
@@ -228,7 +228,7 @@ def _say(progress: Progress, data: JobProgressData) -> None:
             setattr(progress, name, value)
 
 
-def _remember(progress: Progress, reached: set[str], at: datetime) -> None:
+def _record_milestones(progress: Progress, reached: set[str], at: datetime) -> None:
     """Note milestones, each once, and take a snapshot where one was reached or much was done since the last."""
     progress.milestones.update(dict.fromkeys(sorted(reached), at))
     last = progress.history[-1] if progress.history else None
@@ -244,9 +244,9 @@ def _remember(progress: Progress, reached: set[str], at: datetime) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _name(said: str) -> str:
+def _name(name: str) -> str:
     """A name without a secret: there are few, said again and again."""
-    return redact_text(said)
+    return redact_text(name)
 
 
 def _raise_counts(kept: dict[str, int], counts: dict[str, int]) -> None:
@@ -273,7 +273,7 @@ def _best(progress: Progress, resume_state: Json | None) -> Best:
     )
 
 
-def _tell_time(progress: Progress) -> None:
+def _update_times(progress: Progress) -> None:
     assert progress.started_at is not None
     assert progress.updated_at is not None
     elapsed = (progress.updated_at - progress.started_at).total_seconds()

@@ -8,12 +8,12 @@ from persistence.jobs.selection import Choice
 from persistence.schema.ids import JobId
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Selection
-from tasks.runtime.chunks import Done, Step
+from tasks.runtime.chunks import ChunkResult, Step
 
-UNIT_JOBS = 1000
+CHUNK_JOBS = 1000
 """Jobs that one unit changes at most."""
 
-LOOKS = 5
+MAX_PASSES = 5
 """
 Walks of a command that closes attempts, at most: it looks until it finds nothing.
 
@@ -21,44 +21,44 @@ A discovery that was being applied meanwhile has left children behind the walk, 
 later. With its attempt closed it leaves no more; what is ordered all the time must not keep us for ever.
 """
 
-Change: TypeAlias = Callable[[UnitOfWork, list[JobId]], None]
+ChangeJobs: TypeAlias = Callable[[UnitOfWork, list[JobId]], None]
 Value: TypeAlias = datetime | int | None
 
 _OF_DEFERRED = ("account_id", "area", "subtree_of")
 """Nobody knows the id of a deferred job."""
 
 
-def over_jobs(wish: Selection, state: str, change: Change, **values: Value) -> Step:
+def step_over_jobs(selection: Selection, state: str, change: ChangeJobs, **values: Value) -> Step:
     """
     *change* the jobs of the selection that are in *state*, a condition of persistence.selection.
 
     They were found without a lock: what is not so any more under it, is not to be changed.
     """
-    choice = Choice(*wish.choice)
+    choice = Choice(*selection.choice)
 
-    def step(uow: UnitOfWork, place: str) -> Done:
-        page = uow.selections.jobs(choice, state, place, UNIT_JOBS, values)
+    def step(uow: UnitOfWork, place: str) -> ChunkResult:
+        page = uow.selections.jobs(choice, state, place, CHUNK_JOBS, values)
         if page.ids:
             change(uow, page.ids)
-        return Done(len(page.ids), page.place)
+        return ChunkResult(len(page.ids), page.place)
 
     return step
 
 
-def over_deferred(wish: Selection, state: str, change: Change, **values: Value) -> Step:
+def step_over_deferred(selection: Selection, state: str, change: ChangeJobs, **values: Value) -> Step:
     """
     *change* the deferred jobs of the selection that are in *state*.
 
     Comes before the jobs: what is fed in meanwhile is one of them by then.
     """
-    choice = Choice(*wish.choice)
+    choice = Choice(*selection.choice)
 
-    def step(uow: UnitOfWork, place: str) -> Done:
+    def step(uow: UnitOfWork, place: str) -> ChunkResult:
         if choice.kind not in _OF_DEFERRED:
-            return Done()
-        page = uow.selections.deferred(choice, state, place, UNIT_JOBS, values)
+            return ChunkResult()
+        page = uow.selections.deferred(choice, state, place, CHUNK_JOBS, values)
         if page.ids:
             change(uow, page.ids)
-        return Done(len(page.ids), page.place)
+        return ChunkResult(len(page.ids), page.place)
 
     return step

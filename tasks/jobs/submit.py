@@ -24,10 +24,10 @@ from persistence.schema.states import JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Order, Submit
-from tasks.jobs.enqueue import announce_created, is_old_discovery, queue_again, queue_new
+from tasks.jobs.enqueue import announce_created, is_rediscovery_due, queue_new, requeue_ended
 from tasks.jobs.external_status import TO_BE_CRAWLED
-from tasks.jobs.transitions import lock_all, revoke
-from tasks.runtime.batches import derived_id, in_halves, reject, valid_items
+from tasks.jobs.transitions import lock_jobs, revoke
+from tasks.runtime.batches import bisect_on_refusal, derived_id, reject, valid_items
 from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work
 
@@ -38,12 +38,12 @@ _ORDER = TypeAdapter(Order)
 def submit(payload: Submit) -> None:
     """Create the jobs of these orders and queue them."""
     with unit_of_work() as uow:
-        if uow.handled.claim(message_id()):
+        if uow.processed.mark_processed(message_id()):
             orders = [
-                Ordered(order, JobId(order.web_app_job_id or derived_id(message_id(), position)))
+                OrderedJob(order, JobId(order.web_app_job_id or derived_id(message_id(), position)))
                 for position, order in valid_items(uow, payload.orders, _ORDER)
             ]
-            in_halves(
+            bisect_on_refusal(
                 uow,
                 with_known_owners(uow, orders),
                 lambda part: submit_orders(uow, part),
@@ -55,7 +55,7 @@ def submit(payload: Submit) -> None:
 
 
 @dataclass(frozen=True)
-class Ordered:
+class OrderedJob:
     """An order, and the id that its job has or gets."""
 
     order: Order
@@ -66,7 +66,7 @@ class Ordered:
         order = self.order
         return NewJob(
             id=self.job_id,
-            command=order.asks_for.value,
+            command=order.requested_command.value,
             full_path=order.namespace_path,
             branch=order.branch,
             account_id=order.account_id,
@@ -84,7 +84,7 @@ class Ordered:
             priority=order.priority,
             max_attempts=settings().max_attempts,
             data=self._data(),
-            is_the_only_one=True,
+            is_unique=True,
         )
 
     @property
@@ -92,17 +92,20 @@ class Ordered:
         """What makes it the same job as another; without a path only a discovery of all is."""
         job = self.job()
         if job.full_path is None:
-            return (job.command, job.graphql_url, job.account_id) if self.discovers_an_account else None
+            return (job.command, job.graphql_url, job.account_id) if self.is_account_discovery else None
         return (job.command, job.graphql_url, job.full_path, job.branch or "")
 
     @property
-    def discovers_an_account(self) -> bool:
+    def is_account_discovery(self) -> bool:
         """Whether it is to find all that its account sees."""
-        return self.order.namespace_path is None and self.order.asks_for is Command.GROUP_PROJECT_DISCOVERY
+        return (
+            self.order.namespace_path is None
+            and self.order.requested_command is Command.GROUP_PROJECT_DISCOVERY
+        )
 
     def area(self) -> NewArea | None:
         """The group or project that it is about, where its GitLab id is known."""
-        order, kind = self.order, AREA_TYPE_OF_COMMAND.get(self.order.asks_for)
+        order, kind = self.order, AREA_TYPE_OF_COMMAND.get(self.order.requested_command)
         if kind is None or order.entity_id is None or order.namespace_path is None:
             return None
         return NewArea(
@@ -123,17 +126,17 @@ class Ordered:
 
 
 @dataclass(frozen=True)
-class Existing:
+class ExistingJob:
     """The job that an order asks for, and that is there already."""
 
     job_id: JobId
-    is_of_this_host: bool
+    is_same_host: bool
 
 
-def with_known_owners(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
+def with_known_owners(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
     """The orders whose account and user exist, held until the commit; the rest is kept as rejected."""
-    accounts = uow.accounts.hold(ordered.order.account_id for ordered in orders)
-    users = uow.accounts.hold_users(o.order.user_id for o in orders if o.order.user_id is not None)
+    accounts = uow.accounts.lock_key_share(ordered.order.account_id for ordered in orders)
+    users = uow.accounts.lock_users_key_share(o.order.user_id for o in orders if o.order.user_id is not None)
     known = []
     for ordered in orders:
         order = ordered.order
@@ -146,7 +149,7 @@ def with_known_owners(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
     return known
 
 
-def submit_orders(uow: UnitOfWork, orders: list[Ordered]) -> None:
+def submit_orders(uow: UnitOfWork, orders: list[OrderedJob]) -> None:
     """
     Make the jobs that are not there, queue them, and answer the other orders with the job that is.
 
@@ -154,34 +157,34 @@ def submit_orders(uow: UnitOfWork, orders: list[Ordered]) -> None:
     more after it, where somebody was faster.
     """
     existing = _existing(uow, orders)
-    made = _create(uow, _distinct(ordered for ordered in orders if ordered.job_id not in existing))
-    answered = {id(ordered) for ordered in made}
+    created = _create(uow, _distinct(ordered for ordered in orders if ordered.job_id not in existing))
+    answered = {id(ordered) for ordered in created}
     others = [ordered for ordered in orders if id(ordered) not in answered]
     existing |= _existing(uow, [ordered for ordered in others if ordered.job_id not in existing])
     _answer(uow, others, existing)
 
 
-def _existing(uow: UnitOfWork, orders: list[Ordered]) -> dict[JobId, Existing]:
+def _existing(uow: UnitOfWork, orders: list[OrderedJob]) -> dict[JobId, ExistingJob]:
     """By the order's own job id: the job that is there already, by its id or by its identity."""
     if not orders:
         return {}
-    found = {id_: Existing(id_, is_of_this_host=True) for id_ in uow.jobs.find(o.job_id for o in orders)}
+    found = {id_: ExistingJob(id_, is_same_host=True) for id_ in uow.jobs.find(o.job_id for o in orders)}
     others = [ordered for ordered in orders if ordered.job_id not in found]
     twins = uow.jobs.with_identity([ordered.job() for ordered in others])
-    discoveries = uow.queue.discoveries_of_accounts([o.job() for o in others if o.discovers_an_account])
-    found |= {id_: Existing(twin, is_of_this_host=True) for id_, twin in discoveries.items()}
-    return found | {id_: Existing(*twin) for id_, twin in twins.items()}
+    discoveries = uow.entries.discoveries_of_accounts([o.job() for o in others if o.is_account_discovery])
+    found |= {id_: ExistingJob(twin, is_same_host=True) for id_, twin in discoveries.items()}
+    return found | {id_: ExistingJob(*twin) for id_, twin in twins.items()}
 
 
-def _distinct(orders: Iterable[Ordered]) -> list[Ordered]:
+def _distinct(orders: Iterable[OrderedJob]) -> list[OrderedJob]:
     """The first of each identity, and of each id."""
-    firsts: dict[tuple[str | None, ...], Ordered] = {}
+    firsts: dict[tuple[str | None, ...], OrderedJob] = {}
     for ordered in orders:
         firsts.setdefault(ordered.identity or (ordered.job_id,), ordered)
     return list({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values())
 
 
-def _create(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
+def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
     """Insert jobs with their entries and areas; returns the orders whose job is new."""
     if not orders:
         return []
@@ -189,51 +192,55 @@ def _create(uow: UnitOfWork, orders: list[Ordered]) -> list[Ordered]:
     areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
     uow.areas.add(list({area.full_path: area for area in areas.values()}.values()))
     ids = uow.jobs.insert(ordered.job() for ordered in orders)
-    made = [ordered for ordered in orders if ordered.job_id in ids]
-    queue_new(uow, [o.job() for o in made], {ordered.job_id: ordered.entry() for ordered in made})
+    created = [ordered for ordered in orders if ordered.job_id in ids]
+    queue_new(uow, [o.job() for o in created], {ordered.job_id: ordered.entry() for ordered in created})
     uow.areas.link({job_id: area.full_path for job_id, area in areas.items() if job_id in ids})
-    for ordered in made:
+    for ordered in created:
         announce_created(uow, ordered.job_id, ordered.order.account_id, existing=False)
-    uow.ring("jobs.assign")
-    return made
+    uow.publish("jobs.assign")
+    return created
 
 
-def _answer(uow: UnitOfWork, orders: list[Ordered], existing: dict[JobId, Existing]) -> None:
+def _answer(uow: UnitOfWork, orders: list[OrderedJob], existing: dict[JobId, ExistingJob]) -> None:
     """
     Answer orders whose job was there; reject what collides.
 
     Queued again is what is forced, and a discovery that has not finished within rediscovery_interval.
     """
-    asked = {}
+    requested = {}
     for ordered in orders:
         match existing.get(ordered.job_id):
             case None:
                 detail = "a unique index of the web app's own does not allow the job"
                 reject(uow, ordered.order.model_dump(mode="json"), "refused_by_database", detail)
-            case Existing(job_id, is_of_this_host=True):
+            case ExistingJob(job_id, is_same_host=True):
                 announce_created(uow, job_id, ordered.order.account_id, existing=True)
-                if ordered.order.force or ordered.order.asks_for is Command.GROUP_PROJECT_DISCOVERY:
-                    asked[job_id] = ordered
-            case Existing(job_id):
+                if ordered.order.force or ordered.order.requested_command is Command.GROUP_PROJECT_DISCOVERY:
+                    requested[job_id] = ordered
+            case ExistingJob(job_id):
                 detail = f"job {job_id} has the same path, branch and command on another GitLab host"
                 reject(uow, ordered.order.model_dump(mode="json"), "collides_with_another_host", detail)
-    _queue_again(uow, asked)
+    _requeue(uow, requested)
 
 
-def _queue_again(uow: UnitOfWork, asked: dict[JobId, Ordered]) -> None:
+def _requeue(uow: UnitOfWork, requested: dict[JobId, OrderedJob]) -> None:
     """Queue existing jobs again that have ended; one that waits or is worked on is left as it is."""
-    if not asked:
+    if not requested:
         return
-    held = lock_all(uow, sorted(asked))
+    locked = lock_jobs(uow, sorted(requested))
     now = uow.now()
-    again = {id_: job for id_, job in held.jobs.items() if _is_asked_again(asked[id_].order, job, now)}
-    revoke(uow, held.of(again), "the job was ordered again")
-    resumed = {id_: job for id_, job in again.items() if asked[id_].order.resume}
-    queue_again(uow, resumed, held.entries, forget=False)
-    queue_again(uow, {id_: again[id_] for id_ in again.keys() - resumed.keys()}, held.entries, forget=True)
+    requeued = {
+        id_: job for id_, job in locked.jobs.items() if _should_requeue(requested[id_].order, job, now)
+    }
+    revoke(uow, locked.only(requeued), "the job was ordered again")
+    resumed = {id_: job for id_, job in requeued.items() if requested[id_].order.resume}
+    requeue_ended(uow, resumed, locked.entries, restart=False)
+    requeue_ended(
+        uow, {id_: requeued[id_] for id_ in requeued.keys() - resumed.keys()}, locked.entries, restart=True
+    )
 
 
-def _is_asked_again(order: Order, job: KnownJob, now: datetime) -> bool:
+def _should_requeue(order: Order, job: KnownJob, now: datetime) -> bool:
     if order.force:
         return job.status not in TO_BE_CRAWLED
-    return job.status in (JobStatus.FAILED, JobStatus.CANCELLED) or is_old_discovery(job, now)
+    return job.status in (JobStatus.FAILED, JobStatus.CANCELLED) or is_rediscovery_due(job, now)

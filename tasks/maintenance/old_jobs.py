@@ -5,17 +5,17 @@ from time import monotonic
 
 import structlog
 
-from persistence.maintenance.old_jobs import Fate, OldJob
+from persistence.maintenance.old_jobs import OldJob, RetentionDecision
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import JobId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.runtime.batches import in_halves
+from tasks.runtime.batches import bisect_on_refusal
 
 log = structlog.get_logger()
 
-AT_ONCE = 50
-BUSY_S = 1.0
+DELETE_CHUNK = 50
+TIME_LIMIT_S = 1.0
 """
 So long one unit deletes, this many jobs at a time. What cascades in the web app's own tables may have
 no index: 10 jobs took 878 ms there, and a thousand would exceed the statement's timeout, each time.
@@ -23,7 +23,7 @@ no index: 10 jobs took 878 ms there, and a thousand would exceed the statement's
 
 
 @dataclass(frozen=True)
-class Cleared:
+class DeletedJobs:
     """What one look at old jobs came to."""
 
     deleted: int
@@ -32,21 +32,21 @@ class Cleared:
     """There may be more, and another look would find them."""
 
 
-def delete_old_jobs(uow: UnitOfWork, limit: int) -> Cleared:
+def delete_old_jobs(uow: UnitOfWork, limit: int) -> DeletedJobs:
     """
     Delete at most *limit* jobs that ended long ago, each with an event; what must stay is noted as kept.
 
     A job that something in the web app's own tables holds fast costs itself alone.
     """
     job_ids = uow.old_jobs.lock_settled(settings().keep_jobs, limit)
-    judged = uow.old_jobs.judge(job_ids, settings().keep_errors) if job_ids else []
-    kept = {job.id for job in judged if job.fate is Fate.KEEP}
-    old = [job for job in judged if job.fate is Fate.DELETE]
+    decided = uow.old_jobs.decide(job_ids, settings().keep_errors) if job_ids else []
+    kept = {job.id for job in decided if job.decision is RetentionDecision.KEEP}
+    old = [job for job in decided if job.decision is RetentionDecision.DELETE]
     tried, refused = _delete(uow, old)
     uow.old_jobs.keep(kept | refused)
     settled = len(kept) + tried
     is_full = settled > 0 and (len(job_ids) == limit or tried < len(old))
-    return Cleared(tried - len(refused), len(kept | refused), is_full)
+    return DeletedJobs(tried - len(refused), len(kept | refused), is_full)
 
 
 def _delete(uow: UnitOfWork, jobs: list[OldJob]) -> tuple[int, set[JobId]]:
@@ -57,10 +57,10 @@ def _delete(uow: UnitOfWork, jobs: list[OldJob]) -> tuple[int, set[JobId]]:
         log.warning("job_not_deleted", job_id=job.id, why=why)
         refused.add(job.id)
 
-    tried, deadline = 0, monotonic() + BUSY_S
+    tried, deadline = 0, monotonic() + TIME_LIMIT_S
     while tried < len(jobs) and (not tried or monotonic() < deadline):
-        part = jobs[tried : tried + AT_ONCE]
-        in_halves(uow, part, lambda some: _delete_part(uow, some), refuse)
+        part = jobs[tried : tried + DELETE_CHUNK]
+        bisect_on_refusal(uow, part, lambda some: _delete_part(uow, some), refuse)
         tried += len(part)
     return tried, refused
 

@@ -11,25 +11,25 @@ from persistence.schema.states import JobStatus, QueueStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import CleanUp, Reconcile
-from tasks.credentials.refresh import WAITING, look_after_credentials
+from tasks.credentials.refresh import WAITING, publish_pending_refreshes
 from tasks.jobs.accounts import revoke_paused
 from tasks.jobs.enqueue import enqueue_jobs
 from tasks.jobs.external_status import TO_BE_CRAWLED, settle_entries
-from tasks.jobs.transitions import Held, announce, lock_all, revoke
+from tasks.jobs.transitions import LockedJobs, announce, lock_jobs, revoke
 from tasks.maintenance.old_jobs import delete_old_jobs
-from tasks.runtime.batches import in_halves
+from tasks.runtime.batches import bisect_on_refusal
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
 
 log = structlog.get_logger()
 
-UNIT_EVENTS = 10_000
+CHUNK_EVENTS = 10_000
 """
 Events that one unit deletes at most. A job leaves seven, more with each word of progress and each attempt: were it as
 many events as jobs, they would pile up.
 """
 
-UNIT_ROWS = 1000
+CHUNK_ROWS = 1000
 """Jobs that one unit mends, or rows of each other table that one deletes, at most; more rings again."""
 
 
@@ -37,21 +37,21 @@ UNIT_ROWS = 1000
 def reconcile(payload: Reconcile) -> None:
     """Compare the web app's word with ours; its word wins."""
     with unit_of_work() as uow:
-        mended = revoked = 0
-        is_due = uow.liveness.let_through("upkeep.reconcile", settings().reconcile_interval / 2)
+        repaired = revoked = 0
+        is_due = uow.liveness.acquire_interval("upkeep.reconcile", settings().reconcile_interval / 2)
         if is_due:  # not for what is left of the jobs: many continuations would ask at the GitLabs as often
-            uow.lanes.note_heads()
-            look_after_credentials(uow)
+            uow.account_queues.refresh_claim_from()
+            publish_pending_refreshes(uow)
         if is_due or payload.more:
             revoked = revoke_paused(uow)
-            mended = revoked or reconcile_jobs(uow)  # not both: that would lock connections before lanes
+            repaired = revoked or reconcile_jobs(uow)  # not both: that would lock connections before lanes
             if uow.deferred.accounts():
-                uow.ring("upkeep.feed_deferred")
-        if revoked or mended == UNIT_ROWS:
-            uow.ring("upkeep.reconcile", more=True)
+                uow.publish("upkeep.feed_deferred")
+        if revoked or repaired == CHUNK_ROWS:
+            uow.publish("upkeep.reconcile", more=True)
         uow.commit()
-    if mended:
-        log.info("jobs_reconciled", jobs=mended)
+    if repaired:
+        log.info("jobs_reconciled", jobs=repaired)
 
 
 @task(name="upkeep.clean_up", accepts=CleanUp)
@@ -59,7 +59,7 @@ def clean_up(payload: CleanUp) -> None:
     """Delete what is older than it is kept."""
     with unit_of_work() as uow:
         deleted: dict[str, int] = {}
-        if payload.more or uow.liveness.let_through("upkeep.clean_up", settings().clean_up_interval / 2):
+        if payload.more or uow.liveness.acquire_interval("upkeep.clean_up", settings().clean_up_interval / 2):
             deleted = delete_old(uow)
         uow.commit()
     if any(deleted.values()):
@@ -72,13 +72,13 @@ def delete_old(uow: UnitOfWork) -> dict[str, int]:
 
     Jobs that must stay are counted as `kept`.
     """
-    uow.retention.follow_indexes()
-    deleted = uow.retention.delete_old(settings(), UNIT_ROWS)
-    events = uow.retention.trim_events(settings().keep_events, UNIT_EVENTS)
-    uow.live_counts.forget_empty(UNIT_ROWS)
-    jobs = delete_old_jobs(uow, UNIT_ROWS)
-    if UNIT_ROWS in deleted.values() or events == UNIT_EVENTS or jobs.is_full:
-        uow.ring("upkeep.clean_up", more=True)
+    uow.retention.prefer_indexes()
+    deleted = uow.retention.delete_old(settings(), CHUNK_ROWS)
+    events = uow.retention.trim_events(settings().keep_events, CHUNK_EVENTS)
+    uow.live_counts.delete_empty(CHUNK_ROWS)
+    jobs = delete_old_jobs(uow, CHUNK_ROWS)
+    if CHUNK_ROWS in deleted.values() or events == CHUNK_EVENTS or jobs.is_full:
+        uow.publish("upkeep.clean_up", more=True)
     return deleted | {"dispatch_event": events, "job": jobs.deleted, "kept": jobs.kept}
 
 
@@ -88,55 +88,55 @@ def reconcile_jobs(uow: UnitOfWork) -> int:
 
     One that cannot be mended costs itself alone.
     """
-    _count_seats(uow)
+    _recount_slots(uow)
     uow.live_counts.recount()
-    job_ids = uow.queue.unheard(UNIT_ROWS)
-    in_halves(
+    job_ids = uow.entries.out_of_sync(CHUNK_ROWS)
+    bisect_on_refusal(
         uow,
         job_ids,
-        lambda part: _mend(uow, part),
+        lambda part: _repair(uow, part),
         lambda id_, why: log.error("job_not_mended", job_id=id_, why=why),
     )
     return len(job_ids)
 
 
-def _count_seats(uow: UnitOfWork) -> None:
+def _recount_slots(uow: UnitOfWork) -> None:
     """A job that was deleted while it was being worked on takes its attempt along, and must free its seat."""
-    locked = uow.connections.lock_skipping(uow.connections.miscounted(UNIT_ROWS))
+    locked = uow.connections.lock_skipping(uow.connections.miscounted(CHUNK_ROWS))
     if locked:
-        uow.connections.recount_seats(locked)
-        uow.ring("jobs.assign")
+        uow.connections.recount_slots(locked)
+        uow.publish("jobs.assign")
 
 
-def _mend(uow: UnitOfWork, job_ids: list[JobId]) -> None:
-    held = lock_all(uow, job_ids)
-    renewed = uow.credentials.renew(id_ for id_, job in held.jobs.items() if _has_a_token_again(held, job))
-    announce(uow, held.jobs, renewed, JobStatus.QUEUED)
-    waiting = renewed | {id_ for id_, job in held.jobs.items() if job.status in TO_BE_CRAWLED}
-    others = {job_id: job for job_id, job in held.jobs.items() if job_id not in waiting}
-    revoke(uow, held.of(others), "the web app has ended or paused the job")
+def _repair(uow: UnitOfWork, job_ids: list[JobId]) -> None:
+    locked = lock_jobs(uow, job_ids)
+    renewed = uow.credentials.renew(id_ for id_, job in locked.jobs.items() if _has_new_token(locked, job))
+    announce(uow, locked.jobs, renewed, JobStatus.QUEUED)
+    waiting = renewed | {id_ for id_, job in locked.jobs.items() if job.status in TO_BE_CRAWLED}
+    others = {job_id: job for job_id, job in locked.jobs.items() if job_id not in waiting}
+    revoke(uow, locked.only(others), "the web app has ended or paused the job")
     settle_entries(uow, others.values())
-    _follow_the_attempts(uow, held, waiting)
+    _sync_with_attempts(uow, locked, waiting)
     enqueue_jobs(uow, sorted(waiting))
 
 
-def _has_a_token_again(held: Held, job: KnownJob) -> bool:
+def _has_new_token(locked: LockedJobs, job: KnownJob) -> bool:
     """Whether the web app says so, or has given a job that waits for a token to another account."""
-    entry = held.entries.get(job.id)
+    entry = locked.entries.get(job.id)
     has_moved = entry is not None and entry.account_id != job.account_id
     return job.status is JobStatus.CREDENTIAL_RENEWED or (has_moved and job.status in WAITING)
 
 
-def _follow_the_attempts(uow: UnitOfWork, held: Held, job_ids: set[JobId]) -> None:
+def _sync_with_attempts(uow: UnitOfWork, locked: LockedJobs, job_ids: set[JobId]) -> None:
     """Jobs that are to run: processing with a live attempt, and waiting without one."""
-    attempted = {attempt.job_id for attempt in held.attempts.values()} & job_ids
-    uow.queue.process(attempted)
+    attempted = {attempt.job_id for attempt in locked.attempts.values()} & job_ids
+    uow.entries.mark_processing(attempted)
     idle = job_ids - attempted
-    uow.queue.follow_owner(idle)  # a pass does so too, but not where the former account is held or paused
+    uow.entries.sync_owner(idle)  # a pass does so too, but not where the former account is held or paused
     orphaned = {
-        id_ for id_ in idle & held.entries.keys() if held.entries[id_].status is QueueStatus.PROCESSING
+        id_ for id_ in idle & locked.entries.keys() if locked.entries[id_].status is QueueStatus.PROCESSING
     }
-    uow.queue.let_go(orphaned)
-    announce(uow, held.jobs, uow.jobs.release(idle), JobStatus.QUEUED)
+    uow.entries.unpark(orphaned)
+    announce(uow, locked.jobs, uow.jobs.release(idle), JobStatus.QUEUED)
     if orphaned:
-        uow.ring("jobs.assign")
+        uow.publish("jobs.assign")

@@ -10,7 +10,7 @@ from ulid import ULID
 
 from persistence.exceptions import DataRefusedError
 from persistence.unit_of_work import UnitOfWork
-from tasks.runtime.rejection import complaint
+from tasks.runtime.rejection import describe_error
 from tasks.runtime.unit import message_id
 
 T = TypeVar("T")
@@ -33,12 +33,12 @@ def valid_items(uow: UnitOfWork, items: Iterable[object], kind: TypeAdapter[T]) 
         try:
             valid = kind.validate_python(item)
         except (ValidationError, RecursionError) as error:
-            reject(uow, item, "invalid", complaint(error))
+            reject(uow, item, "invalid", describe_error(error))
         else:
             yield position, valid
 
 
-def in_halves(
+def bisect_on_refusal(
     uow: UnitOfWork, items: list[T], apply: Callable[[list[T]], None], refuse: Callable[[T, str], None]
 ) -> None:
     """
@@ -57,5 +57,5 @@ def in_halves(
             refuse(items[0], str(error))
             return
         middle = len(items) // 2
-        in_halves(uow, items[:middle], apply, refuse)
-        in_halves(uow, items[middle:], apply, refuse)
+        bisect_on_refusal(uow, items[:middle], apply, refuse)
+        bisect_on_refusal(uow, items[middle:], apply, refuse)

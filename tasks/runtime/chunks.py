@@ -16,12 +16,12 @@ from persistence.jobs.selection import START
 from persistence.unit_of_work import UnitOfWork
 from tasks.runtime.unit import message_id, unit_of_work
 
-BUSY_S = 30.0
+TIME_LIMIT_S = 30.0
 """So long one delivery goes on unit by unit; then its message goes to the end of its queue."""
 
 
 @dataclass(frozen=True)
-class Done:
+class ChunkResult:
     """What one unit did."""
 
     changed: int = 0
@@ -29,7 +29,7 @@ class Done:
     """Where the next unit begins; None: the step is at its end."""
 
 
-Step: TypeAlias = Callable[[UnitOfWork, str], Done]
+Step: TypeAlias = Callable[[UnitOfWork, str], ChunkResult]
 """
 Does one unit of something, behind a place.
 
@@ -38,13 +38,13 @@ It is begun anew at START by each delivery, and must then pass over what is done
 
 
 @dataclass(frozen=True)
-class _Course:
+class _Position:
     """Where a command stands."""
 
     steps: Sequence[Step]
-    looks: int
+    max_passes: int
     """How often the steps may be taken, this time included."""
-    taken: int = 0
+    steps_done: int = 0
     """Steps that are at their end."""
     place: str = START
     changed: int = 0
@@ -52,39 +52,39 @@ class _Course:
 
     @property
     def is_over(self) -> bool:
-        return self.taken == len(self.steps)
+        return self.steps_done == len(self.steps)
 
-    def after(self, done: Done) -> "_Course":
+    def after(self, result: ChunkResult) -> "_Position":
         """Where it stands behind this unit."""
-        changed = self.changed + done.changed
-        if done.place is not None:
-            return replace(self, place=done.place, changed=changed)
-        if self.taken + 1 == len(self.steps) and changed and self.looks > 1:
-            return _Course(self.steps, self.looks - 1)
-        return replace(self, taken=self.taken + 1, place=START, changed=changed)
+        changed = self.changed + result.changed
+        if result.place is not None:
+            return replace(self, place=result.place, changed=changed)
+        if self.steps_done + 1 == len(self.steps) and changed and self.max_passes > 1:
+            return _Position(self.steps, self.max_passes - 1)
+        return replace(self, steps_done=self.steps_done + 1, place=START, changed=changed)
 
 
-def in_units(*steps: Step, looks: int = 1) -> None:
+def run_in_chunks(*steps: Step, max_passes: int = 1) -> None:
     """
     Take the steps to their end, one after another; raises Reject to go on later, where it takes long.
 
-    With more *looks* all of them are taken once more while that changes anything, so often at most.
+    With more *max_passes* all of them are taken once more while that changes anything, so often at most.
     """
-    deadline = monotonic() + BUSY_S
-    course = _Course(steps, looks)
-    while not course.is_over:
-        course = _one_unit(course)
+    deadline = monotonic() + TIME_LIMIT_S
+    position = _Position(steps, max_passes)
+    while not position.is_over:
+        position = _run_chunk(position)
         # Only after a change, or a walk to what is left that takes so long would never come to it.
-        if course.changed and not course.is_over and monotonic() > deadline:
+        if position.changed and not position.is_over and monotonic() > deadline:
             raise Reject("there is more to do", requeue=True)
 
 
-def _one_unit(course: _Course) -> _Course:
+def _run_chunk(position: _Position) -> _Position:
     """One transaction; where the command stands behind it."""
     with unit_of_work() as uow:
-        if uow.handled.was_handled(message_id()):
-            return replace(course, taken=len(course.steps))
-        course = course.after(course.steps[course.taken](uow, course.place))
-        if not course.is_over or uow.handled.claim(message_id()):
+        if uow.processed.was_processed(message_id()):
+            return replace(position, steps_done=len(position.steps))
+        position = position.after(position.steps[position.steps_done](uow, position.place))
+        if not position.is_over or uow.processed.mark_processed(message_id()):
             uow.commit()
-    return course
+    return position

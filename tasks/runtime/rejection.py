@@ -27,14 +27,14 @@ def keep(
     *payload* may be anything at all. Raises DatabaseLost where there is no database: the message must
     not be acknowledged then.
     """
-    with unit_of_work(_no_bell) as uow:
+    with unit_of_work(_no_publish) as uow:
         uow.rejected.keep(task=task, payload=payload, reason=reason, detail=detail, message_id=message_id)
         # Not by the id alone: a foreign producer may give one id to many messages, and none must vanish.
-        if message_id is None or uow.handled.claim(uow.rejected.fingerprint()):
+        if message_id is None or uow.processed.mark_processed(uow.rejected.fingerprint()):
             uow.commit()
 
 
-def _no_bell(task: str, _arguments: dict[str, Any]) -> None:
+def _no_publish(task: str, _arguments: dict[str, Any]) -> None:
     """Nobody waits for a rejection."""
     raise AssertionError(f"{task} was rung by a rejection")
 
@@ -81,7 +81,7 @@ def _attempt(
         kept()
 
 
-def complaint(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What is wrong with an input, without the input."""
     if not isinstance(error, ValidationError):
         return str(error) if isinstance(error, TypeError) else type(error).__name__

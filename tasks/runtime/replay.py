@@ -9,7 +9,7 @@ from persistence.exceptions import IllegalRequestError
 from persistence.sanitize.alterations import alteration_of
 from tasks.contract.payloads import CONTRACT
 from tasks.contract.types import type_of_batch
-from tasks.runtime.rejection import complaint
+from tasks.runtime.rejection import describe_error
 from tasks.runtime.task import bind
 
 T = TypeVar("T")
@@ -22,14 +22,14 @@ BATCHES: dict[str, tuple[str, TypeAdapter[Any]]] = {
 }
 """The field of a task's payload that is a batch, and what an item of it is: such items are kept one by one."""
 
-_OF_A_DISCOVERY = {"type", "jobId", "item"}
+_DISCOVERY_ITEM_KEYS = {"type", "jobId", "item"}
 
 
 class UnreplayableError(IllegalRequestError):
     """The message cannot be sent again as it is kept; the text says why."""
 
 
-def original_of(task: str | None, reason: str, kept: Any) -> dict[str, Any]:
+def original_arguments(task: str | None, reason: str, kept: Any) -> dict[str, Any]:
     """
     The arguments with which *task* is to be rung again, of what was kept of its message, or of one item.
 
@@ -40,14 +40,14 @@ def original_of(task: str | None, reason: str, kept: Any) -> dict[str, Any]:
         raise UnreplayableError("it was no message")
     if why := alteration_of(kept):
         raise UnreplayableError(f"what is kept is not what was sent: {why}")
-    return mended_of(task, kept)
+    return edited_arguments(task, kept)
 
 
-def mended_of(task: str | None, payload: Any) -> dict[str, Any]:
-    """As `original_of`, where somebody says what was sent, or should have been."""
+def edited_arguments(task: str | None, payload: Any) -> dict[str, Any]:
+    """As `original_arguments`, where somebody says what was sent, or should have been."""
     if task is None or task not in CONTRACT:
         raise UnreplayableError("it was for no task" if task is None else f"there is no task {task}")
-    if task == "crawler.frames" and isinstance(payload, dict) and payload.keys() == _OF_A_DISCOVERY:
+    if task == "crawler.frames" and isinstance(payload, dict) and payload.keys() == _DISCOVERY_ITEM_KEYS:
         raise UnreplayableError("it is one thing out of a discovery, without the frame around it")
     field, item = BATCHES.get(task, (None, None))
     match payload:
@@ -66,5 +66,5 @@ def _checked(read: Callable[[], T], check: Callable[[T], object]) -> T:
         value = read()
         check(value)
     except (ValidationError, TypeError, RecursionError) as error:
-        raise UnreplayableError(f"the contract refuses it: {complaint(error)}") from None
+        raise UnreplayableError(f"the contract refuses it: {describe_error(error)}") from None
     return value

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 import structlog
 from celery.exceptions import Reject
 
-from persistence.exceptions import Contended, FellSilent, TransientError
+from persistence.exceptions import Contended, IdleTransactionEnded, TransientError
 from persistence.settings import settings
 from tasks.runtime import stopping
 
@@ -18,37 +18,37 @@ _CONTENDED_STEP_S = 0.02
 _CONTENDED_LONGEST_S = 1.0
 _LOST_STEP_S = 0.25
 _LOST_LONGEST_S = 5.0
-_SILENCES = 3
+_MAX_IDLE_TIMEOUTS = 3
 """Who was frozen as often in one unit is not frozen, but has something to do that takes too long, each time."""
 
 
-def persevere(unit: Callable[[], None], *, to_the_end: bool = False) -> None:
+def run_until_done(unit: Callable[[], None], *, until_time_limit: bool = False) -> None:
     """
     Run a unit of work until it is through.
 
     One that met another transaction, or lost the database, left nothing behind and is run again,
     for `database_wait`, or until the worker is told to stop; then its message goes back to its
-    queue. Raises Reject for that. *to_the_end*: only the task's time limit ends it, for what no
+    queue. Raises Reject for that. *until_time_limit*: only the task's time limit ends it, for what no
     other delivery of the message could write. Raises FellSilent where the unit takes too long without a
     word to the database, each time: given back, its message would come again for ever.
     """
     deadline = monotonic() + settings().database_wait.total_seconds()
-    silences = 0
+    idle_timeouts = 0
     for attempt in count():
         try:
             unit()
-        except FellSilent:
-            silences += 1
-            if silences == _SILENCES and not to_the_end:
+        except IdleTransactionEnded:
+            idle_timeouts += 1
+            if idle_timeouts == _MAX_IDLE_TIMEOUTS and not until_time_limit:
                 raise
         except TransientError as error:
             pause = _pause(error, attempt)
-            if not to_the_end and (stopping.is_stopping() or monotonic() + pause > deadline):
+            if not until_time_limit and (stopping.is_stopping() or monotonic() + pause > deadline):
                 log.warning("message_requeued", why=str(error))
                 raise Reject(str(error), requeue=True) from None
             if not isinstance(error, Contended):
                 log.warning("database_lost", why=str(error), retry_in_s=round(pause, 2))
-            (sleep if to_the_end else stopping.wait)(pause)
+            (sleep if until_time_limit else stopping.wait)(pause)
         else:
             return
 

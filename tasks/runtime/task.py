@@ -24,7 +24,7 @@ from structlog.contextvars import bound_contextvars
 from persistence.exceptions import CrawlyardError
 from tasks.contract.payloads import Payload
 from tasks.runtime import rejection, stopping
-from tasks.runtime.retry import persevere
+from tasks.runtime.retry import run_until_done
 from tasks.runtime.unit import message_id
 
 log = structlog.get_logger()
@@ -49,16 +49,16 @@ class UnitTask(Task):
             try:
                 payload = self._read(args, kwargs)
             except (ValidationError, TypeError, RecursionError) as error:
-                _keep(args, kwargs, "invalid", rejection.complaint(error))
+                _keep_rejected(args, kwargs, "invalid", rejection.describe_error(error))
                 return
             try:
-                persevere(lambda: self.run(payload))
+                run_until_done(lambda: self.run(payload))
             except (TaskPredicate, MemoryError):
                 raise  # tasks/worker/request.py answers a child that is out of memory
             except Exception as error:
                 log.exception("unit_failed")
-                told = str(error) if isinstance(error, CrawlyardError) else type(error).__name__
-                _keep(args, kwargs, "failed", told)
+                detail = str(error) if isinstance(error, CrawlyardError) else type(error).__name__
+                _keep_rejected(args, kwargs, "failed", detail)
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         return self.accepts.model_validate(bind(self.accepts, args, kwargs))
@@ -79,7 +79,7 @@ def bind(accepts: type[Payload], args: Sequence[Any], kwargs: dict[str, Any]) ->
     return given | kwargs
 
 
-def _keep(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: str) -> None:
+def _keep_rejected(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: str) -> None:
     """
     Keep the message in hand as rejected; where even that cannot be, it goes back to its queue.
 
@@ -89,7 +89,7 @@ def _keep(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: st
     name, id_ = current_task.name, message_id()
     log.warning("message_rejected", reason=reason)
     try:
-        persevere(
+        run_until_done(
             lambda: rejection.keep(task=name, payload=payload, reason=reason, detail=detail, message_id=id_)
         )
     except CrawlyardError as error:

@@ -11,10 +11,10 @@ from persistence.unit_of_work import UnitOfWork
 
 def unit_of_work() -> UnitOfWork:
     """Begin a unit of work whose bells are tasks of this app."""
-    return persistence_unit.unit_of_work(ring)
+    return persistence_unit.unit_of_work(publish)
 
 
-def ring(task: str, arguments: dict[str, Any]) -> None:
+def publish(task: str, arguments: dict[str, Any]) -> None:
     """Publish a task by name; times are sent as ISO 8601."""
     plain = {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in arguments.items()}
     current_app.send_task(task, kwargs=plain)

@@ -29,12 +29,12 @@ log = structlog.get_logger()
 class QoS(redis.QoS):
     """The messages in hand, with the server's time of each, and a slot that is free when its unit has ended."""
 
-    _difference: float | None = None
+    _clock_offset: float | None = None
     """From our monotonic clock to the server's; read anew with each look for messages of the dead."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unnoted: set[str] = set()
+        self._unrecorded: set[str] = set()
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """
@@ -43,15 +43,15 @@ class QoS(redis.QoS):
         It was popped: nobody else has it. Without the note it is lost if this worker dies of it.
         """
         try:
-            self._note(message, delivery_tag)
+            self._record_unacked(message, delivery_tag)
         except RedisError as error:
             log.warning("delivery_not_noted", error=type(error).__name__)
-            self._unnoted.add(delivery_tag)
+            self._unrecorded.add(delivery_tag)
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """Take the note away; where that cannot be, the message comes again, and changes nothing."""
-        self._unnoted.discard(delivery_tag)
+        self._unrecorded.discard(delivery_tag)
         self._settle(partial(super().ack, delivery_tag), delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
@@ -59,16 +59,16 @@ class QoS(redis.QoS):
         put_back = partial(super().reject, delivery_tag, requeue=requeue)
 
         def tell() -> None:
-            if requeue and delivery_tag in self._unnoted:  # what is put back is what the note holds
-                self._note(self._delivered[delivery_tag], delivery_tag)
-                self._unnoted.discard(delivery_tag)
+            if requeue and delivery_tag in self._unrecorded:  # what is put back is what the note holds
+                self._record_unacked(self._delivered[delivery_tag], delivery_tag)
+                self._unrecorded.discard(delivery_tag)
             put_back()
 
         self._settle(tell, delivery_tag)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Give messages of the dead to the living; a Redis that is full has to wait for that."""
-        self._difference = None
+        self._clock_offset = None
         try:
             super().restore_visible(*args, **kwargs)
         except OutOfMemoryError:
@@ -79,7 +79,7 @@ class QoS(redis.QoS):
         """What kombu subtracts from this machine's time: more by what that is ahead of the server's."""
         return float(self.channel.visibility_timeout) + time() - self._now()
 
-    def _note(self, message: Any, delivery_tag: str) -> None:
+    def _record_unacked(self, message: Any, delivery_tag: str) -> None:
         """Note a message as in hand, as kombu does, but for the clock."""
         where = message.delivery_info
         held = dumps([message._raw, where["exchange"], where["routing_key"]])  # noqa: SLF001 - what kombu keeps
@@ -91,11 +91,11 @@ class QoS(redis.QoS):
 
     def _now(self) -> float:
         """The server's time."""
-        if self._difference is None:
+        if self._clock_offset is None:
             with self.channel.conn_or_acquire() as client:
                 seconds, microseconds = client.time()
-            self._difference = seconds + microseconds / 1e6 - monotonic()
-        return monotonic() + self._difference
+            self._clock_offset = seconds + microseconds / 1e6 - monotonic()
+        return monotonic() + self._clock_offset
 
     def _settle(self, tell: Callable[[], None], delivery_tag: str) -> None:
         """Tell Redis, on another connection if the first is dead; the slot is free in any case."""

@@ -14,12 +14,12 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from tasks.runtime.rejection import Rejected, keep_or_requeue
-from tasks.worker.envelope import WRAPPED, MalformedError, check_body, legible, message_id, read
+from tasks.worker.envelope import WRAPPED, MalformedError, check_body, message_id, read, readable
 from tasks.worker.transport import MISREAD
 
 logger = logging.getLogger(__name__)
 
-_LOOKS_FOR_BROKER = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
+_RECONNECT_POLICY = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
 """Celery's own pauses grow to 30 s: after a long outage nobody would consume for so long."""
 
 
@@ -28,17 +28,17 @@ class Consumer(CeleryConsumer):
 
     def ensure_connected(self, conn: Any) -> Any:
         """Wait for the broker without end, and look for it often."""
-        conn.ensure_connection = partial(conn.ensure_connection, **_LOOKS_FOR_BROKER)
+        conn.ensure_connection = partial(conn.ensure_connection, **_RECONNECT_POLICY)
         return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Celery's handler, behind a gate."""
-        hand_on = super().create_task_handler(*args, **kwargs)
+        handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> None:
             try:
                 admit(message)
-                hand_on(message)
+                handle(message)
             except MalformedError as error:
                 self._keep(message, "malformed", str(error))
             except MISREAD as error:
@@ -91,7 +91,7 @@ def _rejected(message: Any, reason: str, detail: str) -> Rejected:
     """The message as it is to be kept, with as much of it as can be read."""
     if message.content_type == WRAPPED:
         return Rejected(
-            None, legible(message.body), reason, detail=detail, message_id=message_id(message.body)
+            None, readable(message.body), reason, detail=detail, message_id=message_id(message.body)
         )
     headers = message.headers
     return Rejected(headers["task"], _payload(message), reason, detail=detail, message_id=headers["id"])
@@ -99,7 +99,7 @@ def _rejected(message: Any, reason: str, detail: str) -> Rejected:
 
 def _payload(message: Any) -> object:
     """Arguments, where the body has any, else the body."""
-    body = legible(message.body)
+    body = readable(message.body)
     match body:
         case [list() as args, dict() as kwargs, _]:
             return {"args": args, "kwargs": kwargs}

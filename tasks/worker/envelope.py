@@ -101,7 +101,7 @@ def check_body(body: object) -> None:
         raise MalformedError(f"the body is nested more than {MAX_DEPTH} levels deep")
 
 
-def legible(raw: bytes) -> object:
+def readable(raw: bytes) -> object:
     """
     As much of a malformed text as can be read by whoever looks at it later: JSON, else text.
 
@@ -111,18 +111,18 @@ def legible(raw: bytes) -> object:
     """
     whole = _parsed(raw)
     if isinstance(whole, dict) and isinstance(whole.get("body"), str):
-        whole["body"] = _legible_body(whole)
+        whole["body"] = _readable_body(whole)
     return whole
 
 
-def _legible_body(envelope: dict[str, Any]) -> object:
+def _readable_body(envelope: dict[str, Any]) -> object:
     """The body as it can be read; where it cannot be decoded, as it came."""
     raw: bytes | str = envelope["body"]
     with suppress(MalformedError):
         raw = _body(envelope)
     read = _parsed(raw) if isinstance(raw, bytes) else raw
     is_json = envelope.get("content-type", _JSON) == _JSON
-    return _no_text(raw) if isinstance(read, str) and (not is_json or _hides_bytes(read)) else read
+    return _describe_bytes(raw) if isinstance(read, str) and (not is_json or _hides_bytes(read)) else read
 
 
 def _hides_bytes(text: str) -> bool:
@@ -236,8 +236,8 @@ def _parsed(raw: bytes) -> object:
             return value
     with suppress(ValueError):
         return raw.decode()
-    return _no_text(raw)
+    return _describe_bytes(raw)
 
 
-def _no_text(raw: bytes | str) -> str:
+def _describe_bytes(raw: bytes | str) -> str:
     return f"[{len(raw):,} bytes that are no text]"

@@ -20,12 +20,12 @@ from stat import S_ISDIR
 from typing import IO, Any
 
 _PRIVATE = 0o700
-_SET_BACK = timedelta(seconds=5)
+_MAX_CLOCK_STEP = timedelta(seconds=5)
 """A time so far to come says that the clock was set back; a living process would have set it anew."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class ProcessLiveness:
     """A living process, when it was last known to be well, and how long it may be unknown."""
 
     pid: int
@@ -35,10 +35,10 @@ class Reading:
     @property
     def is_well(self) -> bool:
         """Whether it was well lately."""
-        return -_SET_BACK <= self.age <= self.bound
+        return -_MAX_CLOCK_STEP <= self.age <= self.bound
 
 
-class Pulse:
+class LivenessFile:
     """One's own. Only who made it beats: a forked child has a copy that it leaves alone."""
 
     def __init__(self, kind: str, bound: timedelta) -> None:
@@ -65,7 +65,7 @@ class Pulse:
         self._file.close()
 
 
-def read(kind: str) -> Iterator[Reading]:
+def read(kind: str) -> Iterator[ProcessLiveness]:
     """
     Every living process of this kind that runs as this user and with this temporary folder.
 
@@ -77,7 +77,7 @@ def read(kind: str) -> Iterator[Reading]:
             if _is_locked(file):
                 age = time.time() - os.fstat(file.fileno()).st_mtime
                 bound = timedelta(seconds=float(file.read()))
-                yield Reading(int(path.name.rpartition("-")[2]), timedelta(seconds=age), bound)
+                yield ProcessLiveness(int(path.name.rpartition("-")[2]), timedelta(seconds=age), bound)
             else:
                 path.unlink(missing_ok=True)
 

@@ -14,9 +14,9 @@ from tasks.worker import remote_control
 
 log = structlog.get_logger()
 
-SWEEP = "connections.expire_dead"
+SWEEP_TASK = "connections.expire_dead"
 
-_OBJECTS_A_COLLECTION = 50_000
+_OBJECTS_PER_COLLECTION = 50_000
 """A batch makes thousands, none of them in cycles: looking for garbage at each 700 cost a fifth of its CPU."""
 
 
@@ -26,7 +26,7 @@ def install(app: Celery) -> None:
     signals.worker_process_init.connect(_forked)
     signals.worker_shutting_down.connect(_stop)
     app.steps["worker"].add(StopStep)
-    app.steps["consumer"].add(SweepBell)
+    app.steps["consumer"].add(SweepTimer)
     remote_control.restrict()
 
 
@@ -62,7 +62,7 @@ def _forked(**_: Any) -> None:
 def collect_garbage_rarely() -> None:
     """Look for garbage once in so many objects, and not among those that there are."""
     gc.freeze()
-    gc.set_threshold(_OBJECTS_A_COLLECTION)
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
 
 
 def _stop(**_: Any) -> None:
@@ -81,7 +81,7 @@ class StopStep(bootsteps.StartStopStep):
         _stop()
 
 
-class SweepBell(bootsteps.StartStopStep):
+class SweepTimer(bootsteps.StartStopStep):
     """
     Rings the sweep from the worker's own timer, so that it goes on where beat is silent.
 
@@ -95,7 +95,7 @@ class SweepBell(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Ring from now on. Celery starts this anew with each connection to the broker."""
         interval = settings().sweep_interval.total_seconds()
-        self._entry = consumer.timer.call_repeatedly(interval, ring_sweep, (consumer.app,))
+        self._entry = consumer.timer.call_repeatedly(interval, publish_sweep, (consumer.app,))
 
     def stop(self, consumer: Any) -> None:
         """Ring no more; where the broker was lost before all steps had started, there is nothing to stop."""
@@ -104,9 +104,9 @@ class SweepBell(bootsteps.StartStopStep):
             self._entry = None
 
 
-def ring_sweep(app: Celery) -> None:
+def publish_sweep(app: Celery) -> None:
     """Ring the sweep once. That it cannot be rung is a warning: the next one will."""
     try:
-        app.send_task(SWEEP, retry=False)
+        app.send_task(SWEEP_TASK, retry=False)
     except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
-        log.warning("bell_lost", task=SWEEP, error=type(error).__name__)
+        log.warning("bell_lost", task=SWEEP_TASK, error=type(error).__name__)

@@ -19,7 +19,7 @@ import structlog
 from celery import Celery, signals
 from celery.worker.state import reserved_requests
 
-from tasks.worker.heartbeat_file import Pulse
+from tasks.worker.heartbeat_file import LivenessFile
 
 log = structlog.get_logger()
 
@@ -29,14 +29,14 @@ WORKER_MARGIN = timedelta(seconds=30)
 """For a broker that comes back, a child that is replaced, a machine that is slow."""
 
 _BEATS_MISSED = 6
-_LEAST_BOUND = timedelta(seconds=60)
+_MIN_BOUND = timedelta(seconds=60)
 
 
 class _Worker:
     """Its pulse, in a process that is a worker's, and since when it has had its messages in hand."""
 
     def __init__(self) -> None:
-        self.pulse: Pulse | None = None
+        self.file: LivenessFile | None = None
         self.in_hand: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
 
@@ -49,28 +49,28 @@ def install() -> None:
     signals.worker_shutdown.connect(_end)
 
 
-def answered() -> None:
+def on_broker_answer() -> None:
     """
     Redis has answered the consumer.
 
     Never raises: the answer may be a message, which is nowhere else. A beat that is missed is the next one.
     """
-    if not _worker.pulse:
+    if not _worker.file:
         return
     with suppress(OSError, RuntimeError):  # no such file any more; a pool's thread has just ended a request
         now = time.time()
-        _worker.pulse.beat(min((_worker.in_hand.setdefault(r, now) for r in reserved_requests), default=now))
+        _worker.file.beat(min((_worker.in_hand.setdefault(r, now) for r in reserved_requests), default=now))
 
 
 def begin_beat(app: Celery) -> None:
     """Give beat a pulse, which beats when Redis has taken one of its messages."""
     shortest = min(entry["schedule"] for entry in app.conf.beat_schedule.values())
-    if pulse := _pulse(BEAT, max(_BEATS_MISSED * shortest, _LEAST_BOUND)):
-        signals.after_task_publish.connect(lambda **_: pulse.beat(), weak=False)
-        atexit.register(pulse.close)
+    if file := _open_liveness_file(BEAT, max(_BEATS_MISSED * shortest, _MIN_BOUND)):
+        signals.after_task_publish.connect(lambda **_: file.beat(), weak=False)
+        atexit.register(file.close)
 
 
-def longest_unit(app: Celery, queues: Any) -> timedelta:
+def longest_task(app: Celery, queues: Any) -> timedelta:
     """How long a task of these queues may take before it is killed."""
     limits = (
         task.time_limit or app.conf.task_time_limit
@@ -81,20 +81,20 @@ def longest_unit(app: Celery, queues: Any) -> timedelta:
 
 
 def _begin(sender: Any, **_: Any) -> None:
-    bound = longest_unit(sender.app, sender.app.amqp.queues.consume_from) + WORKER_MARGIN
-    _worker.pulse = _pulse(WORKER, bound)
+    bound = longest_task(sender.app, sender.app.amqp.queues.consume_from) + WORKER_MARGIN
+    _worker.file = _open_liveness_file(WORKER, bound)
 
 
 def _end(**_: Any) -> None:
-    if _worker.pulse:
-        _worker.pulse.close()
-        _worker.pulse = None
+    if _worker.file:
+        _worker.file.close()
+        _worker.file = None
 
 
-def _pulse(kind: str, bound: timedelta) -> Pulse | None:
+def _open_liveness_file(kind: str, bound: timedelta) -> LivenessFile | None:
     """None where no file can be made: its supervisor will say so, and the work goes on."""
     try:
-        return Pulse(kind, bound)
+        return LivenessFile(kind, bound)
     except OSError as error:
         log.warning("no_pulse", error=str(error))
         return None

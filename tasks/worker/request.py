@@ -18,7 +18,7 @@ from tasks.runtime.rejection import Rejected, keep_or_requeue
 
 log = structlog.get_logger()
 
-_NO_DEATH = (Ignore, Reject, Retry, Terminated)
+_NOT_LOST = (Ignore, Reject, Retry, Terminated)
 
 _REASONS = {TimeLimitExceeded: "time_limit", MemoryError: "out_of_memory"}
 
@@ -31,7 +31,7 @@ class Request(CeleryRequest):
         error = getattr(exc_info.exception, "exc", None) or exc_info.exception
         # Celery answers a MemoryError that a child reports with one of the worker's own, and ends.
         reported = return_ok and not isinstance(error, MemoryError)
-        if reported or isinstance(error, _NO_DEATH):
+        if reported or isinstance(error, _NOT_LOST):
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
             return
         task_ready(self)

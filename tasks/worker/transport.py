@@ -24,7 +24,7 @@ class Channel(redis.Channel):
     """A channel whose BRPOP gives envelopes, also where the text in Redis was none."""
 
     QoS = QoS
-    _speaker: Any = None
+    _command_client: Any = None
     """The client for all but the consumer's own questions."""
 
     def _queue_bind(self, *args: Any) -> None:
@@ -43,12 +43,12 @@ class Channel(redis.Channel):
             client.set_response_callback("BRPOP", self._sealed)
             return client
         # kombu makes one for each message that it notes or acknowledges: an eighth of a worker's own time.
-        if self._speaker is None or self._speaker.connection_pool is not self.pool:
-            self._speaker = super()._create_client()
-        return self._speaker
+        if self._command_client is None or self._command_client.connection_pool is not self.pool:
+            self._command_client = super()._create_client()
+        return self._command_client
 
     def _sealed(self, reply: list[bytes] | None, **_: Any) -> tuple[bytes, str | bytes] | None:
-        liveness.answered()
+        liveness.on_broker_answer()
         if not reply:
             return None
         key, text = reply

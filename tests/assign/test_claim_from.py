@@ -11,7 +11,9 @@ BEHIND = timedelta(seconds=10)
 
 def claim_from(world: World, account_id: str = "acc") -> str:
     """As text, since Python knows no infinity."""
-    return str(world.one("SELECT claim_from::text FROM account_lane WHERE account_id = :id", id=account_id))
+    return str(
+        world.scalar("SELECT claim_from::text FROM account_lane WHERE account_id = :id", id=account_id)
+    )
 
 
 def bounded(world: World) -> None:
@@ -29,7 +31,7 @@ def age(world: World, job_id: str, interval: str) -> None:
     )
 
 
-def test_a_lane_opens_with_its_first_entry_and_looks_back_for_ever(world: World) -> None:
+def test_an_account_queue_is_created_with_its_first_entry_and_no_bound(world: World) -> None:
     """An account that nobody knew is served by the next pass."""
     world.account("new")
     (job_id,) = world.jobs(1, account_id="new")
@@ -40,7 +42,7 @@ def test_a_lane_opens_with_its_first_entry_and_looks_back_for_ever(world: World)
     assert len(crawler.orders()) == 1
 
 
-def test_reconcile_notes_the_oldest_that_waits_of_each_account(world: World) -> None:
+def test_reconcile_records_the_oldest_waiting_entry_of_each_account(world: World) -> None:
     """Of whatever host and priority; a little less, for those who began before and commit later."""
     world.account("other")
     urgent, oldest, _ = world.jobs(3, priority=5)[0], *world.jobs(2)
@@ -58,9 +60,9 @@ def test_reconcile_notes_the_oldest_that_waits_of_each_account(world: World) -> 
     assert first < second < world.now()
 
 
-def test_the_bound_of_an_account_in_which_nothing_waits_follows_its_last_seat(world: World) -> None:
+def test_the_bound_of_an_empty_account_follows_its_last_assignment(world: World) -> None:
     """Once; it is not written anew each time."""
-    world.working(1)
+    world.crawler_with_jobs(1)
     bounded(world)
     once = claim_from(world)
     assert once != "-infinity"
@@ -69,7 +71,7 @@ def test_the_bound_of_an_account_in_which_nothing_waits_follows_its_last_seat(wo
     assert claim_from(world) == once
 
 
-def test_what_came_in_behind_the_bound_is_found_when_reconcile_comes_round(world: World) -> None:
+def test_reconcile_finds_entries_older_than_the_bound(world: World) -> None:
     """A transaction that took longer than any, or a clock that was set back, hides a job for so long at most."""
     world.jobs(1)
     bounded(world)
@@ -86,7 +88,7 @@ def test_what_came_in_behind_the_bound_is_found_when_reconcile_comes_round(world
 
 
 @pytest.mark.parametrize("back", ["let go", "readied", "moved"])
-def test_an_entry_that_comes_back_is_not_behind_the_bound(world: World, back: str) -> None:
+def test_a_returning_entry_is_not_older_than_the_bound(world: World, back: str) -> None:
     """It was let go, is due, or was given to another account: it is the oldest there, and seated at once."""
     (job_id,) = world.jobs(1)
     if back == "let go":

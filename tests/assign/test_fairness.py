@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.fleet.connections import Seats
-from persistence.jobs.account_queues import Lane
+from persistence.fleet.connections import ConnectionSlots
+from persistence.jobs.account_queues import HostQueue
 from persistence.jobs.entries import Entry
 from persistence.schema.ids import AccountId, ConnectionId, EntryId, JobId
 from persistence.schema.states import QueueStatus
-from tasks.assign.fairness import Board, Table, in_turn, quotas
+from tasks.assign.fairness import FreeSlots, LiveLoad, assignment_order, quotas
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -43,12 +43,12 @@ def entry(number: int, account: str, host: str = "", **changes: int) -> Entry:
     )
 
 
-def lane(account: str, host: str = "", seated: datetime | None = None) -> Lane:
+def lane(account: str, host: str = "", seated: datetime | None = None) -> HostQueue:
     """A lane."""
-    return Lane(AccountId(account), host, seated)
+    return HostQueue(AccountId(account), host, seated)
 
 
-def seated(waiting: dict[tuple[str, str], int], table: Table, seats: int) -> Counter[tuple[str, str]]:
+def seated(waiting: dict[tuple[str, str], int], table: LiveLoad, seats: int) -> Counter[tuple[str, str]]:
     """What one round seats."""
     lanes = [lane(*key) for key in waiting]
     wanted = quotas(lanes, table, seats)
@@ -58,16 +58,16 @@ def seated(waiting: dict[tuple[str, str], int], table: Table, seats: int) -> Cou
         for n in range(min(count, wanted.get(key, 0)))
     ]
     taken: Counter[tuple[str, str]] = Counter()
-    for chosen in in_turn(entries, lanes, table):
+    for chosen in assignment_order(entries, lanes, table):
         if taken.total() == seats:
             break
-        table.seat(chosen.account_id, chosen.host)
+        table.add(chosen.account_id, chosen.host)
         taken[chosen.account_id, chosen.host] += 1
     return taken
 
 
 @given(lanes_waiting, lanes_live, st.integers(1, 30), caps, caps)
-def test_no_cap_is_exceeded_and_no_seat_too_many_is_filled(
+def test_no_cap_and_no_capacity_is_exceeded(
     waiting: dict[tuple[str, str], int],
     live: dict[tuple[str, str], int],
     seats: int,
@@ -75,8 +75,8 @@ def test_no_cap_is_exceeded_and_no_seat_too_many_is_filled(
     host_cap: int | None,
 ) -> None:
     """Whatever waits and lives; where a cap was exceeded before, nothing is added."""
-    before = Table(Counter(live), account_cap, host_cap)
-    after = Table(Counter(live), account_cap, host_cap)
+    before = LiveLoad(Counter(live), account_cap, host_cap)
+    after = LiveLoad(Counter(live), account_cap, host_cap)
 
     taken = seated(waiting, after, seats)
 
@@ -89,9 +89,9 @@ def test_no_cap_is_exceeded_and_no_seat_too_many_is_filled(
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 40), min_size=1), st.integers(1, 60))
-def test_the_worst_served_account_gets_its_max_min_share(waiting: dict[str, int], seats: int) -> None:
+def test_the_account_with_the_least_gets_its_max_min_share(waiting: dict[str, int], seats: int) -> None:
     """One host, nothing live: who wants more than another gets at least as much, less the last turn."""
-    table = Table(Counter(), None, None)
+    table = LiveLoad(Counter(), None, None)
     left = {(account, ""): count for account, count in waiting.items()}
     served: Counter[str] = Counter()
     while served.total() < seats and left:
@@ -107,34 +107,38 @@ def test_the_worst_served_account_gets_its_max_min_share(waiting: dict[str, int]
             assert all(served[other] <= served[account] + 1 for other in waiting)
 
 
-def test_ties_go_to_the_account_seated_least_recently() -> None:
+def test_ties_go_to_the_account_assigned_least_recently() -> None:
     """Never to priority or age."""
     lanes = [lane("a", seated=NOON), lane("b", seated=NOON - timedelta(seconds=1)), lane("c")]
     entries = [entry(1, "a", priority=9), entry(2, "b"), entry(3, "c", priority=-9)]
-    table = Table(Counter(), None, None)
+    table = LiveLoad(Counter(), None, None)
 
-    assert [e.account_id for e in in_turn(entries, lanes, table)] == ["c", "b", "a"]
+    assert [e.account_id for e in assignment_order(entries, lanes, table)] == ["c", "b", "a"]
 
 
-def test_a_full_host_takes_no_turn_of_its_account() -> None:
+def test_a_full_host_does_not_use_its_accounts_turns() -> None:
     """The account's jobs for another host are seated in their place."""
-    table = Table(Counter({("x", "full"): 2}), None, 2)
+    table = LiveLoad(Counter({("x", "full"): 2}), None, 2)
     lanes = [lane("a", "full"), lane("a", "free")]
 
     assert quotas(lanes, table, 5) == {("a", "free"): 2}
 
 
-def test_seats_are_dealt_to_the_least_laden_connection() -> None:
+def test_jobs_go_to_the_least_loaded_connection() -> None:
     """Round about, and no connection beyond its capacity."""
-    board = Board([Seats(ConnectionId("one"), 3, 1), Seats(ConnectionId("two"), 2, 0)], limit=10)
+    board = FreeSlots(
+        [ConnectionSlots(ConnectionId("one"), 3, 1), ConnectionSlots(ConnectionId("two"), 2, 0)], limit=10
+    )
 
     assert board.free == 4
-    assert [board.seat(entry(n, "a")) for n in range(5)] == ["two", "one", "two", "one", None]
+    assert [board.take(entry(n, "a")) for n in range(5)] == ["two", "one", "two", "one", None]
 
 
-def test_a_suspect_takes_an_empty_connection_whole_or_waits() -> None:
+def test_a_suspect_takes_a_whole_empty_connection_or_waits() -> None:
     """And keeps the least laden one from being filled where none is empty."""
-    board = Board([Seats(ConnectionId("empty"), 5, 0), Seats(ConnectionId("busy"), 5, 1)], limit=10)
-    assert board.seat(entry(1, "a", losses=2)) == "empty"
-    assert board.seat(entry(2, "a", losses=2)) is None
-    assert board.seat(entry(3, "a")) is None
+    board = FreeSlots(
+        [ConnectionSlots(ConnectionId("empty"), 5, 0), ConnectionSlots(ConnectionId("busy"), 5, 1)], limit=10
+    )
+    assert board.take(entry(1, "a", losses=2)) == "empty"
+    assert board.take(entry(2, "a", losses=2)) is None
+    assert board.take(entry(3, "a")) is None

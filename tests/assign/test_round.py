@@ -17,7 +17,7 @@ from tasks.assign import rounds
 from tasks.runtime.unit import unit_of_work
 
 
-def test_a_queued_job_is_seated_on_a_free_seat(world: World) -> None:
+def test_a_queued_job_is_assigned_to_a_free_slot(world: World) -> None:
     """The assignment, the entry, the connection and the event all say so; the job waits for job_started."""
     (job_id,) = world.jobs(1)
     crawler = world.crawler()
@@ -42,13 +42,13 @@ def test_no_connection_gets_more_than_its_capacity(world: World) -> None:
     world.assign()
 
     assert (len(small.orders()), len(large.orders())) == (2, 4)
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 4
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 4
 
 
-def test_a_seat_that_the_crawler_says_is_taken_is_not_free(world: World) -> None:
+def test_a_slot_that_the_crawler_reports_as_used_is_not_free(world: World) -> None:
     """Capacity less the greater of live and reported."""
     crawler = world.crawler(capacity=3)
-    crawler.says("heartbeat", activeJobs=2)
+    crawler.sends("heartbeat", activeJobs=2)
     world.jobs(3)
 
     world.assign()
@@ -56,7 +56,7 @@ def test_a_seat_that_the_crawler_says_is_taken_is_not_free(world: World) -> None
     assert len(crawler.orders()) == 1
 
 
-def test_a_connection_that_said_goodbye_gets_no_new_jobs(world: World) -> None:
+def test_a_disconnected_connection_gets_no_new_jobs(world: World) -> None:
     """It keeps what it has until the next sweep, and gets nothing more."""
     crawler = world.crawler()
     world.deliver("connections.disconnect", connection_id=crawler.id)
@@ -67,7 +67,7 @@ def test_a_connection_that_said_goodbye_gets_no_new_jobs(world: World) -> None:
     assert crawler.orders() == []
 
 
-def test_one_seat_alternates_between_a_large_account_and_a_small_one(world: World) -> None:
+def test_one_slot_alternates_between_a_large_and_a_small_account(world: World) -> None:
     """Ties go to the account that was seated least recently, never to priority or age."""
     world.account("small")
     world.jobs(300, priority=9)
@@ -77,14 +77,14 @@ def test_one_seat_alternates_between_a_large_account_and_a_small_one(world: Worl
     for _ in range(20):
         world.assign()
         (order,) = crawler.orders()
-        served.append(world.one("SELECT account_id FROM crawler_order"))
-        crawler.says("job_completed", order)
+        served.append(world.scalar("SELECT account_id FROM crawler_order"))
+        crawler.sends("job_completed", order)
 
     assert sorted(served) == ["acc"] * 10 + ["small"] * 10
     assert all(one != next_ for one, next_ in pairwise(served))
 
 
-def test_seats_are_shared_by_slots(world: World) -> None:
+def test_slots_are_shared_fairly_between_accounts(world: World) -> None:
     """An account's live assignments count: who has fewer is served until all have the same."""
     world.account("other")
     world.jobs(50)
@@ -101,7 +101,7 @@ def test_seats_are_shared_by_slots(world: World) -> None:
     assert len(second.orders()) == 8
 
 
-def test_within_an_account_priority_comes_first_then_age(world: World) -> None:
+def test_within_an_account_jobs_are_ordered_by_priority_then_age(world: World) -> None:
     """Higher priority first, and the older of two alike."""
     low, high, older = (world.jobs(1, priority=p)[0] for p in (1, 5, 5))
     world.rows(
@@ -114,17 +114,19 @@ def test_within_an_account_priority_comes_first_then_age(world: World) -> None:
         world.assign()
         (order,) = crawler.orders()
         served.append(
-            world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
+            world.scalar(
+                "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order
+            )
         )
-        crawler.says("job_completed", order)
+        crawler.sends("job_completed", order)
 
     assert served == [older, high, low]
 
 
-def test_a_full_host_hides_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_host_does_not_block_other_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cap of a host applies before seats are counted out."""
     monkeypatch.setenv("CRAWLYARD_HOST_CAP", "2")
-    world.use_settings()
+    world.reload_settings()
     world.jobs(20, gitlab_host="full.example.org", priority=9)
     world.jobs(3, gitlab_host="free.example.org")
     crawler = world.crawler(capacity=10)
@@ -136,12 +138,10 @@ def test_a_full_host_hides_nobody(world: World, monkeypatch: pytest.MonkeyPatch)
     assert len(crawler.orders()) == 4
 
 
-def test_the_cap_of_an_account_holds_under_concurrent_passes(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_account_cap_holds_under_concurrent_rounds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pass at once, an account never has more live assignments than its cap."""
     monkeypatch.setenv("CRAWLYARD_ACCOUNT_CAP", "7")
-    world.use_settings()
+    world.reload_settings()
     world.account("other")
     world.jobs(50)
     world.jobs(5, account_id="other")
@@ -154,7 +154,7 @@ def test_the_cap_of_an_account_holds_under_concurrent_passes(
     assert live == {"acc": 7, "other": 5}
 
 
-def test_passes_at_once_share_no_job_and_strand_none(world: World) -> None:
+def test_concurrent_rounds_assign_each_job_once_and_strand_none(world: World) -> None:
     """Many rounds with real commits: each job gets one attempt, and none waits with a seat free and no bell."""
     random_ = random.Random(4)
     for _ in range(40):
@@ -165,44 +165,46 @@ def test_passes_at_once_share_no_job_and_strand_none(world: World) -> None:
             world.jobs(next(counts))
             world.assign()
 
-        world.rung.bells.clear()
+        world.published.messages.clear()
         at_once(3, submit_and_assign)
-        world.rung.bells = [bell for bell in world.rung.bells if bell[0] == "jobs.assign"][
-            3:
-        ]  # less the submits'
-        while world.rung.of("jobs.assign"):
-            world.rung.bells.clear()
+        world.published.messages = [
+            message for message in world.published.messages if message[0] == "jobs.assign"
+        ][3:]  # less the submits'
+        while world.published.of("jobs.assign"):
+            world.published.messages.clear()
             world.assign()
 
-        assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 0
+        assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 0
         for order in crawler.orders():
-            crawler.says("job_completed", order)
+            crawler.sends("job_completed", order)
         world.deliver("connections.disconnect", connection_id=crawler.id)
-    assert world.one("SELECT count(*) FROM job_assignment_mapping") == world.one("SELECT count(*) FROM job")
+    assert world.scalar("SELECT count(*) FROM job_assignment_mapping") == world.scalar(
+        "SELECT count(*) FROM job"
+    )
 
 
-def test_the_holder_of_the_pass_looks_again_after_its_commit(
+def test_a_round_checks_for_new_requests_after_its_commit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody came while it was at work, and left a bell: it rings for another pass."""
 
-    def seat_while_somebody_comes(uow: UnitOfWork) -> int:
-        visitor = world.in_thread(partial(rounds._is_mine, visiting))
+    def assign_while_another_round_is_requested(uow: UnitOfWork) -> int:
+        visitor = world.in_thread(partial(rounds._acquire_round, visiting))
         visitor.join()
         return 0
 
     with unit_of_work() as visiting:
-        monkeypatch.setattr(rounds, "seat_jobs", seat_while_somebody_comes)
+        monkeypatch.setattr(rounds, "assign_jobs", assign_while_another_round_is_requested)
         world.assign()
 
-    assert world.rung.of("jobs.assign") == [{}]
-    monkeypatch.setattr(rounds, "seat_jobs", lambda _: 0)
-    world.rung.bells.clear()
+    assert world.published.of("jobs.assign") == [{}]
+    monkeypatch.setattr(rounds, "assign_jobs", lambda _: 0)
+    world.published.messages.clear()
     world.assign()
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_a_pass_that_comes_during_another_is_heard(world: World) -> None:
+def test_a_round_requested_during_another_is_not_lost(world: World) -> None:
     """Who cannot have the lock leaves a bell, and the holder rings again after its commit."""
     world.jobs(1)
     world.crawler()
@@ -217,7 +219,7 @@ def test_a_pass_that_comes_during_another_is_heard(world: World) -> None:
     assert world.rows("SELECT * FROM crawler_order") == []
 
 
-def test_a_job_that_the_web_app_cancelled_is_not_seated(world: World) -> None:
+def test_a_job_cancelled_by_the_web_app_is_not_assigned(world: World) -> None:
     """Its word is looked at again under the lock, and its entry no longer clogs the lane."""
     cancelled, paused, other = world.jobs(3)
     world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=cancelled)
@@ -234,7 +236,7 @@ def test_a_job_that_the_web_app_cancelled_is_not_seated(world: World) -> None:
 
 def test_a_backed_off_job_waits_until_it_is_due(world: World) -> None:
     """Then the next pass readies and seats it."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     crawler.fails(order)
     world.assign()
     assert crawler.orders() == []
@@ -245,7 +247,7 @@ def test_a_backed_off_job_waits_until_it_is_due(world: World) -> None:
     assert len(crawler.orders()) == 1
 
 
-def test_a_short_lane_leaves_its_turns_to_the_others(world: World) -> None:
+def test_a_short_queue_leaves_its_turns_to_the_others(world: World) -> None:
     """However few its own live assignments are: no seat stays free while somebody waits."""
     world.account("small")
     world.jobs(30)
@@ -259,7 +261,7 @@ def test_a_short_lane_leaves_its_turns_to_the_others(world: World) -> None:
     assert len(crawler.orders()) == 9
 
 
-def test_many_suspects_keep_one_connection_from_being_filled_and_no_more(world: World) -> None:
+def test_many_suspects_reserve_one_connection_only(world: World) -> None:
     """The healthy jobs of all accounts are seated on the others."""
     world.account("sick")
     crawlers = [world.crawler(capacity=5) for _ in range(3)]
@@ -274,7 +276,7 @@ def test_many_suspects_keep_one_connection_from_being_filled_and_no_more(world: 
     assert sorted(len(crawler.orders()) for crawler in crawlers) == [1, 5, 5]
 
 
-def test_a_job_that_was_given_to_another_account_is_seated_for_that_one(world: World) -> None:
+def test_a_job_moved_to_another_account_is_assigned_for_that_account(world: World) -> None:
     """The web app's word wins: its lane, its cap and its token are the new account's."""
     (job_id,) = world.jobs(1)
     world.account("other")
@@ -285,13 +287,13 @@ def test_a_job_that_was_given_to_another_account_is_seated_for_that_one(world: W
     world.assign()
 
     assert len(crawler.orders()) == 1
-    assert world.one("SELECT account_id FROM crawler_order") == "other"
+    assert world.scalar("SELECT account_id FROM crawler_order") == "other"
     assert world.entry(job_id).account_id == "other"
 
 
-def test_a_suspect_is_seated_alone(world: World) -> None:
+def test_a_suspect_is_assigned_alone(world: World) -> None:
     """A job that was lost twice in a row gets an empty connection to itself, and no neighbours after."""
-    busy, _ = world.working()
+    busy, _ = world.crawler_with_jobs()
     world.rows("UPDATE socket_connection SET capacity = 5")
     (suspect,) = world.jobs(1, priority=9)
     world.rows("UPDATE job_queue SET losses = 2 WHERE web_app_job_id = :id", id=suspect)
@@ -306,7 +308,7 @@ def test_a_suspect_is_seated_alone(world: World) -> None:
     assert len(busy.orders()) == 5
 
 
-def test_a_suspect_waits_for_a_connection_to_empty_and_holds_nobody_up_elsewhere(world: World) -> None:
+def test_a_suspect_waits_for_an_empty_connection_without_blocking_others(world: World) -> None:
     """Where none is empty, the least laden one is kept from being filled."""
     filling = world.jobs(2)
     one, two = world.crawler(capacity=2), world.crawler(capacity=2)
@@ -319,18 +321,18 @@ def test_a_suspect_waits_for_a_connection_to_empty_and_holds_nobody_up_elsewhere
 
     drained, filled = sorted((one, two), key=lambda crawler: len(crawler.orders()))
     assert (len(drained.orders()), len(filled.orders())) == (1, 2)
-    drained.says("job_completed", drained.orders()[0])
+    drained.sends("job_completed", drained.orders()[0])
     world.assign()
     assert [a.connection_id for a in world.attempts(suspect)] == [drained.id]
     assert len(drained.orders()) == 1
     assert len(filling) == 2
 
 
-def test_an_entry_whose_job_already_lives_is_mended_and_stops_nobody(world: World) -> None:
+def test_an_entry_whose_job_has_a_live_attempt_is_repaired_and_blocks_nothing(world: World) -> None:
     """A pending entry beside a live attempt is set to processing; the pass goes on."""
-    crawler, _ = world.working()
+    crawler, _ = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET status = 'pending'")
-    living = world.one("SELECT id FROM job")
+    living = world.scalar("SELECT id FROM job")
     (other,) = world.jobs(1)
     world.crawler()
 
@@ -338,7 +340,7 @@ def test_an_entry_whose_job_already_lives_is_mended_and_stops_nobody(world: Worl
 
     assert len(crawler.orders()) == 1
     assert [len(world.attempts(job_id)) for job_id in (living, other)] == [1, 1]
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 0
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 0
 
 
 def at_once(count: int, action: Callable[[], None]) -> None:
@@ -359,13 +361,13 @@ def at_once(count: int, action: Callable[[], None]) -> None:
     assert failures == []
 
 
-def test_a_pass_is_bounded_and_rings_for_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_is_bounded_and_publishes_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many jobs a transaction; what is left is the next pass's."""
-    monkeypatch.setattr(rounds, "PASS_LIMIT", 3)
+    monkeypatch.setattr(rounds, "ROUND_LIMIT", 3)
     world.jobs(5)
     crawler = world.crawler(capacity=9)
-    for seated, bells in ((3, [{}]), (5, [])):
-        world.rung.bells.clear()
+    for assigned, messages in ((3, [{}]), (5, [])):
+        world.published.messages.clear()
         world.assign()
-        assert len(crawler.orders()) == seated
-        assert world.rung.of("jobs.assign") == bells
+        assert len(crawler.orders()) == assigned
+        assert world.published.of("jobs.assign") == messages

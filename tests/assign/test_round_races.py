@@ -20,7 +20,7 @@ HELD_BY_A_PEER = {
 
 
 @pytest.mark.parametrize("what", HELD_BY_A_PEER)
-def test_a_pass_waits_for_nobody(world: World, what: str) -> None:
+def test_a_round_waits_for_no_lock(world: World, what: str) -> None:
     """What a peer holds is left for the next one; all else is seated."""
     locked, free = world.jobs(2)
     if what == "a backed-off entry":
@@ -36,7 +36,7 @@ def test_a_pass_waits_for_nobody(world: World, what: str) -> None:
     assert len(crawler.orders()) == 2
 
 
-def test_a_pass_seats_on_the_others_where_a_connection_is_held(world: World) -> None:
+def test_a_round_skips_a_locked_connection(world: World) -> None:
     """A beat holds its row for a moment: it is found by the next ring."""
     beating, other = world.crawler(capacity=1), world.crawler(capacity=1)
     world.jobs(2)
@@ -49,7 +49,7 @@ def test_a_pass_seats_on_the_others_where_a_connection_is_held(world: World) -> 
     assert len(beating.orders()) == 1
 
 
-def test_jobs_that_a_peer_holds_hide_nobody_behind_them(world: World) -> None:
+def test_jobs_locked_by_a_peer_do_not_hide_others(world: World) -> None:
     """They are at the head of their lane still: so many more are claimed."""
     ids = world.jobs(4)
     world.rows(
@@ -66,7 +66,7 @@ def test_jobs_that_a_peer_holds_hide_nobody_behind_them(world: World) -> None:
 
 
 @pytest.mark.parametrize("change", ["ready = false, scheduled_at = now() + interval '1 hour'", "held = true"])
-def test_who_waits_is_not_seated_beside_its_neighbours(world: World, change: str) -> None:
+def test_a_job_that_does_not_wait_any_more_is_not_assigned(world: World, change: str) -> None:
     """A lane in which something is claimable may hold what is not."""
     waiting, other = world.jobs(2)
     world.rows(f"UPDATE job_queue SET {change} WHERE web_app_job_id = :id", id=waiting)
@@ -77,7 +77,7 @@ def test_who_waits_is_not_seated_beside_its_neighbours(world: World, change: str
     assert (len(world.attempts(waiting)), len(world.attempts(other))) == (0, 1)
 
 
-def test_who_comes_when_the_holder_has_just_left_is_the_pass(
+def test_a_round_requested_just_after_another_ended_runs_itself(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bell came too late to be heard: it tries the lock once more."""
@@ -85,13 +85,13 @@ def test_who_comes_when_the_holder_has_just_left_is_the_pass(
     crawler = world.crawler()
     with engine().connect() as holder:
         holder.execute(text("SELECT pg_advisory_xact_lock(hashtext('crawlyard_assign'))"))
-        once(monkeypatch, Liveness, "ring_bell", holder.rollback)
+        once(monkeypatch, Liveness, "request_another_round", holder.rollback)
         world.assign()
 
     assert len(crawler.orders()) == 1
 
 
-def test_who_comes_between_the_pass_and_its_commit_is_heard(
+def test_a_round_requested_before_the_commit_of_another_is_not_lost(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bell is read after the commit: until then nobody else could have been the pass."""
@@ -105,10 +105,10 @@ def test_who_comes_between_the_pass_and_its_commit_is_heard(
 
     def visit() -> None:
         with unit_of_work() as uow:
-            assert not rounds._is_mine(uow)
+            assert not rounds._acquire_round(uow)
 
     monkeypatch.setattr(UnitOfWork, "commit", visited)
 
     world.assign()
 
-    assert world.rung.of("jobs.assign") == [{}]
+    assert world.published.of("jobs.assign") == [{}]

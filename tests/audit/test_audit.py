@@ -25,7 +25,7 @@ def busy(busy_database: str) -> Iterator[Connection]:
 
 
 @pytest.mark.parametrize("at_rest", [False, True])
-def test_a_busy_world_is_clean(busy: Connection, *, at_rest: bool) -> None:
+def test_a_busy_system_has_no_faults(busy: Connection, *, at_rest: bool) -> None:
     """Jobs that wait, are worked on, failed, were lost, revoked, paused or ordered again break no invariant."""
     assert [str(fault) for fault in audit(busy, at_rest=at_rest)] == []
 
@@ -36,7 +36,7 @@ def test_a_busy_world_is_clean(busy: Connection, *, at_rest: bool) -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_every_corruption_is_named(busy: Connection, name: str) -> None:
+def test_every_corruption_is_reported(busy: Connection, name: str) -> None:
     """By its own check, with the id of its victim, and by no check but those that it breaks as well."""
     corruption = CORRUPTIONS[name]
     victims = [str(id_) for id_ in busy.scalars(text(corruption.victims))]
@@ -50,6 +50,6 @@ def test_every_corruption_is_named(busy: Connection, name: str) -> None:
     assert found[name].meaning == CHECKS[name].meaning
 
 
-def test_no_corruption_is_of_a_check_that_is_gone() -> None:
+def test_every_corruption_belongs_to_an_existing_check() -> None:
     """What is broken here is looked for there."""
     assert CORRUPTIONS.keys() == CHECKS.keys()

@@ -34,7 +34,7 @@ def found(*names: str) -> list[Fault]:
         return audit(connection, names)
 
 
-def test_what_the_web_app_has_just_written_is_no_fault(sweeping: World) -> None:
+def test_a_recent_write_of_the_web_app_is_not_a_fault(sweeping: World) -> None:
     """However old its job is, and though it notes no time: reconcile has not come round yet."""
     an_hour_passes(sweeping)
     sweeping.insert_job(created_at="2020-01-01")
@@ -47,7 +47,7 @@ def test_what_the_web_app_has_just_written_is_no_fault(sweeping: World) -> None:
     ]
 
 
-def test_a_word_that_nobody_heard_in_an_hour_is_a_fault(sweeping: World) -> None:
+def test_a_status_left_out_of_sync_for_an_hour_is_a_fault(sweeping: World) -> None:
     """A queued job that reconcile has not queued for so long will never be."""
     job_id = sweeping.insert_job()
     an_hour_passes(sweeping)
@@ -57,7 +57,7 @@ def test_a_word_that_nobody_heard_in_an_hour_is_a_fault(sweeping: World) -> None
     assert (fault.name, fault.ids) == (UNHEARD, [job_id])
 
 
-def test_what_waited_through_an_outage_is_no_fault(sweeping: World) -> None:
+def test_work_that_waited_through_an_outage_is_not_a_fault(sweeping: World) -> None:
     """Nobody was there to move it; the grace runs from the end of the outage."""
     sweeping.insert_job()
     an_hour_passes(sweeping)
@@ -73,7 +73,7 @@ def test_what_waited_through_an_outage_is_no_fault(sweeping: World) -> None:
     assert [fault.name for fault in found()] == [UNHEARD]
 
 
-def test_a_fleet_at_work_is_clean_at_every_moment(world: World) -> None:
+def test_a_working_fleet_has_no_faults_at_any_moment(world: World) -> None:
     """Orders, passes, words, sweeps and the web app's hand in between: no audit beside them finds a fault."""
     ended, clean = Event(), []
     faults: list[Fault] = []
@@ -95,13 +95,13 @@ def test_a_fleet_at_work_is_clean_at_every_moment(world: World) -> None:
 
     assert [str(fault) for fault in faults] == []
     assert len(clean) >= 3
-    assert world.one("SELECT count(*) FROM job WHERE status = 'finished'") >= 6
+    assert world.scalar("SELECT count(*) FROM job WHERE status = 'finished'") >= 6
 
 
 def _a_round_of_work(world: World) -> None:
-    crawler, (first, second, third, *_) = world.working(6)
-    world.says(*(crawler.frame("job_started", order) for order in crawler.orders()))
-    crawler.says("job_completed", first, success=True, finalCounts={})
+    crawler, (first, second, third, *_) = world.crawler_with_jobs(6)
+    world.sends(*(crawler.frame("job_started", order) for order in crawler.orders()))
+    crawler.sends("job_completed", first, success=True, finalCounts={})
     crawler.fails(second)
     world.rows("UPDATE job SET status = 'cancelled' WHERE id = (SELECT web_app_job_id FROM job_assignment_mapping"
                " WHERE crawler_job_id = :fence)", fence=third)  # fmt: skip
@@ -111,16 +111,16 @@ def _a_round_of_work(world: World) -> None:
     world.sweep()
 
 
-def test_the_snapshot_is_of_one_moment_and_reads_only(world: World) -> None:
+def test_the_snapshot_is_consistent_and_read_only(world: World) -> None:
     """An audit begins its own, and leaves nothing behind: neither a transaction nor a setting."""
-    world.working()
+    world.crawler_with_jobs()
     with engine().connect() as connection:
         assert audit(connection) == []
         assert not connection.in_transaction()
         assert _setting(connection, "enable_nestloop") == "on"
 
 
-def test_a_callers_transaction_is_as_it_was(world: World) -> None:
+def test_the_callers_transaction_is_unchanged(world: World) -> None:
     """Its settings are, and it goes on."""
     with engine().begin() as connection:
         before = _setting(connection, "statement_timeout")
@@ -128,7 +128,7 @@ def test_a_callers_transaction_is_as_it_was(world: World) -> None:
         assert _setting(connection, "statement_timeout") == before
         assert _setting(connection, "enable_mergejoin") == "on"
         connection.execute(text("INSERT INTO account (id) VALUES ('goes on')"))
-    assert world.one("SELECT count(*) FROM account WHERE id = 'goes on'") == 1
+    assert world.scalar("SELECT count(*) FROM account WHERE id = 'goes on'") == 1
 
 
 def _setting(connection: Connection, name: str) -> str:
@@ -139,15 +139,15 @@ def _setting(connection: Connection, name: str) -> str:
 def capped(sweeping: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """An account may have one waiting job, and one is deferred for it since an hour ago."""
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "1")
-    sweeping.use_settings()
+    sweeping.reload_settings()
     sweeping.rows("INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from, deferred_at)"
                   " VALUES ('later', 'acc', 'issues', 'later', 1, 'x', now() - interval '1 hour')")  # fmt: skip
     yield sweeping
     monkeypatch.undo()
-    sweeping.use_settings()
+    sweeping.reload_settings()
 
 
-def test_a_deferred_job_waits_while_its_account_has_no_room_or_is_busy(capped: World) -> None:
+def test_a_deferred_job_waits_while_its_account_is_full_or_busy(capped: World) -> None:
     """Only where nothing moves and there is room is it forgotten."""
     capped.jobs(1)
     an_hour_passes(capped)

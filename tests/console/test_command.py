@@ -49,10 +49,10 @@ def test_every_command_explains_itself_without_settings(
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.delenv("BROKER_URL", raising=False)
 
-    said = run(command, "--help")
+    output = run(command, "--help")
 
-    assert (said.code, said.err) == (0, "")
-    assert f"crawlyard {command}" in said.out
+    assert (output.code, output.err) == (0, "")
+    assert f"crawlyard {command}" in output.out
     assert all(
         option.help for option in crawlyard.commands[command].params if option.param_type_name == "option"
     )
@@ -60,15 +60,15 @@ def test_every_command_explains_itself_without_settings(
 
 def test_the_help_lists_every_command_under_a_heading(run: Run) -> None:
     """Commands stand in the order of run, look, change and set up."""
-    said = run("--help")
+    output = run("--help")
 
-    positions = [said.out.index(f"\n  {name} ") for name in COMMANDS]
+    positions = [output.out.index(f"\n  {name} ") for name in COMMANDS]
     assert positions == sorted(positions)
-    assert [heading in said.out for heading in ("Run:", "Look:", "Change:", "Set up:")] == [True] * 4
+    assert [heading in output.out for heading in ("Run:", "Look:", "Change:", "Set up:")] == [True] * 4
     assert sorted(crawlyard.commands) == sorted(COMMANDS)
 
 
-def test_the_help_loads_nothing_heavy() -> None:
+def test_the_help_imports_no_heavy_modules() -> None:
     """It is there at once, since no command's own imports have been made."""
     code = (
         "import sys; from console.main import crawlyard; crawlyard(['--help'], standalone_mode=False);"
@@ -80,8 +80,8 @@ def test_the_help_loads_nothing_heavy() -> None:
 
 def test_the_version_is_one_line(run: Run) -> None:
     """--version names the program and its version."""
-    said = run("--version")
-    assert (said.code, len(said.out.splitlines()), said.out.split()[0]) == (0, 1, "crawlyard")
+    output = run("--version")
+    assert (output.code, len(output.out.splitlines()), output.out.split()[0]) == (0, 1, "crawlyard")
 
 
 # Wrong settings and wrong requests
@@ -97,26 +97,26 @@ WRONG = [
 
 @pytest.mark.parametrize("command", NEED_SETTINGS)
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong[2])
-def test_a_wrong_setting_is_one_line_by_its_name(
+def test_a_wrong_setting_is_reported_by_name_in_one_line(
     command: str, wrong: tuple[str, str, str], services: Services, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is started: one line names the variable, its value is not shown, and the exit code is 2."""
     name, value, complaint = wrong
     monkeypatch.setenv(name, value)
 
-    said = run(command)
+    output = run(command)
 
-    assert (said.code, said.out) == (2, "")
-    assert len(said.err.splitlines()) == 1
-    assert complaint in said.err
-    assert SECRET not in said.err
+    assert (output.code, output.out) == (2, "")
+    assert len(output.err.splitlines()) == 1
+    assert complaint in output.err
+    assert SECRET not in output.err
 
 
-def test_an_unknown_queue_is_a_wrong_request(database: str, run: Run) -> None:
+def test_an_unknown_queue_is_a_usage_error(database: str, run: Run) -> None:
     """A misspelt queue ends the worker before it starts."""
-    said = run("worker", "--queues", "crawler,dispach")
-    assert said.code == 2
-    assert "there is no queue 'dispach'; there are crawler, dispatch, upkeep" in said.err
+    output = run("worker", "--queues", "crawler,dispach")
+    assert output.code == 2
+    assert "there is no queue 'dispach'; there are crawler, dispatch, upkeep" in output.err
 
 
 def test_ctrl_c_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +126,8 @@ def test_ctrl_c_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("console.commands.contract.show_contract", interrupted)
-    said = run("contract")
-    assert (said.code, said.out, said.err.strip()) == (130, "", "")
+    output = run("contract")
+    assert (output.code, output.out, output.err.strip()) == (130, "", "")
 
 
 def test_a_broken_pipe_is_quiet() -> None:
@@ -171,11 +171,11 @@ def test_urls_are_shown_without_their_passwords(url: str, expected: str) -> None
         (-5, "0 s"),
     ],
 )
-def test_durations_are_said_in_two_units_at_most(seconds: float, expected: str) -> None:
+def test_durations_are_shown_in_at_most_two_units(seconds: float, expected: str) -> None:
     """Nobody reads seconds of days."""
     assert duration(timedelta(seconds=seconds)) == expected
 
 
-def test_others_words_are_made_plain() -> None:
+def test_foreign_text_is_made_printable() -> None:
     """Line breaks, escapes and direction marks become dots; letters of every script stay."""
     assert plain("a\nb\x1b[0m\u202eßå漢") == "a·b·[0m·ßå漢"

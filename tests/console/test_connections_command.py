@@ -1,11 +1,11 @@
 """Who is connected: listed, and looked at one by one."""
 
-from persistence.reports.connections import active_connections, connections
+from persistence.reports.connections import active_connections, find_connections
 from support.command import Run
 from support.worlds.world import World
 
 
-def test_the_active_ones_are_listed_page_by_page(world: World) -> None:
+def test_active_connections_are_listed_page_by_page(world: World) -> None:
     """In the order of their ids; a closed one is not among them."""
     ids = sorted(world.crawler(crawler_id=f"crawler-{n}").id for n in range(3))
     gone = world.crawler()
@@ -19,14 +19,14 @@ def test_the_active_ones_are_listed_page_by_page(world: World) -> None:
     assert {connection.crawler_id for connection in first + rest} == {"crawler-0", "crawler-1", "crawler-2"}
 
 
-def test_one_is_shown_with_what_it_works_on(world: World) -> None:
+def test_a_connection_is_shown_with_its_attempts(world: World) -> None:
     """A closed one too, if it is asked for; one that there is not is left out."""
-    crawler, orders = world.working(2)
+    crawler, orders = world.crawler_with_jobs(2)
     closed = world.crawler()
     closed.silent_for(60)
     world.sweep()
 
-    found = {connection.id: connection for connection in connections([crawler.id, closed.id, "none"])}
+    found = {connection.id: connection for connection in find_connections([crawler.id, closed.id, "none"])}
 
     assert found.keys() == {crawler.id, closed.id}
     assert [attempt.crawler_job_id for attempt in found[crawler.id].attempts] == orders
@@ -38,9 +38,9 @@ def test_one_is_shown_with_what_it_works_on(world: World) -> None:
     )
 
 
-def test_the_command_shows_them(world: World, run: Run) -> None:
+def test_the_command_shows_connections(world: World, run: Run) -> None:
     """For people, and as JSON; exit code 1 for a connection that there is not."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
     assert crawler.id in run("connections").out
     assert order in run("connections", crawler.id).out
@@ -50,7 +50,7 @@ def test_the_command_shows_them(world: World, run: Run) -> None:
     assert (missing.code, missing.err) == (1, "There is no connection none.\n")
 
 
-def test_the_command_says_that_nobody_is_there(database: str, run: Run) -> None:
+def test_the_command_reports_that_no_crawler_is_connected(database: str, run: Run) -> None:
     """And that is no failure."""
     nobody = run("connections")
     assert (nobody.code, nobody.out) == (0, "Nobody is connected.\n")

@@ -43,16 +43,16 @@ SAMPLES: dict[str, dict[str, Any]] = {
 
 def test_every_schema_is_valid(run: Run) -> None:
     """All tasks and the frame have a schema of the 2020-12 dialect, named by version."""
-    said = run("contract")
+    output = run("contract")
 
-    assert list(said.json["schemas"]) == list_names()
-    for name, found in said.json["schemas"].items():
+    assert list(output.json["schemas"]) == list_names()
+    for name, found in output.json["schemas"].items():
         Draft202012Validator.check_schema(found)
-        assert found["$id"] == f"urn:crawlyard:{said.json['version']}:{name}"
+        assert found["$id"] == f"urn:crawlyard:{output.json['version']}:{name}"
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_schema_takes_what_its_task_takes(name: str) -> None:
+def test_a_schema_accepts_what_its_task_accepts(name: str) -> None:
     """What a producer may send is valid."""
     Draft202012Validator(schema(name)).validate(SAMPLES[name])
 

@@ -9,60 +9,60 @@ import redis
 
 from persistence.db import engine as engines
 from persistence.settings import settings
-from support.command import SECRET, Run, Said, Sql
+from support.command import SECRET, CommandOutput, Run, Sql
 from support.processes.workers import free_port
 from support.worlds.older_databases import OLDER
 
 
-def findings(said: Said) -> dict[str, str]:
+def findings(output: CommandOutput) -> dict[str, str]:
     """The levels by what was looked at."""
-    return {finding["about"]: finding["level"] for finding in said.json["findings"]}
+    return {finding["about"]: finding["level"] for finding in output.json["findings"]}
 
 
-def test_the_doctor_finds_nothing_where_all_is_well(database: str, broker: str, run: Run) -> None:
+def test_the_doctor_finds_nothing_on_a_healthy_system(database: str, broker: str, run: Run) -> None:
     """Exit code 0; the tests' own server alone does without fsync, which is a warning."""
-    said = run("doctor", "--json")
-    assert said.code == 0
-    assert {about for about, level in findings(said).items() if level != "ok"} == {"fsync"}
+    output = run("doctor", "--json")
+    assert output.code == 0
+    assert {about for about, level in findings(output).items() if level != "ok"} == {"fsync"}
     assert {"python", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "crawlyard"} == set(
-        said.json["versions"]
+        output.json["versions"]
     )
 
 
 def test_the_doctor_shows_every_setting_and_no_password(database: str, broker: str, run: Run) -> None:
     """Each with its value and where it comes from."""
-    said = run("doctor")
+    output = run("doctor")
     values = {one["name"]: (one["value"], one["source"]) for one in run("doctor", "--json").json["settings"]}
     assert values["CRAWLYARD_SWEEP_INTERVAL"] == ("1 s", "environment")
     assert values["CRAWLYARD_ASSIGN_INTERVAL"] == ("5 s", "default")
     for url in (database, broker):
         password = url.partition("@")[0].rpartition(":")[2]
-        assert password not in said.out
+        assert password not in output.out
         assert password not in str(values)
 
 
-def test_the_doctor_shows_of_providers_their_hosts_alone(
+def test_the_doctor_shows_only_the_hosts_of_providers(
     database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also where they stand in a file, whose variable is no misspelt one."""
     client = {"client_id": "crawlyard", "client_secret": SECRET}
     (tmp_path / "providers").write_text(json.dumps({"https://gitlab.example.org": client}))
     monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS_FILE", str(tmp_path / "providers"))
-    said = run("doctor", "--json")
-    values = {one["name"]: (one["value"], one["source"]) for one in said.json["settings"]}
+    output = run("doctor", "--json")
+    values = {one["name"]: (one["value"], one["source"]) for one in output.json["settings"]}
     assert values["CRAWLYARD_OAUTH_PROVIDERS"] == ("https://gitlab.example.org", "file")
-    assert "the environment" not in findings(said)
-    assert SECRET not in said.out + said.err + run("doctor").out
+    assert "the environment" not in findings(output)
+    assert SECRET not in output.out + output.err + run("doctor").out
 
 
-def test_the_doctor_wants_a_broker_that_forgets_nothing(database: str, broker: str, run: Run) -> None:
+def test_the_doctor_requires_a_broker_without_eviction(database: str, broker: str, run: Run) -> None:
     """Any policy of eviction is a fault."""
     with redis.Redis.from_url(broker) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
-        said = run("doctor", "--json")
+        output = run("doctor", "--json")
         client.config_set("maxmemory-policy", "noeviction")
-    assert said.code == 1
-    assert findings(said)["maxmemory-policy"] == "fault"
+    assert output.code == 1
+    assert findings(output)["maxmemory-policy"] == "fault"
 
 
 UNFIT = [
@@ -76,24 +76,24 @@ UNFIT = [
 
 
 @pytest.mark.parametrize("unfit", UNFIT, ids=lambda unfit: unfit[0])
-def test_the_doctor_sees_settings_that_do_not_fit(
+def test_the_doctor_reports_conflicting_settings(
     unfit: tuple[str, str, str, str], database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a single setting's check cannot see is seen here."""
     name, value, about, level = unfit
     monkeypatch.setenv(name, value)
-    said = run("doctor", "--json")
-    assert findings(said)[about] == level
-    assert said.code == (1 if level == "fault" else 0)
+    output = run("doctor", "--json")
+    assert findings(output)[about] == level
+    assert output.code == (1 if level == "fault" else 0)
 
 
-def test_the_doctor_wants_a_migrated_database(empty_database: str, broker: str, run: Run) -> None:
+def test_the_doctor_requires_a_migrated_database(empty_database: str, broker: str, run: Run) -> None:
     """The rest of the server is looked at all the same."""
-    said = run("doctor", "--json")
-    assert (said.code, findings(said)["schema"], findings(said)["PostgreSQL"]) == (1, "fault", "ok")
+    output = run("doctor", "--json")
+    assert (output.code, findings(output)["schema"], findings(output)["PostgreSQL"]) == (1, "fault", "ok")
 
 
-def test_the_doctor_names_the_rights_that_are_missing(
+def test_the_doctor_lists_missing_privileges(
     sql: Sql, database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clean-up could not delete a job, for example."""
@@ -103,7 +103,7 @@ def test_the_doctor_names_the_rights_that_are_missing(
         sql('GRANT INSERT, UPDATE ON job, area, area_authorization, job_area, account, "user" TO poor')
         monkeypatch.setenv("DATABASE_URL", re.sub("//[^@]*@", "//poor:poor@", database))
         engines.engine.cache_clear()
-        said = run("doctor", "--json")
+        output = run("doctor", "--json")
     finally:
         monkeypatch.setenv("DATABASE_URL", database)
         engines.engine().dispose()
@@ -112,26 +112,26 @@ def test_the_doctor_names_the_rights_that_are_missing(
         sql("DROP OWNED BY poor")
         sql("DROP ROLE poor")
 
-    (finding,) = [one for one in said.json["findings"] if one["about"] == "rights"]
-    assert said.code == 1
+    (finding,) = [one for one in output.json["findings"] if one["about"] == "rights"]
+    assert output.code == 1
     assert finding["level"] == "fault"
     assert finding["detail"] == "missing: DELETE on area, DELETE on area_authorization, DELETE on job"
 
 
-def test_the_doctor_says_what_waits_for_adoption(sql: Sql, broker: str, run: Run) -> None:
+def test_the_doctor_reports_jobs_that_wait_for_adoption(sql: Sql, broker: str, run: Run) -> None:
     """Jobs that nobody looks at are worth a warning."""
     sql(OLDER)
-    said = run("doctor", "--json")
-    assert (said.code, findings(said)["older jobs"]) == (0, "warning")
+    output = run("doctor", "--json")
+    assert (output.code, findings(output)["older jobs"]) == (0, "warning")
 
 
-def test_the_doctor_goes_on_where_a_server_is_away(
+def test_the_doctor_continues_without_a_server(
     nowhere: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each server that does not answer is one fault with a remedy."""
     monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
-    said = run("doctor", "--json")
-    assert said.code == 1
-    assert (findings(said)["database"], findings(said)["broker"]) == ("fault", "fault")
-    assert all(finding["remedy"] for finding in said.json["findings"] if finding["level"] == "fault")
-    assert SECRET not in said.out
+    output = run("doctor", "--json")
+    assert output.code == 1
+    assert (findings(output)["database"], findings(output)["broker"]) == ("fault", "fault")
+    assert all(finding["remedy"] for finding in output.json["findings"] if finding["level"] == "fault")
+    assert SECRET not in output.out

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.processes.workers import PATIENCE_S, ROOT, until
+from support.processes.workers import PATIENCE_S, ROOT, wait_until
 from support.worlds.readers import append
 from support.worlds.world import World
 
@@ -47,8 +47,8 @@ def jobs(found: list[dict[str, Any]]) -> list[str]:
 
 def until_it_listens(world: World) -> None:
     """Wait for the session of a follower, behind its first look."""
-    until(
-        lambda: world.one(
+    wait_until(
+        lambda: world.scalar(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"
             " AND state = 'idle' AND query LIKE '%WITH edge AS%'"
         ),
@@ -56,11 +56,11 @@ def until_it_listens(world: World) -> None:
     )
 
 
-def test_without_options_it_prints_all_that_is_kept(world: World) -> None:
+def test_without_options_all_stored_events_are_printed(world: World) -> None:
     """One object an event, with its cursor; then it ends."""
     (job_id,) = world.jobs(1)
     (line,) = lines()
-    created_at = world.one("SELECT created_at FROM dispatch_event").isoformat()
+    created_at = world.scalar("SELECT created_at FROM dispatch_event").isoformat()
     assert line.pop("cursor").count(":") == 2
     assert line == {
         "type": "job_created", "job_id": job_id, "account_id": "acc", "connection_id": None,
@@ -68,7 +68,7 @@ def test_without_options_it_prints_all_that_is_kept(world: World) -> None:
     }  # fmt: skip
 
 
-def test_it_goes_on_behind_a_cursor(database: str) -> None:
+def test_printing_continues_after_a_cursor(database: str) -> None:
     """Any line's cursor, or a word."""
     append(database, "a", "b", "c")
     everything = lines("--from", "beginning")
@@ -77,7 +77,7 @@ def test_it_goes_on_behind_a_cursor(database: str) -> None:
     assert lines("--from", "now") == lines("--from", everything[-1]["cursor"]) == []
 
 
-def test_filters_and_limit(database: str) -> None:
+def test_filters_and_the_limit_apply(database: str) -> None:
     """Several jobs and types, one account, so many lines."""
     append(database, "a", "b", account="x")
     append(database, "a", kind="job_deleted", account="y")
@@ -88,7 +88,7 @@ def test_filters_and_limit(database: str) -> None:
     assert jobs(lines("--limit", "2")) == ["a", "b"]
 
 
-def test_a_gap_is_a_line_of_its_own(database: str) -> None:
+def test_a_gap_is_printed_as_its_own_line(database: str) -> None:
     """With the cursor from which reading goes on."""
     append(database, "a")
     gap, event = lines("--from", "1234:1:1")
@@ -104,21 +104,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize("options", WRONG, ids=lambda options: options[0])
-def test_a_wrong_option_is_told(database: str, options: tuple[str, str]) -> None:
+def test_a_wrong_option_is_reported(database: str, options: tuple[str, str]) -> None:
     """Before anything is read."""
     found = subprocess.run([*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (2, "")
     assert WRONG[options] in found.stderr
 
 
-def test_a_database_that_was_never_migrated_is_told(empty_database: str) -> None:
+def test_an_unmigrated_database_is_reported(empty_database: str) -> None:
     """In one line that says what to do."""
     found = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "crawlyard: The database was never migrated: run `crawlyard migrate`.\n"
 
 
-def test_following_prints_what_comes_until_ctrl_c(world: World, database: str) -> None:
+def test_follow_prints_new_events_until_ctrl_c(world: World, database: str) -> None:
     """Nothing of before, each line at once; then 130, without a word; the prompt gets a line of its own."""
     append(database, "old")
     with running("--follow") as process:
@@ -130,36 +130,36 @@ def test_following_prints_what_comes_until_ctrl_c(world: World, database: str) -
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, out, err.strip()) == (130, "", "")
-    until(
-        lambda: world.one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'") == 0,
+    wait_until(
+        lambda: world.scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'") == 0,
         "its session has ended",
     )  # fmt: skip
 
 
-def test_following_survives_its_connection(world: World) -> None:
+def test_follow_survives_a_lost_connection(world: World) -> None:
     """The loss is told on standard error; no line is missing or twice."""
     with running("--follow", "--type", "job_created", "--limit", "3") as process:
         until_it_listens(world)
         first = world.jobs(1)
         assert process.stdout is not None
-        told = [process.stdout.readline()]
+        lines = [process.stdout.readline()]
         world.rows(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = 'crawlyard events'"
         )
         second = world.jobs(1)
-        told.append(process.stdout.readline())
+        lines.append(process.stdout.readline())
         third = world.jobs(1)
         rest, complaint = process.communicate(timeout=PATIENCE_S)
-    told += rest.splitlines()
-    assert jobs([json.loads(line) for line in told]) == first + second + third
+    lines += rest.splitlines()
+    assert jobs([json.loads(line) for line in lines]) == first + second + third
     assert process.returncode == 0
     (line,) = complaint.splitlines()
     assert line.startswith("crawlyard: The database cannot be used: ")
     assert line.endswith(" Trying again.")
 
 
-def test_a_reader_who_has_seen_enough_causes_no_complaint(world: World) -> None:
+def test_a_closed_pipe_causes_no_error(world: World) -> None:
     """The next line finds the pipe closed, and ends it."""
     reading, writing = os.pipe()
     process = subprocess.Popen(

@@ -22,12 +22,12 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_health_is_well_after_a_sweep(sql: Sql, broker: str, run: Run) -> None:
+def test_health_passes_after_a_sweep(sql: Sql, broker: str, run: Run) -> None:
     """Database, sweep and broker: each a line, and exit code 0."""
     sql("UPDATE liveness_state SET last_sweep_at = now() - interval '59 s'")
-    said = run("health")
-    assert said.code == 0
-    assert [line.split(":")[0] for line in said.out.splitlines()] == [
+    output = run("health")
+    assert output.code == 0
+    assert [line.split(":")[0] for line in output.out.splitlines()] == [
         "ok   database",
         "ok   last sweep",
         "ok   broker",
@@ -39,9 +39,9 @@ def test_health_is_well_after_a_sweep(sql: Sql, broker: str, run: Run) -> None:
 def test_health_fails_without_a_sweep_in_a_minute(last: str, sql: Sql, broker: str, run: Run) -> None:
     """A sweep of long ago, or of a time to come, says that nobody sweeps."""
     sql(f"UPDATE liveness_state SET last_sweep_at = {last}")
-    said = run("health")
-    assert said.code == 1
-    assert "FAIL last sweep" in said.out
+    output = run("health")
+    assert output.code == 1
+    assert "FAIL last sweep" in output.out
 
 
 def test_health_gives_a_new_installation_a_minute_to_sweep(services: Services) -> None:
@@ -54,21 +54,21 @@ def test_health_gives_a_new_installation_a_minute_to_sweep(services: Services) -
 
 def test_health_fails_before_the_first_migration(empty_database: str, broker: str, run: Run) -> None:
     """A database without our tables is said to be one."""
-    said = run("health")
-    assert said.code == 1
-    assert "FAIL database: The database was never migrated: run `crawlyard migrate`." in said.out
+    output = run("health")
+    assert output.code == 1
+    assert "FAIL database: The database was never migrated: run `crawlyard migrate`." in output.out
 
 
 def test_health_fails_without_servers(run: Run, nowhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are said to be away, without their passwords."""
     monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
-    said = run("health")
-    assert said.code == 1
-    assert said.out.count("FAIL") == 2
-    assert SECRET not in said.out
+    output = run("health")
+    assert output.code == 1
+    assert output.out.count("FAIL") == 2
+    assert SECRET not in output.out
 
 
-def test_health_ends_within_seconds_though_the_servers_are_silent(
+def test_health_ends_within_seconds_with_silent_servers(
     silent_port: int, nowhere: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frozen servers are the worst case: they take a connection and never answer."""
@@ -76,11 +76,11 @@ def test_health_ends_within_seconds_though_the_servers_are_silent(
     monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{silent_port}/0")
 
     started = time.monotonic()
-    said = run("health")
+    output = run("health")
 
     assert time.monotonic() - started < 3
-    assert said.code == 1
-    assert said.out.splitlines() == [
+    assert output.code == 1
+    assert output.out.splitlines() == [
         "FAIL database: The database has not answered in time.",
         "FAIL broker: The broker cannot be used: Timeout reading from socket",
     ]

@@ -62,7 +62,7 @@ def jobs(broker: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     ],
     ids=["job", "account", "area", "subtree"],
 )
-def test_each_verb_rings_its_task_with_its_selection(
+def test_each_command_publishes_its_task_with_its_selection(
     verb: str, given: tuple[str, ...], payload: dict[str, Any], jobs: Run
 ) -> None:
     """One message, which the contract accepts; its id is said."""
@@ -79,7 +79,7 @@ def test_each_verb_rings_its_task_with_its_selection(
     CONTRACT[f"jobs.{verb}"].model_validate(expected)
 
 
-def test_what_failed_with_an_error_in_a_time_is_retried(jobs: Run) -> None:
+def test_failed_jobs_are_selected_by_error_and_time(jobs: Run) -> None:
     """Times are sent as they were said; with --json the answer can be read by programs."""
     after, before = "2026-05-04T03:02:01Z", "2026-05-05T00:00:00+02:00"
 
@@ -111,7 +111,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), WRONG, ids=lambda value: " ".join(value)[:40])
-def test_what_is_asked_wrongly_is_not_rung(arguments: tuple[str, ...], complaint: str, jobs: Run) -> None:
+def test_an_invalid_request_publishes_nothing(arguments: tuple[str, ...], complaint: str, jobs: Run) -> None:
     """The option is named, the exit code is 2, and nothing was sent."""
     ran = jobs(*arguments)
 
@@ -119,7 +119,7 @@ def test_what_is_asked_wrongly_is_not_rung(arguments: tuple[str, ...], complaint
     assert complaint in ran.err
 
 
-def test_a_broker_that_is_down_is_one_line(jobs: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_broker_is_reported_in_one_line(jobs: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody believes that it was rung, and no password is shown."""
     monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
 
@@ -131,7 +131,7 @@ def test_a_broker_that_is_down_is_one_line(jobs: Run, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself(verb: str, jobs: Run) -> None:
+def test_every_command_has_help(verb: str, jobs: Run) -> None:
     """--help names each option with what it means, and says nothing of a broker."""
     ran = jobs(verb, "--help")
 

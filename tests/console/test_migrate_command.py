@@ -6,7 +6,7 @@ from support.command import Run, Sql
 from support.worlds.older_databases import OLDER
 
 
-def test_migrate_says_from_where_to_where(empty_database: str, run: Run) -> None:
+def test_migrate_prints_both_revisions(empty_database: str, run: Run) -> None:
     """The first time from nothing, then never again."""
     assert run("migrate", "--json").json["from"] is None
     assert run("migrate").out == "The database is up to date, at revision 0003.\n"
@@ -18,23 +18,23 @@ def test_a_newer_schema_is_left_to_a_newer_version(empty_database: str, run: Run
     with psycopg.connect(empty_database) as connection:
         connection.execute("UPDATE crawlyard_version SET version_num = '9999'")
     for command in ("migrate", "adopt"):
-        said = run(command)
-        assert (said.code, len(said.err.splitlines())) == (2, 1)
-        assert "newer Crawlyard" in said.err
+        output = run(command)
+        assert (output.code, len(output.err.splitlines())) == (2, 1)
+        assert "newer Crawlyard" in output.err
     assert run("health").code == 1
 
 
 """Six older jobs and four held entries; a seventh job is ours, and held for a reason of its own."""
 
 
-def test_adopt_changes_nothing_unasked(sql: Sql, run: Run) -> None:
+def test_adopt_changes_nothing_without_confirmation(sql: Sql, run: Run) -> None:
     """Without --yes and without a terminal it only says what it would release."""
     sql(OLDER)
 
-    said = run("adopt")
+    output = run("adopt")
 
-    assert said.code == 0
-    assert said.out.splitlines()[1:] == [
+    assert output.code == 0
+    assert output.out.splitlines()[1:] == [
         "  finished                               2",
         "  paused                                 2",
         "  queued                                 2",
@@ -50,16 +50,16 @@ def test_adopt_releases_what_an_older_component_had_queued(sql: Sql, run: Run) -
     """Held entries of queued jobs are let go; what the web app paused, and what is ours, is not."""
     sql(OLDER)
 
-    said = run("adopt", "--yes", "--json")
+    output = run("adopt", "--yes", "--json")
 
-    assert said.json["adopted"] is True
-    assert said.json["left_alone"]["held_entries"] == 2
+    assert output.json["adopted"] is True
+    assert output.json["left_alone"]["held_entries"] == 2
     assert sql("SELECT adopted_from FROM adoption") == [(None,)]
     assert sql("SELECT id FROM job_queue WHERE held ORDER BY id") == [("ours",), ("paused1",), ("paused2",)]
     assert run("adopt").out == "There is nothing to adopt: all jobs are ours.\n"
 
 
-def test_migrate_says_what_is_left_alone(sql: Sql, run: Run) -> None:
+def test_migrate_reports_unadopted_jobs(sql: Sql, run: Run) -> None:
     """Until it is adopted, every migrate counts it again."""
     sql(OLDER)
     assert run("migrate").out.endswith("They are left alone until `crawlyard adopt`.\n")

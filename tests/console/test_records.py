@@ -39,14 +39,14 @@ def failed(world: World) -> list[str]:
 
 def test_errors_are_listed_the_newest_first(failed: list[str], run: Run) -> None:
     """Of one job or of all; two lines each, cut at the width, with the way to older ones."""
-    said = run("errors", "list", "--limit", "3")
+    output = run("errors", "list", "--limit", "3")
 
-    lines = said.out.splitlines()
-    assert said.code == 0
+    lines = output.out.splitlines()
+    assert output.code == 0
     assert [line.split()[2] for line in lines[2:7:2]] == [failed[1], failed[0], failed[0]]
     assert "TypeError: issue 2 broke" in lines[5]
     assert GROUP in lines[6]
-    assert "issue 1 broke" not in said.out
+    assert "issue 1 broke" not in output.out
     oldest = run("errors", "list", "--before", lines[7].removeprefix("Older ones: --before "), "--json").json
     assert [error["error_message"] for error in oldest] == ["issue 1 broke"]
     assert {e["job_id"] for e in run("errors", "list", "--job", failed[1], "--json").json} == {failed[1]}
@@ -83,7 +83,7 @@ def test_only_errors_of_the_window_are_listed(world: World, failed: list[str], r
     assert len(run("errors", "list", "--since", "3h", "--json").json) == 4
 
 
-def test_nothing_on_record_is_said_so(world: World, run: Run) -> None:
+def test_an_empty_log_is_reported(world: World, run: Run) -> None:
     """In words, or as an empty list."""
     for command in (["errors", "list"], ["errors", "groups"]):
         assert run(*command).out == "There are no such errors.\n"
@@ -97,15 +97,15 @@ def test_nothing_on_record_is_said_so(world: World, run: Run) -> None:
 
 def test_groups_are_listed_with_their_figures(world: World, failed: list[str], run: Run) -> None:
     """The largest first, or the youngest; those without an unresolved error are left out where asked."""
-    said = run("errors", "groups")
+    output = run("errors", "groups")
 
-    assert said.code == 0
+    assert output.code == 0
     other = fingerprint("Other", EVIL)
-    assert [line.split()[:5] for line in said.out.splitlines()[1::2]] == [
+    assert [line.split()[:5] for line in output.out.splitlines()[1::2]] == [
         ["2", "2", "2", "1", other],
         ["2", "2", "1", "1", GROUP],
     ]
-    assert "TypeError: issue 2 broke" in said.out
+    assert "TypeError: issue 2 broke" in output.out
     world.deliver("failures.resolve", error_group=other, resolution="x")
     assert [g["fingerprint"] for g in run("errors", "groups", "--unresolved", "--json").json] == [GROUP]
     assert [g["unresolved"] for g in run("errors", "groups", "--sort", "last_seen", "--json").json] == [0, 2]
@@ -113,39 +113,39 @@ def test_groups_are_listed_with_their_figures(world: World, failed: list[str], r
 
 def test_one_group_is_shown_with_its_newest_errors_and_a_trace(failed: list[str], run: Run) -> None:
     """A trace stands in its lines, and is one text in JSON."""
-    said = run("errors", "show", GROUP, "--limit", "1")
+    output = run("errors", "show", GROUP, "--limit", "1")
 
-    assert said.code == 0
-    assert "2, of which unresolved: 2" in said.out
-    assert "1, of 1 account " in said.out
-    assert "\n    at crawl (/app/crawl.ts:7:1)\n    at ·[31mevil (x.ts:1:1)\n" in said.out
-    assert "issue 1 broke" not in said.out
+    assert output.code == 0
+    assert "2, of which unresolved: 2" in output.out
+    assert "1, of 1 account " in output.out
+    assert "\n    at crawl (/app/crawl.ts:7:1)\n    at ·[31mevil (x.ts:1:1)\n" in output.out
+    assert "issue 1 broke" not in output.out
     found = run("errors", "show", GROUP, "--json").json
     assert (found["group"]["fingerprint"], found["group"]["errors"]) == (GROUP, 2)
     assert [error["stack_trace"] for error in found["newest"]] == [TRACE, TRACE]
 
 
-def test_a_long_trace_is_cut_and_says_so(world: World, run: Run) -> None:
+def test_a_long_trace_is_cut_with_a_note(world: World, run: Run) -> None:
     """The terminal gets its beginning, JSON all of it."""
     (job,) = world.jobs(1)
     trace = "\n".join(f"    at f{number} (x.ts:1:1)" for number in range(45))
     error = {"job_id": job, "error_type": "E", "error_message": "m", "stack_trace": trace}
     world.deliver("failures.log", errors=[error])
 
-    said = run("errors", "show", fingerprint("E", "m", trace))
+    output = run("errors", "show", fingerprint("E", "m", trace))
 
-    assert said.out.endswith("at f39 (x.ts:1:1)\n… 5 more lines; --json has them all\n")
+    assert output.out.endswith("at f39 (x.ts:1:1)\n… 5 more lines; --json has them all\n")
 
 
 @pytest.mark.parametrize("command", [["list"], ["groups"], ["show", fingerprint("Other", EVIL)]])
-def test_a_crawlers_words_are_neither_codes_nor_markup(
+def test_crawler_text_is_shown_without_control_codes_or_markup(
     failed: list[str], run: Run, command: list[str]
 ) -> None:
     """What is no printable character is a dot, and brackets stay."""
-    said = run("errors", *command)
+    output = run("errors", *command)
 
-    assert "·[31mevil [bold]words[/]" in said.out
-    assert "\x1b" not in said.out
+    assert "·[31mevil [bold]words[/]" in output.out
+    assert "\x1b" not in output.out
 
 
 # Resolving
@@ -153,9 +153,9 @@ def test_a_crawlers_words_are_neither_codes_nor_markup(
 
 def test_a_group_is_resolved_by_a_message_to_the_workers(failed: list[str], run: Run, broker: str) -> None:
     """It is rung, and says how many errors it is about."""
-    said = run("errors", "resolve", GROUP, "deployed 1.2")
+    output = run("errors", "resolve", GROUP, "deployed 1.2")
 
-    assert (said.code, said.out) == (0, f"Rung: a worker resolves 2 errors of {GROUP}.\n")
+    assert (output.code, output.out) == (0, f"Rung: a worker resolves 2 errors of {GROUP}.\n")
     with redis.Redis.from_url(broker) as client:
         (message,) = client.lrange("dispatch", 0, -1)
     assert json.loads(message)["headers"]["task"] == "failures.resolve"
@@ -163,10 +163,10 @@ def test_a_group_is_resolved_by_a_message_to_the_workers(failed: list[str], run:
 
 def test_a_group_is_retried_by_a_message_to_the_workers(failed: list[str], run: Run, broker: str) -> None:
     """It is rung, and says of how many jobs the failed ones are meant."""
-    said = run("errors", "retry", GROUP)
+    output = run("errors", "retry", GROUP)
 
-    assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("Rung: a worker queues the failed ones of ")
+    assert (output.code, output.err) == (0, "")
+    assert output.out.startswith("Rung: a worker queues the failed ones of ")
     with redis.Redis.from_url(broker) as client:
         (message,) = client.lrange("dispatch", 0, -1)
     assert json.loads(message)["headers"]["task"] == "jobs.retry"
@@ -181,30 +181,30 @@ def test_a_group_is_retried_by_a_message_to_the_workers(failed: list[str], run: 
         (["list", "--before", "nothing"], "there is no error nothing"),
     ],
 )
-def test_what_there_is_not_is_one_line(
+def test_an_unknown_id_is_reported_in_one_line(
     failed: list[str], run: Run, broker: str, arguments: list[str], complaint: str
 ) -> None:
     """On standard error, with the exit code of a wrong request; nothing is rung."""
-    said = run("errors", *arguments)
+    output = run("errors", *arguments)
 
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith(f"crawlyard: {complaint}")
-    assert said.err.count("\n") == 1
+    assert (output.code, output.out) == (2, "")
+    assert output.err.startswith(f"crawlyard: {complaint}")
+    assert output.err.count("\n") == 1
     with redis.Redis.from_url(broker) as client:
         assert client.keys() == []
 
 
-def test_a_broker_that_is_away_is_one_line(
+def test_a_missing_broker_is_reported_in_one_line(
     failed: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its password."""
     monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
 
-    said = run("errors", "resolve", GROUP, "x")
+    output = run("errors", "resolve", GROUP, "x")
 
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("crawlyard: The broker cannot be used")
-    assert "hush-hush" not in said.err
+    assert (output.code, output.out) == (2, "")
+    assert output.err.startswith("crawlyard: The broker cannot be used")
+    assert "hush-hush" not in output.err
 
 
 # Rejected messages
@@ -231,19 +231,19 @@ def test_rejected_messages_are_listed_and_shown(world: World, run: Run) -> None:
     assert unknown["payload"]["job_id"] == EVIL
 
 
-def test_a_rejected_message_that_there_is_not_is_one_line(world: World, run: Run) -> None:
+def test_an_unknown_rejected_message_is_reported_in_one_line(world: World, run: Run) -> None:
     """With the exit code of a wrong request."""
-    said = run("rejected", "show", EVIL)
+    output = run("rejected", "show", EVIL)
 
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("crawlyard: there is no rejected message")
+    assert (output.code, output.out) == (2, "")
+    assert output.err.startswith("crawlyard: there is no rejected message")
 
 
 # Help and options
 
 
 @pytest.mark.parametrize("group", ["errors", "rejected"])
-def test_every_command_below_explains_itself_without_settings(
+def test_every_subcommand_has_help_without_settings(
     group: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And each of its options."""
@@ -253,9 +253,9 @@ def test_every_command_below_explains_itself_without_settings(
     assert isinstance(commands, click.Group)
 
     for name, command in commands.commands.items():
-        said = run(group, name, "--help")
-        assert (said.code, said.err) == (0, "")
-        assert f"crawlyard {group} {name}" in said.out
+        output = run(group, name, "--help")
+        assert (output.code, output.err) == (0, "")
+        assert f"crawlyard {group} {name}" in output.out
         assert all(option.help for option in command.params if isinstance(option, click.Option))
 
 
@@ -277,7 +277,7 @@ def test_a_duration_is_a_number_and_a_unit(written: str, meant: timedelta) -> No
 @pytest.mark.parametrize(
     "written", ["", "7", "d", "0s", "-1h", "1w", "36501d", "9" * 13 + "s", "1h30min", "\u0661h"]
 )
-def test_anything_else_is_no_duration(written: str) -> None:
+def test_anything_else_is_not_a_duration(written: str) -> None:
     """Also what Postgres could not take off a time."""
     with pytest.raises(click.BadParameter):
         duration(written)

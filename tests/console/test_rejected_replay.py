@@ -15,10 +15,10 @@ from persistence.sanitize.alterations import alteration_of
 from persistence.sanitize.json_values import storable
 from support.command import Run
 from support.poolers import through
-from support.processes.workers import Worker, free_port, running, until
+from support.processes.workers import Worker, free_port, running, wait_until
 from support.worlds.world import NOW, World
 from tasks.client import Producer
-from tasks.runtime.replay import UnreplayableError, original_of
+from tasks.runtime.replay import UnreplayableError, original_arguments
 
 Queues = Callable[[], list[dict[str, Any]]]
 
@@ -78,10 +78,10 @@ def test_an_item_is_sent_again_as_a_batch_of_one(world: World, run: Run, queues:
     """Under an id that follows from the row's; the row is deleted, and the task applies it now."""
     first, second = refused(world, "one", "two")
 
-    said = run("rejected", "replay", first)
+    output = run("rejected", "replay", first)
 
-    assert (said.code, said.err) == (0, "")
-    assert said.out == f"{first}  jobs.submit, as message replay-{first}\nSent again: 1 message; 0 stay.\n"
+    assert (output.code, output.err) == (0, "")
+    assert output.out == f"{first}  jobs.submit, as message replay-{first}\nSent again: 1 message; 0 stay.\n"
     (message,) = queues()
     assert (message["task"], message["id"]) == ("jobs.submit", f"replay-{first}")
     assert [order["web_app_job_id"] for order in message["kwargs"]["orders"]] == ["one"]
@@ -91,7 +91,7 @@ def test_an_item_is_sent_again_as_a_batch_of_one(world: World, run: Run, queues:
     assert world.job("one").status == "queued"
 
 
-def test_a_message_that_is_rejected_again_is_kept_again(world: World, run: Run, queues: Queues) -> None:
+def test_a_message_rejected_again_is_stored_again(world: World, run: Run, queues: Queues) -> None:
     """As a new row, under the id of the message that was sent again."""
     (first,) = refused(world, "one")
     run("rejected", "replay", first)
@@ -105,7 +105,7 @@ def test_a_message_that_is_rejected_again_is_kept_again(world: World, run: Run, 
     assert (row.message_id, row.reason) == (f"replay-{first}", "unknown_account")
 
 
-def test_a_replay_that_was_interrupted_is_handled_once(
+def test_an_interrupted_replay_is_processed_once(
     world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Published, not deleted, and published again: the second message has the id of the first."""
@@ -120,7 +120,7 @@ def test_a_replay_that_was_interrupted_is_handled_once(
         world.deliver(message["task"], message["id"], **message["kwargs"])
 
     assert len(queues()) == 2
-    assert world.one("SELECT count(*) FROM job") == 1
+    assert world.scalar("SELECT count(*) FROM job") == 1
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_a_replay_that_was_interrupted_is_handled_once(
         ("connections.expire_dead", {"as_of": NOW}, {"as_of": NOW}),
     ],
 )
-def test_arguments_items_and_payloads_are_told_apart(task: str, payload: Any, arguments: Any) -> None:
+def test_arguments_items_and_payloads_are_distinguished(task: str, payload: Any, arguments: Any) -> None:
     """As they are kept by the tasks, by the batches, and where a child was lost."""
-    assert original_of(task, "failed", storable(payload)) == arguments
+    assert original_arguments(task, "failed", storable(payload)) == arguments
 
 
 @pytest.mark.parametrize(
@@ -156,25 +156,29 @@ def test_arguments_items_and_payloads_are_told_apart(task: str, payload: Any, ar
         ("failures.log", "unknown_job", {"job_id": "token=abc"}, "a secret was taken out of it"),
     ],
 )
-def test_what_cannot_be_sent_again_says_why(task: str | None, reason: str, payload: Any, why: str) -> None:
+def test_an_unreplayable_message_gives_its_reason(
+    task: str | None, reason: str, payload: Any, why: str
+) -> None:
     """In one line, which names what is wrong and nothing of a payload."""
     with pytest.raises(UnreplayableError, match=r"^[^\n]+$") as refusal:
-        original_of(task, reason, storable(payload))
+        original_arguments(task, reason, storable(payload))
 
     assert why in str(refusal.value)
 
 
-def test_what_stays_is_told_and_is_not_in_the_way(world: World, run: Run, queues: Queues) -> None:
+def test_unreplayable_messages_are_reported_and_do_not_block_others(
+    world: World, run: Run, queues: Queues
+) -> None:
     """The rest is sent again, and the exit code is 1; nothing of what stays is published or deleted."""
     (good,) = refused(world, "one")
     secret = {"job_id": "x", "error_type": "E", "error_message": "private_token=abc"}
     world.deliver("failures.log", errors=[secret])
     bad = kept(world)[-1]
 
-    said = run("rejected", "replay", bad, good, "--json")
+    output = run("rejected", "replay", bad, good, "--json")
 
-    assert said.code == 1
-    assert said.json == {
+    assert output.code == 1
+    assert output.json == {
         "dry_run": False,
         "replayed": [{"id": good, "task": "jobs.submit", "message_id": f"replay-{good}"}],
         "refused": [
@@ -187,11 +191,11 @@ def test_what_stays_is_told_and_is_not_in_the_way(world: World, run: Run, queues
     }
     assert kept(world) == [bad]
     assert [message["task"] for message in queues()] == ["jobs.submit"]
-    told = run("rejected", "replay", bad)
-    assert (told.code, told.out.splitlines()[-1]) == (1, "Sent again: 0 messages; 1 stay.")
+    text_output = run("rejected", "replay", bad)
+    assert (text_output.code, text_output.out.splitlines()[-1]) == (1, "Sent again: 0 messages; 1 stay.")
 
 
-def test_a_payload_that_was_mended_by_hand_is_sent_instead(
+def test_a_payload_edited_by_hand_is_sent_instead(
     world: World, run: Run, queues: Queues, tmp_path: Path
 ) -> None:
     """As an item where one was kept; it is another message, with an id of its own."""
@@ -201,9 +205,9 @@ def test_a_payload_that_was_mended_by_hand_is_sent_instead(
     file = tmp_path / "mended.json"
     file.write_text(json.dumps(ORDER | {"priority": 7, "web_app_job_id": "one"}))
 
-    said = run("rejected", "replay", row, "--payload", str(file))
+    output = run("rejected", "replay", row, "--payload", str(file))
 
-    assert (said.code, said.err) == (0, "")
+    assert (output.code, output.err) == (0, "")
     (message,) = queues()
     assert not message["id"].startswith("replay-")
     world.deliver(message["task"], message["id"], **message["kwargs"])
@@ -211,7 +215,7 @@ def test_a_payload_that_was_mended_by_hand_is_sent_instead(
     assert kept(world) == []
 
 
-def test_a_mended_payload_that_is_still_bad_is_refused(world: World, run: Run, tmp_path: Path) -> None:
+def test_an_edited_payload_that_is_still_invalid_is_refused(world: World, run: Run, tmp_path: Path) -> None:
     """One that is no JSON is a wrong request, one that the contract refuses stays."""
     (row,) = refused(world, "one")
     file = tmp_path / "mended.json"
@@ -219,27 +223,27 @@ def test_a_mended_payload_that_is_still_bad_is_refused(world: World, run: Run, t
     assert "no JSON" in run("rejected", "replay", row, "--payload", str(file)).err
     file.write_text('{"priority": 1}')
 
-    said = run("rejected", "replay", row, "--payload", str(file))
+    output = run("rejected", "replay", row, "--payload", str(file))
 
-    assert said.code == 1
-    assert "account_id (Field required)" in said.out
+    assert output.code == 1
+    assert "account_id (Field required)" in output.out
     assert kept(world) == [row]
 
 
-def test_a_broker_that_is_away_costs_nothing(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_broker_loses_no_message(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, the exit code of a wrong request, and every row is still there."""
     rows = refused(world, "one", "two")
     monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
 
-    said = run("rejected", "replay", *rows)
+    output = run("rejected", "replay", *rows)
 
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("crawlyard: The broker cannot be used")
-    assert "hush-hush" not in said.err
+    assert (output.code, output.out) == (2, "")
+    assert output.err.startswith("crawlyard: The broker cannot be used")
+    assert "hush-hush" not in output.err
     assert kept(world) == rows
 
 
-def test_a_broker_that_goes_away_halfway_keeps_what_was_not_sent(
+def test_messages_not_sent_before_a_broker_failure_are_kept(
     world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was published is deleted, the rest stays."""
@@ -266,24 +270,26 @@ def test_a_dry_run_changes_nothing(command: str, world: World, run: Run, queues:
     """It says what would be done, of many too, and asks nobody."""
     rows = refused(world, "one", "two")
 
-    said = run("rejected", command, "--task", "jobs.submit", "--dry-run")
+    output = run("rejected", command, "--task", "jobs.submit", "--dry-run")
 
-    assert (said.code, said.err) == (0, "")
-    assert "Would be " in said.out
-    assert "2 messages" in said.out
+    assert (output.code, output.err) == (0, "")
+    assert "Would be " in output.out
+    assert "2 messages" in output.out
     assert kept(world) == rows
     assert queues() == []
 
 
 @pytest.mark.parametrize("command", ["replay", "discard"])
-def test_many_that_nobody_named_want_a_yes(command: str, world: World, run: Run, queues: Queues) -> None:
+def test_replaying_many_unnamed_messages_requires_confirmation(
+    command: str, world: World, run: Run, queues: Queues
+) -> None:
     """Without a terminal nothing is done, and the exit code is that of a wrong request."""
     rows = refused(world, "one", "two")
 
-    said = run("rejected", command, "--reason", "unknown_account")
+    output = run("rejected", command, "--reason", "unknown_account")
 
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
+    assert (output.code, output.out) == (2, "")
+    assert output.err == (
         "crawlyard: 2 messages are meant, and nothing was changed: --yes goes on, --dry-run shows them\n"
     )
     assert kept(world) == rows
@@ -310,15 +316,15 @@ def test_a_wrong_request_changes_nothing(
     rows = refused(world, "one")
     good = rows if arguments == ["nothing"] else []
 
-    said = run("rejected", command, *good, *arguments)
+    output = run("rejected", command, *good, *arguments)
 
-    assert (said.code, said.out) == (2, "")
-    assert complaint in said.err
+    assert (output.code, output.out) == (2, "")
+    assert complaint in output.err
     assert kept(world) == rows
     assert queues() == []
 
 
-def test_messages_are_chosen_by_age_task_and_reason(world: World, run: Run) -> None:
+def test_messages_are_selected_by_age_task_and_reason(world: World, run: Run) -> None:
     """As they are listed; nothing of them is a wrong request where there are none."""
     old, young = refused(world, "one", "two")
     other = refuse(world, "jobs.cancel", {"job_ids": ["a"]})
@@ -336,17 +342,17 @@ def test_messages_are_chosen_by_age_task_and_reason(world: World, run: Run) -> N
     assert run("rejected", "discard", "--until", "1h").out == "Deleted: 0 messages.\n"
 
 
-def test_many_are_sent_again_page_by_page_in_their_order(
+def test_many_messages_are_replayed_in_pages_and_in_order(
     world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest first; whoever waits is told how far it is, and one that stays does not stop the next page."""
     monkeypatch.setattr(rejected_queries, "PAGE", 2)
     rows = [refuse(world, "jobs.enqueue", id_) for id_ in ("a", "b", "", "c", "d")]
 
-    said = run("rejected", "replay", "--task", "jobs.enqueue", "--yes")
+    output = run("rejected", "replay", "--task", "jobs.enqueue", "--yes")
 
-    assert said.code == 1
-    assert said.err == "2 of 5 …\n4 of 5 …\n"
+    assert output.code == 1
+    assert output.err == "2 of 5 …\n4 of 5 …\n"
     assert [message["kwargs"]["job_ids"] for message in queues()] == [["a"], ["b"], ["c"], ["d"]]
     assert kept(world) == [rows[2]]
 
@@ -354,13 +360,13 @@ def test_many_are_sent_again_page_by_page_in_their_order(
 # Discard
 
 
-def test_discarded_messages_are_gone_and_nothing_else(world: World, run: Run, queues: Queues) -> None:
+def test_only_the_discarded_messages_are_deleted(world: World, run: Run, queues: Queues) -> None:
     """Nothing is sent."""
     first, second = refused(world, "one", "two")
 
-    said = run("rejected", "discard", first)
+    output = run("rejected", "discard", first)
 
-    assert (said.code, said.out, said.err) == (0, "Deleted: 1 message.\n", "")
+    assert (output.code, output.out, output.err) == (0, "Deleted: 1 message.\n", "")
     assert kept(world) == [second]
     assert queues() == []
 
@@ -384,12 +390,12 @@ def test_discarded_messages_are_gone_and_nothing_else(world: World, run: Run, qu
         ([-(10**400)], "a number"),
     ],
 )
-def test_an_alteration_is_noticed(sent: Any, why: str) -> None:
+def test_an_alteration_is_detected(sent: Any, why: str) -> None:
     """Whatever was taken out of a payload, cut or replaced in it: it is not sent again as if it were whole."""
     assert why in (alteration_of(storable(sent)) or "")
 
 
-def test_nesting_that_was_cut_is_noticed() -> None:
+def test_truncated_nesting_is_detected() -> None:
     """It is replaced far within."""
     sent: Any = 0
     for _ in range(100):
@@ -400,7 +406,7 @@ def test_nesting_that_was_cut_is_noticed() -> None:
 @pytest.mark.parametrize(
     "sent", [{"cut": "x", "a": 1}, {"a": {"cut": 1}}, [None, True, 1.5, -7, "é", {}], "0x12"]
 )
-def test_what_is_whole_is_taken_for_whole(sent: Any) -> None:
+def test_an_unaltered_payload_is_accepted(sent: Any) -> None:
     """As it was sent."""
     assert alteration_of(storable(sent)) is None
     assert storable(sent) == sent
@@ -409,7 +415,7 @@ def test_what_is_whole_is_taken_for_whole(sent: Any) -> None:
 # A worker
 
 
-def test_a_worker_handles_what_is_sent_again(
+def test_a_worker_processes_a_replayed_message(
     world: World, run: Run, services: Any, tmp_path: Path, broker: str
 ) -> None:
     """From the shell's point of view: listed, replayed, and done a moment later."""
@@ -424,7 +430,7 @@ def test_a_worker_handles_what_is_sent_again(
         DATABASE_URL=through(services.database_url.rsplit("/", 1)[0] + "/migrated"),
     )
     with running(worker):
-        until(lambda: world.one("SELECT count(*) FROM job WHERE id = 'one'"), "the job is there")
+        wait_until(lambda: world.scalar("SELECT count(*) FROM job WHERE id = 'one'"), "the job is there")
 
     assert world.job("one").status == "queued"
     assert kept(world) == []

@@ -38,10 +38,10 @@ def test_status_counts_everything(sql: Sql, broker: str, run: Run) -> None:
         client.lpush("dispatch\x06\x163", "with a priority")
         client.zadd("unacked_index", {"tag": 1})
 
-    said = run("status", "--json")
-    database = said.json["database"]
+    output = run("status", "--json")
+    database = output.json["database"]
 
-    assert said.code == 0
+    assert output.code == 0
     assert database["queue"].pop("oldest_ready") >= 9 * 60
     assert database["queue"] == {
         "ready": 5, "backed_off": 1, "held": 1, "processing": 1, "completed": 1, "failed": 0
@@ -55,39 +55,37 @@ def test_status_counts_everything(sql: Sql, broker: str, run: Run) -> None:
     assert database["held_accounts"] == {"paused": 1}
     assert database["jobs"] == {"queued": 9}
     assert 0 <= database["sweep"]["age"] < 60 > database["sweep"]["grace_left"] > 0
-    assert said.json["broker"] == {"queues": {"crawler": 0, "dispatch": 3, "upkeep": 0}, "unacked": 1}
+    assert output.json["broker"] == {"queues": {"crawler": 0, "dispatch": 3, "upkeep": 0}, "unacked": 1}
 
 
-def test_status_lets_no_crawler_write_on_the_terminal(sql: Sql, broker: str, run: Run) -> None:
+def test_status_shows_crawler_text_without_control_codes(sql: Sql, broker: str, run: Run) -> None:
     """Control codes in a crawler's own words are shown as dots."""
     sql(STANDING)
-    said = run("status")
-    assert said.code == 0
-    assert "·[31mevil" in said.out
-    assert "\x1b" not in said.out
+    output = run("status")
+    assert output.code == 0
+    assert "·[31mevil" in output.out
+    assert "\x1b" not in output.out
 
 
-def test_status_shows_the_database_though_the_broker_is_away(
+def test_status_shows_the_database_without_the_broker(
     database: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What can be seen is seen; what cannot is said, and is the exit code."""
     monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
-    said = run("status")
-    assert said.code == 1
-    assert "The broker cannot be used" in said.out
-    assert "oldest ready" in said.out
-    assert SECRET not in said.out
+    output = run("status")
+    assert output.code == 1
+    assert "The broker cannot be used" in output.out
+    assert "oldest ready" in output.out
+    assert SECRET not in output.out
 
 
-def test_status_shows_the_broker_though_the_database_is_away(
-    services: Services, run: Run, nowhere: str
-) -> None:
+def test_status_shows_the_broker_without_the_database(services: Services, run: Run, nowhere: str) -> None:
     """The other way round as well."""
-    said = run("status", "--json")
-    assert (said.code, said.json["database"]) == (1, None)
-    assert "Connection refused" in said.json["database_error"]
-    assert said.json["broker"]["unacked"] == 0
-    assert SECRET not in said.out
+    output = run("status", "--json")
+    assert (output.code, output.json["database"]) == (1, None)
+    assert "Connection refused" in output.json["database_error"]
+    assert output.json["broker"]["unacked"] == 0
+    assert SECRET not in output.out
 
 
 class Terminal(io.StringIO):
@@ -99,7 +97,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_colours_are_for_terminals_that_want_them(
+def test_colours_are_used_only_on_terminals_that_allow_them(
     no_color: str, database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A terminal gets colours unless NO_COLOR is set."""

@@ -27,7 +27,7 @@ print("a good guest")
 """
 
 
-def test_it_leaves_its_hosts_celery_as_it_is(broker: str) -> None:
+def test_the_producer_leaves_the_hosts_celery_unchanged(broker: str) -> None:
     """Neither the current app, nor kombu's JSON, nor its transport are replaced; no settings are needed."""
     result = subprocess.run(
         [sys.executable, "-c", IN_A_WEB_APP, broker],
@@ -40,7 +40,7 @@ def test_it_leaves_its_hosts_celery_as_it_is(broker: str) -> None:
     assert (result.returncode, result.stdout.strip()) == (0, "a good guest"), result.stderr
 
 
-def test_what_is_no_task_or_no_payload_is_refused_before_it_is_sent(broker: str) -> None:
+def test_an_unknown_task_or_invalid_payload_is_refused_before_sending(broker: str) -> None:
     """An error of the caller is an exception of the caller."""
     producer = Producer(broker)
     with pytest.raises(IllegalRequestError, match=r"no task jobs\.asign; there are jobs\.submit"):
@@ -49,7 +49,7 @@ def test_what_is_no_task_or_no_payload_is_refused_before_it_is_sent(broker: str)
         producer.ring("jobs.cancel", job_ids=["a"], account_id="b")
 
 
-def test_it_fails_within_seconds_where_there_is_no_broker() -> None:
+def test_the_producer_fails_within_seconds_without_a_broker() -> None:
     """Nobody waits for a bell."""
     with pytest.raises(OperationalError):
         Producer("redis://127.0.0.1:9/0").ring("jobs.assign")

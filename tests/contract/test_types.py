@@ -29,7 +29,7 @@ JSON = TypeAdapter(JsonObject)
         {"a": [1.5, None, True, "ä\U0001f600"]},
     ],
 )
-def test_json_within_its_bounds_is_taken_as_it_is(value: Any) -> None:
+def test_json_within_the_bounds_is_accepted_unchanged(value: Any) -> None:
     """Deep, large and long, but not beyond all use."""
     assert JSON.validate_python(value) == value
 
@@ -50,14 +50,14 @@ def test_json_within_its_bounds_is_taken_as_it_is(value: Any) -> None:
         ({"a": "\ud800"}, "unkeepable_text"),
     ],
 )
-def test_json_that_cannot_be_kept_is_refused(value: Any, complaint: str) -> None:
+def test_json_that_cannot_be_stored_is_refused(value: Any, complaint: str) -> None:
     """Before it could abort a statement, and everything beside it."""
     with pytest.raises(ValidationError) as refused:
         JSON.validate_python(value)
     assert [error["type"] for error in refused.value.errors()] == [complaint]
 
 
-def test_a_batch_is_a_list_of_so_many_items_at_most() -> None:
+def test_a_batch_is_a_list_of_bounded_length() -> None:
     """What is more is refused as a whole, and can be sent in parts."""
     batch = TypeAdapter(Annotated[Any, type_of_batch])
     assert len(batch.validate_python([0] * BATCH_LIMIT)) == BATCH_LIMIT
@@ -78,7 +78,7 @@ def test_a_batch_is_a_list_of_so_many_items_at_most() -> None:
         ),
     ],
 )
-def test_texts_end_where_an_index_does(kind: Any, good: str, bad: list[str]) -> None:
+def test_texts_are_limited_to_what_an_index_holds(kind: Any, good: str, bad: list[str]) -> None:
     """A key that is longer than an index takes would abort the statement."""
     adapter = TypeAdapter(kind)
     assert adapter.validate_python(good) == good

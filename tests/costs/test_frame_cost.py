@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from persistence.db.engine import engine
 from support.costs import cost
 from support.worlds.world import World
-from tasks.fleet.frames import hear_frames
+from tasks.fleet.frames import apply_message
 
 SEATS = 100
 FEW, MANY = 3000, 30_000
@@ -41,9 +41,9 @@ def report() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
-def test_words_look_at_no_more_beside_an_open_snapshot(world: World, analyzed: bool) -> None:  # noqa: FBT001
+def test_applying_frames_costs_no_more_beside_an_open_snapshot(world: World, analyzed: bool) -> None:  # noqa: FBT001
     """Ten times as many attempts have lived and ended, and are in the index of the live still."""
-    crawler, orders = world.working(SEATS)
+    crawler, orders = world.crawler_with_jobs(SEATS)
     frames = [crawler.frame("job_started", order) for order in orders]
 
     costs = []
@@ -60,10 +60,10 @@ def test_words_look_at_no_more_beside_an_open_snapshot(world: World, analyzed: b
 def cost_of_words(world: World, frames: list[dict[str, Any]]) -> int:
     """Pages of all tables and indexes that are looked at for one batch, which is rolled back."""
     with world.unit() as uow:
-        return cost(uow, lambda uow: hear_frames(uow, frames)).pages
+        return cost(uow, lambda uow: apply_message(uow, frames)).pages
 
 
-def test_no_statement_asks_for_nothing(world: World) -> None:
+def test_no_statement_runs_with_empty_parameters(world: World) -> None:
     """An empty list of ids contradicts everything: the planner serves it from any partial index, read through."""
     empty = []
 
@@ -74,11 +74,11 @@ def test_no_statement_asks_for_nothing(world: World) -> None:
 
     event.listen(engine(), "before_cursor_execute", note)
     try:
-        crawler, [order, other] = world.working(2)
-        crawler.says("job_started", order)
-        crawler.says("job_progress", order, completion=0.5)
-        crawler.says("job_completed", order, success=True, finalCounts={})
-        crawler.says("job_completed", order, success=True, finalCounts={})
+        crawler, [order, other] = world.crawler_with_jobs(2)
+        crawler.sends("job_started", order)
+        crawler.sends("job_progress", order, completion=0.5)
+        crawler.sends("job_completed", order, success=True, finalCounts={})
+        crawler.sends("job_completed", order, success=True, finalCounts={})
         crawler.fails(other)
         world.deliver("jobs.enqueue", job_ids=[world.insert_job()])
         world.assign()

@@ -8,8 +8,8 @@ import pytest
 
 from support.depth import deep
 from support.poolers import through
-from support.processes.workers import Worker, running, until
-from support.worlds.world import Crawler, Rung, World
+from support.processes.workers import Worker, running, wait_until
+from support.worlds.world import Crawler, Published, World
 from tasks.client import Producer
 
 BATCH = 500
@@ -40,21 +40,21 @@ def worker(database: str, broker: str, tmp_path: Path) -> Iterator[Worker]:
         yield worker
 
 
-def test_memory_is_flat(worker: Worker, broker: str, rung: Rung) -> None:
+def test_memory_does_not_grow(worker: Worker, broker: str, published: Published) -> None:
     """After a warm-up the same two processes hear tens of thousands of frames, and do not grow."""
-    world = World(rung)
+    world = World(published)
     world.account("acc")
-    crawlers = [world.working(5) for _ in range(20)]
+    crawlers = [world.crawler_with_jobs(5) for _ in range(20)]
     producer = Producer(broker)
-    heard = 0
+    sent = 0
 
     def hear(messages: int) -> None:
-        nonlocal heard
+        nonlocal sent
         for _ in range(messages):
-            heard += 1
-            producer.ring("crawler.frames", frames=_batch(crawlers, heard))
-        until(
-            lambda: world.one("SELECT count(*) FROM handled_message") >= heard,
+            sent += 1
+            producer.ring("crawler.frames", frames=_batch(crawlers, sent))
+        wait_until(
+            lambda: world.scalar("SELECT count(*) FROM handled_message") >= sent,
             "all are heard",
             patience=1200 if deep() else 300,
         )

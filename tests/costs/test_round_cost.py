@@ -5,7 +5,7 @@ import pytest
 from persistence.unit_of_work import UnitOfWork
 from support.costs import Cost, cost
 from support.worlds.world import World
-from tasks.assign.rounds import seat_jobs
+from tasks.assign.rounds import assign_jobs
 
 FEW, MANY = 5000, 50_000
 ACCOUNTS, SEATS = 100, 200
@@ -33,7 +33,7 @@ ADD_JOBS = """
 
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
-def test_a_pass_looks_at_no_more_where_more_jobs_wait(world: World, analyzed: bool) -> None:  # noqa: FBT001
+def test_the_cost_of_a_round_does_not_grow_with_waiting_jobs(world: World, analyzed: bool) -> None:  # noqa: FBT001
     """Ten times as many, of as many accounts, and whatever the planner knows of them."""
     world.rows(ADD_ACCOUNTS, accounts=ACCOUNTS)
     world.rows(ADD_CONNECTIONS, seats=SEATS)
@@ -57,4 +57,4 @@ def cost_of_a_pass(world: World) -> Cost:
 
 def fill_all(uow: UnitOfWork) -> None:
     """A pass that leaves no seat free."""
-    assert seat_jobs(uow) == SEATS
+    assert assign_jobs(uow) == SEATS

@@ -23,9 +23,9 @@ AT_WORK = """
 
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
-def test_giving_back_looks_at_none_of_the_living(world: World, analyzed: bool) -> None:  # noqa: FBT001
+def test_requeueing_reads_no_live_attempts(world: World, analyzed: bool) -> None:  # noqa: FBT001
     """Ten times as many are at work while one crawler with many jobs is dead."""
-    dead, _ = world.working(SEATS)
+    dead, _ = world.crawler_with_jobs(SEATS)
     dead.silent_for(60)
     living = world.crawler()
 

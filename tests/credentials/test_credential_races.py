@@ -15,7 +15,7 @@ from persistence.unit_of_work import UnitOfWork
 from support.worlds.tokens import Tokens
 from support.worlds.world import World
 from tasks.client import Producer
-from tasks.credentials.refresh import claim_refresh
+from tasks.credentials.refresh import reserve_refresh
 
 EXPIRING = "UPDATE account SET access_token_expires_at = now() + interval '200 seconds' WHERE id = 'acc'"
 
@@ -24,40 +24,40 @@ EXPIRING = "UPDATE account SET access_token_expires_at = now() + interval '200 s
 def without_provider(monkeypatch: pytest.MonkeyPatch, world: World, tokens: Tokens) -> None:
     """Nobody here may refresh them."""
     monkeypatch.delenv("CRAWLYARD_OAUTH_PROVIDERS")
-    world.use_settings()
+    world.reload_settings()
 
 
 def dead(tokens: Tokens, jobs: int = 1) -> None:
     """The account's token dies while so many jobs are worked on; all of them wait."""
     crawler, orders = tokens.at_work(jobs)
     tokens.gitlab.expire()
-    tokens.world.says(*(crawler.frame("token_refresh_request", order) for order in orders))
+    tokens.world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
 
 
 # What an attempt says of an older token
 
 
-def test_a_token_that_the_web_app_has_replaced_unheard_is_not_taken_for_the_new_one(
+def test_a_token_replaced_without_notice_is_not_mistaken_for_the_new_one(
     world: World, tokens: Tokens, without_provider: None
 ) -> None:
     """Its account is held for the old one; a late complaint leaves it so, and reconcile lets it go."""
     crawler, (one, two) = tokens.at_work(2)
-    crawler.says("token_refresh_request", one)
+    crawler.sends("token_refresh_request", one)
     tokens.refresh()
-    held = tokens.lane().held_token
+    token_hash = tokens.account_queue().held_token
     tokens.authorize()
 
-    crawler.says("token_refresh_request", two)
+    crawler.sends("token_refresh_request", two)
 
     assert sorted(tokens.statuses()) == ["queued", "waiting_credential_renewal"]
-    assert tokens.lane().held_token == held
+    assert tokens.account_queue().held_token == token_hash
     world.deliver("upkeep.reconcile")
     tokens.refresh()
     assert tokens.statuses() == ["queued", "queued"]
-    assert (tokens.lane().held_at, len(tokens.needed())) == (None, 1)
+    assert (tokens.account_queue().held_at, len(tokens.needed())) == (None, 1)
 
 
-def test_a_hold_for_an_expiring_token_stays_one_for_that_token(
+def test_a_block_for_an_expiring_token_keeps_that_token(
     world: World, tokens: Tokens, without_provider: None
 ) -> None:
     """The web app renews it unheard; who worked with it complains: the account is not held for the new one."""
@@ -65,45 +65,45 @@ def test_a_hold_for_an_expiring_token_stays_one_for_that_token(
     world.submit(world.order(gitlab_host=tokens.gitlab.url))
     world.rows(EXPIRING)
     world.assign()
-    assert tokens.lane().held_reason == "token_expiring"
+    assert tokens.account_queue().held_reason == "token_expiring"
     tokens.authorize()
 
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     tokens.refresh()
 
     assert tokens.statuses() == ["queued", "queued"]
-    assert (tokens.lane().held_at, tokens.needed()) == (None, [])
+    assert (tokens.account_queue().held_at, tokens.needed()) == (None, [])
 
 
-def test_a_pass_does_not_hold_for_another_reason_who_is_held_already(
+def test_a_round_does_not_change_the_reason_of_a_blocked_account(
     world: World, tokens: Tokens, without_provider: None
 ) -> None:
     """Its owner was asked while the pass looked: nobody is asked again."""
     dead(tokens)
     tokens.refresh()
-    before = tokens.lane()
+    before = tokens.account_queue()
     world.rows(EXPIRING)
 
     with world.unit() as uow:
-        uow.lanes.lock([AccountId("acc")])
-        assert uow.credentials.hold_expiring([AccountId("acc")], settings().token_margin) == set()
+        uow.account_queues.lock([AccountId("acc")])
+        assert uow.credentials.block_expiring([AccountId("acc")], settings().token_margin) == set()
         uow.commit()
 
-    assert tokens.lane() == before
+    assert tokens.account_queue() == before
     assert before.held_reason == "authorization_needed"
 
 
-def test_a_claim_that_has_ended_is_no_claim(world: World, tokens: Tokens) -> None:
+def test_a_finished_reservation_is_not_reusable(world: World, tokens: Tokens) -> None:
     """Also for the run that made it: somebody has given its token up for used."""
     dead(tokens)
     with world.unit() as uow:
-        claim = claim_refresh(uow, AccountId("acc"), "this run")
+        claim = reserve_refresh(uow, AccountId("acc"), "this run")
         assert claim is not None
         uow.commit()
     world.rows("UPDATE credential_refresh SET ended_at = now(), outcome = 'NETWORK_ERROR'")
 
     with world.unit() as uow:
-        assert claim_refresh(uow, AccountId("acc"), "this run") is None
+        assert reserve_refresh(uow, AccountId("acc"), "this run") is None
 
 
 # Who waits, and where
@@ -116,7 +116,7 @@ def test_a_refresh_token_is_not_sent_where_two_gitlabs_could_be_meant(
     with GitLab() as other:
         both = tokens.gitlab.providers()[:-1] + ", " + other.providers()[1:]
         monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", both)
-        world.use_settings()
+        world.reload_settings()
         dead(tokens)
         world.submit(world.order(gitlab_host=other.url))
 
@@ -124,13 +124,13 @@ def test_a_refresh_token_is_not_sent_where_two_gitlabs_could_be_meant(
 
         assert (tokens.gitlab.calls, other.calls) == (0, 0)
     assert len(tokens.needed()) == 1
-    assert tokens.lane().held_reason == "authorization_needed"
+    assert tokens.account_queue().held_reason == "authorization_needed"
 
 
 # Several at the same time
 
 
-def test_a_refusal_for_tokens_that_were_replaced_meanwhile_is_no_news(world: World, tokens: Tokens) -> None:
+def test_a_refusal_for_replaced_tokens_adds_no_event(world: World, tokens: Tokens) -> None:
     """The owner has authorized anew while the GitLab was being asked: the jobs wait for nothing more."""
     dead(tokens)
 
@@ -143,34 +143,34 @@ def test_a_refusal_for_tokens_that_were_replaced_meanwhile_is_no_news(world: Wor
 
     assert tokens.needed() == []
     assert tokens.statuses() == ["waiting_credential_renewal"]
-    assert world.rung.of("credentials.refresh")[-1:] == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh")[-1:] == [{"account_id": "acc"}]
     tokens.refresh()
     assert tokens.statuses() == ["queued"]
-    assert (tokens.gitlab.calls, tokens.lane().held_at) == (1, None)
+    assert (tokens.gitlab.calls, tokens.account_queue().held_at) == (1, None)
 
 
-def test_a_token_that_was_renewed_before_the_pass_could_hold_it_is_used(
+def test_a_token_renewed_before_the_round_could_block_it_is_used(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pass looks again under the lock; or the account would be held for the new token."""
     world.submit(world.order(gitlab_host=tokens.gitlab.url))
     world.rows(EXPIRING)
-    from persistence.jobs.account_queues import Lanes  # noqa: PLC0415 - after the environment is set
+    from persistence.jobs.account_queues import AccountQueues  # noqa: PLC0415 - after the environment is set
 
-    lock = Lanes.lock_skipping
+    lock = AccountQueues.lock_skipping
 
-    def renew_then_lock(lanes: Lanes, ids: Any) -> Any:
+    def renew_then_lock(account_queues: AccountQueues, ids: Any) -> Any:
         tokens.authorize()
-        return lock(lanes, ids)
+        return lock(account_queues, ids)
 
-    monkeypatch.setattr(Lanes, "lock_skipping", renew_then_lock)
+    monkeypatch.setattr(AccountQueues, "lock_skipping", renew_then_lock)
     world.assign()
 
-    assert tokens.lane().held_at is None
-    assert world.rung.of("credentials.refresh") == []
+    assert tokens.account_queue().held_at is None
+    assert world.published.of("credentials.refresh") == []
 
 
-def test_a_write_whose_commit_was_in_doubt_is_told_once(
+def test_a_write_with_a_doubtful_commit_adds_one_event(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Committed, but the caller saw an error: the second time there is nothing left to do."""
@@ -189,7 +189,7 @@ def test_a_write_whose_commit_was_in_doubt_is_told_once(
     assert len(world.events("credential_renewed")) == 1
 
 
-def test_a_call_that_may_still_be_going_on_is_not_given_up(world: World, tokens: Tokens) -> None:
+def test_a_call_that_may_still_be_running_is_not_given_up(world: World, tokens: Tokens) -> None:
     """Connecting, sending and reading may each take the timeout, and the write waits for a lost database."""
     dead(tokens)
 
@@ -208,7 +208,7 @@ def test_a_call_that_may_still_be_going_on_is_not_given_up(world: World, tokens:
 # What is told
 
 
-def test_a_token_that_is_about_to_expire_is_not_said_to_be_revoked(
+def test_an_expiring_token_is_not_reported_as_revoked(
     world: World, tokens: Tokens, without_provider: None
 ) -> None:
     """The web app is warned in time."""
@@ -222,29 +222,27 @@ def test_a_token_that_is_about_to_expire_is_not_said_to_be_revoked(
     assert tokens.statuses() == ["queued"]
 
 
-def test_the_accounts_own_token_is_taken_out_of_what_a_crawler_says_of_it(
-    world: World, tokens: Tokens
-) -> None:
+def test_the_accounts_own_token_is_redacted_from_crawler_details(world: World, tokens: Tokens) -> None:
     """Also where nothing about it looks like a secret."""
     crawler, (order,) = tokens.at_work()
-    token = world.one("SELECT access_token FROM account WHERE id = 'acc'")
+    token = world.scalar("SELECT access_token FROM account WHERE id = 'acc'")
 
-    crawler.says("token_refresh_request", order, error_details=f"401: {token} was not accepted")
+    crawler.sends("token_refresh_request", order, error_details=f"401: {token} was not accepted")
 
-    assert world.one("SELECT error_message FROM job_error_log") == "401: [redacted] was not accepted"
+    assert world.scalar("SELECT error_message FROM job_error_log") == "401: [redacted] was not accepted"
 
 
 @pytest.mark.parametrize(
-    ("details", "told"),
+    ("details", "expected"),
     [({"status": 401}, '{"status": 401}'), (None, "the account's access token is not accepted any more")],
 )
-def test_details_may_be_an_object_or_left_out(
-    world: World, tokens: Tokens, details: object, told: str
+def test_error_details_may_be_an_object_or_missing(
+    world: World, tokens: Tokens, details: object, expected: str
 ) -> None:
     """A job is not to keep its seat for an hour because of them."""
     crawler, (order,) = tokens.at_work()
 
-    crawler.says(
+    crawler.sends(
         "token_refresh_request",
         order,
         currentTokenExpired=True,
@@ -252,61 +250,59 @@ def test_details_may_be_an_object_or_left_out(
         errorDetails=details,
     )
 
-    assert world.one("SELECT error_message FROM job_error_log") == told
+    assert world.scalar("SELECT error_message FROM job_error_log") == expected
     assert world.rejections() == []
 
 
 # Bounds
 
 
-def test_very_many_jobs_expire_in_units(
+def test_very_many_jobs_expire_in_chunks(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The web app is asked once; the rest is rung for."""
-    monkeypatch.setattr("tasks.credentials.refresh.UNIT_JOBS", 2)
+    monkeypatch.setattr("tasks.credentials.refresh.CHUNK_JOBS", 2)
     dead(tokens, jobs=3)
     tokens.gitlab.revoke()
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     tokens.refresh()
     assert sorted(tokens.statuses()) == ["credential_expired"] * 2 + ["waiting_credential_renewal"]
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
     tokens.refresh()
 
     assert tokens.statuses() == ["credential_expired"] * 3
     assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
 
 
-def test_jobs_that_are_let_go_in_units_are_told_of_once_though_a_bell_is_lost(
+def test_jobs_unblocked_in_chunks_are_announced_once_although_a_publish_failed(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reconcile rings for the rest, and the new token is no news any more."""
-    monkeypatch.setattr("tasks.credentials.refresh.UNIT_JOBS", 2)
+    monkeypatch.setattr("tasks.credentials.refresh.CHUNK_JOBS", 2)
     dead(tokens, jobs=3)
     tokens.authorize()
     world.deliver("credentials.renewed", account_id="acc")
-    world.rung.bells.clear()
+    world.published.messages.clear()
     assert sorted(tokens.statuses()) == ["queued"] * 2 + ["waiting_credential_renewal"]
 
     world.deliver("upkeep.reconcile")
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
     tokens.refresh()
 
     assert tokens.statuses() == ["queued"] * 3
-    assert tokens.lane().held_at is None
+    assert tokens.account_queue().held_at is None
     assert len(world.events("credential_renewed")) == 1
 
 
-def test_a_job_that_gives_up_after_the_refusal_has_expired_as_the_others(
-    world: World, tokens: Tokens
-) -> None:
+def test_a_job_that_fails_after_the_refusal_is_expired_like_the_others(world: World, tokens: Tokens) -> None:
     """It needs the same authorization."""
     crawler, (one, two) = tokens.at_work(2)
     tokens.gitlab.revoke()
-    crawler.says("token_refresh_request", one)
+    crawler.sends("token_refresh_request", one)
     tokens.refresh()
 
-    crawler.says("token_refresh_request", two)
+    crawler.sends("token_refresh_request", two)
     tokens.refresh()
 
     assert tokens.statuses() == ["credential_expired"] * 2
@@ -314,7 +310,7 @@ def test_a_job_that_gives_up_after_the_refusal_has_expired_as_the_others(
 
 
 @pytest.mark.parametrize("reply", [(200, b"{" * 2**20), (200, b"[" * 50_000)], ids=["endless", "deep"])
-def test_an_answer_beyond_all_use_is_unclear(tokens: Tokens, reply: Reply) -> None:
+def test_an_unusable_answer_counts_as_unclear(tokens: Tokens, reply: Reply) -> None:
     """It is not read to its end."""
     dead(tokens)
     tokens.gitlab.answer = lambda _: reply
@@ -324,21 +320,19 @@ def test_an_answer_beyond_all_use_is_unclear(tokens: Tokens, reply: Reply) -> No
     assert tokens.needed() == [("PROVIDER_ERROR", "error")]
 
 
-def test_a_renewal_of_an_account_that_there_is_not_is_rejected(world: World, tokens: Tokens) -> None:
+def test_a_renewal_of_an_unknown_account_is_rejected(world: World, tokens: Tokens) -> None:
     """It opens no lane, and nobody is told of it."""
     world.deliver("credentials.renewed", account_id="nobody")
 
     assert world.rejections() == [("credentials.renewed", "unknown_account")]
-    assert world.one("SELECT count(*) FROM account_lane WHERE account_id = 'nobody'") == 0
+    assert world.scalar("SELECT count(*) FROM account_lane WHERE account_id = 'nobody'") == 0
     assert world.events("credential_renewed") == []
 
 
 # Many things at once, and what shows of it
 
 
-def test_whatever_meets_whatever_nobody_waits_for_an_account_that_is_not_held(
-    world: World, tokens: Tokens
-) -> None:
+def test_no_interleaving_leaves_jobs_waiting_for_an_unblocked_account(world: World, tokens: Tokens) -> None:
     """Many rounds with real commits: complaints, renewals, refreshes, passes and cancellations."""
     crawler = world.crawler(capacity=4)
     for _ in range(15):
@@ -347,8 +341,8 @@ def test_whatever_meets_whatever_nobody_waits_for_an_account_that_is_not_held(
         frames = [crawler.frame("token_refresh_request", order) for order in crawler.orders()]
         assert len(frames) == 4
         actions = [
-            partial(world.says, *frames[:2]),
-            partial(world.says, *frames[2:]),
+            partial(world.sends, *frames[:2]),
+            partial(world.sends, *frames[2:]),
             partial(world.deliver, "credentials.renewed", account_id="acc"),
             partial(world.deliver, "jobs.cancel", job_ids=jobs[:1]),
             tokens.refresh,
@@ -357,12 +351,12 @@ def test_whatever_meets_whatever_nobody_waits_for_an_account_that_is_not_held(
         for thread in [world.in_thread(action) for action in actions]:
             thread.join()
 
-        if tokens.lane().held_at is None:
+        if tokens.account_queue().held_at is None:
             assert "waiting_credential_renewal" not in tokens.statuses()
         tokens.refresh()
-        assert tokens.lane().held_at is None
+        assert tokens.account_queue().held_at is None
         assert set(tokens.statuses()) <= {"queued", "cancelled"}
-        assert world.one("SELECT count(*) FROM job_queue WHERE held") == 0
+        assert world.scalar("SELECT count(*) FROM job_queue WHERE held") == 0
         assert tokens.works()
         world.deliver("jobs.cancel", account_id="acc")
         assert (crawler.row().active_jobs, crawler.row().reported) == ([], 0)
@@ -395,28 +389,28 @@ def logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) 
     return lambda: [caplog.text, *capfd.readouterr()]
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_no_secret_shows_where_it_does_not_succeed(
-    world: World, tokens: Tokens, said: str, logged: Callable[[], list[str]]
+@pytest.mark.parametrize("outcome", SAID)
+def test_no_secret_is_shown_on_failure(
+    world: World, tokens: Tokens, outcome: str, logged: Callable[[], list[str]]
 ) -> None:
     """Neither tokens, the new ones that were lost included, nor the client's secret: in no table, log or output."""
     dead(tokens)
-    tokens.gitlab.answer = SAID[said]
+    tokens.gitlab.answer = SAID[outcome]
 
-    with refusing_writes(world) if said == "the write refused" else nullcontext():
+    with refusing_writes(world) if outcome == "the write refused" else nullcontext():
         tokens.refresh()
 
     tables = world.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    told = logged()
+    messages = logged()
     for (table,) in tables:
         if table != "account":
-            told += [row for (row,) in world.rows(f'SELECT CAST(t AS text) FROM "{table}" t')]
+            messages += [row for (row,) in world.rows(f'SELECT CAST(t AS text) FROM "{table}" t')]
     secrets = [*tokens.gitlab.issued, tokens.gitlab.client_secret]
     assert len(secrets) >= 3
-    assert [secret for secret in secrets if any(secret in text for text in told)] == []
+    assert [secret for secret in secrets if any(secret in text for text in messages)] == []
 
 
-def test_a_call_waits_in_the_queue_of_upkeep(world: World, broker: str) -> None:
+def test_a_refresh_is_routed_to_the_upkeep_queue(world: World, broker: str) -> None:
     """For workers and producers alike: the matchmaking must not wait behind it."""
     producer = Producer(broker)
     for app in (world.app, producer._app):

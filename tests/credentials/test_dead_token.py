@@ -18,10 +18,10 @@ def tokens(world: World) -> Iterator[Tokens]:
         yield tokens
 
 
-def test_the_job_waits_and_its_seat_is_free(world: World, tokens: Tokens) -> None:
+def test_the_job_waits_and_its_slot_is_freed(world: World, tokens: Tokens) -> None:
     """No attempt is burnt; the error is on record; where it was is kept."""
     crawler, (order,) = tokens.at_work()
-    crawler.says(
+    crawler.sends(
         "job_progress",
         order,
         stage="fetching",
@@ -30,7 +30,7 @@ def test_the_job_waits_and_its_seat_is_free(world: World, tokens: Tokens) -> Non
         resumeState={"currentPage": 4},
     )
 
-    crawler.says(
+    crawler.sends(
         "token_refresh_request", order, current_token_expired=True, error_details="401 at /api/graphql"
     )
 
@@ -43,94 +43,95 @@ def test_the_job_waits_and_its_seat_is_free(world: World, tokens: Tokens) -> Non
     (error,) = world.errors(job.id)
     assert (error.error_type, error.error_message) == ("CredentialExpired", "401 at /api/graphql")
     assert [e.payload["reason"] for e in world.events("job_revoked")] == ["CredentialExpired"]
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
 
 
-def test_the_account_is_held_and_others_go_on(world: World, tokens: Tokens) -> None:
+def test_the_account_is_blocked_and_others_continue(world: World, tokens: Tokens) -> None:
     """All its jobs would fail alike: one row says so, and its other jobs stay queued."""
     crawler, (order,) = tokens.at_work()
     world.account("other")
     waiting = world.submit(world.order())
     others = world.submit(world.order(account_id="other"))
 
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     world.crawler()
     world.assign()
 
-    assert tokens.lane().held_reason == "token_died"
+    assert tokens.account_queue().held_reason == "token_died"
     assert (world.entry(waiting[0]).status, world.job(waiting[0]).status) == ("pending", "queued")
     assert world.entry(others[0]).status == "processing"
 
 
-def test_two_jobs_of_one_account_in_one_message_are_one_hold(world: World, tokens: Tokens) -> None:
+def test_two_dead_token_reports_of_one_account_make_one_block(world: World, tokens: Tokens) -> None:
     """And one bell."""
     crawler, orders = tokens.at_work(2)
 
-    world.says(*(crawler.frame("token_refresh_request", order) for order in orders))
+    world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
 
     assert tokens.statuses() == ["waiting_credential_renewal"] * 2
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
 
 
-def test_what_comes_behind_it_is_stale(world: World, tokens: Tokens) -> None:
+def test_frames_after_a_dead_token_report_are_stale(world: World, tokens: Tokens) -> None:
     """It ends the attempt; said again, it changes nothing."""
     crawler, (order,) = tokens.at_work()
     frame = crawler.frame("token_refresh_request", order)
 
-    world.says(frame, crawler.frame("job_completed", order))
+    world.sends(frame, crawler.frame("job_completed", order))
     before = world.snapshot()["job_queue"]
-    world.says(frame)
+    world.sends(frame)
 
     assert tokens.statuses() == ["waiting_credential_renewal"]
     assert world.snapshot()["job_queue"] == before
-    assert world.one("SELECT stale_words FROM job_assignment_mapping") == 2
+    assert world.scalar("SELECT stale_words FROM job_assignment_mapping") == 2
 
 
-def test_a_strangers_word_holds_nobody(world: World, tokens: Tokens) -> None:
+def test_a_report_of_another_connection_blocks_no_account(world: World, tokens: Tokens) -> None:
     """The fence is held here too."""
     _, (order,) = tokens.at_work()
 
-    world.crawler().says("token_refresh_request", order)
+    world.crawler().sends("token_refresh_request", order)
 
     assert tokens.statuses() == ["queued"]
-    assert tokens.lane().held_at is None
+    assert tokens.account_queue().held_at is None
 
 
-def test_a_token_of_before_the_renewal_holds_nobody(world: World, tokens: Tokens) -> None:
+def test_a_report_about_a_replaced_token_blocks_no_account(world: World, tokens: Tokens) -> None:
     """An attempt that was assigned before the account got a new token had the old one: its job is queued again."""
     crawler, (order,) = tokens.at_work()
     world.deliver("credentials.renewed", account_id="acc")
 
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
 
     assert tokens.statuses() == ["queued"]
-    assert tokens.lane().held_at is None
+    assert tokens.account_queue().held_at is None
     world.assign()
     assert len(crawler.orders()) == 1
 
 
-def test_the_web_apps_word_wins(world: World, tokens: Tokens) -> None:
+def test_the_status_of_the_web_app_wins(world: World, tokens: Tokens) -> None:
     """A job that it has paused meanwhile stays paused, held, and is not queued by a new token."""
     crawler, (order,) = tokens.at_work()
     world.rows("UPDATE job SET status = 'paused'")
 
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     world.deliver("credentials.renewed", account_id="acc")
 
     assert tokens.statuses() == ["paused"]
-    assert world.one("SELECT held FROM job_queue")
+    assert world.scalar("SELECT held FROM job_queue")
 
 
-def test_no_token_is_on_record(world: World, tokens: Tokens) -> None:
+def test_no_token_is_stored_in_the_error_log(world: World, tokens: Tokens) -> None:
     """Whatever the crawler says of it."""
     crawler, (order,) = tokens.at_work()
-    token = world.one("SELECT access_token FROM account")
+    token = world.scalar("SELECT access_token FROM account")
 
-    crawler.says("token_refresh_request", order, error_details=f"GET /api?access_token={token} answered 401")
+    crawler.sends("token_refresh_request", order, error_details=f"GET /api?access_token={token} answered 401")
 
     for table in ("job_error_log", "dispatch_event", "rejected_message", "account_lane", "job", "job_queue"):
         assert (
-            world.one(f"SELECT count(*) FROM {table} t WHERE strpos(t::text, :token) > 0", token=token) == 0
+            world.scalar(f"SELECT count(*) FROM {table} t WHERE strpos(t::text, :token) > 0", token=token)
+            == 0
         )
 
 
@@ -143,12 +144,12 @@ def test_no_token_is_on_record(world: World, tokens: Tokens) -> None:
         ("access_token_expires_at = NULL", "OAUTH2_REVOKED"),
     ],
 )
-def test_without_a_provider_the_web_app_is_asked_once(
+def test_without_a_provider_new_tokens_are_requested_once(
     world: World, tokens: Tokens, tokens_of_account: str, error: str
 ) -> None:
     """The jobs go on waiting; nobody is called."""
     crawler, (order,) = tokens.at_work()
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     world.rows(f"UPDATE account SET {tokens_of_account} WHERE id = 'acc'")
 
     tokens.refresh()
@@ -157,14 +158,14 @@ def test_without_a_provider_the_web_app_is_asked_once(
     assert tokens.needed() == [(error, "error")]
     assert "credentials.renewed" in world.events("credential_needed")[0].payload["action"]
     assert tokens.statuses() == ["waiting_credential_renewal"]
-    assert tokens.lane().held_reason == "authorization_needed"
+    assert tokens.account_queue().held_reason == "authorization_needed"
     assert tokens.gitlab.calls == 0
 
 
-def test_the_web_app_renews(world: World, tokens: Tokens) -> None:
+def test_renewed_tokens_unblock_the_account(world: World, tokens: Tokens) -> None:
     """Its word sets account and jobs free; said twice, it changes nothing more."""
     crawler, (order,) = tokens.at_work()
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     tokens.refresh()
     tokens.authorize()
 
@@ -172,109 +173,107 @@ def test_the_web_app_renews(world: World, tokens: Tokens) -> None:
     world.deliver("credentials.renewed", "the message", account_id="acc")
 
     assert tokens.statuses() == ["queued"]
-    assert tokens.lane().held_at is None
+    assert tokens.account_queue().held_at is None
     assert [e.account_id for e in world.events("credential_renewed")] == ["acc"]
     world.assign()
     assert len(crawler.orders()) == 1
 
 
-def test_a_lost_bell_is_found_by_reconcile(world: World, tokens: Tokens) -> None:
+def test_reconcile_recovers_a_failed_publish(world: World, tokens: Tokens) -> None:
     """The account has another token than that for which it is held."""
     crawler, (order,) = tokens.at_work()
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     tokens.refresh()
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.reconcile")
-    assert world.rung.of("credentials.refresh") == []
+    assert world.published.of("credentials.refresh") == []
     tokens.authorize()
     world.rows("DELETE FROM periodic_ring")
 
     world.deliver("upkeep.reconcile")
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
     tokens.refresh()
 
     assert tokens.statuses() == ["queued"]
     assert tokens.gitlab.calls == 0
 
 
-def test_the_web_app_may_say_it_of_a_single_job(world: World, tokens: Tokens) -> None:
+def test_the_web_app_may_renew_a_single_job(world: World, tokens: Tokens) -> None:
     """Status credential_renewed: that job is queued again, also where it was never waiting."""
     crawler, (order,) = tokens.at_work()
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     world.rows("UPDATE job SET status = 'credential_renewed'")
 
     world.deliver("upkeep.reconcile")
 
     assert tokens.statuses() == ["queued"]
-    assert world.one("SELECT held FROM job_queue") is False
+    assert world.scalar("SELECT held FROM job_queue") is False
 
 
-def test_very_many_jobs_are_set_free_in_units(
+def test_very_many_jobs_are_unblocked_in_chunks(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account stays held until the last one is; a lost continuation is reconcile's to find."""
-    monkeypatch.setattr("tasks.credentials.refresh.UNIT_JOBS", 2)
+    monkeypatch.setattr("tasks.credentials.refresh.CHUNK_JOBS", 2)
     crawler, orders = tokens.at_work(3)
-    world.says(*(crawler.frame("token_refresh_request", order) for order in orders))
-    world.rung.bells.clear()
+    world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
+    world.published.messages.clear()
 
     world.deliver("credentials.renewed", account_id="acc")
     assert sorted(tokens.statuses()) == ["queued", "queued", "waiting_credential_renewal"]
-    assert tokens.lane().held_at is not None
-    assert world.rung.of("credentials.renewed") == [{"account_id": "acc", "more": True}]
+    assert tokens.account_queue().held_at is not None
+    assert world.published.of("credentials.renewed") == [{"account_id": "acc", "more": True}]
 
     world.deliver("upkeep.reconcile")
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
     tokens.refresh()
     assert tokens.statuses() == ["queued"] * 3
-    assert tokens.lane().held_at is None
+    assert tokens.account_queue().held_at is None
 
 
-def test_a_continuation_of_reconcile_rings_for_no_account(world: World, tokens: Tokens) -> None:
+def test_a_continuation_of_reconcile_publishes_no_refresh(world: World, tokens: Tokens) -> None:
     """A thousand of them would be a thousand calls at a GitLab that is away."""
     crawler, (order,) = tokens.at_work()
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     world.deliver("upkeep.reconcile")
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     world.deliver("upkeep.reconcile", more=True)
 
-    assert world.rung.of("credentials.refresh") == []
+    assert world.published.of("credentials.refresh") == []
 
 
-def test_a_new_token_that_dies_at_once_is_left_to_reconcile(world: World, tokens: Tokens) -> None:
+def test_a_new_token_that_dies_at_once_is_refreshed_by_reconcile(world: World, tokens: Tokens) -> None:
     """Else a crawler that takes no token for a good one would have them renewed without a pause."""
     world.deliver("credentials.renewed", account_id="acc")
     crawler, (order,) = tokens.at_work()
 
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
 
     assert tokens.statuses() == ["waiting_credential_renewal"]
-    assert world.rung.of("credentials.refresh") == []
+    assert world.published.of("credentials.refresh") == []
     world.deliver("upkeep.reconcile")
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
 
 
-def test_a_token_that_dies_some_time_after_it_was_renewed_is_refreshed_at_once(
-    world: World, tokens: Tokens
-) -> None:
+def test_a_token_that_dies_later_is_refreshed_at_once(world: World, tokens: Tokens) -> None:
     """As each one does in the end."""
     crawler, (order,) = tokens.at_work()
     world.rows("UPDATE account_lane SET renewed_at = now() - interval '301 seconds'")
 
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
 
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
 
 
 @pytest.mark.parametrize("status", ["waiting_credential_renewal", "credential_expired"])
-def test_jobs_that_the_web_app_gives_to_another_account_leave_one_that_is_held(
+def test_jobs_moved_to_another_account_leave_a_blocked_account(
     world: World, tokens: Tokens, status: str
 ) -> None:
     """Its owner signed in anew, and has another account now: nothing would ever let the former one go."""
     crawler, (order,) = tokens.at_work()
     world.submit(world.order())
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     tokens.refresh()
     world.rows("UPDATE job SET status = :status WHERE status <> 'queued'", status=status)
     world.account("other")
@@ -288,6 +287,6 @@ def test_jobs_that_the_web_app_gives_to_another_account_leave_one_that_is_held(
     assert tokens.statuses() == ["queued"] * 2
     assert world.rows("SELECT account_id, status FROM job_queue") == [("other", "processing")] * 2
     world.rows("DELETE FROM periodic_ring")
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.reconcile")
-    assert world.rung.of("jobs.assign") == []
+    assert world.published.of("jobs.assign") == []

@@ -76,8 +76,8 @@ def serve() -> Iterator[Serve]:
     """Start providers that say what a test wants."""
     providers: list[Provider] = []
 
-    def start(*said: bytes) -> Provider:
-        providers.append(Provider(*said))
+    def start(*parts: bytes) -> Provider:
+        providers.append(Provider(*parts))
         return providers[-1]
 
     yield start
@@ -114,9 +114,7 @@ def test_the_form_is_that_of_the_refresh_grant(serve: Serve) -> None:
     assert [secret for secret in ("a-token", "r-token", "hush") if secret in f"{answer!r} {CLIENT!r}"] == []
 
 
-def test_nobody_stands_between_whatever_the_environment_says(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxies_of_the_environment_are_ignored(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy would see the tokens."""
     provider, proxy = serve(reply(200, {"access_token": "a"})), serve(reply(502, {}))
     for name in ("NO_PROXY", "no_proxy"):
@@ -144,9 +142,7 @@ NEW = {"access_token": "a"}
         (NEW | {"refresh_token": "b\ud800"}, Renewed("a", None, None)),
     ],
 )
-def test_a_new_token_is_taken_whatever_stands_beside_it(
-    serve: Serve, body: object, expected: Renewed
-) -> None:
+def test_a_new_token_is_accepted_with_any_other_fields(serve: Serve, body: object, expected: Renewed) -> None:
     """The old one is of no use any more."""
     assert call(serve(reply(200, body))) == expected
 
@@ -169,10 +165,10 @@ UNCLEAR = {
 }
 
 
-@pytest.mark.parametrize("said", UNCLEAR.values(), ids=UNCLEAR)
-def test_an_answer_that_is_none_may_have_used_the_token(serve: Serve, said: bytes) -> None:
+@pytest.mark.parametrize("body", UNCLEAR.values(), ids=UNCLEAR)
+def test_an_unusable_answer_may_have_used_the_token(serve: Serve, body: bytes) -> None:
     """It is asked for once, and followed nowhere."""
-    provider = serve(said)
+    provider = serve(body)
 
     answer = call(provider)
 
@@ -182,7 +178,7 @@ def test_an_answer_that_is_none_may_have_used_the_token(serve: Serve, said: byte
 
 
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client"])
-def test_a_client_that_is_not_known_has_used_nothing(serve: Serve, error: str) -> None:
+def test_an_unknown_client_has_not_used_the_token(serve: Serve, error: str) -> None:
     """Whoever runs Crawlyard is told where to look."""
     answer = call(serve(reply(401, {"error": error})))
 
@@ -190,14 +186,14 @@ def test_a_client_that_is_not_known_has_used_nothing(serve: Serve, error: str) -
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_gitlab_that_is_busy_has_used_nothing(serve: Serve, status: int) -> None:
+def test_a_busy_gitlab_has_not_used_the_token(serve: Serve, status: int) -> None:
     """Whatever it says besides, and also where that does not come to its end."""
     assert call(serve(f"HTTP/1.1 {status} So\r\nContent-Length: 9\r\n\r\n".encode())) == Away(
         CredentialError.PROVIDER_ERROR, f"HTTP {status}"
     )
 
 
-def test_where_nobody_listens_nothing_was_used() -> None:
+def test_an_unreachable_gitlab_has_not_used_the_token() -> None:
     """It may be asked again."""
     answer = refresh(f"http://127.0.0.1:{free_port()}", CLIENT, "the refresh token")
 
@@ -213,18 +209,16 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("said", LOST.values(), ids=LOST)
-def test_an_answer_that_does_not_come_whole_and_in_time_is_lost(
-    serve: Serve, said: tuple[bytes, ...]
-) -> None:
+@pytest.mark.parametrize("parts", LOST.values(), ids=LOST)
+def test_an_incomplete_or_late_answer_is_lost(serve: Serve, parts: tuple[bytes, ...]) -> None:
     """Whether the token was used nobody knows."""
-    answer = call(serve(*said))
+    answer = call(serve(*parts))
 
     assert isinstance(answer, Refused)
     assert answer.error is CredentialError.NETWORK_ERROR
 
 
-def test_an_answer_without_end_is_not_read_to_it(serve: Serve) -> None:
+def test_an_endless_answer_is_not_read_completely(serve: Serve) -> None:
     """It is no answer."""
     answer = call(serve(b"HTTP/1.1 200 OK\r\n\r\n", b"[" * 2**16))
 

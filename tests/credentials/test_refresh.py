@@ -22,7 +22,7 @@ def tokens(tokens: Tokens) -> Tokens:
     return tokens
 
 
-def test_a_new_pair_sets_everything_free(world: World, tokens: Tokens) -> None:
+def test_a_new_token_pair_unblocks_the_account(world: World, tokens: Tokens) -> None:
     """Tokens, their time, the account, its jobs, and who listens."""
     tokens.refresh()
 
@@ -31,14 +31,14 @@ def test_a_new_pair_sets_everything_free(world: World, tokens: Tokens) -> None:
     account = world.row("SELECT *, access_token_expires_at - now() AS left FROM account WHERE id = 'acc'")
     assert 7190 < account.left.total_seconds() <= 7200
     assert tokens.statuses() == ["queued"]
-    assert (tokens.lane().held_at, tokens.lane().held_reason) == (None, None)
+    assert (tokens.account_queue().held_at, tokens.account_queue().held_reason) == (None, None)
     assert [e.account_id for e in world.events("credential_renewed")] == ["acc"]
     assert world.row("SELECT outcome, ended_at IS NULL FROM credential_refresh") == ("renewed", False)
     world.assign()
-    assert world.one("SELECT count(*) FROM crawler_order") == 1
+    assert world.scalar("SELECT count(*) FROM crawler_order") == 1
 
 
-def test_many_that_ask_at_once_are_one_call(world: World, tokens: Tokens) -> None:
+def test_concurrent_refreshes_make_one_call(world: World, tokens: Tokens) -> None:
     """GitLab would revoke the family at the second one."""
     start = Barrier(6)
 
@@ -62,7 +62,7 @@ def test_no_transaction_is_open_during_the_call(world: World, tokens: Tokens) ->
     open_: list[int] = []
 
     def look(reply: Reply) -> Reply:
-        open_.append(world.one("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+        open_.append(world.scalar("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
                                " AND datname = current_database()"))  # fmt: skip
         return reply
 
@@ -93,7 +93,7 @@ def test_a_write_that_fails_is_retried_alone(
     assert tokens.statuses() == ["queued"]
 
 
-def test_a_claim_whose_commit_was_in_doubt_is_known_by_its_own_run(
+def test_a_reservation_with_a_doubtful_commit_is_recognized_by_its_run(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Committed, but the caller saw an error: the run goes on with it, since it has not called yet."""
@@ -113,7 +113,7 @@ def test_a_claim_whose_commit_was_in_doubt_is_known_by_its_own_run(
     assert tokens.works()
 
 
-def test_new_tokens_are_written_though_the_worker_stops_and_the_wait_was_long(
+def test_new_tokens_are_written_although_the_worker_is_stopping(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are in its memory alone: no other delivery could write them."""
@@ -140,7 +140,7 @@ def test_new_tokens_are_written_though_the_worker_stops_and_the_wait_was_long(
     assert tokens.statuses() == ["queued"]
 
 
-def test_the_task_may_wait_twice_and_call_between() -> None:
+def test_the_time_limit_allows_two_waits_and_a_call() -> None:
     """Killed with the new tokens in its hands, it would lose them."""
     import celeryconfig  # noqa: PLC0415 - after the environment is set
 
@@ -150,7 +150,7 @@ def test_the_task_may_wait_twice_and_call_between() -> None:
     assert limit > celeryconfig.task_time_limit
 
 
-def test_a_claim_that_is_given_up_twice_is_not_another_runs(
+def test_a_reservation_cancelled_twice_does_not_cancel_another_runs(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given up, but the caller saw an error and does it again, while another run is calling: that one's stands."""
@@ -174,11 +174,11 @@ def test_a_claim_that_is_given_up_twice_is_not_another_runs(
     tokens.wait_for_gitlab()
     tokens.refresh()
 
-    assert world.one("SELECT claimed_by FROM credential_refresh") == "another run"
+    assert world.scalar("SELECT claimed_by FROM credential_refresh") == "another run"
     assert tokens.gitlab.calls == 1
 
 
-def test_killed_between_answer_and_commit_nobody_calls_again(
+def test_a_kill_between_answer_and_commit_causes_no_second_call(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the claim is young nothing is decided; later it means a new authorization."""
@@ -195,17 +195,17 @@ def test_killed_between_answer_and_commit_nobody_calls_again(
     assert (tokens.needed(), tokens.statuses()) == ([], ["waiting_credential_renewal"])
     world.rows("UPDATE credential_refresh SET started_at = started_at - interval '1 minute'")
     world.deliver("upkeep.reconcile")
-    assert world.rung.of("credentials.refresh")[-1:] == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh")[-1:] == [{"account_id": "acc"}]
     tokens.refresh()
     tokens.refresh()
 
     assert tokens.gitlab.calls == 1
     assert tokens.needed() == [("NETWORK_ERROR", "error")]
     assert tokens.statuses() == ["credential_expired"]
-    assert tokens.lane().held_reason == "authorization_needed"
+    assert tokens.account_queue().held_reason == "authorization_needed"
 
 
-def test_the_web_apps_own_new_tokens_win(world: World, tokens: Tokens) -> None:
+def test_new_tokens_written_by_the_web_app_win(world: World, tokens: Tokens) -> None:
     """It has written others while the GitLab was being asked."""
 
     def meanwhile(reply: Reply) -> Reply:
@@ -221,7 +221,7 @@ def test_the_web_apps_own_new_tokens_win(world: World, tokens: Tokens) -> None:
         "theirs",
         "theirs too",
     )
-    assert world.one("SELECT outcome FROM credential_refresh") == "superseded"
+    assert world.scalar("SELECT outcome FROM credential_refresh") == "superseded"
     assert tokens.statuses() == ["queued"]
 
 
@@ -235,7 +235,7 @@ def test_a_gitlab_that_is_not_configured_never_sees_a_token(world: World, tokens
     assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
 
 
-def test_nothing_is_seated_for_a_token_that_is_about_to_expire(world: World, tokens: Tokens) -> None:
+def test_nothing_is_assigned_for_an_expiring_token(world: World, tokens: Tokens) -> None:
     """It is refreshed first; others go on."""
     tokens.refresh()
     tokens.gitlab.calls = 0
@@ -244,30 +244,32 @@ def test_nothing_is_seated_for_a_token_that_is_about_to_expire(world: World, tok
     world.account("other")
     (other,) = world.submit(world.order(account_id="other"))
     world.crawler()
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     world.assign()
 
     assert world.rows("SELECT web_app_job_id FROM job_queue WHERE status = 'processing'") == [(other,)]
-    assert tokens.lane().held_reason == "token_expiring"
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert tokens.account_queue().held_reason == "token_expiring"
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
     tokens.refresh()
     world.assign()
     assert tokens.gitlab.calls == 1
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'processing'") == 2
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'processing'") == 2
 
 
-def test_a_token_of_a_short_life_is_used_all_the_same(world: World, tokens: Tokens) -> None:
+def test_a_short_lived_token_is_used(world: World, tokens: Tokens) -> None:
     """Renewed just now, it would be renewed for ever."""
     tokens.refresh()
     world.rows("UPDATE account SET access_token_expires_at = now() + interval '60 seconds' WHERE id = 'acc'")
 
     world.assign()
 
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'processing'") == 1
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'processing'") == 1
 
 
-def test_no_secret_is_told(world: World, tokens: Tokens, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_logged_or_published(
+    world: World, tokens: Tokens, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither tokens nor the client's secret, in any table but `account`, nor in a log."""
     old = world.row("SELECT access_token, refresh_token FROM account WHERE id = 'acc'")
     tokens.refresh()
@@ -279,10 +281,12 @@ def test_no_secret_is_told(world: World, tokens: Tokens, caplog: pytest.LogCaptu
     for secret in (*old, *new, tokens.gitlab.client_secret):
         assert secret not in caplog.text
         for (table,) in tables:
-            assert world.one(f'SELECT count(*) FROM "{table}" t WHERE strpos(t::text, :s) > 0', s=secret) == 0
+            assert (
+                world.scalar(f'SELECT count(*) FROM "{table}" t WHERE strpos(t::text, :s) > 0', s=secret) == 0
+            )
 
 
-def test_an_account_that_is_not_held_is_left_alone(world: World, tokens: Tokens) -> None:
+def test_an_account_that_is_not_blocked_is_unchanged(world: World, tokens: Tokens) -> None:
     """A bell too many is harmless."""
     tokens.refresh()
     tokens.refresh()
@@ -292,7 +296,7 @@ def test_an_account_that_is_not_held_is_left_alone(world: World, tokens: Tokens)
     assert world.rejections() == []
 
 
-def test_an_account_that_nothing_waits_for_is_let_go(world: World, tokens: Tokens) -> None:
+def test_an_account_without_waiting_jobs_is_unblocked(world: World, tokens: Tokens) -> None:
     """Nobody knows its GitLab then: to ask the web app would hold for ever what is refreshed when it is needed."""
     world.rows("DELETE FROM job")
     world.rows("DELETE FROM socket_connection")
@@ -300,15 +304,17 @@ def test_an_account_that_nothing_waits_for_is_let_go(world: World, tokens: Token
     tokens.refresh()
 
     assert (tokens.gitlab.calls, tokens.needed()) == (0, [])
-    assert (tokens.lane().held_at, tokens.lane().renewed_at) == (None, None)
+    assert (tokens.account_queue().held_at, tokens.account_queue().renewed_at) == (None, None)
     crawler, (order,) = tokens.at_work()
-    crawler.says("token_refresh_request", order)
+    crawler.sends("token_refresh_request", order)
     tokens.refresh()
     assert tokens.gitlab.calls == 1
     assert tokens.works()
 
 
-def test_a_new_authorization_is_waited_for_even_if_no_job_waits(world: World, tokens: Tokens) -> None:
+def test_an_account_that_needs_authorization_stays_blocked_without_waiting_jobs(
+    world: World, tokens: Tokens
+) -> None:
     """That the refresh token is of no use is known: the next job would only find out again."""
     tokens.gitlab.revoke()
     tokens.refresh()
@@ -316,11 +322,11 @@ def test_a_new_authorization_is_waited_for_even_if_no_job_waits(world: World, to
 
     tokens.refresh()
 
-    assert tokens.lane().held_reason == "authorization_needed"
+    assert tokens.account_queue().held_reason == "authorization_needed"
     assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
 
 
-def test_the_gitlab_is_known_however_the_web_app_writes_it(world: World, tokens: Tokens) -> None:
+def test_the_gitlab_is_matched_whatever_the_spelling_of_its_url(world: World, tokens: Tokens) -> None:
     """Schemes and hosts know no case, and the providers are in small letters."""
     world.rows("""UPDATE job SET "gitlabGraphQLUrl" = 'HTTP' || substr("gitlabGraphQLUrl", 5)""")
 
@@ -330,7 +336,7 @@ def test_the_gitlab_is_known_however_the_web_app_writes_it(world: World, tokens:
     assert tokens.statuses() == ["queued"]
 
 
-def test_the_gitlab_is_that_of_the_jobs_that_wait_for_a_token(world: World, tokens: Tokens) -> None:
+def test_the_gitlab_is_that_of_the_waiting_jobs(world: World, tokens: Tokens) -> None:
     """Not that of one that is paused, and needs none."""
     (paused,) = world.submit(world.order(gitlab_host="https://another.example.org"))
     world.deliver("jobs.pause", job_ids=[paused])
@@ -341,20 +347,20 @@ def test_the_gitlab_is_that_of_the_jobs_that_wait_for_a_token(world: World, toke
     assert tokens.works()
 
 
-def test_a_refresh_waits_for_whoever_holds_the_lane(world: World, tokens: Tokens) -> None:
+def test_a_refresh_waits_for_the_lock_of_the_account_queue(world: World, tokens: Tokens) -> None:
     """It looks at the account after that: who lets it go meanwhile has spared it the call."""
     with world.unit() as uow:
-        uow.lanes.lock([AccountId("acc")])
+        uow.account_queues.lock([AccountId("acc")])
         asking = world.in_thread(tokens.refresh)
-        world.until_somebody_waits_for_a_lock()
-        uow.credentials.let_go(AccountId("acc"))
+        world.wait_for_lock_waiter()
+        uow.credentials.unblock(AccountId("acc"))
         uow.commit()
     asking.join()
 
     assert tokens.gitlab.calls == 0
 
 
-def test_one_more_attempt_that_dies_asks_nobody_again(world: World, tokens: Tokens) -> None:
+def test_another_dead_token_report_causes_no_second_request(world: World, tokens: Tokens) -> None:
     """The account waits for a new authorization already."""
     tokens.refresh()
     world.jobs(1, gitlab_host=tokens.gitlab.url)
@@ -364,12 +370,12 @@ def test_one_more_attempt_that_dies_asks_nobody_again(world: World, tokens: Toke
         "SELECT connection_id, crawler_job_id FROM crawler_order ORDER BY crawler_job_id"
     )
     tokens.gitlab.revoke()
-    Crawler(world, crawler).says("token_refresh_request", first)
+    Crawler(world, crawler).sends("token_refresh_request", first)
     tokens.refresh()
 
-    Crawler(world, another).says("token_refresh_request", second)
+    Crawler(world, another).sends("token_refresh_request", second)
     tokens.refresh()
 
     assert tokens.gitlab.calls == 2
     assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
-    assert tokens.lane().held_reason == "authorization_needed"
+    assert tokens.account_queue().held_reason == "authorization_needed"

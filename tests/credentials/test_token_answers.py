@@ -46,7 +46,10 @@ def test_a_token_that_may_be_used_up_is_never_sent_again(
     assert tokens.gitlab.calls == 1
     assert tokens.needed() == [(error, "error")]
     assert tokens.statuses() == ["credential_expired"]
-    assert (tokens.lane().held_reason, tokens.lane().held_at is None) == ("authorization_needed", False)
+    assert (tokens.account_queue().held_reason, tokens.account_queue().held_at is None) == (
+        "authorization_needed",
+        False,
+    )
 
 
 def test_an_answer_that_does_not_come_is_lost(world: World, tokens: Tokens) -> None:
@@ -67,7 +70,7 @@ def test_an_answer_that_does_not_come_is_lost(world: World, tokens: Tokens) -> N
     assert tokens.statuses() == ["credential_expired"]
 
 
-def test_a_refresh_token_that_had_expired_is_said_to_have(world: World, tokens: Tokens) -> None:
+def test_an_expired_refresh_token_is_reported_as_expired(world: World, tokens: Tokens) -> None:
     """The owner only needs to sign in again."""
     world.rows("UPDATE account SET refresh_token_expires_at = now() - interval '1 day'")
     tokens.gitlab.revoke()
@@ -78,7 +81,7 @@ def test_a_refresh_token_that_had_expired_is_said_to_have(world: World, tokens: 
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_gitlab_that_has_not_looked_at_it_is_asked_again_later(
+def test_a_gitlab_that_did_not_process_the_token_is_asked_again_later(
     world: World, tokens: Tokens, status: int
 ) -> None:
     """Somebody is warned once; reconcile rings until it works."""
@@ -91,9 +94,9 @@ def test_a_gitlab_that_has_not_looked_at_it_is_asked_again_later(
     tokens.wait_for_gitlab()
     assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
     assert tokens.statuses() == ["waiting_credential_renewal"]
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.reconcile")
-    assert world.rung.of("credentials.refresh") == [{"account_id": "acc"}]
+    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
     tokens.gitlab.token = right  # type: ignore[method-assign]
     tokens.refresh()
 
@@ -101,14 +104,14 @@ def test_a_gitlab_that_has_not_looked_at_it_is_asked_again_later(
     assert tokens.statuses() == ["queued"]
 
 
-def test_a_gitlab_that_is_away_is_asked_once_for_all_its_accounts(world: World, tokens: Tokens) -> None:
+def test_an_unavailable_gitlab_is_asked_once_for_all_its_accounts(world: World, tokens: Tokens) -> None:
     """A thousand bells that each wait for its timeout would keep all workers, and come every half minute."""
     world.account("other")
     tokens.authorize("other")
     world.submit(world.order(account_id="other", gitlab_host=tokens.gitlab.url))
     world.assign()
     crawler, order = world.row("SELECT connection_id, crawler_job_id FROM crawler_order")
-    Crawler(world, crawler).says("token_refresh_request", order)
+    Crawler(world, crawler).sends("token_refresh_request", order)
     tokens.gitlab.token = lambda _: (503, b"")  # type: ignore[method-assign]
     tokens.refresh()
     del tokens.gitlab.token
@@ -125,23 +128,23 @@ def test_a_gitlab_that_is_away_is_asked_once_for_all_its_accounts(world: World, 
     assert tokens.works("other")
 
 
-def test_a_gitlab_that_is_not_there_is_asked_again_later(world: World, tokens: Tokens) -> None:
+def test_an_unreachable_gitlab_is_asked_again_later(world: World, tokens: Tokens) -> None:
     """A connection that was refused has used nothing."""
     tokens.gitlab.__exit__(None, None, None)
 
     tokens.refresh()
 
     assert tokens.needed() == [("NETWORK_ERROR", "warning")]
-    assert world.one("SELECT count(*) FROM credential_refresh") == 0
+    assert world.scalar("SELECT count(*) FROM credential_refresh") == 0
 
 
-def test_a_wrong_client_is_the_operators_to_mend(
+def test_a_wrong_client_is_reported_to_the_operator(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The token was not used; the setting is named, its secret is not."""
     providers = {tokens.gitlab.url: {"client_id": "crawlyard", "client_secret": "hush-hush"}}
     monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", json.dumps(providers))
-    world.use_settings()
+    world.reload_settings()
 
     tokens.refresh()
 
@@ -158,24 +161,24 @@ def test_a_gitlab_whose_url_cannot_be_called_uses_no_token(
 ) -> None:
     """The setting looks like a URL, and is none to the one that calls."""
     monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", tokens.gitlab.providers().replace(tokens.gitlab.url, url))
-    world.use_settings()
+    world.reload_settings()
     world.rows("""UPDATE job SET "gitlabGraphQLUrl" = :url || '/api/graphql'""", url=url)
 
     tokens.refresh()
 
     assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
     assert world.rejections() == []
-    assert world.one("SELECT count(*) FROM credential_refresh") == 0
+    assert world.scalar("SELECT count(*) FROM credential_refresh") == 0
 
 
-def test_what_is_to_be_said_of_where_the_user_came_back_to_is_said(
+def test_the_redirect_uri_is_sent_when_configured(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some GitLabs want the redirect_uri of the authorization again."""
     (provider,) = json.loads(tokens.gitlab.providers()).values()
     providers = {tokens.gitlab.url: provider | {"redirect_uri": "https://app.example.org/back"}}
     monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", json.dumps(providers))
-    world.use_settings()
+    world.reload_settings()
     forms, token = [], tokens.gitlab.token
     monkeypatch.setattr(tokens.gitlab, "token", lambda form: forms.append(form) or token(form))
 
@@ -187,7 +190,7 @@ def test_what_is_to_be_said_of_where_the_user_came_back_to_is_said(
 
 def test_a_refresh_token_that_is_not_rotated_is_kept(world: World, tokens: Tokens) -> None:
     """A provider may give an access token alone; without a time the account has none."""
-    before = world.one("SELECT refresh_token FROM account WHERE id = 'acc'")
+    before = world.scalar("SELECT refresh_token FROM account WHERE id = 'acc'")
     tokens.gitlab.answer = lambda _: (200, b'{"access_token": "new"}')
 
     tokens.refresh()

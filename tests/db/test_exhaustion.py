@@ -45,7 +45,7 @@ Pauses = list[float]
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], Pauses]:
+def until_done(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], Pauses]:
     """Let a trouble pass while a unit waits for the second time; returns its pauses."""
 
     def install(remedy: Callable[[], object]) -> Pauses:
@@ -57,7 +57,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], 
             if len(pauses) == 2:
                 remedy()
 
-        monkeypatch.setattr(lifecycle, "wait", wait)
+        monkeypatch.setattr(lifecycle, "mark_waiting", wait)
         return pauses
 
     return install
@@ -87,11 +87,11 @@ def raising(state: str) -> str:
 
 def submitted_once(world: World) -> None:
     """A unit took place, wholly and once."""
-    assert world.one("SELECT count(*) FROM job") == 1
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 1
+    assert world.scalar("SELECT count(*) FROM job") == 1
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 1
     assert len(world.events("job_created")) == 1
     assert world.rejections() == []
-    assert world.rung.of("jobs.assign") == [{}]
+    assert world.published.of("jobs.assign") == [{}]
 
 
 def submit(world: World) -> None:
@@ -100,12 +100,12 @@ def submit(world: World) -> None:
 
 
 @pytest.mark.parametrize("state", WAITED_FOR)
-def test_a_database_that_is_out_of_order_is_waited_for(
-    state: str, world: World, passes: Callable[..., Pauses]
+def test_an_unusable_database_is_waited_for(
+    state: str, world: World, until_done: Callable[..., Pauses]
 ) -> None:
     """With pauses that grow, until it is well; the unit then takes place once."""
     with trouble(world, raising(state)) as remedy:
-        pauses = passes(remedy)
+        pauses = until_done(remedy)
         submit(world)
 
     submitted_once(world)
@@ -114,12 +114,10 @@ def test_a_database_that_is_out_of_order_is_waited_for(
 
 
 @pytest.mark.parametrize("state", RUN_AGAIN)
-def test_what_was_in_the_way_of_another_is_run_again(
-    state: str, world: World, passes: Callable[..., Pauses]
-) -> None:
+def test_a_contended_unit_is_run_again(state: str, world: World, until_done: Callable[..., Pauses]) -> None:
     """At once, and not as one that has lost its database."""
     with trouble(world, raising(state)) as remedy:
-        pauses = passes(remedy)
+        pauses = until_done(remedy)
         submit(world)
 
     submitted_once(world)
@@ -127,21 +125,21 @@ def test_what_was_in_the_way_of_another_is_run_again(
 
 
 @pytest.mark.parametrize("state", KEPT)
-def test_a_fault_that_waiting_does_not_mend_keeps_the_message(state: str, world: World) -> None:
+def test_a_permanent_fault_rejects_the_message(state: str, world: World) -> None:
     """Nothing of it took place."""
     with trouble(world, raising(state)):
         submit(world)
 
     assert world.rejections() == [("jobs.submit", "failed")]
-    assert world.one("SELECT count(*) FROM job") == 0
-    assert world.rung.bells == []
+    assert world.scalar("SELECT count(*) FROM job") == 0
+    assert world.published.messages == []
 
 
-def test_no_room_for_temporary_files_is_waited_for(world: World, passes: Callable[..., Pauses]) -> None:
+def test_a_full_temporary_disk_is_waited_for(world: World, until_done: Callable[..., Pauses]) -> None:
     """The server's own 53400."""
     limits = "SET LOCAL temp_file_limit = '64kB'; SET LOCAL work_mem = '64kB';"
     with trouble(world, f"{limits} {SPILL}") as remedy:
-        pauses = passes(remedy)
+        pauses = until_done(remedy)
         submit(world)
 
     submitted_once(world)
@@ -149,8 +147,8 @@ def test_no_room_for_temporary_files_is_waited_for(world: World, passes: Callabl
 
 
 @pytest.mark.unpooled("a pooler keeps the sessions that it has")
-def test_a_server_without_a_connection_left_is_waited_for(
-    world: World, database: str, passes: Callable[..., Pauses]
+def test_a_server_without_free_connections_is_waited_for(
+    world: World, database: str, until_done: Callable[..., Pauses]
 ) -> None:
     """The server's own 53300, as others take all that there are."""
     with ExitStack() as others:
@@ -158,15 +156,15 @@ def test_a_server_without_a_connection_left_is_waited_for(
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
             while True:
                 others.enter_context(psycopg.connect(database))
-        pauses = passes(others.close)
+        pauses = until_done(others.close)
         submit(world)
 
     submitted_once(world)
     assert len(pauses) == 2
 
 
-def test_a_pool_without_a_connection_left_is_waited_for(
-    world: World, passes: Callable[..., Pauses], monkeypatch: pytest.MonkeyPatch
+def test_a_pool_without_free_connections_is_waited_for(
+    world: World, until_done: Callable[..., Pauses], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of this process's own connections are taken."""
     monkeypatch.setattr(engine().pool, "_timeout", 0.1)
@@ -174,7 +172,7 @@ def test_a_pool_without_a_connection_left_is_waited_for(
     with ExitStack() as others:
         for _ in range(engine().pool.size()):
             others.enter_context(engine().connect())
-        pauses = passes(others.close)
+        pauses = until_done(others.close)
         world.deliver("jobs.submit", orders=[order])
 
     submitted_once(world)
@@ -182,8 +180,8 @@ def test_a_pool_without_a_connection_left_is_waited_for(
 
 
 @pytest.mark.unpooled("a pooler keeps sessions that began before")
-def test_a_database_that_became_read_only_is_waited_for(
-    world: World, database: str, passes: Callable[..., Pauses]
+def test_a_read_only_database_is_waited_for(
+    world: World, database: str, until_done: Callable[..., Pauses]
 ) -> None:
     """As a standby that a failover has led to too early: the server's own 25006, then none."""
     name = database.rsplit("/", 1)[1]
@@ -197,7 +195,7 @@ def test_a_database_that_became_read_only_is_waited_for(
         admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         engine().dispose()
         try:
-            pauses = passes(remedy)
+            pauses = until_done(remedy)
             world.deliver("jobs.submit", orders=[order])
         finally:
             remedy()
@@ -206,7 +204,7 @@ def test_a_database_that_became_read_only_is_waited_for(
     assert len(pauses) == 2
 
 
-def test_a_connection_to_an_old_primary_is_given_up(world: World, passes: Callable[..., Pauses]) -> None:
+def test_a_connection_to_an_old_primary_is_given_up(world: World, until_done: Callable[..., Pauses]) -> None:
     """
     One that a failover left behind, alive and read-only, is not used again.
 
@@ -218,7 +216,7 @@ def test_a_connection_to_an_old_primary_is_given_up(world: World, passes: Callab
         session.execute(text("SET default_transaction_read_only = on"))
         session.commit()
 
-    pauses = passes(lambda: None)
+    pauses = until_done(lambda: None)
     world.deliver("jobs.submit", orders=[order])
 
     submitted_once(world)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from persistence.db.foreign_values import EARLIEST, LATEST, UNREADABLE, read_json
-from persistence.reports.job_progress import JobProgress, of_jobs
+from persistence.reports.job_progress import JobProgress, read_jobs_progress
 from support.command import Run
 from support.worlds.world import World
 
@@ -47,7 +47,7 @@ PROGRESS: dict[str, Any] = {"stage": "fetching", "entityType": "issue", "process
 
 def write(world: World, table: str, id_: str, column: str, value: str) -> None:
     """Write a value as the web app does."""
-    kind = world.one(
+    kind = world.scalar(
         "SELECT data_type FROM information_schema.columns"
         " WHERE table_schema = 'public' AND table_name = :t AND column_name = :c",
         t=table,
@@ -59,24 +59,24 @@ def write(world: World, table: str, id_: str, column: str, value: str) -> None:
 def job_of(world: World, order: str) -> str:
     """The job that an order is about."""
     return str(
-        world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
+        world.scalar("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
     )
 
 
 def progress_of(job: str) -> JobProgress:
     """A job, as it is read for whoever looks."""
-    (found,) = of_jobs([job])
+    (found,) = read_jobs_progress([job])
     return found
 
 
 @pytest.mark.parametrize("kind", OF_JOBS)
-def test_an_absurd_value_of_a_job_costs_no_word(kind: str, world: World) -> None:
+def test_an_absurd_value_of_a_job_loses_no_frame(kind: str, world: World) -> None:
     """Words on that job and on its neighbours are applied, and no task fails of it, up to the sweep."""
-    crawler, (one, two) = world.working(2)
+    crawler, (one, two) = world.crawler_with_jobs(2)
     bad, good = job_of(world, one), job_of(world, two)
     write(world, "job", bad, *OF_JOBS[kind])
 
-    world.says(*(crawler.frame("job_progress", order, **PROGRESS) for order in (one, two)))
+    world.sends(*(crawler.frame("job_progress", order, **PROGRESS) for order in (one, two)))
     assert [progress_of(job).progress["counts"] for job in (bad, good)] == [{"issue": 1}] * 2
 
     for task in ("enqueue", "pause", "resume", "cancel", "retry"):
@@ -91,20 +91,20 @@ def test_an_absurd_value_of_a_job_costs_no_word(kind: str, world: World) -> None
 
 
 @pytest.mark.parametrize("kind", OF_JOBS)
-def test_an_absurd_value_of_a_job_can_be_looked_at(kind: str, world: World, run: Run) -> None:
+def test_an_absurd_value_of_a_job_can_be_shown(kind: str, world: World, run: Run) -> None:
     """On a terminal and as JSON, beside the others."""
     one, two = world.jobs(2)
     write(world, "job", one, *OF_JOBS[kind])
 
     for arguments in (["--account", "acc"], ["--subtree", one]):
-        said = run("progress", *arguments)
-        assert (said.code, said.err) == (0, "")
+        output = run("progress", *arguments)
+        assert (output.code, output.err) == (0, "")
         assert run("progress", *arguments, "--json").json
     assert {job["id"] for job in run("progress", "--account", "acc", "--json").json} == {one, two}
 
 
 @pytest.mark.parametrize("kind", OF_ACCOUNTS)
-def test_an_absurd_value_of_an_account_stops_no_other(kind: str, world: World) -> None:
+def test_an_absurd_value_of_an_account_does_not_affect_others(kind: str, world: World) -> None:
     """The other account's jobs are handed out, and no task fails of it."""
     world.account("other")
     write(world, "account", "acc", *OF_ACCOUNTS[kind])
@@ -121,7 +121,7 @@ def test_an_absurd_value_of_an_account_stops_no_other(kind: str, world: World) -
     assert world.rejections() == []
 
 
-def test_times_that_python_has_not_are_its_first_and_last(world: World) -> None:
+def test_times_outside_of_pythons_range_are_clamped(world: World) -> None:
     """What is beyond stays beyond all that it is compared with."""
     (job,) = world.jobs(1)
     write(world, "job", job, "started_at", "0044-03-15 BC")
@@ -132,7 +132,7 @@ def test_times_that_python_has_not_are_its_first_and_last(world: World) -> None:
     assert (found.started_at, found.finished_at) == (EARLIEST, LATEST)
 
 
-def test_json_that_cannot_be_read_has_a_word_for_it() -> None:
+def test_unreadable_json_has_a_placeholder() -> None:
     """Deep, long or beyond doubles; what is merely large is read."""
     nested, flat = "[" * 101 + "]" * 101, [[]] * 1_000
 

@@ -14,7 +14,7 @@ from persistence.schema.ids import ConnectionId, CrawlerJobId, JobId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from support.worlds.world import World
-from tasks.jobs.transitions import lock_all
+from tasks.jobs.transitions import lock_jobs
 
 ROWS = ("3", "1", "2")
 """Ids, in the order in which their rows stand in each table."""
@@ -50,29 +50,31 @@ class Locking:
 
 
 LOCKINGS = {
-    "accounts.hold": Locking("account", "id", lambda uow, _: uow.accounts.hold(ROWS)),
+    "accounts.hold": Locking("account", "id", lambda uow, _: uow.accounts.lock_key_share(ROWS)),
     "areas.lock": Locking("area", "full_path", lambda uow, _: uow.areas.lock(ROWS, ROWS)),
     "assignments.count_stale": Locking(
-        "job_assignment_mapping", "id", lambda uow, _: uow.assignments.count_stale(dict.fromkeys(FENCES, 1))
+        "job_assignment_mapping", "id", lambda uow, _: uow.attempts.count_stale(dict.fromkeys(FENCES, 1))
     ),
     "assignments.lock_live": Locking(
-        "job_assignment_mapping", "id", lambda uow, _: uow.assignments.lock_live(FENCES)
+        "job_assignment_mapping", "id", lambda uow, _: uow.attempts.lock_live(FENCES)
     ),
     "connections.beat": Locking(
-        "socket_connection", "id", lambda uow, _: uow.connections.beat([Beat(id_) for id_ in CONNECTIONS])
+        "socket_connection",
+        "id",
+        lambda uow, _: uow.connections.record_heartbeats([Beat(id_) for id_ in CONNECTIONS]),
     ),
     "connections.lock": Locking("socket_connection", "id", lambda uow, _: uow.connections.lock(CONNECTIONS)),
-    "deferred.forget": Locking("deferred_job", "id", lambda uow, _: uow.deferred.forget(JOBS)),
+    "deferred.forget": Locking("deferred_job", "id", lambda uow, _: uow.deferred.delete(JOBS)),
     "deferred.prioritize": Locking("deferred_job", "id", lambda uow, _: uow.deferred.prioritize(JOBS, 2)),
     "errors.resolve": Locking(
         "job_error_log",
         "id",
-        lambda uow, world: uow.errors.resolve("f", "mended", until=world.now(), since=None, limit=3),
+        lambda uow, world: uow.error_log.resolve("f", "mended", until=world.now(), since=None, limit=3),
     ),
-    "jobs.hold": Locking("job", "id", lambda uow, _: uow.jobs.hold(JOBS)),
+    "jobs.hold": Locking("job", "id", lambda uow, _: uow.jobs.lock_key_share(JOBS)),
     "jobs.lock": Locking("job", "id", lambda uow, _: uow.jobs.lock(JOBS)),
-    "lanes.lock": Locking("account_lane", "account_id", lambda uow, _: uow.lanes.lock(ROWS)),
-    "queue.lock": Locking("job_queue", "id", lambda uow, _: uow.queue.lock(JOBS)),
+    "lanes.lock": Locking("account_lane", "account_id", lambda uow, _: uow.account_queues.lock(ROWS)),
+    "queue.lock": Locking("job_queue", "id", lambda uow, _: uow.entries.lock(JOBS)),
 }
 
 
@@ -80,7 +82,7 @@ LOCKINGS = {
 def rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows in every table, in no order; and a unit waits long enough for its locks to be looked at."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
-    world.use_settings()
+    world.reload_settings()
     for statement in SEED.split(";"):
         world.rows(statement, rows=list(ROWS))
 
@@ -100,7 +102,7 @@ def test_rows_are_locked_in_the_order_of_their_keys(world: World, rows: None, na
     with engine().connect() as peer:
         peer.execute(text(f"{key} WHERE {at.key} = '1' FOR UPDATE"))
         thread = world.in_thread(lock)
-        world.until_somebody_waits_for_a_lock()
+        world.wait_for_lock_waiter()
         free = {id_ for (id_,) in world.rows(f"{key} FOR UPDATE SKIP LOCKED")}
         peer.rollback()
         thread.join()
@@ -123,7 +125,7 @@ def test_rows_are_locked_in_the_order_of_their_keys(world: World, rows: None, na
         ("areas.lock", "INSERT INTO job_area SELECT id, id FROM job"),
     ],
 )
-def test_the_web_app_does_not_wait_for_what_it_may_do(
+def test_allowed_statements_of_the_web_app_are_not_blocked(
     world: World, rows: None, name: str, statement: str
 ) -> None:
     """Its foreign keys to what we lock, and its changes of what we only hold, pass while we are at work."""
@@ -144,7 +146,9 @@ def test_the_web_app_does_not_wait_for_what_it_may_do(
         ("areas.lock", "UPDATE area SET gitlab_id = 'x' WHERE full_path = '1'"),
     ],
 )
-def test_what_is_locked_stays_until_the_commit(world: World, rows: None, name: str, statement: str) -> None:
+def test_locked_rows_cannot_be_deleted_before_the_commit(
+    world: World, rows: None, name: str, statement: str
+) -> None:
     """What a unit builds upon does not go, or change, before it has ended."""
     with world.unit() as uow:
         LOCKINGS[name].lock(uow, world)
@@ -153,12 +157,12 @@ def test_what_is_locked_stays_until_the_commit(world: World, rows: None, name: s
             _by_the_web_app(statement)
 
 
-def test_a_job_that_is_seated_between_look_and_lock_makes_the_unit_run_again(
+def test_a_job_assigned_between_read_and_lock_makes_the_unit_run_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection would come out of order now, and must be locked before its seats are changed."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
-    world.use_settings()
+    world.reload_settings()
     (job_id,) = world.jobs(1)
     crawler = world.crawler()
     met: list[type[BaseException]] = []
@@ -166,14 +170,14 @@ def test_a_job_that_is_seated_between_look_and_lock_makes_the_unit_run_again(
     def lock() -> None:
         try:
             with world.unit() as uow:
-                lock_all(uow, [JobId(job_id)])
+                lock_jobs(uow, [JobId(job_id)])
         except Contended as error:
             met.append(type(error))
 
     with engine().connect() as peer:
         peer.execute(text("SELECT FROM job_queue FOR UPDATE"))
         thread = world.in_thread(lock)
-        world.until_somebody_waits_for_a_lock()
+        world.wait_for_lock_waiter()
         peer.execute(
             text(
                 "INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, connection_id, assigned_at)"

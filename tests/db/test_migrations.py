@@ -17,15 +17,15 @@ from console.embedded.postgres import wheel_binaries
 from persistence.audit.audit import audit
 from persistence.db.engine import engine
 from persistence.exceptions import Contended, DatabaseFaultError, IllegalRequestError
-from persistence.maintenance.adoption import adopt, left_alone
+from persistence.maintenance.adoption import adopt, read_unadopted_jobs
 from persistence.migrations.run import differences, head_revision, migrate
 from support.worlds.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project, user
 from support.worlds.older_databases import ITS_TABLES, OLDER_COMPONENT, WEB_APP
-from support.worlds.world import Rung, World
+from support.worlds.world import Published, World
 
 
 @pytest.fixture
-def web_app(empty_database: str, rung: Rung) -> World:
+def web_app(empty_database: str, rung: Published) -> World:
     """A database of a web app that never heard of us."""
     world = World(rung)
     run(WEB_APP)
@@ -51,7 +51,7 @@ def dump(url: str, *tables: str) -> list[str]:
     return sorted("\n".join(lines).split("\n--\n-- "))
 
 
-def test_an_empty_database_comes_up_and_the_mappings_agree(empty_database: str) -> None:
+def test_migrating_an_empty_database_matches_the_mappings(empty_database: str) -> None:
     """Nothing is left alone where nothing was; what the mappings say is what the database has."""
     migrated = migrate()
 
@@ -80,7 +80,7 @@ def test_a_database_at_head_stays_as_it_is(database: str) -> None:
     assert dump(database) == before
 
 
-def test_migrations_at_once_are_harmless(web_app: World) -> None:
+def test_concurrent_migrations_are_harmless(web_app: World) -> None:
     """One of them migrates, the others wait for it and find it done."""
     migrated = []
     threads = [Thread(target=lambda: migrated.append(migrate())) for _ in range(4)]
@@ -106,7 +106,7 @@ def test_migrations_at_once_are_harmless(web_app: World) -> None:
     ],
     ids=["a table in the way", "an older table without a column", "a column missing", "an enum without cancelled"],
 )  # fmt: skip
-def test_a_migration_that_cannot_be_says_why_and_leaves_nothing_behind(
+def test_an_impossible_migration_explains_itself_and_changes_nothing(
     web_app: World, empty_database: str, flaw: str, error: type[Exception], says: str
 ) -> None:
     """One transaction: not a table, not a type, not a row differs afterwards."""
@@ -120,7 +120,7 @@ def test_a_migration_that_cannot_be_says_why_and_leaves_nothing_behind(
     assert dump(empty_database) == before
 
 
-def test_the_statement_that_a_failed_migration_prints_is_enough(web_app: World) -> None:
+def test_the_statement_printed_by_a_failed_migration_fixes_it(web_app: World) -> None:
     """Once the owner has run it, the database can be migrated."""
     run("ALTER TYPE job_status RENAME VALUE 'cancelled' TO 'given up'")
     with pytest.raises(IllegalRequestError) as raised:
@@ -131,7 +131,7 @@ def test_the_statement_that_a_failed_migration_prints_is_enough(web_app: World) 
     assert migrate().after == head_revision()
 
 
-def test_a_migration_gives_way_to_a_web_app_that_is_at_work(web_app: World, empty_database: str) -> None:
+def test_a_migration_gives_way_to_a_running_web_app(web_app: World, empty_database: str) -> None:
     """It waits for a lock for a moment only: the web app's writes would queue up behind it."""
     before = dump(empty_database)
     with engine().connect() as at_work:
@@ -144,7 +144,7 @@ def test_a_migration_gives_way_to_a_web_app_that_is_at_work(web_app: World, empt
     assert migrate().before is None
 
 
-def test_a_web_apps_own_tables_are_not_touched(web_app: World, empty_database: str) -> None:
+def test_tables_of_the_web_app_are_not_changed(web_app: World, empty_database: str) -> None:
     """Columns, types, defaults, indexes, constraints, triggers and rows are the same to the letter."""
     before = dump(empty_database, *ITS_TABLES)
 
@@ -152,11 +152,11 @@ def test_a_web_apps_own_tables_are_not_touched(web_app: World, empty_database: s
 
     assert dump(empty_database, *ITS_TABLES) == before
     assert sum("CREATE TABLE" in statement for statement in before) == len(ITS_TABLES)
-    assert left_alone().jobs == {"failed": 1, "finished": 1, "queued": 1, "running": 1}
+    assert read_unadopted_jobs().jobs == {"failed": 1, "finished": 1, "queued": 1, "running": 1}
     assert web_app.one("SELECT adopted_from <= clock_timestamp() FROM adoption")
 
 
-def test_a_web_apps_index_and_constraint_names_are_its_own(web_app: World) -> None:
+def test_other_index_and_constraint_names_of_the_web_app_are_accepted(web_app: World) -> None:
     """Nothing of ours hangs on its tables but the foreign keys that point at `job`."""
     indexes = "SELECT indexname FROM pg_indexes WHERE tablename = ANY (:tables) ORDER BY 1"
     before = web_app.rows(indexes, tables=list(ITS_TABLES))
@@ -171,7 +171,7 @@ def test_a_web_apps_index_and_constraint_names_are_its_own(web_app: World) -> No
     assert web_app.rows(pointing + ours) == [("job",)]
 
 
-def test_the_whole_life_of_a_job_works_beside_a_web_apps_enums(web_app: World) -> None:
+def test_the_life_of_a_job_works_with_enums_of_the_web_app(web_app: World) -> None:
     """Submitted, inserted by itself, assigned, failed and retried, completed, cancelled, paused: on its types."""
     migrate()
     (done,) = web_app.submit(web_app.order(entity_id="42", user_id="ann", branch="main"))
@@ -182,8 +182,8 @@ def test_the_whole_life_of_a_job_works_beside_a_web_apps_enums(web_app: World) -
 
     (order,) = crawler.orders()
     assert web_app.one('SELECT "entityId" FROM crawler_order') == "gid://gitlab/Project/42"
-    crawler.says("job_started", order)
-    crawler.says(
+    crawler.sends("job_started", order)
+    crawler.sends(
         "job_progress",
         order,
         stage="fetching",
@@ -197,7 +197,7 @@ def test_the_whole_life_of_a_job_works_beside_a_web_apps_enums(web_app: World) -
     )
     web_app.assign()
     assert web_app.row("SELECT command, resume_state FROM crawler_order") == ("project", {"currentPage": 2})
-    crawler.says("job_completed", *crawler.orders())
+    crawler.sends("job_completed", *crawler.orders())
 
     web_app.assign()
     crawler.fails(*crawler.orders(), recoverable=False)
@@ -219,7 +219,7 @@ def test_the_whole_life_of_a_job_works_beside_a_web_apps_enums(web_app: World) -
 
 
 @pytest.mark.parametrize("kind", ["job_ids", "account_id", "area", "subtree_of"])
-def test_the_commands_over_jobs_work_beside_a_web_apps_enums(web_app: World, kind: str) -> None:
+def test_the_job_commands_work_with_enums_of_the_web_app(web_app: World, kind: str) -> None:
     """Paused, resumed, failed and retried, given another priority, cancelled: on its types, by each selection."""
     migrate()
     job_id = web_app.insert_job(full_path="a/b")
@@ -242,13 +242,13 @@ def test_the_commands_over_jobs_work_beside_a_web_apps_enums(web_app: World, kin
     assert web_app.rejections() == []
 
 
-def test_discoveries_and_tokens_work_beside_a_web_apps_enums(web_app: World) -> None:
+def test_discoveries_and_tokens_work_with_enums_of_the_web_app(web_app: World) -> None:
     """Areas and children of its types, one that moves, and an attempt whose token dies and is renewed."""
     migrate()
     discoverer = Discoverer.at_work(web_app)
     discoverer.finds(group("new", 7), project("new/tool", 42))
     discoverer.finds(project("lab/tool", 42), at="2026-05-04T03:02:09Z")
-    discoverer.says("job_completed")
+    discoverer.sends("job_completed")
 
     found = web_app.rows(
         "SELECT full_path, type::text, gitlab_id FROM area WHERE full_path <> 'old/area' ORDER BY 1"
@@ -261,7 +261,7 @@ def test_discoveries_and_tokens_work_beside_a_web_apps_enums(web_app: World) -> 
     assert web_app.rows(children) == [("lab/tool", 5), ("new", 4)]
     web_app.assign()
     (order,) = discoverer.crawler.orders()
-    discoverer.crawler.says("token_refresh_request", order)
+    discoverer.crawler.sends("token_refresh_request", order)
     assert web_app.one("SELECT count(*) FROM job WHERE status = 'waiting_credential_renewal'") == 1
     web_app.deliver("credentials.refresh", account_id="acc")
     web_app.deliver("credentials.renewed", account_id="acc")
@@ -269,7 +269,7 @@ def test_discoveries_and_tokens_work_beside_a_web_apps_enums(web_app: World) -> 
     assert web_app.rejections() == []
 
 
-def test_what_an_older_component_left_is_carried_over(web_app: World) -> None:
+def test_data_of_an_older_component_is_carried_over(web_app: World) -> None:
     """The newest entry stands for its job, held; who was connected or at work is so no more; no token is kept."""
     run(OLDER_COMPONENT)
 
@@ -302,7 +302,7 @@ def test_what_an_older_component_left_is_carried_over(web_app: World) -> None:
     assert web_app.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'crawlyard%'") == []
 
 
-def test_the_whole_life_of_a_discovery_works_beside_a_web_apps_enums(
+def test_the_life_of_a_discovery_works_with_enums_of_the_web_app(
     web_app: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found, moved, merged, renamed, failed and found again, deferred and fed: on its types, and in its lengths."""
@@ -318,13 +318,13 @@ def test_the_whole_life_of_a_discovery_works_beside_a_web_apps_enums(
         project("lab/tool", 42), project("x" * 1000, 44, entity_name="x" * 255), at="2026-05-04T03:02:10Z"
     )
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "1")
-    web_app.use_settings()
+    web_app.reload_settings()
     discoverer.finds(project("late", 45), summary={"totalProjects": 4}, at="2026-05-04T03:02:11Z")
     assert web_app.one("SELECT count(*) FROM deferred_job") == len(PROJECT_COMMANDS)
     monkeypatch.delenv("CRAWLYARD_PENDING_CAP")
-    web_app.use_settings()
+    web_app.reload_settings()
     web_app.deliver("upkeep.feed_deferred")
-    discoverer.says("job_completed")
+    discoverer.sends("job_completed")
 
     assert web_app.rejections() == []
     assert web_app.rows("SELECT full_path, gitlab_id, type::text FROM area ORDER BY 1") == [
@@ -367,7 +367,7 @@ def test_old_jobs_are_left_alone_until_they_are_adopted(web_app: World) -> None:
     assert web_app.attempts("old-finished")[0].status == "completed"
 
 
-def test_what_an_older_component_left_is_no_fault(web_app: World) -> None:
+def test_data_of_an_older_component_is_not_a_fault(web_app: World) -> None:
     """Neither before it is adopted nor after, once reconcile has come round and a crawler is at work on it."""
     run(OLDER_COMPONENT)
     run("""

@@ -21,9 +21,9 @@ from persistence.events.subscription import Subscription
 from persistence.exceptions import DatabaseLost
 from persistence.settings import settings
 from support import poolers
-from support.command import Run, Said
+from support.command import CommandOutput, Run
 from support.poolers import Pooler, pooler
-from support.processes.workers import until
+from support.processes.workers import wait_until
 from support.worlds.readers import append, named
 from support.worlds.world import World
 
@@ -43,7 +43,7 @@ def between(services: Services, world: World, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv("CRAWLYARD_DIRECT_DATABASE_URL", raising=False)
         monkeypatch.setenv("DATABASE_URL", between.url.rpartition("/")[0] + "/migrated")
         engines.engine().dispose()
-        world.use_settings()
+        world.reload_settings()
         engines.engine.cache_clear()
         yield between
         engines.engine().dispose()
@@ -59,14 +59,14 @@ def seats_taken() -> ExitStack:
     return held
 
 
-def test_a_full_pool_is_as_a_lost_database(between: Pooler, world: World) -> None:
+def test_a_full_pool_counts_as_a_lost_database(between: Pooler, world: World) -> None:
     """It is waited for, and the reason is the pooler's own; what comes later is done."""
     with seats_taken(), pytest.raises(DatabaseLost, match=r"08P01\): query_wait_timeout"), world.unit():
         pass
     world.jobs(1)
 
 
-def test_a_pooler_that_is_away_is_as_a_lost_database(between: Pooler, world: World) -> None:
+def test_an_unreachable_pooler_counts_as_a_lost_database(between: Pooler, world: World) -> None:
     """Killed with our sessions in it, and come back."""
     world.jobs(1)
     between.stop("kill")
@@ -77,7 +77,7 @@ def test_a_pooler_that_is_away_is_as_a_lost_database(between: Pooler, world: Wor
     world.jobs(1)
 
 
-def test_a_session_that_ended_before_its_commit_is_a_lost_database(
+def test_a_session_ended_before_its_commit_counts_as_a_lost_database(
     between: Pooler, world: World, database: str
 ) -> None:
     """Server and pooler both say so, which are two answers to one COMMIT; nothing of the unit took place."""
@@ -88,10 +88,10 @@ def test_a_session_that_ended_before_its_commit_is_a_lost_database(
         with psycopg.connect(database, autocommit=True) as admin:
             admin.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
         uow.commit()
-    assert world.one("SELECT count(*) FROM account WHERE id = 'nobody'") == 0
+    assert world.scalar("SELECT count(*) FROM account WHERE id = 'nobody'") == 0
 
 
-def test_more_units_than_seats_take_turns(between: Pooler, world: World) -> None:
+def test_more_units_than_server_connections_take_turns(between: Pooler, world: World) -> None:
     """Eight at once, on two seats; each limit is of its own transaction."""
     done: list[timedelta] = []
 
@@ -108,31 +108,31 @@ def test_more_units_than_seats_take_turns(between: Pooler, world: World) -> None
     for thread in threads:
         thread.join()
     assert len(done) == 40
-    assert world.one("SHOW statement_timeout") == "0"
+    assert world.scalar("SHOW statement_timeout") == "0"
 
 
-def test_nobody_listens_through_a_pooler(between: Pooler, world: World, database: str) -> None:
+def test_no_listen_is_sent_through_a_pooler(between: Pooler, world: World, database: str) -> None:
     """Events come all the same, within a second or so; no session is left that hears others' bells."""
     with Subscription(NOW, within=timedelta(seconds=20)) as subscription:
         got: list[str | None] = []
         reader = Thread(target=lambda: got.append(named(next(iter(subscription)))))
         reader.start()
-        until(lambda: subscription.cursor, "the first look")
+        wait_until(lambda: subscription.cursor, "the first look")
         append(database, "a")
         reader.join(10)
         assert got == ["a"]
-    heard = [world.rows("SELECT pg_listening_channels()") for _ in range(SEATS)]
-    assert heard == [[]] * SEATS
+    channels = [world.rows("SELECT pg_listening_channels()") for _ in range(SEATS)]
+    assert channels == [[]] * SEATS
 
 
-def about(said: Said) -> dict[str, str]:
+def about(output: CommandOutput) -> dict[str, str]:
     """The levels of what the doctor says of a pooler."""
-    levels = {finding["about"]: finding["level"] for finding in said.json["findings"]}
+    levels = {finding["about"]: finding["level"] for finding in output.json["findings"]}
     assert "connections to the server" not in levels
     return {name: levels[name] for name in ("pooler", "direct URL")}
 
 
-def test_the_doctor_sees_a_pooler(
+def test_the_doctor_detects_a_pooler(
     between: Pooler, database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether readers of events find a way past it is a warning, a way that leads nowhere a fault."""
@@ -143,13 +143,13 @@ def test_the_doctor_sees_a_pooler(
     monkeypatch.setenv(direct, settings().psycopg_url)
     assert about(run("doctor", "--json")) == {"pooler": "ok", "direct URL": "warning"}
     monkeypatch.setenv(direct, "postgresql://me:hush-hush@127.0.0.1:9/x")
-    said = run("doctor", "--json")
-    assert (said.code, about(said)) == (1, {"pooler": "ok", "direct URL": "fault"})
-    assert "hush-hush" not in said.out + run("doctor").out
+    output = run("doctor", "--json")
+    assert (output.code, about(output)) == (1, {"pooler": "ok", "direct URL": "fault"})
+    assert "hush-hush" not in output.out + run("doctor").out
 
 
 @pytest.mark.timeout(180)
-def test_a_whole_day_passes_through_a_pooler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_demo_runs_through_a_pooler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Worker, beat, fleet, web app and onlookers share three seats: no job is lost, and none is done twice."""
     program = poolers.installed()
     assert program is not None

@@ -76,7 +76,7 @@ def test_a_percent_encoded_password_stays_intact(read: Read) -> None:
     assert (url.username, url.password, url.host) == ("m@e", "p@s/s:#%?", "db")
 
 
-def test_a_unix_socket_is_a_database_too(read: Read) -> None:
+def test_a_unix_socket_url_is_accepted(read: Read) -> None:
     """A URL without a host keeps its slashes."""
     url = make_url(read(DATABASE_URL="postgresql:///crawlyard?host=/var/run/postgresql").database_url)
 
@@ -100,7 +100,7 @@ def test_a_missing_url_is_asked_for_with_an_example(
     assert complaint(**{name: value}).startswith(f"{name} must be set, for example to ")
 
 
-def test_all_that_is_missing_is_said_at_once(complaint: Callable[..., str]) -> None:
+def test_all_missing_settings_are_reported_at_once(complaint: Callable[..., str]) -> None:
     """In one line."""
     assert complaint(DATABASE_URL=None, BROKER_URL=None) == (
         "DATABASE_URL must be set, for example to postgresql://user:password@localhost:5432/crawlyard; "
@@ -136,7 +136,7 @@ def test_all_that_is_missing_is_said_at_once(complaint: Callable[..., str]) -> N
         ("CRAWLYARD_MIGRATE_ON_START", SECRET, "input should be a valid boolean"),
     ],
 )
-def test_a_wrong_setting_is_one_line_that_names_it(
+def test_a_wrong_setting_is_named_in_one_line(
     name: str, value: str, expected: str, complaint: Callable[..., str]
 ) -> None:
     """And never shows its value, which may be a password."""
@@ -160,7 +160,7 @@ def _timing(timeout: str, interval: str, sweep: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("timing", [_timing("90", "30", "14.9"), _timing("81", "30", "10")])
-def test_two_sweeps_fit_into_the_silence_that_is_allowed(timing: dict[str, str], read: Read) -> None:
+def test_two_sweeps_fit_into_the_connection_timeout(timing: dict[str, str], read: Read) -> None:
     """It is the timeout less twice the heartbeat interval."""
     settings = read(**timing)
 
@@ -180,7 +180,7 @@ def test_settings_by_which_every_sweep_looks_like_an_outage_are_refused(
     )
 
 
-def test_without_more_than_the_urls_the_platforms_numbers_hold(read: Read) -> None:
+def test_the_defaults_match_the_platform(read: Read) -> None:
     """As its operators know them."""
     settings = read()
 
@@ -222,7 +222,7 @@ def test_a_url_may_stand_in_a_file(tmp_path: Path, read: Read) -> None:
     assert settings.broker_url == "redis://:pw@cache:6379/0"
 
 
-def test_an_empty_name_of_a_file_is_none(read: Read) -> None:
+def test_an_empty_file_name_is_ignored(read: Read) -> None:
     """As for every other variable."""
     assert read(DATABASE_URL_FILE="").database_url == "postgresql+psycopg://me@localhost/crawlyard"
 
@@ -236,7 +236,7 @@ def test_an_empty_name_of_a_file_is_none(read: Read) -> None:
         (f"mysql://me:{SECRET}@h/x".encode(), "DATABASE_URL must begin with postgres://"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_the_variable(
+def test_an_unreadable_file_is_reported_by_its_variable_in_one_line(
     content: bytes | None, expected: str, tmp_path: Path, complaint: Callable[..., str]
 ) -> None:
     """Neither its content nor its path is shown: the URL itself may have been put in the path's place."""
@@ -247,14 +247,14 @@ def test_a_wrong_file_is_one_line_that_names_the_variable(
     assert complaint(DATABASE_URL=None, DATABASE_URL_FILE=str(path)).startswith(expected)
 
 
-def test_a_folder_is_no_file(tmp_path: Path, complaint: Callable[..., str]) -> None:
+def test_a_folder_is_not_accepted_as_a_file(tmp_path: Path, complaint: Callable[..., str]) -> None:
     """Which is what Docker makes of a secret whose file is missing."""
     assert complaint(DATABASE_URL=None, DATABASE_URL_FILE=str(tmp_path)) == (
         "DATABASE_URL_FILE names a file that cannot be read: Is a directory"
     )
 
 
-def test_a_url_is_given_once(tmp_path: Path, complaint: Callable[..., str]) -> None:
+def test_a_url_may_be_given_only_once(tmp_path: Path, complaint: Callable[..., str]) -> None:
     """Of two, nobody could tell which is in force."""
     (tmp_path / "broker").write_text(f"redis://:{SECRET}@cache")
 
@@ -300,14 +300,14 @@ def _providers(url: str = "https://gitlab.example.org", **fields: object) -> str
         ),
     ],
 )
-def test_wrong_providers_are_one_line_that_says_where(
+def test_wrong_providers_are_reported_in_one_line_with_the_place(
     given: str, expected: str, complaint: Callable[..., str]
 ) -> None:
     """Which GitLab, and which field of it; no value."""
     assert complaint(CRAWLYARD_OAUTH_PROVIDERS=given).startswith(expected)
 
 
-def test_providers_are_found_however_their_host_is_written(read: Read) -> None:
+def test_providers_are_matched_whatever_the_case_of_their_host(read: Read) -> None:
     """By scheme and host in small letters, and without the slash behind it."""
     providers = read(CRAWLYARD_OAUTH_PROVIDERS=_providers("https://GitLab.Example.org/")).oauth_providers
 
@@ -327,7 +327,7 @@ def test_providers_may_stand_in_a_file(tmp_path: Path, read: Read, complaint: Ca
     )
 
 
-def test_what_needs_a_session_goes_past_the_pooler_where_a_way_is_known(tmp_path: Path, read: Read) -> None:
+def test_sessions_use_the_direct_url_when_it_is_set(tmp_path: Path, read: Read) -> None:
     """The same URL where none is, in a form that psycopg takes."""
     assert read().session_url == "postgresql://me@localhost/crawlyard"
     assert read(CRAWLYARD_DIRECT_DATABASE_URL="").session_url == "postgresql://me@localhost/crawlyard"
@@ -340,8 +340,8 @@ def test_what_needs_a_session_goes_past_the_pooler_where_a_way_is_known(tmp_path
     )
 
 
-def test_a_wrong_way_past_the_pooler_is_named(complaint: Callable[..., str]) -> None:
+def test_a_wrong_direct_url_is_reported_by_name(complaint: Callable[..., str]) -> None:
     """And not shown."""
-    said = complaint(CRAWLYARD_DIRECT_DATABASE_URL=f"mysql://me:{SECRET}@h/x")
-    assert said.startswith("CRAWLYARD_DIRECT_DATABASE_URL must begin with postgres://")
-    assert SECRET not in said
+    message = complaint(CRAWLYARD_DIRECT_DATABASE_URL=f"mysql://me:{SECRET}@h/x")
+    assert message.startswith("CRAWLYARD_DIRECT_DATABASE_URL must begin with postgres://")
+    assert SECRET not in message

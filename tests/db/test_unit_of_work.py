@@ -14,14 +14,14 @@ from ulid import ULID
 
 from persistence import unit_of_work as units
 from persistence.db.engine import engine
-from persistence.db.sqlstate import raised_as_ours
+from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import Contended, DatabaseFaultError, DatabaseLost, DataRefusedError
 from persistence.schema.event_types import EventType
 from persistence.settings import settings
-from support.processes.workers import until
+from support.processes.workers import wait_until
 from support.worlds.world import World
 from tasks.runtime import batches, stopping
-from tasks.runtime.retry import persevere
+from tasks.runtime.retry import run_until_done
 from tasks.runtime.unit import unit_of_work
 
 _IDLE = """
@@ -29,19 +29,19 @@ _IDLE = """
 """
 
 
-def test_what_is_not_committed_is_rolled_back_and_rings_nothing(world: World) -> None:
+def test_uncommitted_work_is_rolled_back_and_publishes_nothing(world: World) -> None:
     """Leaving the block is no commit."""
     with unit_of_work() as uow:
-        uow.lanes.open(["acc"])
+        uow.account_queues.open(["acc"])
         uow.events.add(EventType.JOB_UPDATED, job_id="x")
-        uow.ring("jobs.assign")
+        uow.publish("jobs.assign")
 
-    assert world.one("SELECT count(*) FROM account_lane") == 0
-    assert world.one("SELECT count(*) FROM dispatch_event") == 0
-    assert world.rung.bells == []
+    assert world.scalar("SELECT count(*) FROM account_lane") == 0
+    assert world.scalar("SELECT count(*) FROM dispatch_event") == 0
+    assert world.published.messages == []
 
 
-def test_bells_ring_after_the_commit_and_once(database: str) -> None:
+def test_messages_are_published_once_after_the_commit(database: str) -> None:
     """Whoever is rung finds what was committed."""
     seen = []
 
@@ -50,52 +50,52 @@ def test_bells_ring_after_the_commit_and_once(database: str) -> None:
             seen.append((task, arguments, other.scalar(text("SELECT count(*) FROM account_lane"))))
 
     with units.unit_of_work(ring) as uow:
-        uow.lanes.open(["acc"])
-        uow.ring("jobs.assign")
-        uow.ring("jobs.assign")
-        uow.ring("jobs.cancel", account_id="a")
+        uow.account_queues.open(["acc"])
+        uow.publish("jobs.assign")
+        uow.publish("jobs.assign")
+        uow.publish("jobs.cancel", account_id="a")
         assert seen == []
         uow.commit()
 
     assert seen == [("jobs.assign", {}, 1), ("jobs.cancel", {"account_id": "a"}, 1)]
 
 
-def test_events_and_rejections_are_of_the_units_own_transaction(world: World) -> None:
+def test_events_and_rejections_belong_to_the_units_transaction(world: World) -> None:
     """What cannot be told is not done either."""
     for tell in (
         lambda uow: uow.events.add(EventType.JOB_UPDATED, text="NUL \x00"),
         lambda uow: uow.rejected._rows.append({"id": "x", "task": "NUL \x00"}),
     ):
         with pytest.raises(DataRefusedError), unit_of_work() as uow:
-            uow.lanes.open(["acc"])
-            uow.ring("jobs.assign")
+            uow.account_queues.open(["acc"])
+            uow.publish("jobs.assign")
             tell(uow)
             uow.commit()
 
-    assert world.one("SELECT count(*) FROM account_lane") == 0
-    assert world.rung.bells == []
+    assert world.scalar("SELECT count(*) FROM account_lane") == 0
+    assert world.published.messages == []
 
 
-def test_a_bell_that_cannot_be_rung_changes_nothing_of_what_was_committed(world: World) -> None:
+def test_a_failed_publish_does_not_affect_the_commit(world: World) -> None:
     """It is a warning: sweeps find what it was about. The other bells ring."""
-    rung = []
+    published = []
 
     def ring(task: str, _: dict[str, object]) -> None:
         if task == "jobs.assign":
             raise OSError("no broker")
-        rung.append(task)
+        published.append(task)
 
     with units.unit_of_work(ring) as uow:
-        uow.lanes.open(["acc"])
-        uow.ring("jobs.assign")
-        uow.ring("upkeep.reconcile")
+        uow.account_queues.open(["acc"])
+        uow.publish("jobs.assign")
+        uow.publish("upkeep.reconcile")
         uow.commit()
 
-    assert world.one("SELECT count(*) FROM account_lane") == 1
-    assert rung == ["upkeep.reconcile"]
+    assert world.scalar("SELECT count(*) FROM account_lane") == 1
+    assert published == ["upkeep.reconcile"]
 
 
-def test_a_unit_that_fell_asleep_holds_nobody_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_unit_releases_its_locks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen worker, or one parted from the server without a word: its session ends, and it is run again."""
     monkeypatch.setenv("CRAWLYARD_STATEMENT_TIMEOUT", "0.5")
     settings.cache_clear()
@@ -108,12 +108,14 @@ def test_a_unit_that_fell_asleep_holds_nobody_up(world: World, monkeypatch: pyte
 
     with pytest.raises(DatabaseLost), unit_of_work() as asleep:
         asleep.liveness.lock()
-        until(is_free, "the lock is free", patience=20)
+        wait_until(is_free, "the lock is free", patience=20)
         asleep.now()
     settings.cache_clear()
 
 
-def test_a_message_that_falls_silent_each_time_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_always_idles_in_transaction_is_rejected(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Given back, it would come again for ever. Twice is no reason: a worker may be frozen more than once."""
     monkeypatch.setenv("CRAWLYARD_STATEMENT_TIMEOUT", "0.2")
     settings.cache_clear()
@@ -122,10 +124,10 @@ def test_a_message_that_falls_silent_each_time_is_kept(world: World, monkeypatch
     def silent(uow: units.UnitOfWork) -> int:
         deliveries.append(1)
         if len(deliveries) != 3:
-            until(lambda: not world.one(_IDLE), "the session is ended")
-        return uow.queue.ready_due(1)
+            wait_until(lambda: not world.scalar(_IDLE), "the session is ended")
+        return uow.entries.mark_due_ready(1)
 
-    monkeypatch.setattr("tasks.assign.rounds.seat_jobs", silent)
+    monkeypatch.setattr("tasks.assign.rounds.assign_jobs", silent)
 
     world.deliver("jobs.assign")
     assert (len(deliveries), world.rejections()) == (3, [])
@@ -136,25 +138,25 @@ def test_a_message_that_falls_silent_each_time_is_kept(world: World, monkeypatch
     settings.cache_clear()
 
 
-def test_a_savepoint_takes_back_rows_events_rejections_and_bells(world: World) -> None:
+def test_a_savepoint_rolls_back_rows_events_rejections_and_messages(world: World) -> None:
     """All or nothing; what stood before it stays."""
     with unit_of_work() as uow:
-        uow.ring("jobs.assign")
+        uow.publish("jobs.assign")
         with pytest.raises(DataRefusedError), uow.savepoint():
-            uow.lanes.open(["acc"])
+            uow.account_queues.open(["acc"])
             uow.events.add(EventType.JOB_UPDATED, job_id="x")
             uow.rejected.keep(task="t", payload=1, reason="r")
-            uow.ring("upkeep.reconcile")
+            uow.publish("upkeep.reconcile")
             uow.accounts._session.execute(text("SELECT 1/0"))
         uow.commit()
 
-    assert world.one("SELECT count(*) FROM account_lane") == 0
-    assert world.one("SELECT count(*) FROM dispatch_event") == 0
+    assert world.scalar("SELECT count(*) FROM account_lane") == 0
+    assert world.scalar("SELECT count(*) FROM dispatch_event") == 0
     assert world.rejections() == []
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
-def test_timeouts_hold_for_the_transaction_alone(world: World) -> None:
+def test_timeouts_apply_to_the_transaction_only(world: World) -> None:
     """SET LOCAL: a pooler may give the session to somebody else next."""
     with unit_of_work() as uow:
         session = uow.accounts._session
@@ -167,7 +169,7 @@ def test_timeouts_hold_for_the_transaction_alone(world: World) -> None:
         assert connection.scalar(text("SHOW lock_timeout")) == "0"
 
 
-def test_errors_of_the_database_are_ours_and_hold_no_values(world: World) -> None:
+def test_database_errors_are_translated_and_hold_no_values(world: World) -> None:
     """Chosen by SQLSTATE: refused values, a lock not had in time, a connection lost."""
     with pytest.raises(DataRefusedError) as refused, unit_of_work() as uow:
         uow.accounts._session.execute(text("SELECT CAST(:secret AS int)"), {"secret": "topsecret"})
@@ -181,43 +183,43 @@ def test_errors_of_the_database_are_ours_and_hold_no_values(world: World) -> Non
 
     with engine().connect() as holder, pytest.raises(Contended), unit_of_work() as uow:
         holder.execute(text("SELECT FROM account FOR UPDATE"))
-        uow.accounts.hold(["acc"])
+        uow.accounts.lock_key_share(["acc"])
 
     with pytest.raises(DatabaseLost), unit_of_work() as uow:
         uow.accounts._session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-    assert world.one("SELECT 1") == 1
+    assert world.scalar("SELECT 1") == 1
 
 
-def test_answers_that_do_not_fit_are_of_a_lost_database() -> None:
+def test_unexpected_answers_count_as_a_lost_database() -> None:
     """As where a session ended before its COMMIT, and a pooler says so beside the server."""
-    with pytest.raises(DatabaseLost), raised_as_ours():
+    with pytest.raises(DatabaseLost), translate_errors():
         raise psycopg.InternalError("received 2 results from command 'COMMIT'")
 
 
-def test_a_unit_that_was_in_the_way_of_another_is_run_again(world: World) -> None:
+def test_a_unit_that_lost_a_lock_conflict_is_run_again(world: World) -> None:
     """As a whole, soon and often; its first tries leave nothing."""
     tries = []
 
     def unit() -> None:
         with unit_of_work() as uow:
-            uow.lanes.open([f"try-{len(tries)}"])
+            uow.account_queues.open([f"try-{len(tries)}"])
             tries.append(time.monotonic())
             if len(tries) < 4:
                 raise Contended("a deadlock")
             uow.commit()
 
-    persevere(unit)
+    run_until_done(unit)
 
     assert [lane for (lane,) in world.rows("SELECT account_id FROM account_lane")] == ["try-3"]
     assert tries[-1] - tries[0] < 1
 
 
-def test_a_unit_without_a_database_waits_and_then_gives_its_message_back(
+def test_a_unit_without_a_database_waits_and_then_requeues_its_message(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never acknowledged unhandled: after database_wait it goes back to its queue."""
     monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "1")
-    world.use_settings()
+    world.reload_settings()
     tries = []
 
     def unit() -> None:
@@ -225,14 +227,14 @@ def test_a_unit_without_a_database_waits_and_then_gives_its_message_back(
         raise DatabaseLost("gone")
 
     with pytest.raises(Reject) as given_back:
-        persevere(unit)
+        run_until_done(unit)
 
     assert given_back.value.requeue is True
     assert len(tries) > 2
     assert tries[-1] - tries[0] <= 1
 
 
-def test_a_unit_that_waits_ends_when_the_worker_is_told_to_stop(world: World) -> None:
+def test_a_waiting_unit_ends_when_the_worker_stops(world: World) -> None:
     """A stop does not wait for the database, and does not ask for it again and again either."""
     tries = []
 
@@ -243,7 +245,7 @@ def test_a_unit_that_waits_ends_when_the_worker_is_told_to_stop(world: World) ->
 
     try:
         with pytest.raises(Reject) as given_back:
-            persevere(unit)
+            run_until_done(unit)
     finally:
         stopping.reset()
 
@@ -251,7 +253,7 @@ def test_a_unit_that_waits_ends_when_the_worker_is_told_to_stop(world: World) ->
     assert len(tries) == 1
 
 
-def test_arguments_that_no_payload_has_are_kept_with_the_reason(world: World) -> None:
+def test_unknown_arguments_are_rejected_with_the_reason(world: World) -> None:
     """Unknown ones, too many, one twice: never a TypeError in a log and a message gone."""
     world.deliver("jobs.assign", surprise=1)
     world.deliver("connections.register", connection_id="x", access_token="glpat-abcdefghij0123456789")
@@ -262,7 +264,7 @@ def test_arguments_that_no_payload_has_are_kept_with_the_reason(world: World) ->
     assert "glpat-abcdefghij0123456789" not in str(world.rows("SELECT * FROM rejected_message"))
 
 
-def test_a_message_that_is_no_payload_is_kept_once_however_often_it_comes(world: World) -> None:
+def test_an_invalid_message_is_rejected_once_however_often_it_is_delivered(world: World) -> None:
     """Delivered again since its worker died behind the COMMIT; but another one with its id is another one."""
     for message, payload in (("one", 1), ("one", 1), ("one", 2), ("two", 1)):
         world.deliver("jobs.submit", message, orders=payload)
@@ -271,13 +273,11 @@ def test_a_message_that_is_no_payload_is_kept_once_however_often_it_comes(world:
     assert kept == [("one", {"orders": 1}), ("one", {"orders": 2}), ("two", {"orders": 1})]
 
 
-def test_a_message_that_cannot_even_be_kept_goes_back_to_its_queue(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_that_cannot_be_rejected_is_requeued(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that was never migrated loses nothing."""
     monkeypatch.setattr("tasks.runtime.task._REQUEUE_PAUSE_S", 0)
     outcomes = []
-    monkeypatch.setattr("tasks.runtime.task.persevere", _noting(outcomes, persevere))
+    monkeypatch.setattr("tasks.runtime.task.run_until_done", _noting(outcomes, run_until_done))
     for table in ("handled_message", "rejected_message"):
         world.rows(f"ALTER TABLE {table} RENAME TO {table}_away")
     try:
@@ -292,10 +292,10 @@ def test_a_message_that_cannot_even_be_kept_goes_back_to_its_queue(
     assert result.state == "REJECTED"
 
 
-def _noting(outcomes: list[str], persevere: Callable[[Callable[[], None]], None]) -> Callable[..., None]:
+def _noting(outcomes: list[str], run_until_done: Callable[[Callable[[], None]], None]) -> Callable[..., None]:
     def noting(unit: Callable[[], None]) -> None:
         try:
-            persevere(unit)
+            run_until_done(unit)
         except Exception as error:
             outcomes.append(type(error).__name__)
             raise
@@ -303,7 +303,7 @@ def _noting(outcomes: list[str], persevere: Callable[[Callable[[], None]], None]
     return noting
 
 
-def test_a_fault_of_the_schema_keeps_the_message(world: World) -> None:
+def test_a_schema_fault_rejects_the_message(world: World) -> None:
     """What no retry mends is neither lost nor tried for ever."""
     world.rows("ALTER TABLE socket_connection RENAME TO connection")
 
@@ -315,13 +315,13 @@ def test_a_fault_of_the_schema_keeps_the_message(world: World) -> None:
     assert world.rejections() == [("connections.register", "failed")]
 
 
-def test_a_fault_of_the_code_keeps_the_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_code_fault_rejects_the_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in a task is no reason to lose what it was told."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tasks.assign.rounds.seat_jobs", broken)
+    monkeypatch.setattr("tasks.assign.rounds.assign_jobs", broken)
 
     world.deliver("jobs.assign")
 
@@ -334,34 +334,34 @@ def test_a_unit_out_of_memory_is_left_to_the_worker(world: World, monkeypatch: p
     def too_large(_: object) -> int:
         raise MemoryError
 
-    monkeypatch.setattr("tasks.assign.rounds.seat_jobs", too_large)
+    monkeypatch.setattr("tasks.assign.rounds.assign_jobs", too_large)
 
     with pytest.raises(MemoryError):
         world.deliver("jobs.assign")
     assert world.rejections() == []
 
 
-def test_a_batch_is_halved_until_the_culprit_stands_alone(world: World) -> None:
+def test_a_refused_batch_is_bisected_to_the_bad_item(world: World) -> None:
     """In savepoints of one transaction: the good items are applied, in their order."""
     applied: list[int] = []
     refused: list[int] = []
     with unit_of_work() as uow:
 
         def apply(items: list[int]) -> None:
-            uow.lanes.open([f"lane-{item}" for item in items])
+            uow.account_queues.open([f"lane-{item}" for item in items])
             if 13 in items or 77 in items:
                 raise DataRefusedError("no", "22000")
             applied.extend(items)
 
-        batches.in_halves(uow, list(range(100)), apply, lambda item, _: refused.append(item))
+        batches.bisect_on_refusal(uow, list(range(100)), apply, lambda item, _: refused.append(item))
         uow.commit()
 
     assert refused == [13, 77]
     assert applied == [n for n in range(100) if n not in (13, 77)]
-    assert world.one("SELECT count(*) FROM account_lane") == 98
+    assert world.scalar("SELECT count(*) FROM account_lane") == 98
 
 
-def test_a_validated_item_keeps_its_place(world: World) -> None:
+def test_a_validated_item_keeps_its_position(world: World) -> None:
     """Ids are derived from message id and position: the bad items count."""
     with unit_of_work() as uow:
         assert list(batches.valid_items(uow, [1, "x", 3], TypeAdapter(int))) == [(0, 1), (2, 3)]

@@ -22,7 +22,9 @@ def commands_at(world: World, path: str) -> list[str]:
     return [command for (command,) in rows]
 
 
-def test_a_discovery_makes_areas_authorizations_and_child_jobs(world: World, discoverer: Discoverer) -> None:
+def test_a_discovery_creates_areas_authorizations_and_child_jobs(
+    world: World, discoverer: Discoverer
+) -> None:
     """Everything that follows from a group and a project, inherited from the discovery's own job."""
     discoverer.finds(group("team", 7), project("team/tool", 42, priority=3))
 
@@ -52,13 +54,13 @@ def test_a_discovery_makes_areas_authorizations_and_child_jobs(world: World, dis
     assert world.rejections() == []
 
 
-def test_a_discovery_tells_its_own_progress(world: World, discoverer: Discoverer) -> None:
+def test_a_discovery_records_its_own_progress(world: World, discoverer: Discoverer) -> None:
     """Sums over its frames, the last summary, and that it goes on."""
     discoverer.finds(group("a", 1), summary={"total_groups": 2, "hierarchy_depth": 4})
     discoverer.finds(group("b", 2), project("b/p", 3), project("b/p", 3))
 
-    told = world.job(discoverer.job_id).progress["discovery"]
-    assert told == {
+    sums = world.job(discoverer.job_id).progress["discovery"]
+    assert sums == {
         "frames": 2, "groups": 2, "projects": 1, "users": 0, "namespaces": 0,
         "jobs": 13, "existing": 0, "queuedAgain": 0, "deferred": 0,
         "summary": {"totalGroups": 2, "hierarchyDepth": 4},
@@ -67,31 +69,31 @@ def test_a_discovery_tells_its_own_progress(world: World, discoverer: Discoverer
     assert discoverer.attempt().status == "running"
 
 
-def test_what_was_applied_is_listed_as_it_was_said(world: World, discoverer: Discoverer) -> None:
+def test_applied_discoveries_are_listed_as_they_were_sent(world: World, discoverer: Discoverer) -> None:
     """A crawler says its discoveries until it finds their timestamps in the view."""
     discoverer.finds(group("a", 1), at="2026-05-04T03:02:01.5Z")
     discoverer.finds(group("b", 2), at="2026-05-04 03:02:02+02:00")
 
-    assert world.one("SELECT discoveries FROM crawler_order") == [
+    assert world.scalar("SELECT discoveries FROM crawler_order") == [
         "2026-05-04T03:02:01.5Z",
         "2026-05-04 03:02:02+02:00",
     ]
 
 
-def test_a_discovery_said_again_changes_nothing(world: World, discoverer: Discoverer) -> None:
+def test_a_repeated_discovery_changes_nothing(world: World, discoverer: Discoverer) -> None:
     """In another message, or in the same one."""
     frame = discoverer.frame(group("a", 1))
-    world.says(frame, frame)
+    world.sends(frame, frame)
     before = world.snapshot()
 
-    world.says(frame)
+    world.sends(frame)
 
     assert world.snapshot() == before
     assert discoverer.attempt().stale_words == 0
-    assert world.one("SELECT count(*) FROM job WHERE full_path = 'a'") == len(GROUP_COMMANDS)
+    assert world.scalar("SELECT count(*) FROM job WHERE full_path = 'a'") == len(GROUP_COMMANDS)
 
 
-def test_two_discoveries_of_one_moment_are_both_applied(world: World, discoverer: Discoverer) -> None:
+def test_two_discoveries_with_one_timestamp_are_both_applied(world: World, discoverer: Discoverer) -> None:
     """A crawler's clock has its grain: what is said differs, though the timestamp does not."""
     discoverer.finds(group("a", 1), at="2026-05-04T03:02:01Z")
     discoverer.finds(group("b", 2), at="2026-05-04T03:02:01Z")
@@ -99,9 +101,9 @@ def test_two_discoveries_of_one_moment_are_both_applied(world: World, discoverer
     assert world.rows("SELECT full_path FROM area ORDER BY 1") == [("a",), ("b",)]
 
 
-def test_the_older_form_says_the_same(world: World, discoverer: Discoverer) -> None:
+def test_the_older_frame_form_is_equivalent(world: World, discoverer: Discoverer) -> None:
     """EntityType and entities; numbers are ids too."""
-    discoverer.says(
+    discoverer.sends(
         "discovery",
         entityType="project",
         entities=[{"id": 42, "name": "Tool", "path": "team/tool", "parentId": 7}],
@@ -113,7 +115,7 @@ def test_the_older_form_says_the_same(world: World, discoverer: Discoverer) -> N
     assert commands_at(world, "team/tool") == sorted(PROJECT_COMMANDS)
 
 
-def test_groups_and_projects_of_one_number_are_two_areas(world: World, discoverer: Discoverer) -> None:
+def test_a_group_and_a_project_with_one_number_are_two_areas(world: World, discoverer: Discoverer) -> None:
     """GitLab numbers them apart, and the column is unique."""
     discoverer.finds(group("a", 42), project("a/b", 42))
 
@@ -133,7 +135,7 @@ def test_a_user_and_a_namespace_have_one_job_each(world: World, discoverer: Disc
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "finished", "cancelled", "paused"])
-def test_a_child_that_is_there_is_left(world: World, discoverer: Discoverer, status: str) -> None:
+def test_an_existing_child_is_unchanged(world: World, discoverer: Discoverer, status: str) -> None:
     """Whatever it is, unless it has failed; also where the web app has inserted it."""
     child = world.insert_job(full_path="a", command="group", status=status)
 
@@ -144,10 +146,10 @@ def test_a_child_that_is_there_is_left(world: World, discoverer: Discoverer, sta
     assert world.job(discoverer.job_id).progress["discovery"]["existing"] == 1
 
 
-def test_a_child_that_failed_is_queued_again(world: World, discoverer: Discoverer) -> None:
+def test_a_failed_child_is_requeued(world: World, discoverer: Discoverer) -> None:
     """With nothing counted against it, and from where it was."""
     discoverer.finds(group("a", 1))
-    child = world.one("SELECT id FROM job WHERE command = 'groupMembers'")
+    child = world.scalar("SELECT id FROM job WHERE command = 'groupMembers'")
     world.rows(
         """UPDATE job SET status = 'failed', finished_at = now(), resume_state = '{"currentPage": 2}'
                    WHERE id = :id""",
@@ -165,12 +167,12 @@ def test_a_child_that_failed_is_queued_again(world: World, discoverer: Discovere
     assert commands_at(world, "a") == sorted(GROUP_COMMANDS)
 
 
-def test_a_child_that_the_web_app_has_failed_while_it_was_worked_on_is_left(
+def test_a_child_failed_by_the_web_app_during_its_attempt_is_unchanged(
     world: World, discoverer: Discoverer
 ) -> None:
     """Its attempt is live: reconcile comes first."""
     discoverer.finds(group("a", 1))
-    child = world.one("SELECT id FROM job WHERE command = 'groupMembers'")
+    child = world.scalar("SELECT id FROM job WHERE command = 'groupMembers'")
     world.crawler(capacity=4)
     world.assign()
     world.rows("UPDATE job SET status = 'failed' WHERE id = :id", id=child)
@@ -180,7 +182,7 @@ def test_a_child_that_the_web_app_has_failed_while_it_was_worked_on_is_left(
     assert (world.job(child).status, world.entry(child).status) == ("failed", "processing")
 
 
-def test_a_nested_discovery_is_repeated_when_it_is_old(world: World, discoverer: Discoverer) -> None:
+def test_an_old_nested_discovery_is_repeated(world: World, discoverer: Discoverer) -> None:
     """One that finished two days ago, and not one that finished an hour ago."""
     ended = {"old": timedelta(hours=49), "new": timedelta(hours=47)}
     for path, age in ended.items():
@@ -215,7 +217,7 @@ def test_bad_entities_are_rejected_one_by_one(world: World, discoverer: Discover
     assert reasons == ["invalid"] * len(bad) + ["contradicts_another"] * 2
 
 
-def test_what_contradicts_another_takes_nothing_from_a_third(world: World, discoverer: Discoverer) -> None:
+def test_a_contradicting_item_does_not_affect_other_items(world: World, discoverer: Discoverer) -> None:
     """Its path and its id, where they are nobody else's, are free for those behind it."""
     discoverer.finds(project("a", 1), project("b", 1), project("b", 2), project("a", 3), project("c", 3))
 
@@ -223,7 +225,7 @@ def test_what_contradicts_another_takes_nothing_from_a_third(world: World, disco
     assert [reason for _, reason in world.rejections()] == ["contradicts_another"] * 2
 
 
-def test_an_entity_that_the_database_refuses_costs_itself_alone(world: World, discoverer: Discoverer) -> None:
+def test_an_entity_refused_by_the_database_is_rejected_alone(world: World, discoverer: Discoverer) -> None:
     """Here its name is longer than a web app's column."""
     world.rows("ALTER TABLE area ALTER COLUMN name TYPE varchar(20)")
     try:
@@ -231,28 +233,30 @@ def test_an_entity_that_the_database_refuses_costs_itself_alone(world: World, di
     finally:
         world.rows("ALTER TABLE area ALTER COLUMN name TYPE text")
 
-    assert world.one("SELECT count(*) FROM area") == 7
-    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 7 * len(PROJECT_COMMANDS)
+    assert world.scalar("SELECT count(*) FROM area") == 7
+    assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 7 * len(
+        PROJECT_COMMANDS
+    )
     assert world.rejections() == [("crawler.frames", "refused_by_database")]
     assert world.job(discoverer.job_id).progress["discovery"]["projects"] == 7
 
 
-def test_the_fence_is_held(world: World, discoverer: Discoverer) -> None:
+def test_the_fence_protects_discoveries(world: World, discoverer: Discoverer) -> None:
     """A stranger's discovery, and one of a closed attempt, are stale; an unknown attempt's is rejected."""
     stranger = world.crawler()
-    stranger.says("jobs_discovered", discoverer.order, discovered_jobs=[group("a", 1)])
-    discoverer.crawler.says("jobs_discovered", "never-given", discovered_jobs=[group("b", 1)])
+    stranger.sends("jobs_discovered", discoverer.order, discovered_jobs=[group("a", 1)])
+    discoverer.crawler.sends("jobs_discovered", "never-given", discovered_jobs=[group("b", 1)])
     discoverer.crawler.fails(discoverer.order)
     discoverer.finds(group("c", 1))
 
-    assert world.one("SELECT count(*) FROM area") == 0
-    assert world.one("SELECT count(*) FROM job") == 1
+    assert world.scalar("SELECT count(*) FROM area") == 0
+    assert world.scalar("SELECT count(*) FROM job") == 1
     assert discoverer.attempt().stale_words == 2
     assert world.rejections() == [("crawler.frames", "unknown_assignment")]
 
 
 @pytest.mark.parametrize("depth", [60, 300, 600])
-def test_an_entity_that_is_nested_deeply_costs_no_neighbour(
+def test_a_deeply_nested_entity_does_not_affect_others(
     world: World, discoverer: Discoverer, depth: int
 ) -> None:
     """Said of an attempt that there is, or is not."""
@@ -260,7 +264,7 @@ def test_an_entity_that_is_nested_deeply_costs_no_neighbour(
     unknown = discoverer.frame(nested)
     unknown["frame"]["jobId"] = "never-given"
 
-    world.says(
+    world.sends(
         discoverer.frame(nested, project("a", 1)),
         unknown,
         discoverer.crawler.frame("job_completed", discoverer.order),
@@ -271,10 +275,10 @@ def test_an_entity_that_is_nested_deeply_costs_no_neighbour(
     assert [reason for _, reason in world.rejections()] == ["invalid", "unknown_assignment"]
 
 
-def test_a_discovery_that_its_end_overtook_is_applied(world: World, discoverer: Discoverer) -> None:
+def test_a_discovery_overtaken_by_its_completion_is_applied(world: World, discoverer: Discoverer) -> None:
     """In a later message or behind it in the same one; the job stays finished."""
     late = discoverer.frame(group("b", 2), at="2026-05-04T03:02:09Z")
-    world.says(discoverer.crawler.frame("job_completed", discoverer.order), late)
+    world.sends(discoverer.crawler.frame("job_completed", discoverer.order), late)
     discoverer.finds(group("a", 1))
 
     assert world.rows("SELECT full_path FROM area ORDER BY 1") == [("a",), ("b",)]
@@ -283,57 +287,55 @@ def test_a_discovery_that_its_end_overtook_is_applied(world: World, discoverer: 
     assert discoverer.attempt().stale_words == 0
 
 
-def test_a_discovery_behind_a_failure_is_stale(world: World, discoverer: Discoverer) -> None:
+def test_a_discovery_after_a_failure_is_stale(world: World, discoverer: Discoverer) -> None:
     """What stands before it in the same message is applied."""
     early = discoverer.frame(group("a", 1))
     late = discoverer.frame(group("b", 2), at="2026-05-04T03:02:09Z")
     failed = discoverer.crawler.frame("job_failed", discoverer.order, error="it broke", isRecoverable=True)
 
-    world.says(early, failed, late)
+    world.sends(early, failed, late)
 
     assert world.rows("SELECT full_path FROM area") == [("a",)]
     assert world.job(discoverer.job_id).status == "queued"
     assert discoverer.attempt().stale_words == 1
 
 
-def test_a_completed_attempt_that_is_not_the_last_any_more_is_heard_no_more(
-    world: World, discoverer: Discoverer
-) -> None:
+def test_a_discovery_of_an_earlier_completed_attempt_is_stale(world: World, discoverer: Discoverer) -> None:
     """Its job was ordered again."""
-    discoverer.crawler.says("job_completed", discoverer.order)
+    discoverer.crawler.sends("job_completed", discoverer.order)
     world.submit(world.order(web_app_job_id=discoverer.job_id, force=True))
     world.assign()
 
     discoverer.finds(group("a", 1))
 
-    assert world.one("SELECT count(*) FROM area") == 0
+    assert world.scalar("SELECT count(*) FROM area") == 0
     assert world.attempts(discoverer.job_id)[0].stale_words == 1
 
 
-def test_every_discovery_proves_life(world: World, discoverer: Discoverer) -> None:
+def test_every_discovery_counts_as_a_heartbeat(world: World, discoverer: Discoverer) -> None:
     """Also one that is malformed."""
     discoverer.crawler.silent_for(60)
-    discoverer.crawler.says("jobs_discovered", discoverer.order, discovered_jobs="none")
+    discoverer.crawler.sends("jobs_discovered", discoverer.order, discovered_jobs="none")
 
     assert world.now() - discoverer.crawler.row().last_heartbeat < timedelta(seconds=5)
     assert world.rejections() == [("crawler.frames", "invalid")]
 
 
-def test_what_is_listed_of_an_attempt_is_bounded(
+def test_the_list_of_applied_discoveries_is_bounded(
     world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest go; who says one of them again has it applied again, which changes nothing."""
-    monkeypatch.setattr("persistence.attempts.attempts._MOST_DISCOVERIES", 2)
+    monkeypatch.setattr("persistence.attempts.attempts._MAX_DISCOVERIES", 2)
     times = [f"2026-05-04T03:02:0{second}Z" for second in range(4)]
     for at in times:
         discoverer.finds(group("a", 1), at=at)
 
-    assert [said["timestamp"] for said in discoverer.attempt().discoveries] == times[-2:]
+    assert [discovery["timestamp"] for discovery in discoverer.attempt().discoveries] == times[-2:]
     discoverer.finds(group("a", 1), at=times[0])
     assert commands_at(world, "a") == sorted(GROUP_COMMANDS)
 
 
-def test_a_group_that_is_to_be_discovered_too_is_one_area_in_whichever_part_it_comes(
+def test_a_group_that_is_also_a_namespace_is_one_area_in_any_order(
     world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its area was settled by an earlier part of the frame: it is not in its own way."""
@@ -346,7 +348,7 @@ def test_a_group_that_is_to_be_discovered_too_is_one_area_in_whichever_part_it_c
     assert commands_at(world, "team") == sorted([*GROUP_COMMANDS, "GROUP_PROJECT_DISCOVERY"])
 
 
-def test_the_web_apps_own_bookkeeping_is_not_queued_again(world: World, discoverer: Discoverer) -> None:
+def test_an_authorization_scope_job_is_not_requeued(world: World, discoverer: Discoverer) -> None:
     """Whatever stands at the path, and however it ended."""
     own = world.insert_job(full_path="a", command="authorizationScope", status="failed")
 

@@ -39,7 +39,7 @@ def changes(world: World) -> list[Any]:
     )
 
 
-def test_an_area_that_moved_takes_along_all_that_hangs_on_it(world: World, discoverer: Discoverer) -> None:
+def test_a_moved_area_takes_everything_attached_to_it_along(world: World, discoverer: Discoverer) -> None:
     """Authorizations, links and jobs; so that its children are there already, and none is made again."""
     before = world.rows("SELECT id, command, status FROM job ORDER BY 1")
 
@@ -55,7 +55,7 @@ def test_an_area_that_moved_takes_along_all_that_hangs_on_it(world: World, disco
     assert (event.job_id, event.payload["former_path"]) == (discoverer.job_id, "team/tool")
 
 
-def test_an_order_at_the_former_path_is_another_job(world: World, discoverer: Discoverer) -> None:
+def test_an_order_at_the_former_path_creates_another_job(world: World, discoverer: Discoverer) -> None:
     """The identities have moved along with the jobs."""
     discoverer.finds(project("lab/tool", 42), at=LATER)
 
@@ -69,7 +69,7 @@ def test_an_order_at_the_former_path_is_another_job(world: World, discoverer: Di
     assert [event.payload["existing"] for event in world.events("job_created")][-2:] == [False, True]
 
 
-def test_a_path_that_got_another_id_keeps_what_hangs_on_it(world: World, discoverer: Discoverer) -> None:
+def test_a_path_with_a_new_id_keeps_everything_attached_to_it(world: World, discoverer: Discoverer) -> None:
     """It was deleted and made anew: the path is what jobs and authorizations are about."""
     discoverer.finds(project("team/tool", 99), at=LATER)
 
@@ -78,10 +78,10 @@ def test_a_path_that_got_another_id_keeps_what_hangs_on_it(world: World, discove
     assert changes(world) == [
         ("team/tool", "gid://gitlab/Project/99", None, "gid://gitlab/Project/42", "acc")
     ]
-    assert world.one("SELECT count(*) FROM job WHERE full_path = 'team/tool'") == len(PROJECT_COMMANDS)
+    assert world.scalar("SELECT count(*) FROM job WHERE full_path = 'team/tool'") == len(PROJECT_COMMANDS)
 
 
-def test_two_areas_may_change_places(world: World, discoverer: Discoverer) -> None:
+def test_two_areas_may_swap_paths(world: World, discoverer: Discoverer) -> None:
     """Each keeps who is authorized for it."""
     discoverer.finds(project("team/two", 43), at=LATER)
 
@@ -89,7 +89,9 @@ def test_two_areas_may_change_places(world: World, discoverer: Discoverer) -> No
 
     assert areas(world) == [("team/tool", "gid://gitlab/Project/43"), ("team/two", "gid://gitlab/Project/42")]
     assert authorized(world) == [("acc", "team/tool"), ("acc", "team/two"), ("other", "team/two")]
-    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 2 * len(PROJECT_COMMANDS)
+    assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 2 * len(
+        PROJECT_COMMANDS
+    )
     assert {(c[0], c[2], c[3]) for c in changes(world)} == {
         ("team/tool", "team/two", None),
         ("team/two", "team/tool", None),
@@ -97,11 +99,11 @@ def test_two_areas_may_change_places(world: World, discoverer: Discoverer) -> No
     assert world.rejections() == []
 
 
-def test_many_areas_move_in_parts(
+def test_many_areas_move_in_chunks(
     world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes a while: one statement for all would come to its timeout, again and again."""
-    monkeypatch.setattr("persistence.areas.areas._MOVES", 2)
+    monkeypatch.setattr("persistence.areas.areas._MOVES_PER_STATEMENT", 2)
     discoverer.finds(*(project(f"a/{n}", n) for n in range(1, 8)), at=LATER)
     moved = []
 
@@ -123,9 +125,7 @@ def test_many_areas_move_in_parts(
     assert world.rejections() == []
 
 
-def test_an_area_that_moved_onto_another_one_becomes_one_with_it(
-    world: World, discoverer: Discoverer
-) -> None:
+def test_an_area_moved_onto_another_is_merged_with_it(world: World, discoverer: Discoverer) -> None:
     """Where nobody has said what became of the other one."""
     discoverer.finds(project("team/two", 43), at=LATER)
 
@@ -138,7 +138,7 @@ def test_an_area_that_moved_onto_another_one_becomes_one_with_it(
     assert world.rows("SELECT DISTINCT full_path FROM job_area") == [("team/two",)]
 
 
-def test_a_chain_of_moves_ends_where_it_should(world: World, discoverer: Discoverer) -> None:
+def test_a_chain_of_moves_ends_at_the_right_paths(world: World, discoverer: Discoverer) -> None:
     """The first takes the path that the second has just left."""
     discoverer.finds(project("team/two", 43), at=LATER)
 
@@ -151,7 +151,7 @@ def test_a_chain_of_moves_ends_where_it_should(world: World, discoverer: Discove
     assert authorized(world) == [("acc", "team/three"), ("acc", "team/two"), ("other", "team/two")]
 
 
-def test_a_bare_number_of_the_web_apps_own_is_the_same_id(world: World, discoverer: Discoverer) -> None:
+def test_a_bare_number_written_by_the_web_app_is_the_same_id(world: World, discoverer: Discoverer) -> None:
     """Nothing has changed, and nothing is on record; the id is a global one from now on."""
     world.rows("UPDATE area SET gitlab_id = '42'")
 
@@ -177,7 +177,7 @@ def test_a_new_name_is_written(world: World, discoverer: Discoverer) -> None:
     ],
     ids=["its path", "its id"],
 )
-def test_what_is_another_hosts_is_rejected(
+def test_an_area_of_another_host_is_rejected(
     world: World, discoverer: Discoverer, found: dict[str, Any], says: str
 ) -> None:
     """One path, or one id, on two hosts cannot be two areas in this schema; the rest is applied."""
@@ -187,14 +187,14 @@ def test_what_is_another_hosts_is_rejected(
 
     assert areas(world) == [("new", "gid://gitlab/Project/5"), ("team/tool", "gid://gitlab/Project/42")]
     assert world.rejections() == [("crawler.frames", "area_of_another_host")]
-    assert world.one("SELECT detail FROM rejected_message") == says
-    assert world.one(
+    assert world.scalar("SELECT detail FROM rejected_message") == says
+    assert world.scalar(
         """SELECT count(*) FROM job WHERE "gitlabGraphQLUrl" LIKE '%git.example.net%'"""
     ) == 1 + len(PROJECT_COMMANDS)
     assert changes(world) == []
 
 
-def test_the_host_of_a_web_apps_own_area_is_that_of_its_jobs(world: World) -> None:
+def test_the_host_of_an_area_of_the_web_app_is_that_of_its_jobs(world: World) -> None:
     """The shared table does not say it."""
     world.rows(
         "INSERT INTO area (full_path, gitlab_id, type) VALUES ('old', 'gid://gitlab/Group/1', 'group')"
@@ -208,7 +208,7 @@ def test_the_host_of_a_web_apps_own_area_is_that_of_its_jobs(world: World) -> No
     assert authorized(world) == []
 
 
-def test_an_area_whose_jobs_are_of_several_hosts_is_whose_discovery_finds_it(world: World) -> None:
+def test_an_area_with_jobs_of_several_hosts_belongs_to_the_discovering_host(world: World) -> None:
     """A path without a branch may be ordered on each of them."""
     discoverer = Discoverer.at_work(world)
     for host in ("git.example.net", "gitlab.example.org", "www.example.com"):
@@ -220,7 +220,7 @@ def test_an_area_whose_jobs_are_of_several_hosts_is_whose_discovery_finds_it(wor
     assert world.rows("SELECT * FROM area_host") == [("a", "gitlab.example.org")]
 
 
-def test_a_path_whose_area_is_gone_is_any_hosts(world: World, discoverer: Discoverer) -> None:
+def test_a_path_without_an_area_belongs_to_no_host(world: World, discoverer: Discoverer) -> None:
     """The web app has deleted it."""
     world.rows("DELETE FROM area_authorization")
     world.rows("DELETE FROM area")
@@ -233,7 +233,7 @@ def test_a_path_whose_area_is_gone_is_any_hosts(world: World, discoverer: Discov
     assert world.rejections() == []
 
 
-def test_an_area_that_an_index_of_the_web_app_refuses_costs_itself_alone(world: World) -> None:
+def test_an_area_refused_by_an_index_of_the_web_app_is_rejected_alone(world: World) -> None:
     """It is not waited for, as one that somebody else adds at the same time."""
     discoverer = Discoverer.at_work(world)
     world.rows("CREATE UNIQUE INDEX one_of_a_name ON area (name)")
@@ -257,11 +257,11 @@ def test_a_discovery_without_a_host_is_applied(world: World) -> None:
     discoverer.finds(project("a", 1))
     discoverer.finds(project("a", 1), at=LATER)
 
-    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == len(PROJECT_COMMANDS)
+    assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == len(PROJECT_COMMANDS)
     assert world.rows("SELECT host FROM area_host") == []
 
 
-def test_a_moved_job_with_a_branch_stays_where_its_place_is_taken(
+def test_a_moved_job_with_a_branch_stays_when_its_new_identity_is_taken(
     world: World, discoverer: Discoverer
 ) -> None:
     """The shared unique index allows one job of a path, branch and command."""
@@ -279,11 +279,11 @@ def test_a_moved_job_with_a_branch_stays_where_its_place_is_taken(
 def impatient(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """A unit that is run again and again gives up soon."""
     monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "1")
-    world.use_settings()
+    world.reload_settings()
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_area_that_an_index_of_the_web_apps_own_refuses_costs_itself_alone(
+def test_a_moved_area_refused_by_an_index_of_the_web_app_is_rejected_alone(
     world: World, discoverer: Discoverer
 ) -> None:
     """It is rejected, and the message is not run again for ever."""
@@ -295,11 +295,11 @@ def test_an_area_that_an_index_of_the_web_apps_own_refuses_costs_itself_alone(
 
     assert world.rejections() == [("crawler.frames", "refused_by_database")]
     assert [path for path, _ in areas(world)] == ["other", "team/tool"]
-    assert world.one("SELECT count(*) FROM job WHERE full_path = 'Team/Tool'") == 0
+    assert world.scalar("SELECT count(*) FROM job WHERE full_path = 'Team/Tool'") == 0
 
 
 @pytest.mark.usefixtures("impatient")
-def test_what_is_found_in_the_place_of_an_area_that_may_not_move_is_rejected_with_it(
+def test_an_area_found_at_the_path_of_an_unmovable_area_is_rejected_with_it(
     world: World, discoverer: Discoverer
 ) -> None:
     """Here a table of the web app's own holds the area; the neighbours are applied."""
@@ -313,13 +313,11 @@ def test_what_is_found_in_the_place_of_an_area_that_may_not_move_is_rejected_wit
 
     assert world.rejections() == [("crawler.frames", "refused_by_database")] * 2
     assert areas(world) == [("other", "gid://gitlab/Project/44"), *before]
-    assert world.one("SELECT count(*) FROM job WHERE full_path = 'lab/tool'") == 0
+    assert world.scalar("SELECT count(*) FROM job WHERE full_path = 'lab/tool'") == 0
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_area_that_moves_and_is_then_refused_is_rejected_once(
-    world: World, discoverer: Discoverer
-) -> None:
+def test_an_area_refused_after_its_move_is_rejected_once(world: World, discoverer: Discoverer) -> None:
     """Here its new name is too long; that it is found where it has just moved is no other's doing."""
     world.rows("ALTER TABLE area ALTER COLUMN name TYPE varchar(20)")
     try:
@@ -331,7 +329,7 @@ def test_an_area_that_moves_and_is_then_refused_is_rejected_once(
     assert [path for path, _ in areas(world)] == ["lab/tool", "other"]
 
 
-def test_a_discovery_without_a_host_finds_the_areas_of_any(world: World, discoverer: Discoverer) -> None:
+def test_a_discovery_without_a_host_matches_areas_of_any_host(world: World, discoverer: Discoverer) -> None:
     """Of which GitLab it is nobody has said: what is known of the area stays."""
     job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None, gitlabGraphQLUrl=None)
     world.deliver("jobs.enqueue", job_ids=[job_id])

@@ -14,33 +14,33 @@ LATER = "2026-05-04T03:02:09Z"
 def capped(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world in which an account may have four waiting jobs."""
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "4")
-    world.use_settings()
+    world.reload_settings()
     return world
 
 
 def waiting(world: World) -> int:
     """How many jobs wait in the queue."""
-    return int(world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'"))
+    return int(world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'"))
 
 
 def deferred(world: World) -> int:
     """How many wait outside of it."""
-    return int(world.one("SELECT count(*) FROM deferred_job"))
+    return int(world.scalar("SELECT count(*) FROM deferred_job"))
 
 
-def test_what_is_beyond_the_cap_is_deferred(capped: World) -> None:
+def test_jobs_beyond_the_cap_are_deferred(capped: World) -> None:
     """Nothing is dropped, and the discovery says how many."""
     discoverer = Discoverer.at_work(capped)
 
     discoverer.finds(project("a", 1), project("b", 2))
 
     assert (waiting(capped), deferred(capped)) == (4, 6)
-    told = capped.job(discoverer.job_id).progress["discovery"]
-    assert (told["jobs"], told["deferred"]) == (4, 6)
+    sums = capped.job(discoverer.job_id).progress["discovery"]
+    assert (sums["jobs"], sums["deferred"]) == (4, 6)
     assert len(capped.rows("SELECT full_path FROM area")) == 2
 
 
-def test_the_room_is_for_the_whole_discovery(capped: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cap_applies_to_the_whole_discovery(capped: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for each of the parts in which a large one is applied."""
     monkeypatch.setattr("tasks.discovery.apply.CHUNK", 1)
     Discoverer.at_work(capped).finds(*(project(f"a/{n}", n) for n in range(1, 5)))
@@ -48,7 +48,7 @@ def test_the_room_is_for_the_whole_discovery(capped: World, monkeypatch: pytest.
     assert (waiting(capped), deferred(capped)) == (4, 4 * len(PROJECT_COMMANDS) - 4)
 
 
-def test_found_again_they_are_deferred_once(capped: World) -> None:
+def test_jobs_found_again_are_deferred_once(capped: World) -> None:
     """Neither twice in the table nor ahead of those that wait there."""
     discoverer = Discoverer.at_work(capped)
     discoverer.finds(project("a", 1))
@@ -60,16 +60,16 @@ def test_found_again_they_are_deferred_once(capped: World) -> None:
     discoverer.finds(project("a", 1), project("b", 2), at=LATER)
 
     assert (waiting(capped), deferred(capped)) == (0, 6)
-    assert capped.rung.of("upkeep.feed_deferred") == [{}]
+    assert capped.published.of("upkeep.feed_deferred") == [{}]
 
 
-def test_they_are_fed_in_as_there_is_room(capped: World) -> None:
+def test_deferred_jobs_are_fed_as_room_becomes_free(capped: World) -> None:
     """In the order in which they were found; each becomes the job that it would have been."""
     discoverer = Discoverer.at_work(capped)
     discoverer.finds(project("a", 1, priority=7))
     crawler = capped.crawler(capacity=3)
     capped.assign()
-    assert capped.rung.of("upkeep.feed_deferred") == [{}]
+    assert capped.published.of("upkeep.feed_deferred") == [{}]
 
     capped.deliver("upkeep.feed_deferred")
 
@@ -90,10 +90,10 @@ def test_they_are_fed_in_as_there_is_room(capped: World) -> None:
     assert capped.rows('SELECT full_path FROM job_area WHERE "jobId" = :id', id=fed.id) == [("a",)]
     assert capped.events("job_created")[-1].job_id == fed.id
     assert len(crawler.orders()) == 3
-    assert "jobs.assign" in {task for task, _ in capped.rung.bells}
+    assert "jobs.assign" in {task for task, _ in capped.published.messages}
 
 
-def test_nothing_is_fed_beyond_the_cap(capped: World) -> None:
+def test_deferred_jobs_are_not_fed_beyond_the_cap(capped: World) -> None:
     """Fed twice in a row it is as once."""
     Discoverer.at_work(capped).finds(project("a", 1), project("b", 2))
 
@@ -103,31 +103,31 @@ def test_nothing_is_fed_beyond_the_cap(capped: World) -> None:
     assert (waiting(capped), deferred(capped)) == (4, 6)
 
 
-def test_reconcile_rings_for_what_is_deferred(capped: World) -> None:
+def test_reconcile_publishes_feed_deferred(capped: World) -> None:
     """A lost bell costs time alone, also where the cap was lifted meanwhile."""
     Discoverer.at_work(capped).finds(project("a", 1))
-    capped.rung.bells.clear()
+    capped.published.messages.clear()
 
     capped.deliver("upkeep.reconcile")
 
-    assert capped.rung.of("upkeep.feed_deferred") == [{}]
+    assert capped.published.of("upkeep.feed_deferred") == [{}]
 
 
-def test_without_a_cap_all_is_fed(capped: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cap_all_deferred_jobs_are_fed(capped: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """In units, each of which rings for the next."""
     Discoverer.at_work(capped).finds(project("a", 1), project("b", 2))
     monkeypatch.delenv("CRAWLYARD_PENDING_CAP")
-    capped.use_settings()
-    monkeypatch.setattr("tasks.discovery.feed.UNIT_JOBS", 4)
-    capped.rung.bells.clear()
+    capped.reload_settings()
+    monkeypatch.setattr("tasks.discovery.feed.CHUNK_JOBS", 4)
+    capped.published.messages.clear()
 
     capped.deliver("upkeep.feed_deferred")
 
     assert (waiting(capped), deferred(capped)) == (8, 2)
-    assert capped.rung.of("upkeep.feed_deferred") == [{}]
+    assert capped.published.of("upkeep.feed_deferred") == [{}]
 
 
-def test_one_account_at_its_cap_holds_nobody_back(capped: World) -> None:
+def test_an_account_at_its_cap_does_not_block_others(capped: World) -> None:
     """Room is each account's own."""
     Discoverer.at_work(capped).finds(project("a", 1))
     capped.account("other")
@@ -151,7 +151,7 @@ def test_a_paused_account_is_not_fed(capped: World) -> None:
     assert deferred(capped) == 1
 
 
-def test_a_deferred_job_that_somebody_else_made_is_dropped(capped: World) -> None:
+def test_a_deferred_job_that_exists_by_now_is_dropped(capped: World) -> None:
     """It is there."""
     Discoverer.at_work(capped).finds(project("a", 1))
     capped.submit(capped.order(namespace_path="a", command=PROJECT_COMMANDS[-1]))
@@ -160,10 +160,10 @@ def test_a_deferred_job_that_somebody_else_made_is_dropped(capped: World) -> Non
     capped.deliver("upkeep.feed_deferred")
 
     assert deferred(capped) == 0
-    assert capped.one("SELECT count(*) FROM job WHERE command = :c", c=PROJECT_COMMANDS[-1]) == 1
+    assert capped.scalar("SELECT count(*) FROM job WHERE command = :c", c=PROJECT_COMMANDS[-1]) == 1
 
 
-def test_what_was_deferred_for_an_account_that_is_gone_is_dropped(capped: World) -> None:
+def test_deferred_jobs_of_a_deleted_account_are_dropped(capped: World) -> None:
     """Nobody could crawl it; the others are fed."""
     Discoverer.at_work(capped).finds(project("a", 1))
     capped.rows("UPDATE deferred_job SET account_id = 'gone'")
@@ -174,7 +174,7 @@ def test_what_was_deferred_for_an_account_that_is_gone_is_dropped(capped: World)
     assert capped.rejections() == []
 
 
-def test_what_a_peer_feeds_in_is_left_to_it(capped: World) -> None:
+def test_deferred_jobs_locked_by_a_peer_are_left_to_it(capped: World) -> None:
     """Nobody waits, and nothing is made twice."""
     Discoverer.at_work(capped).finds(project("a", 1), project("b", 2))
     capped.rows("UPDATE job_queue SET status = 'processing' WHERE account_id = 'acc'")

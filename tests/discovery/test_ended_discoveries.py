@@ -16,14 +16,14 @@ LOCKS: dict[str, Any] = {"cancel": commands, "pause": pausing}
 def before_the_locks(monkeypatch: pytest.MonkeyPatch, verb: str, *happenings: Callable[[], None]) -> None:
     """Let each of these happen in turn, when a unit has found its jobs and not yet locked them."""
     left = list(happenings)
-    lock_all = LOCKS[verb].lock_all
+    lock_jobs = LOCKS[verb].lock_jobs
 
     def lock_later(*arguments: Any) -> Any:
         if left:
             left.pop(0)()
-        return lock_all(*arguments)
+        return lock_jobs(*arguments)
 
-    monkeypatch.setattr(LOCKS[verb], "lock_all", lock_later)
+    monkeypatch.setattr(LOCKS[verb], "lock_jobs", lock_later)
 
 
 def statuses(world: World) -> list[tuple[str, int]]:
@@ -41,7 +41,7 @@ def statuses(world: World) -> list[tuple[str, int]]:
         ("pause", "area", "paused"),
     ],
 )
-def test_children_that_came_between_look_and_lock_are_meant_too(
+def test_children_added_between_read_and_lock_are_included(
     world: World, monkeypatch: pytest.MonkeyPatch, *, verb: str, kind: str, status: str
 ) -> None:
     """The frame commits after the command has looked for jobs; it looks again, and each is announced once."""
@@ -53,18 +53,16 @@ def test_children_that_came_between_look_and_lock_are_meant_too(
     world.deliver(f"jobs.{verb}", **{kind: selected})
 
     assert statuses(world) == [(status, 1 + len(PROJECT_COMMANDS))]
-    told = [e.job_id for e in world.events("job_updated") if e.payload == {"status": status}]
-    assert len(told) == len(set(told)) == 1 + len(PROJECT_COMMANDS)
+    announced = [e.job_id for e in world.events("job_updated") if e.payload == {"status": status}]
+    assert len(announced) == len(set(announced)) == 1 + len(PROJECT_COMMANDS)
     world.assign()
     assert world.rows("SELECT 1 FROM crawler_order") == []
 
 
-def test_children_that_are_deferred_meanwhile_are_forgotten(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_children_deferred_meanwhile_are_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait outside of the queue, and would be fed in as if nobody had cancelled anything."""
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "2")
-    world.use_settings()
+    world.reload_settings()
     discoverer = Discoverer.at_work(world)
     before_the_locks(monkeypatch, "cancel", lambda: discoverer.finds(project("a", 1)))
 
@@ -75,7 +73,7 @@ def test_children_that_are_deferred_meanwhile_are_forgotten(
 
 
 @pytest.mark.parametrize(("verb", "status"), [("cancel", "cancelled"), ("pause", "paused")])
-def test_children_that_discover_in_turn_are_ended_with_what_they_find(
+def test_discovering_children_are_ended_with_their_own_children(
     world: World, monkeypatch: pytest.MonkeyPatch, verb: str, status: str
 ) -> None:
     """One that was missed is seated on the freed seat, and finds more while the command comes for it."""
@@ -84,12 +82,12 @@ def test_children_that_discover_in_turn_are_ended_with_what_they_find(
     def finds_a_namespace() -> None:
         discoverer.finds(group("team", 7, job_type="discover_namespaces"))
 
-    def is_seated_and_finds_more() -> None:
+    def is_assigned_and_finds_more() -> None:
         world.assign()
         (order,) = discoverer.crawler.orders()
         Discoverer(world, discoverer.crawler, order, "").finds(project("team/a", 1))
 
-    before_the_locks(monkeypatch, verb, finds_a_namespace, is_seated_and_finds_more)
+    before_the_locks(monkeypatch, verb, finds_a_namespace, is_assigned_and_finds_more)
 
     world.deliver(f"jobs.{verb}", subtree_of=discoverer.job_id)
 
@@ -97,9 +95,7 @@ def test_children_that_discover_in_turn_are_ended_with_what_they_find(
     assert discoverer.crawler.orders() == discoverer.crawler.row().active_jobs == []
 
 
-def test_what_is_ordered_without_end_does_not_keep_a_cancel_for_ever(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancel_ends_although_new_jobs_keep_coming(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks five times, then its message is handled; what has come by then waits on."""
 
     def orders_one() -> None:
@@ -111,4 +107,4 @@ def test_what_is_ordered_without_end_does_not_keep_a_cancel_for_ever(
     world.deliver("jobs.cancel", account_id="acc")
 
     assert statuses(world) == [("cancelled", 5), ("queued", 1)]
-    assert world.one("SELECT count(*) FROM handled_message") == 7  # six orders, and the cancel
+    assert world.scalar("SELECT count(*) FROM handled_message") == 7  # six orders, and the cancel

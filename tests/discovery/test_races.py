@@ -17,7 +17,7 @@ FOUND = [group("team", 7), *(project(f"team/{n}", n) for n in range(1, 6))]
 JOBS = len(GROUP_COMMANDS) + 5 * len(PROJECT_COMMANDS)
 
 
-def test_two_accounts_that_discover_one_group_at_once_make_its_jobs_once(world: World) -> None:
+def test_two_accounts_discovering_one_group_concurrently_create_its_jobs_once(world: World) -> None:
     """One of them waits at the areas for the other, runs again, and finds the jobs there."""
     world.account("other")
     discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
@@ -27,14 +27,14 @@ def test_two_accounts_that_discover_one_group_at_once_make_its_jobs_once(world: 
     for thread in threads:
         thread.join()
 
-    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+    assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
     assert (
-        world.one("SELECT count(DISTINCT (full_path, command)) FROM job WHERE spawned_from IS NOT NULL")
+        world.scalar("SELECT count(DISTINCT (full_path, command)) FROM job WHERE spawned_from IS NOT NULL")
         == JOBS
     )
-    assert world.one("SELECT count(*) FROM area_authorization") == 2 * len(FOUND)
+    assert world.scalar("SELECT count(*) FROM area_authorization") == 2 * len(FOUND)
     sums = [world.job(discoverer.job_id).progress["discovery"] for discoverer in discoverers]
-    assert sorted((told["jobs"], told["existing"]) for told in sums) == [(0, JOBS), (JOBS, 0)]
+    assert sorted((progress["jobs"], progress["existing"]) for progress in sums) == [(0, JOBS), (JOBS, 0)]
     assert world.rejections() == []
 
 
@@ -42,13 +42,13 @@ def test_two_accounts_that_discover_one_group_at_once_make_its_jobs_once(world: 
 def uncommitted(world: World, discoverer: Discoverer, *found: Any) -> Iterator[None]:
     """A discovery that commits once something else waits for it."""
     from tasks.contract.payloads import SaidFrame  # noqa: PLC0415
-    from tasks.discovery.apply import discover  # noqa: PLC0415 - after the environment is set
+    from tasks.discovery.apply import apply_discovery  # noqa: PLC0415 - after the environment is set
 
-    said = SaidFrame.model_validate(discoverer.frame(*found, at="2026-05-04T03:02:10Z"))
+    parsed = SaidFrame.model_validate(discoverer.frame(*found, at="2026-05-04T03:02:10Z"))
     with world.unit() as uow:
-        assert discover(uow, said.connection_id, said.frame)
+        assert apply_discovery(uow, parsed.connection_id, parsed.frame)
         yield
-        world.until_somebody_waits_for_a_lock()
+        world.wait_for_lock_waiter()
         uow.commit()
 
 
@@ -59,20 +59,18 @@ def two(world: World) -> list[Discoverer]:
     return [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
 
 
-def test_a_discovery_that_waited_for_another_finds_what_that_has_made(
-    world: World, two: list[Discoverer]
-) -> None:
+def test_a_discovery_that_waited_for_another_finds_its_jobs(world: World, two: list[Discoverer]) -> None:
     """The second one has looked before the first commits, and looks again."""
     first, second = two
     with uncommitted(world, first, *FOUND):
         thread = world.in_thread(lambda: second.finds(*FOUND))
     thread.join()
 
-    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+    assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
     assert world.job(second.job_id).progress["discovery"]["existing"] == JOBS
 
 
-def test_without_a_url_too_a_child_is_made_once(world: World, two: list[Discoverer]) -> None:
+def test_a_child_without_a_url_is_also_created_once(world: World, two: list[Discoverer]) -> None:
     """A user has no area whose lock would keep two discoveries apart."""
     first, second = two
     world.rows("""UPDATE job SET "gitlabGraphQLUrl" = NULL""")
@@ -87,9 +85,7 @@ def test_without_a_url_too_a_child_is_made_once(world: World, two: list[Discover
     assert world.job(second.job_id).progress["discovery"]["existing"] == 1
 
 
-def test_an_area_that_moves_twice_at_once_is_where_the_last_one_found_it(
-    world: World, two: list[Discoverer]
-) -> None:
+def test_an_area_moved_twice_concurrently_is_at_its_last_path(world: World, two: list[Discoverer]) -> None:
     """A plan that was made for other areas is void."""
     first, second = two
     first.finds(project("a", 1))
@@ -105,7 +101,7 @@ def test_an_area_that_moves_twice_at_once_is_where_the_last_one_found_it(
     assert world.rejections() == []
 
 
-def test_a_new_area_that_another_adds_at_another_path_has_moved(world: World, two: list[Discoverer]) -> None:
+def test_an_area_added_concurrently_at_another_path_is_moved(world: World, two: list[Discoverer]) -> None:
     """Its id is taken when the second one comes to add it."""
     first, second = two
     with uncommitted(world, first, project("a", 1)):
@@ -113,26 +109,24 @@ def test_a_new_area_that_another_adds_at_another_path_has_moved(world: World, tw
     thread.join()
 
     assert world.rows("SELECT full_path, former_path FROM area_change") == [("b", "a")]
-    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == len(PROJECT_COMMANDS)
+    assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == len(PROJECT_COMMANDS)
     assert world.rejections() == []
 
 
-def test_two_discoveries_of_one_account_share_its_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_discoveries_of_one_account_share_its_cap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """They would both find it, if one did not wait for the other."""
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "5")
-    world.use_settings()
+    world.reload_settings()
     discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, host="git.example.net")]
     with uncommitted(world, discoverers[0], project("a", 1)):
         thread = world.in_thread(lambda: discoverers[1].finds(project("b", 2)))
     thread.join()
 
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 5
-    assert world.one("SELECT count(*) FROM deferred_job") == 5
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 5
+    assert world.scalar("SELECT count(*) FROM deferred_job") == 5
 
 
-def test_an_order_for_a_child_at_the_same_time_is_answered_with_it(
-    world: World, two: list[Discoverer]
-) -> None:
+def test_a_concurrent_order_for_a_child_is_answered_with_it(world: World, two: list[Discoverer]) -> None:
     """Orders and discoveries share the guard of identities."""
     order = world.order(namespace_path="team/1", command="issues")
     with uncommitted(world, two[0], *FOUND):
@@ -144,9 +138,7 @@ def test_an_order_for_a_child_at_the_same_time_is_answered_with_it(
     assert answer.job_id == job.id
 
 
-def test_an_order_for_a_job_that_moves_at_the_same_time_is_answered_with_it(
-    world: World, two: list[Discoverer]
-) -> None:
+def test_a_concurrent_order_for_a_moving_job_is_answered_with_it(world: World, two: list[Discoverer]) -> None:
     """The identity moves along with the job."""
     two[0].finds(project("a", 1))
     order = world.order(namespace_path="b", command="issues")
@@ -163,17 +155,17 @@ def test_an_order_for_a_job_that_moves_at_the_same_time_is_answered_with_it(
 def uncommitted_order(world: World, **order: Any) -> Iterator[None]:
     """An order that commits once something else waits for it."""
     from tasks.contract.payloads import Order  # noqa: PLC0415 - after the environment is set
-    from tasks.jobs.submit import Ordered, submit_orders  # noqa: PLC0415
+    from tasks.jobs.submit import OrderedJob, submit_orders  # noqa: PLC0415
 
-    said = Order.model_validate(world.order(**order))
+    parsed = Order.model_validate(world.order(**order))
     with world.unit() as uow:
-        submit_orders(uow, [Ordered(said, JobId(str(said.web_app_job_id)))])
+        submit_orders(uow, [OrderedJob(parsed, JobId(str(parsed.web_app_job_id)))])
         yield
-        world.until_somebody_waits_for_a_lock()
+        world.wait_for_lock_waiter()
         uow.commit()
 
 
-def test_an_area_that_moves_to_where_an_order_adds_one_is_found_there(
+def test_an_area_moving_to_a_path_added_by_an_order_is_found_there(
     world: World, two: list[Discoverer]
 ) -> None:
     """Nothing is refused: the second look finds both areas, and they become one."""
@@ -189,7 +181,7 @@ def test_an_area_that_moves_to_where_an_order_adds_one_is_found_there(
     ]
 
 
-def test_an_area_gets_its_id_though_an_order_adds_it_elsewhere(world: World, two: list[Discoverer]) -> None:
+def test_an_area_gets_its_id_although_an_order_adds_it_elsewhere(world: World, two: list[Discoverer]) -> None:
     """Nothing is refused: the id has moved."""
     two[0].finds(project("a", 1))
     with uncommitted_order(world, namespace_path="b", command="project", entity_id="2"):
@@ -200,7 +192,7 @@ def test_an_area_gets_its_id_though_an_order_adds_it_elsewhere(world: World, two
     assert world.rows("SELECT full_path, gitlab_id FROM area") == [("a", "gid://gitlab/Project/2")]
 
 
-def test_a_job_that_moves_to_where_an_order_makes_one_leaves_it_the_identity(
+def test_a_job_moving_to_the_path_of_an_ordered_job_leaves_it_the_identity(
     world: World, two: list[Discoverer]
 ) -> None:
     """Nothing is refused; the moved job is as one of the web app's own."""
@@ -216,7 +208,7 @@ def test_a_job_that_moves_to_where_an_order_makes_one_leaves_it_the_identity(
     ) == [(False, len(PROJECT_COMMANDS) - 1), (True, 1)]
 
 
-def test_many_discoveries_in_one_message_are_heard_in_several_deliveries(
+def test_many_discoveries_in_one_message_take_several_deliveries(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Together they may take longer than a task may; each delivery applies one more, and the last one ends."""
@@ -225,42 +217,46 @@ def test_many_discoveries_in_one_message_are_heard_in_several_deliveries(
         *(discoverer.frame(project(f"a/{n}", n), at=f"2026-05-04T03:02:1{n}Z") for n in range(1, 4)),
         discoverer.crawler.frame("job_completed", discoverer.order),
     ]
-    monkeypatch.setattr("tasks.discovery.apply.BUSY_S", 0.0)
+    monkeypatch.setattr("tasks.discovery.apply.TIME_LIMIT_S", 0.0)
 
     for applied in range(1, 4):
-        world.says(*frames, message="a message")
+        world.sends(*frames, message="a message")
         assert len(discoverer.attempt().discoveries) == applied
         assert world.job(discoverer.job_id).status == "queued"
-    world.says(*frames, message="a message")
+    world.sends(*frames, message="a message")
 
     assert world.job(discoverer.job_id).status == "finished"
-    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 3 * len(PROJECT_COMMANDS)
+    assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 3 * len(
+        PROJECT_COMMANDS
+    )
 
 
-def test_life_is_noted_before_the_long_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_are_recorded_before_discoveries_are_applied(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sweep that runs beside a large discovery must not find its speaker silent."""
     discoverer = Discoverer.at_work(world)
     discoverer.crawler.silent_for(8)
-    heard_at = []
+    received_at = []
 
     def look(*_: Any) -> bool:
-        heard_at.append(discoverer.crawler.row().last_heartbeat)
+        received_at.append(discoverer.crawler.row().last_heartbeat)
         return False
 
-    monkeypatch.setattr("tasks.discovery.apply.discover", look)
+    monkeypatch.setattr("tasks.discovery.apply.apply_discovery", look)
     before = world.now()
     discoverer.finds(*FOUND)
 
-    assert len(heard_at) == 1
-    assert heard_at[0] > before
+    assert len(received_at) == 1
+    assert received_at[0] > before
 
 
-def test_a_discovery_that_is_delivered_twice_at_once_is_applied_once(
+def test_a_discovery_delivered_twice_concurrently_is_applied_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have looked and found it new; the second looks again when it has the lock."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
-    world.use_settings()
+    world.reload_settings()
     discoverer = Discoverer.at_work(world)
     discoverer.finds(*FOUND)
     with uncommitted(world, discoverer, *FOUND):
@@ -268,30 +264,28 @@ def test_a_discovery_that_is_delivered_twice_at_once_is_applied_once(
     thread.join()
 
     assert len(discoverer.attempt().discoveries) == 2
-    told = world.job(discoverer.job_id).progress["discovery"]
-    assert (told["frames"], told["jobs"], told["existing"]) == (2, JOBS, JOBS)
+    sums = world.job(discoverer.job_id).progress["discovery"]
+    assert (sums["frames"], sums["jobs"], sums["existing"]) == (2, JOBS, JOBS)
 
 
-def test_a_discovery_holds_the_account_before_all_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_discovery_locks_the_account_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its foreign keys come to it last: who has locked it and comes to the job next would wait for us in a circle."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
-    world.use_settings()
+    world.reload_settings()
     discoverer = Discoverer.at_work(world)
     with engine().connect() as web_app:
         web_app.execute(text("SELECT FROM account FOR UPDATE"))
         thread = world.in_thread(lambda: discoverer.finds(*FOUND))
-        world.until_somebody_waits_for_a_lock()
+        world.wait_for_lock_waiter()
         free = world.rows("SELECT id FROM job_queue FOR UPDATE SKIP LOCKED")
         web_app.rollback()
         thread.join()
 
     assert len(free) == 1
-    assert world.one("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
+    assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
 
 
-def test_a_path_that_gets_two_other_ids_at_once_has_them_on_record_in_turn(
-    world: World, two: list[Discoverer]
-) -> None:
+def test_two_concurrent_new_ids_of_a_path_are_recorded_in_order(world: World, two: list[Discoverer]) -> None:
     """What the second one replaces is what the first has written, and not what both had seen."""
     first, second = two
     first.finds(project("p", 1))

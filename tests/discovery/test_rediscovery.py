@@ -27,7 +27,13 @@ def finish(world: World, job_id: str, ago: timedelta) -> None:
     [(47, False, "finished"), (49, False, "queued"), (47, True, "queued")],
     ids=["recent", "old", "forced"],
 )
-def test_a_finished_discovery(world: World, path: str | None, hours: int, force: bool, status: str) -> None:  # noqa: FBT001
+def test_a_finished_discovery_is_repeated_only_when_old_or_forced(
+    world: World,
+    path: str | None,
+    hours: int,
+    force: bool,
+    status: str,  # noqa: FBT001
+) -> None:
     """Is the answer for 48 hours; after that, or forced, it is done again by the same job."""
     (first,) = world.submit(discovery(world, namespace_path=path))
     finish(world, first, timedelta(hours=hours))

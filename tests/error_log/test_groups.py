@@ -31,7 +31,7 @@ def age(world: World, group: str, *, hours: float) -> None:
     )
 
 
-def test_errors_that_are_alike_are_one_group(world: World) -> None:
+def test_similar_errors_form_one_group(world: World) -> None:
     """Counted with their jobs and accounts, told by the newest of them."""
     world.account("other")
     one, two = world.jobs(2)
@@ -51,8 +51,8 @@ def test_errors_that_are_alike_are_one_group(world: World) -> None:
     )
     assert (broke.error_type, broke.error_message) == ("TypeError", "issue 8 broke")
     assert (broke.first_seen, broke.last_seen) == (
-        world.one("SELECT min(timestamp) FROM job_error_log WHERE fingerprint = :g", g=group),
-        world.one("SELECT max(timestamp) FROM job_error_log WHERE fingerprint = :g", g=group),
+        world.scalar("SELECT min(timestamp) FROM job_error_log WHERE fingerprint = :g", g=group),
+        world.scalar("SELECT max(timestamp) FROM job_error_log WHERE fingerprint = :g", g=group),
     )
     assert (fell.fingerprint, fell.errors, fell.jobs, fell.accounts) == (alone, 1, 1, 1)
 
@@ -70,7 +70,7 @@ def test_only_errors_within_the_window_count(world: World) -> None:
     assert read_group(both, limit=10).group.errors == 2
 
 
-def test_groups_are_sorted_by_count_or_by_when_they_were_last_seen(world: World) -> None:
+def test_groups_are_sorted_by_count_or_by_last_seen(world: World) -> None:
     """And cut at the limit, which leaves the first."""
     (job_id,) = world.jobs(1)
     many = log(world, job_id, job_id, job_id, message="many")
@@ -82,7 +82,7 @@ def test_groups_are_sorted_by_count_or_by_when_they_were_last_seen(world: World)
     assert [g.fingerprint for g in read_groups(limit=1)] == [many]
 
 
-def test_groups_that_are_resolved_are_left_out_where_only_others_are_wanted(world: World) -> None:
+def test_resolved_groups_are_left_out_on_request(world: World) -> None:
     """One with a single error that is not is shown, with how many are not."""
     (job_id,) = world.jobs(1)
     done = log(world, job_id, message="done")
@@ -124,7 +124,7 @@ def test_one_group_is_shown_with_its_newest_errors(world: World) -> None:
 
 
 @pytest.mark.parametrize("group", ["0" * 16, "", "x'; --"])
-def test_a_group_that_there_is_not_is_said_so(world: World, group: str) -> None:
+def test_an_unknown_group_is_reported(world: World, group: str) -> None:
     """Whatever was asked for."""
     log(world, *world.jobs(1))
 
@@ -165,7 +165,7 @@ def test_errors_are_listed_within_a_window(world: World) -> None:
     assert len(read_errors(limit=10)) == 3
 
 
-def test_a_page_behind_an_error_that_is_gone_is_refused(world: World) -> None:
+def test_a_page_after_a_deleted_error_is_refused(world: World) -> None:
     """Else it would look like the end."""
     log(world, *world.jobs(1))
 

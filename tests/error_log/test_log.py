@@ -20,7 +20,7 @@ def log(world: World, *failures: object, message: str | None = None) -> None:
     world.deliver("failures.log", message, errors=list(failures))
 
 
-def test_an_error_of_a_job_is_put_on_record(world: World) -> None:
+def test_an_error_of_a_job_is_logged(world: World) -> None:
     """With all that is said of it; an event tells the account's readers."""
     (job_id,) = world.jobs(1)
 
@@ -39,11 +39,11 @@ def test_an_error_of_a_job_is_put_on_record(world: World) -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["live", "closed"])
-def test_an_error_of_an_attempt_is_one_of_its_job(world: World, closed: bool) -> None:  # noqa: FBT001
+def test_an_error_of_an_attempt_is_logged_for_its_job(world: World, closed: bool) -> None:  # noqa: FBT001
     """By the crawler_job_id, also when the attempt is over."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     if closed:
-        crawler.says("job_completed", order)
+        crawler.sends("job_completed", order)
 
     log(world, failure(crawler_job_id=order))
 
@@ -51,7 +51,7 @@ def test_an_error_of_an_attempt_is_one_of_its_job(world: World, closed: bool) ->
     assert [(e.error_type, e.is_recoverable) for e in world.errors(job_id)] == [("GatewayError", True)]
 
 
-def test_an_error_of_a_job_that_nobody_knows_is_rejected_alone(world: World) -> None:
+def test_an_error_of_an_unknown_job_is_rejected_alone(world: World) -> None:
     """The good ones beside it are on record, in their order."""
     (job_id,) = world.jobs(1)
 
@@ -92,28 +92,28 @@ def test_a_bad_item_is_rejected_alone(world: World, bad: dict[str, Any]) -> None
     assert world.rejections() == [("failures.log", "invalid")]
 
 
-def test_secrets_are_on_no_record(world: World) -> None:
+def test_secrets_are_not_logged(world: World) -> None:
     """Not in the message, trace, type or context of an error, not in its event, and not where it is rejected."""
     (job_id,) = world.jobs(1)
-    told = failure(
+    item = failure(
         error_message=f"GET https://oauth2:{TOKEN}@gitlab.example.org: 401",
         stack_trace=f"Authorization: Bearer {TOKEN}",
         context={"headers": {"PRIVATE-TOKEN": TOKEN}, "accessToken": "opaque-value", "page": 7},
         error_type=f"Error {TOKEN}",
     )
 
-    log(world, told | {"job_id": job_id}, told | {"job_id": str(ULID())})
+    log(world, item | {"job_id": job_id}, item | {"job_id": str(ULID())})
 
     (error,) = world.errors(job_id)
     assert error.context["page"] == 7
     for table in ("job_error_log", "dispatch_event", "rejected_message"):
-        stored = world.one(f"SELECT string_agg(r::text, ' ') FROM {table} r")
+        stored = world.scalar(f"SELECT string_agg(r::text, ' ') FROM {table} r")
         assert TOKEN not in stored
         assert "opaque-value" not in stored
 
 
 @pytest.mark.parametrize("stage", ["pending", "live", "ended"])
-def test_a_record_changes_nothing_else(world: World, stage: str) -> None:
+def test_logging_an_error_changes_nothing_else(world: World, stage: str) -> None:
     """Not the job, its entry, its attempt, its connection, nor what is counted; no bell is rung."""
     (job_id,) = world.jobs(1)
     if stage != "pending":
@@ -122,7 +122,7 @@ def test_a_record_changes_nothing_else(world: World, stage: str) -> None:
         if stage == "ended":
             crawler.fails(*crawler.orders(), recoverable=False)
     before = world.snapshot()
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     log(world, failure(job_id=job_id, is_recoverable=False))
 
@@ -131,10 +131,10 @@ def test_a_record_changes_nothing_else(world: World, stage: str) -> None:
     assert changed == {"job_error_log", "dispatch_event"}
     assert len(after["job_error_log"]) == len(before["job_error_log"]) + 1
     assert len(after["dispatch_event"]) == len(before["dispatch_event"]) + 1
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_delivered_twice_a_record_is_as_once(world: World) -> None:
+def test_errors_delivered_twice_are_logged_once(world: World) -> None:
     """Said again in another message, it is another error."""
     (job_id,) = world.jobs(1)
     message = str(ULID())

@@ -15,7 +15,9 @@ def log(world: World, job_id: str, *, times: int = 1, message: str = "it broke")
     """Put an error on record so many times; its fingerprint."""
     error = {"job_id": job_id, "error_type": "TypeError", "error_message": message}
     world.deliver("failures.log", errors=[error] * times)
-    return str(world.one("SELECT fingerprint FROM job_error_log WHERE error_message = :m LIMIT 1", m=message))
+    return str(
+        world.scalar("SELECT fingerprint FROM job_error_log WHERE error_message = :m LIMIT 1", m=message)
+    )
 
 
 def resolve(world: World, group: str, text: str = "deployed 1.2", message: str | None = None) -> None:
@@ -38,7 +40,7 @@ def test_all_errors_of_a_group_are_resolved(world: World) -> None:
     log(world, two, message="it broke ")
     log(world, two, message="it fell")
     before = world.snapshot()
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     resolve(world, group)
 
@@ -48,10 +50,10 @@ def test_all_errors_of_a_group_are_resolved(world: World) -> None:
         ("it fell", None, 1),
     ]
     assert world.snapshot() == before
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_an_error_that_comes_afterwards_is_not_resolved(world: World) -> None:
+def test_a_later_error_is_not_resolved(world: World) -> None:
     """The group shows again; what was resolved keeps its text when the rest is."""
     (job_id,) = world.jobs(1)
     group = log(world, job_id, times=2)
@@ -64,28 +66,26 @@ def test_an_error_that_comes_afterwards_is_not_resolved(world: World) -> None:
     assert resolutions(world) == [("it broke", "deployed 1.2", 2), ("it broke", "deployed 1.3", 1)]
 
 
-def test_an_error_that_comes_between_two_units_is_not_resolved(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_added_between_chunks_is_not_resolved(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many come, one delivery has an end."""
-    monkeypatch.setattr(resolution, "UNIT_ERRORS", 2)
+    monkeypatch.setattr(resolution, "CHUNK_ERRORS", 2)
     (job_id,) = world.jobs(1)
     group = log(world, job_id, times=5)
-    one_unit = resolution.Resolution.one_unit
+    resolve_chunk = resolution.Resolution.resolve_chunk
 
     def and_another(self: resolution.Resolution, uow: Any, place: str) -> Any:
-        done = one_unit(self, uow, place)
+        done = resolve_chunk(self, uow, place)
         log(world, job_id, times=2)
         return done
 
-    monkeypatch.setattr(resolution.Resolution, "one_unit", and_another)
+    monkeypatch.setattr(resolution.Resolution, "resolve_chunk", and_another)
 
     resolve(world, group)
 
     assert resolutions(world) == [("it broke", "deployed 1.2", 5), ("it broke", None, 6)]
 
 
-def test_a_large_group_is_resolved_in_units(world: World) -> None:
+def test_a_large_group_is_resolved_in_chunks(world: World) -> None:
     """A thousand at a time, until none is left."""
     (job_id,) = world.jobs(1)
     group = log(world, job_id, times=2003)
@@ -100,17 +100,17 @@ def test_a_large_group_is_resolved_in_units(world: World) -> None:
     ]
 
 
-def test_a_resolution_that_ends_between_two_units_goes_on_when_delivered_again(
+def test_a_resolution_interrupted_between_chunks_continues_on_redelivery(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it is resolved in the end; after its end it resolves nothing more."""
-    monkeypatch.setattr(resolution, "UNIT_ERRORS", 3)
-    monkeypatch.setattr("tasks.runtime.chunks.BUSY_S", 0)
+    monkeypatch.setattr(resolution, "CHUNK_ERRORS", 3)
+    monkeypatch.setattr("tasks.runtime.chunks.TIME_LIMIT_S", 0)
     (job_id,) = world.jobs(1)
     group, message = log(world, job_id, times=8), str(ULID())
     for resolved in (3, 6, 8):
         resolve(world, group, "x", message)
-        assert world.one("SELECT count(*) FROM job_error_log WHERE resolution = 'x'") == resolved
+        assert world.scalar("SELECT count(*) FROM job_error_log WHERE resolution = 'x'") == resolved
 
     log(world, job_id, times=4)
     resolve(world, group, "x", message)
@@ -118,7 +118,7 @@ def test_a_resolution_that_ends_between_two_units_goes_on_when_delivered_again(
     assert resolutions(world) == [("it broke", "x", 8), ("it broke", None, 4)]
 
 
-def test_secrets_in_a_resolution_are_not_kept(world: World) -> None:
+def test_secrets_in_a_resolution_are_not_stored(world: World) -> None:
     """What somebody types is redacted like what a crawler says."""
     (job_id,) = world.jobs(1)
 
@@ -127,7 +127,7 @@ def test_secrets_in_a_resolution_are_not_kept(world: World) -> None:
     assert resolutions(world) == [("it broke", "put [redacted] in place", 1)]
 
 
-def test_a_group_that_there_is_not_is_ignored(world: World) -> None:
+def test_an_unknown_group_is_ignored(world: World) -> None:
     """Nothing is resolved, and nothing rejected."""
     log(world, *world.jobs(1))
 
@@ -150,7 +150,7 @@ def test_a_group_that_there_is_not_is_ignored(world: World) -> None:
         {"error_group": OTHER, "resolution": "x", "job_ids": []},
     ],
 )
-def test_a_resolution_that_is_none_is_rejected(world: World, payload: dict[str, Any]) -> None:
+def test_an_invalid_resolution_is_rejected(world: World, payload: dict[str, Any]) -> None:
     """A group and a text are wanted."""
     world.deliver("failures.resolve", **payload)
 

@@ -23,7 +23,7 @@ def contract_sql() -> str:
     return str(statement)
 
 
-def test_an_event_that_commits_late_is_read_in_its_place(database: str) -> None:
+def test_an_event_that_commits_late_is_read_in_order(database: str) -> None:
     """Of two transactions the second ends first: nothing of it is read before the first has ended."""
     with writer(database) as first, writer(database) as second, reader(database) as web_app:
         first.append("a1")
@@ -39,7 +39,7 @@ def test_an_event_that_commits_late_is_read_in_its_place(database: str) -> None:
         assert web_app.read() == []
 
 
-def test_a_rolled_back_transaction_holds_nothing_back_for_good(database: str) -> None:
+def test_a_rolled_back_transaction_does_not_hold_events_back_for_ever(database: str) -> None:
     """Its events are not read; those that waited behind it are."""
     with reader(database) as web_app:
         with writer(database) as first:
@@ -49,7 +49,7 @@ def test_a_rolled_back_transaction_holds_nothing_back_for_good(database: str) ->
         web_app.until("b")
 
 
-def test_what_commits_between_two_looks_is_read_by_the_second(database: str) -> None:
+def test_an_event_committed_between_two_reads_is_read_by_the_second(database: str) -> None:
     """Three transactions that overlap in turn: each is read once, in the order of their first writes."""
     with (
         writer(database) as first,
@@ -68,7 +68,7 @@ def test_what_commits_between_two_looks_is_read_by_the_second(database: str) -> 
         web_app.until("b", "c")
 
 
-def test_an_event_says_what_happened_and_where_to_go_on(world: World, database: str) -> None:
+def test_an_event_holds_its_payload_and_its_cursor(world: World, database: str) -> None:
     """Every column is there, and its cursor's text leads back to the event after it."""
     (job_id,) = world.jobs(1)
     append(database, "next")
@@ -97,7 +97,7 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("matching", FILTERS, ids=str)
-def test_a_filter_gives_what_all_its_parts_want(database: str, matching: EventFilter) -> None:
+def test_a_filter_combines_its_conditions(database: str, matching: EventFilter) -> None:
     """Account, jobs and types; none of them is all, and an empty list is nothing."""
     append(database, "a", account="x")
     append(database, "b", account="x", kind="job_deleted")
@@ -108,7 +108,7 @@ def test_a_filter_gives_what_all_its_parts_want(database: str, matching: EventFi
         assert web_app.read() == FILTERS[matching]
 
 
-def test_the_cursor_passes_what_nobody_wants(database: str) -> None:
+def test_the_cursor_advances_past_filtered_events(database: str) -> None:
     """A filter that is idle for long reads every row once: its next page begins behind them."""
     append(database, *"abcdefg", account="other")
     with reader(database) as everything, reader(database, EventFilter(account_id="mine"), 3) as web_app:
@@ -121,7 +121,7 @@ def test_the_cursor_passes_what_nobody_wants(database: str) -> None:
         assert pages[-1].cursor == everything.cursor
 
 
-def test_a_page_looks_at_so_many_rows_at_most(database: str) -> None:
+def test_a_page_reads_a_bounded_number_of_rows(database: str) -> None:
     """And the next one goes on, also within one transaction."""
     append(database, *"abcde")
     with reader(database) as everything, reader(database, page_rows=2) as web_app:
@@ -131,7 +131,7 @@ def test_a_page_looks_at_so_many_rows_at_most(database: str) -> None:
         assert web_app.read() == list("abcde")
 
 
-def test_now_is_only_what_comes(database: str) -> None:
+def test_now_yields_only_new_events(database: str) -> None:
     """What was committed is not read; what is open, or waits behind it, is."""
     append(database, "old")
     with writer(database) as before, reader(database) as web_app:
@@ -145,7 +145,7 @@ def test_now_is_only_what_comes(database: str) -> None:
         web_app.until("open", "waiting", "new")
 
 
-def test_now_is_before_what_commits_late(database: str) -> None:
+def test_now_includes_events_that_commit_late(database: str) -> None:
     """Who begins now gets all that is committed from now on, though others that began later are committed already."""
     append(database, "old")
     with writer(database) as late, reader(database) as web_app:
@@ -156,7 +156,7 @@ def test_now_is_before_what_commits_late(database: str) -> None:
         web_app.until("late", "early")
 
 
-def test_now_in_an_empty_table_is_the_beginning(database: str) -> None:
+def test_now_equals_the_beginning_in_an_empty_table(database: str) -> None:
     """There is nothing to leave out."""
     with reader(database) as web_app:
         web_app.start(NOW)
@@ -164,7 +164,7 @@ def test_now_in_an_empty_table_is_the_beginning(database: str) -> None:
         web_app.until("a")
 
 
-def test_a_cursor_of_another_cluster_is_told_a_gap(database: str) -> None:
+def test_a_cursor_of_another_cluster_yields_a_gap(database: str) -> None:
     """Its transaction ids say nothing here: all that is kept is read."""
     append(database, "a", "b")
     with reader(database) as web_app:
@@ -174,7 +174,7 @@ def test_a_cursor_of_another_cluster_is_told_a_gap(database: str) -> None:
         assert web_app.read() == []
 
 
-def test_a_cursor_ahead_of_the_cluster_is_told_a_gap(database: str) -> None:
+def test_a_cursor_ahead_of_the_cluster_yields_a_gap(database: str) -> None:
     """The cluster was set back to an earlier moment. The last event itself is not ahead."""
     append(database, "a")
     with reader(database) as web_app:
@@ -188,7 +188,7 @@ def test_a_cursor_ahead_of_the_cluster_is_told_a_gap(database: str) -> None:
         assert web_app.read() == ["gap", "a"]
 
 
-def test_the_contract_s_statement_reads_the_same(database: str) -> None:
+def test_the_statement_in_the_contract_reads_the_same_events(database: str) -> None:
     """For readers in other languages: pages, the gap, and the place from which to go on."""
     append(database, "a", "b", "c")
     with reader(database) as ours, psycopg.connect(database, autocommit=True) as theirs:
@@ -217,13 +217,13 @@ def test_the_contract_s_statement_reads_the_same(database: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "then", "1:2", "1:2:3:4", "1:-2:3", "a:1:2", f"1:{2**64}:1", f"1:1:{2**63}", "1:1:1\n"]
 )
-def test_a_cursor_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_cursor_is_refused(text: str) -> None:
     """Before the database is asked, and without repeating it."""
     with pytest.raises(IllegalRequestError, match=r"^a cursor is the text that came with an event$"):
         starting_point(text)
 
 
-def test_starting_points_are_two_words_and_a_cursor() -> None:
+def test_starting_points_are_now_beginning_and_cursors() -> None:
     """The largest there can be included; a system identifier may be below zero."""
     text = f"-{2**63}:{2**64 - 1}:{2**63 - 1}"
     assert [starting_point(point) for point in (BEGINNING, NOW)] == [BEGINNING, NOW]
@@ -246,7 +246,7 @@ def test_an_ordinary_role_may_read(database: str) -> None:
             admin.execute("DROP ROLE plain_reader")
 
 
-def test_a_page_costs_by_its_rows_and_not_by_the_table(database: str) -> None:
+def test_the_cost_of_a_page_does_not_grow_with_the_table(database: str) -> None:
     """From the middle of 50,000 events, never analyzed: the index is asked for the page's rows alone."""
     place = {"xid": "300", "id": 0, "limit": 1000, "account": "mine", "jobs": None, "types": None}
     with psycopg.connect(database, autocommit=True) as connection:

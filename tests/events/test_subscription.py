@@ -14,7 +14,7 @@ from persistence.events.cursor import BEGINNING, NOW, EventCursor
 from persistence.events.stream import EventFilter
 from persistence.events.subscription import Subscription
 from persistence.exceptions import DatabaseLost, TransientError
-from support.processes.workers import free_port, until
+from support.processes.workers import free_port, wait_until
 from support.worlds.readers import append, named, writer
 from support.worlds.world import World
 
@@ -35,7 +35,7 @@ class Follower:
 
     def has_got(self, *job_ids: str) -> None:
         """Wait for exactly these."""
-        until(lambda: len(self.got) >= len(job_ids) or self.failure, f"{job_ids} come")
+        wait_until(lambda: len(self.got) >= len(job_ids) or self.failure, f"{job_ids} come")
         assert (self.got, self.failure) == (list(job_ids), None)
 
     def _follow(self) -> None:
@@ -55,7 +55,7 @@ def following(
     with Subscription(point, matching, lost=lost.append) as subscription:
         follower = Follower(subscription, lost)
         follower.thread.start()
-        until(lambda: subscription.cursor or follower.failure, "the first connection")
+        wait_until(lambda: subscription.cursor or follower.failure, "the first connection")
         yield follower
         subscription.close()
         follower.thread.join(10)
@@ -75,7 +75,7 @@ def only_bells(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("only_bells")
-def test_a_unit_of_work_wakes_its_reader(world: World) -> None:
+def test_a_commit_wakes_the_reader(world: World) -> None:
     """Its commit rings: nothing is polled for."""
     with following(NOW, EventFilter(types=("job_created",))) as follower:
         ids = world.jobs(1)
@@ -85,20 +85,20 @@ def test_a_unit_of_work_wakes_its_reader(world: World) -> None:
 
 
 @pytest.mark.usefixtures("only_bells")
-def test_what_a_long_writer_holds_back_comes_when_it_ends(database: str) -> None:
+def test_events_held_back_by_a_long_transaction_arrive_when_it_ends(database: str) -> None:
     """Its end rings no bell."""
     with following() as follower, writer(database) as first, writer(database) as second:
         first.append("a")
         second.append("b")
         second.notify()
         second.commit()
-        until(lambda: follower.subscription._pause._now > 0.1, "the follower looks again and again")
+        wait_until(lambda: follower.subscription._pause._now > 0.1, "the follower looks again and again")
         assert follower.got == []
         first.commit()
         follower.has_got("a", "b")
 
 
-def test_a_lost_bell_costs_time_alone(database: str) -> None:
+def test_a_lost_notification_only_causes_a_delay(database: str) -> None:
     """The table is looked at every few seconds anyway; here no bell was rung at all."""
     with following() as follower:
         append(database, "a")
@@ -107,7 +107,7 @@ def test_a_lost_bell_costs_time_alone(database: str) -> None:
         follower.has_got("a", "b", "c")
 
 
-def test_a_lost_connection_is_made_again_without_loss_or_repetition(database: str) -> None:
+def test_a_lost_connection_is_restored_without_loss_or_repetition(database: str) -> None:
     """Ended by the server three times, with events before, in between and after."""
     expected = []
     with following() as follower, psycopg.connect(database, autocommit=True) as admin:
@@ -123,7 +123,7 @@ def test_a_lost_connection_is_made_again_without_loss_or_repetition(database: st
         assert [type(error) for error in follower.lost] == [DatabaseLost] * 3
 
 
-def test_what_is_trimmed_before_it_was_read_is_a_gap(world: World, database: str) -> None:
+def test_events_trimmed_before_they_were_read_yield_a_gap(world: World, database: str) -> None:
     """It shows in its place, once, and then the rest follows."""
     with following() as follower:
         append(database, "a")
@@ -133,12 +133,12 @@ def test_what_is_trimmed_before_it_was_read_is_a_gap(world: World, database: str
         follower.has_got("a", "gap", "b")
 
 
-def test_its_cursor_passes_what_nobody_wants(database: str) -> None:
+def test_the_subscription_cursor_advances_past_filtered_events(database: str) -> None:
     """So that whoever keeps it, behind an idle filter, goes on where it has come to."""
     with following(BEGINNING, EventFilter(account_id="mine")) as follower:
         start = follower.subscription.cursor
         append(database, "a", account="other")
-        until(lambda: follower.subscription.cursor != start, "the cursor moves")
+        wait_until(lambda: follower.subscription.cursor != start, "the cursor moves")
         follower.has_got()
 
 
@@ -151,7 +151,7 @@ def test_the_first_connection_must_succeed(database: str) -> None:
         list(nowhere)
 
 
-def test_it_ends_when_its_time_is_over(database: str) -> None:
+def test_a_subscription_ends_after_its_duration(database: str) -> None:
     """Having given what came, and sooner than it would have polled; no session of its own is left."""
     append(database, "a")
     began = time.monotonic()
@@ -161,7 +161,7 @@ def test_it_ends_when_its_time_is_over(database: str) -> None:
     assert sessions(database) == 0
 
 
-def test_whoever_stops_listening_leaves_no_session(database: str) -> None:
+def test_a_closed_subscription_leaves_no_session(database: str) -> None:
     """Out of the middle of a page, too; reading goes on from its cursor."""
     append(database, "a", "b", "c")
     with Subscription(BEGINNING) as subscription:
@@ -170,7 +170,7 @@ def test_whoever_stops_listening_leaves_no_session(database: str) -> None:
             break
     cursor = subscription.cursor
     assert cursor is not None
-    until(lambda: sessions(database) == 0, "its session has ended")
+    wait_until(lambda: sessions(database) == 0, "its session has ended")
     with Subscription(cursor) as subscription:
         assert [named(item) for item in subscription.so_far()] == ["b", "c"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from persistence.events.trim import trim_events
 from persistence.unit_of_work import UnitOfWork
-from support.processes.workers import until
+from support.processes.workers import wait_until
 from support.worlds.readers import append, reader, writer
 from support.worlds.world import World
 
@@ -35,14 +35,14 @@ def left(world: World) -> list[str]:
 @pytest.fixture
 def settled(world: World) -> World:
     """A world whose events can all be read."""
-    until(
-        lambda: world.one("SELECT pg_snapshot_xmin(s) = pg_snapshot_xmax(s) FROM pg_current_snapshot() s"),
+    wait_until(
+        lambda: world.scalar("SELECT pg_snapshot_xmin(s) = pg_snapshot_xmax(s) FROM pg_current_snapshot() s"),
         "nothing runs in the cluster",
     )
     return world
 
 
-def test_what_is_old_goes_and_the_edge_is_behind_it(settled: World, database: str) -> None:
+def test_old_events_are_deleted_and_the_edge_moves(settled: World, database: str) -> None:
     """The edge is the last one deleted; where nothing is old, it stays."""
     append(database, "a", "b", days_ago=8)
     append(database, "c", days_ago=6)
@@ -52,7 +52,7 @@ def test_what_is_old_goes_and_the_edge_is_behind_it(settled: World, database: st
     assert (trim(settled), left(settled), edge(settled)) == (0, ["c"], (last.xid, last.id))
 
 
-def test_a_unit_is_bounded(settled: World, database: str) -> None:
+def test_a_trim_is_bounded(settled: World, database: str) -> None:
     """The oldest go first, also within one transaction."""
     append(database, *"abcde", days_ago=8)
     assert (trim(settled, 2), left(settled)) == (2, ["c", "d", "e"])
@@ -60,14 +60,14 @@ def test_a_unit_is_bounded(settled: World, database: str) -> None:
     assert (trim(settled, 2), left(settled)) == (1, [])
 
 
-def test_nothing_goes_behind_a_young_event(settled: World, database: str) -> None:
+def test_no_event_after_a_recent_one_is_deleted(settled: World, database: str) -> None:
     """A transaction may have begun long before it got its id: no hole behind a cursor."""
     append(database, "young", days_ago=6)
     append(database, "old", days_ago=8)
     assert (trim(settled), left(settled), edge(settled)) == (0, ["young", "old"], (0, 0))
 
 
-def test_nothing_goes_that_nobody_could_read_yet(settled: World, database: str) -> None:
+def test_unreadable_events_are_not_deleted(settled: World, database: str) -> None:
     """Else what an open transaction appends would lie behind the edge when it commits, and never be read."""
     with writer(database) as late, reader(database) as web_app:
         late.append("late")
@@ -77,7 +77,7 @@ def test_nothing_goes_that_nobody_could_read_yet(settled: World, database: str) 
         web_app.until("late", "old")
 
 
-def test_a_reader_that_had_not_read_them_is_told_a_gap(settled: World, database: str) -> None:
+def test_a_reader_that_missed_trimmed_events_gets_a_gap(settled: World, database: str) -> None:
     """And goes on with what is kept; one that had read the last of them misses nothing, and is not told."""
     append(database, "a", "b", days_ago=8)
     with reader(database) as slow, reader(database) as quick:
@@ -90,7 +90,7 @@ def test_a_reader_that_had_not_read_them_is_told_a_gap(settled: World, database:
         assert (quick.read(), quick.read()) == (["c"], [])
 
 
-def test_a_reader_from_the_beginning_is_told_no_gap(settled: World, database: str) -> None:
+def test_a_reader_from_the_beginning_gets_no_gap(settled: World, database: str) -> None:
     """It asked for what is kept."""
     append(database, "a", days_ago=8)
     append(database, "b")
@@ -99,7 +99,7 @@ def test_a_reader_from_the_beginning_is_told_no_gap(settled: World, database: st
         assert web_app.read() == ["b"]
 
 
-def test_edge_and_rows_go_together(settled: World, database: str) -> None:
+def test_the_edge_and_the_rows_change_together(settled: World, database: str) -> None:
     """What is rolled back has trimmed nothing."""
     append(database, "a", days_ago=8)
     with settled.unit() as uow:
@@ -107,7 +107,7 @@ def test_edge_and_rows_go_together(settled: World, database: str) -> None:
     assert (left(settled), edge(settled)) == (["a"], (0, 0))
 
 
-def test_where_a_peer_trims_nobody_waits(settled: World, database: str) -> None:
+def test_a_concurrent_trim_is_skipped(settled: World, database: str) -> None:
     """The second leaves it to the first."""
     append(database, "a", "b", days_ago=8)
 
@@ -120,7 +120,7 @@ def test_where_a_peer_trims_nobody_waits(settled: World, database: str) -> None:
     assert left(settled) == ["b"]
 
 
-def test_what_a_dump_of_another_cluster_brought_in_goes(settled: World, database: str) -> None:
+def test_events_of_another_clusters_dump_are_deleted(settled: World, database: str) -> None:
     """Its ids are ahead of this cluster: neither would it be read, nor is its edge one."""
     append(database, "ours")
     settled.rows("INSERT INTO dispatch_event (xid, type, job_id) SELECT '999999999', 'job_updated', 'theirs'")

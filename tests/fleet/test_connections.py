@@ -4,7 +4,7 @@ from ulid import ULID
 
 from persistence.settings import settings
 from support.worlds.world import World
-from tasks.fleet.batch import Speech
+from tasks.fleet.batch import FrameBatch
 
 
 def test_a_closed_id_is_not_registered_again(world: World) -> None:
@@ -26,16 +26,16 @@ def test_a_live_id_registered_again_changes_nothing(world: World) -> None:
     """But that it lives: not its capacity, and nobody is rung."""
     crawler = world.crawler(capacity=3)
     before = crawler.row()
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     world.deliver("connections.register", connection_id=crawler.id, capacity=9)
 
     assert {**crawler.row()._mapping, "last_heartbeat": before.last_heartbeat} == before._mapping
-    assert world.rung.bells == []
+    assert world.published.messages == []
     assert len(world.events("connection_registered")) == 1
 
 
-def test_a_registration_said_again_proves_life(world: World) -> None:
+def test_a_repeated_registration_counts_as_a_heartbeat(world: World) -> None:
     """A gateway that cannot see its row yet repeats the registration and does not beat: it is not silent."""
     crawler = world.crawler()
     crawler.silent_for(60)
@@ -47,7 +47,7 @@ def test_a_registration_said_again_proves_life(world: World) -> None:
     assert world.events("connection_lost") == []
 
 
-def test_a_registration_delivered_again_after_the_end_of_its_connection_is_once(world: World) -> None:
+def test_a_registration_redelivered_after_its_connection_closed_changes_nothing(world: World) -> None:
     """The same message says nothing new."""
     id_, message = str(ULID()), str(ULID())
     world.deliver("connections.register", message, connection_id=id_)
@@ -59,41 +59,41 @@ def test_a_registration_delivered_again_after_the_end_of_its_connection_is_once(
     assert world.snapshot() == before
 
 
-def test_a_heartbeat_moves_forward_only(world: World) -> None:
+def test_last_heartbeat_only_moves_forward(world: World) -> None:
     """A database whose clock was set back must not make its crawlers look silent."""
     crawler = world.crawler()
     crawler.silent_for(-60)
     before = crawler.row().last_heartbeat
 
-    crawler.says("heartbeat", systemStatus="discovering", activeJobs=0, totalProcessed=0)
+    crawler.sends("heartbeat", systemStatus="discovering", activeJobs=0, totalProcessed=0)
 
     after = crawler.row()
     assert (after.last_heartbeat, after.system_status) == (before, "discovering")
 
 
-def test_words_in_quick_succession_are_one_sign_of_life(world: World) -> None:
+def test_frames_in_quick_succession_write_one_heartbeat(world: World) -> None:
     """The row is written once a hundredth of the timeout, or with anything that is news; each word locks it."""
-    crawler, (order,) = world.working()
-    quick = settings().life_step * 0.2
+    crawler, (order,) = world.crawler_with_jobs()
+    quick = settings().heartbeat_resolution * 0.2
     world.rows(
         "UPDATE socket_connection SET last_heartbeat = clock_timestamp() - CAST(:a AS interval)", a=quick
     )
     before = crawler.row()
 
-    crawler.says("job_started", order)
+    crawler.sends("job_started", order)
     assert crawler.row() == before
-    crawler.says("heartbeat", systemStatus="discovering", activeJobs=1, totalProcessed=0)
-    told = crawler.row()
-    assert (told.system_status, told.last_heartbeat > before.last_heartbeat) == ("discovering", True)
+    crawler.sends("heartbeat", systemStatus="discovering", activeJobs=1, totalProcessed=0)
+    row = crawler.row()
+    assert (row.system_status, row.last_heartbeat > before.last_heartbeat) == ("discovering", True)
 
-    crawler.silent_for(1.2 * settings().life_step.total_seconds())
-    crawler.says("job_progress", order, stage="fetching", entityType="issue", processed=1)
-    assert crawler.row().last_heartbeat > told.last_heartbeat
+    crawler.silent_for(1.2 * settings().heartbeat_resolution.total_seconds())
+    crawler.sends("job_progress", order, stage="fetching", entityType="issue", processed=1)
+    assert crawler.row().last_heartbeat > row.last_heartbeat
 
 
-def test_who_spoke_within_a_sign_of_life_is_not_silent_for_it(world: World) -> None:
+def test_a_connection_is_not_silent_because_of_the_heartbeat_resolution(world: World) -> None:
     """What was not written is not held against anybody: the verdict waits for as long."""
-    crawler, orders = world.working()
+    crawler, orders = world.crawler_with_jobs()
     timeout = settings().connection_timeout.total_seconds()
     as_of = world.now()
     last = "UPDATE socket_connection SET last_heartbeat = CAST(:as_of AS timestamptz) - make_interval(secs => :s)"
@@ -107,7 +107,7 @@ def test_who_spoke_within_a_sign_of_life_is_not_silent_for_it(world: World) -> N
     assert crawler.orders() == []
 
 
-def test_a_heartbeat_that_leaves_more_than_a_beat_is_heard_once(world: World) -> None:
+def test_a_heartbeat_with_side_effects_is_processed_once(world: World) -> None:
     """Events and rejections of a message delivered twice are there once."""
     crawler, message = world.crawler(), str(ULID())
     beats = [{"connection_id": crawler.id}, {"connection_id": str(ULID())}, {"connection_id": "no ulid"}]
@@ -125,15 +125,15 @@ def test_secrets_of_a_registration_are_not_stored(world: World) -> None:
     world.crawler(crawler_id=f"crawler {token}", metadata={"token": token, "os": "linux"})
 
     assert token not in str(world.rows("SELECT s, e FROM socket_connection s, dispatch_event e"))
-    assert world.one("SELECT metadata ->> 'os' FROM socket_connection") == "linux"
+    assert world.scalar("SELECT metadata ->> 'os' FROM socket_connection") == "linux"
 
 
-def test_of_several_beats_the_last_word_on_each_thing_stands() -> None:
+def test_the_last_value_of_each_field_of_several_heartbeats_wins() -> None:
     """What a later beat does not say stays; a count and a list are one word."""
-    speech = Speech()
-    speech.beat("a", "error", ["x", "y"], 7)
-    speech.beat("a")
-    (beat,) = speech.beats.values()
+    batch = FrameBatch()
+    batch.add_heartbeat("a", "error", ["x", "y"], 7)
+    batch.add_heartbeat("a")
+    (beat,) = batch.beats.values()
     assert (beat.system_status, beat.reported, beat.reported_jobs, beat.capacity) == (
         "error",
         2,
@@ -141,6 +141,6 @@ def test_of_several_beats_the_last_word_on_each_thing_stands() -> None:
         7,
     )
 
-    speech.beat("a", active_jobs=3)
-    (beat,) = speech.beats.values()
+    batch.add_heartbeat("a", active_jobs=3)
+    (beat,) = batch.beats.values()
     assert (beat.system_status, beat.reported, beat.reported_jobs, beat.capacity) == ("error", 3, None, 7)

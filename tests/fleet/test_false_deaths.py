@@ -23,9 +23,9 @@ from console.embedded.postgres import EmbeddedPostgres, embedded_postgres
 from console.embedded.servers import Services
 from support.depth import deep
 from support.processes import causes
-from support.processes.beating_fleet import BeatingFleet
+from support.processes.beating_fleet import HeartbeatFleet
 from support.processes.causes import Outcome, Stage
-from support.processes.little_system import LittleSystem
+from support.processes.little_system import MiniSystem
 from support.processes.skewed import off
 
 FULL = {
@@ -90,8 +90,8 @@ def side_by_side(
 
     def stage(number: int, crawlers: int, database: str | None) -> Stage:
         broker = f"{services.broker_url.rsplit('/', 1)[0]}/{number}"
-        system = LittleSystem(f"system-{number}", database or databases(), broker, tmp_path, durations)
-        return Stage(system, BeatingFleet(system, crawlers))
+        system = MiniSystem(f"system-{number}", database or databases(), broker, tmp_path, durations)
+        return Stage(system, HeartbeatFleet(system, crawlers))
 
     def all_at_once(*happening: tuple[Cause, int, str | None]) -> list[Outcome]:
         stages = [stage(n, crawlers, database) for n, (_, crawlers, database) in enumerate(happening)]
@@ -119,7 +119,7 @@ def nobody_lost(outcomes: list[Outcome]) -> bool:
     return [(o.cause, o.seconds, o.lost) for o in outcomes if o.lost] == []
 
 
-def test_no_outage_is_held_against_crawlers_that_beat(
+def test_no_outage_expires_crawlers_that_send_heartbeats(
     side_by_side: SideBySide, own_server: EmbeddedPostgres
 ) -> None:
     """Workers away, with the beats kept or lost, and beat with them; or the database for two timeouts."""
@@ -141,7 +141,9 @@ def test_no_outage_is_held_against_crawlers_that_beat(
         assert len(outcome.deaths) == 1, outcome
 
 
-def test_no_crawler_that_beats_is_taken_for_dead(side_by_side: SideBySide, durations: dict[str, str]) -> None:
+def test_no_crawler_that_sends_heartbeats_expires(
+    side_by_side: SideBySide, durations: dict[str, str]
+) -> None:
     """
     Sweeps that overtake beats, a flood, foreign clocks, a gateway cut off: none is lost, and the dead are found.
 
@@ -176,22 +178,22 @@ def test_no_crawler_that_beats_is_taken_for_dead(side_by_side: SideBySide, durat
     assert median(death.delay for outcome in prompt for death in outcome.deaths.values()) < promised
 
 
-def test_a_skewed_process_is_off_in_every_way_it_tells_the_time() -> None:
+def test_a_skewed_process_shifts_every_clock_function() -> None:
     """What the tests of wrong clocks rest on."""
-    told = (
+    code = (
         "import time, datetime as d, kombu.transport.redis as r; u = d.timezone.utc; "
         "print(time.time(), time.time_ns() / 1e9, r.time(), d.datetime.now().timestamp(), "
         "d.datetime.now(u).timestamp(), d.datetime.utcnow().replace(tzinfo=u).timestamp(), "
         "d.datetime.today().timestamp(), time.mktime(time.localtime()))"
     )
     for seconds in (0, 3600, -3600):
-        said = subprocess.run(
-            [sys.executable, "-c", told],
+        output = subprocess.run(
+            [sys.executable, "-c", code],
             env=os.environ | off(seconds),
             capture_output=True,
             text=True,
             check=True,
         )
-        clocks = [float(clock) - time.time() for clock in said.stdout.split()]
+        clocks = [float(clock) - time.time() for clock in output.stdout.split()]
         assert len(clocks) == 8
         assert all(abs(clock - seconds) < 60 for clock in clocks), (seconds, clocks)

@@ -13,23 +13,23 @@ PROGRESS = {"stage": "fetching", "entityType": "issue"}
 def job_of(world: World, order: str) -> str:
     """The job that an order is about."""
     return str(
-        world.one(
+        world.scalar(
             "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :order", order=order
         )
     )
 
 
-def test_a_job_is_begun_advanced_and_finished(world: World) -> None:
+def test_a_job_starts_progresses_and_finishes(world: World) -> None:
     """The whole life, one word a message."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
 
-    crawler.says("job_started", order, entityType="project")
+    crawler.sends("job_started", order, entityType="project")
     assert world.job(job_id).status == "running"
-    crawler.says("job_progress", order, **PROGRESS, processed=5, total=10, resumeState={"currentPage": 2})
+    crawler.sends("job_progress", order, **PROGRESS, processed=5, total=10, resumeState={"currentPage": 2})
     assert world.job(job_id).progress["completion"] == 0.5
     assert world.job(job_id).resume_state == {"currentPage": 2}
-    crawler.says("job_completed", order, success=True, finalCounts={"issue": 10})
+    crawler.sends("job_completed", order, success=True, finalCounts={"issue": 10})
 
     job = world.job(job_id)
     assert (job.status, job.resume_state, job.progress["counts"]) == ("finished", None, {"issue": 10})
@@ -41,11 +41,11 @@ def test_a_job_is_begun_advanced_and_finished(world: World) -> None:
     assert world.errors(job_id) == []
 
 
-def test_words_of_one_attempt_in_one_message_apply_in_their_order(world: World) -> None:
+def test_frames_of_one_attempt_in_one_message_are_applied_in_order(world: World) -> None:
     """What stands behind the last word is stale."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
-    world.says(
+    world.sends(
         crawler.frame("job_started", order),
         crawler.frame("job_progress", order, **PROGRESS, processed=1, total=4),
         crawler.frame("job_completed", order),
@@ -61,18 +61,18 @@ def test_words_of_one_attempt_in_one_message_apply_in_their_order(world: World) 
 
 def test_a_job_completed_without_a_start_is_accepted(world: World) -> None:
     """The start may have been lost."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
-    crawler.says("job_completed", order)
+    crawler.sends("job_completed", order)
 
     job = world.job(job_of(world, order))
     assert job.status == "finished"
     assert job.started_at is not None
 
 
-def test_a_recoverable_failure_queues_the_job_again_later(world: World) -> None:
+def test_a_recoverable_failure_requeues_the_job_with_backoff(world: World) -> None:
     """One attempt counts; resume_state is kept for the next; the error is on record without its secrets."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
 
     crawler.fails(
@@ -91,21 +91,21 @@ def test_a_recoverable_failure_queues_the_job_again_later(world: World) -> None:
     assert (error.error_type, error.retry_count, error.is_recoverable) == ("HttpError", 1, True)
     assert "gitlab.example.org failed" in error.error_message
     assert error.context["page"] == 7
-    for told in (error.error_message, error.stack_trace, str(error.context)):
-        assert "glpat-abcdefghij0123456789" not in told
-        assert "topsecret" not in told
+    for stored_text in (error.error_message, error.stack_trace, str(error.context)):
+        assert "glpat-abcdefghij0123456789" not in stored_text
+        assert "topsecret" not in stored_text
 
 
-def test_an_error_names_its_attempt_however_much_was_said_with_it(world: World) -> None:
+def test_an_error_names_its_attempt_whatever_the_size_of_its_context(world: World) -> None:
     """A context is cut where it is too long, and what the crawler claims in it of attempts is not believed."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
     crawler.fails(order, context={"crawler_job_id": "another's", "body": "x " * 60_000})
 
     (error,) = world.errors(job_of(world, order))
     assert (error.context["crawler_job_id"], error.context["connection_id"]) == (order, crawler.id)
     assert error.context["cut"].startswith('{"crawler_job_id": "another')
-    assert world.one("SELECT octet_length(context::text) FROM job_error_log") <= 64 * 1024
+    assert world.scalar("SELECT octet_length(context::text) FROM job_error_log") <= 64 * 1024
 
 
 def test_the_last_attempt_fails_the_job(world: World) -> None:
@@ -124,9 +124,9 @@ def test_the_last_attempt_fails_the_job(world: World) -> None:
     assert [error.retry_count for error in world.errors(job_id)] == [1, 2, 3]
 
 
-def test_a_failure_for_good_fails_the_job_at_once(world: World) -> None:
+def test_a_permanent_failure_fails_the_job_at_once(world: World) -> None:
     """isRecoverable=false counts one attempt."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
     crawler.fails(order, recoverable=False)
 
@@ -135,11 +135,11 @@ def test_a_failure_for_good_fails_the_job_at_once(world: World) -> None:
     assert world.entry(job_id).attempts == 1
 
 
-def test_a_completion_without_success_is_a_recoverable_failure(world: World) -> None:
+def test_an_unsuccessful_completion_is_a_recoverable_failure(world: World) -> None:
     """It leaves an error row and queues the job again."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
-    crawler.says("job_completed", order, success=False, message="half of it was missing")
+    crawler.sends("job_completed", order, success=False, message="half of it was missing")
 
     job_id = job_of(world, order)
     assert world.job(job_id).status == "queued"
@@ -150,18 +150,18 @@ def test_a_completion_without_success_is_a_recoverable_failure(world: World) -> 
 
 def test_the_stage_of_a_progress_is_never_the_end(world: World) -> None:
     """Completed and failed are stages of an entity, not of the job."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
-    crawler.says("job_progress", order, stage="failed", entityType="issue", processed=1)
+    crawler.sends("job_progress", order, stage="failed", entityType="issue", processed=1)
 
     assert world.job(job_of(world, order)).status == "running"
 
 
 def test_progress_never_goes_backwards_within_an_attempt(world: World) -> None:
     """A late frame changes nothing that is further already."""
-    crawler, (order,) = world.working()
-    crawler.says("job_progress", order, **PROGRESS, processed=8, total=10)
-    crawler.says("job_progress", order, **PROGRESS, processed=2, total=10)
+    crawler, (order,) = world.crawler_with_jobs()
+    crawler.sends("job_progress", order, **PROGRESS, processed=8, total=10)
+    crawler.sends("job_progress", order, **PROGRESS, processed=2, total=10)
 
     progress = world.job(job_of(world, order)).progress
     assert (progress["completion"], progress["counts"]) == (0.8, {"issue": 8})
@@ -169,7 +169,7 @@ def test_progress_never_goes_backwards_within_an_attempt(world: World) -> None:
 
 def expired(world: World) -> tuple[Crawler, str, str]:
     """A crawler that fell silent, its old order, and the order that another crawler has now for the same job."""
-    crawler, (old,) = world.working()
+    crawler, (old,) = world.crawler_with_jobs()
     crawler.silent_for(60)
     world.sweep()
     other = world.crawler(capacity=1)
@@ -187,73 +187,76 @@ WORDS = {
 
 
 @pytest.mark.parametrize("kind", WORDS)
-def test_a_word_of_an_expired_attempt_changes_nothing(world: World, kind: str) -> None:
+def test_a_frame_of_an_expired_attempt_changes_nothing(world: World, kind: str) -> None:
     """It is counted as stale on its own attempt, while the new attempt goes on."""
     crawler, old, new = expired(world)
     before = world.snapshot()
 
-    crawler.says(kind, old, **WORDS[kind])
+    crawler.sends(kind, old, **WORDS[kind])
 
     after = world.snapshot()
     changed = {table for table in before if before[table] != after[table]}
     assert changed == {"job_assignment_mapping", "dispatch_event"}  # the count, and connection_expired
-    assert world.one("SELECT stale_words FROM job_assignment_mapping WHERE crawler_job_id = :o", o=old) == 1
     assert (
-        world.one("SELECT status FROM job_assignment_mapping WHERE crawler_job_id = :o", o=new) == "assigned"
+        world.scalar("SELECT stale_words FROM job_assignment_mapping WHERE crawler_job_id = :o", o=old) == 1
+    )
+    assert (
+        world.scalar("SELECT status FROM job_assignment_mapping WHERE crawler_job_id = :o", o=new)
+        == "assigned"
     )
 
 
 @pytest.mark.parametrize("kind", WORDS)
-def test_a_word_of_a_stranger_changes_nothing(world: World, kind: str) -> None:
+def test_a_frame_of_another_connection_changes_nothing(world: World, kind: str) -> None:
     """The fence is of the connection that was given it, even where another one lives and knows it."""
-    _, (order,) = world.working()
+    _, (order,) = world.crawler_with_jobs()
     stranger = world.crawler()
     before = world.snapshot()
 
-    stranger.says(kind, order, **WORDS[kind])
+    stranger.sends(kind, order, **WORDS[kind])
 
     after = world.snapshot()
     assert {table for table in before if before[table] != after[table]} == {"job_assignment_mapping"}
-    assert world.one("SELECT stale_words FROM job_assignment_mapping") == 1
-    assert world.one("SELECT status FROM job_assignment_mapping") == "assigned"
+    assert world.scalar("SELECT stale_words FROM job_assignment_mapping") == 1
+    assert world.scalar("SELECT status FROM job_assignment_mapping") == "assigned"
 
 
-def test_a_completion_that_waits_for_the_expiry_of_its_attempt_is_stale(world: World) -> None:
+def test_a_completion_blocked_by_the_expiry_of_its_attempt_is_stale(world: World) -> None:
     """
     The fence is held, not looked at: the word waits for the row that the expiry locked.
 
     In the interleaving that beats a join on an unlocked row: the attempt is closed, uncommitted, when
     the completion comes. Nothing but the attempt is locked, so that the fence alone holds it back.
     """
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
     with engine().connect() as expiry:
         expiry.execute(text("UPDATE job_assignment_mapping SET status = 'failed', completed_at = now()"))
-        late = world.in_thread(lambda: crawler.says("job_completed", order))
-        world.until_somebody_waits_for_a_lock()
+        late = world.in_thread(lambda: crawler.sends("job_completed", order))
+        world.wait_for_lock_waiter()
         expiry.commit()
     late.join()
 
     assert world.job(job_id).status == "queued"
     assert world.entry(job_id).status == "processing"
-    assert world.one("SELECT stale_words FROM job_assignment_mapping") == 1
+    assert world.scalar("SELECT stale_words FROM job_assignment_mapping") == 1
 
 
-def test_an_id_that_was_never_given_is_rejected(world: World) -> None:
+def test_an_unknown_crawler_job_id_is_rejected(world: World) -> None:
     """It is kept, and the good words beside it are applied."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
-    world.says(crawler.frame("job_completed", "project_42"), crawler.frame("job_completed", order))
+    world.sends(crawler.frame("job_completed", "project_42"), crawler.frame("job_completed", order))
 
     assert world.rejections() == [("crawler.frames", "unknown_assignment")]
     assert world.job(job_of(world, order)).status == "finished"
 
 
-def test_every_word_about_an_id_that_was_never_given_is_rejected(world: World) -> None:
+def test_every_frame_with_an_unknown_crawler_job_id_is_rejected(world: World) -> None:
     """Also what stands behind its end, which would be late if there were such an attempt."""
     crawler = world.crawler()
 
-    world.says(
+    world.sends(
         crawler.frame("job_failed", "never given", error="it broke", isRecoverable=True),
         crawler.frame("job_completed", "never given"),
         crawler.frame("discovery", "never given", entityType="group", entities=[]),
@@ -262,9 +265,9 @@ def test_every_word_about_an_id_that_was_never_given_is_rejected(world: World) -
     assert world.rejections() == [("crawler.frames", "unknown_assignment")] * 3
 
 
-def test_bad_frames_are_kept_and_the_good_ones_beside_them_applied(world: World) -> None:
+def test_bad_frames_are_rejected_and_the_good_ones_applied(world: World) -> None:
     """Every kind of bad item stands alone, and proves life where it says who speaks."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     crawler.silent_for(60)
     bad = [
         None,
@@ -283,11 +286,11 @@ def test_bad_frames_are_kept_and_the_good_ones_beside_them_applied(world: World)
         {"connection_id": crawler.id, "frame": {"type": "heartbeat", "timestamp": "yesterday", "data": {}}},
     ]
 
-    world.says(*bad, crawler.frame("job_started", order))
+    world.sends(*bad, crawler.frame("job_started", order))
 
     assert world.rejections() == [("crawler.frames", "invalid")] * len(bad)
     assert world.job(job_of(world, order)).status == "running"
-    assert world.one(
+    assert world.scalar(
         "SELECT clock_timestamp() - last_heartbeat < interval '5 seconds' FROM socket_connection"
     )
 
@@ -299,11 +302,11 @@ def _deep(levels: int) -> object:
     return value
 
 
-def test_a_message_delivered_twice_leaves_the_database_as_once(world: World) -> None:
+def test_a_message_delivered_twice_has_the_effect_of_one(world: World) -> None:
     """Whatever it says, stale and bad words included."""
-    crawler, (one, two, three) = world.working(3)
+    crawler, (one, two, three) = world.crawler_with_jobs(3)
     message = str(ULID())
-    said = [
+    frames = [
         crawler.frame("job_started", one),
         crawler.frame("job_progress", one, **PROGRESS, processed=1, total=2),
         crawler.frame("job_completed", two),
@@ -313,76 +316,76 @@ def test_a_message_delivered_twice_leaves_the_database_as_once(world: World) -> 
         {"bad": True},
     ]
 
-    world.says(*said, message=message)
+    world.sends(*frames, message=message)
     once = world.snapshot()
-    world.says(*said, message=message)
+    world.sends(*frames, message=message)
 
     assert world.snapshot() == once
 
 
-def test_two_deliveries_at_once_count_once(world: World) -> None:
+def test_two_concurrent_deliveries_are_processed_once(world: World) -> None:
     """The second waits for the first, and ends."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     message = str(ULID())
     frame = crawler.frame("job_failed", order, error="it broke", isRecoverable=True)
 
-    threads = [world.in_thread(lambda: world.says(frame, message=message)) for _ in range(4)]
+    threads = [world.in_thread(lambda: world.sends(frame, message=message)) for _ in range(4)]
     for thread in threads:
         thread.join()
 
     job_id = job_of(world, order)
     assert world.entry(job_id).attempts == 1
     assert len(world.errors(job_id)) == 1
-    assert world.one("SELECT stale_words FROM job_assignment_mapping") == 0
+    assert world.scalar("SELECT stale_words FROM job_assignment_mapping") == 0
 
 
-def test_a_finished_job_that_the_web_app_cancelled_meanwhile_stays_cancelled(world: World) -> None:
+def test_a_completion_does_not_undo_a_cancellation_of_the_web_app(world: World) -> None:
     """Its word wins; the attempt and the entry end all the same."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
     world.rows("UPDATE job SET status = 'cancelled'")
 
-    crawler.says("job_completed", order)
+    crawler.sends("job_completed", order)
 
     assert world.job(job_id).status == "cancelled"
     assert world.entry(job_id).status == "completed"
     assert crawler.orders() == []
 
 
-def test_progress_forgives_losses(world: World) -> None:
+def test_progress_clears_losses(world: World) -> None:
     """Losses are counted in a row."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET losses = 1")
 
-    crawler.says("job_progress", order, **PROGRESS, processed=1)
+    crawler.sends("job_progress", order, **PROGRESS, processed=1)
 
     assert world.entry(job_of(world, order)).losses == 0
 
 
-def test_a_request_sets_the_capacity_and_rings(world: World) -> None:
+def test_a_job_request_sets_the_capacity_and_publishes_a_round(world: World) -> None:
     """Five where none is said."""
     crawler = world.crawler(capacity=1)
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
-    crawler.says("job_request", capacity=9)
+    crawler.sends("job_request", capacity=9)
     assert crawler.row().capacity == 9
-    crawler.says("job_request")
+    crawler.sends("job_request")
     assert crawler.row().capacity == 5
-    assert world.rung.of("jobs.assign") == [{}, {}]
+    assert world.published.of("jobs.assign") == [{}, {}]
 
 
-def test_a_crawler_that_ended_a_job_works_on_one_less(world: World) -> None:
+def test_a_crawler_that_ended_a_job_has_one_more_free_slot(world: World) -> None:
     """What it reported before must not keep the seat until its next beat."""
-    crawler, (one, two) = world.working(2)
-    crawler.says("heartbeat", activeJobs=2)
-    crawler.says("job_completed", one)
+    crawler, (one, two) = world.crawler_with_jobs(2)
+    crawler.sends("heartbeat", activeJobs=2)
+    crawler.sends("job_completed", one)
     assert crawler.row().reported == 1
-    crawler.says("heartbeat", activeJobs=[two])
-    crawler.says("job_completed", two)
+    crawler.sends("heartbeat", activeJobs=[two])
+    crawler.sends("job_completed", two)
     assert (crawler.row().reported, crawler.row().reported_jobs) == (0, [])
 
 
-def test_a_beat_of_a_closed_or_unknown_connection_changes_nothing(world: World) -> None:
+def test_a_heartbeat_of_a_closed_or_unknown_connection_changes_nothing(world: World) -> None:
     """An event tells it to register anew: under a new id where it was closed."""
     crawler = world.crawler()
     crawler.silent_for(60)
@@ -392,14 +395,14 @@ def test_a_beat_of_a_closed_or_unknown_connection_changes_nothing(world: World) 
     world.deliver("connections.heartbeat", beats=[{"connection_id": crawler.id}, {"connection_id": unknown}])
 
     assert crawler.row().is_active is False
-    assert world.one("SELECT count(*) FROM socket_connection") == 1
+    assert world.scalar("SELECT count(*) FROM socket_connection") == 1
     assert {e.connection_id: e.payload["known"] for e in world.events("connection_expired")} == {
         crawler.id: True,
         unknown: False,
     }
 
 
-def test_a_heartbeat_stores_what_it_says(world: World) -> None:
+def test_a_heartbeat_stores_what_it_reports(world: World) -> None:
     """The wire's `processing` is `crawling`; what is not said stays."""
     crawler = world.crawler(capacity=3)
 

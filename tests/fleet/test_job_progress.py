@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from persistence.db.engine import engine
-from persistence.reports.job_progress import of_account, of_jobs, of_subtree
+from persistence.reports.job_progress import read_account_progress, read_jobs_progress, read_subtree_progress
 from support.command import Run
 from support.worlds.discoveries import PROJECT_COMMANDS, Discoverer, project
 from support.worlds.world import World
@@ -20,13 +20,13 @@ PROGRESS = {"stage": "fetching", "entityType": "issue"}
 def job_of(world: World, order: str) -> str:
     """The job that an order is about."""
     return str(
-        world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
+        world.scalar("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
     )
 
 
-def test_many_words_on_many_jobs_are_one_statement(world: World) -> None:
+def test_frames_of_many_jobs_are_written_in_one_statement(world: World) -> None:
     """Each job is written once, whatever was said of it in the message."""
-    crawler, orders = world.working(3)
+    crawler, orders = world.crawler_with_jobs(3)
     written = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -35,7 +35,7 @@ def test_many_words_on_many_jobs_are_one_statement(world: World) -> None:
 
     event.listen(engine(), "before_cursor_execute", note)
     try:
-        world.says(
+        world.sends(
             *(
                 crawler.frame(kind, order, **data)
                 for order in orders
@@ -53,25 +53,25 @@ def test_many_words_on_many_jobs_are_one_statement(world: World) -> None:
 
 def test_a_late_resume_state_does_not_replace_a_newer_one(world: World) -> None:
     """Words of one attempt may come in another order than they were said, in messages of their own."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     early = crawler.frame("job_progress", order, **PROGRESS, processed=1, resumeState={"currentPage": 1})
     early["frame"]["timestamp"] = "2026-05-04T03:02:00Z"
-    crawler.says("job_progress", order, **PROGRESS, processed=2, resumeState={"currentPage": 2})
+    crawler.sends("job_progress", order, **PROGRESS, processed=2, resumeState={"currentPage": 2})
 
-    world.says(early)
+    world.sends(early)
 
     assert world.job(job_of(world, order)).resume_state == {"currentPage": 2}
 
 
-def test_words_on_one_job_at_the_same_time_are_all_heard(world: World) -> None:
+def test_concurrent_frames_of_one_job_are_all_applied(world: World) -> None:
     """Two workers with a message each on one attempt: neither writes over what the other has written."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     frames = [
         crawler.frame("job_progress", order, **PROGRESS, processed=1, itemCounts={f"kind {n}": n})
         for n in range(1, 9)
     ]
 
-    threads = [world.in_thread(partial(world.says, frame)) for frame in frames]
+    threads = [world.in_thread(partial(world.sends, frame)) for frame in frames]
     for thread in threads:
         thread.join()
 
@@ -91,7 +91,7 @@ def test_a_job_that_kills_its_crawlers_at_the_same_place_fails(world: World) -> 
     for _ in range(5):
         crawler = world.crawler(capacity=1)
         world.assign()
-        crawler.says(
+        crawler.sends(
             "job_progress", *crawler.orders(), **PROGRESS, processed=1, resumeState={"currentPage": 1}
         )
         lose(world)
@@ -100,13 +100,13 @@ def test_a_job_that_kills_its_crawlers_at_the_same_place_fails(world: World) -> 
     assert world.entry(job_id).losses == 5
 
 
-def test_a_job_that_comes_further_each_time_goes_on(world: World) -> None:
+def test_a_job_that_gets_further_each_time_continues(world: World) -> None:
     """Its crawlers die of something else."""
     (job_id,) = world.jobs(1)
     for n in range(1, 8):
         crawler = world.crawler(capacity=1)
         world.assign()
-        crawler.says(
+        crawler.sends(
             "job_progress", *crawler.orders(), **PROGRESS, processed=1, resumeState={"currentPage": n}
         )
         lose(world)
@@ -115,17 +115,17 @@ def test_a_job_that_comes_further_each_time_goes_on(world: World) -> None:
     assert world.entry(job_id).losses == 1
 
 
-def test_a_job_that_is_begun_anew_has_its_best_before_it(world: World) -> None:
+def test_a_restarted_job_has_not_reached_its_best_yet(world: World) -> None:
     """Forced from the start, its first page is progress once more."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
-    crawler.says("job_progress", order, **PROGRESS, processed=9, total=10)
-    crawler.says("job_completed", order)
+    crawler.sends("job_progress", order, **PROGRESS, processed=9, total=10)
+    crawler.sends("job_completed", order)
     world.submit(world.order(web_app_job_id=job_id, force=True))
     world.rows("UPDATE job_queue SET losses = 1")
     world.assign()
 
-    crawler.says("job_progress", *crawler.orders(), **PROGRESS, processed=1, total=10)
+    crawler.sends("job_progress", *crawler.orders(), **PROGRESS, processed=1, total=10)
 
     assert world.entry(job_id).losses == 0
     assert world.job(job_id).progress["best"]["completion"] == 0.1
@@ -139,15 +139,15 @@ def tree(world: World) -> Discoverer:
     crawler = world.crawler(capacity=2)
     world.assign()
     first, second = crawler.orders()
-    crawler.says("job_progress", first, **PROGRESS, processed=5, total=10)
-    crawler.says("job_completed", second, finalCounts={"issue": 7})
+    crawler.sends("job_progress", first, **PROGRESS, processed=5, total=10)
+    crawler.sends("job_completed", second, finalCounts={"issue": 7})
     return discoverer
 
 
-def test_a_subtree_is_told_in_sums(world: World, tree: Discoverer) -> None:
+def test_a_subtree_is_shown_in_sums(world: World, tree: Discoverer) -> None:
     """The root and all that was spawned below it, at any depth; nobody else's jobs."""
     world.jobs(3)
-    child = world.one("SELECT id FROM job WHERE command = :last", last=PROJECT_COMMANDS[-1])
+    child = world.scalar("SELECT id FROM job WHERE command = :last", last=PROJECT_COMMANDS[-1])
     grandchild = world.insert_job(spawned_from=child)
     world.deliver("jobs.enqueue", job_ids=[grandchild])
     world.rows(
@@ -156,25 +156,25 @@ def test_a_subtree_is_told_in_sums(world: World, tree: Discoverer) -> None:
         root=tree.job_id,
     )
 
-    told = of_subtree(tree.job_id)
+    found = read_subtree_progress(tree.job_id)
 
-    assert told is not None
-    assert (told.root, told.jobs, told.deferred, told.items) == (tree.job_id, 7, 1, 12)
-    assert told.by_status == {"queued": 4, "running": 2, "finished": 1}
-    assert told.completion == pytest.approx((0.5 + 1.0) / 8)
+    assert found is not None
+    assert (found.root, found.jobs, found.deferred, found.items) == (tree.job_id, 7, 1, 12)
+    assert found.by_status == {"queued": 4, "running": 2, "finished": 1}
+    assert found.completion == pytest.approx((0.5 + 1.0) / 8)
 
 
-def test_the_sql_of_the_contract_tells_the_same(world: World, tree: Discoverer) -> None:
+def test_the_sql_in_the_contract_returns_the_same(world: World, tree: Discoverer) -> None:
     """For readers in other languages."""
     page = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
     (statement,) = re.findall(r"^```sql\n(WITH RECURSIVE family.*?);\n```$", page, re.MULTILINE | re.DOTALL)
 
     rows = world.rows(re.sub(r"::(\w+)", r"\\:\\:\1", statement).replace("$1", ":root"), root=tree.job_id)
 
-    told = of_subtree(tree.job_id)
-    assert told is not None
-    assert {row.status: row.jobs for row in rows} == told.by_status
-    assert sum(row.completed for row in rows) == pytest.approx(told.completion * told.jobs)
+    found = read_subtree_progress(tree.job_id)
+    assert found is not None
+    assert {row.status: row.jobs for row in rows} == found.by_status
+    assert sum(row.completed for row in rows) == pytest.approx(found.completion * found.jobs)
 
 
 @pytest.mark.parametrize(
@@ -182,45 +182,45 @@ def test_the_sql_of_the_contract_tells_the_same(world: World, tree: Discoverer) 
     ["5", "[1]", '{"completion": "half", "counts": 7}', '{"completion": 1e999, "counts": {"issue": "many"}}',
      '{"completion": -3, "counts": [1]}', '{"completion": null, "counts": {"issue": null}}'],
 )  # fmt: skip
-def test_whatever_the_web_app_wrote_as_progress_the_others_are_told(world: World, progress: str) -> None:
+def test_an_odd_progress_value_of_the_web_app_does_not_hide_other_jobs(world: World, progress: str) -> None:
     """The job counts as far as it can be told; nothing that reads many jobs fails for one."""
     (job_id,) = world.jobs(1)
     world.rows("UPDATE job SET progress = CAST(:progress AS jsonb)", progress=progress)
 
-    told = of_subtree(job_id)
+    found = read_subtree_progress(job_id)
 
-    assert told is not None
-    assert (told.jobs, told.items) == (1, 0)
-    assert told.completion == (1.0 if "999" in progress else 0.0)
-    assert [job.completion for job in of_account("acc")] == [told.completion]
+    assert found is not None
+    assert (found.jobs, found.items) == (1, 0)
+    assert found.completion == (1.0 if "999" in progress else 0.0)
+    assert [job.completion for job in read_account_progress("acc")] == [found.completion]
 
 
-def test_a_circle_of_ancestors_has_an_end(world: World) -> None:
+def test_a_cycle_of_ancestors_terminates(world: World) -> None:
     """The web app may write anything."""
     a, b = world.jobs(2)
     world.rows(
         "UPDATE job_queue SET spawned_from = CASE web_app_job_id WHEN :a THEN :b ELSE :a END", a=a, b=b
     )
 
-    told = of_subtree(a)
+    found = read_subtree_progress(a)
 
-    assert told is not None
-    assert told.jobs == 2
+    assert found is not None
+    assert found.jobs == 2
 
 
-def test_one_many_and_an_accounts_jobs(world: World, tree: Discoverer) -> None:
+def test_progress_is_read_for_one_job_many_or_an_account(world: World, tree: Discoverer) -> None:
     """In the order of their ids, page by page; another account's are not among them."""
     world.account("other")
     world.submit(world.order(account_id="other"))
     mine = [id_ for (id_,) in world.rows("""SELECT id FROM job WHERE "accountId" = 'acc' ORDER BY id""")]
 
-    assert [job.id for job in of_jobs([mine[2], "none", mine[0]])] == [mine[0], mine[2]]
-    first = of_account("acc", limit=4)
-    rest = of_account("acc", after=first[-1].id)
+    assert [job.id for job in read_jobs_progress([mine[2], "none", mine[0]])] == [mine[0], mine[2]]
+    first = read_account_progress("acc", limit=4)
+    rest = read_account_progress("acc", after=first[-1].id)
     assert [job.id for job in first + rest] == mine
     (running,) = [job for job in first + rest if job.status == "running" and job.id != tree.job_id]
     assert (running.completion, running.progress["counts"]) == (0.5, {"issue": 5})
-    assert of_subtree("none") is None
+    assert read_subtree_progress("none") is None
 
 
 def test_the_command_shows_jobs_and_trees(world: World, tree: Discoverer, run: Run) -> None:
@@ -234,7 +234,7 @@ def test_the_command_shows_jobs_and_trees(world: World, tree: Discoverer, run: R
     assert "GROUP_PROJECT_DISCOVERY" in run("progress", "--account", "acc").out
 
 
-def test_the_command_says_what_is_not_there_and_what_it_wants(database: str, run: Run) -> None:
+def test_the_command_reports_missing_jobs_and_usage_errors(database: str, run: Run) -> None:
     """Exit code 1 for a job that there is not, 2 for a wrong request."""
     missing = run("progress", "--job", "none")
     assert (missing.code, missing.err) == (1, "There is no job none.\n")

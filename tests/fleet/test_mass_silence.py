@@ -7,16 +7,16 @@ import pytest
 from support.worlds.world import World
 
 
-def test_after_a_gap_between_sweeps_nothing_is_taken_for_one_timeout(world: World) -> None:
+def test_after_a_gap_between_sweeps_nothing_expires_for_one_timeout(world: World) -> None:
     """Our own outage is nobody's death: the beats of that time are lost, not missing."""
-    crawler, orders = world.working()
+    crawler, orders = world.crawler_with_jobs()
     crawler.silent_for(60)
     world.rows("UPDATE liveness_state SET last_sweep_at = clock_timestamp() - interval '3.5 seconds'")
 
     world.deliver("connections.expire_dead", as_of=world.now().isoformat())
 
     assert crawler.orders() == orders
-    grace = world.one("SELECT grace_until - clock_timestamp() FROM liveness_state")
+    grace = world.scalar("SELECT grace_until - clock_timestamp() FROM liveness_state")
     assert timedelta(seconds=8) < grace < timedelta(seconds=9)
     world.rows("UPDATE liveness_state SET grace_until = clock_timestamp(), last_sweep_at = clock_timestamp()")
     world.deliver("connections.expire_dead", as_of=world.now().isoformat())
@@ -24,9 +24,11 @@ def test_after_a_gap_between_sweeps_nothing_is_taken_for_one_timeout(world: Worl
 
 
 @pytest.mark.parametrize("last", [None, "1 hour"])
-def test_the_first_sweep_and_one_after_a_clock_set_back_take_nothing(world: World, last: str | None) -> None:
+def test_the_first_sweep_and_one_after_a_clock_set_back_expire_nothing(
+    world: World, last: str | None
+) -> None:
     """Where it is not known how long we were gone, it is taken for long."""
-    crawler, orders = world.working()
+    crawler, orders = world.crawler_with_jobs()
     crawler.silent_for(60)
     world.rows(
         "UPDATE liveness_state SET last_sweep_at = clock_timestamp() + CAST(:last AS interval)", last=last
@@ -35,10 +37,10 @@ def test_the_first_sweep_and_one_after_a_clock_set_back_take_nothing(world: Worl
     world.deliver("connections.expire_dead", as_of=world.now().isoformat())
 
     assert crawler.orders() == orders
-    assert world.one("SELECT last_sweep_at <= clock_timestamp() FROM liveness_state")
+    assert world.scalar("SELECT last_sweep_at <= clock_timestamp() FROM liveness_state")
 
 
-def test_half_a_fleet_silent_at_once_is_given_one_timeout_more_and_then_burns_nobody(world: World) -> None:
+def test_mass_silence_waits_one_more_timeout_and_counts_no_losses(world: World) -> None:
     """A deploy or a dead gateway: the sweep waits, then takes all, and counts no loss, over all its units."""
     crawlers = [world.crawler(capacity=1) for _ in range(12)]
     world.jobs(12)
@@ -47,17 +49,17 @@ def test_half_a_fleet_silent_at_once_is_given_one_timeout_more_and_then_burns_no
         crawler.silent_for(60)
 
     world.sweep()
-    assert world.one("SELECT count(*) FROM crawler_order") == 12
-    assert world.one("SELECT grace_until > clock_timestamp() + interval '8 seconds' FROM liveness_state")
+    assert world.scalar("SELECT count(*) FROM crawler_order") == 12
+    assert world.scalar("SELECT grace_until > clock_timestamp() + interval '8 seconds' FROM liveness_state")
 
     world.sweep()  # which begins with the grace over
-    assert world.one("SELECT count(*) FROM crawler_order") == 5
-    assert world.one("SELECT sum(losses) FROM job_queue") == 0
-    assert world.one("SELECT count(*) FROM job_error_log WHERE error_type = 'ConnectionLost'") == 7
-    assert world.one("SELECT mass_as_of FROM liveness_state") is None
+    assert world.scalar("SELECT count(*) FROM crawler_order") == 5
+    assert world.scalar("SELECT sum(losses) FROM job_queue") == 0
+    assert world.scalar("SELECT count(*) FROM job_error_log WHERE error_type = 'ConnectionLost'") == 7
+    assert world.scalar("SELECT mass_as_of FROM liveness_state") is None
 
 
-def test_a_dead_gateway_is_seen_though_its_crawlers_fall_silent_one_by_one(world: World) -> None:
+def test_a_dead_gateway_is_detected_although_its_crawlers_time_out_one_by_one(world: World) -> None:
     """Their beats were spread over an interval: when the first crosses the timeout, the others are missing too."""
     crawlers = [world.crawler(capacity=1) for _ in range(12)]
     world.jobs(12)
@@ -67,11 +69,11 @@ def test_a_dead_gateway_is_seen_though_its_crawlers_fall_silent_one_by_one(world
 
     world.sweep()
 
-    assert world.one("SELECT count(*) FROM crawler_order") == 12
-    assert world.one("SELECT mass_waited_at IS NOT NULL FROM liveness_state")
+    assert world.scalar("SELECT count(*) FROM crawler_order") == 12
+    assert world.scalar("SELECT mass_waited_at IS NOT NULL FROM liveness_state")
 
 
-def test_an_older_sweep_that_comes_late_does_not_end_the_mass(world: World) -> None:
+def test_a_late_older_sweep_does_not_end_the_mass_silence(world: World) -> None:
     """What it does not find is still to be taken by the sweep that found it."""
     world.crawler()
     now = world.now()
@@ -80,12 +82,12 @@ def test_an_older_sweep_that_comes_late_does_not_end_the_mass(world: World) -> N
     )
 
     world.deliver("connections.expire_dead", as_of=(now - timedelta(seconds=1)).isoformat())
-    assert world.one("SELECT mass_as_of FROM liveness_state") == now
+    assert world.scalar("SELECT mass_as_of FROM liveness_state") == now
     world.deliver("connections.expire_dead", as_of=world.now().isoformat())
-    assert world.one("SELECT mass_as_of FROM liveness_state") is None
+    assert world.scalar("SELECT mass_as_of FROM liveness_state") is None
 
 
-def test_less_than_half_of_a_fleet_is_taken_at_once_and_counted(world: World) -> None:
+def test_less_than_half_of_a_fleet_expires_at_once_with_losses(world: World) -> None:
     """Deaths are deaths."""
     crawlers = [world.crawler(capacity=1) for _ in range(12)]
     world.jobs(12)
@@ -95,14 +97,14 @@ def test_less_than_half_of_a_fleet_is_taken_at_once_and_counted(world: World) ->
 
     world.sweep()
 
-    assert world.one("SELECT count(*) FROM crawler_order") == 6
-    assert world.one("SELECT sum(losses) FROM job_queue") == 6
+    assert world.scalar("SELECT count(*) FROM crawler_order") == 6
+    assert world.scalar("SELECT sum(losses) FROM job_queue") == 6
 
 
-def test_what_an_outage_of_ours_has_lost_is_not_held_against_anybody(world: World) -> None:
+def test_time_lost_in_an_outage_does_not_make_attempts_overdue(world: World) -> None:
     """A job is stalled, or was never begun, only when it has had the whole time since we are back."""
-    crawler, orders = world.working(2)
-    crawler.says("job_started", orders[0])
+    crawler, orders = world.crawler_with_jobs(2)
+    crawler.sends("job_started", orders[0])
     world.rows(
         "UPDATE job_assignment_mapping SET progressed_at = progressed_at - interval '2 hours',"
         " assigned_at = assigned_at - interval '2 hours'"

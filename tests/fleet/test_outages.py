@@ -46,7 +46,7 @@ def chosen() -> list[Outage]:
 
 
 @pytest.mark.usefixtures("defaults")
-def test_no_outage_of_ours_takes_a_job_from_a_crawler_that_beats(world: World) -> None:
+def test_no_outage_requeues_a_job_of_a_crawler_that_sends_heartbeats(world: World) -> None:
     """
     And none hides a death for longer than the grace: a dead crawler's jobs are back in time.
 
@@ -54,31 +54,31 @@ def test_no_outage_of_ours_takes_a_job_from_a_crawler_that_beats(world: World) -
     crawlers had beaten last, the last sweep just over or half an interval ago, sweeps behind the beats and
     before them.
     """
-    fleet = [world.working()[0] for _ in range(BEAT_S // STEP_S)]
-    held = {crawler.id: crawler.orders() for crawler in fleet}
+    fleet = [world.crawler_with_jobs()[0] for _ in range(BEAT_S // STEP_S)]
+    orders = {crawler.id: crawler.orders() for crawler in fleet}
     late = []
     for number, outage in enumerate(chosen()):
-        dead, _ = world.working()
+        dead, _ = world.crawler_with_jobs()
         dead_for = number * STEP_S % TIMEOUT_S
-        line = Line(world, held, dead)
+        line = Line(world, orders, dead)
         line.begin(outage, dead_for)
 
         released = released_after(line, outage, SWEEP_S, until=outage.seconds + TIMEOUT_S + 4 * SWEEP_S)
 
-        assert {crawler.id: crawler.orders() for crawler in fleet} == held, outage
+        assert {crawler.id: crawler.orders() for crawler in fleet} == orders, outage
         if released is None or released > due(outage, dead_for) + 2 * SWEEP_S:
             late.append((outage, dead_for, released))
     assert late == []
-    assert world.one("SELECT count(*) FROM socket_connection WHERE is_active") == len(fleet)
+    assert world.scalar("SELECT count(*) FROM socket_connection WHERE is_active") == len(fleet)
 
 
 @pytest.mark.usefixtures("defaults")
-def test_a_database_whose_clock_was_set_back_takes_nothing_and_finds_the_dead(world: World) -> None:
+def test_a_clock_set_back_expires_only_dead_crawlers(world: World) -> None:
     """All that it knows is of the future then: nothing is taken for one timeout, and the dead not an hour later."""
-    fleet = [world.working()[0] for _ in range(BEAT_S // STEP_S)]
-    held = {crawler.id: crawler.orders() for crawler in fleet}
-    dead, _ = world.working()
-    line = Line(world, held, dead)
+    fleet = [world.crawler_with_jobs()[0] for _ in range(BEAT_S // STEP_S)]
+    orders = {crawler.id: crawler.orders() for crawler in fleet}
+    dead, _ = world.crawler_with_jobs()
+    line = Line(world, orders, dead)
     line.begin(Outage(0, wiped=False, since_sweep=0, overtaken=False), dead_for=TIMEOUT_S - STEP_S)
     line.pass_time(-3600)
     line.clock = 0
@@ -87,7 +87,7 @@ def test_a_database_whose_clock_was_set_back_takes_nothing_and_finds_the_dead(wo
         line, Outage(0, wiped=False, since_sweep=0, overtaken=False), SWEEP_S, until=TIMEOUT_S + 4 * SWEEP_S
     )
 
-    assert {crawler.id: crawler.orders() for crawler in fleet} == held
+    assert {crawler.id: crawler.orders() for crawler in fleet} == orders
     assert released is not None
     assert TIMEOUT_S <= released <= TIMEOUT_S + 2 * SWEEP_S
 

@@ -23,9 +23,9 @@ def revoked(request: pytest.FixtureRequest, world: World) -> Any:
 
 def full_crawler(world: World) -> tuple[Crawler, list[str], list[str]]:
     """A crawler with two jobs on its two seats, and two jobs of another account that wait for one."""
-    crawler, orders = world.working(2)
+    crawler, orders = world.crawler_with_jobs(2)
     for order in orders:
-        crawler.says("job_started", order)
+        crawler.sends("job_started", order)
     world.account("other")
     return crawler, orders, world.jobs(2, account_id="other")
 
@@ -36,41 +36,41 @@ def seated(world: World, jobs: list[str]) -> int:
     return sum(len(world.attempts(job_id)) for job_id in jobs)
 
 
-def test_a_seat_is_kept_until_the_crawlers_list_is_shorter(world: World, revoked: Any) -> None:
+def test_a_slot_stays_used_until_the_crawler_stops_listing_the_job(world: World, revoked: Any) -> None:
     """What it names as its own, it works on."""
     crawler, (first, second), waiting = full_crawler(world)
-    crawler.says("heartbeat", activeJobs=[first, second])
+    crawler.sends("heartbeat", activeJobs=[first, second])
 
     revoked()
 
     assert (crawler.orders(), crawler.row().active_jobs, crawler.row().reported) == ([], [], 2)
     assert seated(world, waiting) == 0
-    crawler.says("heartbeat", activeJobs=[second])
+    crawler.sends("heartbeat", activeJobs=[second])
     assert seated(world, waiting) == 1
 
 
-def test_a_seat_is_kept_until_the_crawlers_count_is_lower(world: World, revoked: Any) -> None:
+def test_a_slot_stays_used_until_the_crawler_reports_a_lower_count(world: World, revoked: Any) -> None:
     """A count says as much as a list."""
     crawler, _, waiting = full_crawler(world)
-    crawler.says("heartbeat", activeJobs=2)
+    crawler.sends("heartbeat", activeJobs=2)
 
     revoked()
 
     assert seated(world, waiting) == 0
-    crawler.says("heartbeat", activeJobs=1)
+    crawler.sends("heartbeat", activeJobs=1)
     assert seated(world, waiting) == 1
 
 
 @pytest.mark.parametrize("end", ["job_completed", "job_failed"])
-def test_a_seat_is_kept_until_the_crawler_says_the_end(world: World, revoked: Any, end: str) -> None:
+def test_a_slot_stays_used_until_the_crawler_reports_the_end(world: World, revoked: Any, end: str) -> None:
     """Its end frees the seat, and is stale otherwise: counted on the attempt, never applied."""
     crawler, (first, second), waiting = full_crawler(world)
-    crawler.says("heartbeat", activeJobs=[first, second])
+    crawler.sends("heartbeat", activeJobs=[first, second])
     revoked()
     status = world.rows("SELECT id, status, progress FROM job ORDER BY id")
 
-    crawler.says("job_progress", first, stage="fetching", entityType="issue", processed=1)
-    crawler.says(end, first, **({"error": "late", "isRecoverable": True} if end == "job_failed" else {}))
+    crawler.sends("job_progress", first, stage="fetching", entityType="issue", processed=1)
+    crawler.sends(end, first, **({"error": "late", "isRecoverable": True} if end == "job_failed" else {}))
 
     assert world.rows("SELECT id, status, progress FROM job ORDER BY id") == status
     stale = "SELECT stale_words, status FROM job_assignment_mapping WHERE crawler_job_id = :f"
@@ -80,14 +80,12 @@ def test_a_seat_is_kept_until_the_crawler_says_the_end(world: World, revoked: An
     assert seated(world, waiting) == 1
 
 
-def test_a_crawler_that_never_told_what_it_works_on_has_free_seats_at_once(
-    world: World, revoked: Any
-) -> None:
+def test_the_slots_of_a_crawler_that_reports_nothing_are_free_at_once(world: World, revoked: Any) -> None:
     """Nothing says that it is at work; its next list takes the seats again."""
     crawler, orders, waiting = full_crawler(world)
 
     revoked()
 
     assert (crawler.row().active_jobs, crawler.row().reported) == ([], 0)
-    crawler.says("heartbeat", activeJobs=orders)
+    crawler.sends("heartbeat", activeJobs=orders)
     assert seated(world, waiting) == 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tasks.app import app
-from tasks.worker.lifecycle import SweepBell
+from tasks.worker.lifecycle import SweepTimer
 
 
 @dataclass
@@ -36,15 +36,15 @@ class Consumer:
 
 
 @pytest.mark.usefixtures("database")
-def test_a_bell_that_never_began_can_be_stopped() -> None:
+def test_a_sweep_timer_that_never_started_can_be_stopped() -> None:
     """The broker was lost again while the steps were started: Celery stops all of them, and starts them anew."""
     consumer = Consumer()
-    bell = SweepBell(consumer)
+    timer = SweepTimer(consumer)
 
-    bell.stop(consumer)
-    bell.start(consumer)
-    bell.stop(consumer)
-    bell.stop(consumer)
-    bell.start(consumer)
+    timer.stop(consumer)
+    timer.start(consumer)
+    timer.stop(consumer)
+    timer.stop(consumer)
+    timer.start(consumer)
 
     assert len(consumer.timer.entries) == 1

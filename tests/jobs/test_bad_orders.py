@@ -54,24 +54,24 @@ def test_a_bad_order_is_rejected_alone(world: World, fault: str) -> None:
     world.submit(before, world.order(**BAD[fault]), after)
 
     assert world.rejections() == [("jobs.submit", "invalid")]
-    assert world.one("SELECT detail FROM rejected_message") != ""
+    assert world.scalar("SELECT detail FROM rejected_message") != ""
     assert {id_ for (id_,) in world.rows("SELECT id FROM job")} == {
         before["web_app_job_id"],
         after["web_app_job_id"],
     }
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
 @pytest.mark.parametrize("item", [None, "order", 7, [], {}])
-def test_an_item_that_is_no_order_is_rejected_alone(world: World, item: object) -> None:
+def test_an_item_that_is_not_an_order_is_rejected_alone(world: World, item: object) -> None:
     """Whatever it is."""
     world.deliver("jobs.submit", orders=[item, world.order()])
 
     assert world.rejections() == [("jobs.submit", "invalid")]
-    assert world.one("SELECT count(*) FROM job_queue") == 1
+    assert world.scalar("SELECT count(*) FROM job_queue") == 1
 
 
-def test_an_order_with_an_access_token_is_rejected_and_the_token_stored_nowhere(world: World) -> None:
+def test_an_order_with_an_access_token_is_rejected_and_the_token_is_not_stored(world: World) -> None:
     """The older form of an order carried one; tokens live in `account` only."""
     message = f"failed with {TOKEN}"
     world.submit(
@@ -80,15 +80,15 @@ def test_an_order_with_an_access_token_is_rejected_and_the_token_stored_nowhere(
     )
 
     assert world.rejections() == [("jobs.submit", "invalid")] * 2
-    assert world.one("SELECT count(*) FROM job") == 0
+    assert world.scalar("SELECT count(*) FROM job") == 0
     kept = [payload for (payload,) in world.rows("SELECT payload FROM rejected_message ORDER BY id")]
     assert kept[0]["access_token"] == "[redacted]"
     assert kept[0]["command"] == "project"
-    stored = world.one("SELECT string_agg(r::text, ' ') FROM rejected_message r")
+    stored = world.scalar("SELECT string_agg(r::text, ' ') FROM rejected_message r")
     assert TOKEN not in stored
 
 
-def test_what_only_the_database_refuses_stands_alone(world: World) -> None:
+def test_an_order_refused_only_by_the_database_is_rejected_alone(world: World) -> None:
     """A path within our bounds may still be too long for an index: the batch is halved until it is found."""
     random_ = random.Random(3)
     # astral and without a pattern, or it would be compressed
@@ -102,12 +102,12 @@ def test_what_only_the_database_refuses_stands_alone(world: World) -> None:
     details = [detail for (detail,) in world.rows("SELECT detail FROM rejected_message")]
     assert all("54000" in detail for detail in details)
     assert {id_ for (id_,) in world.rows("SELECT id FROM job")} == {order["web_app_job_id"] for order in good}
-    assert world.one("SELECT count(*) FROM job_queue") == 9
+    assert world.scalar("SELECT count(*) FROM job_queue") == 9
     assert len(world.events("job_created")) == 9
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
-def test_unknown_owners_are_rejected_and_the_good_ones_beside_applied(world: World) -> None:
+def test_orders_of_unknown_owners_are_rejected_and_the_others_applied(world: World) -> None:
     """An unknown account or user is an answer, not an aborted batch."""
     world.rows("INSERT INTO \"user\" (id) VALUES ('ann')")
     good, bad_account, bad_user = (

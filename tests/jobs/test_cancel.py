@@ -24,7 +24,7 @@ def cancel(world: World, message: str | None = None, **selection: Any) -> None:
 def test_a_pending_job_is_cancelled(world: World) -> None:
     """Its entry has failed as cancelled; nothing was revoked, and the others wait on."""
     job_id, other = world.jobs(2)
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     cancel(world, job_ids=[job_id])
 
@@ -36,20 +36,20 @@ def test_a_pending_job_is_cancelled(world: World) -> None:
     ]
     assert (world.errors(job_id), world.events("job_revoked")) == ([], [])
     assert (world.job(other).status, world.entry(other).status) == ("queued", "pending")
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
 @pytest.mark.parametrize("stage", ["assigned", "running"])
-def test_a_live_attempt_is_closed_and_its_seat_is_free(world: World, stage: str) -> None:
+def test_a_live_attempt_is_closed_and_its_slot_is_freed(world: World, stage: str) -> None:
     """It ends cancelled, with an error row and an event; nothing is counted, and its neighbour goes on."""
-    crawler, orders = world.working(2)
+    crawler, orders = world.crawler_with_jobs(2)
     (waiting,) = world.jobs(1)
     fence = {a.crawler_job_id: a.web_app_job_id for a in world.rows("SELECT * FROM job_assignment_mapping")}
     revoked, kept = orders
     job_id = fence[revoked]
     if stage == "running":
-        crawler.says("job_started", revoked)
-    world.rung.bells.clear()
+        crawler.sends("job_started", revoked)
+    world.published.messages.clear()
 
     cancel(world, job_ids=[job_id], reason="the study ended")
 
@@ -65,13 +65,13 @@ def test_a_live_attempt_is_closed_and_its_seat_is_free(world: World, stage: str)
     assert (entry.status, entry.error, entry.attempts, entry.losses) == ("failed", "cancelled", 0, 0)
     assert statuses(world, job_id, fence[kept]) == ["cancelled", "queued"]
     assert crawler.row().active_jobs == crawler.orders() == [kept]
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
     world.assign()
     assert [a.connection_id for a in world.attempts(waiting)] == [crawler.id]
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
-def test_what_has_ended_stays_as_it_is(world: World, status: str) -> None:
+def test_an_ended_job_is_unchanged(world: World, status: str) -> None:
     """Neither the job nor its entry changes, and nobody is told."""
     (job_id,) = world.jobs(1)
     world.rows("UPDATE job SET status = :s, finished_at = now()", s=status)
@@ -85,19 +85,19 @@ def test_what_has_ended_stays_as_it_is(world: World, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["finished", "failed"])
-def test_what_the_web_app_ends_meanwhile_is_not_cancelled(
+def test_a_job_ended_by_the_web_app_meanwhile_is_not_cancelled(
     world: World, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     """Between our look and our lock: its word stands, and reconcile settles the rest by it."""
-    crawler, orders = world.working()
-    job_id = world.one("SELECT id FROM job")
-    lock_all = commands.lock_all
+    crawler, orders = world.crawler_with_jobs()
+    job_id = world.scalar("SELECT id FROM job")
+    lock_jobs = commands.lock_jobs
 
     def slow(*arguments: Any) -> Any:
         world.rows("UPDATE job SET status = :s", s=status)
-        return lock_all(*arguments)
+        return lock_jobs(*arguments)
 
-    monkeypatch.setattr(commands, "lock_all", slow)
+    monkeypatch.setattr(commands, "lock_jobs", slow)
     cancel(world, job_ids=[job_id])
 
     assert (statuses(world, job_id), world.entry(job_id).status) == ([status], "processing")
@@ -107,7 +107,7 @@ def test_what_the_web_app_ends_meanwhile_is_not_cancelled(
 
 
 @pytest.mark.parametrize("status", ["paused", "credential_expired", "waiting_credential_renewal"])
-def test_what_is_held_is_cancelled_too(world: World, status: str) -> None:
+def test_a_parked_job_is_cancelled_too(world: World, status: str) -> None:
     """Its entry waits no more."""
     (job_id,) = world.jobs(1)
     world.rows("UPDATE job SET status = :s", s=status)
@@ -119,17 +119,17 @@ def test_what_is_held_is_cancelled_too(world: World, status: str) -> None:
     assert (world.entry(job_id).status, world.entry(job_id).held) == ("failed", False)
 
 
-def test_all_of_an_account_are_cancelled(world: World) -> None:
+def test_all_jobs_of_an_account_are_cancelled(world: World) -> None:
     """Pending and live ones; its own bookkeeping and the jobs of others are not touched."""
     world.account("other")
-    crawler, _ = world.working(1)
+    crawler, _ = world.crawler_with_jobs(1)
     world.jobs(2)
     scope = world.insert_job(command="authorizationScope", full_path=None)
     (other,) = world.jobs(1, account_id="other")
 
     cancel(world, account_id="acc")
 
-    assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == 3
+    assert world.scalar("SELECT count(*) FROM job WHERE status = 'cancelled'") == 3
     assert statuses(world, scope, other) == ["queued", "queued"]
     assert crawler.orders() == []
 
@@ -165,7 +165,7 @@ def test_a_subtree_is_cancelled_to_its_leaves(world: World) -> None:
     assert statuses(world, sibling, itself) == ["cancelled", "queued"]
 
 
-def test_a_circle_of_jobs_has_an_end(world: World) -> None:
+def test_a_cycle_of_jobs_terminates(world: World) -> None:
     """Each job of it is cancelled once."""
     one, two = world.insert_job(), world.insert_job()
     world.rows("UPDATE job SET spawned_from = CASE id WHEN :one THEN :two ELSE :one END", one=one, two=two)
@@ -176,7 +176,7 @@ def test_a_circle_of_jobs_has_an_end(world: World) -> None:
     assert len(world.events("job_updated")) == 2
 
 
-def test_large_selections_are_cancelled_in_units(world: World) -> None:
+def test_large_selections_are_cancelled_in_chunks(world: World) -> None:
     """A thousand at a time, until none is left; each is announced once."""
     world.jobs(1003)
 
@@ -187,38 +187,38 @@ def test_large_selections_are_cancelled_in_units(world: World) -> None:
         ("failed", "cancelled", 1003)
     ]
     assert len({e.job_id for e in world.events("job_updated")}) == len(world.events("job_updated")) == 1003
-    assert world.one("SELECT count(DISTINCT xid) FROM dispatch_event WHERE type = 'job_updated'") == 2
+    assert world.scalar("SELECT count(DISTINCT xid) FROM dispatch_event WHERE type = 'job_updated'") == 2
 
 
-def test_a_cancel_that_ends_between_two_units_goes_on_when_delivered_again(
+def test_a_cancel_interrupted_between_chunks_continues_on_redelivery(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever wants ten cancelled gets ten; what is ordered after its end is left alone."""
-    monkeypatch.setattr(selections, "UNIT_JOBS", 3)
-    monkeypatch.setattr(chunks, "BUSY_S", 0)
+    monkeypatch.setattr(selections, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
     message = str(ULID())
     world.jobs(10)
     for cancelled in (3, 6, 9, 10):
         world.deliver("jobs.cancel", message, account_id="acc")
-        assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == cancelled
+        assert world.scalar("SELECT count(*) FROM job WHERE status = 'cancelled'") == cancelled
 
     world.jobs(5)
     world.deliver("jobs.cancel", message, account_id="acc")
 
-    assert world.one("SELECT count(*) FROM job WHERE status = 'cancelled'") == 10
+    assert world.scalar("SELECT count(*) FROM job WHERE status = 'cancelled'") == 10
 
 
-def test_later_words_of_a_cancelled_attempt_are_stale(world: World) -> None:
+def test_later_frames_of_a_cancelled_attempt_are_stale(world: World) -> None:
     """They are counted on it and change nothing: the job stays cancelled, the seat is freed once."""
-    crawler, (order,) = world.working()
-    crawler.says("job_started", order)
-    crawler.says("heartbeat", activeJobs=[order])
+    crawler, (order,) = world.crawler_with_jobs()
+    crawler.sends("job_started", order)
+    crawler.sends("heartbeat", activeJobs=[order])
     (job_id,) = [id_ for (id_,) in world.rows("SELECT id FROM job")]
     cancel(world, job_ids=[job_id])
-    told, progress = len(world.events("job_updated")), world.job(job_id).progress
+    events_before, progress = len(world.events("job_updated")), world.job(job_id).progress
 
-    crawler.says("job_progress", order, stage="fetching", entityType="issue", processed=1)
-    crawler.says("job_completed", order)
+    crawler.sends("job_progress", order, stage="fetching", entityType="issue", processed=1)
+    crawler.sends("job_completed", order)
     crawler.fails(order)
 
     (attempt,) = world.attempts(job_id)
@@ -226,14 +226,14 @@ def test_later_words_of_a_cancelled_attempt_are_stale(world: World) -> None:
     assert (world.job(job_id).status, world.job(job_id).progress) == ("cancelled", progress)
     assert world.entry(job_id).status == "failed"
     assert len(world.errors(job_id)) == 1
-    assert len(world.events("job_updated")) == told
+    assert len(world.events("job_updated")) == events_before
     assert crawler.row().active_jobs == []
     assert world.rejections() == []
 
 
-def test_delivered_twice_a_cancellation_is_as_once(world: World) -> None:
+def test_a_cancel_delivered_twice_has_the_effect_of_one(world: World) -> None:
     """What was ordered since lives on."""
-    world.working(2)
+    world.crawler_with_jobs(2)
     message = str(ULID())
     cancel(world, message, account_id="acc")
     (later,) = world.jobs(1)
@@ -249,7 +249,7 @@ def test_delivered_twice_a_cancellation_is_as_once(world: World) -> None:
     "selection",
     [{}, {"job_ids": []}, {"area": "a", "account_id": "acc"}, {"account_id": ""}, {"everything": True}],
 )
-def test_a_selection_that_is_not_one_is_rejected(world: World, selection: dict[str, Any]) -> None:
+def test_an_invalid_selection_is_rejected(world: World, selection: dict[str, Any]) -> None:
     """Exactly one of ids, account, area and subtree; nothing is cancelled otherwise."""
     world.jobs(1)
 
@@ -259,7 +259,7 @@ def test_a_selection_that_is_not_one_is_rejected(world: World, selection: dict[s
     assert world.rows("SELECT status FROM job") == [("queued",)]
 
 
-def test_a_cancel_at_the_same_time_as_a_pass_leaves_no_live_attempt(world: World) -> None:
+def test_a_cancel_concurrent_with_a_round_leaves_no_live_attempt(world: World) -> None:
     """Many rounds with real commits: a cancelled job is worked on by nobody, and its seat is free."""
     crawler = world.crawler(capacity=4)
     for _ in range(40):

@@ -26,11 +26,11 @@ def ended(world: World, status: str, **columns: Any) -> dict[str, Any]:
         "UPDATE job_queue SET status = :s, settled_at = now(), attempts = 3, losses = 1, error = 'it broke'",
         s=entry,
     )
-    world.rung.bells.clear()
+    world.published.messages.clear()
     return order
 
 
-def test_what_the_web_app_inserted_is_queued(world: World) -> None:
+def test_jobs_inserted_by_the_web_app_are_queued(world: World) -> None:
     """The entry knows the account and the host of the row; the job is announced and a pass is rung."""
     job_id = world.insert_job(gitlabGraphQLUrl="https://gitlab.example.net:8443/api/graphql")
 
@@ -40,10 +40,10 @@ def test_what_the_web_app_inserted_is_queued(world: World) -> None:
     assert (entry.status, entry.ready, entry.held, entry.priority) == ("pending", True, False, 1)
     assert (entry.account_id, entry.host, entry.data) == ("acc", "gitlab.example.net:8443", None)
     assert [(e.job_id, e.payload) for e in world.events("job_created")] == [(job_id, {"existing": False})]
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
-def test_what_is_not_to_be_seen_yet_is_left_to_reconcile(world: World) -> None:
+def test_uncommitted_jobs_are_left_to_reconcile(world: World) -> None:
     """The web app may ring before its transaction commits: an unknown id is no error."""
     visible, invisible = world.insert_job(), str(ULID())
 
@@ -76,10 +76,10 @@ def test_a_job_that_is_not_queued_is_ignored(world: World, status: str) -> None:
     world.deliver("jobs.enqueue", job_ids=[job_id])
 
     assert world.snapshot() == before
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_the_web_apps_own_bookkeeping_is_rejected_and_the_good_ones_beside_queued(world: World) -> None:
+def test_an_authorization_scope_job_is_rejected_and_the_others_queued(world: World) -> None:
     """No crawler ever gets an authorizationScope job."""
     own, good = world.insert_job(command="authorizationScope", full_path=None), world.insert_job()
 
@@ -90,7 +90,7 @@ def test_the_web_apps_own_bookkeeping_is_rejected_and_the_good_ones_beside_queue
 
 
 @pytest.mark.parametrize("bad", [None, 7, "", "x" * 65, "a\x00b", "\ud800", ["x"]])
-def test_an_id_that_is_none_is_rejected_alone(world: World, bad: object) -> None:
+def test_an_invalid_id_is_rejected_alone(world: World, bad: object) -> None:
     """What stands beside it is queued."""
     good = world.insert_job()
 
@@ -100,22 +100,22 @@ def test_an_id_that_is_none_is_rejected_alone(world: World, bad: object) -> None
     assert queue_counts(world) == {"pending": 1}
 
 
-def test_enqueued_twice_is_once(world: World) -> None:
+def test_a_job_enqueued_twice_has_one_entry(world: World) -> None:
     """In the same message, again in another one, and the same message delivered again."""
     job_id, message = world.insert_job(), str(ULID())
     world.deliver("jobs.enqueue", message, job_ids=[job_id, job_id])
     before = world.snapshot()
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     world.deliver("jobs.enqueue", message, job_ids=[job_id])
     world.deliver("jobs.enqueue", job_ids=[job_id])
 
     assert world.snapshot() == before
     assert len(before["job_queue"]) == len(before["dispatch_event"]) == 1
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_a_rejection_is_kept_once_though_delivered_twice(world: World) -> None:
+def test_a_rejection_delivered_twice_is_stored_once(world: World) -> None:
     """A message that was handled changes nothing when it comes again."""
     own, message = world.insert_job(command="authorizationScope"), str(ULID())
 
@@ -125,9 +125,9 @@ def test_a_rejection_is_kept_once_though_delivered_twice(world: World) -> None:
     assert world.rejections() == [("jobs.enqueue", "own_command")]
 
 
-def test_what_is_being_worked_on_is_not_queued_again(world: World) -> None:
+def test_a_running_job_is_not_requeued(world: World) -> None:
     """Its entry and its attempt stay."""
-    crawler, orders = world.working()
+    crawler, orders = world.crawler_with_jobs()
     (job_id,) = [id_ for (id_,) in world.rows("SELECT id FROM job")]
 
     world.deliver("jobs.enqueue", job_ids=[job_id])
@@ -137,7 +137,7 @@ def test_what_is_being_worked_on_is_not_queued_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
-def test_what_had_ended_and_was_set_to_queued_starts_with_nothing_counted(world: World, status: str) -> None:
+def test_an_ended_job_set_to_queued_starts_with_clean_counts(world: World, status: str) -> None:
     """The web app wants it anew: the failures of before are not held against it."""
     job_id = ended(world, status)["web_app_job_id"]
     world.rows("UPDATE job SET status = 'queued'")
@@ -152,7 +152,7 @@ def test_what_had_ended_and_was_set_to_queued_starts_with_nothing_counted(world:
         None,
         None,
     )
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
 def test_a_thousand_jobs_are_queued_in_one_message(world: World) -> None:
@@ -166,12 +166,12 @@ def test_a_thousand_jobs_are_queued_in_one_message(world: World) -> None:
 
     assert queue_counts(world) == {"pending": 1000}
     assert len(world.events("job_created")) == 1000
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled", "paused"])
 @pytest.mark.parametrize("resume", [True, False])
-def test_force_queues_again_what_has_ended(world: World, status: str, resume: bool) -> None:  # noqa: FBT001
+def test_force_requeues_an_ended_job(world: World, status: str, resume: bool) -> None:  # noqa: FBT001
     """With nothing counted against it; `resume` keeps where it was, otherwise it starts anew."""
     order = ended(world, status)
     job_id = order["web_app_job_id"]
@@ -189,10 +189,10 @@ def test_force_queues_again_what_has_ended(world: World, status: str, resume: bo
         None,
     )
     assert [e.payload for e in world.events("job_updated")] == [{"status": "queued"}]
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
-def test_without_force_what_has_ended_stays_so(world: World) -> None:
+def test_without_force_an_ended_job_stays_ended(world: World) -> None:
     """It is answered with the job, whatever became of it."""
     order = ended(world, "failed")
 
@@ -200,15 +200,15 @@ def test_without_force_what_has_ended_stays_so(world: World) -> None:
 
     assert world.job(order["web_app_job_id"]).status == "failed"
     assert queue_counts(world) == {"failed": 1}
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_force_leaves_alone_what_waits_or_is_worked_on(world: World) -> None:
+def test_force_does_not_change_a_waiting_or_running_job(world: World) -> None:
     """A live attempt goes on, and the entry stays where it is."""
     waiting = world.order()
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     running = world.row("SELECT * FROM job")
-    crawler.says("job_started", order)
+    crawler.sends("job_started", order)
     world.submit(waiting)
 
     again = {"web_app_job_id": str(ULID()), "force": True}
@@ -219,7 +219,7 @@ def test_force_leaves_alone_what_waits_or_is_worked_on(world: World) -> None:
     assert world.job(running.id).status == "running"
 
 
-def test_force_brings_back_a_job_whose_entry_is_gone(world: World) -> None:
+def test_force_requeues_a_job_without_an_entry(world: World) -> None:
     """Completed entries are deleted after a while; the job is not."""
     order = ended(world, "finished")
     world.rows("DELETE FROM job_queue")

@@ -26,22 +26,22 @@ def the_web_app_says(world: World, status: str) -> None:
 
 @pytest.mark.parametrize("status", BY_THE_WEB_APP)
 @pytest.mark.parametrize("kind", WORDS)
-def test_no_word_of_a_crawler_undoes_it(world: World, status: str, kind: str) -> None:
+def test_no_frame_undoes_a_status_of_the_web_app(world: World, status: str, kind: str) -> None:
     """The attempt may go on or end; the job stays what the web app has made of it."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     the_web_app_says(world, status)
 
-    crawler.says(kind, order, **WORDS[kind])
+    crawler.sends(kind, order, **WORDS[kind])
 
-    assert world.one("SELECT status FROM job") == status
+    assert world.scalar("SELECT status FROM job") == status
     assert world.events("job_updated") == []
 
 
 @pytest.mark.parametrize("status", ["paused", "cancelled", "finished"])
-def test_no_failure_for_good_undoes_it(world: World, status: str) -> None:
+def test_no_permanent_failure_undoes_a_status_of_the_web_app(world: World, status: str) -> None:
     """Neither of the crawler's, nor of a fifth loss."""
-    crawler, (order,) = world.working()
-    other, _ = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
+    other, _ = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET losses = 4")
     the_web_app_says(world, status)
 
@@ -55,21 +55,21 @@ def test_no_failure_for_good_undoes_it(world: World, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["paused", "cancelled"])
-def test_no_loss_queues_a_job_that_is_not_to_be_crawled(world: World, status: str) -> None:
+def test_no_loss_requeues_a_job_that_must_not_be_crawled(world: World, status: str) -> None:
     """Its entry goes back to the queue; reconcile or a pass settles it by what the job says."""
-    crawler, _ = world.working()
+    crawler, _ = world.crawler_with_jobs()
     the_web_app_says(world, status)
     crawler.silent_for(60)
 
     world.sweep()
 
-    assert world.one("SELECT status FROM job") == status
+    assert world.scalar("SELECT status FROM job") == status
     world.crawler()
     world.assign()
     assert world.rows("SELECT * FROM crawler_order") == []
 
 
-def test_a_job_that_it_ends_while_it_is_held_is_settled(world: World) -> None:
+def test_a_parked_job_ended_by_the_web_app_is_settled(world: World) -> None:
     """Else the clean-up would never find it."""
     (job_id,) = world.jobs(1)
     world.deliver("jobs.pause", job_ids=[job_id])
@@ -82,24 +82,24 @@ def test_a_job_that_it_ends_while_it_is_held_is_settled(world: World) -> None:
     assert (entry.status, entry.held, entry.settled_at is None) == ("failed", False, False)
 
 
-def test_a_completed_entry_stays_so_whatever_lives_beside_it(world: World) -> None:
+def test_a_completed_entry_stays_completed_beside_a_live_attempt(world: World) -> None:
     """A stray attempt of a finished job is revoked; the job was crawled all the same."""
-    crawler, (order,) = world.working()
-    crawler.says("job_completed", order)
+    crawler, (order,) = world.crawler_with_jobs()
+    crawler.sends("job_completed", order)
     world.rows("UPDATE job_assignment_mapping SET status = 'running', completed_at = NULL")
 
     world.deliver("upkeep.reconcile")
 
     assert crawler.orders() == []
     assert world.row("SELECT status, error FROM job_queue") == ("completed", None)
-    assert world.one("SELECT status FROM job") == "finished"
+    assert world.scalar("SELECT status FROM job") == "finished"
 
 
-def test_what_it_queued_again_and_was_paused_meanwhile_has_nothing_counted_against_it(world: World) -> None:
+def test_a_requeued_job_paused_meanwhile_has_clean_counts(world: World) -> None:
     """Paused before it was taken up, and resumed: it begins as one that had ended."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET attempts = 2")
-    crawler.says("job_completed", order)
+    crawler.sends("job_completed", order)
     the_web_app_says(world, "queued")
     (job_id,) = (row.id for row in world.rows("SELECT id FROM job"))
 
@@ -111,9 +111,9 @@ def test_what_it_queued_again_and_was_paused_meanwhile_has_nothing_counted_again
     assert (entry.status, entry.held, entry.attempts) == ("pending", False, 0)
 
 
-def test_a_crawler_that_reports_has_survived(world: World) -> None:
+def test_a_reported_failure_clears_losses(world: World) -> None:
     """A failure counts as an attempt, and forgives the losses before it."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET losses = 3")
 
     crawler.fails(order)
@@ -121,7 +121,7 @@ def test_a_crawler_that_reports_has_survived(world: World) -> None:
     assert world.row("SELECT attempts, losses FROM job_queue") == (1, 0)
 
 
-def test_a_back_off_doubles_and_has_an_end(world: World) -> None:
+def test_the_backoff_doubles_up_to_a_limit(world: World) -> None:
     """With jitter; however often a job has failed."""
     first = settings().retry_delay
     for times in range(1, 5):

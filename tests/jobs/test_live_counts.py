@@ -14,15 +14,15 @@ def counted(world: World) -> dict[tuple[str, str], int]:
     """The counts, with those that are nothing left out; they agree with what lives."""
     assert world.rows(MISCOUNTED) == []
     with world.unit() as uow:
-        return {lane: live for lane, live in uow.live_counts.by_lane().items() if live}
+        return {key: live for key, live in uow.live_counts.by_host_queue().items() if live}
 
 
-def test_a_lane_counts_what_was_seated_and_has_not_ended(world: World) -> None:
+def test_a_host_queue_counts_its_live_attempts(world: World) -> None:
     """By account and host; what has completed, failed or was cancelled counts no more."""
-    crawler, orders = world.working(4)
+    crawler, orders = world.crawler_with_jobs(4)
     assert counted(world) == {("acc", HOST): 4}
 
-    crawler.says("job_completed", orders[0], success=True, finalCounts={})
+    crawler.sends("job_completed", orders[0], success=True, finalCounts={})
     crawler.fails(orders[1])
     [(cancelled,)] = world.rows(
         "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :id", id=orders[2]
@@ -32,9 +32,9 @@ def test_a_lane_counts_what_was_seated_and_has_not_ended(world: World) -> None:
     assert counted(world) == {("acc", HOST): 1}
 
 
-def test_what_a_dead_crawler_held_counts_no_more(world: World) -> None:
+def test_attempts_of_a_dead_crawler_are_not_counted(world: World) -> None:
     """The sweep closes it like anything else."""
-    crawler, _ = world.working(2)
+    crawler, _ = world.crawler_with_jobs(2)
     crawler.silent_for(100)
     world.sweep()
     assert counted(world) == {}
@@ -48,28 +48,28 @@ def test_each_backend_has_a_row_of_its_own(world: World) -> None:
     with world.unit() as uow, engine().connect() as peer:
         own = uow._session.scalar(text("SELECT pg_backend_pid() % 16"))
         peer.execute(text("UPDATE live_count SET live = live + 1 WHERE shard <> :own"), {"own": own})
-        uow.live_counts.note("acc", HOST, 1)
+        uow.live_counts.record("acc", HOST, 1)
         uow.commit()
         peer.rollback()
     assert world.rows("SELECT shard FROM live_count WHERE live = 2") == [(own,)]
 
 
-def test_what_a_savepoint_takes_back_is_not_counted(world: World) -> None:
+def test_changes_rolled_back_by_a_savepoint_are_not_counted(world: World) -> None:
     """Nor what a unit has opened and closed again."""
     with world.unit() as uow:
-        uow.live_counts.note("acc", HOST, 1)
+        uow.live_counts.record("acc", HOST, 1)
         with pytest.raises(ZeroDivisionError), uow.savepoint():
-            uow.live_counts.note("acc", HOST, 1)
+            uow.live_counts.record("acc", HOST, 1)
             raise ZeroDivisionError
-        uow.live_counts.note("other", "", 1)
-        uow.live_counts.note("other", "", -1)
+        uow.live_counts.record("other", "", 1)
+        uow.live_counts.record("other", "", -1)
         uow.commit()
     assert world.rows("SELECT account_id, live FROM live_count") == [("acc", 1)]
 
 
-def test_reconcile_counts_anew(world: World) -> None:
+def test_reconcile_recounts(world: World) -> None:
     """A job that the web app deleted took its attempt along; what was never counted is counted too."""
-    _, (deleted, _) = world.working(2)
+    _, (deleted, _) = world.crawler_with_jobs(2)
     world.rows(
         "DELETE FROM job USING job_assignment_mapping a WHERE job.id = a.web_app_job_id AND crawler_job_id = :id",
         id=deleted,
@@ -81,7 +81,7 @@ def test_reconcile_counts_anew(world: World) -> None:
     assert counted(world) == {("acc", HOST): 1}
 
 
-def test_the_clean_up_forgets_rows_that_count_nothing(world: World) -> None:
+def test_the_clean_up_deletes_empty_counts(world: World) -> None:
     """A lane that is idle, and a backend that is gone, leave none for ever."""
     world.rows("INSERT INTO live_count VALUES ('idle', '', 1, 0), ('acc', '', 1, 1)")
     world.deliver("upkeep.clean_up", more=True)

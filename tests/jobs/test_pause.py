@@ -21,7 +21,7 @@ def resume(world: World, message: str | None = None, **selection: Any) -> None:
     world.deliver("jobs.resume", message, **selection)
 
 
-def test_jobs_are_paused_wherever_they_wait_or_are_worked_on(world: World) -> None:
+def test_waiting_and_running_jobs_are_paused(world: World) -> None:
     """Their entries are held; what waits for something else, or has ended, is left as it is."""
     jobs = at_every_stage(world)
 
@@ -37,9 +37,9 @@ def test_jobs_are_paused_wherever_they_wait_or_are_worked_on(world: World) -> No
     assert world.rejections() == []
 
 
-def test_a_job_that_was_wanted_anew_and_paused_at_once_begins_anew(world: World) -> None:
+def test_a_requeued_job_paused_at_once_starts_with_clean_counts(world: World) -> None:
     """Paused before anybody has seen that the web app had queued it again, it has nothing counted against it."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
     (job_id,) = (a.web_app_job_id for a in world.rows("SELECT web_app_job_id FROM job_assignment_mapping"))
     crawler.fails(order, recoverable=False)
     world.rows("UPDATE job SET status = 'queued' WHERE id = :id", id=job_id)
@@ -67,10 +67,10 @@ def test_a_paused_jobs_attempt_is_cancelled(world: World, stage: str) -> None:
     entry = world.entry(job_id)
     assert (entry.attempts, entry.losses, entry.goodbyes, entry.settled_at) == (0, 0, 0, None)
     assert world.rows("SELECT 1 FROM crawler_order WHERE crawler_job_id = :f", f=attempt.crawler_job_id) == []
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
-def test_a_paused_job_is_seated_by_no_pass_until_it_is_resumed(world: World) -> None:
+def test_a_paused_job_is_not_assigned_until_it_is_resumed(world: World) -> None:
     """Reconcile leaves it in peace as well; resumed, it is given to the next crawler."""
     (job_id,) = world.jobs(1)
     pause(world, job_ids=[job_id])
@@ -78,11 +78,11 @@ def test_a_paused_job_is_seated_by_no_pass_until_it_is_resumed(world: World) -> 
     world.assign()
     world.deliver("upkeep.reconcile")
     assert (crawler.orders(), stand(world, job_id)) == ([], ("paused", "pending", True))
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     resume(world, job_ids=[job_id])
 
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
     world.assign()
     assert [a.connection_id for a in world.attempts(job_id)] == [crawler.id]
 
@@ -90,19 +90,19 @@ def test_a_paused_job_is_seated_by_no_pass_until_it_is_resumed(world: World) -> 
 def test_only_paused_jobs_are_resumed(world: World) -> None:
     """What the web app paused itself goes on likewise; nothing else changes."""
     jobs = at_every_stage(world)
-    told = len(world.events("job_updated"))
+    events_before = len(world.events("job_updated"))
 
     resume(world, job_ids=list(jobs.values()))
 
     expected = STAGES | {"paused": ("queued", "pending", False)}
     assert {stage: stand(world, job_id) for stage, job_id in jobs.items()} == expected
-    assert [(e.job_id, e.payload) for e in world.events("job_updated")[told:]] == [
+    assert [(e.job_id, e.payload) for e in world.events("job_updated")[events_before:]] == [
         (jobs["paused"], {"status": "queued"})
     ]
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
-def test_paused_and_resumed_a_job_keeps_what_was_counted(world: World) -> None:
+def test_a_paused_and_resumed_job_keeps_its_counts(world: World) -> None:
     """Its failures, and the time before which it is not to be tried again."""
     job_id = at_every_stage(world)["backed off"]
     before = world.entry(job_id)
@@ -115,27 +115,27 @@ def test_paused_and_resumed_a_job_keeps_what_was_counted(world: World) -> None:
     assert world.job(job_id).status == "queued"
 
 
-def test_what_the_web_app_paused_just_now_goes_on_where_it_is(world: World) -> None:
+def test_a_running_job_just_paused_by_the_web_app_resumes_in_place(world: World) -> None:
     """Resumed before reconcile has heard of the pause, its attempt lives, and its words count."""
-    crawler, (order,) = world.working()
-    crawler.says("job_started", order)
-    job_id = world.one("SELECT id FROM job")
+    crawler, (order,) = world.crawler_with_jobs()
+    crawler.sends("job_started", order)
+    job_id = world.scalar("SELECT id FROM job")
     world.rows("UPDATE job SET status = 'paused'")
 
     resume(world, job_ids=[job_id])
 
     assert crawler.orders() == [order]
-    crawler.says("job_completed", order)
+    crawler.sends("job_completed", order)
     assert stand(world, job_id) == ("finished", "completed", False)
     assert world.errors(job_id) == []
 
 
-def test_what_ended_while_it_was_paused_runs_again_when_it_is_resumed(world: World) -> None:
+def test_a_job_that_ended_while_paused_runs_again_when_resumed(world: World) -> None:
     """The web app's word was paused, and stood against the crawler's end; then its word is queued."""
-    crawler, (order,) = world.working()
-    job_id = world.one("SELECT id FROM job")
+    crawler, (order,) = world.crawler_with_jobs()
+    job_id = world.scalar("SELECT id FROM job")
     world.rows("UPDATE job SET status = 'paused'")
-    crawler.says("job_completed", order)
+    crawler.sends("job_completed", order)
     assert stand(world, job_id) == ("paused", "completed", False)
 
     resume(world, job_ids=[job_id])
@@ -155,7 +155,7 @@ def test_a_job_without_an_entry_is_paused_and_resumed_too(world: World) -> None:
     assert stand(world, job_id) == ("queued", "pending", False)
 
 
-def test_delivered_twice_each_is_as_once(world: World) -> None:
+def test_pause_and_resume_delivered_twice_have_the_effect_of_one(world: World) -> None:
     """A pause does not undo the resumption that came after it, nor the other way round."""
     (job_id,) = world.jobs(1)
     paused, resumed = str(ULID()), str(ULID())
@@ -170,18 +170,18 @@ def test_delivered_twice_each_is_as_once(world: World) -> None:
     assert world.job(job_id).status == "paused"
 
 
-def test_the_web_apps_end_wins_over_a_pause_that_comes_at_the_same_time(
+def test_an_end_written_by_the_web_app_wins_over_a_concurrent_pause(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is written between our look and our lock: the job stays cancelled, and reconcile ends the rest."""
     (job_id, other) = world.jobs(2)
-    lock_all = pausing.lock_all
+    lock_jobs = pausing.lock_jobs
 
     def slow(*arguments: Any) -> Any:
         world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=job_id)
-        return lock_all(*arguments)
+        return lock_jobs(*arguments)
 
-    monkeypatch.setattr(pausing, "lock_all", slow)
+    monkeypatch.setattr(pausing, "lock_jobs", slow)
     pause(world, job_ids=[job_id, other])
 
     assert stand(world, job_id) == ("cancelled", "pending", False)
@@ -192,32 +192,34 @@ def test_the_web_apps_end_wins_over_a_pause_that_comes_at_the_same_time(
 
 
 @pytest.mark.parametrize("verb", [pause, resume])
-def test_a_large_set_goes_unit_by_unit(world: World, monkeypatch: pytest.MonkeyPatch, verb: Any) -> None:
+def test_a_large_selection_is_paused_in_chunks(
+    world: World, monkeypatch: pytest.MonkeyPatch, verb: Any
+) -> None:
     """Each job once, in several transactions."""
-    monkeypatch.setattr(selections, "UNIT_JOBS", 4)
+    monkeypatch.setattr(selections, "CHUNK_JOBS", 4)
     ids = world.jobs(10)
     if verb is resume:
         pause(world, job_ids=ids)
-    told = len(world.events("job_updated"))
+    events_before = len(world.events("job_updated"))
 
     verb(world, area="group")
 
-    events = world.events("job_updated")[told:]
+    events = world.events("job_updated")[events_before:]
     assert sorted(e.job_id for e in events) == sorted(ids)
     assert len({e.xid for e in events}) == 3
 
 
-def test_a_pause_and_a_crawlers_end_at_the_same_time_leave_one_of_both(world: World) -> None:
+def test_a_pause_and_a_concurrent_completion_do_not_both_apply(world: World) -> None:
     """Many rounds with real commits: finished and completed, or paused and held; nobody is left at work."""
     outcomes = set()
     for _ in range(25):
-        crawler, (order,) = world.working()
+        crawler, (order,) = world.crawler_with_jobs()
         (job_id,) = world.row(
             "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order
         )
         threads = [
             world.in_thread(partial(pause, world, job_ids=[job_id])),
-            world.in_thread(partial(crawler.says, "job_completed", order)),
+            world.in_thread(partial(crawler.sends, "job_completed", order)),
         ]
         for thread in threads:
             thread.join()

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from persistence.jobs.account_queues import Lanes
+from persistence.jobs.account_queues import AccountQueues
 from support.crashes import Killed
 from support.worlds.stages import STAGES, at_every_stage, stand
 from support.worlds.world import World
-from tasks.assign.rounds import seat_jobs
+from tasks.assign.rounds import assign_jobs
 from tasks.jobs import accounts
 from tasks.runtime import chunks
 from tasks.runtime.unit import unit_of_work
@@ -33,7 +33,7 @@ def resume(world: World, message: str | None = None, account: str = "acc") -> No
 def reconcile(world: World) -> None:
     """Ring upkeep.reconcile, long after the last time."""
     world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '1 hour'")
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.reconcile")
 
 
@@ -43,13 +43,13 @@ def lane(world: World, account: str = "acc") -> tuple[bool, str | None]:
     return row.paused_at is not None, row.paused_reason
 
 
-def test_only_live_attempts_of_a_paused_account_are_touched(world: World) -> None:
+def test_pausing_an_account_changes_only_its_live_attempts(world: World) -> None:
     """Their jobs wait again, with nothing counted; the rows of all others are as they were."""
     jobs = at_every_stage(world)
     rows = "SELECT xmin::text, id FROM job UNION ALL SELECT xmin::text, web_app_job_id FROM job_queue ORDER BY 2, 1"
     before = world.rows(rows)
     live = (jobs["assigned"], jobs["running"])
-    told = len(world.events("job_updated"))
+    events_before = len(world.events("job_updated"))
 
     pause(world, reason="its owner asked for it")
 
@@ -58,7 +58,7 @@ def test_only_live_attempts_of_a_paused_account_are_touched(world: World) -> Non
     assert {row.id for row in set(world.rows(rows)) - set(before)} == set(live)
     assert [[e.error_message for e in world.errors(id_)] for id_ in live] == [["its owner asked for it"]] * 2
     assert [(e.attempts, e.losses) for e in map(world.entry, live)] == [(0, 0)] * 2
-    assert [(e.job_id, e.payload) for e in world.events("job_updated")[told:]] == [
+    assert [(e.job_id, e.payload) for e in world.events("job_updated")[events_before:]] == [
         (jobs["running"], {"status": "queued"})
     ]
     assert lane(world) == (True, "its owner asked for it")
@@ -67,7 +67,7 @@ def test_only_live_attempts_of_a_paused_account_are_touched(world: World) -> Non
     ]
 
 
-def test_jobs_of_a_paused_account_wait_and_those_that_come_later_too(world: World) -> None:
+def test_present_and_later_jobs_of_a_paused_account_wait(world: World) -> None:
     """Others are served meanwhile; resumed, the account is next."""
     world.account("other")
     (first,) = world.jobs(1)
@@ -81,18 +81,18 @@ def test_jobs_of_a_paused_account_wait_and_those_that_come_later_too(world: Worl
 
     assert [len(world.attempts(id_)) for id_ in (first, later, other)] == [0, 0, 1]
     assert world.events("account_resumed") == []
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     resume(world)
 
     assert lane(world) == (False, None)
     assert [(e.account_id, e.payload) for e in world.events("account_resumed")] == [("acc", {})]
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
     world.assign()
     assert len(crawler.orders()) == 3
 
 
-def test_jobs_that_were_paused_one_by_one_stay_so(world: World) -> None:
+def test_individually_paused_jobs_stay_paused(world: World) -> None:
     """Resuming their account is not meant for them."""
     one, other = world.jobs(2)
     world.deliver("jobs.pause", job_ids=[one])
@@ -103,7 +103,7 @@ def test_jobs_that_were_paused_one_by_one_stay_so(world: World) -> None:
     assert (stand(world, one)[0], stand(world, other)[0]) == ("paused", "queued")
 
 
-def test_paused_again_or_resumed_again_nothing_is_said(world: World) -> None:
+def test_pausing_or_resuming_twice_adds_no_event(world: World) -> None:
     """The first reason stands."""
     resume(world)
     pause(world, reason="first")
@@ -115,9 +115,9 @@ def test_paused_again_or_resumed_again_nothing_is_said(world: World) -> None:
     assert [len(world.events(f"account_{done}")) for done in ("paused", "resumed")] == [1, 1]
 
 
-def test_a_secret_in_the_reason_is_not_kept(world: World) -> None:
+def test_a_secret_in_the_reason_is_not_stored(world: World) -> None:
     """Neither in the lane, nor in the event, nor in the error rows."""
-    world.working()
+    world.crawler_with_jobs()
 
     pause(world, reason="curl -H 'PRIVATE-TOKEN: glpat-abcdefghij0123456789' was abused")
 
@@ -129,7 +129,7 @@ def test_a_secret_in_the_reason_is_not_kept(world: World) -> None:
     assert lane(world)[1] is not None
 
 
-def test_an_account_that_there_is_not_is_rejected(world: World) -> None:
+def test_an_unknown_account_is_rejected(world: World) -> None:
     """A misspelt id is seen, and gets no lane."""
     pause(world, account="nobody")
 
@@ -138,7 +138,7 @@ def test_an_account_that_there_is_not_is_rejected(world: World) -> None:
     assert world.events("account_paused") == []
 
 
-def test_killed_behind_the_rejection_and_delivered_again_it_is_rejected_once(
+def test_a_rejection_interrupted_by_a_kill_is_stored_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first unit of the command has said all that there is to say."""
@@ -147,14 +147,14 @@ def test_killed_behind_the_rejection_and_delivered_again_it_is_rejected_once(
         raise Killed
 
     with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(accounts, "await_pass", die)
+        patch.setattr(accounts, "wait_for_round", die)
         pause(world, "a message", account="nobody")
     pause(world, "a message", account="nobody")
 
     assert world.rejections() == [("jobs.pause", "unknown_account")]
 
 
-def test_delivered_twice_a_pause_does_not_undo_what_came_after_it(world: World) -> None:
+def test_a_redelivered_pause_does_not_undo_later_changes(world: World) -> None:
     """Nor does a resumption."""
     paused, resumed = str(ULID()), str(ULID())
     pause(world, paused)
@@ -167,11 +167,11 @@ def test_delivered_twice_a_pause_does_not_undo_what_came_after_it(world: World) 
     assert lane(world) == (True, None)
 
 
-def test_interrupted_between_two_units_a_pause_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_interrupted_between_chunks_continues(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lane is paused from the first on; attempts are revoked a few at a time."""
-    monkeypatch.setattr(accounts, "UNIT_ATTEMPTS", 2)
-    monkeypatch.setattr(chunks, "BUSY_S", 0)
-    world.working(5)
+    monkeypatch.setattr(accounts, "CHUNK_ATTEMPTS", 2)
+    monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
+    world.crawler_with_jobs(5)
     message = str(ULID())
 
     for left in (3, 1, 0, 0):
@@ -182,29 +182,29 @@ def test_interrupted_between_two_units_a_pause_goes_on(world: World, monkeypatch
     assert len({e.xid for e in world.events("job_revoked")}) == 3
 
 
-def test_a_pass_that_looked_before_the_pause_leaves_no_live_attempt(
+def test_a_round_that_began_before_the_pause_leaves_no_live_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lane is paused at once, then the pause waits for the pass, and revokes what it has seated."""
     (job_id,) = world.jobs(1)
     world.crawler()
     with unit_of_work() as uow:
-        assert uow.liveness.try_lock_pass()
-        lanes = uow.lanes.waiting(timedelta(0))
+        assert uow.liveness.try_lock_round()
+        queues = uow.account_queues.waiting(timedelta(0))
         paused = world.in_thread(partial(pause, world))
-        world.until_somebody_waits_for_a_lock()
+        world.wait_for_lock_waiter()
         assert lane(world)[0]
-        monkeypatch.setattr(uow.lanes, "waiting", lambda _margin: lanes)
-        assert seat_jobs(uow) == 1
+        monkeypatch.setattr(uow.account_queues, "waiting", lambda _margin: queues)
+        assert assign_jobs(uow) == 1
         uow.commit()
     paused.join()
 
     assert [a.status for a in world.attempts(job_id)] == ["cancelled"]
     assert stand(world, job_id) == ("queued", "pending", False)
-    assert world.rung.of("jobs.assign") != []  # for a pass that met the waiting pause and left
+    assert world.published.of("jobs.assign") != []  # for a pass that met the waiting pause and left
 
 
-def test_passes_and_pauses_at_the_same_time_leave_nothing_behind(world: World) -> None:
+def test_concurrent_rounds_and_pauses_leave_no_live_attempt(world: World) -> None:
     """Many rounds with real commits: after both, nothing of a paused account lives."""
     world.crawler(capacity=50)
     for _ in range(25):
@@ -217,17 +217,17 @@ def test_passes_and_pauses_at_the_same_time_leave_nothing_behind(world: World) -
     assert world.rejections() == []
 
 
-def test_reconcile_revokes_what_lives_in_a_paused_account(world: World) -> None:
+def test_reconcile_revokes_live_attempts_of_a_paused_account(world: World) -> None:
     """A pause whose message was lost after its first unit is brought to its end; others work on."""
     world.account("other")
-    crawler, _ = world.working(2)
-    other, (kept,) = world.working(1, account_id="other")
+    crawler, _ = world.crawler_with_jobs(2)
+    other, (kept,) = world.crawler_with_jobs(1, account_id="other")
     world.rows("UPDATE account_lane SET paused_at = now() WHERE account_id = 'acc'")
 
     reconcile(world)
 
     assert (crawler.orders(), crawler.row().active_jobs, other.orders()) == ([], [], [kept])
-    assert world.rung.of("upkeep.reconcile") == [{"more": True}]
+    assert world.published.of("upkeep.reconcile") == [{"more": True}]
     assert world.rows("SELECT status, count(*) FROM job_queue WHERE account_id = 'acc' GROUP BY 1") == [
         ("pending", 2)
     ]
@@ -235,27 +235,29 @@ def test_reconcile_revokes_what_lives_in_a_paused_account(world: World) -> None:
     assert len(world.events("job_revoked")) == 2
 
 
-def test_an_account_that_is_resumed_meanwhile_works_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_resumed_meanwhile_keeps_its_attempts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between our look at its attempts and our lock of its lane: they live, and their words count."""
-    crawler, orders = world.working(2)
-    lock = Lanes.lock
+    crawler, orders = world.crawler_with_jobs(2)
+    lock = AccountQueues.lock
 
     def slow(*arguments: Any) -> None:
         world.rows("UPDATE account_lane SET paused_at = NULL")
         lock(*arguments)
 
-    monkeypatch.setattr(Lanes, "lock", slow)
+    monkeypatch.setattr(AccountQueues, "lock", slow)
     pause(world)
 
     assert (crawler.orders(), world.events("job_revoked")) == (orders, [])
-    crawler.says("job_completed", orders[0])
-    assert world.one("SELECT count(*) FROM job WHERE status = 'finished'") == 1
+    crawler.sends("job_completed", orders[0])
+    assert world.scalar("SELECT count(*) FROM job WHERE status = 'finished'") == 1
 
 
-def test_a_job_that_the_web_app_cancelled_is_not_queued_by_a_pause(world: World) -> None:
+def test_pausing_an_account_does_not_requeue_a_cancelled_job(world: World) -> None:
     """Its word wins where an attempt is revoked for another reason."""
-    world.working()
-    job_id = world.one("SELECT id FROM job")
+    world.crawler_with_jobs()
+    job_id = world.scalar("SELECT id FROM job")
     world.rows("UPDATE job SET status = 'cancelled'")
 
     pause(world)
@@ -264,7 +266,7 @@ def test_a_job_that_the_web_app_cancelled_is_not_queued_by_a_pause(world: World)
     assert world.rows(LIVE) == []
 
 
-def test_nothing_deferred_is_fed_in_until_the_account_is_resumed(
+def test_deferred_jobs_are_not_fed_until_the_account_is_resumed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What discoveries found waits outside of the queue, and is asked for when it may come."""
@@ -275,10 +277,10 @@ def test_nothing_deferred_is_fed_in_until_the_account_is_resumed(
     pause(world)
     world.deliver("upkeep.feed_deferred")
     assert world.rows("SELECT 1 FROM job") == []
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     resume(world)
 
-    assert world.rung.bells == [("jobs.assign", {}), ("upkeep.feed_deferred", {})]
+    assert world.published.messages == [("jobs.assign", {}), ("upkeep.feed_deferred", {})]
     world.deliver("upkeep.feed_deferred")
     assert world.rows("SELECT full_path FROM job") == [("a",)]

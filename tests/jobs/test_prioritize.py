@@ -21,10 +21,10 @@ def priorities(world: World) -> dict[str, int]:
     return dict(tuple(row) for row in world.rows("SELECT web_app_job_id, priority FROM job_queue"))
 
 
-def test_every_entry_that_has_not_ended_gets_it(world: World) -> None:
+def test_every_open_entry_gets_the_priority(world: World) -> None:
     """Held, backed off and at work too; nothing else of it changes, and each is announced."""
     jobs = at_every_stage(world)
-    told = len(world.events("job_updated"))
+    events_before = len(world.events("job_updated"))
 
     prioritize(world, 7, job_ids=[*jobs.values(), str(ULID())])
 
@@ -32,14 +32,14 @@ def test_every_entry_that_has_not_ended_gets_it(world: World) -> None:
     assert priorities(world) == {id_: 1 if stage in ended else 7 for stage, id_ in jobs.items()}
     assert {stage: stand(world, job_id) for stage, job_id in jobs.items()} == STAGES
     assert sorted(
-        (e.job_id, e.account_id, e.payload["priority"]) for e in world.events("job_updated")[told:]
+        (e.job_id, e.account_id, e.payload["priority"]) for e in world.events("job_updated")[events_before:]
     ) == (sorted((id_, "acc", 7) for stage, id_ in jobs.items() if stage not in ended))
-    assert all(e.payload == {"priority": 7} for e in world.events("job_updated")[told:])
+    assert all(e.payload == {"priority": 7} for e in world.events("job_updated")[events_before:])
     assert len(world.events("job_revoked")) == 1  # of the job that was cancelled before
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_the_next_pass_goes_by_it(world: World) -> None:
+def test_the_next_round_uses_the_priority(world: World) -> None:
     """The last becomes the first."""
     first, *_, last = world.jobs(4)
     prioritize(world, 2, job_ids=[last])
@@ -51,7 +51,7 @@ def test_the_next_pass_goes_by_it(world: World) -> None:
     assert (len(world.attempts(last)), len(world.attempts(first))) == (1, 0)
 
 
-def test_who_has_it_already_is_not_announced(world: World) -> None:
+def test_an_unchanged_priority_adds_no_event(world: World) -> None:
     """Nothing has changed."""
     ids = world.jobs(2, priority=3)
 
@@ -60,10 +60,12 @@ def test_who_has_it_already_is_not_announced(world: World) -> None:
     assert world.events("job_updated") == []
 
 
-def test_interrupted_between_two_units_it_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prioritize_interrupted_between_chunks_continues(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Delivered again, it does not begin again with those that have it; after its end it changes nothing."""
-    monkeypatch.setattr(selections, "UNIT_JOBS", 3)
-    monkeypatch.setattr(chunks, "BUSY_S", 0)
+    monkeypatch.setattr(selections, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
     message = str(ULID())
     world.jobs(7)
     for changed in (3, 6, 7):
@@ -77,7 +79,7 @@ def test_interrupted_between_two_units_it_goes_on(world: World, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("priority", [None, 1_000_001, "high", 1.5, True])
-def test_a_priority_that_is_none_is_rejected(world: World, priority: object) -> None:
+def test_an_invalid_priority_is_rejected(world: World, priority: object) -> None:
     """The entry keeps its own."""
     (job_id,) = world.jobs(1)
 

@@ -51,7 +51,7 @@ def kept(progress: Any) -> str | None:
     return None if progress is None else json.dumps(progress)
 
 
-def test_a_whole_attempt_is_told() -> None:
+def test_the_progress_of_a_whole_attempt_is_recorded() -> None:
     """Completion, counts, milestones each once, times and history."""
     progress = told(
         word("job_started", 0),
@@ -79,7 +79,7 @@ def _second(time: str) -> float:
     return (datetime.fromisoformat(time) - BEGIN).total_seconds()
 
 
-def test_nothing_said_is_nothing_told() -> None:
+def test_no_frames_record_no_progress() -> None:
     """A batch without words on the attempt writes nothing."""
     assert advance(None, A, [], NOW).progress is None
 
@@ -89,18 +89,18 @@ def test_nothing_said_is_nothing_told() -> None:
     cuts=st.sets(st.integers(1, 5)),
     again=st.lists(st.integers(0, 5), max_size=4),
 )
-def test_any_order_repetition_and_batching_comes_to_the_same(
+def test_order_repetition_and_batching_do_not_change_the_progress(
     order: list[int], cuts: set[int], again: list[int]
 ) -> None:
     """At no step does anything fall, and in the end all that counts is as in the right order."""
     frames = [word("job_started", 0), *(page(n, 10 * n, message=f"page {n}") for n in (1, 3, 4, 7, 9))]
     right = told(*frames)
-    said = [frames[n] for n in [*order, *again]]
-    bounds = [0, *sorted(cuts), len(said)]
+    sent = [frames[n] for n in [*order, *again]]
+    bounds = [0, *sorted(cuts), len(sent)]
 
     progress: dict[str, Any] | None = None
     for first, last in pairwise(bounds):
-        before, progress = progress, told(*said[first:last], before=progress)
+        before, progress = progress, told(*sent[first:last], before=progress)
         if before:
             assert progress["completion"] >= before["completion"]
             assert before["counts"].get("issue", 0) <= progress["counts"].get("issue", 0)
@@ -123,7 +123,7 @@ def test_any_order_repetition_and_batching_comes_to_the_same(
     assert progress["best"] == right["best"]
 
 
-def test_a_late_word_changes_no_newer_one() -> None:
+def test_a_late_frame_does_not_overwrite_a_newer_one() -> None:
     """Its counts are heard, its message, page and resume state are not."""
     before = told(page(5, 50, message="newer"))
 
@@ -134,19 +134,19 @@ def test_a_late_word_changes_no_newer_one() -> None:
     assert late.progress.counts == {"issue": 5, "note": 9}
 
 
-def test_the_newest_resume_state_stands_within_a_batch_too() -> None:
+def test_the_newest_resume_state_wins_within_a_batch() -> None:
     """Whatever the order of the array."""
     assert advance(None, A, [page(5, 50), page(4, 40)], NOW).resume_state == {"currentPage": 5}
 
 
-def test_a_resume_state_is_kept_behind_newer_words_without_one() -> None:
+def test_a_resume_state_is_kept_when_newer_frames_have_none() -> None:
     """Only a newer resume state makes it old."""
     before = told(word("job_progress", 60, stage="fetching", entityType="issue", processed=1))
 
     assert advance(kept(before), A, [page(4, 40)], NOW).resume_state == {"currentPage": 4}
 
 
-def test_a_clock_that_is_ahead_silences_nobody() -> None:
+def test_a_fast_clock_does_not_suppress_later_frames() -> None:
     """A time later than ours is taken for ours."""
     ahead = told(page(1, second=86_400, message="from tomorrow"))
     assert datetime.fromisoformat(ahead["updatedAt"]) == NOW
@@ -194,7 +194,7 @@ def test_a_new_attempt_starts_anew_and_keeps_the_history() -> None:
 
 
 @pytest.mark.parametrize("frame", [page(6, 10), page(1, 10, itemCounts={"note": 9})])
-def test_it_is_the_best_only_beyond_what_any_attempt_has_reached(frame: Any) -> None:
+def test_progress_is_best_only_beyond_every_earlier_attempt(frame: Any) -> None:
     """By completion, by what was counted, or by the page."""
     before = told(page(5, 50))
 
@@ -215,12 +215,12 @@ def test_it_is_the_best_only_beyond_what_any_attempt_has_reached(frame: Any) -> 
     ],
     ids=["its estimate", "its rate", "its pace", "no total", "a rate of nothing", "beyond all bounds"],
 )
-def test_what_remains(frames: list[Any], seconds: float | None) -> None:
+def test_the_remaining_time_is_estimated(frames: list[Any], seconds: float | None) -> None:
     """As the crawler says, else as its words tell, else not at all."""
     assert told(*frames).get("secondsRemaining") == seconds
 
 
-def test_what_grows_is_bounded() -> None:
+def test_growing_fields_are_bounded() -> None:
     """Names of counts, and snapshots over all attempts."""
     progress: dict[str, Any] | None = None
     for attempt in range(30):
@@ -242,12 +242,12 @@ def test_what_grows_is_bounded() -> None:
     [[], "text", 7, {}, {"crawlerJobId": "A", "counts": 5}, {"crawlerJobId": "A", "history": [1]},
      {"crawlerJobId": "A", "completion": "NaN"}, {"crawlerJobId": ["A"]}],
 )  # fmt: skip
-def test_what_others_wrote_there_is_no_hindrance(before: Any) -> None:
+def test_foreign_progress_values_are_tolerated(before: Any) -> None:
     """The attempt starts anew."""
     assert told(page(5), before=before)["completion"] == 0.5
 
 
-def test_what_others_keep_beside_it_stays_within_an_attempt() -> None:
+def test_foreign_fields_are_kept_within_an_attempt() -> None:
     """Keys that are not ours."""
     assert told(page(5), before=told(page(4)) | {"pinned": True})["pinned"] is True
 
@@ -268,7 +268,7 @@ def test_what_others_keep_beside_it_stays_within_an_attempt() -> None:
         {"own": reduce(lambda inner, _: [inner], range(300), [])},
     ],
 )
-def test_what_cannot_be_counted_on_or_written_again_starts_anew(hostile: dict[str, Any]) -> None:
+def test_unusable_progress_is_replaced(hostile: dict[str, Any]) -> None:
     """Nothing raises, and what is told can be kept as JSON."""
     before = told(page(2)) | hostile
 
@@ -280,7 +280,7 @@ def test_what_cannot_be_counted_on_or_written_again_starts_anew(hostile: dict[st
     json.dumps(json.loads(found.json_()), allow_nan=False)
 
 
-def test_secrets_are_taken_out() -> None:
+def test_secrets_are_redacted() -> None:
     """Of messages, and of the names of counts."""
     progress = told(
         page(1, message="token=glpat-abcdefghij0123456789", itemCounts={"glpat-abcdefghij0123456789": 1})

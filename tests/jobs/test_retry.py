@@ -45,19 +45,19 @@ def statuses(world: World, *job_ids: str) -> list[str]:
 def test_only_failed_jobs_are_retried(world: World) -> None:
     """Expired credentials are no failure, nor is a cancellation; who is at work goes on."""
     jobs = at_every_stage(world)
-    told = len(world.events("job_updated"))
+    events_before = len(world.events("job_updated"))
 
     retry(world, job_ids=[*jobs.values(), str(ULID())])
 
     expected = STAGES | {"failed": ("queued", "pending", False)}
     assert {stage: stand(world, job_id) for stage, job_id in jobs.items()} == expected
-    assert [(e.job_id, e.payload) for e in world.events("job_updated")[told:]] == [
+    assert [(e.job_id, e.payload) for e in world.events("job_updated")[events_before:]] == [
         (jobs["failed"], {"status": "queued"})
     ]
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
 
 
-def test_a_retried_job_goes_on_from_where_it_was(world: World) -> None:
+def test_a_retried_job_resumes_where_it_was(world: World) -> None:
     """Due at once, with nothing counted against it; its errors stay on record."""
     (job_id,) = failed(world, 1)
     world.rows(
@@ -76,7 +76,7 @@ def test_a_retried_job_goes_on_from_where_it_was(world: World) -> None:
     assert len(crawler.orders()) == 1
 
 
-def test_a_job_without_an_entry_gets_one(world: World) -> None:
+def test_a_retried_job_without_an_entry_gets_one(world: World) -> None:
     """Cleaned up, or failed by the web app before it was ever queued."""
     job_id = world.insert_job(status="failed")
 
@@ -85,10 +85,10 @@ def test_a_job_without_an_entry_gets_one(world: World) -> None:
     assert stand(world, job_id) == ("queued", "pending", False)
 
 
-def test_what_the_web_app_failed_while_it_was_worked_on_is_begun_anew(world: World) -> None:
+def test_a_job_failed_by_the_web_app_during_its_attempt_restarts(world: World) -> None:
     """Its attempt ends, so that two never work on one job."""
-    crawler, _ = world.working()
-    job_id = world.one("SELECT id FROM job")
+    crawler, _ = world.crawler_with_jobs()
+    job_id = world.scalar("SELECT id FROM job")
     world.rows("UPDATE job SET status = 'failed'")
 
     retry(world, job_ids=[job_id])
@@ -97,7 +97,7 @@ def test_what_the_web_app_failed_while_it_was_worked_on_is_begun_anew(world: Wor
     assert [a.status for a in world.attempts(job_id)] == ["cancelled"]
 
 
-def test_retrying_what_failed_lately_takes_the_young_and_leaves_the_old(world: World) -> None:
+def test_retry_can_be_limited_to_recent_failures(world: World) -> None:
     """failed_after is the earlier bound, failed_before the later one; both together are a window."""
     old, middle, young = failed(world, 3)
     for job_id, hours in ((old, 30), (middle, 20), (young, 10)):
@@ -117,7 +117,7 @@ def test_retrying_what_failed_lately_takes_the_young_and_leaves_the_old(world: W
     assert statuses(world, old, middle, young) == ["queued", "queued", "queued"]
 
 
-def test_when_a_job_without_an_entry_failed_is_when_it_finished(world: World) -> None:
+def test_the_failure_time_of_a_job_without_an_entry_is_its_finish_time(world: World) -> None:
     """Where nobody knows when, no time selects it."""
     now = world.now()
     old, young = (
@@ -132,7 +132,7 @@ def test_when_a_job_without_an_entry_failed_is_when_it_finished(world: World) ->
 
 def test_an_error_group_is_retried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every failed job that ever met this error, once each, however often it met it; in this time, if any."""
-    monkeypatch.setattr(selections, "UNIT_JOBS", 2)
+    monkeypatch.setattr(selections, "CHUNK_JOBS", 2)
     meant, old, other, finished = failed(world, 4)
     more = failed(world, 3)
     for job_id in (meant, meant, old, finished, *more):
@@ -153,7 +153,7 @@ def test_an_error_group_is_retried(world: World, monkeypatch: pytest.MonkeyPatch
     assert len([e for e in world.events("job_updated") if e.payload == {"status": "queued"}]) == 4
 
 
-def test_delivered_twice_a_job_that_fails_anew_is_not_retried_anew(world: World) -> None:
+def test_a_redelivered_retry_does_not_retry_a_new_failure(world: World) -> None:
     """The message was for the first failure."""
     (job_id,) = failed(world, 1)
     message = str(ULID())
@@ -167,18 +167,16 @@ def test_delivered_twice_a_job_that_fails_anew_is_not_retried_anew(world: World)
     assert world.job(job_id).status == "failed"
 
 
-def test_what_somebody_else_took_up_meanwhile_is_left_alone(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_requeued_meanwhile_is_unchanged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The web app cancels it between our look and our lock: it stays cancelled."""
     job_id, other = failed(world, 2)
-    lock_all = commands.lock_all
+    lock_jobs = commands.lock_jobs
 
     def slow(*arguments: Any) -> Any:
         world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=job_id)
-        return lock_all(*arguments)
+        return lock_jobs(*arguments)
 
-    monkeypatch.setattr(commands, "lock_all", slow)
+    monkeypatch.setattr(commands, "lock_jobs", slow)
     retry(world, job_ids=[job_id, other])
 
     assert statuses(world, job_id, other) == ["cancelled", "queued"]
@@ -194,7 +192,7 @@ def test_what_somebody_else_took_up_meanwhile_is_left_alone(
     ],
     ids=["two choices", "a time without its zone", "no choice"],
 )
-def test_what_is_no_selection_is_rejected(world: World, payload: dict[str, Any]) -> None:
+def test_an_invalid_retry_selection_is_rejected(world: World, payload: dict[str, Any]) -> None:
     """Nothing is retried."""
     (job_id,) = failed(world, 1)
 

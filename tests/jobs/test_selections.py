@@ -67,11 +67,11 @@ def verb(request: pytest.FixtureRequest) -> str:
         ("account_id", "other", {"others", "stranger"}),
     ],
 )
-def test_each_verb_changes_what_is_selected_and_nothing_else(
+def test_each_command_changes_only_the_selected_jobs(
     world: World, monkeypatch: pytest.MonkeyPatch, verb: str, *, kind: str, named: Any, meant: set[str]
 ) -> None:
     """Also where one unit takes a single job, and one page looks at two; never the web app's own bookkeeping."""
-    monkeypatch.setattr(walks, "UNIT_JOBS", 1)
+    monkeypatch.setattr(walks, "CHUNK_JOBS", 1)
     monkeypatch.setattr(selection, "WINDOW", 2)
     ids = family(world)
     world.rows("UPDATE job SET status = :s WHERE id <> :root", s=VERBS[verb][0], root=ids["root"])
@@ -107,11 +107,11 @@ def defer(world: World, path: str, account: str, parent: str) -> str:
     ("kind", "named", "meant"),
     [("account_id", "acc", {1, 2, 3}), ("area", "a/b", {1, 2}), ("subtree_of", "root", {1, 4})],
 )
-def test_what_is_deferred_follows(
+def test_deferred_jobs_are_changed_too(
     world: World, monkeypatch: pytest.MonkeyPatch, verb: str, *, kind: str, named: str, meant: set[int]
 ) -> None:
     """Cancelled it is forgotten, prioritized it will have that priority; the other verbs leave it."""
-    monkeypatch.setattr(walks, "UNIT_JOBS", 1)
+    monkeypatch.setattr(walks, "CHUNK_JOBS", 1)
     monkeypatch.setattr(selection, "WINDOW", 2)
     ids = family(world)
     places = (
@@ -138,9 +138,7 @@ def test_what_is_deferred_follows(
             assert left == dict.fromkeys(deferred.values(), 1)
 
 
-def test_a_walk_looks_at_a_stretch_of_the_table_and_no_more(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_reads_a_bounded_range_of_the_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its place is behind what it looked at, found or not, and every page begins at the one before."""
     for number in range(5):
         world.insert_job(id=f"j{number}", accountId=world.account("other") if number == 3 else "acc")

@@ -23,7 +23,7 @@ def details(world: World) -> list[tuple[str, str]]:
     return [tuple(row) for row in world.rows("SELECT reason, detail FROM rejected_message ORDER BY id")]
 
 
-def test_an_order_becomes_a_job_an_entry_and_an_area(world: World) -> None:
+def test_an_order_creates_a_job_an_entry_and_an_area(world: World) -> None:
     """Each in its own words; the GitLab id is a global one, and nothing is running yet."""
     order = world.order(
         entity_id="42", namespace_path="group/project", branch="main", priority=7, tags=["nightly"],
@@ -62,7 +62,7 @@ def test_an_order_becomes_a_job_an_entry_and_an_area(world: World) -> None:
     assert [(e.job_id, e.account_id, e.payload) for e in world.events("job_created")] == [
         (job_id, "acc", {"existing": False})
     ]
-    assert world.rung.bells == [("jobs.assign", {})]
+    assert world.published.messages == [("jobs.assign", {})]
     assert world.rejections() == []
 
 
@@ -80,18 +80,18 @@ def test_an_order_becomes_a_job_an_entry_and_an_area(world: World) -> None:
         ({}, None),
     ],
 )
-def test_an_area_is_known_where_its_id_is(
+def test_an_area_is_created_when_its_id_is_known(
     world: World, order: dict[str, Any], area: tuple[str, str] | None
 ) -> None:
     """Groups and projects are numbered apart; an id of anything else, or without a path, is of no area."""
     world.submit(world.order(**order))
 
     assert world.rows("SELECT gitlab_id, type FROM area") == ([] if area is None else [area])
-    assert world.one("SELECT count(*) FROM job_area") == (0 if area is None else 1)
+    assert world.scalar("SELECT count(*) FROM job_area") == (0 if area is None else 1)
     assert world.rejections() == []
 
 
-def test_a_known_area_stays_as_it_is(world: World) -> None:
+def test_a_known_area_is_unchanged(world: World) -> None:
     """The web app's word about it is not overwritten; the job is linked to it."""
     world.rows(
         "INSERT INTO area (full_path, gitlab_id, name, type) VALUES ('group/p', 'other', 'Named', 'group')"
@@ -103,7 +103,7 @@ def test_a_known_area_stays_as_it_is(world: World) -> None:
     assert world.rows("SELECT * FROM job_area") == [(job_id, "group/p")]
 
 
-def test_an_order_without_an_id_gets_one_that_its_message_gives(world: World) -> None:
+def test_an_order_without_an_id_gets_one_derived_from_its_message(world: World) -> None:
     """The same at each delivery, another one at each position, and a ULID."""
     orders = [world.order(web_app_job_id=None, command="users", namespace_path=None) for _ in range(3)]
 
@@ -116,26 +116,26 @@ def test_an_order_without_an_id_gets_one_that_its_message_gives(world: World) ->
     assert all(str(ULID.from_str(id_)) == id_ for id_ in ids)
 
 
-def test_delivered_twice_an_order_is_as_once(world: World) -> None:
+def test_an_order_delivered_twice_creates_one_job(world: World) -> None:
     """The same message changes nothing the second time, a bad item's rejection included."""
     message, orders = str(ULID()), [world.order(), world.order(web_app_job_id=None), {"bad": True}]
     world.submit(*orders, message=message)
     before = world.snapshot()
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     world.submit(*orders, message=message)
 
     assert world.snapshot() == before
     assert len(before["job"]) == 2
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_the_same_job_id_again_is_once(world: World) -> None:
+def test_a_repeated_job_id_creates_one_job(world: World) -> None:
     """In another message it is answered with the job that exists, and changes nothing of it."""
     order = world.order(priority=1)
     world.submit(order)
     before = world.snapshot()
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     world.submit(order | {"priority": 9}, order | {"namespace_path": "elsewhere"})
 
@@ -144,40 +144,40 @@ def test_the_same_job_id_again_is_once(world: World) -> None:
     assert {e.job_id for e in world.events("job_created")} == {order["web_app_job_id"]}
     assert after | {"dispatch_event": None} == before | {"dispatch_event": None}
     assert world.entry(order["web_app_job_id"]).priority == 1
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
 @pytest.mark.parametrize("branch", [None, "main"])
-def test_an_order_for_what_exists_is_answered_with_that_job(world: World, branch: str | None) -> None:
+def test_an_order_for_an_existing_job_is_answered_with_it(world: World, branch: str | None) -> None:
     """Host, path, branch and command make it the same; any of them else, and it is another."""
     order = world.order(branch=branch)
     (job_id,) = world.submit(order)
 
     world.submit(order | {"web_app_job_id": str(ULID())})
 
-    assert world.one("SELECT count(*) FROM job") == 1
+    assert world.scalar("SELECT count(*) FROM job") == 1
     assert [(e.job_id, e.payload["existing"]) for e in world.events("job_created")] == [
         (job_id, False),
         (job_id, True),
     ]
     for change in ({"branch": "other"}, {"command": "issues"}, {"namespace_path": "group/other"}):
         world.submit(order | change | {"web_app_job_id": str(ULID())})
-    assert world.one("SELECT count(*) FROM job") == 4
+    assert world.scalar("SELECT count(*) FROM job") == 4
     assert queue_counts(world) == {"pending": 4}
 
 
-def test_a_job_that_the_web_app_inserted_answers_an_order_too(world: World) -> None:
+def test_a_job_inserted_by_the_web_app_answers_an_order(world: World) -> None:
     """Also where we have no entry of it, and its branch is NULL."""
     own = world.insert_job(full_path="group/own")
 
     world.submit(world.order(namespace_path="group/own"))
 
     assert [(e.job_id, e.payload["existing"]) for e in world.events("job_created")] == [(own, True)]
-    assert world.one("SELECT count(*) FROM job") == 1
+    assert world.scalar("SELECT count(*) FROM job") == 1
 
 
 @pytest.mark.parametrize("branch", [None, "main"])
-def test_two_orders_alike_in_one_message_are_one_job(world: World, branch: str | None) -> None:
+def test_two_equal_orders_in_one_message_create_one_job(world: World, branch: str | None) -> None:
     """The first is made, the second is answered with it."""
     order = world.order(branch=branch)
 
@@ -188,7 +188,7 @@ def test_two_orders_alike_in_one_message_are_one_job(world: World, branch: str |
     assert world.rejections() == []
 
 
-def test_orders_without_a_path_are_like_no_other(world: World) -> None:
+def test_orders_without_a_path_create_separate_jobs(world: World) -> None:
     """Each is a job of its own."""
     order = world.order(namespace_path=None, command="users")
 
@@ -197,7 +197,7 @@ def test_orders_without_a_path_are_like_no_other(world: World) -> None:
     assert queue_counts(world) == {"pending": 2}
 
 
-def test_the_same_path_without_a_branch_on_another_host_is_another_job(world: World) -> None:
+def test_the_same_path_without_a_branch_on_another_host_creates_another_job(world: World) -> None:
     """Only with a branch the shared unique index stands between them."""
     order = world.order()
 
@@ -229,10 +229,10 @@ def test_a_collision_with_another_host_is_rejected_with_that_reason(world: World
 
 
 @pytest.mark.parametrize("branch", [None, "main"])
-def test_two_who_submit_the_same_at_once_make_one_job(world: World, branch: str | None) -> None:
+def test_two_concurrent_equal_orders_create_one_job(world: World, branch: str | None) -> None:
     """Many rounds with real commits: one job, one entry, both answered with it, nothing rejected."""
     random_ = random.Random(7)
-    said = 0
+    order_count = 0
     made = set()
     for _ in range(30):
         orders = [world.order(branch=branch) for _ in range(3)]
@@ -245,17 +245,17 @@ def test_two_who_submit_the_same_at_once_make_one_job(world: World, branch: str 
         ]
         for thread in threads:
             thread.join()
-        said += sum(map(len, batches))
+        order_count += sum(map(len, batches))
         made |= {order["namespace_path"] for batch in batches for order in batch}
 
     assert world.rejections() == []
     assert Counter(path for (path,) in world.rows("SELECT full_path FROM job")) == Counter(made)
     assert queue_counts(world) == {"pending": len(made)}
-    told = Counter(e.payload["existing"] for e in world.events("job_created"))
-    assert told == {False: len(made), True: said - len(made)}
+    existing = Counter(e.payload["existing"] for e in world.events("job_created"))
+    assert existing == {False: len(made), True: order_count - len(made)}
 
 
-def test_an_order_that_meets_the_web_apps_own_insert_is_answered_with_that_job(world: World) -> None:
+def test_an_order_concurrent_with_an_insert_of_the_web_app_is_answered_with_that_job(world: World) -> None:
     """It waits for the web app's transaction, then finds what that made: nothing is rejected for it."""
     own = {"id": str(ULID()), "path": "group/own", "url": "https://gitlab.example.org/api/graphql"}
     with engine().connect() as web_app:
@@ -267,16 +267,16 @@ def test_an_order_that_meets_the_web_apps_own_insert_is_answered_with_that_job(w
             own,
         )
         thread = world.in_thread(lambda: world.submit(world.order(namespace_path="group/own", branch="main")))
-        world.until_somebody_waits_for_a_lock()
+        world.wait_for_lock_waiter()
         web_app.commit()
     thread.join()
 
     assert world.rejections() == []
     assert [(e.job_id, e.payload["existing"]) for e in world.events("job_created")] == [(own["id"], True)]
-    assert world.one("SELECT count(*) FROM job") == 1
+    assert world.scalar("SELECT count(*) FROM job") == 1
 
 
-def test_a_path_that_the_web_app_has_moved_makes_room(world: World) -> None:
+def test_a_path_changed_by_the_web_app_frees_its_identity(world: World) -> None:
     """The job that was there has another path now: an order for the old one is a new job."""
     order = world.order()
     world.submit(order)
@@ -288,10 +288,10 @@ def test_a_path_that_the_web_app_has_moved_makes_room(world: World) -> None:
     assert world.rejections() == []
 
 
-def test_a_path_with_a_blank_is_no_path_with_a_branch(world: World) -> None:
+def test_a_path_with_a_space_is_not_a_path_with_a_branch(world: World) -> None:
     """Their identities differ, however they are spelled."""
     world.submit(world.order(namespace_path="x y"))
     world.submit(world.order(namespace_path="x", branch="y "))
 
     assert world.rejections() == []
-    assert world.one("SELECT count(*) FROM job") == 2
+    assert world.scalar("SELECT count(*) FROM job") == 2

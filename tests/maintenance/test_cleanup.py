@@ -42,7 +42,7 @@ def insert(world: World, table: str, ages: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_rows_go_when_they_are_older_than_they_are_kept(world: World, table: str) -> None:
+def test_rows_older_than_their_retention_are_deleted(world: World, table: str) -> None:
     """Those of an hour more, and none of an hour less."""
     days = TABLES[table][0]
     insert(
@@ -55,26 +55,26 @@ def test_rows_go_when_they_are_older_than_they_are_kept(world: World, table: str
 
     (left,) = world.rows(f"SELECT * FROM {table}")
     assert table == "dispatch_event" or "young" in left
-    assert world.one("SELECT count(*) FROM job") == 1
-    assert world.rung.bells == []
+    assert world.scalar("SELECT count(*) FROM job") == 1
+    assert world.published.messages == []
 
 
 @pytest.mark.parametrize("table", sorted(TABLES.keys() - {"dispatch_event"}))
-def test_a_row_that_somebody_holds_is_left_for_the_next_time(world: World, table: str) -> None:
+def test_a_locked_row_is_left_for_the_next_run(world: World, table: str) -> None:
     """Nobody is waited for, and the row beside it goes."""
     insert(world, table, {"held": "101 days", "free": "100 days"})
 
     with somebody(f"SELECT FROM {table} ORDER BY {TABLES[table][1]} LIMIT 1 FOR UPDATE"):
         clean_up(world)
-        assert world.one(f"SELECT {TABLES[table][1]} < now() - interval '100 days 12 hours' FROM {table}")
+        assert world.scalar(f"SELECT {TABLES[table][1]} < now() - interval '100 days 12 hours' FROM {table}")
 
     clean_up(world)
     assert world.rows(f"SELECT FROM {table}") == []
 
 
-def test_an_open_connection_stays_however_old(world: World) -> None:
+def test_an_open_connection_is_kept_whatever_its_age(world: World) -> None:
     """And so does what it works on."""
-    crawler, orders = world.working()
+    crawler, orders = world.crawler_with_jobs()
     world.rows("UPDATE socket_connection SET connected_at = connected_at - interval '1 year'")
     crawler.silent_for(365 * 86400)
 
@@ -84,16 +84,16 @@ def test_an_open_connection_stays_however_old(world: World) -> None:
     assert crawler.orders() == orders
 
 
-def test_a_credential_refresh_that_has_not_ended_stays_however_old(world: World) -> None:
+def test_an_unfinished_credential_refresh_is_kept_whatever_its_age(world: World) -> None:
     """What became of it is not known: the token must not be sent again."""
     world.rows("INSERT INTO credential_refresh VALUES ('acc', 'hash', 'a run', now() - interval '1 year')")
 
     clean_up(world)
 
-    assert world.one("SELECT token_hash FROM credential_refresh") == "hash"
+    assert world.scalar("SELECT token_hash FROM credential_refresh") == "hash"
 
 
-def test_a_table_with_more_than_a_unit_rings_it_again(world: World) -> None:
+def test_a_table_with_more_rows_than_a_chunk_publishes_another_run(world: World) -> None:
     """A thousand rows a table, but for events, at a time, the oldest first; the continuation runs at once."""
     world.rows(
         "INSERT INTO handled_message"
@@ -103,18 +103,18 @@ def test_a_table_with_more_than_a_unit_rings_it_again(world: World) -> None:
 
     clean_up(world)
 
-    assert world.rung.bells == [("upkeep.clean_up", {"more": True})]
+    assert world.published.messages == [("upkeep.clean_up", {"more": True})]
     left = {id_ for (id_,) in world.rows("SELECT message_id FROM handled_message")}
     assert left == {"1001", "1002", "1003"}
 
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.clean_up", more=True)
     assert world.rows("SELECT message_id FROM handled_message") == []
-    assert world.rung.bells == []
-    assert world.one("SELECT count(*) FROM rejected_message") == 1
+    assert world.published.messages == []
+    assert world.scalar("SELECT count(*) FROM rejected_message") == 1
 
 
-def test_a_unit_deletes_more_events_than_a_thousand_jobs_leave(world: World) -> None:
+def test_a_chunk_deletes_more_events_than_a_thousand_jobs_leave(world: World) -> None:
     """Or they would pile up where units are busy with jobs; beyond its bound it rings again."""
     world.rows(
         "INSERT INTO dispatch_event (type, created_at)"
@@ -123,19 +123,19 @@ def test_a_unit_deletes_more_events_than_a_thousand_jobs_leave(world: World) -> 
 
     clean_up(world)
 
-    assert world.one("SELECT count(*) FROM dispatch_event") == 3
-    assert world.rung.bells == [("upkeep.clean_up", {"more": True})]
+    assert world.scalar("SELECT count(*) FROM dispatch_event") == 3
+    assert world.published.messages == [("upkeep.clean_up", {"more": True})]
 
 
-def test_rung_twice_within_half_an_interval_it_does_once(world: World) -> None:
+def test_a_second_message_within_half_an_interval_does_nothing(world: World) -> None:
     """Many beats are as one: 5 min of 10."""
     clean_up(world)
     world.rows("INSERT INTO handled_message VALUES ('old', now() - interval '2 days')")
 
     world.rows("UPDATE periodic_ring SET rung_at = clock_timestamp() - interval '290 seconds'")
     world.deliver("upkeep.clean_up")
-    assert world.one("SELECT count(*) FROM handled_message") == 1
+    assert world.scalar("SELECT count(*) FROM handled_message") == 1
 
     world.rows("UPDATE periodic_ring SET rung_at = clock_timestamp() - interval '301 seconds'")
     world.deliver("upkeep.clean_up")
-    assert world.one("SELECT count(*) FROM handled_message") == 0
+    assert world.scalar("SELECT count(*) FROM handled_message") == 0

@@ -77,7 +77,7 @@ def look_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ENDED)
-def test_a_job_goes_when_it_ended_longer_ago_than_it_is_kept(world: World, status: str) -> None:
+def test_a_job_is_deleted_after_its_retention(world: World, status: str) -> None:
     """By when its entry settled: an hour more than 7 days, and not an hour less; each leaves one event."""
     (old,), (young,) = ended(world, status=status), ended(world, status=status, hours=-1)
 
@@ -87,15 +87,15 @@ def test_a_job_goes_when_it_ended_longer_ago_than_it_is_kept(world: World, statu
     (event,) = world.events("job_deleted")
     assert (event.job_id, event.account_id, event.connection_id, event.payload) == (old, "acc", None, {})
     assert world.entry(young).kept_at is None
-    assert (world.rung.bells, world.rejections()) == ([], [])
+    assert (world.published.messages, world.rejections()) == ([], [])
 
 
-def test_a_job_takes_along_what_hangs_on_it(world: World) -> None:
+def test_deleting_a_job_deletes_its_dependants(world: World) -> None:
     """Entry, attempts, old errors and links to areas; the areas stay, and so does every other job's."""
     old, young = world.submit(*(world.order(entity_id=n, namespace_path=n) for n in ("1", "2")))
     crawler = world.crawler(capacity=2)
     world.assign()
-    world.says(*(crawler.frame("job_completed", order, success=True) for order in crawler.orders()))
+    world.sends(*(crawler.frame("job_completed", order, success=True) for order in crawler.orders()))
     for job_id in (old, young):
         world.rows(ERROR.format("now() - interval '31 days'").replace("'e'", ":id"), id=job_id)
     world.rows(
@@ -112,10 +112,10 @@ def test_a_job_takes_along_what_hangs_on_it(world: World) -> None:
     ):
         assert world.rows(f"SELECT {job_id} FROM {table}") == [(young,)]
     assert world.rows("SELECT job_id FROM job_error_log") == []
-    assert world.one("SELECT count(*) FROM area") == 2
+    assert world.scalar("SELECT count(*) FROM area") == 2
 
 
-def test_jobs_without_an_entry_stay_however_old(world: World) -> None:
+def test_jobs_without_an_entry_are_kept_whatever_their_age(world: World) -> None:
     """They are the web app's: its own bookkeeping, and what it has ended before anybody heard of it."""
     own = world.insert_job(command="authorizationScope", full_path=None, status="finished")
     theirs = [world.insert_job(status=status) for status in ENDED]
@@ -130,7 +130,7 @@ def test_jobs_without_an_entry_stay_however_old(world: World) -> None:
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_a_job_stays_for_one_reason_alone(world: World, reason: str) -> None:
+def test_each_single_reason_keeps_a_job(world: World, reason: str) -> None:
     """Its neighbour goes; it is looked at again a week later, and goes when the reason is gone."""
     make, values, undo = REASONS[reason]
     (kept,) = ended(world)
@@ -145,7 +145,7 @@ def test_a_job_stays_for_one_reason_alone(world: World, reason: str) -> None:
 
     look_again(world)
     assert kept in left(world)
-    assert world.entry(kept).kept_at > kept_at - world.one("SELECT interval '1 minute'")
+    assert world.entry(kept).kept_at > kept_at - world.scalar("SELECT interval '1 minute'")
 
     world.rows(undo, **({"id": kept} if ":id" in undo else {}))
     clean_up(world)
@@ -155,7 +155,7 @@ def test_a_job_stays_for_one_reason_alone(world: World, reason: str) -> None:
     assert deleted(world) == {kept, neighbour} - {"none"}
 
 
-def test_children_that_have_ended_keep_nobody_and_outlive_their_parent(world: World) -> None:
+def test_ended_children_do_not_keep_their_parent(world: World) -> None:
     """They say from whom they were spawned, though it is gone."""
     (parent,) = ended(world)
     world.rows(CHILD, id=parent, job="finished", entry="completed", held=False)
@@ -166,7 +166,7 @@ def test_children_that_have_ended_keep_nobody_and_outlive_their_parent(world: Wo
     assert world.job("child").spawned_from == parent
 
 
-def test_a_job_that_settled_anew_is_as_young_as_that(world: World) -> None:
+def test_the_age_of_a_job_starts_at_its_last_settlement(world: World) -> None:
     """When it was kept before counts no more."""
     (job_id,) = ended(world, hours=-1)
     world.rows("UPDATE job_queue SET kept_at = now() - interval '30 days'")
@@ -174,59 +174,59 @@ def test_a_job_that_settled_anew_is_as_young_as_that(world: World) -> None:
     clean_up(world)
 
     assert left(world) == {job_id}
-    assert world.entry(job_id).kept_at < world.one("SELECT now() - interval '29 days'")
+    assert world.entry(job_id).kept_at < world.scalar("SELECT now() - interval '29 days'")
 
 
-def test_kept_jobs_are_in_nobodys_way(world: World) -> None:
+def test_kept_jobs_do_not_block_other_deletions(world: World) -> None:
     """More of them than a unit looks at are at the head, and what is behind them goes all the same."""
     kept = ended(world, 1001, hours=10)
     world.rows("UPDATE job SET status = 'queued'")
     old = ended(world, 2)
 
     clean_up(world)
-    assert world.one("SELECT count(*) FROM job_queue WHERE kept_at IS NOT NULL") == 1000
-    assert (deleted(world), world.rung.bells) == (set(), [("upkeep.clean_up", {"more": True})])
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE kept_at IS NOT NULL") == 1000
+    assert (deleted(world), world.published.messages) == (set(), [("upkeep.clean_up", {"more": True})])
 
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.clean_up", more=True)
     assert deleted(world) == set(old)
     assert left(world) == set(kept)
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_one_unit_deletes_a_thousand_jobs_and_rings_for_the_rest(world: World) -> None:
+def test_one_chunk_deletes_a_thousand_jobs_and_publishes_another(world: World) -> None:
     """The oldest first; delivered again, or many times at once, nothing is deleted that should not be."""
     older, old, young = ended(world, 1000, hours=10), ended(world, 3), ended(world, 1, hours=-1)
 
     clean_up(world)
     assert left(world) == {*old, *young}
-    assert world.rung.bells == [("upkeep.clean_up", {"more": True})]
+    assert world.published.messages == [("upkeep.clean_up", {"more": True})]
 
     for _ in range(3):
-        world.rung.bells.clear()
+        world.published.messages.clear()
         world.deliver("upkeep.clean_up", "the same message", more=True)
-        assert world.rung.bells == []
+        assert world.published.messages == []
     assert left(world) == set(young)
     assert deleted(world) == {*older, *old}
 
 
-def test_a_unit_that_takes_too_long_deletes_the_rest_later(world: World, monkeypatch: Any) -> None:
+def test_a_slow_chunk_leaves_the_rest_for_later(world: World, monkeypatch: Any) -> None:
     """The web app's own tables may make each deletion dear: locks are not held for all of them."""
-    monkeypatch.setattr("tasks.maintenance.old_jobs.BUSY_S", 0.0)
-    monkeypatch.setattr("tasks.maintenance.old_jobs.AT_ONCE", 2)
+    monkeypatch.setattr("tasks.maintenance.old_jobs.TIME_LIMIT_S", 0.0)
+    monkeypatch.setattr("tasks.maintenance.old_jobs.DELETE_CHUNK", 2)
     ended(world, 3)
 
     clean_up(world)
     assert (len(left(world)), len(deleted(world))) == (1, 2)
-    assert world.rung.bells == [("upkeep.clean_up", {"more": True})]
+    assert world.published.messages == [("upkeep.clean_up", {"more": True})]
 
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.clean_up", more=True)
     assert (len(left(world)), len(deleted(world))) == (0, 3)
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_a_job_that_a_table_of_the_web_app_holds_fast_costs_itself_alone(world: World) -> None:
+def test_a_job_referenced_by_the_web_app_is_kept_alone(world: World) -> None:
     """Its foreign key does not cascade: the job stays and is looked at again a week later."""
     fast, *others = ended(world, 5)
     world.rows("CREATE TABLE result (job_id text REFERENCES job (id))")
@@ -255,7 +255,7 @@ HOLDERS = {
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_a_job_of_which_somebody_holds_a_part_is_left_for_the_next_time(world: World, holder: str) -> None:
+def test_a_partly_locked_job_is_left_for_the_next_run(world: World, holder: str) -> None:
     """Nobody is waited for, the neighbour goes, and the job is not put off for a week."""
     held, neighbour = ended(world, 2)
     world.rows(ATTEMPT, id=held, status="completed")
@@ -266,16 +266,16 @@ def test_a_job_of_which_somebody_holds_a_part_is_left_for_the_next_time(world: W
         assert left(world) == {held}
         assert deleted(world) == {neighbour}
         assert world.entry(held).kept_at is None
-        assert world.rung.bells == []
+        assert world.published.messages == []
 
     clean_up(world)
     assert left(world) == set()
 
 
-def test_the_web_app_that_deletes_the_same_jobs_is_not_hurt(world: World) -> None:
+def test_a_concurrent_deletion_by_the_web_app_succeeds(world: World) -> None:
     """It holds one job, waits for its entry, and comes to another that is gone: it gets through."""
     first, second = ended(world, 2)
-    days = world.one("SELECT interval '7 days'")
+    days = world.scalar("SELECT interval '7 days'")
 
     def delete_both() -> None:
         with engine().begin() as web_app:
@@ -285,8 +285,8 @@ def test_the_web_app_that_deletes_the_same_jobs_is_not_hurt(world: World) -> Non
     with world.unit() as uow:
         job_ids = uow.old_jobs.lock_settled(days, 10)
         web_app = world.in_thread(delete_both)
-        world.until_somebody_waits_for_a_lock()
-        judged = uow.old_jobs.judge(job_ids, days)
+        world.wait_for_lock_waiter()
+        judged = uow.old_jobs.decide(job_ids, days)
         uow.old_jobs.delete([job.id for job in judged])
         uow.commit()
     web_app.join()
@@ -326,7 +326,7 @@ def read(plan: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
-def test_a_look_reads_no_more_than_its_batch(world: World, analyzed: bool) -> None:  # noqa: FBT001
+def test_finding_old_jobs_reads_no_more_than_its_batch(world: World, analyzed: bool) -> None:  # noqa: FBT001
     """Of 20,000 jobs that are old, one the parent of all others, and whatever the planner knows of them."""
     for table in (MANY, THEIR_ENTRIES, THEIR_ATTEMPTS):
         world.rows(table)
@@ -335,18 +335,18 @@ def test_a_look_reads_no_more_than_its_batch(world: World, analyzed: bool) -> No
         world.rows("DELETE FROM pg_statistic")
         world.rows("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname LIKE 'job%'")
     ids = [str(n) for n in range(1, 101)]
-    keep = world.one("SELECT interval '7 days'")
+    keep = world.scalar("SELECT interval '7 days'")
     looks: tuple[tuple[Any, dict[str, Any], int], ...] = (
         (statements._LOCK_SETTLED, {"keep": keep, "limit": 100}, 100),
         (statements._LOCK_ATTEMPTS, {"ids": ids}, 100),
         (statements._LOCK_JOBS, {"ids": ids}, 100),
         # of each job itself, its last error and each kind of its dependants, where there are any
-        (statements._JUDGE, {"ids": ids, "attempts": ids, "keep_errors": keep}, 500),
+        (statements._DECIDE, {"ids": ids, "attempts": ids, "keep_errors": keep}, 500),
         (statements._DELETE, {"ids": ids}, 100),
     )
 
     with world.unit() as uow:
-        uow.retention.follow_indexes()
+        uow.retention.prefer_indexes()
         for statement, values, bound in looks:
             explained = text(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement.text}")
             (plan,) = uow.old_jobs._session.scalars(explained, values).one()

@@ -12,14 +12,14 @@ ENDED = ("cancelled", "finished", "failed")
 def reconcile(world: World, **payload: Any) -> None:
     """Ring upkeep.reconcile, long after the last time."""
     world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '1 hour'")
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.reconcile", **payload)
 
 
-def unheard(world: World) -> list[str]:
+def out_of_sync(world: World) -> list[str]:
     """The jobs that say another thing than their entry or attempt."""
     with world.unit() as uow:
-        return list(uow.queue.unheard(1000))
+        return list(uow.entries.out_of_sync(1000))
 
 
 def says(world: World, job_id: str, status: str) -> None:
@@ -29,13 +29,15 @@ def says(world: World, job_id: str, status: str) -> None:
 
 def working(world: World) -> tuple[Any, str, str]:
     """A crawler that has begun a job: it, its order, the job."""
-    crawler, (order,) = world.working()
-    crawler.says("job_started", order)
-    job_id = world.one("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
+    crawler, (order,) = world.crawler_with_jobs()
+    crawler.sends("job_started", order)
+    job_id = world.scalar(
+        "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order
+    )
     return crawler, order, job_id
 
 
-def test_a_job_whose_bell_was_lost_is_queued(world: World) -> None:
+def test_a_job_whose_publish_failed_is_queued(world: World) -> None:
     """The web app inserted it and died before it rang; its own bookkeeping is not ours."""
     job_id = world.insert_job()
     world.insert_job(command="authorizationScope", full_path=None)
@@ -47,12 +49,12 @@ def test_a_job_whose_bell_was_lost_is_queued(world: World) -> None:
     assert world.rows("SELECT web_app_job_id, status FROM job_queue") == [(job_id, "pending")]
     assert [(e.job_id, e.payload) for e in world.events("job_created")] == [(job_id, {"existing": False})]
     assert world.events("job_updated") == []
-    assert world.rung.bells == [("jobs.assign", {})]
-    assert (unheard(world), world.rejections()) == ([], [])
+    assert world.published.messages == [("jobs.assign", {})]
+    assert (out_of_sync(world), world.rejections()) == ([], [])
 
 
 @pytest.mark.parametrize("status", ENDED)
-def test_a_pending_job_that_the_web_app_ended_is_seated_no_more(world: World, status: str) -> None:
+def test_a_pending_job_ended_by_the_web_app_is_not_assigned(world: World, status: str) -> None:
     """The entry says why; the job's row is the web app's, and nobody was at work."""
     (job_id,) = world.jobs(1)
     says(world, job_id, status)
@@ -62,11 +64,11 @@ def test_a_pending_job_that_the_web_app_ended_is_seated_no_more(world: World, st
 
     assert (world.entry(job_id).status, world.entry(job_id).error) == ("failed", status)
     assert world.job(job_id) == before
-    assert (world.errors(job_id), world.rung.bells, unheard(world)) == ([], [], [])
+    assert (world.errors(job_id), world.published.messages, out_of_sync(world)) == ([], [], [])
 
 
 @pytest.mark.parametrize("status", ["paused", "credential_expired", "waiting_credential_renewal"])
-def test_a_pending_job_that_the_web_app_paused_is_held(world: World, status: str) -> None:
+def test_a_pending_job_paused_by_the_web_app_is_parked(world: World, status: str) -> None:
     """It stays pending, and no pass seats it."""
     (job_id,) = world.jobs(1)
     says(world, job_id, status)
@@ -76,13 +78,11 @@ def test_a_pending_job_that_the_web_app_paused_is_held(world: World, status: str
     crawler = world.crawler()
     world.assign()
     assert (world.entry(job_id).status, world.entry(job_id).held) == ("pending", True)
-    assert (world.job(job_id).status, crawler.orders(), unheard(world)) == (status, [], [])
+    assert (world.job(job_id).status, crawler.orders(), out_of_sync(world)) == (status, [], [])
 
 
 @pytest.mark.parametrize("status", [*ENDED, "paused"])
-def test_a_live_attempt_of_a_job_that_the_web_app_ended_or_paused_is_revoked(
-    world: World, status: str
-) -> None:
+def test_a_live_attempt_of_a_job_ended_or_paused_by_the_web_app_is_revoked(world: World, status: str) -> None:
     """It ends cancelled with an error row and an event, its seat is free, and nothing is counted."""
     crawler, order, job_id = working(world)
     says(world, job_id, status)
@@ -100,12 +100,12 @@ def test_a_live_attempt_of_a_job_that_the_web_app_ended_or_paused_is_revoked(
     assert (entry.attempts, entry.losses) == (0, 0)
     assert crawler.row().active_jobs == []
     assert world.job(job_id) == before
-    assert world.rung.bells == [("jobs.assign", {})]
-    assert unheard(world) == []
+    assert world.published.messages == [("jobs.assign", {})]
+    assert out_of_sync(world) == []
 
 
 @pytest.mark.parametrize("at_work", [False, True], ids=["pending", "live"])
-def test_a_paused_job_that_is_queued_again_keeps_what_was_counted(world: World, at_work: bool) -> None:  # noqa: FBT001
+def test_a_paused_job_set_to_queued_keeps_its_counts(world: World, at_work: bool) -> None:  # noqa: FBT001
     """A pause is no pardon: attempts and losses stay."""
     job_id = working(world)[2] if at_work else world.jobs(1)[0]
     world.rows("UPDATE job_queue SET attempts = 2, losses = 1")
@@ -117,17 +117,15 @@ def test_a_paused_job_that_is_queued_again_keeps_what_was_counted(world: World, 
 
     entry = world.entry(job_id)
     assert (entry.status, entry.held, entry.attempts, entry.losses) == ("pending", False, 2, 1)
-    assert world.rung.bells == [("jobs.assign", {})]
-    assert unheard(world) == []
+    assert world.published.messages == [("jobs.assign", {})]
+    assert out_of_sync(world) == []
     world.crawler()
     world.assign()
     assert world.attempts(job_id)[-1].status == "assigned"
 
 
 @pytest.mark.parametrize("status", ENDED)
-def test_a_job_that_had_ended_and_is_queued_again_starts_with_nothing_counted(
-    world: World, status: str
-) -> None:
+def test_an_ended_job_set_to_queued_again_starts_with_clean_counts(world: World, status: str) -> None:
     """It is due at once."""
     (job_id,) = world.jobs(1)
     says(world, job_id, status)
@@ -140,10 +138,10 @@ def test_a_job_that_had_ended_and_is_queued_again_starts_with_nothing_counted(
     entry = world.entry(job_id)
     assert (entry.status, entry.ready, entry.error, entry.settled_at) == ("pending", True, None, None)
     assert (entry.attempts, entry.losses, entry.goodbyes) == (0, 0, 0)
-    assert (world.rung.bells, unheard(world)) == ([("jobs.assign", {})], [])
+    assert (world.published.messages, out_of_sync(world)) == ([("jobs.assign", {})], [])
 
 
-def test_an_entry_in_process_without_a_live_attempt_waits_again(world: World) -> None:
+def test_a_processing_entry_without_a_live_attempt_becomes_pending(world: World) -> None:
     """With what was counted; a job that was running is queued, and keeps its start and where to resume."""
     _, _, job_id = working(world)
     world.rows("UPDATE job_queue SET attempts = 2")
@@ -156,10 +154,10 @@ def test_an_entry_in_process_without_a_live_attempt_waits_again(world: World) ->
     job = world.job(job_id)
     assert (job.status, job.started_at is None, job.resume_state) == ("queued", False, {"currentPage": 3})
     assert world.events("job_updated")[-1].payload == {"status": "queued"}
-    assert (world.rung.bells, unheard(world)) == ([("jobs.assign", {})], [])
+    assert (world.published.messages, out_of_sync(world)) == ([("jobs.assign", {})], [])
 
 
-def test_a_pending_entry_beside_a_live_attempt_is_in_process(world: World) -> None:
+def test_a_pending_entry_with_a_live_attempt_becomes_processing(world: World) -> None:
     """The attempt goes on."""
     crawler, order, job_id = working(world)
     world.rows("UPDATE job_queue SET status = 'pending'")
@@ -167,11 +165,11 @@ def test_a_pending_entry_beside_a_live_attempt_is_in_process(world: World) -> No
     reconcile(world)
 
     assert (world.entry(job_id).status, world.job(job_id).status) == ("processing", "running")
-    assert (crawler.orders(), world.rung.bells, unheard(world)) == ([order], [], [])
+    assert (crawler.orders(), world.published.messages, out_of_sync(world)) == ([order], [], [])
 
 
 @pytest.mark.parametrize("entry", [True, False], ids=["with an entry", "without an entry"])
-def test_a_job_said_to_be_running_without_an_attempt_is_queued(world: World, entry: bool) -> None:  # noqa: FBT001
+def test_a_running_job_without_an_attempt_is_queued(world: World, entry: bool) -> None:  # noqa: FBT001
     """Nobody works on it: it waits."""
     job_id = world.jobs(1)[0] if entry else world.insert_job()
     says(world, job_id, "running")
@@ -180,10 +178,10 @@ def test_a_job_said_to_be_running_without_an_attempt_is_queued(world: World, ent
 
     assert (world.job(job_id).status, world.entry(job_id).status) == ("queued", "pending")
     assert [e.payload for e in world.events("job_updated")] == [{"status": "queued"}]
-    assert unheard(world) == []
+    assert out_of_sync(world) == []
 
 
-def test_jobs_from_before_us_are_left_alone(world: World) -> None:
+def test_jobs_of_an_older_component_are_unchanged(world: World) -> None:
     """Those of an older database, until they are adopted; later ones are not."""
     old, young = world.insert_job(), world.insert_job()
     world.rows("UPDATE job SET created_at = now() - interval '1 hour' WHERE id = :id", id=old)
@@ -197,21 +195,21 @@ def test_jobs_from_before_us_are_left_alone(world: World) -> None:
     assert world.entry(old).status == "pending"
 
 
-def test_rung_twice_within_half_an_interval_it_does_once(world: World) -> None:
+def test_a_second_message_within_half_an_interval_does_nothing(world: World) -> None:
     """Many beats are as one: 15 s of 30."""
     reconcile(world)
     job_id = world.insert_job()
 
     world.rows("UPDATE periodic_ring SET rung_at = clock_timestamp() - interval '13 seconds'")
     world.deliver("upkeep.reconcile")
-    assert unheard(world) == [job_id]
+    assert out_of_sync(world) == [job_id]
 
     world.rows("UPDATE periodic_ring SET rung_at = clock_timestamp() - interval '16 seconds'")
     world.deliver("upkeep.reconcile")
-    assert unheard(world) == []
+    assert out_of_sync(world) == []
 
 
-def test_a_ring_of_a_clock_that_was_ahead_stops_nothing(world: World) -> None:
+def test_a_publish_time_in_the_future_does_not_block_the_task(world: World) -> None:
     """After the server's clock was set back, the last ring lies in the future: it does not count."""
     reconcile(world)
     job_id = world.insert_job()
@@ -222,7 +220,7 @@ def test_a_ring_of_a_clock_that_was_ahead_stops_nothing(world: World) -> None:
     assert world.entry(job_id).status == "pending"
 
 
-def test_more_than_a_unit_rings_itself(world: World) -> None:
+def test_more_work_than_a_chunk_publishes_another_run(world: World) -> None:
     """A thousand at a time; the continuation does not wait for half an interval."""
     world.rows(
         'INSERT INTO job (id, "accountId", command, full_path)'
@@ -230,25 +228,25 @@ def test_more_than_a_unit_rings_itself(world: World) -> None:
     )
 
     reconcile(world)
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 1000
-    assert world.rung.of("upkeep.reconcile") == [{"more": True}]
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 1000
+    assert world.published.of("upkeep.reconcile") == [{"more": True}]
 
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.reconcile", more=True)
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 1003
-    assert world.rung.of("upkeep.reconcile") == []
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 1003
+    assert world.published.of("upkeep.reconcile") == []
 
 
-def test_on_a_healthy_database_it_finds_nothing(world: World) -> None:
+def test_reconcile_finds_nothing_on_a_healthy_database(world: World) -> None:
     """Jobs in every state that they reach by themselves: none is touched, none is announced."""
     world.jobs(11)
     crawler = world.crawler(capacity=7)
     world.assign()
     started, progressed, completed, again, failed, lost, _ = crawler.orders()
     for order in (started, progressed, completed, again):
-        crawler.says("job_started", order)
-    crawler.says("job_progress", progressed, stage="fetching", entityType="issue", processed=1)
-    crawler.says("job_completed", completed)
+        crawler.sends("job_started", order)
+    crawler.sends("job_progress", progressed, stage="fetching", entityType="issue", processed=1)
+    crawler.sends("job_completed", completed)
     crawler.fails(again)
     crawler.fails(failed, recoverable=False)
     other = world.crawler(capacity=1)
@@ -257,34 +255,34 @@ def test_on_a_healthy_database_it_finds_nothing(world: World) -> None:
     world.sweep()
     waiting = world.rows("SELECT web_app_job_id FROM job_queue WHERE status = 'pending'")
     world.deliver("jobs.cancel", job_ids=[waiting[0][0]])
-    world.deliver("jobs.cancel", job_ids=[world.one(
+    world.deliver("jobs.cancel", job_ids=[world.scalar(
         "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=lost)])  # fmt: skip
     before = world.snapshot()
     updated = world.rows('SELECT id, "updatedAt" FROM job ORDER BY id')
 
-    assert unheard(world) == []
+    assert out_of_sync(world) == []
     reconcile(world)
 
     assert world.snapshot() == before
     assert world.rows('SELECT id, "updatedAt" FROM job ORDER BY id') == updated
     statuses = {status for (status,) in world.rows("SELECT status FROM job")}
     assert statuses == {"queued", "running", "finished", "failed", "cancelled"}
-    assert world.rung.bells == []
+    assert world.published.messages == []
 
 
-def test_a_job_that_was_deleted_frees_its_seat(world: World) -> None:
+def test_a_deleted_job_frees_its_slot(world: World) -> None:
     """Its attempt went with it, and nobody was told."""
-    crawler, _ = world.working()
+    crawler, _ = world.crawler_with_jobs()
     world.rows("DELETE FROM job")
-    world.rung.bells.clear()
+    world.published.messages.clear()
 
     world.deliver("upkeep.reconcile")
 
     assert crawler.row().active_jobs == []
-    assert world.rung.of("jobs.assign") == [{}]
+    assert world.published.of("jobs.assign") == [{}]
 
 
-def test_force_on_a_job_cancelled_behind_our_back_leaves_no_live_attempt(world: World) -> None:
+def test_force_on_a_job_cancelled_by_the_web_app_leaves_no_live_attempt(world: World) -> None:
     """The attempt is revoked before the job is queued again; a cancel after it finds nothing live."""
     order = world.order()
     world.submit(order)

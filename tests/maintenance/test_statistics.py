@@ -13,8 +13,8 @@ from console.main import crawlyard
 from console.output.exit_codes import ended
 from console.views.statistics import render, render_account
 from persistence.db.engine import engine
-from persistence.reports.statistics import read_account, read_report
-from persistence.reports.stored_counts import Counts, Throughput, read_counts
+from persistence.reports.statistics import read_account_statistics, read_statistics
+from persistence.reports.stored_counts import CountedStatistics, Throughput, read_counted_statistics
 from support.worlds.ages import somebody
 from support.worlds.world import World
 
@@ -86,13 +86,13 @@ def everything(world: World) -> None:
         world.rows(statement)
 
 
-def counts() -> Counts | None:
+def counts() -> CountedStatistics | None:
     """What was counted last."""
     with engine().connect() as connection:
-        return read_counts(connection)
+        return read_counted_statistics(connection)
 
 
-def counted() -> Counts:
+def counted() -> CountedStatistics:
     """The same, where something was."""
     found = counts()
     assert found is not None
@@ -100,16 +100,16 @@ def counted() -> Counts:
 
 
 @pytest.fixture
-def said(world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def command_output(world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the command in this process: exit code, output and errors."""
     del world
 
-    def said(*arguments: str) -> tuple[int, str, str]:
+    def command_output(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
         code = ended(lambda: crawlyard(list(arguments), prog_name="crawlyard", standalone_mode=False))
         return code, *capsys.readouterr()
 
-    return said
+    return command_output
 
 
 def on_screen(what: Any, width: int) -> list[str]:
@@ -122,7 +122,7 @@ def on_screen(what: Any, width: int) -> list[str]:
 # Counting
 
 
-def test_everything_is_counted_as_it_is(world: World) -> None:
+def test_everything_is_counted_exactly(world: World) -> None:
     """Each job, entry, attempt and area once, in its place."""
     everything(world)
 
@@ -149,7 +149,7 @@ def test_everything_is_counted_as_it_is(world: World) -> None:
         assert timedelta(0) <= age - timedelta(hours=hours) < timedelta(minutes=1), state
 
 
-def test_accounts_are_counted_by_what_they_have_to_do(world: World) -> None:
+def test_accounts_are_ranked_by_open_work(world: World) -> None:
     """Those who have most come first, and who has nothing left is not named."""
     everything(world)
 
@@ -164,7 +164,7 @@ def test_accounts_are_counted_by_what_they_have_to_do(world: World) -> None:
     assert (found.accounts, found.accounts_with_work) == (4, 3)
 
 
-def test_twenty_accounts_are_named(world: World) -> None:
+def test_at_most_twenty_accounts_are_listed(world: World) -> None:
     """However many there are: the row stays small."""
     world.rows(
         "INSERT INTO deferred_job (id, account_id, graphql_url, command, full_path, priority, spawned_from)"
@@ -178,7 +178,7 @@ def test_twenty_accounts_are_named(world: World) -> None:
     assert (len(found.busiest_accounts), found.accounts_with_work) == (20, 29)
 
 
-def test_nothing_is_counted_as_nothing(world: World) -> None:
+def test_an_empty_database_is_counted_as_zero(world: World) -> None:
     """An empty database is no fault; what was there before is forgotten."""
     everything(world)
     take(world)
@@ -190,7 +190,7 @@ def test_nothing_is_counted_as_nothing(world: World) -> None:
     found = counted()
     assert (found.jobs, found.queue, found.areas, found.busiest_accounts) == ({}, {}, {}, [])
     assert (found.accounts, found.authorizations, found.throughput.jobs_finished) == (0, 0, 0)
-    assert world.one("SELECT count(DISTINCT taken_at) FROM statistic") == 1
+    assert world.scalar("SELECT count(DISTINCT taken_at) FROM statistic") == 1
 
 
 @pytest.fixture
@@ -206,31 +206,31 @@ def stopped_at_areas(world: World) -> Any:
 
 
 @pytest.mark.usefixtures("stopped_at_areas")
-def test_a_job_that_moves_on_while_it_is_counted_is_counted_once(
+def test_a_job_that_changes_during_the_count_is_counted_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Job, entry, attempt and account are as of the moment at which the counting began."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "20")
-    world.use_settings()
-    crawler, (order,) = world.working()
+    world.reload_settings()
+    crawler, (order,) = world.crawler_with_jobs()
     world.jobs(1)
 
     with somebody("SELECT pg_advisory_xact_lock(7)"):
         counting = world.in_thread(lambda: take(world))
-        world.until_somebody_waits_for_a_lock()
-        crawler.says("job_completed", order, success=True)
+        world.wait_for_lock_waiter()
+        crawler.sends("job_completed", order, success=True)
         world.assign()
         world.jobs(1)
     counting.join()
 
     found = counted()
-    assert world.one("SELECT count(*) FROM job WHERE status = 'finished'") == 1
+    assert world.scalar("SELECT count(*) FROM job WHERE status = 'finished'") == 1
     assert found.jobs == {"project": {"queued": 2}}
     assert {state: depth.entries for state, depth in found.queue.items()} == {"processing": 1, "ready": 1}
     assert [account.entries for account in found.busiest_accounts] == [{"processing": 1, "ready": 1}]
     assert (found.throughput.jobs_finished, found.throughput.attempts_begun) == (0, 1)
     assert found.throughput.attempts_ended == 0
-    assert found.taken_at < world.one("SELECT finished_at FROM job WHERE status = 'finished'")
+    assert found.taken_at < world.scalar("SELECT finished_at FROM job WHERE status = 'finished'")
 
     take(world)
     assert counted().jobs == {"project": {"finished": 1, "queued": 2}}
@@ -239,7 +239,7 @@ def test_a_job_that_moves_on_while_it_is_counted_is_counted_once(
 # When it is counted
 
 
-def test_beat_rings_for_it_at_its_interval() -> None:
+def test_beat_publishes_the_count_at_its_interval() -> None:
     """Every minute, unless it is set."""
     import celeryconfig  # noqa: PLC0415 - it reads the settings
 
@@ -249,7 +249,7 @@ def test_beat_rings_for_it_at_its_interval() -> None:
     }
 
 
-def test_rung_twice_within_half_an_interval_it_counts_once(world: World) -> None:
+def test_a_second_count_within_half_an_interval_is_skipped(world: World) -> None:
     """Many beats are as one: half a minute of one."""
     take(world)
     before = counted().taken_at
@@ -263,10 +263,10 @@ def test_rung_twice_within_half_an_interval_it_counts_once(world: World) -> None
     assert counted().taken_at > before
 
 
-def test_two_never_count_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_never_run_concurrently(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second soon gives up, and leaves what was counted before; the next ring is let through."""
     monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "20")
-    world.use_settings()
+    world.reload_settings()
     take(world)
     before = counted().taken_at
 
@@ -275,28 +275,28 @@ def test_two_never_count_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch
         world.deliver("upkeep.take_statistics")
         assert world.now() - began < timedelta(seconds=5)
         assert counted().taken_at == before
-    assert (world.rejections(), world.rung.bells) == ([], [])
+    assert (world.rejections(), world.published.messages) == ([], [])
 
     take(world)
     assert counted().taken_at > before
 
 
 @pytest.mark.usefixtures("stopped_at_areas")
-def test_a_count_that_takes_too_long_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_count_that_takes_too_long_is_abandoned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After half an interval, and not begun again at once; what was counted before stays."""
     take(world)
     before = counted().taken_at
     monkeypatch.setenv("CRAWLYARD_STATISTICS_INTERVAL", "0.2")
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "20")
     monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "20")
-    world.use_settings()
+    world.reload_settings()
 
     with somebody("SELECT pg_advisory_xact_lock(7)"):
         began = world.now()
         take(world)
         assert world.now() - began < timedelta(seconds=5)
     assert counted().taken_at == before
-    assert (world.rejections(), world.rung.bells) == ([], [])
+    assert (world.rejections(), world.published.messages) == ([], [])
 
     world.deliver("upkeep.take_statistics")
     assert counted().taken_at > before, "who gave up is in nobody's way"
@@ -305,8 +305,8 @@ def test_a_count_that_takes_too_long_is_given_up(world: World, monkeypatch: pyte
 # Looking
 
 
-def test_the_report_is_what_was_counted_and_what_is_now(
-    world: World, said: Callable[..., tuple[int, str, str]]
+def test_the_report_combines_stored_counts_and_current_values(
+    world: World, command_output: Callable[..., tuple[int, str, str]]
 ) -> None:
     """Counts with their age; connections, attempts and failures as they are meanwhile."""
     everything(world)
@@ -315,7 +315,7 @@ def test_the_report_is_what_was_counted_and_what_is_now(
     world.crawler(capacity=3)
     world.jobs(1)
 
-    code, out, _ = said("stats", "--json")
+    code, out, _ = command_output("stats", "--json")
 
     shown = json.loads(out)
     assert code == 0
@@ -329,23 +329,23 @@ def test_the_report_is_what_was_counted_and_what_is_now(
     assert shown["rejected_last_hour"] == {}
 
 
-def test_before_the_first_counting_it_says_so_and_what_to_do(
-    world: World, said: Callable[..., tuple[int, str, str]]
+def test_a_missing_count_is_reported_with_advice(
+    world: World, command_output: Callable[..., tuple[int, str, str]]
 ) -> None:
     """What can be read now is shown all the same; the exit code is 1."""
     world.crawler(capacity=3)
 
-    code, out, _ = said("stats")
+    code, out, _ = command_output("stats")
     assert code == 1
     assert "Nothing was counted yet. Beat rings for it every 1 min" in out
     assert "crawlyard health" in out
     assert "Connections" in out
 
-    code, out, _ = said("stats", "--json")
+    code, out, _ = command_output("stats", "--json")
     assert (code, json.loads(out)["counts"], json.loads(out)["connections"]["seats"]) == (1, None, 3)
 
 
-def test_counts_of_another_version_are_as_none(world: World) -> None:
+def test_counts_of_another_version_are_ignored(world: World) -> None:
     """One that counted less left a gap: nothing is made up for it."""
     take(world)
     world.rows("DELETE FROM statistic WHERE name = 'areas'")
@@ -353,24 +353,26 @@ def test_counts_of_another_version_are_as_none(world: World) -> None:
 
 
 @pytest.mark.parametrize(("age", "stale"), [(170, False), (190, True)])
-def test_counts_that_nobody_renews_are_said_to_be_old(
-    world: World, said: Callable[..., tuple[int, str, str]], age: int, *, stale: bool
+def test_outdated_counts_are_marked(
+    world: World, command_output: Callable[..., tuple[int, str, str]], age: int, *, stale: bool
 ) -> None:
     """After three intervals."""
     take(world)
     world.rows("UPDATE statistic SET taken_at = taken_at - make_interval(secs => :age)", age=age)
 
-    _, out, _ = said("stats")
+    _, out, _ = command_output("stats")
 
     assert ("Counted 2 min 5" in out, "Counted 3 min" in out) == (not stale, stale)
     assert ("Nobody has counted since" in out) == stale
 
 
-def test_one_account_is_counted_now(world: World, said: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_single_account_is_counted_on_demand(
+    world: World, command_output: Callable[..., tuple[int, str, str]]
+) -> None:
     """Its own figures and nobody else's, whether or not something was ever counted."""
     everything(world)
 
-    code, out, _ = said("stats", "--account", "other", "--json")
+    code, out, _ = command_output("stats", "--account", "other", "--json")
 
     account = json.loads(out)
     assert code == 0
@@ -384,19 +386,21 @@ def test_one_account_is_counted_now(world: World, said: Callable[..., tuple[int,
     assert (account["assignments"], account["held_at"]) == ({"assigned": 0, "running": 0}, None)
     assert counts() is None
 
-    account_of_ours = read_account("acc")
+    account_of_ours = read_account_statistics("acc")
     assert account_of_ours.assignments == {"assigned": 0, "running": 1}
     assert (account_of_ours.held_reason, account_of_ours.paused_reason) == ("token expired", None)
     assert account_of_ours.paused_at is not None
 
 
-def test_an_account_that_nobody_knows_is_said_in_one_line(said: Callable[..., tuple[int, str, str]]) -> None:
+def test_an_unknown_account_is_reported_in_one_line(
+    command_output: Callable[..., tuple[int, str, str]],
+) -> None:
     """And no figures of nothing."""
-    assert said("stats", "--account", "nobody") == (2, "", "crawlyard: there is no such account\n")
+    assert command_output("stats", "--account", "nobody") == (2, "", "crawlyard: there is no such account\n")
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_figures_are_whole_on_narrow_terminals(world: World, width: int) -> None:
+def test_figures_are_not_cut_on_narrow_terminals(world: World, width: int) -> None:
     """Long names are cut, figures are not, and no line is broken."""
     everything(world)
     world.rows("UPDATE job SET command = :long WHERE id = 'idle'", long="\x1b[31m" + "command" * 20)
@@ -406,7 +410,9 @@ def test_figures_are_whole_on_narrow_terminals(world: World, width: int) -> None
         "UPDATE statistic SET value = jsonb_set(value, '{issues,queued}', '987654') WHERE name = 'jobs'"
     )
 
-    lines = on_screen(render(read_report()), width) + on_screen(render_account(read_account("acc")), width)
+    lines = on_screen(render(read_statistics()), width) + on_screen(
+        render_account(read_account_statistics("acc")), width
+    )
 
     assert max(len(line) for line in lines) <= width
     (issues,) = [line.split() for line in lines if line.startswith(" issues") and "987,654" in line]

@@ -13,7 +13,7 @@ import pytest
 from console.demo.processes import Supervisor
 from console.simulator.fleet import Fleet, FleetOptions
 from persistence.settings import settings
-from support.processes.workers import PATIENCE_S, ROOT, free_port, until
+from support.processes.workers import PATIENCE_S, ROOT, free_port, wait_until
 from support.worlds.world import World
 from tasks.client import Producer
 
@@ -37,7 +37,7 @@ def worker(world: World, broker: str, tmp_path: Path) -> Iterator[None]:
     environment = {"DATABASE_URL": os.environ["DATABASE_URL"], "BROKER_URL": broker}
     with Supervisor(tmp_path, environment) as processes:
         child = processes.start("worker", "worker", "--concurrency", "1")
-        until(lambda: "ready." in child.log_tail(), "the worker is ready")
+        wait_until(lambda: "ready." in child.log_tail(), "the worker is ready")
         yield
 
 
@@ -80,27 +80,27 @@ def first_line(process: "subprocess.Popen[str]") -> str:
 
 
 @pytest.mark.usefixtures("worker")
-def test_it_sees_its_job_finish(world: World, producer: Producer) -> None:
+def test_the_web_app_sees_its_job_finish(world: World, producer: Producer) -> None:
     """The job is inserted in its own transaction, queued by its ring, crawled, and told of to the end."""
     with fleet(producer), node("main.js", "--account", "mine") as web_app:
         job_id = first_line(web_app)
         code, lines, err = ended(web_app)
 
     assert (code, err, lines[-1]) == (0, "", "The job is finished.")
-    told = [(kind, json.loads(payload)) for kind, payload in (line.split(" ", 1) for line in lines[:-1])]
-    statuses = [payload["status"] for kind, payload in told if kind == "job_updated"]
+    events = [(kind, json.loads(payload)) for kind, payload in (line.split(" ", 1) for line in lines[:-1])]
+    statuses = [payload["status"] for kind, payload in events if kind == "job_updated"]
     assert statuses[-2:] == ["running", "finished"]
-    assert {"job_created", "job_assigned", "progress_updated"} <= {kind for kind, _ in told}
+    assert {"job_created", "job_assigned", "progress_updated"} <= {kind for kind, _ in events}
     assert (world.job(job_id).status, world.job(job_id).accountId) == ("finished", "mine")
 
 
 @pytest.mark.usefixtures("worker")
-def test_it_outlives_its_connection(world: World, producer: Producer) -> None:
+def test_the_web_app_survives_a_lost_connection(world: World, producer: Producer) -> None:
     """Ended by the server before anything has come of the job: what comes is told all the same, once."""
     with node("main.js") as web_app:
         job_id = first_line(web_app)
-        until(lambda: world.one("SELECT count(*) FROM job_queue") == 1, "its ring was heard")
-        until(lambda: world.rows(END), "it follows")
+        wait_until(lambda: world.scalar("SELECT count(*) FROM job_queue") == 1, "its ring was heard")
+        wait_until(lambda: world.rows(END), "it follows")
         with fleet(producer):
             code, lines, err = ended(web_app)
 
@@ -111,7 +111,7 @@ def test_it_outlives_its_connection(world: World, producer: Producer) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_job_that_does_not_end_well_is_told(world: World, producer: Producer) -> None:
+def test_a_failed_job_is_reported(world: World, producer: Producer) -> None:
     """Exit code 1, and why."""
     with node("main.js") as web_app:
         job_id = first_line(web_app)
@@ -120,7 +120,7 @@ def test_a_job_that_does_not_end_well_is_told(world: World, producer: Producer) 
     assert (code, err) == (1, f"Job {job_id} is cancelled.\n")
 
 
-def test_a_job_that_does_not_end_in_time_is_told(world: World, broker: str) -> None:
+def test_a_job_that_exceeds_its_time_is_reported(world: World, broker: str) -> None:
     """Nobody works; nor is the bell heard, which is only a warning."""
     silent = f"redis://127.0.0.1:{free_port()}/0"
     with node("main.js", "--timeout", "0.5", BROKER_URL=silent) as web_app:
@@ -132,7 +132,7 @@ def test_a_job_that_does_not_end_in_time_is_told(world: World, broker: str) -> N
     assert world.job(job_id).status == "queued"
 
 
-def test_a_database_that_is_not_there_is_told(broker: str) -> None:
+def test_a_missing_database_is_reported(broker: str) -> None:
     """In one line."""
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
     with node("main.js", DATABASE_URL=nowhere) as web_app:
@@ -142,16 +142,16 @@ def test_a_database_that_is_not_there_is_told(broker: str) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_celery_node_rings_too(world: World) -> None:
+def test_celery_node_publishes_too(world: World) -> None:
     """Its message is handled as any other is."""
     job_id = world.insert_job()
     with node("celery-node.js", job_id) as other:
         assert ended(other) == (0, [f"Rang for {job_id}."], "")
-    until(lambda: world.one("SELECT count(*) FROM job_queue") == 1, "its ring was heard")
+    wait_until(lambda: world.scalar("SELECT count(*) FROM job_queue") == 1, "its ring was heard")
     assert (world.entry(job_id).status, world.rejections()) == ("pending", [])
 
 
-def test_celery_node_ends_the_process_where_there_is_no_redis(world: World) -> None:
+def test_celery_node_ends_the_process_without_redis(world: World) -> None:
     """A limit of its own: nothing catches what its connection meets."""
     with node("celery-node.js", "a-job", BROKER_URL=f"redis://127.0.0.1:{free_port()}/0") as other:
         code, lines, err = ended(other)

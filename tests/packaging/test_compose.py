@@ -70,13 +70,13 @@ def commands() -> list[list[str]]:
     return run + [words[2:] for words in checks if words[1:2] == ["crawlyard"]]
 
 
-def test_the_services_are_these() -> None:
+def test_the_compose_file_has_the_expected_services() -> None:
     """Two servers, the migration, two kinds of workers and beat."""
     assert set(SERVICES) == {"postgres", "valkey"} | OURS
 
 
 @every_service
-def test_a_service_is_watched_and_started_again_or_runs_once(name: str) -> None:
+def test_every_service_has_a_healthcheck_and_restarts_or_runs_once(name: str) -> None:
     """One that dies comes back, and one that hangs is seen."""
     service = SERVICES[name]
 
@@ -90,7 +90,7 @@ def test_a_service_is_watched_and_started_again_or_runs_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
-def test_one_that_is_stuck_is_ended_and_so_started_again(name: str) -> None:
+def test_a_stuck_service_is_killed_and_restarted(name: str) -> None:
     """Docker starts anew what has ended, and not what is unhealthy; each judges what runs in it."""
     kind = "beat" if name == "beat" else "worker"
 
@@ -99,7 +99,7 @@ def test_one_that_is_stuck_is_ended_and_so_started_again(name: str) -> None:
 
 
 @every_service
-def test_a_service_can_do_no_more_than_it_needs(name: str) -> None:
+def test_services_have_minimal_privileges(name: str) -> None:
     """No root, no capability, no file but where it must write, no memory without bound."""
     service = SERVICES[name]
 
@@ -113,7 +113,7 @@ def test_a_service_can_do_no_more_than_it_needs(name: str) -> None:
 
 
 @every_service
-def test_nothing_is_published_beyond_this_machine(name: str) -> None:
+def test_no_port_is_published_beyond_this_machine(name: str) -> None:
     """Ports are bound to 127.0.0.1, and only those of the two servers."""
     ports = SERVICES[name].get("ports", [])
 
@@ -122,7 +122,7 @@ def test_nothing_is_published_beyond_this_machine(name: str) -> None:
 
 
 @every_service
-def test_an_image_is_pinned(name: str) -> None:
+def test_images_are_pinned(name: str) -> None:
     """By the version that is meant, ours by the project's."""
     image, _, tag = SERVICES[name]["image"].partition(":")
 
@@ -151,7 +151,7 @@ def test_every_secret_is_a_file_outside_the_image() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
-def test_who_works_waits_for_the_schema_and_the_broker(name: str) -> None:
+def test_workers_wait_for_the_schema_and_the_broker(name: str) -> None:
     """Which in turn waits for the database."""
     assert SERVICES[name]["depends_on"] == {
         "migrate": {"condition": "service_completed_successfully"},
@@ -161,7 +161,7 @@ def test_who_works_waits_for_the_schema_and_the_broker(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WORKERS))
-def test_a_worker_is_given_time_to_end_its_units(name: str, celery: dict[str, Any]) -> None:
+def test_a_worker_gets_time_to_finish_its_units(name: str, celery: dict[str, Any]) -> None:
     """The longest that a unit may take and the soft shutdown fit in before the kill."""
     grace = seconds(SERVICES[name]["stop_grace_period"])
 
@@ -169,7 +169,7 @@ def test_a_worker_is_given_time_to_end_its_units(name: str, celery: dict[str, An
 
 
 @pytest.mark.parametrize("name", sorted(WORKERS))
-def test_a_worker_can_be_many(name: str) -> None:
+def test_workers_can_be_scaled(name: str) -> None:
     """Nothing of it is there only once: no name, no port, no volume."""
     assert not {"container_name", "hostname", "ports", "volumes", "networks"} & SERVICES[name].keys()
     assert "--name" not in SERVICES[name]["command"]
@@ -192,7 +192,7 @@ def test_every_command_can_be_run(words: list[str]) -> None:
     command.make_context(name, rest, parent=context)
 
 
-def test_the_broker_refuses_words_rather_than_dropping_them() -> None:
+def test_the_broker_refuses_messages_rather_than_dropping_them() -> None:
     """And is full before the kernel would end it."""
     command = SERVICES["valkey"]["command"]
     options = dict(zip(command[2::2], command[3::2], strict=True))
@@ -204,7 +204,7 @@ def test_the_broker_refuses_words_rather_than_dropping_them() -> None:
     assert "volumes" not in SERVICES["valkey"]
 
 
-def test_every_variable_is_in_the_example() -> None:
+def test_every_variable_is_in_the_example_file() -> None:
     """What compose asks for is explained there, and what is set there exists."""
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     offered = set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE))
@@ -221,7 +221,7 @@ def test_every_variable_is_in_the_example() -> None:
 # --- The image ---
 
 
-def test_the_image_runs_the_command_as_nobody_in_particular() -> None:
+def test_the_image_runs_the_command_as_an_unprivileged_user() -> None:
     """As the user that compose names, and without a shell in between."""
     final = DOCKERFILE.split("\nFROM ")[-1]
 
@@ -231,7 +231,7 @@ def test_the_image_runs_the_command_as_nobody_in_particular() -> None:
     assert "RUN" not in final
 
 
-def test_the_image_gets_all_of_the_distribution_and_nothing_else() -> None:
+def test_the_image_contains_exactly_the_distribution() -> None:
     """What is copied exists, is let through by .dockerignore, and includes what the wheel does."""
     copied = {
         source.rstrip("/")
@@ -239,15 +239,15 @@ def test_the_image_gets_all_of_the_distribution_and_nothing_else() -> None:
         for source in sources.split()
     }
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    let_through = {line[1:] for line in ignored if line.startswith("!")}
+    acquire_interval = {line[1:] for line in ignored if line.startswith("!")}
 
     assert "*" in ignored
-    assert copied == let_through
+    assert copied == acquire_interval
     assert set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]) <= copied
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_everything_in_the_image_is_checked_against_its_hash() -> None:
+def test_everything_in_the_image_is_verified_by_hash() -> None:
     """Each install and the build ask for hashes; what was built from these is installed without the network."""
     steps = [
         step for step in re.split(r"&&|\n(?=[A-Z])", DOCKERFILE) if re.search(r"\b(install|build) ", step)

@@ -101,7 +101,7 @@ def test_the_contract_has_every_task_with_its_fields(task: str) -> None:
     assert [field for field in fields if f"`{field}`" not in text] == []
 
 
-def test_the_contract_has_no_task_that_there_is_not() -> None:
+def test_the_contract_has_no_unknown_task() -> None:
     """What was renamed or removed does not stay behind."""
     headings = HEADING.findall(section(CONTRACT_TEXT, "## Tasks"))
     assert {heading.strip("`") for heading in headings} == set(CONTRACT)
@@ -125,7 +125,7 @@ def test_the_contract_has_every_event() -> None:
     assert sorted(kinds) == sorted(EventType)
 
 
-def test_every_test_that_the_parity_table_names_is_there() -> None:
+def test_every_test_in_the_parity_table_exists() -> None:
     """Nobody is sent to a test that was renamed, and each row of the tables names one."""
     text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     rows = [row for row in re.findall(r"^\| .* \|$", text, re.MULTILINE) if "shown by" not in row]
@@ -140,7 +140,7 @@ def test_every_test_that_the_parity_table_names_is_there() -> None:
     assert missing == set()
 
 
-def test_every_repository_method_that_the_parity_table_names_is_there(database: str) -> None:
+def test_every_repository_method_in_the_parity_table_exists(database: str) -> None:
     """Nobody is sent to a method that was renamed."""
     text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([A-Z]\w+)\.(\w+)`", text))
@@ -152,7 +152,7 @@ def test_every_repository_method_that_the_parity_table_names_is_there(database: 
     ] == []
 
 
-def test_the_readme_tells_drizzle_of_every_table_and_sequence(database: str) -> None:
+def test_the_readme_lists_every_table_and_sequence_for_drizzle(database: str) -> None:
     """One that is missing there would be dropped by a push."""
     ours = set(re.findall(r'"(\w+)"', section(README, "### Beside Drizzle")))
     theirs = {table.name for table in Base.metadata.tables.values()} - {t.__tablename__ for t in OURS}
@@ -163,7 +163,7 @@ def test_the_readme_tells_drizzle_of_every_table_and_sequence(database: str) -> 
         assert ours == {name for (name,) in found} - theirs
 
 
-def test_the_example_reads_events_as_the_contract_says() -> None:
+def test_the_example_reads_events_as_in_the_contract() -> None:
     """The statement is the same, but for the space around it."""
     (statement,) = re.findall(r"^```sql\n(-- \$1 cluster.*?)^```$", CONTRACT_TEXT, re.MULTILINE | re.DOTALL)
     example = (ROOT / "examples" / "web-app" / "src" / "events.ts").read_text(encoding="utf-8")
@@ -171,7 +171,7 @@ def test_the_example_reads_events_as_the_contract_says() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_relative_link_points_at_something(page: Path) -> None:
+def test_every_relative_link_has_a_target(page: Path) -> None:
     """A file or folder of ours, and where it names a heading, one that is there."""
     targets = LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
     broken = []

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import psycopg
 import pytest
 
-from support.processes.workers import until
+from support.processes.workers import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DECOYS = [
@@ -103,7 +103,7 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 
-def test_the_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_only_our_packages(wheel: Path) -> None:
     """The migrations are in it, tests and benchmarks are not."""
     names = ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
@@ -124,9 +124,9 @@ def test_the_wheel_works_beside_foreign_modules(
         installed.running("worker", "--concurrency", "1") as worker,
         installed.running("beat") as beat,
     ):
-        until(lambda: " ready." in worker.read_text(), "the worker is ready")
-        until(lambda: "connections.expire_dead" in beat.read_text(), "beat rings the sweep")
-        until(lambda: _swept(empty_database), "a sweep was recorded")
+        wait_until(lambda: " ready." in worker.read_text(), "the worker is ready")
+        wait_until(lambda: "connections.expire_dead" in beat.read_text(), "beat rings the sweep")
+        wait_until(lambda: _swept(empty_database), "a sweep was recorded")
         assert installed.run("health").count("ok ") == 3
 
     assert "decoy" not in worker.read_text() + beat.read_text()

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from proofs.chaos.system.proxy import Link, Network, Weather
+from proofs.chaos.system.proxy import Link, LinkState, Network
 from support.processes.workers import free_port
 
 
@@ -70,7 +70,7 @@ def said_back(client: socket.socket, text: bytes) -> bytes:
     return answer
 
 
-def test_in_fair_weather_everything_passes(link: Link) -> None:
+def test_an_open_link_passes_everything(link: Link) -> None:
     """Also what is longer than a piece."""
     text = b"x" * 300_000
     with call(link) as client:
@@ -83,16 +83,16 @@ def test_in_fair_weather_everything_passes(link: Link) -> None:
     assert answer == text
 
 
-def test_a_cut_resets_what_is_open_and_refuses_what_is_new(link: Link, echo: Echo) -> None:
+def test_a_cut_link_resets_open_connections_and_refuses_new_ones(link: Link, echo: Echo) -> None:
     """Until it is healed, on the same port."""
     with call(link) as client:
         assert said_back(client, b"one") == b"one"
-        link.become(Weather.CUT)
+        link.set_state(LinkState.CUT)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
     with pytest.raises(ConnectionRefusedError):
         call(link)
-    link.become(Weather.FAIR)
+    link.set_state(LinkState.NORMAL)
     with call(link) as client:
         assert said_back(client, b"two") == b"two"
     assert echo.heard == b"onetwo"
@@ -101,29 +101,29 @@ def test_a_cut_resets_what_is_open_and_refuses_what_is_new(link: Link, echo: Ech
 def test_a_stalled_link_delivers_everything_later(link: Link, echo: Echo) -> None:
     """New connections are made, and wait as well."""
     with call(link) as client:
-        link.become(Weather.STALLED)
+        link.set_state(LinkState.STALLED)
         with call(link) as other:
             for caller in (client, other):
                 with pytest.raises(TimeoutError):
                     said_back(caller, b"late")
             assert echo.heard == b""
-            link.become(Weather.FAIR)
+            link.set_state(LinkState.NORMAL)
             assert client.recv(4) == other.recv(4) == b"late"
 
 
-def test_a_deaf_link_swallows_and_the_far_end_hears_of_nothing(link: Link, echo: Echo) -> None:
+def test_a_deaf_link_discards_data_without_telling_the_far_end(link: Link, echo: Echo) -> None:
     """Not even that the near end has gone, until it is healed: then both are reset."""
     with call(link) as gone, call(link) as client:
         assert said_back(gone, b"one") == b"one"
         assert said_back(client, b"two") == b"two"
-        link.become(Weather.DEAF)
+        link.set_state(LinkState.DEAF)
         with call(link) as late:
             for caller in (gone, client, late):
                 with pytest.raises(TimeoutError):
                     said_back(caller, b"lost")
         gone.close()
         assert echo.ended == 0
-        link.become(Weather.FAIR)
+        link.set_state(LinkState.NORMAL)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
     with call(link) as client:
@@ -135,13 +135,13 @@ def test_a_slow_link_delays_each_piece_both_ways(link: Link) -> None:
     """What was open before too."""
     with call(link) as client:
         client.settimeout(10)
-        link.become(Weather.SLOW, delay=0.2, bytes_a_second=1000)
+        link.set_state(LinkState.SLOW, delay=0.2, bytes_a_second=1000)
         begun = time.monotonic()
         assert said_back(client, b"x" * 100) == b"x" * 100
         assert time.monotonic() - begun >= 2 * (0.2 + 0.1)
 
 
-def test_where_nobody_listens_at_the_far_end_the_near_one_is_reset() -> None:
+def test_a_connection_is_reset_when_the_far_end_does_not_listen() -> None:
     """As of a server that is down behind a balancer."""
     with Network() as network, pytest.raises(ConnectionResetError), call(network.link(free_port())) as client:
         client.recv(1)

@@ -9,7 +9,7 @@ import pytest
 
 from proofs.mutants.guards import GUARDS, ROOT, Edit, Mutant, load
 from proofs.mutants.project import DoesNotApplyError, Project
-from proofs.mutants.trial import Fate, judged
+from proofs.mutants.trial import Verdict, judge
 
 PRODUCT = """
 def is_full(seats, capacity):
@@ -49,11 +49,11 @@ FAKES = {
 }
 
 FATES = {
-    "the-capacity": Fate.KILLED,
-    "no-capacity-below-zero": Fate.SURVIVED,
-    "a-name-that-is-none": Fate.SURVIVED,
-    "broken": Fate.ERROR,
-    "gone": Fate.ERROR,
+    "the-capacity": Verdict.KILLED,
+    "no-capacity-below-zero": Verdict.SURVIVED,
+    "a-name-that-is-none": Verdict.SURVIVED,
+    "broken": Verdict.ERROR,
+    "gone": Verdict.ERROR,
 }
 
 
@@ -77,7 +77,7 @@ class Gate:
 """
 
 
-def test_every_guard_is_where_it_was() -> None:
+def test_every_guard_still_applies() -> None:
     """Its text stands there once, what comes of the edit is Python, and its tests are there."""
     project = Project(ROOT)
     for mutant in load():
@@ -136,7 +136,7 @@ def test_an_edit_is_made_within_the_part_that_it_names(tmp_path: Path, at: str, 
         ("a:LIMIT", "= 1", "persistence/a.py: what comes of the edit is no Python"),
     ],
 )
-def test_an_edit_that_applies_no_more_is_an_error(tmp_path: Path, at: str, old: str, complaint: str) -> None:
+def test_an_edit_that_does_not_apply_is_an_error(tmp_path: Path, at: str, old: str, complaint: str) -> None:
     """Or not once, or leads to no Python: the list cannot rot."""
     project = _project(tmp_path, {"persistence/a.py": PARTS, "persistence/b.py": PARTS})
     with pytest.raises(DoesNotApplyError, match=f"^{complaint}"):
@@ -168,26 +168,28 @@ def test_changes_of_one_file_do_not_move_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told", "fate"),
+    ("code", "report", "fate"),
     [
-        (0, {"passed": 1}, Fate.SURVIVED),
-        (0, {"passed": 0}, Fate.ERROR),
-        (0, {"passed": 1, "strayed": ["/elsewhere/tasks"]}, Fate.ERROR),
-        (1, {"failures": [{"test": "t", "when": "call", "said": "E   assert 1 == 2"}]}, Fate.KILLED),
-        (1, {"failures": [{"test": "t", "when": "setup", "said": "E   assert 1 == 2"}]}, Fate.ERROR),
-        (1, {"failures": [{"test": "t", "when": "call", "said": "E   NameError: no such name"}]}, Fate.ERROR),
-        (2, {"failures": [{"test": "t", "when": "collect", "said": "SyntaxError"}]}, Fate.ERROR),
-        (4, {}, Fate.ERROR),
+        (0, {"passed": 1}, Verdict.SURVIVED),
+        (0, {"passed": 0}, Verdict.ERROR),
+        (0, {"passed": 1, "strayed": ["/elsewhere/tasks"]}, Verdict.ERROR),
+        (1, {"failures": [{"test": "t", "when": "call", "said": "E   assert 1 == 2"}]}, Verdict.KILLED),
+        (1, {"failures": [{"test": "t", "when": "setup", "said": "E   assert 1 == 2"}]}, Verdict.ERROR),
+        (
+            1,
+            {"failures": [{"test": "t", "when": "call", "said": "E   NameError: no such name"}]},
+            Verdict.ERROR,
+        ),
+        (2, {"failures": [{"test": "t", "when": "collect", "said": "SyntaxError"}]}, Verdict.ERROR),
+        (4, {}, Verdict.ERROR),
     ],
 )
-def test_only_a_test_that_fails_in_its_own_words_kills(
-    code: int, told: dict[str, object], fate: Fate
-) -> None:
+def test_only_a_failing_assertion_kills_a_mutant(code: int, report: dict[str, object], fate: Verdict) -> None:
     """Not one that cannot begin, and not code that is broken instead of weakened."""
-    assert judged(code, told)[0] is fate
+    assert judge(code, report)[0] is fate
 
 
-def test_a_survivor_is_told_and_is_a_failure(tmp_path: Path) -> None:
+def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
     """Each fate is told by name, as JSON too, and the project at hand is not touched."""
     root, guards = tmp_path / "project", tmp_path / "guards"
     (root / "tests").mkdir(parents=True)
@@ -209,13 +211,15 @@ def test_a_survivor_is_told_and_is_a_failure(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert ended.returncode == 1, ended.stderr
-    told = {outcome["name"]: outcome["fate"] for outcome in json.loads((tmp_path / "told.json").read_text())}
-    assert told == FATES
+    outcomes = {
+        outcome["name"]: outcome["fate"] for outcome in json.loads((tmp_path / "told.json").read_text())
+    }
+    assert outcomes == FATES
     assert "survived: no-capacity-below-zero" in ended.stdout
     assert (root / "persistence.py").read_text(encoding="utf-8") == PRODUCT
 
 
-def test_what_is_asked_for_is_listed_or_told_not_to_be() -> None:
+def test_unknown_guards_are_a_usage_error() -> None:
     """By a part of its name."""
     for words, code, expected in (("fence", 0, "fence-live"), ("nothing-of-this-name", 2, "no guard has")):
         ended = subprocess.run(

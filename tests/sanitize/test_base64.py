@@ -100,7 +100,7 @@ def shows(text: str, layers: int = 2) -> bool:
 
 @pytest.mark.parametrize("encoding", BASE64)
 @pytest.mark.parametrize("carrier", [*CARRIERS, "oauth2:glpat-{}", "glpat-{}"])
-def test_a_secret_in_base64_is_taken_out(carrier: str, encoding: str) -> None:
+def test_a_secret_in_base64_is_redacted(carrier: str, encoding: str) -> None:
     """Whatever shows what it is, and the text around it stays."""
     text = carrier.format(SECRET)
     whole = f"the answer was <{BASE64[encoding](text)}>, and that was all"
@@ -140,7 +140,7 @@ def test_only_the_run_that_holds_the_secret_is_replaced(text: str, expected: str
 
 @pytest.mark.parametrize("before", ["", "/", "api/v4/projects/", "x-", "ab_", "abc", "===", "/var/log/", "0"])
 @pytest.mark.parametrize("after", ["", "/", "/raw/main/x", "-x", "==", ".json"])
-def test_letters_around_base64_hide_nothing(before: str, after: str) -> None:
+def test_letters_around_base64_do_not_hide_a_secret(before: str, after: str) -> None:
     """Nothing tells where it begins: a path is of the same letters."""
     redacted = redact_text(f"{before}{unpadded(f'token={SECRET}')}{after}")
 
@@ -163,7 +163,7 @@ def test_a_path_around_base64_stays_readable(text: str, encoding: Encoding) -> N
     assert len(after) > len(".md")
 
 
-def test_lines_around_base64_in_lines_stay() -> None:
+def test_lines_around_wrapped_base64_stay() -> None:
     """Lines of one encoded text are one run, wherever the secret stands in it; the next line is none of them."""
     text = "x" * 150 + f" private_token={SECRET} " + "y" * 150
     for length in range(0, 60, 7):
@@ -198,7 +198,7 @@ def test_other_base64_stays_as_it_is(text: str) -> None:
     assert redact_text(percent(text)) == percent(text)
 
 
-def test_keys_and_values_of_a_value_are_looked_through() -> None:
+def test_keys_and_values_are_searched_for_base64() -> None:
     """In any depth."""
     encoded = standard("oauth2:glpat-abcdefgh")
 
@@ -298,7 +298,7 @@ def test_a_hostile_text_takes_well_under_a_second(kind: str) -> None:
     assert time.process_time() - start < 2
 
 
-def test_ten_times_the_text_takes_no_more_than_its_share() -> None:
+def test_the_time_grows_linearly_with_the_text() -> None:
     """Different texts each, so that nothing is known before."""
     times = []
     for many in (1_000, 10_000):
@@ -327,16 +327,16 @@ def no_secret_is_stored(world: World) -> None:
             assert not shows(row[0])
 
 
-def test_a_crawlers_failure_keeps_no_secret(world: World, words: list[str]) -> None:
+def test_a_crawlers_failure_stores_no_secret(world: World, words: list[str]) -> None:
     """Not in the message, the stack trace or the context; of each the rest is on record."""
-    crawler, orders = world.working(len(words))
+    crawler, orders = world.crawler_with_jobs(len(words))
     frames: list[dict[str, Any]] = [
         crawler.frame("job_failed", order, error=word, isRecoverable=False, stackTrace=f"E: x\n  at {word}",
                       context={"said": [word], "page": 7})
         for order, word in zip(orders, words, strict=True)
     ]  # fmt: skip
 
-    world.says(*frames)
+    world.sends(*frames)
 
     errors = world.rows("SELECT error_message, stack_trace, context FROM job_error_log")
     assert len(errors) == len(words)
@@ -348,18 +348,18 @@ def test_a_crawlers_failure_keeps_no_secret(world: World, words: list[str]) -> N
     no_secret_is_stored(world)
 
 
-def test_an_error_that_others_tell_keeps_no_secret(world: World, words: list[str]) -> None:
+def test_a_logged_error_stores_no_secret(world: World, words: list[str]) -> None:
     """Nor does it where it is rejected, of an unknown job or for a bad field; and beside the payload's texts."""
     (job_id,) = world.jobs(1)
-    told = [
+    errors = [
         {"error_type": "E", "error_message": word, "stack_trace": word, "context": {"said": word}}
         for word in words
     ]
 
-    world.deliver("failures.log", errors=[error | {"job_id": job_id} for error in told])
-    world.deliver("failures.log", errors=[error | {"job_id": str(ULID())} for error in told])
-    world.deliver("failures.log", errors=[error | {"job_id": job_id, "severity": 1} for error in told])
-    world.deliver("failures.log", errors=told[0])
+    world.deliver("failures.log", errors=[error | {"job_id": job_id} for error in errors])
+    world.deliver("failures.log", errors=[error | {"job_id": str(ULID())} for error in errors])
+    world.deliver("failures.log", errors=[error | {"job_id": job_id, "severity": 1} for error in errors])
+    world.deliver("failures.log", errors=errors[0])
     world.deliver("jobs.cancel", words=words)
 
     assert len(world.errors(job_id)) == len(words)
@@ -371,11 +371,11 @@ def test_an_error_that_others_tell_keeps_no_secret(world: World, words: list[str
     no_secret_is_stored(world)
 
 
-def test_a_rejected_frame_keeps_no_secret(world: World, words: list[str]) -> None:
+def test_a_rejected_frame_stores_no_secret(world: World, words: list[str]) -> None:
     """Of an attempt that nobody knows, and of one that is no frame."""
     crawler = world.crawler()
 
-    world.says(
+    world.sends(
         *(crawler.frame("job_failed", str(ULID()), error=word, isRecoverable=True) for word in words),
         *(crawler.frame("job_failed", str(ULID()), error=[word], isRecoverable=word) for word in words),
     )

@@ -22,7 +22,7 @@ def size(value: JSON) -> int:
     return len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
 
 
-def test_what_stands_under_a_secrets_name_is_replaced_whole() -> None:
+def test_the_value_under_a_secret_key_is_replaced_as_a_whole() -> None:
     """Whatever it is and however the name is written."""
     value: JSON = {
         "accessToken": "a",
@@ -57,7 +57,7 @@ def test_what_stands_under_a_secrets_name_is_replaced_whole() -> None:
     }
 
 
-def test_counts_flags_and_gaps_stay() -> None:
+def test_counts_flags_and_nulls_under_secret_keys_stay() -> None:
     """A name that only speaks of a secret hides nothing."""
     value: JSON = {
         "tokens_used": 5,
@@ -88,7 +88,7 @@ def test_texts_and_names_within_a_value_are_redacted() -> None:
     ]
 
 
-def test_what_is_too_deep_is_left_out() -> None:
+def test_values_nested_too_deeply_are_replaced() -> None:
     """64 levels are kept."""
     deep: JSON = "end"
     for _ in range(100_000):
@@ -102,7 +102,7 @@ def test_what_is_too_deep_is_left_out() -> None:
     assert redacted == "[too deep]"
 
 
-def test_lists_that_hold_each_other_come_to_an_end() -> None:
+def test_cyclic_lists_terminate() -> None:
     """Also such as would be 2**64 values written out."""
     knot: list[Any] = []
     knot += [knot, knot]
@@ -168,12 +168,12 @@ def test_any_object_is_made_storable(value: object, expected: JSON) -> None:
     assert storable(value) == expected
 
 
-def test_what_has_no_end_is_cut() -> None:
+def test_endless_values_are_cut() -> None:
     """A subclass may yield for ever."""
     assert storable(_Endless(), 20) == {"cut": "[1, 1, 1,"}
 
 
-def test_of_ten_mebibytes_the_beginning_is_kept() -> None:
+def test_the_beginning_of_ten_mebibytes_is_kept() -> None:
     """A long text stays a text; of anything else the beginning of its JSON is kept. Neither takes long."""
     start = time.process_time()
     text = storable("ab" * 5 * MEBIBYTE)
@@ -198,7 +198,7 @@ def test_a_cut_never_leaves_half_a_secret(length: int) -> None:
         assert "Zq7" not in str(kept)
 
 
-def test_redactions_before_a_cut_do_not_pull_half_a_secret_into_view() -> None:
+def test_redactions_before_a_cut_do_not_expose_half_a_secret() -> None:
     """What is behind the limit moves to the front as much as the redactions before it shorten the text."""
     text = "token=" + "x" * 9_000 + " https://user:Zq7" + "y" * MEBIBYTE + "@h"
 
@@ -239,7 +239,7 @@ OBJECTS = st.recursive(
 
 
 @given(VALUES)
-def test_redacting_a_value_twice_is_redacting_it_once(value: JSON) -> None:
+def test_redacting_a_value_is_idempotent(value: JSON) -> None:
     """Names included."""
     once = redact(value)
 
@@ -257,7 +257,7 @@ def test_no_planted_secret_survives_in_a_value(value: JSON, planted: str, secret
 
 
 @given(OBJECTS, st.integers(16, 2_000))
-def test_whatever_is_made_storable_is_json_and_bounded(value: object, limit: int) -> None:
+def test_storable_values_are_json_and_bounded(value: object, limit: int) -> None:
     """It is JSON without NaN, NUL or half a pair, is UTF-8, and never raises."""
     kept = storable(value, limit)
 
@@ -266,13 +266,13 @@ def test_whatever_is_made_storable_is_json_and_bounded(value: object, limit: int
 
 
 @given(OBJECTS)
-def test_redacting_takes_any_object(value: Any) -> None:
+def test_redaction_accepts_any_object(value: Any) -> None:
     """And leaves JSON."""
     json.dumps(redact(value), allow_nan=False)
 
 
 @given(HOSTILE_TEXT, st.integers(0, 200))
-def test_a_cleaned_text_is_text_and_bounded(text: str, limit: int) -> None:
+def test_a_cleaned_text_is_storable_and_bounded(text: str, limit: int) -> None:
     """No NUL, no half a pair, no more bytes than asked for."""
     kept = clean_text(text, limit)
 

@@ -13,30 +13,30 @@ TOKEN = "glpat-abcdefghij0123456789"
 
 def stored(world: World, table: str) -> str:
     """All that a table holds, as text."""
-    return str(world.one(f"SELECT string_agg(r::text, ' ') FROM {table} r"))
+    return str(world.scalar(f"SELECT string_agg(r::text, ' ') FROM {table} r"))
 
 
-def test_what_a_crawler_says_of_its_failure(world: World) -> None:
+def test_secrets_in_a_crawlers_failure_are_redacted(world: World) -> None:
     """Its error type stands in the entry, the error row and the event."""
-    crawler, (order,) = world.working()
+    crawler, (order,) = world.crawler_with_jobs()
 
     crawler.fails(order, errorType=f"Refused {TOKEN}", error=TOKEN, stackTrace=TOKEN, context={"a": TOKEN})
 
-    assert world.one("SELECT error FROM job_queue").startswith("Refused [redacted]")
+    assert world.scalar("SELECT error FROM job_queue").startswith("Refused [redacted]")
     for table in ("job_queue", "job_error_log", "dispatch_event", "job", "job_assignment_mapping"):
         assert TOKEN not in stored(world, table)
 
 
-def test_what_an_order_carries_beside_the_work(world: World) -> None:
+def test_secrets_in_an_orders_metadata_are_redacted(world: World) -> None:
     """Tags and metadata are kept, but for what is secret in them."""
     world.submit(world.order(tags=["weekly", f"by {TOKEN}"], metadata={"note": TOKEN, "password": "opaque"}))
 
-    assert world.one("SELECT data -> 'tags' ->> 0 FROM job_queue") == "weekly"
+    assert world.scalar("SELECT data -> 'tags' ->> 0 FROM job_queue") == "weekly"
     assert "opaque" not in stored(world, "job_queue")
     assert TOKEN not in stored(world, "job_queue")
 
 
-def test_what_is_said_of_a_rejection(world: World) -> None:
+def test_secrets_in_a_rejection_are_redacted(world: World) -> None:
     """Its task, its message's id, its detail and its payload."""
     with world.unit() as uow:
         uow.rejected.keep(
@@ -48,7 +48,7 @@ def test_what_is_said_of_a_rejection(world: World) -> None:
     assert "no [redacted]" in stored(world, "rejected_message")
 
 
-def test_a_complaint_does_not_repeat_the_input(world: World) -> None:
+def test_a_validation_message_does_not_repeat_the_input(world: World) -> None:
     """It need not look like a secret to be one."""
     world.submit(world.order(priority="xyzzy-of-ann", branch="xyzzy-of-bob" * 100))
 
@@ -68,7 +68,7 @@ def handler() -> Iterator[logging.Handler]:
     root.handlers[:], root.level = before
 
 
-def test_what_anybody_logs(handler: logging.Handler) -> None:
+def test_secrets_in_log_lines_are_redacted(handler: logging.Handler) -> None:
     """Celery and its libraries too, and what an exception says."""
     error = ValueError(f"401 for {TOKEN}")
     trace = (type(error), error, None)

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from console.demo import tied_process
-from console.demo.books import Books, balance
-from console.simulator.ledger import Ledger
+from console.demo.books import DemoAudit, audit_demo
+from console.simulator.ledger import OrderLog
 from persistence.db.engine import engine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def test_a_short_day_ends_well(tmp_path: Path) -> None:
     assert (Path(summary["logs"]) / "worker.log").stat().st_size > 0
 
 
-def test_a_leash_exits_as_its_program_did() -> None:
+def test_the_wrapper_exits_with_its_programs_code() -> None:
     """Also while whoever holds the leash has not let go of it."""
     program = [sys.executable, "-c", "raise SystemExit(3)"]
     with subprocess.Popen(
@@ -88,27 +88,29 @@ def job(connection: psycopg.Connection, id_: str, status: str, entry: str, *atte
 
 def faults(connection: psycopg.Connection, *ordered: str) -> dict[str, list[str]]:
     """What is wrong where these were ordered."""
-    ledger = Ledger(submitted=set(ordered), tokens=[TOKEN])
-    return named(books(connection, ledger))
+    order_log = OrderLog(submitted=set(ordered), tokens=[TOKEN])
+    return named(books(connection, order_log))
 
 
-def books(connection: psycopg.Connection, ledger: Ledger, stale_fences: Collection[str] = ()) -> Books:
+def books(
+    connection: psycopg.Connection, order_log: OrderLog, stale_fences: Collection[str] = ()
+) -> DemoAudit:
     """The database against this ledger."""
     with engine().connect() as reader:
-        return balance(reader, ledger, stale_fences)
+        return audit_demo(reader, order_log, stale_fences)
 
 
-def named(found: Books) -> dict[str, list[str]]:
+def named(found: DemoAudit) -> dict[str, list[str]]:
     """The faults by name, with the ids."""
     return {fault.name: fault.ids for fault in found.faults}
 
 
-def test_books_in_order_balance(connection: psycopg.Connection) -> None:
+def test_a_consistent_demo_has_no_faults(connection: psycopg.Connection) -> None:
     """What was ordered is there, once, and done."""
     assert faults(connection, "A") == {}
 
 
-def test_a_job_that_is_gone_or_was_never_ordered_is_named(connection: psycopg.Connection) -> None:
+def test_a_missing_or_unordered_job_is_reported(connection: psycopg.Connection) -> None:
     """Lost and invented jobs are faults."""
     assert faults(connection, "B") == {
         "ordered_job_there": ["B"],
@@ -116,13 +118,15 @@ def test_a_job_that_is_gone_or_was_never_ordered_is_named(connection: psycopg.Co
     }
 
 
-def test_a_discovery_must_have_led_to_exactly_its_jobs(connection: psycopg.Connection) -> None:
+def test_a_discovery_must_create_exactly_its_jobs(connection: psycopg.Connection) -> None:
     """None missing, none too many, and each at an area that its account may see."""
     connection.execute("UPDATE job SET spawned_from = 'D', full_path = 'team' WHERE id = 'A'")
     job(connection, "D", "finished", "completed", "completed")
-    ledger = Ledger(submitted={"D"}, discovery="D", discovered={("team", "group"), ("team/tool", "issues")})
+    order_log = OrderLog(
+        submitted={"D"}, discovery="D", discovered={("team", "group"), ("team/tool", "issues")}
+    )
 
-    found = named(books(connection, ledger))
+    found = named(books(connection, order_log))
 
     assert found == {
         "nothing_invented": ["A"],
@@ -131,14 +135,14 @@ def test_a_discovery_must_have_led_to_exactly_its_jobs(connection: psycopg.Conne
     }
 
 
-def test_a_job_completed_twice_is_named(connection: psycopg.Connection) -> None:
+def test_a_job_completed_twice_is_reported(connection: psycopg.Connection) -> None:
     """Finished means completed exactly once."""
     job(connection, "B", "finished", "completed", "completed", "completed")
     job(connection, "C", "finished", "completed")
     assert faults(connection, "A", "B", "C") == {"finished_once": ["B", "C"]}
 
 
-def test_a_job_that_is_still_open_is_named(connection: psycopg.Connection) -> None:
+def test_an_open_job_is_reported(connection: psycopg.Connection) -> None:
     """Neither job, nor entry, nor attempt may go on; this one is on no connection besides."""
     job(connection, "B", "running", "processing", "running")
     assert faults(connection, "A", "B") == {
@@ -151,7 +155,7 @@ def test_a_job_that_is_still_open_is_named(connection: psycopg.Connection) -> No
     }
 
 
-def test_a_failure_without_its_error_is_named(connection: psycopg.Connection) -> None:
+def test_a_failure_without_its_error_is_reported(connection: psycopg.Connection) -> None:
     """Every failure is on record."""
     job(connection, "B", "failed", "failed", "failed")
     assert faults(connection, "A", "B") == {
@@ -159,7 +163,7 @@ def test_a_failure_without_its_error_is_named(connection: psycopg.Connection) ->
     }
 
 
-def test_a_token_in_an_error_is_named(connection: psycopg.Connection) -> None:
+def test_a_token_in_an_error_is_reported(connection: psycopg.Connection) -> None:
     """Tokens are in `account` alone."""
     connection.execute(
         "INSERT INTO job_error_log (id, job_id, error_type, error_message) VALUES ('E', 'A', 'HTTPError', %s)",
@@ -168,9 +172,9 @@ def test_a_token_in_an_error_is_named(connection: psycopg.Connection) -> None:
     assert faults(connection, "A") == {"no_former_token_in_errors": ["A"], "no_token_in_errors": ["E"]}
 
 
-def test_words_of_an_expired_crawler_must_be_counted(connection: psycopg.Connection) -> None:
+def test_stale_frames_of_an_expired_crawler_must_be_counted(connection: psycopg.Connection) -> None:
     """And they must have changed nothing: here they were not counted, and completed the attempt."""
-    found = books(connection, Ledger(inserted={"A"}), stale_fences=["A0"])
+    found = books(connection, OrderLog(inserted={"A"}), stale_fences=["A0"])
     assert [fault.name for fault in found.faults] == [
         "stale_words_counted",
         "stale_words_not_applied",

@@ -9,16 +9,16 @@ import psycopg
 import pytest
 from kombu.exceptions import OperationalError
 
-from console.simulator.counters import Tally
-from console.simulator.crawler import Crawler, Mood, World
+from console.simulator.counters import FleetCounts
+from console.simulator.crawler import Crawler, CrawlerState, FleetContext
 from console.simulator.gateway import Gateway, Order
-from console.simulator.mishaps import FOR_GOOD, RECOVERABLE, Fate
+from console.simulator.mishaps import PERMANENT, RECOVERABLE, OutcomePolicy
 from console.simulator.projects import by_first_group, targets
 
 ORDER = Order("F", "C", "project", "gid://gitlab/Project/1", "https://gitlab.example.org", None, "glpat-abc")
 
 
-class Bell:
+class FakePublisher:
     """Notes what is rung; refuses while it is broken."""
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class Bell:
 
 
 @pytest.fixture
-def bell() -> Bell:
+def publisher() -> FakePublisher:
     """A broker, so to speak."""
-    return Bell()
+    return FakePublisher()
 
 
 @pytest.fixture
-def gateway(bell: Bell, database: str) -> Iterator[Gateway]:
+def gateway(publisher: FakePublisher, database: str) -> Iterator[Gateway]:
     """A gateway at a migrated database."""
-    gateway = Gateway(bell, database, 0.2, Tally())
+    gateway = Gateway(publisher, database, 0.2, FleetCounts())
     yield gateway
     gateway.close()
 
@@ -53,7 +53,9 @@ def gateway(bell: Bell, database: str) -> Iterator[Gateway]:
 @pytest.fixture
 def crawler(gateway: Gateway) -> Crawler:
     """A crawler that never gets to the end of its first job."""
-    world = World(gateway, Fate(1), Tally(), lambda script: next(script, None) and None, 60.0, 3)
+    world = FleetContext(
+        gateway, OutcomePolicy(1), FleetCounts(), lambda script: next(script, None) and None, 60.0, 3
+    )
     return Crawler(world, "crawler-01", "seed", 5)
 
 
@@ -62,26 +64,26 @@ def turn_until(gateway: Gateway, done: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
     while not done():
         assert time.monotonic() < deadline
-        gateway.turn()
+        gateway.step()
         time.sleep(0.005)
 
 
-def test_a_registration_is_repeated_under_one_id_until_its_row_is_there(
-    gateway: Gateway, crawler: Crawler, bell: Bell, database: str
+def test_a_registration_is_repeated_under_one_id_until_its_row_exists(
+    gateway: Gateway, crawler: Crawler, publisher: FakePublisher, database: str
 ) -> None:
     """A lost registration costs a second. Once the row is there nothing is repeated, and beats begin."""
-    turn_until(gateway, lambda: len(bell.of("connections.register")) == 2)
-    said = bell.of("connections.register")
-    assert said[0] == said[1]
-    assert said[0]["connection_id"] == crawler.link.id
+    turn_until(gateway, lambda: len(publisher.of("connections.register")) == 2)
+    registrations = publisher.of("connections.register")
+    assert registrations[0] == registrations[1]
+    assert registrations[0]["connection_id"] == crawler.link.id
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [crawler.link.id])
-    turn_until(gateway, lambda: bell.of("connections.heartbeat"))
-    assert bell.of("connections.heartbeat")[0]["beats"][0]["connection_id"] == crawler.link.id
+    turn_until(gateway, lambda: publisher.of("connections.heartbeat"))
+    assert publisher.of("connections.heartbeat")[0]["beats"][0]["connection_id"] == crawler.link.id
 
 
-def test_a_closed_connection_is_followed_by_one_under_a_new_id(
-    gateway: Gateway, crawler: Crawler, bell: Bell, database: str
+def test_a_closed_connection_is_replaced_under_a_new_id(
+    gateway: Gateway, crawler: Crawler, publisher: FakePublisher, database: str
 ) -> None:
     """An id serves once."""
     first = crawler.link.id
@@ -90,85 +92,89 @@ def test_a_closed_connection_is_followed_by_one_under_a_new_id(
             "INSERT INTO socket_connection (id, is_active, closed_at) VALUES (%s, false, now())", [first]
         )
     turn_until(gateway, lambda: crawler.link.id != first)
-    turn_until(gateway, lambda: bell.of("connections.register")[-1]["connection_id"] == crawler.link.id)
+    turn_until(gateway, lambda: publisher.of("connections.register")[-1]["connection_id"] == crawler.link.id)
 
 
-def test_no_frame_is_lost_and_none_overtakes_another_while_the_broker_is_gone(
-    gateway: Gateway, crawler: Crawler, bell: Bell
+def test_frames_are_neither_lost_nor_reordered_while_the_broker_is_down(
+    gateway: Gateway, crawler: Crawler, publisher: FakePublisher
 ) -> None:
     """Frames wait in their order until a bell is heard."""
-    bell.is_broken = True
+    publisher.is_broken = True
     for n in range(3):
-        gateway.say(crawler.link, "job_progress", f"F{n}")
-        gateway.turn()
+        gateway.send(crawler.link, "job_progress", f"F{n}")
+        gateway.step()
         time.sleep(0.03)
-    assert (bell.rung, gateway.unsaid) == ([], 3)
-    bell.is_broken = False
-    turn_until(gateway, lambda: gateway.unsaid == 0)
-    frames = [word["frame"] for message in bell.of("crawler.frames") for word in message["frames"]]
+    assert (publisher.rung, gateway.unsent) == ([], 3)
+    publisher.is_broken = False
+    turn_until(gateway, lambda: gateway.unsent == 0)
+    frames = [
+        frame_item["frame"] for message in publisher.of("crawler.frames") for frame_item in message["frames"]
+    ]
     assert [frame["jobId"] for frame in frames] == ["F0", "F1", "F2"]
 
 
-def test_a_frozen_crawler_speaks_for_its_old_jobs_before_it_starts_anew(gateway: Gateway) -> None:
+def test_a_frozen_crawler_sends_stale_frames_before_it_registers_again(gateway: Gateway) -> None:
     """It hears neither that its work was given away nor that its connection has expired."""
     scripts = []
-    tally = Tally()
-    crawler = Crawler(World(gateway, Fate(1), tally, scripts.append, 60.0, 3), "crawler-01", "seed", 5)
+    counts = FleetCounts()
+    crawler = Crawler(
+        FleetContext(gateway, OutcomePolicy(1), counts, scripts.append, 60.0, 3), "crawler-01", "seed", 5
+    )
     old = crawler.link
-    crawler.take(ORDER)
+    crawler.accept(ORDER)
     crawler.freeze()
-    crawler.drop(ORDER.fence)
-    crawler.hear_expired()
-    assert (crawler.mood, crawler.link, crawler.beats) == (Mood.FROZEN, old, False)
+    crawler.revoke(ORDER.fence)
+    crawler.on_expired()
+    assert (crawler.state, crawler.link, crawler.beats) == (CrawlerState.FROZEN, old, False)
     frozen = scripts[-1]
     next(frozen)
-    assert (gateway.unsaid, tally.stale_said, tally.stale_fences) == (2, 2, [ORDER.fence])
+    assert (gateway.unsent, counts.stale_said, counts.stale_fences) == (2, 2, [ORDER.fence])
     assert list(frozen) == []
     assert crawler.link is not old
-    assert (crawler.mood, crawler.fences(), tally.came_back) == (Mood.AT_WORK, [], 1)
+    assert (crawler.state, crawler.fences(), counts.came_back) == (CrawlerState.AT_WORK, [], 1)
 
 
-def test_the_seed_decides_what_is_ordered_and_how_it_ends() -> None:
+def test_the_seed_determines_orders_and_outcomes() -> None:
     """The same seed gives the same day, another one another."""
     days = [targets(random.Random(seed), 300) for seed in (1, 1, 2)]
     assert days[0] == days[1] != days[2]
     assert len(set(days[0])) == 300
     sizes = [len(group) for group in by_first_group(days[0])]
     assert sizes[0] > 10 * sizes[-1]
-    fates = [[Fate(seed).outcome(ORDER) for _ in range(3)] for seed in (1, 1)]
+    fates = [[OutcomePolicy(seed).outcome(ORDER) for _ in range(3)] for seed in (1, 1)]
     assert fates[0] == fates[1]
 
 
-def test_errors_are_told_with_the_token_that_a_careless_library_would_tell() -> None:
+def test_simulated_errors_contain_tokens_as_careless_libraries_log_them() -> None:
     """Else there would be nothing to redact."""
-    told = [str(mishap.told(ORDER)) for mishap in (*RECOVERABLE, *FOR_GOOD) if mishap.tells_a_token]
-    assert len(told) == 3
-    assert all("glpat-abc" in text for text in told)
+    shown = [str(failure.as_data(ORDER)) for failure in (*RECOVERABLE, *PERMANENT) if failure.contains_token]
+    assert len(shown) == 3
+    assert all("glpat-abc" in text for text in shown)
     assert "glpat-abc" not in repr(ORDER)
 
 
 def test_a_gateway_that_cannot_read_the_orders_lists_no_jobs(
-    gateway: Gateway, crawler: Crawler, bell: Bell, database: str
+    gateway: Gateway, crawler: Crawler, publisher: FakePublisher, database: str
 ) -> None:
     """It would disown what it has not seen; that it lives it says all the same."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [crawler.link.id])
-    turn_until(gateway, lambda: bell.of("connections.heartbeat"))
-    assert bell.of("connections.heartbeat")[0]["beats"][0]["active_jobs"] == []
+    turn_until(gateway, lambda: publisher.of("connections.heartbeat"))
+    assert publisher.of("connections.heartbeat")[0]["beats"][0]["active_jobs"] == []
 
     gateway._database._url = "postgresql://nobody@127.0.0.1:9/nothing"
     gateway._database.close()
 
-    turn_until(gateway, lambda: "active_jobs" not in bell.of("connections.heartbeat")[-1]["beats"][0])
-    assert bell.of("connections.heartbeat")[-1]["beats"][0]["connection_id"] == crawler.link.id
+    turn_until(gateway, lambda: "active_jobs" not in publisher.of("connections.heartbeat")[-1]["beats"][0])
+    assert publisher.of("connections.heartbeat")[-1]["beats"][0]["connection_id"] == crawler.link.id
 
 
-def test_a_look_that_took_long_does_not_blind_the_gateway(
+def test_a_slow_poll_does_not_delay_the_next_for_long(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It rests three times as long as a look took, but a second at most."""
-    monkeypatch.setattr(gateway._database, "orders", lambda _: time.sleep(0.5) or [])
+    monkeypatch.setattr(gateway._database, "submit_orders", lambda _: time.sleep(0.5) or [])
 
-    gateway.turn()
+    gateway.step()
 
     assert 0.5 < gateway._next_look - time.monotonic() <= 1.0

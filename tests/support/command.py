@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """What a command printed, and how it ended."""
 
     code: int
@@ -20,7 +20,7 @@ class Said:
         return json.loads(self.out)
 
 
-Run = Callable[..., Said]
+Run = Callable[..., CommandOutput]
 
 Sql = Callable[..., list[Any]]
 """Runs one statement, commits it, and returns its rows."""

@@ -70,11 +70,11 @@ class Line:
     dead: Crawler
     clock: int = 0
     queue: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    rung_at: int = 0
+    published_at: int = 0
 
     def begin(self, outage: Outage, dead_for: int) -> None:
         """All was well until now: each crawler has beaten at its time, and the last sweep was just so long ago."""
-        self.clock, self.rung_at, self.queue = 0, -outage.since_sweep, []
+        self.clock, self.published_at, self.queue = 0, -outage.since_sweep, []
         said = {id_: float(n * STEP_S) for n, id_ in enumerate(self.beating)} | {
             self.dead.id: float(dead_for)
         }
@@ -88,7 +88,7 @@ class Line:
             if "as_of" in payload:
                 payload["as_of"] -= timedelta(seconds=seconds)
 
-    def say(self, sweep_interval: int) -> None:
+    def publish(self, sweep_interval: int) -> None:
         """Whose turn it is beats; beat rings where it is time."""
         turns = len(self.beating)
         # Number n has beaten n steps before the beginning.
@@ -98,8 +98,8 @@ class Line:
             if (self.clock // STEP_S + n) % turns == 0
         ]
         self.queue.append((BEAT, {"beats": beats}))
-        if self.clock - self.rung_at >= sweep_interval:
-            self.rung_at = self.clock
+        if self.clock - self.published_at >= sweep_interval:
+            self.published_at = self.clock
             self.queue.append((SWEEP, {}))
 
     def work(self, *, overtaken: bool) -> None:
@@ -109,9 +109,9 @@ class Line:
             if overtaken and task == BEAT and self.queue and "as_of" in self.queue[0][1]:
                 self.queue.insert(1, (task, payload))
                 continue
-            self.world.rung.bells.clear()
+            self.world.published.messages.clear()
             self.world.deliver(task, **_plain(payload))
-            self.queue += [(SWEEP, dict(bell)) for bell in self.world.rung.of(SWEEP)]
+            self.queue += [(SWEEP, dict(message)) for message in self.world.published.of(SWEEP)]
 
 
 def _plain(payload: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def released_after(line: Line, outage: Outage, sweep_interval: int, until: int) 
     """Let it happen, and go on until that time; when the dead crawler's jobs came back, by the virtual clock."""
     for _ in range(0, outage.seconds, STEP_S):
         line.clock += STEP_S
-        line.say(sweep_interval)
+        line.publish(sweep_interval)
     line.clock = 0
     line.pass_time(outage.seconds)
     if outage.wiped:
@@ -133,7 +133,7 @@ def released_after(line: Line, outage: Outage, sweep_interval: int, until: int) 
         if released is None and not line.dead.row().is_active:
             released = line.clock
         line.pass_time(STEP_S)
-        line.say(sweep_interval)
+        line.publish(sweep_interval)
     return released
 
 

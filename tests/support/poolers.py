@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from console.embedded.server import EmbeddedServer, StopMode, write_for_server
-from console.embedded.temporary_folder import Nest, temporary_nest
+from console.embedded.temporary_folder import ServerSandbox, temporary_sandbox
 
 VARIABLE = "CRAWLYARD_TEST_PGBOUNCER"
 """The path of PgBouncer's program: `make test-pgbouncer` sets it."""
@@ -48,11 +48,11 @@ class Pooler(EmbeddedServer):
         "kill": signal.SIGKILL,
     }
 
-    def __init__(self, nest: Nest, program: Path, url: str, seats: int, wait_s: int) -> None:
+    def __init__(self, nest: ServerSandbox, program: Path, url: str, connections: int, wait_s: int) -> None:
         super().__init__(nest)
         self._program = program
         self._server = urlsplit(url)
-        self._limits = {"seats": seats, "wait_s": wait_s}
+        self._limits = {"seats": connections, "wait_s": wait_s}
 
     @property
     def url(self) -> str:
@@ -87,10 +87,10 @@ class Pooler(EmbeddedServer):
 
 
 @contextmanager
-def pooler(program: Path, url: str, seats: int = SEATS, wait_s: int = 10) -> Iterator[Pooler]:
+def pooler(program: Path, url: str, connections: int = SEATS, wait_s: int = 10) -> Iterator[Pooler]:
     """Run one in front of the server at *url*; at the end nothing of it is left."""
-    with temporary_nest() as nest:
-        pooler = Pooler(nest, program, url, seats, wait_s)
+    with temporary_sandbox() as nest:
+        pooler = Pooler(nest, program, url, connections, wait_s)
         pooler.start()
         yield pooler
 

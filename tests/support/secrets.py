@@ -126,7 +126,15 @@ CARRIERS = [
         "redis://:{}@cache:6379/0",
     ),
 ]
-LOOKS = ["glpat-{}", "gloas-{}", "gldt-{}", "glrt-{}", "glptt-{}", "GR1348941{}", "eyJhbGciOiJub25lIn0.{}.{}"]
+MAX_PASSES = [
+    "glpat-{}",
+    "gloas-{}",
+    "gldt-{}",
+    "glrt-{}",
+    "glptt-{}",
+    "GR1348941{}",
+    "eyJhbGciOiJub25lIn0.{}.{}",
+]
 ENCODINGS: list[Callable[[str], str]] = [
     lambda text: text,
     lambda text: quote(text, safe=""),
@@ -144,7 +152,7 @@ PLANTED = st.builds(
     st.sampled_from(ENCODINGS),
 ) | st.builds(
     lambda carrier, secret, encode: encode(carrier.format(secret, secret)),
-    st.sampled_from(LOOKS),
+    st.sampled_from(MAX_PASSES),
     SECRETS,
     st.sampled_from(ENCODINGS),
 )

@@ -42,14 +42,14 @@ def in_hand(valkey: Valkey, channel: Any) -> str:
     return str(message.delivery_tag)
 
 
-def test_a_message_that_a_full_redis_did_not_note_is_put_back(valkey: Valkey, channel: Any) -> None:
+def test_a_message_not_recorded_by_a_full_redis_is_requeued(valkey: Valkey, channel: Any) -> None:
     """What is put back is what the note holds: it is written first."""
     channel.basic_reject(in_hand(valkey, channel), requeue=True)
 
     assert (valkey.client.llen(QUEUE), valkey.client.hlen("unacked")) == (1, 0)
 
 
-def test_once_acknowledged_it_is_gone(valkey: Valkey, channel: Any) -> None:
+def test_an_acknowledged_message_is_removed(valkey: Valkey, channel: Any) -> None:
     """Nothing of it is left to be put back."""
     channel.basic_ack(in_hand(valkey, channel))
     channel.close()
@@ -61,7 +61,7 @@ def _refused() -> None:
     raise BrokerLost
 
 
-def test_a_connection_that_dies_while_it_asks_gives_back_what_is_in_hand(
+def test_a_connection_lost_while_polling_requeues_its_messages(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closed as a worker closes it, beside a channel that cannot be closed, it raises nothing: the worker goes on."""

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from support.depth import deep
 from support.processes.wire import Wire
-from support.processes.workers import Valkey, Worker, envelope, running, until
+from support.processes.workers import Valkey, Worker, envelope, running, wait_until
 from tasks.client import Producer
 
 POOLS = {"prefork": "crawler", "threads": "dispatch", "solo": "upkeep"}
@@ -82,8 +82,8 @@ class Site:
 
     def serves_all(self, ids: set[str], within: float = SOON_S) -> None:
         """These very messages are served and acknowledged."""
-        until(lambda: ids <= self.seen(), "all are served", patience=within)
-        until(lambda: not self.server.client.exists("unacked"), "all are acknowledged", patience=within)
+        wait_until(lambda: ids <= self.seen(), "all are served", patience=within)
+        wait_until(lambda: not self.server.client.exists("unacked"), "all are acknowledged", patience=within)
 
 
 @pytest.fixture(scope="module")
@@ -111,28 +111,28 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def at_work(site: Site) -> None:
     """All three consume before the trouble begins, and have nothing in hand."""
     site.consumes()
-    until(lambda: not site.server.client.exists(*POOLS.values(), "unacked"), "all is acknowledged")
+    wait_until(lambda: not site.server.client.exists(*POOLS.values(), "unacked"), "all is acknowledged")
 
 
-def test_after_flushall(site: Site) -> None:
+def test_work_resumes_after_flushall(site: Site) -> None:
     """An emptied Redis is as good as any."""
     site.server.client.flushall()
     site.consumes()
 
 
-def test_after_client_kill(site: Site) -> None:
+def test_work_resumes_after_client_kill(site: Site) -> None:
     """Connections that the server closes are made anew, and what is pushed meanwhile waits for them."""
     site.server.client.client_kill_filter(_type="normal", skipme=True)
     site.serves_all({site.push(pool) for pool in POOLS for _ in range(5)})
 
 
-def test_after_the_way_there_was_cut(site: Site) -> None:
+def test_work_resumes_after_the_network_was_cut(site: Site) -> None:
     """Both ends learn of it."""
     site.wire.cut()
     site.consumes()
 
 
-def test_after_a_restart(site: Site) -> None:
+def test_work_resumes_after_a_restart(site: Site) -> None:
     """It comes back empty; and nobody pauses for more than two seconds before looking for it again."""
     before = {pool: len(worker.output()) for pool, worker in site.workers.items()}
     site.server.kill()
@@ -147,7 +147,7 @@ def test_after_a_restart(site: Site) -> None:
         assert max(map(float, pauses)) <= 2, pool
 
 
-def test_after_a_failover(site: Site, tmp_path: Path) -> None:
+def test_work_resumes_after_a_failover(site: Site, tmp_path: Path) -> None:
     """The address leads to another server, as with a service's name or a virtual IP."""
     other = Valkey(tmp_path)
     with running(other):
@@ -157,7 +157,7 @@ def test_after_a_failover(site: Site, tmp_path: Path) -> None:
             site.wire.cut()
             for pool in POOLS:
                 site.push(pool)
-            until(
+            wait_until(
                 lambda: not other.client.exists(*POOLS.values(), "unacked"),
                 "all is consumed",
                 patience=SOON_S,
@@ -169,42 +169,42 @@ def test_after_a_failover(site: Site, tmp_path: Path) -> None:
         site.consumes()
 
 
-def test_after_it_was_a_replica(site: Site) -> None:
+def test_work_resumes_after_redis_was_a_replica(site: Site) -> None:
     """One that was demoted refuses to be written to; promoted again it is consumed from."""
     site.server.client.replicaof("127.0.0.1", "9")
     try:
         for worker in site.workers.values():
-            until(lambda w=worker: re.search("UNBLOCKED|ReadOnlyError", w.output()), "it is refused")
+            wait_until(lambda w=worker: re.search("UNBLOCKED|ReadOnlyError", w.output()), "it is refused")
     finally:
         site.server.client.replicaof("NO", "ONE")
     site.serves_all({site.push(pool) for pool in POOLS})
 
 
-def test_after_an_answer_that_is_an_error(site: Site) -> None:
+def test_work_resumes_after_an_error_reply(site: Site) -> None:
     """A key of another type in the place of a queue; then no more."""
     for queue in POOLS.values():
         site.server.client.set(queue, "no list")
     for worker in site.workers.values():
-        until(lambda w=worker: "WRONGTYPE" in w.output(), "it is refused")
+        wait_until(lambda w=worker: "WRONGTYPE" in w.output(), "it is refused")
     site.server.client.delete(*POOLS.values())
     site.serves_all({site.push(pool) for pool in POOLS})
 
 
 @pytest.mark.parametrize("seconds", FREEZES_S)
-def test_after_a_freeze(site: Site, seconds: float) -> None:
+def test_work_resumes_after_a_freeze(site: Site, seconds: float) -> None:
     """A server that stops to answer, and goes on: whatever was not answered meanwhile is said again."""
     with site.server.frozen():
         time.sleep(seconds)
     site.consumes()
 
 
-def test_after_the_way_there_went_dead(site: Site) -> None:
+def test_work_resumes_after_the_network_went_dead(site: Site) -> None:
     """No end of the connection learns of it: the worker is the one that finds out."""
     site.wire.go_dead()
     site.consumes(within=SOON_S + 20 * PACE)
 
 
-def test_an_acknowledgement_that_got_no_answer_costs_no_slot(site: Site) -> None:
+def test_an_unanswered_acknowledgement_does_not_leak_a_slot(site: Site) -> None:
     """
     Each worker's only unit ends while Redis is frozen, for longer than an answer is waited for.
 
@@ -213,14 +213,14 @@ def test_an_acknowledgement_that_got_no_answer_costs_no_slot(site: Site) -> None
     begun = site.notes.client.llen("order")
     for pool in POOLS:
         site.push(pool, seconds=0.5)
-    until(lambda: site.notes.client.llen("order") == begun + len(POOLS), "all are busy")
+    wait_until(lambda: site.notes.client.llen("order") == begun + len(POOLS), "all are busy")
     with site.server.frozen():
         time.sleep(FREEZES_S[0])
 
     site.consumes()
 
 
-def test_a_full_redis_is_emptied(site: Site) -> None:
+def test_a_full_redis_is_drained(site: Site) -> None:
     """
     It takes no note of what is in hand, and yet all that waits is served, once.
 
@@ -240,7 +240,7 @@ def test_a_full_redis_is_emptied(site: Site) -> None:
             producer.ring("jobs.assign")
 
 
-def test_a_worker_begins_though_redis_is_full(site: Site, tmp_path: Path) -> None:
+def test_a_worker_starts_although_redis_is_full(site: Site, tmp_path: Path) -> None:
     """As after an evening without workers."""
     server = Valkey(tmp_path)
     with running(server):
@@ -251,7 +251,7 @@ def test_a_worker_begins_though_redis_is_full(site: Site, tmp_path: Path) -> Non
                 "support.processes.worker_app", server.url, tmp_path / "log", "solo", NOTES_URL=site.notes.url
             )
             with running(worker):
-                until(
+                wait_until(
                     lambda: not server.client.exists("crawler", "unacked"), "all is served", patience=SOON_S
                 )
 

@@ -30,30 +30,30 @@ def configured(services: object, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(("wait", "statement"), [("60", "30"), ("600", "30"), ("6", "300")])
-def test_a_unit_ends_before_it_is_killed_and_is_killed_before_it_is_run_elsewhere(
+def test_a_unit_ends_before_its_time_limit_and_the_limit_before_redelivery(
     configured: Any, wait: str, statement: str
 ) -> None:
     """Its wait for the database, the hard limit, and the time at which its message is given to another."""
-    told = configured(CRAWLYARD_DATABASE_WAIT=wait, CRAWLYARD_STATEMENT_TIMEOUT=statement)
+    config = configured(CRAWLYARD_DATABASE_WAIT=wait, CRAWLYARD_STATEMENT_TIMEOUT=statement)
 
     longest = timedelta(seconds=float(wait) + float(statement))
-    limit = timedelta(seconds=told["task_time_limit"])
-    visible_again = timedelta(seconds=told["broker_transport_options"]["visibility_timeout"])
+    limit = timedelta(seconds=config["task_time_limit"])
+    visible_again = timedelta(seconds=config["broker_transport_options"]["visibility_timeout"])
     assert longest < limit < visible_again
     assert visible_again >= timedelta(seconds=120)
 
 
-def test_a_message_is_acknowledged_when_it_was_handled_and_by_us_alone(configured: Any) -> None:
+def test_a_message_is_acknowledged_only_after_it_was_processed(configured: Any) -> None:
     """Not before, not by a timeout, and not by Celery's own ways with a child that is gone."""
-    told = configured()
+    config = configured()
 
     names = ("acks_late", "acks_on_timeout", "reject_on_worker_lost", "retry_on_worker_lost")
-    assert [told[f"task_{name}"] for name in names] == [True, False, False, False]
-    assert told["worker_prefetch_multiplier"] == 1
-    assert (told["result_backend"], told["accept_content"]) == (None, ["json"])
+    assert [config[f"task_{name}"] for name in names] == [True, False, False, False]
+    assert config["worker_prefetch_multiplier"] == 1
+    assert (config["result_backend"], config["accept_content"]) == (None, ["json"])
 
 
-def test_a_certificate_is_checked_unless_the_url_says_otherwise(configured: Any) -> None:
+def test_a_certificate_is_verified_unless_the_url_disables_it(configured: Any) -> None:
     """By default kombu would trust anybody."""
     assert configured(BROKER_URL="rediss://h/0")["broker_use_ssl"] == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     assert "broker_use_ssl" not in configured(BROKER_URL="rediss://h/0?ssl_cert_reqs=none")
@@ -63,7 +63,7 @@ def test_a_certificate_is_checked_unless_the_url_says_otherwise(configured: Any)
 @pytest.mark.parametrize(
     "task", ["connections.expire_dead", "connections.heartbeat", "connections.disconnect"]
 )
-def test_the_sweep_and_all_words_of_crawlers_are_in_one_queue(services: object, task: str) -> None:
+def test_the_sweep_and_all_crawler_messages_share_one_queue(services: object, task: str) -> None:
     """No verdict overtakes its evidence."""
     assert _queue(task) == _queue("crawler.frames") == "crawler"
 

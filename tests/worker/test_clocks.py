@@ -9,7 +9,7 @@ import pytest
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
 
-from support.processes.workers import Valkey, running, until
+from support.processes.workers import Valkey, running, wait_until
 from tasks.worker import acks, transport
 
 VISIBLE_AFTER_S = 2
@@ -53,7 +53,7 @@ def say(channel: Any) -> None:
 
 
 @pytest.mark.parametrize("off", [HOUR_S, -HOUR_S])
-def test_a_message_in_hand_is_not_given_to_another_because_a_clock_is_off(
+def test_an_unacknowledged_message_is_not_redelivered_because_of_a_wrong_clock(
     off: float, valkey: Valkey, open_channel: Open
 ) -> None:
     """Neither by a worker that is ahead of the one that holds it, nor by one that it is behind."""
@@ -67,7 +67,7 @@ def test_a_message_in_hand_is_not_given_to_another_because_a_clock_is_off(
 
 
 @pytest.mark.parametrize("off", [HOUR_S, 0.0])
-def test_a_message_of_a_dead_worker_comes_back_though_a_clock_is_off(
+def test_a_message_of_a_dead_worker_is_redelivered_despite_a_wrong_clock(
     off: float, valkey: Valkey, open_channel: Open
 ) -> None:
     """In its time, where the dead one was an hour ahead of whoever looks."""
@@ -80,5 +80,5 @@ def test_a_message_of_a_dead_worker_comes_back_though_a_clock_is_off(
         other.qos.restore_visible(interval=1)
         return bool(valkey.client.llen(QUEUE))
 
-    until(comes_back, "the message is in its queue", patience=10)
+    wait_until(comes_back, "the message is in its queue", patience=10)
     assert valkey.client.hlen("unacked") == 0

@@ -15,7 +15,7 @@ def sealed(**changes: Any) -> dict[str, Any]:
     return dict(json.loads(seal(json.dumps(envelope("jobs.assign", **changes)).encode(), "dispatch")))
 
 
-def test_no_time_of_another_clock_goes_on() -> None:
+def test_times_of_other_clocks_are_dropped() -> None:
     """Neither when to begin, nor when it is too late, nor how long it may take."""
     times = {"eta": "2040-01-01T00:00:00Z", "expires": "2020-01-01T00:00:00Z", "timelimit": [1, 1]}
 
@@ -25,7 +25,7 @@ def test_no_time_of_another_clock_goes_on() -> None:
     assert headers["task"] == "jobs.assign"
 
 
-def test_tag_and_destination_are_ours() -> None:
+def test_the_delivery_tag_and_destination_are_replaced() -> None:
     """Two messages with one tag would be mixed up; a foreign destination is a queue that nobody reads."""
     foreign = {"delivery_tag": "1", "delivery_info": {"exchange": "x", "routing_key": "y"}, "priority": 9}
 
@@ -36,10 +36,10 @@ def test_tag_and_destination_are_ours() -> None:
     assert "priority" not in one
 
 
-@pytest.mark.parametrize(("said", "counted"), [(-1000, 0), (10**9, 0), (True, 0), ("2", 0), (2, 2)])
-def test_a_message_cannot_begin_its_count_where_it_likes(said: object, counted: int) -> None:
+@pytest.mark.parametrize(("retries", "counted"), [(-1000, 0), (10**9, 0), (True, 0), ("2", 0), (2, 2)])
+def test_a_message_cannot_choose_its_retry_count(retries: object, counted: int) -> None:
     """It bounds how often a message may kill its child."""
-    assert sealed(headers={"retries": said})["headers"]["retries"] == counted
+    assert sealed(headers={"retries": retries})["headers"]["retries"] == counted
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_a_message_cannot_begin_its_count_where_it_likes(said: object, counted: 
         [[json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)], {}, {}],
     ],
 )
-def test_a_body_that_would_make_a_worker_do_more_or_fall_is_refused(body: object) -> None:
+def test_a_body_with_callbacks_or_a_bad_shape_is_refused(body: object) -> None:
     """Callbacks, another shape, and what is too deep for a child."""
     with pytest.raises(MalformedError):
         check_body(body)
 
 
-def test_a_body_goes_on_as_it_came() -> None:
+def test_a_body_is_passed_on_unchanged() -> None:
     """Nothing in it is read as anything else than JSON."""
     kwargs = {"__type__": "datetime", "__value__": "never", "text": "\\u0000"}
 

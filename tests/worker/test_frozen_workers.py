@@ -8,16 +8,16 @@ from persistence.settings import settings
 from support.worlds.world import World
 
 
-def test_the_locks_of_a_frozen_worker_are_let_go_before_anybody_is_taken_for_dead(world: World) -> None:
+def test_the_locks_of_a_frozen_worker_are_released_before_any_connection_expires(world: World) -> None:
     """
     Beats that share a message with the beat of a locked connection are heard in time, and sweeps go on.
 
     In time: after as long as sweeps may be away without a grace. What the frozen worker does when it wakes
     is run again as after a lost database, and has changed nothing.
     """
-    frozen, frozen_orders = world.working()
-    other, other_orders = world.working()
-    dead, _ = world.working()
+    frozen, frozen_orders = world.crawler_with_jobs()
+    other, other_orders = world.crawler_with_jobs()
+    dead, _ = world.crawler_with_jobs()
     for crawler in (frozen, other):
         crawler.silent_for(8)
     dead.silent_for(60)
@@ -27,7 +27,7 @@ def test_the_locks_of_a_frozen_worker_are_let_go_before_anybody_is_taken_for_dea
     with pytest.raises(DatabaseLost), world.unit() as uow:
         uow.liveness.lock()
         uow.connections.lock([ConnectionId(frozen.id)])
-        uow.connections.say_goodbye(ConnectionId(frozen.id))
+        uow.connections.mark_disconnected(ConnectionId(frozen.id))
         world.deliver(
             "connections.heartbeat", beats=[{"connection_id": crawler.id} for crawler in (frozen, other)]
         )

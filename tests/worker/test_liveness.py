@@ -17,7 +17,7 @@ from console.checks import processes
 from support.command import Run
 from support.depth import deep
 from support.processes.wire import Wire
-from support.processes.workers import ROOT, Valkey, Worker, envelope, running, until
+from support.processes.workers import ROOT, Valkey, Worker, envelope, running, wait_until
 from tasks.worker.heartbeat_file import read
 
 TIME_LIMIT_S = 2.5
@@ -90,7 +90,7 @@ def well(kind: str = "worker") -> list[int]:
     return [reading.pid for reading in read(kind) if reading.is_well]
 
 
-def test_a_worker_is_well_while_it_is_idle_or_busy_or_without_a_broker(
+def test_a_worker_is_healthy_while_idle_busy_or_without_a_broker(
     valkey: Valkey, start_worker: StartWorker, run: Run, here: Path
 ) -> None:
     """For longer than its bound, in each pool; and it leaves nothing behind when it ends."""
@@ -106,17 +106,20 @@ def test_a_worker_is_well_while_it_is_idle_or_busy_or_without_a_broker(
     watch(pids, BOUND_S + 1)
 
     assert int(valkey.client.get("waits")) >= 6
-    said = run("health", "--worker", "--json")
-    assert (said.code, {check["name"] for check in said.json["checks"]}) == (0, {f"worker {p}" for p in pids})
+    output = run("health", "--worker", "--json")
+    assert (output.code, {check["name"] for check in output.json["checks"]}) == (
+        0,
+        {f"worker {p}" for p in pids},
+    )
 
     valkey.kill()
-    until(lambda: set(unwell()) == pids, "nobody consumes", patience=BOUND_S + SLACK_S)
-    said = run("health", "--worker")
-    assert (said.code, said.out.count("but the broker does not serve")) == (0, 3)
+    wait_until(lambda: set(unwell()) == pids, "nobody consumes", patience=BOUND_S + SLACK_S)
+    output = run("health", "--worker")
+    assert (output.code, output.out.count("but the broker does not serve")) == (0, 3)
     valkey.start()
-    until(lambda: set(well()) == pids, "they consume", patience=SLACK_S)
-    said = run("health", "--worker")
-    assert (said.code, said.out.count("but the broker")) == (0, 0)
+    wait_until(lambda: set(well()) == pids, "they consume", patience=SLACK_S)
+    output = run("health", "--worker")
+    assert (output.code, output.out.count("but the broker")) == (0, 0)
 
     for worker in workers:
         worker.ask_to_stop()
@@ -130,11 +133,11 @@ def watch(pids: set[int], seconds: float) -> None:
     """These are well all the time, but for moments, as on a machine that is loaded; the command waits for longer."""
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:
-        until(lambda: set(well()) == pids, "all are well", patience=BOUND_S)
+        wait_until(lambda: set(well()) == pids, "all are well", patience=BOUND_S)
         time.sleep(0.1)
 
 
-def test_a_worker_that_is_stuck_is_reported_beside_one_that_works(
+def test_a_stuck_worker_is_reported_beside_a_healthy_one(
     valkey: Valkey, start_worker: StartWorker, run: Run
 ) -> None:
     """
@@ -160,47 +163,49 @@ def test_a_worker_that_is_stuck_is_reported_beside_one_that_works(
     push(valkey, "upkeep", "jobs.pause")
     wire.go_dead(for_good=True)
 
-    until(lambda: set(unwell()) == stuck, "all four are not well", patience=BOUND_S + SLACK_S)
-    said = run("health", "--worker")
-    assert said.code == 1
-    assert {line[:11] for line in said.out.splitlines()} == {"FAIL worker", "ok   worker"}
-    assert f"ok   worker {working.pid}: last known to be well" in said.out
-    assert all(f"FAIL worker {pid}: last known to be well" in said.out for pid in stuck)
+    wait_until(lambda: set(unwell()) == stuck, "all four are not well", patience=BOUND_S + SLACK_S)
+    output = run("health", "--worker")
+    assert output.code == 1
+    assert {line[:11] for line in output.out.splitlines()} == {"FAIL worker", "ok   worker"}
+    assert f"ok   worker {working.pid}: last known to be well" in output.out
+    assert all(f"FAIL worker {pid}: last known to be well" in output.out for pid in stuck)
 
     frozen.send(signal.SIGCONT)
-    until(lambda: frozen.pid in well(), "it is well again")
+    wait_until(lambda: frozen.pid in well(), "it is well again")
     assert run("health", "--worker", "--end-stuck").code == 1
-    until(lambda: [worker.lives() for worker in (maimed, hung, cut_off)] == [False] * 3, "they are ended")
+    wait_until(
+        lambda: [worker.lives() for worker in (maimed, hung, cut_off)] == [False] * 3, "they are ended"
+    )
     assert set(well()) == {frozen.pid, working.pid}
     assert run("health", "--worker").code == 0
     wire.close()
 
 
-def test_what_a_killed_worker_leaves_behind_does_not_count(run: Run, here: Path) -> None:
+def test_the_file_of_a_killed_worker_does_not_count(run: Run, here: Path) -> None:
     """A file that nobody holds is nobody's, and is taken away."""
     holder = hold("x.beat()")
     assert well() == [holder.pid]
     holder.kill()
     holder.wait()
 
-    said = run("health", "--worker")
+    output = run("health", "--worker")
 
-    assert said.code == 1
+    assert output.code == 1
     assert [path for path in here.rglob("*") if path.is_file()] == []
 
 
-def test_a_folder_of_somebody_else_is_refused(start_worker: StartWorker, run: Run, here: Path) -> None:
+def test_a_folder_of_another_user_is_refused(start_worker: StartWorker, run: Run, here: Path) -> None:
     """Others may write to the system's temporary folder: what they prepared there proves nothing."""
     (here / f"crawlyard-{os.geteuid()}").mkdir(mode=0o777)
     (here / f"crawlyard-{os.geteuid()}").chmod(0o777)
 
-    said = run("health", "--worker")
+    output = run("health", "--worker")
 
-    assert said.code == 1
-    assert "is not a private folder of this user" in said.out
+    assert output.code == 1
+    assert "is not a private folder of this user" in output.out
 
 
-def test_a_pulse_of_a_time_to_come_is_none(here: Path) -> None:
+def test_a_liveness_time_in_the_future_does_not_count(here: Path) -> None:
     """A clock that was set back makes no stuck process well for an hour."""
     holder = hold("x.beat(time.time() + 3600)")
     assert unwell() == [holder.pid]
@@ -211,7 +216,7 @@ def test_a_pulse_of_a_time_to_come_is_none(here: Path) -> None:
 def hold(deed: str) -> "subprocess.Popen[bytes]":
     """A process with a pulse `x` that has done this, and does no more."""
     script = "import time; from datetime import timedelta; from tasks.worker.heartbeat_file import Pulse"
-    script += f"; x = Pulse('worker', timedelta(seconds=9)); {deed}; print(flush=True); time.sleep(60)"
+    script += f"; x = LivenessFile('worker', timedelta(seconds=9)); {deed}; print(flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
     assert holder.stdout
     with holder.stdout as output:
@@ -239,40 +244,40 @@ def beat(settings_of_the_command: None, tmp_path: Path) -> Iterator["subprocess.
     process.wait()
 
 
-def test_a_beat_that_sends_no_more_is_reported(
+def test_a_beat_that_stopped_sending_is_reported(
     valkey: Valkey, beat: "subprocess.Popen[bytes]", run: Run
 ) -> None:
     """Frozen, it is not well, and well again by itself as soon as it can send. A full Redis is not its fault."""
-    until(lambda: well("beat") == [beat.pid], "it is well")
+    wait_until(lambda: well("beat") == [beat.pid], "it is well")
     assert run("health", "--beat").code == 0
 
     os.kill(beat.pid, signal.SIGSTOP)
-    until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
-    said = run("health", "--beat")
-    assert (said.code, said.out[: said.out.index(":")]) == (1, f"FAIL beat {beat.pid}")
+    wait_until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
+    output = run("health", "--beat")
+    assert (output.code, output.out[: output.out.index(":")]) == (1, f"FAIL beat {beat.pid}")
     os.kill(beat.pid, signal.SIGCONT)
-    until(lambda: well("beat") == [beat.pid], "it is well again", patience=SLACK_S)
+    wait_until(lambda: well("beat") == [beat.pid], "it is well again", patience=SLACK_S)
 
     valkey.client.config_set("maxmemory", 1)
-    until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
-    said = run("health", "--beat", "--end-stuck")
-    assert (said.code, "but the broker does not serve" in said.out) == (0, True)
+    wait_until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
+    output = run("health", "--beat", "--end-stuck")
+    assert (output.code, "but the broker does not serve" in output.out) == (0, True)
     valkey.client.config_set("maxmemory", 0)
-    until(lambda: well("beat") == [beat.pid], "it is well again", patience=SLACK_S)
+    wait_until(lambda: well("beat") == [beat.pid], "it is well again", patience=SLACK_S)
 
 
 def test_beat_sends_again_when_redis_is_back(
     valkey: Valkey, beat: "subprocess.Popen[bytes]", run: Run, here: Path
 ) -> None:
     """By itself and within seconds; meanwhile it is not blamed. When it ends it leaves nothing behind."""
-    until(lambda: valkey.client.llen("dispatch"), "it sends")
+    wait_until(lambda: valkey.client.llen("dispatch"), "it sends")
     valkey.kill()
-    until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
+    wait_until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
     assert run("health", "--beat").code == 0
 
     valkey.start()
 
-    until(lambda: valkey.client.llen("dispatch") >= 3, "it sends again", patience=SLACK_S)
+    wait_until(lambda: valkey.client.llen("dispatch") >= 3, "it sends again", patience=SLACK_S)
     assert well("beat") == [beat.pid]
     beat.terminate()
     assert beat.wait() == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.processes.workers import Valkey, Worker, envelope, running, until
+from support.processes.workers import Valkey, Worker, envelope, running, wait_until
 
 SECRET = "glpat-SECRETSECRETSECRET"
 ARGUMENTS = {"frames": [{"access_token": SECRET}]}
@@ -165,13 +165,15 @@ def assert_consumes(valkey: Valkey, worker: Worker) -> None:
     """The worker lives, takes another message, and has acknowledged all of them."""
     marker = text({"frames": ["marker"]})
     valkey.client.lpush("crawler", marker)
-    until(lambda: {"frames": ["marker"]} in [n["kwargs"] for n in notes(valkey, "seen")], "the next is seen")
-    until(lambda: is_settled(valkey), "all is acknowledged")
+    wait_until(
+        lambda: {"frames": ["marker"]} in [n["kwargs"] for n in notes(valkey, "seen")], "the next is seen"
+    )
+    wait_until(lambda: is_settled(valkey), "all is acknowledged")
     assert worker.lives()
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_a_malformed_message_is_kept_and_the_worker_goes_on(
+def test_a_malformed_message_is_rejected_and_the_worker_continues(
     kind: str, valkey: Valkey, worker: Worker
 ) -> None:
     """A message that no task can take is kept once, acknowledged, and costs no other message."""
@@ -185,7 +187,7 @@ def test_a_malformed_message_is_kept_and_the_worker_goes_on(
 
 
 @pytest.mark.parametrize("kind", HARMLESS)
-def test_a_strange_but_good_message_reaches_its_task(kind: str, valkey: Valkey, worker: Worker) -> None:
+def test_an_unusual_but_valid_message_reaches_its_task(kind: str, valkey: Valkey, worker: Worker) -> None:
     """What a foreign producer says of time, delivery and retries is dropped, and its message handled at once."""
     valkey.client.lpush("crawler", HARMLESS[kind])
 
@@ -203,7 +205,7 @@ def test_arguments_arrive_as_they_were_sent(valkey: Valkey, worker: Worker) -> N
     assert notes(valkey, "seen")[0]["kwargs"] == {"frames": frames}
 
 
-def test_a_malformed_message_is_kept_legibly(valkey: Valkey, worker: Worker) -> None:
+def test_a_malformed_message_is_stored_readably(valkey: Valkey, worker: Worker) -> None:
     """Task, id and arguments of an unknown task's message are kept, and the body of a text that is none."""
     unknown = envelope("nobody.knows", ARGUMENTS)
     disguised = text(ARGUMENTS, **{"content-type": "text/secret"})
@@ -217,7 +219,7 @@ def test_a_malformed_message_is_kept_legibly(valkey: Valkey, worker: Worker) -> 
     assert second["payload"]["body"] == [[], ARGUMENTS, {}]
 
 
-def test_bytes_that_are_no_text_are_not_kept(valkey: Valkey, worker: Worker) -> None:
+def test_bytes_that_are_not_text_are_not_stored(valkey: Valkey, worker: Worker) -> None:
     """A pickled body has a secret behind its name as nothing recognises it: only its length is kept."""
     body = pickle.dumps([[], {"access_token": "Zq7-0123456789-qZ7w"}, {}])
     pickled = {"content-type": "application/x-python-serialize"}
@@ -260,36 +262,36 @@ def test_without_a_database_nothing_is_acknowledged(app: str, own_valkey: Valkey
     own = Worker(app, own_valkey.url, tmp_path / "log", CRAWLYARD_DATABASE_WAIT="1.2")
     with running(own):
         own_valkey.client.lpush("crawler", MALFORMED["no JSON"])
-        until(lambda: int(own_valkey.client.get("refused") or 0) >= 4, "it was requeued and tried again")
-        until(lambda: held(own_valkey) == 1, "it is in the queue, or in the worker's hands")
+        wait_until(lambda: int(own_valkey.client.get("refused") or 0) >= 4, "it was requeued and tried again")
+        wait_until(lambda: held(own_valkey) == 1, "it is in the queue, or in the worker's hands")
         assert own.output().count("message_rejected") >= 2
 
         own_valkey.client.delete("no_database")
-        until(lambda: notes(own_valkey, "kept"), "it is kept")
-        until(lambda: is_settled(own_valkey), "it is acknowledged")
+        wait_until(lambda: notes(own_valkey, "kept"), "it is kept")
+        wait_until(lambda: is_settled(own_valkey), "it is acknowledged")
     assert [n["payload"] for n in notes(own_valkey, "kept")] == [MALFORMED["no JSON"].decode()]
 
 
-def test_a_worker_that_dies_while_it_waits_gives_the_text_back(
+def test_a_worker_killed_while_waiting_returns_the_message(
     app: str, own_valkey: Valkey, tmp_path: Path
 ) -> None:
     """A text that is no message survives its worker, and is kept as it came by the next one."""
     own_valkey.client.set("no_database", 1)
     first = Worker(app, own_valkey.url, tmp_path / "first")
     own_valkey.client.lpush("crawler", MALFORMED["no JSON"])
-    until(lambda: own_valkey.client.get("refused"), "it waits")
+    wait_until(lambda: own_valkey.client.get("refused"), "it waits")
     first.close()
     assert own_valkey.client.llen("crawler") == 1
     own_valkey.client.delete("no_database")
 
     second = Worker(app, own_valkey.url, tmp_path / "second")
     with running(second):
-        until(lambda: notes(own_valkey, "kept"), "it is kept")
+        wait_until(lambda: notes(own_valkey, "kept"), "it is kept")
     assert [n["payload"] for n in notes(own_valkey, "kept")] == [MALFORMED["no JSON"].decode()]
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_the_other_pools_survive_as_well(pool: str, app: str, own_valkey: Valkey, tmp_path: Path) -> None:
+def test_threads_and_solo_pools_survive_too(pool: str, app: str, own_valkey: Valkey, tmp_path: Path) -> None:
     """Threads and solo keep what is malformed and handle what is merely strange."""
     own = Worker(app, own_valkey.url, tmp_path / "log", pool=pool)
     with running(own):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from support.processes.workers import ROOT, Valkey, Worker, envelope, running, until
+from support.processes.workers import ROOT, Valkey, Worker, envelope, running, wait_until
 
 CHANNEL = "/0.celery.pidbox"
 
@@ -92,11 +92,11 @@ def operator(valkey: Valkey) -> Iterator[Celery]:
 
 def assert_is_well(valkey: Valkey, worker: Worker, operator: Celery) -> None:
     """The worker has read all that was published before, answers, and handles a message with the id `abc`."""
-    until(lambda: operator.control.ping(timeout=1, limit=1), "it answers")
+    wait_until(lambda: operator.control.ping(timeout=1, limit=1), "it answers")
     valkey.client.delete("seen")
     valkey.client.lpush("crawler", json.dumps(envelope("crawler.frames", headers={"id": "abc"})))
-    until(lambda: valkey.client.llen("seen"), "it consumes")
-    until(lambda: not valkey.client.exists("crawler", "unacked"), "it acknowledges")
+    wait_until(lambda: valkey.client.llen("seen"), "it consumes")
+    wait_until(lambda: not valkey.client.exists("crawler", "unacked"), "it acknowledges")
     assert worker.lives()
 
 
@@ -112,7 +112,7 @@ def test_a_malformed_control_message_is_dropped(valkey: Valkey, worker: Worker, 
 
 
 @pytest.mark.parametrize("command", REFUSED)
-def test_a_command_that_stops_or_drops_is_unknown(
+def test_control_commands_that_stop_workers_or_drop_messages_are_disabled(
     command: str, valkey: Valkey, worker: Worker, operator: Celery
 ) -> None:
     """The worker goes on with every message, whatever it was told."""
@@ -120,11 +120,11 @@ def test_a_command_that_stops_or_drops_is_unknown(
         command, arguments=REFUSED[command], reply=True, limit=1, timeout=30
     )
 
-    assert [list(said) for said in answer.values()] == [["error"]]
+    assert [list(reply) for reply in answer.values()] == [["error"]]
     assert_is_well(valkey, worker, operator)
 
 
-def test_what_can_be_asked_is_answered(worker: Worker, operator: Celery) -> None:
+def test_allowed_control_commands_are_answered(worker: Worker, operator: Celery) -> None:
     """Whatever `celery inspect` is used for."""
     inspect = operator.control.inspect(timeout=30, limit=1)
 
@@ -135,7 +135,7 @@ def test_what_can_be_asked_is_answered(worker: Worker, operator: Celery) -> None
         assert [list(answer) for answer in ask().values()] == [[]]
 
 
-def test_our_own_app_hears_the_answers(valkey: Valkey, worker: Worker) -> None:
+def test_our_own_app_receives_the_answers(valkey: Valkey, worker: Worker) -> None:
     """An answer is no message of ours, and no malformed one."""
     command = [
         sys.executable,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from support.processes.workers import Valkey, Worker, envelope, running, until
+from support.processes.workers import Valkey, Worker, envelope, running, wait_until
 
 POOLS = ("prefork", "threads", "solo")
 KILLERS = {
@@ -73,13 +73,13 @@ def assert_consumes(valkey: Valkey, worker: Worker) -> None:
     """The worker takes one more message, and acknowledges it."""
     before = valkey.client.llen("seen")
     push(valkey, "crawler", "crawler.frames")
-    until(lambda: valkey.client.llen("seen") > before, "the next is seen")
-    until(lambda: not valkey.client.exists("unacked"), "it is acknowledged")
+    wait_until(lambda: valkey.client.llen("seen") > before, "the next is seen")
+    wait_until(lambda: not valkey.client.exists("unacked"), "it is acknowledged")
     assert worker.lives()
 
 
 @pytest.mark.parametrize("task", KILLERS)
-def test_a_message_that_kills_its_child_is_kept_after_three_attempts(
+def test_a_message_that_kills_its_child_is_rejected_after_three_attempts(
     task: str, valkey: Valkey, start_worker: StartWorker
 ) -> None:
     """A message whose child is killed, hangs or runs out of memory runs three times, then is kept."""
@@ -88,7 +88,7 @@ def test_a_message_that_kills_its_child_is_kept_after_three_attempts(
     message = envelope(task)
     valkey.client.lpush("dispatch", json.dumps(message))
 
-    [kept] = until(lambda: notes(valkey, "kept"), "it is kept")
+    [kept] = wait_until(lambda: notes(valkey, "kept"), "it is kept")
     assert_consumes(valkey, worker)
     assert number(valkey, count) == 3
     assert (kept["task"], kept["reason"], kept["message_id"]) == (task, reason, message["headers"]["id"])
@@ -96,7 +96,7 @@ def test_a_message_that_kills_its_child_is_kept_after_three_attempts(
     assert not valkey.client.exists("dispatch", "unacked", "unacked_index")
 
 
-def test_what_is_behind_a_killer_is_served_before_its_next_attempt(
+def test_messages_after_a_killing_one_run_before_its_next_attempt(
     valkey: Valkey, start_worker: StartWorker
 ) -> None:
     """
@@ -109,53 +109,55 @@ def test_what_is_behind_a_killer_is_served_before_its_next_attempt(
     push(valkey, "dispatch", "crawler.frames", behind=1)
     start_worker()
 
-    [kept] = until(lambda: notes(valkey, "kept"), "it is kept")
+    [kept] = wait_until(lambda: notes(valkey, "kept"), "it is kept")
     assert kept["payload"] == {"args": [], "kwargs": {"frame": 1}}
     assert number(valkey, "deaths") == 3
     assert [n["kwargs"] for n in notes(valkey, "seen")] == [{"behind": 1}]
 
 
-def test_a_killer_is_not_acknowledged_while_there_is_no_database(
+def test_a_killing_message_is_not_acknowledged_without_a_database(
     valkey: Valkey, start_worker: StartWorker
 ) -> None:
     """Beyond its attempts it waits for the database, then is requeued, and is kept in the end."""
     valkey.client.set("no_database", 1)
     start_worker(CRAWLYARD_DATABASE_WAIT="0.6")
     push(valkey, "dispatch", "jobs.assign")
-    until(lambda: number(valkey, "deaths") >= 4, "it was requeued")
+    wait_until(lambda: number(valkey, "deaths") >= 4, "it was requeued")
     valkey.client.delete("no_database")
 
-    until(lambda: notes(valkey, "kept"), "it is kept")
-    until(lambda: not valkey.client.exists("dispatch", "unacked"), "it is acknowledged")
+    wait_until(lambda: notes(valkey, "kept"), "it is kept")
+    wait_until(lambda: not valkey.client.exists("dispatch", "unacked"), "it is acknowledged")
     assert len(notes(valkey, "kept")) == 1
 
 
-def test_a_message_that_waits_for_the_database_is_not_run_meanwhile(
+def test_a_message_waiting_for_the_database_is_not_run_elsewhere(
     valkey: Valkey, start_worker: StartWorker
 ) -> None:
     """One that exceeded its time limit for the last time is in nobody's hands until it is kept."""
     valkey.client.set("no_database", 1)
     start_worker()
     push(valkey, "dispatch", "jobs.retry")
-    until(lambda: number(valkey, "refused") >= 3, "it waits for a while")
+    wait_until(lambda: number(valkey, "refused") >= 3, "it waits for a while")
     valkey.client.delete("no_database")
 
-    until(lambda: notes(valkey, "kept"), "it is kept")
-    until(lambda: not valkey.client.exists("dispatch", "unacked"), "it is acknowledged")
+    wait_until(lambda: notes(valkey, "kept"), "it is kept")
+    wait_until(lambda: not valkey.client.exists("dispatch", "unacked"), "it is acknowledged")
     assert number(valkey, "hangs") == 3
     assert len(notes(valkey, "kept")) == 1
 
 
-def test_two_messages_with_one_delivery_tag_are_two(valkey: Valkey, start_worker: StartWorker) -> None:
+def test_two_messages_with_one_delivery_tag_are_both_processed(
+    valkey: Valkey, start_worker: StartWorker
+) -> None:
     """The end of one does not acknowledge the other that its producer gave the same tag."""
     valkey.client.set("patience", 60)
     worker = start_worker(children=2)
     tag = {"delivery_tag": "always"}
     valkey.client.lpush("dispatch", json.dumps(envelope("jobs.pause", properties=tag)))
-    until(lambda: number(valkey, "waits"), "the first is in hand")
+    wait_until(lambda: number(valkey, "waits"), "the first is in hand")
     valkey.client.lpush("crawler", json.dumps(envelope("crawler.frames", properties=tag)))
-    until(lambda: valkey.client.llen("seen"), "the second is served")
-    until(lambda: valkey.client.hlen("unacked") <= 1, "the second is acknowledged")
+    wait_until(lambda: valkey.client.llen("seen"), "the second is served")
+    wait_until(lambda: valkey.client.hlen("unacked") <= 1, "the second is acknowledged")
 
     worker.kill()
 
@@ -170,21 +172,21 @@ def test_a_requeued_message_goes_to_the_back(valkey: Valkey, start_worker: Start
     valkey.client.set("patience", 0.2)
     start_worker()
 
-    until(lambda: valkey.client.llen("seen") == 3, "the others are served")
-    until(lambda: number(valkey, "waits") >= 2, "it comes again")
+    wait_until(lambda: valkey.client.llen("seen") == 3, "the others are served")
+    wait_until(lambda: number(valkey, "waits") >= 2, "it comes again")
     assert valkey.client.lrange("order", 0, 4) == ["wait", "note", "note", "note", "wait"]
     assert notes(valkey, "kept") == []
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_worker_told_to_stop_wakes_who_waits_and_gives_the_message_back(
+def test_a_stopping_worker_wakes_waiting_units_and_requeues_their_message(
     pool: str, valkey: Valkey, start_worker: StartWorker
 ) -> None:
     """A unit that waits for a minute ends at once with SIGTERM, and its message is in Redis again."""
     valkey.client.set("patience", 60)
     worker = start_worker(pool)
     push(valkey, "dispatch", "jobs.pause")
-    until(lambda: number(valkey, "waits"), "it waits")
+    wait_until(lambda: number(valkey, "waits"), "it waits")
     began = time.monotonic()
 
     worker.ask_to_stop()
@@ -196,12 +198,12 @@ def test_a_worker_told_to_stop_wakes_who_waits_and_gives_the_message_back(
     assert number(valkey, "waits") == 1
 
 
-def test_a_shutdown_by_remote_control_wakes_who_waits(valkey: Valkey, start_worker: StartWorker) -> None:
+def test_a_remote_shutdown_wakes_waiting_units(valkey: Valkey, start_worker: StartWorker) -> None:
     """Whoever waits is told to stop also where no signal tells the worker."""
     valkey.client.set("patience", 60)
     worker = start_worker()
     push(valkey, "dispatch", "jobs.pause")
-    until(lambda: number(valkey, "waits"), "it waits")
+    wait_until(lambda: number(valkey, "waits"), "it waits")
 
     with Celery(broker=valkey.url) as producer, producer.connection_for_write() as connection:
         producer.control.broadcast("shutdown", connection=connection)
@@ -210,12 +212,12 @@ def test_a_shutdown_by_remote_control_wakes_who_waits(valkey: Valkey, start_work
     assert valkey.client.llen("dispatch") == 1
 
 
-def test_a_cold_shutdown_gives_the_message_back(valkey: Valkey, start_worker: StartWorker) -> None:
+def test_a_cold_shutdown_requeues_the_message(valkey: Valkey, start_worker: StartWorker) -> None:
     """SIGQUIT kills a unit that does not end, and its message is in Redis again."""
     worker = start_worker(CRAWLYARD_DATABASE_WAIT="1")
     push(valkey, "dispatch", "jobs.pause")
     valkey.client.set("patience", 60)
-    until(lambda: number(valkey, "waits"), "it waits")
+    wait_until(lambda: number(valkey, "waits"), "it waits")
 
     worker.send(signal.SIGQUIT)
 
@@ -224,24 +226,24 @@ def test_a_cold_shutdown_gives_the_message_back(valkey: Valkey, start_worker: St
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_unit_outlives_its_broker(pool: str, valkey: Valkey, start_worker: StartWorker) -> None:
+def test_a_unit_survives_a_broker_restart(pool: str, valkey: Valkey, start_worker: StartWorker) -> None:
     """A unit that ends while the broker is away, or empty again, does not take the worker with it."""
     valkey.client.set("patience", 1)
     worker = start_worker(pool)
     push(valkey, "dispatch", "jobs.pause")
-    until(lambda: number(valkey, "waits"), "it waits")
+    wait_until(lambda: number(valkey, "waits"), "it waits")
     valkey.kill()
     valkey.start()
 
-    until(lambda: "reject requeue" in worker.output(), "it ends")
+    wait_until(lambda: "reject requeue" in worker.output(), "it ends")
     assert_consumes(valkey, worker)
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_each_worker_rings_the_sweep(pool: str, valkey: Valkey, start_worker: StartWorker) -> None:
+def test_each_worker_publishes_the_sweep(pool: str, valkey: Valkey, start_worker: StartWorker) -> None:
     """Without beat the sweep is rung all the same, also after the broker was lost."""
     start_worker(pool, CRAWLYARD_SWEEP_INTERVAL="0.3")
-    until(lambda: number(valkey, "sweeps") >= 3, "three sweeps")
+    wait_until(lambda: number(valkey, "sweeps") >= 3, "three sweeps")
     valkey.client.client_kill_filter(_type="normal", skipme=True)
     before = number(valkey, "sweeps")
-    until(lambda: number(valkey, "sweeps") >= before + 2, "two more")
+    wait_until(lambda: number(valkey, "sweeps") >= before + 2, "two more")

@@ -16,8 +16,8 @@ from console.embedded.servers import Services
 from console.simulator.fleet import Fleet, FleetOptions
 from persistence.db.engine import engine
 from support import poolers
-from support.processes.workers import until
-from support.worlds.world import Rung, World
+from support.processes.workers import wait_until
+from support.worlds.world import Published, World
 from tasks.client import Producer
 
 Start = Callable[..., World]
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def run(services: Services, database: str, broker: str, rung: Rung, tmp_path: Path) -> Iterator[Start]:
+def run(services: Services, database: str, broker: str, rung: Published, tmp_path: Path) -> Iterator[Start]:
     """Starts `crawlyard worker` and the like on the test's database and broker."""
     with ExitStack() as stack:
 
@@ -52,7 +52,7 @@ def producer(broker: str) -> Iterator[Producer]:
 
 def ended(world: World) -> bool:
     """Whether no job waits or runs."""
-    return world.one("SELECT count(*) = 0 FROM job WHERE status IN ('queued', 'running')") is True
+    return world.scalar("SELECT count(*) = 0 FROM job WHERE status IN ('queued', 'running')") is True
 
 
 def balanced(world: World, jobs: list[str]) -> None:
@@ -69,15 +69,15 @@ def balanced(world: World, jobs: list[str]) -> None:
     """)
         == []
     )
-    assert world.one("SELECT count(*) FROM crawler_order") == 0
-    assert world.one("SELECT count(*) FROM job_queue WHERE status IN ('pending', 'processing')") == 0
+    assert world.scalar("SELECT count(*) FROM crawler_order") == 0
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status IN ('pending', 'processing')") == 0
 
 
 def submitted(world: World, producer: Producer, count: int) -> list[str]:
     """Submit orders through the broker, and wait until their jobs are there."""
     orders = [world.order() for _ in range(count)]
     producer.ring("jobs.submit", orders=orders)
-    until(lambda: world.one("SELECT count(*) FROM job") >= count, "the jobs are there")
+    wait_until(lambda: world.scalar("SELECT count(*) FROM job") >= count, "the jobs are there")
     return [order["web_app_job_id"] for order in orders]
 
 
@@ -88,19 +88,19 @@ def fleet(producer: Producer, database: str, crawlers: int = 4, seed: int = 5) -
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_jobs_are_worked_off_in_each_pool(run: Start, producer: Producer, database: str, pool: str) -> None:
+def test_every_pool_completes_jobs(run: Start, producer: Producer, database: str, pool: str) -> None:
     """From the order to the end, with one worker for all queues and beat beside it."""
     world = run(f"worker --pool {pool} --concurrency 2", "beat")
     jobs = submitted(world, producer, 30)
 
     with fleet(producer, database) as crawlers:
-        until(lambda: ended(world), "every job has ended", patience=60)
+        wait_until(lambda: ended(world), "every job has ended", patience=60)
         crawlers.check()
 
     balanced(world, jobs)
 
 
-def test_every_job_ends_though_redis_is_emptied_in_mid_run(
+def test_every_job_ends_although_redis_is_flushed_midway(
     run: Start, producer: Producer, database: str, broker: str
 ) -> None:
     """What matters is said until it is answered, and sweeps find what lost its bell."""
@@ -111,30 +111,30 @@ def test_every_job_ends_though_redis_is_emptied_in_mid_run(
 
     with fleet(producer, database) as crawlers, redis.Redis.from_url(broker) as client:
         for finished in (5, 20, 40):
-            until(
-                lambda: world.one("SELECT count(*) FROM job WHERE status = 'finished'") >= finished,  # noqa: B023
+            wait_until(
+                lambda: world.scalar("SELECT count(*) FROM job WHERE status = 'finished'") >= finished,  # noqa: B023
                 f"{finished} have finished",
                 patience=60,
             )
             client.flushall()
-        until(lambda: ended(world), "every job has ended", patience=60)
+        wait_until(lambda: ended(world), "every job has ended", patience=60)
         crawlers.check()
 
     balanced(world, jobs)
 
 
-def test_a_job_whose_bell_was_lost_is_found(run: Start, producer: Producer, database: str) -> None:
+def test_a_job_whose_message_was_lost_is_found(run: Start, producer: Producer, database: str) -> None:
     """Inserted by the web app, and nothing rung: reconcile queues it."""
     world = run("worker --concurrency 1", "beat", CRAWLYARD_RECONCILE_INTERVAL="1")
     jobs = [world.insert_job() for _ in range(3)]
 
     with fleet(producer, database):
-        until(lambda: ended(world), "every job has ended", patience=60)
+        wait_until(lambda: ended(world), "every job has ended", patience=60)
 
     balanced(world, jobs)
 
 
-def test_a_dead_crawlers_jobs_come_back_without_a_beat(run: Start, producer: Producer) -> None:
+def test_jobs_of_a_dead_crawler_are_requeued_without_beat(run: Start, producer: Producer) -> None:
     """Each worker's own timer rings the sweep."""
     world = run(
         "worker --concurrency 1", CRAWLYARD_CONNECTION_TIMEOUT="4", CRAWLYARD_HEARTBEAT_INTERVAL="0.5"
@@ -142,21 +142,23 @@ def test_a_dead_crawlers_jobs_come_back_without_a_beat(run: Start, producer: Pro
     connection = str(ULID())
     producer.ring("connections.register", connection_id=connection)
     submitted(world, producer, 2)
-    until(lambda: world.one("SELECT count(*) FROM crawler_order") == 2, "the jobs are assigned")
+    wait_until(lambda: world.scalar("SELECT count(*) FROM crawler_order") == 2, "the jobs are assigned")
 
-    until(lambda: world.one("SELECT count(*) FROM crawler_order") == 0, "the jobs are back", patience=40)
+    wait_until(
+        lambda: world.scalar("SELECT count(*) FROM crawler_order") == 0, "the jobs are back", patience=40
+    )
 
-    assert world.one("SELECT count(*) FROM job_queue WHERE status = 'pending' AND losses = 1") == 2
-    assert world.one("SELECT is_active FROM socket_connection") is False
+    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending' AND losses = 1") == 2
+    assert world.scalar("SELECT is_active FROM socket_connection") is False
 
 
-def test_several_beats_are_as_one(run: Start, producer: Producer) -> None:
+def test_several_beats_act_as_one(run: Start, producer: Producer) -> None:
     """Sweeps follow each other at the interval, however many ring for them."""
     world = run("worker --concurrency 1", "beat", "beat", "beat", CRAWLYARD_SWEEP_INTERVAL="1")
-    last = until(lambda: world.one("SELECT last_sweep_at FROM liveness_state"), "a first sweep")
+    last = wait_until(lambda: world.scalar("SELECT last_sweep_at FROM liveness_state"), "a first sweep")
     sweeps = [last]
     while len(sweeps) < 6:
-        now = world.one("SELECT last_sweep_at FROM liveness_state")
+        now = world.scalar("SELECT last_sweep_at FROM liveness_state")
         if now != sweeps[-1]:
             sweeps.append(now)
 
@@ -175,12 +177,12 @@ def test_no_message_is_lost_while_the_database_is_away(
     try:
         for order in orders:
             producer.ring("jobs.submit", orders=[order])
-        until(lambda: _waited_in_vain(broker), "units have waited in vain", patience=30)
+        wait_until(lambda: _waited_in_vain(broker), "units have waited in vain", patience=30)
     finally:
         services.postgres.start()
         engine().dispose()
 
-    until(lambda: _jobs(world) == 45, "every order is there", patience=60)
+    wait_until(lambda: _jobs(world) == 45, "every order is there", patience=60)
     assert sorted(row.id for row in world.rows("SELECT id FROM job")) == sorted(
         [*before, *(order["web_app_job_id"] for order in orders)]
     )
@@ -190,7 +192,7 @@ def test_no_message_is_lost_while_the_database_is_away(
 def _jobs(world: World) -> int:
     """How many there are; 0 while a pooler has yet to notice that the server is back."""
     with suppress(OperationalError):
-        return int(world.one("SELECT count(*) FROM job"))
+        return int(world.scalar("SELECT count(*) FROM job"))
     return 0
 
 
@@ -200,7 +202,7 @@ def _waited_in_vain(broker: str) -> bool:
         return any(b'"redelivered": true' in message for message in client.lrange("dispatch", 0, -1))
 
 
-def test_a_starting_worker_migrates_where_that_is_asked_for(
+def test_a_starting_worker_migrates_when_configured(
     services: Services, empty_database: str, broker: str, tmp_path: Path
 ) -> None:
     """The tables come into being on first use."""
@@ -213,6 +215,6 @@ def test_a_starting_worker_migrates_where_that_is_asked_for(
     ):
         supervisor.start("worker", "worker", "--concurrency", "1")
         there = "SELECT to_regclass('liveness_state') IS NOT NULL"
-        until(lambda: sql.execute(there).fetchone() == (True,), "the tables are there")
+        wait_until(lambda: sql.execute(there).fetchone() == (True,), "the tables are there")
         swept = "SELECT last_sweep_at IS NOT NULL FROM liveness_state"
-        until(lambda: sql.execute(swept).fetchone() == (True,), "a sweep took place")
+        wait_until(lambda: sql.execute(swept).fetchone() == (True,), "a sweep took place")

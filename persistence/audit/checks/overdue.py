@@ -8,7 +8,7 @@ can know whether they did.
 
 from persistence.audit.checks.check import Check, untouched
 from persistence.credentials.blocks import HAS_ANOTHER_TOKEN
-from persistence.jobs.entries import UNHEARD
+from persistence.jobs.entries import OUT_OF_SYNC
 from persistence.schema.sql import CLAIMABLE, LIVE
 
 CHECKS = (
@@ -16,7 +16,7 @@ CHECKS = (
         "words_of_the_web_app_heard",
         "A job's status says the same as its queue entry and its attempt: reconcile sees to it.",
         f"""
-        SELECT job.id {UNHEARD} AND {untouched("job", "q")}
+        SELECT job.id {OUT_OF_SYNC} AND {untouched("job", "q")}
         """,
     ),
     Check(

@@ -29,7 +29,7 @@ def _words(text: str, least: str) -> str:
     return f"regexp_matches({apart}, '[A-Za-z0-9_-]{{' || {least} || ',}}', 'g')"
 
 
-def _of_accounts(name: str, subject: str, rows: str) -> Check:
+def _check_own_tokens(name: str, subject: str, rows: str) -> Check:
     """A check of *rows* (id, account_id, said), each about an account."""
     tokens = ", ".join(
         f"CASE WHEN length({token}) >= {_SHORTEST} THEN {token} END AS {token}" for token in _COLUMNS
@@ -44,7 +44,7 @@ def _of_accounts(name: str, subject: str, rows: str) -> Check:
     return Check(name, f"{subject} holds no token of its account.", query)
 
 
-def _of_nobody(name: str, subject: str, rows: str) -> Check:
+def _check_all_tokens(name: str, subject: str, rows: str) -> Check:
     """A check of *rows* (id, said), about whomever."""
     query = f"""
         WITH token AS MATERIALIZED (
@@ -59,7 +59,7 @@ def _of_nobody(name: str, subject: str, rows: str) -> Check:
 
 
 CHECKS = (
-    _of_accounts(
+    _check_own_tokens(
         "no_token_in_errors",
         "An error",
         """
@@ -68,7 +68,7 @@ CHECKS = (
           FROM job_error_log e JOIN job ON job.id = e.job_id
         """,
     ),
-    _of_accounts(
+    _check_own_tokens(
         "no_token_in_jobs",
         "A job, with its queue entry and what its crawler said of it,",
         """
@@ -77,7 +77,7 @@ CHECKS = (
           FROM job LEFT JOIN job_queue q ON q.web_app_job_id = job.id
         """,
     ),
-    _of_accounts(
+    _check_own_tokens(
         "no_token_in_events",
         "An event (by xid and id)",
         """
@@ -85,14 +85,14 @@ CHECKS = (
          WHERE account_id IS NOT NULL
         """,
     ),
-    _of_nobody(
+    _check_all_tokens(
         "no_token_in_rejected_messages",
         "A rejected message",
         """
         SELECT id, concat_ws(' ', task, message_id, reason, detail, payload) AS said FROM rejected_message
         """,
     ),
-    _of_nobody(
+    _check_all_tokens(
         "no_token_in_connections",
         "A connection",
         """

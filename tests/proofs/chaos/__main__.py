@@ -13,7 +13,7 @@ import click
 
 from proofs.chaos import report
 from proofs.chaos.faults import FAULTS, MessagesConfused
-from proofs.chaos.run import play
+from proofs.chaos.run import run_chaos
 from proofs.chaos.schedule import plan
 from proofs.chaos.system.system import Load
 
@@ -64,12 +64,12 @@ def main(
     planned = plan(seed, span, names, every)
     binaries = os.environ.get("CRAWLYARD_TEST_POSTGRES_BIN")
     try:
-        outcome = play(
+        outcome = run_chaos(
             load,
             planned,
             folder=folder,
             settling_s=settling,
-            tell=_tell,
+            on_event=_tell,
             binaries=Path(binaries) if binaries else None,
         )
     except KeyboardInterrupt:

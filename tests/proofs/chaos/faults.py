@@ -6,9 +6,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar
 
-from proofs.chaos.scale import OUTPOSTS
-from proofs.chaos.system.proxy import Weather
-from proofs.chaos.system.system import LINKS, WORKERS, Yard
+from proofs.chaos.scale import GATEWAYS
+from proofs.chaos.system.proxy import LinkState
+from proofs.chaos.system.system import LINKS, WORKERS, ChaosSystem
 
 POSTGRES = "postgres"
 REDIS = "redis"
@@ -20,11 +20,11 @@ _TERMINATE = """
 
 
 @dataclass(frozen=True)
-class Blow:
-    """One fault done to one target; *lot*, between 0 and 1, decides what is left open."""
+class Injection:
+    """One fault done to one target; *draw*, between 0 and 1, decides what is left open."""
 
     target: str
-    lot: float
+    draw: float
 
 
 class Fault:
@@ -36,10 +36,10 @@ class Fault:
     """One of them is hit. No two faults last on one target at a time."""
     seconds: ClassVar[tuple[float, float]] = (0.0, 0.0)
 
-    def do(self, yard: Yard, blow: Blow) -> str | None:
+    def inject(self, system: ChaosSystem, injection: Injection) -> str | None:
         """Let it happen; returns what a reader may want to know besides."""
 
-    def heal(self, yard: Yard, blow: Blow) -> None:
+    def heal(self, system: ChaosSystem, injection: Injection) -> None:
         """Undo it."""
 
 
@@ -49,8 +49,8 @@ class RedisFlushed(Fault):
     name = "redis flushed"
     targets = (REDIS,)
 
-    def do(self, yard: Yard, blow: Blow) -> str:
-        with closing(yard.broker()) as broker:
+    def inject(self, system: ChaosSystem, injection: Injection) -> str:
+        with closing(system.broker()) as broker:
             waiting = sum(int(broker.llen(queue)) for queue in ("crawler", "dispatch", "upkeep"))
             broker.flushall()
         return f"{waiting} messages lost"
@@ -63,11 +63,11 @@ class RedisKilled(Fault):
     targets = (REDIS,)
     seconds = (0.3, 8.0)
 
-    def do(self, yard: Yard, blow: Blow) -> None:
-        yard.services.redis.stop("kill")
+    def inject(self, system: ChaosSystem, injection: Injection) -> None:
+        system.services.redis.stop("kill")
 
-    def heal(self, yard: Yard, blow: Blow) -> None:
-        yard.services.redis.start()
+    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+        system.services.redis.start()
 
 
 class RedisFrozen(Fault):
@@ -78,11 +78,11 @@ class RedisFrozen(Fault):
     targets = (REDIS,)
     seconds = (1.0, 8.0)
 
-    def do(self, yard: Yard, blow: Blow) -> None:
-        _signal(yard.services.redis.pid, signal.SIGSTOP)
+    def inject(self, system: ChaosSystem, injection: Injection) -> None:
+        _signal(system.services.redis.pid, signal.SIGSTOP)
 
-    def heal(self, yard: Yard, blow: Blow) -> None:
-        _signal(yard.services.redis.pid, signal.SIGCONT)
+    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+        _signal(system.services.redis.pid, signal.SIGCONT)
 
 
 class PostgresRestarted(Fault):
@@ -92,11 +92,11 @@ class PostgresRestarted(Fault):
     targets = (POSTGRES,)
     seconds = (0.3, 8.0)
 
-    def do(self, yard: Yard, blow: Blow) -> None:
-        yard.services.postgres.stop("immediate")
+    def inject(self, system: ChaosSystem, injection: Injection) -> None:
+        system.services.postgres.stop("immediate")
 
-    def heal(self, yard: Yard, blow: Blow) -> None:
-        yard.services.postgres.start()
+    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+        system.services.postgres.start()
 
 
 class BackendsTerminated(Fault):
@@ -106,9 +106,9 @@ class BackendsTerminated(Fault):
     weight = 4
     targets = (POSTGRES,)
 
-    def do(self, yard: Yard, blow: Blow) -> str:
-        with closing(yard.admin()) as admin:
-            row = admin.execute(_TERMINATE, [0.3 + blow.lot]).fetchone()
+    def inject(self, system: ChaosSystem, injection: Injection) -> str:
+        with closing(system.admin()) as admin:
+            row = admin.execute(_TERMINATE, [0.3 + injection.draw]).fetchone()
         return f"{row[0] if row else 0} of them"
 
 
@@ -119,28 +119,28 @@ class NetworkCut(Fault):
     weight = 4
     targets = LINKS
     seconds = (0.2, 10.0)
-    weather: ClassVar[Weather] = Weather.CUT
+    state: ClassVar[LinkState] = LinkState.CUT
 
-    def do(self, yard: Yard, blow: Blow) -> str | None:
-        yard.links[blow.target].become(self.weather)
+    def inject(self, system: ChaosSystem, injection: Injection) -> str | None:
+        system.links[injection.target].set_state(self.state)
         return None
 
-    def heal(self, yard: Yard, blow: Blow) -> None:
-        yard.links[blow.target].become(Weather.FAIR)
+    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+        system.links[injection.target].set_state(LinkState.NORMAL)
 
 
 class NetworkStalled(NetworkCut):
     """Nothing arrives for a while, then all of it."""
 
     name = "network stalled"
-    weather = Weather.STALLED
+    state = LinkState.STALLED
 
 
 class NetworkDeaf(NetworkCut):
     """Everything is swallowed; in the end both sides hear that they were talking to nobody."""
 
     name = "network deaf"
-    weather = Weather.DEAF
+    state = LinkState.DEAF
 
 
 class NetworkSlow(NetworkCut):
@@ -148,11 +148,11 @@ class NetworkSlow(NetworkCut):
 
     name = "network slow"
     seconds = (2.0, 12.0)
-    weather = Weather.SLOW
+    state = LinkState.SLOW
 
-    def do(self, yard: Yard, blow: Blow) -> str:
-        delay = 0.02 + 0.2 * blow.lot
-        yard.links[blow.target].become(Weather.SLOW, delay=delay, bytes_a_second=200_000)
+    def inject(self, system: ChaosSystem, injection: Injection) -> str:
+        delay = 0.02 + 0.2 * injection.draw
+        system.links[injection.target].set_state(LinkState.SLOW, delay=delay, bytes_a_second=200_000)
         return f"{delay * 1000:.0f} ms a piece"
 
 
@@ -164,11 +164,11 @@ class WorkerKilled(Fault):
     targets = WORKERS
     seconds = (0.1, 6.0)
 
-    def do(self, yard: Yard, blow: Blow) -> None:
-        yard.processes[blow.target].kill()
+    def inject(self, system: ChaosSystem, injection: Injection) -> None:
+        system.processes[injection.target].kill()
 
-    def heal(self, yard: Yard, blow: Blow) -> None:
-        yard.processes[blow.target].start()
+    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+        system.processes[injection.target].start()
 
 
 class BeatKilled(WorkerKilled):
@@ -187,8 +187,8 @@ class WorkerStopped(WorkerKilled):
     weight = 1
     seconds = (3.0, 6.0)
 
-    def do(self, yard: Yard, blow: Blow) -> None:
-        yard.processes[blow.target].ask_to_stop()
+    def inject(self, system: ChaosSystem, injection: Injection) -> None:
+        system.processes[injection.target].ask_to_stop()
 
 
 class ChildKilled(Fault):
@@ -197,8 +197,8 @@ class ChildKilled(Fault):
     name = "worker's child killed"
     targets = ("worker-1",)
 
-    def do(self, yard: Yard, blow: Blow) -> str | None:
-        return None if yard.processes[blow.target].kill_a_child(blow.lot) else "there was none"
+    def inject(self, system: ChaosSystem, injection: Injection) -> str | None:
+        return None if system.processes[injection.target].kill_child(injection.draw) else "there was none"
 
 
 class WorkerFrozen(Fault):
@@ -208,18 +208,18 @@ class WorkerFrozen(Fault):
     targets = WORKERS
     seconds = (1.0, 10.0)
 
-    def do(self, yard: Yard, blow: Blow) -> None:
-        yard.processes[blow.target].freeze()
+    def inject(self, system: ChaosSystem, injection: Injection) -> None:
+        system.processes[injection.target].freeze()
 
-    def heal(self, yard: Yard, blow: Blow) -> None:
-        yard.processes[blow.target].thaw()
+    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+        system.processes[injection.target].resume()
 
 
 class GatewayFrozen(WorkerFrozen):
     """All of its crawlers are silent, most often for too long, and then say stale words."""
 
     name = "gateway frozen"
-    targets = OUTPOSTS
+    targets = GATEWAYS
     seconds = (2.0, 14.0)
 
 
@@ -228,7 +228,7 @@ class GatewayKilled(WorkerKilled):
 
     name = "gateway killed"
     weight = 1
-    targets = OUTPOSTS
+    targets = GATEWAYS
 
 
 class CrawlerDied(Fault):
@@ -236,11 +236,11 @@ class CrawlerDied(Fault):
 
     name = "crawler died"
     weight = 3
-    targets = OUTPOSTS
+    targets = GATEWAYS
     order: ClassVar[str] = "die"
 
-    def do(self, yard: Yard, blow: Blow) -> None:
-        yard.order(blow.target, f"{self.order} {blow.lot}")
+    def inject(self, system: ChaosSystem, injection: Injection) -> None:
+        system.order(injection.target, f"{self.order} {injection.draw}")
 
 
 class CrawlerFrozen(CrawlerDied):
@@ -265,10 +265,10 @@ class MessagesConfused(Fault):
     targets = ("messages",)
     share: ClassVar[float] = 0.3
 
-    def heal(self, yard: Yard, blow: Blow) -> None:
-        yard.mail.share = 0.0
-        for outpost in OUTPOSTS:
-            yard.order(outpost, "reliable")
+    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+        system.publisher.share = 0.0
+        for gateway in GATEWAYS:
+            system.order(gateway, "reliable")
 
 
 FAULTS: dict[str, Fault] = {

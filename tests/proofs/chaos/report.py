@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from proofs.chaos.accounting.reckoning import Reckoning
+from proofs.chaos.accounting.reckoning import Verdict
 from proofs.chaos.run import Outcome
 
 _IDS_A_FAULT = 20
@@ -13,7 +13,7 @@ _IDS_A_FAULT = 20
 
 def as_json(outcome: Outcome, options: Mapping[str, Any]) -> dict[str, Any]:
     """Everything, by name."""
-    sums = outcome.reckoning
+    sums = outcome.verdict
     return {
         **options,
         "good": outcome.is_good,
@@ -27,11 +27,11 @@ def as_json(outcome: Outcome, options: Mapping[str, Any]) -> dict[str, Any]:
         "recovered": sums.recovered,
         "losses": dict(sums.losses),
         "stale_words": sums.stale_words,
-        "stale_work": sums.stale_stints,
+        "stale_work": sums.stale_work,
         "rejected_by_the_contract": sums.answered,
         "messages": outcome.messages,
         "wrong": {what: ids for what, ids in sums.faults.items() if ids},
-        "books": outcome.books,
+        "books": outcome.audit_faults,
         "crashes": outcome.crashes,
         "settled_seconds": outcome.settled_s,
         "seconds": round(outcome.seconds, 1),
@@ -45,7 +45,7 @@ def write(path: Path, outcome: Outcome, options: Mapping[str, Any]) -> None:
 
 def text(outcome: Outcome) -> str:
     """As a person reads it."""
-    sums = outcome.reckoning
+    sums = outcome.verdict
     done = [f"  {number:5}  {name}" for name, number in sorted(outcome.done.items())]
     lines = [
         f"{sum(outcome.done.values())} faults done:",
@@ -53,7 +53,7 @@ def text(outcome: Outcome) -> str:
         f"  {_list(outcome.messages)}",
         *_jobs(sums),
         f"attempts lost: {_list(sums.losses) or 'none'}",
-        f"stale words refused: {sums.stale_words}; attempts worked on after they were taken away: {sums.stale_stints}",
+        f"stale words refused: {sums.stale_words}; attempts worked on after they were taken away: {sums.stale_work}",
         f"wrongly expired: {len(sums.wrongly_expired)}",
         f"rejected messages: {len(sums.rejected)}, and {sums.answered} that came after their connection had closed",
         _settled(outcome),
@@ -62,7 +62,7 @@ def text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _jobs(sums: Reckoning) -> list[str]:
+def _jobs(sums: Verdict) -> list[str]:
     ends = f"{sums.finished} finished, {sums.failed} failed, {sums.cancelled} cancelled"
     twice = f"{len(sums.completed_twice)} completed twice, {len(sums.worked_twice)} worked on twice"
     return [
@@ -82,10 +82,10 @@ def _settled(outcome: Outcome) -> str:
 def _complaints(outcome: Outcome) -> list[str]:
     wrong = [
         f"WRONG: {len(ids)} {what}: {', '.join(ids[:_IDS_A_FAULT])}"
-        for what, ids in outcome.reckoning.faults.items()
+        for what, ids in outcome.verdict.faults.items()
         if ids
     ]
-    wrong += [f"WRONG: {fault}" for fault in outcome.books]
+    wrong += [f"WRONG: {fault}" for fault in outcome.audit_faults]
     return wrong + [f"WRONG: {name} ended by itself, {n} times" for name, n in outcome.crashes.items()]
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from proofs.chaos.accounting import journal
 from proofs.chaos.accounting.books import faults_of
 from proofs.chaos.accounting.evidence import ENDED, Evidence, gather
-from proofs.chaos.accounting.reckoning import Reckoning, reckon
+from proofs.chaos.accounting.reckoning import Verdict, compute_verdict
 from proofs.chaos.faults import FAULTS
-from proofs.chaos.scale import OUTPOSTS
-from proofs.chaos.schedule import Planned
-from proofs.chaos.system.system import Load, Yard, yard
+from proofs.chaos.scale import GATEWAYS
+from proofs.chaos.schedule import PlannedFault
+from proofs.chaos.system.system import ChaosSystem, Load, running_system
 from tasks.routes import QUEUES
 
 _TURN_S = 0.05
@@ -28,7 +28,7 @@ _STILL_OPEN = """
            (SELECT count(*) FROM job_assignment_mapping WHERE status IN ('assigned', 'running'))
 """
 _OPENING_S = 60.0
-Tell = Callable[[float, str], None]
+OnEvent = Callable[[float, str], None]
 """Says what happens: seconds from the beginning, and a line."""
 
 
@@ -37,8 +37,8 @@ class Outcome:
     """How a run went."""
 
     done: Counter[str]
-    reckoning: Reckoning
-    books: list[str]
+    verdict: Verdict
+    audit_faults: list[str]
     """What the audits found, a line each."""
     crashes: dict[str, int]
     """Programs that ended by themselves, and how often."""
@@ -50,43 +50,45 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Whether all is well."""
-        return self.reckoning.is_good and not self.books and not self.crashes and self.settled_s is not None
+        return (
+            self.verdict.is_good and not self.audit_faults and not self.crashes and self.settled_s is not None
+        )
 
 
 @dataclass(order=True)
-class _Act:
+class _Action:
     at: float
     number: int
     do: Callable[[], None] = field(compare=False)
 
 
-def play(
+def run_chaos(
     load: Load,
-    planned: list[Planned],
+    planned: list[PlannedFault],
     *,
     folder: Path,
     settling_s: float,
-    tell: Tell,
+    on_event: OnEvent,
     binaries: Path | None = None,
 ) -> Outcome:
     """Run it all."""
     begun = time.monotonic()
-    with yard(load, folder, binaries) as there:
-        play_ = _Play(there, planned, tell)
-        play_.open()
-        play_.break_everything()
-        settled = play_.settle(settling_s)
-        with closing(there.admin()) as admin:
+    with running_system(load, folder, binaries) as system:
+        run = _Run(system, planned, on_event)
+        run.open()
+        run.break_everything()
+        settled = run.settle(settling_s)
+        with closing(system.admin()) as admin:
             evidence = gather(admin)
-            books = play_.books()
+            audit_faults = run.audit_faults()
             (folder / "evidence.json").write_text(json.dumps(asdict(evidence)))
-        crashes = {name: p.crashes for name, p in there.processes.items() if p.crashes}
-        ledger = there.web_app.ledger
-    record = journal.read([folder / f"{name}.journal" for name in (*OUTPOSTS, "web-app")])
+        crashes = {name: p.crashes for name, p in system.processes.items() if p.crashes}
+        order_log = system.web_app.order_log
+    record = journal.read([folder / f"{name}.journal" for name in (*GATEWAYS, "web-app")])
     return Outcome(
-        play_.done,
-        reckon(evidence, ledger, record),
-        books,
+        run.done,
+        compute_verdict(evidence, order_log, record),
+        audit_faults,
         crashes,
         dict(record.counts),
         settled,
@@ -94,32 +96,32 @@ def play(
     )
 
 
-class _Play:
+class _Run:
     """The yard while it is broken and healed."""
 
-    def __init__(self, there: Yard, planned: list[Planned], tell: Tell) -> None:
+    def __init__(self, system: ChaosSystem, planned: list[PlannedFault], on_event: OnEvent) -> None:
         self.done: Counter[str] = Counter()
-        self._yard = there
-        self._tell = tell
+        self._system = system
+        self._on_event = on_event
         self._begun = time.monotonic()
         self._number = count()
-        self._acts = [self._act(one.at, self._doing(one)) for one in planned]
-        heapq.heapify(self._acts)
+        self._actions = [self._action(one.at, self._injecting(one)) for one in planned]
+        heapq.heapify(self._actions)
 
     def open(self) -> None:
         """Wait until crawlers work; then the time of the faults begins."""
         deadline = time.monotonic() + _OPENING_S
-        while time.monotonic() < deadline and not self._first_end():
-            self._turn()
+        while time.monotonic() < deadline and not self._has_first_finished():
+            self._step()
         self._begun = time.monotonic()
 
     def break_everything(self) -> None:
         """Do and heal all that is planned, one after another; what takes its time holds the others up."""
-        while self._acts:
-            if self._acts[0].at <= time.monotonic() - self._begun:
-                heapq.heappop(self._acts).do()
+        while self._actions:
+            if self._actions[0].at <= time.monotonic() - self._begun:
+                heapq.heappop(self._actions).do()
             else:
-                self._turn()
+                self._step()
 
     def settle(self, patience: float) -> float | None:
         """
@@ -129,81 +131,83 @@ class _Play:
         """
         begun = ended_at = time.monotonic()
         still_open: Any = None
-        self._say("all is healed")
+        self._print("all is healed")
         while time.monotonic() - ended_at < patience:
-            if self._is_over() and not self.books():
+            if self._is_over() and not self.audit_faults():
                 return time.monotonic() - begun
-            if (now_open := self._still_open()) != still_open:
+            if (now_open := self._count_open()) != still_open:
                 still_open, ended_at = now_open, time.monotonic()
-            self._rest()
+            self._pause()
         return None
 
-    def books(self) -> list[str]:
+    def audit_faults(self) -> list[str]:
         """What the audits find: the ledger's, then the database's own."""
-        return faults_of(self._yard.services, self._yard.web_app.ledger)
+        return faults_of(self._system.services, self._system.web_app.order_log)
 
-    def _act(self, at: float, do: Callable[[], None]) -> _Act:
-        return _Act(at, next(self._number), do)
+    def _action(self, at: float, do: Callable[[], None]) -> _Action:
+        return _Action(at, next(self._number), do)
 
-    def _doing(self, one: Planned) -> Callable[[], None]:
+    def _injecting(self, one: PlannedFault) -> Callable[[], None]:
         def do() -> None:
             fault = FAULTS[one.fault]
-            note = fault.do(self._yard, one.blow)
+            note = fault.inject(self._system, one.injection)
             self.done[one.fault] += 1
             length = f" for {one.seconds:.1f} s" if one.seconds else ""
-            self._say(f"{one.fault}: {one.blow.target}{length}" + (f", {note}" if note else ""))
+            self._print(f"{one.fault}: {one.injection.target}{length}" + (f", {note}" if note else ""))
             # After what was planned, however late it came: others of the same target are planned behind it.
-            heapq.heappush(self._acts, self._act(one.until, lambda: fault.heal(self._yard, one.blow)))
+            heapq.heappush(
+                self._actions, self._action(one.until, lambda: fault.heal(self._system, one.injection))
+            )
 
         return do
 
-    def _say(self, text: str) -> None:
-        self._tell(time.monotonic() - self._begun, text)
+    def _print(self, text: str) -> None:
+        self._on_event(time.monotonic() - self._begun, text)
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         time.sleep(_TURN_S)
-        self._yard.keep_up()
+        self._system.restart_crashed()
 
-    def _first_end(self) -> bool:
-        with closing(self._yard.admin()) as admin:
+    def _has_first_finished(self) -> bool:
+        with closing(self._system.admin()) as admin:
             return bool(
                 admin.execute("SELECT EXISTS (SELECT FROM job WHERE status = 'finished')").fetchone()[0]
             )  # type: ignore[index]
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         until = time.monotonic() + _LOOK_S
         while time.monotonic() < until:
-            self._turn()
+            self._step()
 
-    def _still_open(self) -> int:
+    def _count_open(self) -> int:
         """How many jobs have not ended; said, with what waits in the queues."""
-        with closing(self._yard.admin()) as admin:
+        with closing(self._system.admin()) as admin:
             jobs, attempts = admin.execute(_STILL_OPEN).fetchone() or (0, 0)
         waiting = ", ".join(f"{self._waiting(queue)} {queue}" for queue in QUEUES)
-        self._say(f"{jobs} jobs and {attempts} attempts are open; messages wait: {waiting}")
+        self._print(f"{jobs} jobs and {attempts} attempts are open; messages wait: {waiting}")
         return int(jobs)
 
     def _is_over(self) -> bool:
         """Whether all has been ordered, all jobs have ended, and nothing waits to be said or heard."""
-        there = self._yard
-        if not there.web_app.is_done or there.mail.held_back or any(map(self._waiting, QUEUES)):
+        system = self._system
+        if not system.web_app.is_done or system.publisher.pending or any(map(self._waiting, QUEUES)):
             return False
-        with closing(there.admin()) as admin:
+        with closing(system.admin()) as admin:
             evidence: Evidence = gather(admin)
-        ledger = there.web_app.ledger
-        expected = len(ledger.ordered) + len(ledger.discovered)
+        order_log = system.web_app.order_log
+        expected = len(order_log.ordered) + len(order_log.discovered)
         return sum(job.status in ENDED for job in evidence.jobs.values()) >= expected and not any(
             self._busy()
         )
 
     def _waiting(self, queue: str) -> int:
-        with closing(self._yard.broker()) as broker:
+        with closing(self._system.broker()) as broker:
             return int(broker.llen(queue))
 
     def _busy(self) -> Iterator[bool]:
         """Whether the gateways have something to say yet, by their own word."""
-        for name in OUTPOSTS:
-            self._yard.order(name, "tell")
+        for name in GATEWAYS:
+            self._system.order(name, "tell")
         time.sleep(0.5)
-        for name in OUTPOSTS:
-            yield journal.last_word(self._yard.folder / f"{name}.journal")
+        for name in GATEWAYS:
+            yield journal.is_busy(self._system.folder / f"{name}.journal")

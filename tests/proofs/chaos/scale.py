@@ -2,9 +2,9 @@
 
 import random
 
-from console.simulator.projects import Estate, estate
+from console.simulator.projects import GroupTree, pick_group_tree
 
-OUTPOSTS = ("gateway-1", "gateway-2")
+GATEWAYS = ("gateway-1", "gateway-2")
 CRAWLERS = 6
 """Of each gateway: together they are more than the ten from which on a fleet's silence is a gateway's."""
 CAPACITY = 3
@@ -34,6 +34,6 @@ SETTINGS = {
 }
 
 
-def estate_of(seed: int) -> Estate:
+def group_tree_of(seed: int) -> GroupTree:
     """What the one discovery of a run finds; the same for whoever asks."""
-    return estate(random.Random(f"{seed} estate"), DISCOVERED_JOBS)
+    return pick_group_tree(random.Random(f"{seed} estate"), DISCOVERED_JOBS)

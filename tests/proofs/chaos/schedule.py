@@ -4,19 +4,19 @@ import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from proofs.chaos.faults import FAULTS, Blow, Fault, MessagesConfused
+from proofs.chaos.faults import FAULTS, Fault, Injection, MessagesConfused
 
 _LATEST_START = 0.95
 """Of the span."""
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedFault:
     """One fault; times are seconds from the beginning."""
 
     at: float
     fault: str
-    blow: Blow
+    injection: Injection
     seconds: float
 
     @property
@@ -25,45 +25,47 @@ class Planned:
         return self.at + self.seconds
 
 
-def plan(seed: int, span: float, names: Collection[str], every: float) -> list[Planned]:
+def plan(seed: int, span: float, names: Collection[str], every: float) -> list[PlannedFault]:
     """
     Faults for *span* seconds, one each *every* seconds in the mean; each kind once before any comes again.
 
     Faults overlap, but no two last on one target at a time. The messages are confused all the time.
     """
-    chance = random.Random(f"{seed} faults")
+    rng = random.Random(f"{seed} faults")
     planned = [
-        Planned(0.0, name, Blow("messages", 0.0), span) for name in names if name == MessagesConfused.name
+        PlannedFault(0.0, name, Injection("messages", 0.0), span)
+        for name in names
+        if name == MessagesConfused.name
     ]
     kinds = [FAULTS[name] for name in names if name != MessagesConfused.name]
     busy_until: dict[str, float] = {}
     at = 0.0
-    for fault in _kinds(chance, kinds):
-        at += chance.uniform(0.2, 1.8) * every
+    for fault in _kinds(rng, kinds):
+        at += rng.uniform(0.2, 1.8) * every
         if at > _LATEST_START * span:
             break
-        if one := _planned(chance, fault, at, span, busy_until):
-            busy_until[one.blow.target] = one.until
+        if one := _planned(rng, fault, at, span, busy_until):
+            busy_until[one.injection.target] = one.until
             planned.append(one)
     return planned
 
 
-def _kinds(chance: random.Random, kinds: list[Fault]) -> Iterator[Fault]:
+def _kinds(rng: random.Random, kinds: list[Fault]) -> Iterator[Fault]:
     """A shuffled deck of them, then any, by weight, for ever."""
-    yield from chance.sample(kinds, k=len(kinds))
+    yield from rng.sample(kinds, k=len(kinds))
     while kinds:
-        yield chance.choices(kinds, weights=[fault.weight for fault in kinds])[0]
+        yield rng.choices(kinds, weights=[fault.weight for fault in kinds])[0]
 
 
 def _planned(
-    chance: random.Random, fault: Fault, at: float, span: float, busy_until: dict[str, float]
-) -> Planned | None:
+    rng: random.Random, fault: Fault, at: float, span: float, busy_until: dict[str, float]
+) -> PlannedFault | None:
     """On a target that is free, or as soon as one is."""
-    seconds, lot = chance.uniform(*fault.seconds), chance.random()
+    seconds, draw = rng.uniform(*fault.seconds), rng.random()
     target = min(
-        chance.sample(fault.targets, k=len(fault.targets)), key=lambda t: max(busy_until.get(t, 0.0), at)
+        rng.sample(fault.targets, k=len(fault.targets)), key=lambda t: max(busy_until.get(t, 0.0), at)
     )
     at = max(at, busy_until.get(target, 0.0) + 0.1)
     if at > span:
         return None
-    return Planned(at, fault.name, Blow(target, lot), min(seconds, span - at))
+    return PlannedFault(at, fault.name, Injection(target, draw), min(seconds, span - at))

@@ -93,7 +93,7 @@ class Picture:
     """What a run left behind: rows, and the bells that it rang."""
 
     rows: Counter[str]
-    bells: frozenset[str]
+    messages: frozenset[str]
 
     def differences(self, other: "Picture") -> list[str]:
         """Rows that only this one has (-), and rows that only the other has (+)."""
@@ -102,12 +102,14 @@ class Picture:
         ]
 
 
-def picture(tables: Tables, bells: Collection[Any], known: Collection[str]) -> Picture:
+def picture(tables: Tables, messages: Collection[Any], known: Collection[str]) -> Picture:
     """What is in these tables, with all ids renamed but those that were *known* before the run."""
     rows = [f"{name} {_text(row)}" for name, of_table in tables.items() for row in of_table]
-    rung = [_text(bell) for bell in bells]
+    published = [_text(message) for message in messages]
     names = _names(rows, known)
-    return Picture(Counter(_renamed(row, names) for row in rows), frozenset(_renamed(b, names) for b in rung))
+    return Picture(
+        Counter(_renamed(row, names) for row in rows), frozenset(_renamed(b, names) for b in published)
+    )
 
 
 def ids_in(value: Any) -> set[str]:
@@ -143,8 +145,8 @@ def _names(rows: list[str], known: Collection[str]) -> dict[str, str]:
     return names
 
 
-def _name(said: list[str]) -> str:
-    return "#" + hashlib.sha256("\n".join(said).encode()).hexdigest()[:12]
+def _name(names: list[str]) -> str:
+    return "#" + hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
 
 
 def _renamed(row: str, names: dict[str, str]) -> str:

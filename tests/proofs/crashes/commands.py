@@ -9,7 +9,7 @@ from support.worlds.world import World
 
 Payload = dict[str, Any]
 
-IN_UNITS: dict[str, Any] = {"tasks.jobs.selections.UNIT_JOBS": 2, "tasks.jobs.accounts.UNIT_ATTEMPTS": 1}
+IN_UNITS: dict[str, Any] = {"tasks.jobs.selections.CHUNK_JOBS": 2, "tasks.jobs.accounts.CHUNK_ATTEMPTS": 1}
 CAPPED = {"CRAWLYARD_PENDING_CAP": "3"}
 ACCOUNT = {"account_id": "acc"}
 
@@ -34,7 +34,7 @@ def cancel_a_tree(world: World) -> Payload:
     return {"subtree_of": family(world).job_id}
 
 
-@scenario("jobs.cancel", constants=IN_UNITS | {"tasks.runtime.chunks.BUSY_S": 0.0})
+@scenario("jobs.cancel", constants=IN_UNITS | {"tasks.runtime.chunks.TIME_LIMIT_S": 0.0})
 def cancel_in_several_deliveries(world: World) -> Payload:
     """A command that goes back into its queue behind each unit."""
     return {"job_ids": world.jobs(3)}
@@ -49,7 +49,7 @@ def pause_jobs(world: World) -> Payload:
 @scenario("jobs.pause", constants=IN_UNITS)
 def pause_an_account(world: World) -> Payload:
     """With two attempts to be revoked."""
-    world.working(2)
+    world.crawler_with_jobs(2)
     return ACCOUNT | {"reason": "its owner asked for it"}
 
 
@@ -80,7 +80,7 @@ def resume_an_account(world: World) -> Payload:
 def retry(world: World) -> Payload:
     """Jobs that have failed, one of them while it is worked on."""
     jobs = [at_every_stage(world)["failed"], *world.jobs(2)]
-    _, _ = world.working(1)
+    _, _ = world.crawler_with_jobs(1)
     world.rows("UPDATE job SET status = 'failed', finished_at = now() WHERE status = 'queued'")
     assert jobs
     return ACCOUNT

@@ -11,7 +11,7 @@ from support.worlds.world import World
 Payload = dict[str, Any]
 
 LONG_SILENT = 3600.0
-IN_UNITS = {"tasks.fleet.sweep.UNIT_JOBS": 2}
+IN_UNITS = {"tasks.fleet.sweep.CHUNK_JOBS": 2}
 
 
 @scenario("connections.register")
@@ -39,7 +39,7 @@ def arrival_of_nobody(_: World) -> Payload:
 @scenario("connections.heartbeat")
 def beats(world: World) -> Payload:
     """Plain ones; with a list of jobs, and a new capacity."""
-    first, orders = world.working(2)
+    first, orders = world.crawler_with_jobs(2)
     second = world.crawler()
     return {
         "beats": [
@@ -60,9 +60,9 @@ def beats_of_strangers(world: World) -> Payload:
 
 
 @scenario("connections.disconnect")
-def goodbye(world: World) -> Payload:
+def disconnect(world: World) -> Payload:
     """Of a crawler at work."""
-    crawler, _ = world.working(1)
+    crawler, _ = world.crawler_with_jobs(1)
     return {"connection_id": crawler.id, "reason": "deploy"}
 
 
@@ -73,23 +73,23 @@ def swept(world: World) -> Payload:
 
 
 @scenario("connections.expire_dead")
-def ring_of_the_sweep(world: World) -> Payload:
+def publish_of_the_sweep(world: World) -> Payload:
     """Without as_of it only rings."""
-    world.working(1)
+    world.crawler_with_jobs(1)
     return {}
 
 
 @scenario("connections.expire_dead", constants=IN_UNITS, is_piecemeal=True)
-def silence_and_goodbyes(world: World) -> Payload:
+def silence_and_disconnects(world: World) -> Payload:
     """Of one silent job too many was lost already, one said goodbye, one lives; more than a unit."""
-    silent, orders = world.working(3)
+    silent, orders = world.crawler_with_jobs(3)
     world.rows(
         "UPDATE job_queue q SET losses = 4 FROM job_assignment_mapping a"
         " WHERE a.web_app_job_id = q.web_app_job_id AND crawler_job_id = :order",
         order=orders[0],
     )
-    leaving, _ = world.working(2)
-    world.working(1)
+    leaving, _ = world.crawler_with_jobs(2)
+    world.crawler_with_jobs(1)
     silent.silent_for(LONG_SILENT)
     world.deliver("connections.disconnect", connection_id=leaving.id)
     return swept(world)
@@ -98,9 +98,9 @@ def silence_and_goodbyes(world: World) -> Payload:
 @scenario("connections.expire_dead")
 def jobs_gone_astray(world: World) -> Payload:
     """One has stalled, one never began, one is not on its crawler's list; and one is, just now."""
-    crawler, (stalled, idle, disowned, missing) = world.working(4)
-    crawler.says("job_started", stalled)
-    crawler.says("heartbeat", activeJobs=[stalled, idle])
+    crawler, (stalled, idle, disowned, missing) = world.crawler_with_jobs(4)
+    crawler.sends("job_started", stalled)
+    crawler.sends("heartbeat", activeJobs=[stalled, idle])
     ages = {
         stalled: "progressed_at = now() - interval '11 hours', assigned_at = now() - interval '12 hours'",
         idle: "assigned_at = now() - interval '2 hours'",
@@ -129,8 +129,8 @@ def half_a_fleet_is_silent(world: World) -> Payload:
     return swept(world)
 
 
-@scenario("connections.expire_dead", constants={"tasks.fleet.sweep.UNIT_JOBS": 3}, is_piecemeal=True)
-def half_a_fleet_is_taken(world: World) -> Payload:
+@scenario("connections.expire_dead", constants={"tasks.fleet.sweep.CHUNK_JOBS": 3}, is_piecemeal=True)
+def half_a_fleet_expires(world: World) -> Payload:
     """It has had its time: it is taken, in units, and nobody is blamed."""
     fleet(world)
     world.sweep()
@@ -141,7 +141,7 @@ def half_a_fleet_is_taken(world: World) -> Payload:
 @scenario("connections.expire_dead")
 def sweep_after_an_outage(world: World) -> Payload:
     """It was ours: nothing is taken."""
-    crawler, _ = world.working(1)
+    crawler, _ = world.crawler_with_jobs(1)
     crawler.silent_for(LONG_SILENT)
     return {"as_of": world.now()}
 

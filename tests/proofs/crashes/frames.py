@@ -13,7 +13,7 @@ LATER = "2026-05-04T03:02:09Z"
 Payload = dict[str, Any]
 
 
-def said(*frames: Any) -> Payload:
+def frames_payload(*frames: Any) -> Payload:
     """The payload of crawler.frames."""
     return {"frames": list(frames)}
 
@@ -21,18 +21,18 @@ def said(*frames: Any) -> Payload:
 @scenario("crawler.frames")
 def start(world: World) -> Payload:
     """Two jobs begin."""
-    crawler, orders = world.working(2)
-    return said(*(crawler.frame("job_started", order) for order in orders))
+    crawler, orders = world.crawler_with_jobs(2)
+    return frames_payload(*(crawler.frame("job_started", order) for order in orders))
 
 
 @scenario("crawler.frames")
 def progress(world: World) -> Payload:
     """One job goes on after its loss, with a place to resume from; another begins."""
-    crawler, (first, second) = world.working(2)
+    crawler, (first, second) = world.crawler_with_jobs(2)
     world.rows("UPDATE job_queue SET losses = 1")
-    crawler.says("job_started", first)
+    crawler.sends("job_started", first)
     steps = {"stage": "fetching", "entityType": "issue", "total": 10, "resumeState": {"currentPage": 3}}
-    return said(
+    return frames_payload(
         crawler.frame("job_progress", first, processed=3, **steps),
         crawler.frame("job_progress", first, processed=5, **steps),
         crawler.frame("job_started", second),
@@ -43,9 +43,9 @@ def progress(world: World) -> Payload:
 @scenario("crawler.frames")
 def completion(world: World) -> Payload:
     """One job ends well, one ends badly after all; two more are waiting for the seats."""
-    crawler, orders = world.working(2)
+    crawler, orders = world.crawler_with_jobs(2)
     world.jobs(2)
-    return said(
+    return frames_payload(
         crawler.frame("job_completed", orders[0], success=True, finalCounts={"issue": 7}),
         crawler.frame("job_completed", orders[1], success=False, message="half of it"),
     )
@@ -54,12 +54,12 @@ def completion(world: World) -> Payload:
 @scenario("crawler.frames")
 def failures(world: World) -> Payload:
     """One is tried again, one was tried often enough, one is never tried again."""
-    crawler, orders = world.working(3)
+    crawler, orders = world.crawler_with_jobs(3)
     tried = "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :order"
     world.rows(
         f"UPDATE job_queue SET attempts = 2, losses = 1 WHERE web_app_job_id = ({tried})", order=orders[1]
     )
-    return said(
+    return frames_payload(
         crawler.frame(
             "job_failed", orders[0], error="it broke", isRecoverable=True, resumeState={"currentPage": 2}
         ),
@@ -72,9 +72,9 @@ def failures(world: World) -> Payload:
 def dead_tokens(world: World) -> Payload:
     """Two jobs of an account cannot go on, one of another can."""
     world.account("other")
-    crawler, (first, second) = world.working(2)
-    other, (third,) = world.working(1, account_id="other")
-    return said(
+    crawler, (first, second) = world.crawler_with_jobs(2)
+    other, (third,) = world.crawler_with_jobs(1, account_id="other")
+    return frames_payload(
         crawler.frame("token_refresh_request", first, current_token_expired=True, error_details="401"),
         crawler.frame("token_refresh_request", second),
         other.frame("job_completed", third),
@@ -84,18 +84,18 @@ def dead_tokens(world: World) -> Payload:
 @scenario("crawler.frames")
 def token_that_was_renewed(world: World) -> Payload:
     """The old one died, and there is a new one already: the job is queued again."""
-    crawler, (order,) = world.working(1)
+    crawler, (order,) = world.crawler_with_jobs(1)
     world.deliver("credentials.renewed", account_id="acc")
     world.rows("UPDATE job_assignment_mapping SET assigned_at = assigned_at - interval '1 hour'")
     world.rows("UPDATE account_lane SET renewed_at = clock_timestamp() - interval '10 minutes'")
-    return said(crawler.frame("token_refresh_request", order))
+    return frames_payload(crawler.frame("token_refresh_request", order))
 
 
 @scenario("crawler.frames")
 def discoveries(world: World) -> Payload:
     """A tree in two parts, then the end."""
     found = Discoverer.at_work(world)
-    return said(
+    return frames_payload(
         found.frame(group("team", 7), project("team/1", 1), project("team/2", 2)),
         found.frame(user("ann", 3), project("team/3", 3), at=LATER),
         found.crawler.frame("job_completed", found.order),
@@ -106,14 +106,18 @@ def discoveries(world: World) -> Payload:
 def discovery_beyond_the_cap(world: World) -> Payload:
     """What is too much is deferred."""
     found = Discoverer.at_work(world)
-    return said(found.frame(project("a", 1), project("b", 2)))
+    return frames_payload(found.frame(project("a", 1), project("b", 2)))
 
 
-@scenario("crawler.frames", constants={"tasks.discovery.apply.CHUNK": 1, "tasks.discovery.apply.BUSY_S": 0.0})
+@scenario(
+    "crawler.frames", constants={"tasks.discovery.apply.CHUNK": 1, "tasks.discovery.apply.TIME_LIMIT_S": 0.0}
+)
 def discovery_in_parts(world: World) -> Payload:
     """So large that it is applied in parts, and heard in several deliveries."""
     found = Discoverer.at_work(world)
-    return said(found.frame(project("a", 1), project("b", 2)), found.frame(project("c", 3), at=LATER))
+    return frames_payload(
+        found.frame(project("a", 1), project("b", 2)), found.frame(project("c", 3), at=LATER)
+    )
 
 
 @scenario("crawler.frames")
@@ -126,26 +130,26 @@ def discovery_that_moves(world: World) -> Payload:
         "UPDATE job_queue q SET status = 'failed', settled_at = now() FROM job"
         " WHERE job.id = web_app_job_id AND command = 'branches'"
     )
-    return said(found.frame(project("c", 1), project("b", 3), at=LATER))
+    return frames_payload(found.frame(project("c", 1), project("b", 3), at=LATER))
 
 
 @scenario("crawler.frames")
-def refused_findings(world: World) -> Payload:
+def refused_items(world: World) -> Payload:
     """Some of what was found cannot be kept; it was found for a job that is nobody's, too."""
     found = Discoverer.at_work(world)
-    return said(
+    return frames_payload(
         found.frame(project("a", 1), project("x" * 900, 2) | {"namespace_path": "y" * 5000}, project("b", 1)),
         found.crawler.frame("jobs_discovered", str(ULID()), discovered_jobs=[project("c", 4)]),
     )
 
 
 @scenario("crawler.frames")
-def stale_and_strange_words(world: World) -> Payload:
+def stale_and_foreign_frames(world: World) -> Payload:
     """Of an attempt that has ended, of one never given, of none at all; a good one is among them."""
-    crawler, (ended, live) = world.working(2)
-    crawler.says("job_completed", ended)
+    crawler, (ended, live) = world.crawler_with_jobs(2)
+    crawler.sends("job_completed", ended)
     unknown = {"connection_id": str(ULID()), "frame": crawler.frame("heartbeat")["frame"]}
-    return said(
+    return frames_payload(
         crawler.frame("job_completed", ended),
         crawler.frame("job_progress", ended, stage="fetching", entityType="issue", processed=1),
         crawler.frame("job_started", str(ULID())),
@@ -158,9 +162,9 @@ def stale_and_strange_words(world: World) -> Payload:
 @scenario("crawler.frames")
 def requests_and_beats(world: World) -> Payload:
     """A crawler wants work, and lists what it works on."""
-    crawler, orders = world.working(2)
+    crawler, orders = world.crawler_with_jobs(2)
     world.jobs(1)
-    return said(
+    return frames_payload(
         crawler.frame("job_request", capacity=7),
         crawler.frame("heartbeat", activeJobs=orders[:1], systemStatus="processing"),
     )

@@ -28,8 +28,8 @@ def dead_token(world: World, jobs: int = 1) -> Payload:
     world.rows(
         "UPDATE account SET refresh_token = 'the first', access_token_expires_at = now() + interval '2 hours'"
     )
-    crawler, orders = world.working(jobs)
-    world.says(*(crawler.frame("token_refresh_request", order) for order in orders))
+    crawler, orders = world.crawler_with_jobs(jobs)
+    world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
     return dict(ACCOUNT)
 
 
@@ -91,7 +91,7 @@ def refresh_of_a_new_token(world: World) -> Payload:
     return dict(ACCOUNT)
 
 
-@scenario("credentials.renewed", constants={"tasks.credentials.refresh.UNIT_JOBS": 2})
+@scenario("credentials.renewed", constants={"tasks.credentials.refresh.CHUNK_JOBS": 2})
 def renewed(world: World) -> Payload:
     """More jobs wait for it than one unit lets go."""
     dead_token(world, jobs=3)
@@ -106,10 +106,10 @@ def renewed_for_nobody(_: World) -> Payload:
 
 
 @scenario("upkeep.reconcile")
-def word_of_the_web_app(world: World) -> Payload:
+def status_of_the_web_app(world: World) -> Payload:
     """Each job is said to be something else than it is, and one is new."""
     jobs = at_every_stage(world)
-    said = {
+    statuses = {
         "pending": "cancelled",
         "assigned": "paused",
         "running": "finished",
@@ -117,14 +117,14 @@ def word_of_the_web_app(world: World) -> Payload:
         "failed": "queued",
         "credential expired": "credential_renewed",
     }
-    for stage, status in said.items():
+    for stage, status in statuses.items():
         world.rows("UPDATE job SET status = :status WHERE id = :id", status=status, id=jobs[stage])
     world.insert_job()
     return {}
 
 
-@scenario("upkeep.reconcile", constants={"tasks.maintenance.reconcile.UNIT_ROWS": 2}, is_piecemeal=True)
-def many_unheard(world: World) -> Payload:
+@scenario("upkeep.reconcile", constants={"tasks.maintenance.reconcile.CHUNK_ROWS": 2}, is_piecemeal=True)
+def many_out_of_sync(world: World) -> Payload:
     """More jobs whose bells were lost than one unit finds."""
     for _ in range(5):
         world.insert_job()
@@ -134,7 +134,7 @@ def many_unheard(world: World) -> Payload:
 @scenario("upkeep.reconcile", is_piecemeal=True)
 def attempts_of_a_paused_account(world: World) -> Payload:
     """A pause that was not brought to its end."""
-    world.working(2)
+    world.crawler_with_jobs(2)
     world.rows("UPDATE account_lane SET paused_at = now()")
     return {}
 
@@ -148,14 +148,14 @@ def forgotten_credentials(world: World) -> Payload:
 
 @scenario(
     "upkeep.clean_up",
-    constants={"tasks.maintenance.reconcile.UNIT_ROWS": 2, "tasks.maintenance.reconcile.UNIT_EVENTS": 2},
+    constants={"tasks.maintenance.reconcile.CHUNK_ROWS": 2, "tasks.maintenance.reconcile.CHUNK_EVENTS": 2},
     is_piecemeal=True,
 )
 def old_rows(world: World) -> Payload:
     """More than one unit deletes, of several kinds."""
     ended(world, 5)
     ended(world, 1, "failed")
-    crawler, _ = world.working(1)
+    crawler, _ = world.crawler_with_jobs(1)
     world.deliver("connections.disconnect", connection_id=crawler.id)
     world.sweep()
     world.rows("UPDATE handled_message SET handled_at = handled_at - interval '2 days'")
@@ -166,7 +166,7 @@ def old_rows(world: World) -> Payload:
 
 @scenario(
     "upkeep.feed_deferred",
-    constants={"tasks.discovery.feed.UNIT_JOBS": 2},
+    constants={"tasks.discovery.feed.CHUNK_JOBS": 2},
     settings={"CRAWLYARD_PENDING_CAP": "3"},
     is_piecemeal=True,
 )

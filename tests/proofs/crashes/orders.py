@@ -69,7 +69,7 @@ def own_jobs(world: World) -> Payload:
 
 
 @scenario("jobs.assign")
-def free_seats(world: World) -> Payload:
+def free_slots(world: World) -> Payload:
     """Two accounts and two crawlers; one entry is due again, one job was paused behind our back."""
     world.account("other")
     due, paused, *_ = world.jobs(3)
@@ -106,7 +106,7 @@ def room_for_deferred(world: World) -> Payload:
 @scenario("failures.log")
 def errors(world: World) -> Payload:
     """By job, by attempt, of nothing that exists, and one that is no error."""
-    _, (order,) = world.working(1)
+    _, (order,) = world.crawler_with_jobs(1)
     (job_id,) = world.jobs(1)
     error = {"error_type": "Timeout", "error_message": "it took too long"}
     return {
@@ -120,12 +120,12 @@ def errors(world: World) -> Payload:
     }
 
 
-@scenario("failures.resolve", constants={"tasks.error_log.resolve.UNIT_ERRORS": 2})
+@scenario("failures.resolve", constants={"tasks.error_log.resolve.CHUNK_ERRORS": 2})
 def error_group(world: World) -> Payload:
     """More errors than one unit resolves, and one of another group."""
     (job_id,) = world.jobs(1)
     log = {"job_id": job_id, "error_type": "Timeout"}
     world.deliver("failures.log", errors=[log | {"error_message": "it took too long"}] * 5)
-    group = world.one("SELECT DISTINCT fingerprint FROM job_error_log")
+    group = world.scalar("SELECT DISTINCT fingerprint FROM job_error_log")
     world.deliver("failures.log", errors=[log | {"error_message": "no disk is left"}])
     return {"error_group": group, "resolution": "the GitLab was slow"}

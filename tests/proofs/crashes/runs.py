@@ -20,12 +20,12 @@ BEAT = ("connections.expire_dead", "upkeep.reconcile", "upkeep.clean_up", "jobs.
 """What beat rings, and what finds every row whose bell was lost."""
 
 _BEATS = 3
-_MOST_BELLS = 50
+_MAX_ROUNDS = 50
 
 
 def _without_messages(seen: Picture) -> Picture:
     kept = {row: count for row, count in seen.rows.items() if not row.startswith("handled_message ")}
-    return Picture(Counter(kept), seen.bells)
+    return Picture(Counter(kept), seen.messages)
 
 
 @dataclass
@@ -51,20 +51,20 @@ class Runs:
     def begin(self) -> None:
         """Make the world as it was before the first run."""
         self.start.restore()
-        self.world.rung.bells.clear()
+        self.world.published.messages.clear()
         USED.clear()
 
     def deliver(self) -> None:
         """Deliver the message until it is acknowledged."""
         self.scenario.deliver(self.world, self.payload)
 
-    def look(self) -> Picture:
+    def take_picture(self) -> Picture:
         """The picture of now."""
-        return picture(self.start.dump(), self.world.rung.bells, self._known)
+        return picture(self.start.dump(), self.world.published.messages, self._known)
 
-    def look_at_the_end(self) -> Picture:
+    def take_final_picture(self) -> Picture:
         """The picture of now, without the messages on the way: by another way there may be more or less of them."""
-        return _without_messages(self.look())
+        return _without_messages(self.take_picture())
 
     def does_something(self) -> bool:
         """Whether an undisturbed delivery changes a row, or rings."""
@@ -92,30 +92,30 @@ class Runs:
     def undisturbed(self) -> Picture:
         """What an undisturbed delivery leaves behind."""
         assert self.points
-        return self.look()
+        return self.take_picture()
 
     @cached_property
-    def undisturbed_in_the_end(self) -> Picture:
+    def undisturbed_final(self) -> Picture:
         """What is left when all its bells, and beat's, have been answered."""
         self.begin()
         self.deliver()
         self.settle()
-        return self.look_at_the_end()
+        return self.take_final_picture()
 
     def settle(self) -> None:
         """Answer all bells, and beat's, until there are no more."""
         for _ in range(_BEATS):
             long_ago(self.world)
-            self.world.rung.bells += [(task, {}) for task in BEAT]
-            self.answer_bells()
+            self.world.published.messages += [(task, {}) for task in BEAT]
+            self.deliver_published()
 
-    def answer_bells(self, tasks: Container[str] = CONTRACT) -> None:
+    def deliver_published(self, tasks: Container[str] = CONTRACT) -> None:
         """Deliver what was rung of these tasks, and what that rings; the other bells are dropped."""
-        for _ in range(_MOST_BELLS):
-            bells, self.world.rung.bells = self.world.rung.bells, []
-            if not bells:
+        for _ in range(_MAX_ROUNDS):
+            messages, self.world.published.messages = self.world.published.messages, []
+            if not messages:
                 return
-            for task, arguments in bells:
+            for task, arguments in messages:
                 if task in tasks:
                     self.world.deliver(task, **arguments)
         pytest.fail("bells without end")
@@ -141,20 +141,23 @@ class Runs:
         self.deliver()
         if not does_more:
             faults += self._compare(expected, died_at, "delivered again")
-        if not faults and (does_more or expected.bells - self.look().bells):
+        if not faults and (does_more or expected.messages - self.take_picture().bells):
             self.settle()
-            end = self.undisturbed_in_the_end if expected is self.undisturbed else self.doubtful_in_the_end
-            faults += [f"in the end: {difference}" for difference in end.differences(self.look_at_the_end())]
+            end = self.undisturbed_final if expected is self.undisturbed else self.doubtful_final
+            faults += [
+                f"in the end: {difference}" for difference in end.differences(self.take_final_picture())
+            ]
         if len(USED) > 1:
             faults.append("a GitLab was given a refresh token twice")
         return [f"{death}, {died_at}: {fault}" for fault in faults]
 
     def _compare(self, expected: Picture, died_at: Point, when: str) -> list[str]:
-        now = self.look()
+        now = self.take_picture()
         faults = expected.differences(now)
         if not died_at.is_commit:
             faults += [
-                f"not rung, though every COMMIT was answered: {bell}" for bell in expected.bells - now.bells
+                f"not rung, though every COMMIT was answered: {message}"
+                for message in expected.messages - now.messages
             ]
         return [f"{when}: {fault}" for fault in faults]
 
@@ -177,14 +180,14 @@ class Runs:
     def doubtful(self) -> Picture:
         """What is left where nobody knows what the other service has heard: it was killed before the call."""
         self._leave_in_doubt()
-        return self.look()
+        return self.take_picture()
 
     @cached_property
-    def doubtful_in_the_end(self) -> Picture:
+    def doubtful_final(self) -> Picture:
         """What is left of that when all bells, and beat's, have been answered."""
         self._leave_in_doubt()
         self.settle()
-        return self.look_at_the_end()
+        return self.take_final_picture()
 
     def _leave_in_doubt(self) -> None:
         self.begin()

@@ -25,7 +25,7 @@ LONG = {
 }
 """So long that nothing grows old by itself between two runs: what is old was made so."""
 
-AT_ONCE = {"tasks.runtime.retry._LOST_STEP_S": 0.002, "tasks.runtime.retry._CONTENDED_STEP_S": 0.002}
+DELETE_CHUNK = {"tasks.runtime.retry._LOST_STEP_S": 0.002, "tasks.runtime.retry._CONTENDED_STEP_S": 0.002}
 """The server is there: a lost session need not be waited for."""
 
 MESSAGE = "01K0000000000000000MESSAGE"
@@ -55,11 +55,11 @@ class Scenario:
         """Make the world so; the payload, as it comes out of a message."""
         for name, value in (LONG | self.settings).items():
             monkeypatch.setenv(name, value)
-        world.use_settings()
+        world.reload_settings()
         payload = self.set_up(world)
-        for name, value in (AT_ONCE | self.constants).items():
+        for name, value in (DELETE_CHUNK | self.constants).items():
             monkeypatch.setattr(name, value)
-        world.rung.bells.clear()
+        world.published.messages.clear()
         long_ago(world)
         return dict(json.loads(json.dumps(payload, default=str)))
 

@@ -33,12 +33,12 @@ def test_ids_times_and_places_in_a_stream_make_no_difference() -> None:
     assert run() == run(at="2027-01-01 00:00:00+00")
 
 
-def test_whose_something_is_makes_a_difference() -> None:
+def test_ownership_makes_a_difference() -> None:
     """Though both runs have as many rows of each kind."""
     assert run() != run(swapped=True)
 
 
-def test_a_value_makes_a_difference_and_is_named() -> None:
+def test_a_differing_value_is_reported_by_name() -> None:
     """With a row on either side."""
     differences = run().differences(run(status="running"))
     assert {line[:9] for line in differences if '"at": "~"' in line} == {"- attempt", "+ attempt"}

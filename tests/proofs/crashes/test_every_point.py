@@ -5,7 +5,7 @@ from zlib import crc32
 
 import pytest
 
-from persistence.messages.processed import HandledMessages
+from persistence.messages.processed import ProcessedMessages
 from persistence.unit_of_work import UnitOfWork
 from proofs.crashes import commands, connections, frames, maintenance, orders  # noqa: F401 - they register
 from proofs.crashes.runs import Runs
@@ -37,7 +37,7 @@ def deaths(runs: Runs) -> list[tuple[int, Death]]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: f"{s.task}-{s.name}")
-def test_killed_at_any_point_the_end_is_the_same(
+def test_a_kill_at_any_point_leads_to_the_same_end_state(
     scenario: Scenario, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows, events, errors and rejections are those of a delivery that nothing disturbed; bells may be more."""
@@ -66,9 +66,9 @@ def named(name: str) -> Scenario:
     return found
 
 
-def test_a_task_that_is_not_safe_twice_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_is_not_idempotent_is_detected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where messages are not claimed, every error is logged twice unless the first COMMIT never was."""
-    monkeypatch.setattr(HandledMessages, "claim", lambda *_: True)
+    monkeypatch.setattr(ProcessedMessages, "mark_processed", lambda *_: True)
     with Runs.of(named("errors"), world, monkeypatch) as runs:
         commit = runs.points[-1].number
         found = {death: runs.kill(commit, death) for death in Death}
@@ -83,34 +83,34 @@ def test_a_task_that_is_not_safe_twice_is_found(world: World, monkeypatch: pytes
     assert found[Death.PROCESS_BEFORE] == []
 
 
-def test_a_unit_that_commits_in_its_middle_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_that_commits_midway_is_detected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes behind that COMMIT is lost with its process, since the message is claimed already."""
-    claim = HandledMessages.claim
+    claim = ProcessedMessages.claim
 
-    def claim_and_commit(handled: HandledMessages, message_id: str) -> bool:
-        is_first = claim(handled, message_id)
-        handled._session.commit()
+    def mark_and_commit(processed: ProcessedMessages, message_id: str) -> bool:
+        is_first = claim(processed, message_id)
+        processed._session.commit()
         return is_first
 
-    monkeypatch.setattr(HandledMessages, "claim", claim_and_commit)
+    monkeypatch.setattr(ProcessedMessages, "mark_processed", mark_and_commit)
     with Runs.of(named("errors"), world, monkeypatch) as runs:
         faults = runs.kill(runs.points[-1].number, Death.PROCESS_BEFORE)
 
     assert sum("again: - job_error_log" in fault for fault in faults) == 3
 
 
-def test_a_bell_that_is_forgotten_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_publish_is_detected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit that is run again must ring again."""
-    ring, rung = UnitOfWork.ring, []
+    publish, published = UnitOfWork.ring, []
 
-    def ring_once(uow: UnitOfWork, task: str, **arguments: Any) -> None:
-        if not rung:
-            ring(uow, task, **arguments)
-        rung.append(task)
+    def publish_once(uow: UnitOfWork, task: str, **arguments: Any) -> None:
+        if not published:
+            publish(uow, task, **arguments)
+        published.append(task)
 
     with Runs.of(named("arrival"), world, monkeypatch) as runs:
         assert runs.undisturbed.bells
-        monkeypatch.setattr(UnitOfWork, "ring", ring_once)
+        monkeypatch.setattr(UnitOfWork, "publish", publish_once)
         faults = runs.kill(runs.points[-1].number - 1, Death.SESSION_BEFORE)
 
     assert len(faults) == 2

@@ -21,7 +21,7 @@ from proofs.crashes.scenario import MESSAGE, Scenario
 from proofs.crashes.test_every_point import named
 from support.crashes import Death
 from support.depth import deep
-from support.processes.workers import Worker, envelope, until
+from support.processes.workers import Worker, envelope, wait_until
 from support.worlds.world import World
 
 pytestmark = pytest.mark.timeout(900)
@@ -50,8 +50,8 @@ class Killer:
         """The rows that the message and its bells leave behind."""
         self.runs.begin()
         self.runs.deliver()
-        self.runs.answer_bells(CRAWLER)
-        return self.runs.look().rows
+        self.runs.deliver_published(CRAWLER)
+        return self.runs.take_picture().rows
 
     def kill(self, whom: str, at: int, death: Death) -> dict[str, int]:
         """The rows that are left where whoever takes the message is killed at this point."""
@@ -62,10 +62,10 @@ class Killer:
         self._start()
         self.broker.sadd("rung", MESSAGE)
         self.broker.lpush("crawler", json.dumps(envelope(task, payload, headers={"id": MESSAGE})))
-        until(lambda: not self.broker.exists("crash"), "it was killed")
+        wait_until(lambda: not self.broker.exists("crash"), "it was killed")
         self._see_it_dead(whom)
-        until(self._is_idle, "the message was handled, and what it rang")
-        return self.runs.look().rows
+        wait_until(self._is_idle, "the message was handled, and what it rang")
+        return self.runs.take_picture().rows
 
     def _see_it_dead(self, whom: str) -> None:
         """A child leaves a line in its worker's log; a worker is followed by another one."""
@@ -73,7 +73,7 @@ class Killer:
         if whom == "child":
             self.children_lost += 1
             output = self.worker.output
-            until(lambda: output().count("child_lost") == self.children_lost, "its worker noticed")
+            wait_until(lambda: output().count("child_lost") == self.children_lost, "its worker noticed")
         else:
             assert self.worker.wait() == -signal.SIGKILL
             self.close()
@@ -121,7 +121,7 @@ def places(runs: Runs) -> list[tuple[int, Death]]:
 
 
 @pytest.mark.parametrize("name", ["completion", "silence_and_goodbyes", "errors"])
-def test_where_a_child_is_killed_its_message_is_run_again(
+def test_the_message_of_a_killed_child_is_run_again(
     name: str, world: World, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the worker, once; each row is there as if nothing had happened."""
@@ -131,7 +131,7 @@ def test_where_a_child_is_killed_its_message_is_run_again(
             assert killing.kill("child", at, death) == undisturbed, (at, death)
 
 
-def test_where_a_worker_is_killed_its_message_is_given_to_the_next(
+def test_the_message_of_a_killed_worker_goes_to_the_next_worker(
     world: World, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once it has not been acknowledged for the visibility timeout."""

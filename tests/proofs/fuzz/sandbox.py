@@ -47,7 +47,7 @@ class Sandbox:
         with self._connection.begin_nested() as point:
             yield
             point.rollback()
-        self._world.rung.bells.clear()
+        self._world.published.messages.clear()
 
     def deliver(self, task: str, payload: Any) -> None:
         """Run a task on a payload as it comes off the wire. Raises whatever leaves the task."""

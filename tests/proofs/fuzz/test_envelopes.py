@@ -13,7 +13,7 @@ from persistence.sanitize.json_values import STORED_BYTES, storable
 from proofs.fuzz.envelopes import texts
 from proofs.fuzz.mutations import SECRET
 from support.depth import deep
-from support.processes.workers import Valkey, Worker, envelope, running, until
+from support.processes.workers import Valkey, Worker, envelope, running, wait_until
 from tasks.worker import serialization
 from tasks.worker.consumer import _rejected as rejected
 from tasks.worker.consumer import admit
@@ -61,7 +61,7 @@ def is_admitted(message: Message) -> bool:
     return True
 
 
-def test_every_text_becomes_a_message_that_harms_nobody() -> None:
+def test_every_text_becomes_a_harmless_message() -> None:
     """It is ours in all that says how it is delivered, whatever it was; what no task can take is kept whole."""
 
     @FUZZED
@@ -84,7 +84,7 @@ def test_every_text_becomes_a_message_that_harms_nobody() -> None:
     check()
 
 
-def test_a_text_that_comes_back_is_the_same() -> None:
+def test_resealing_a_text_changes_nothing() -> None:
     """A worker that dies gives its message back as kombu holds it, and the next one sees what the first saw."""
 
     @FUZZED
@@ -98,7 +98,7 @@ def test_a_text_that_comes_back_is_the_same() -> None:
     check()
 
 
-def test_a_message_reaches_a_task_or_is_kept_without_its_secret() -> None:
+def test_a_message_reaches_a_task_or_is_rejected_without_its_secret() -> None:
     """Nothing but a refusal of ours stops one at the gate, and what is kept can be stored and read."""
 
     @FUZZED
@@ -149,10 +149,10 @@ def test_a_worker_consumes_good_messages_between_hundreds_of_others(valkey: Valk
         for text in queue:
             valkey.client.lpush("crawler", text)
         # What was just popped is in neither list, so that empty ones alone do not say that it is done.
-        until(
+        wait_until(
             lambda: sum(map(valkey.client.llen, ("seen", "kept"))) >= len(queue), "all is done", patience=600
         )
-        until(lambda: not valkey.client.exists("crawler", "unacked"), "all is acknowledged")
+        wait_until(lambda: not valkey.client.exists("crawler", "unacked"), "all is acknowledged")
         assert worker.lives()
 
     seen = [json.loads(note)["kwargs"] for note in valkey.client.lrange("seen", 0, -1)]

@@ -51,7 +51,7 @@ REFUSALS = {
 def sandbox(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A world with a job that waits, one that is worked on, and one that has failed, under known ids."""
     monkeypatch.setenv("CRAWLYARD_CONNECTION_TIMEOUT", "90")  # bounds the silence of its one transaction
-    world.use_settings()
+    world.reload_settings()
     waiting, worked_on, failed = JOBS
     world.deliver("connections.register", connection_id=CONNECTION, capacity=1)
     for job in (failed, worked_on):
@@ -66,13 +66,13 @@ def sandbox(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         if job == failed:
             frame = {"type": "job_failed", "timestamp": NOW, "jobId": ATTEMPT}
             frame["data"] = {"error": "it broke", "isRecoverable": False}
-            world.says({"connection_id": CONNECTION, "frame": frame})
+            world.sends({"connection_id": CONNECTION, "frame": frame})
             world.rows("UPDATE job_assignment_mapping SET crawler_job_id = :f", f=str(ULID()))
     world.submit(world.order(web_app_job_id=waiting, namespace_path="group/project"))
     world.deliver("connections.register", connection_id=IDLE, capacity=0)
     for job in GOOD["jobs.enqueue"]:
         world.insert_job(id=job)
-    world.rung.bells.clear()
+    world.published.messages.clear()
     with sandbox_of(world, monkeypatch) as sandbox:
         yield sandbox
 
@@ -122,7 +122,7 @@ def fits(kind: TypeAdapter[Any], value: Any) -> bool:
 
 
 @pytest.mark.parametrize("task", CONTRACT)
-def test_a_payload_that_is_wrong_somewhere_is_kept_and_changes_nothing(task: str, sandbox: Sandbox) -> None:
+def test_an_invalid_payload_is_rejected_and_changes_nothing(task: str, sandbox: Sandbox) -> None:
     """The task returns; what does not fit is kept once, named and without its secret, and no other row changes."""
 
     @FUZZED
@@ -145,7 +145,7 @@ def test_a_payload_that_is_wrong_somewhere_is_kept_and_changes_nothing(task: str
 
 
 @pytest.mark.parametrize("task", BATCHES)
-def test_a_bad_item_costs_its_neighbours_nothing(task: str, sandbox: Sandbox) -> None:
+def test_a_bad_item_does_not_affect_its_neighbours(task: str, sandbox: Sandbox) -> None:
     """Around and between bad items, of any kind and number, the good ones do what they do alone."""
     field, item = BATCHES[task]
     bad = mutated(strategies.items(task)).filter(lambda value: not fits(item, value))
@@ -168,7 +168,7 @@ def test_a_bad_item_costs_its_neighbours_nothing(task: str, sandbox: Sandbox) ->
     check()
 
 
-def test_ten_mebibytes_are_kept_in_little(sandbox: Sandbox) -> None:
+def test_ten_mebibytes_are_stored_truncated(sandbox: Sandbox) -> None:
     """An endless text, list and object beside good frames: each is kept cut, and the good ones are applied."""
     endless = ["x" * TEN_MEBIBYTES, [[]] * (TEN_MEBIBYTES // 4), {str(n): n for n in range(500_000)}]
     with sandbox.example():
@@ -183,7 +183,7 @@ def test_ten_mebibytes_are_kept_in_little(sandbox: Sandbox) -> None:
     assert sandbox.told() == alone
 
 
-def test_more_items_than_a_batch_may_have_are_refused_as_one(sandbox: Sandbox) -> None:
+def test_a_batch_with_too_many_items_is_refused_as_a_whole(sandbox: Sandbox) -> None:
     """One row is kept, and nothing is applied of it."""
     before = sandbox.told()
 
@@ -194,7 +194,7 @@ def test_more_items_than_a_batch_may_have_are_refused_as_one(sandbox: Sandbox) -
 
 
 @pytest.mark.parametrize("task", CONTRACT)
-def test_a_payload_that_fits_is_accepted_or_refused_by_name(task: str, sandbox: Sandbox) -> None:
+def test_a_valid_payload_is_accepted_or_refused_with_a_known_reason(task: str, sandbox: Sandbox) -> None:
     """What the JSON Schema of a task allows is applied, or refused for one of the documented reasons."""
 
     @FUZZED

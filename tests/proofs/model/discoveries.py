@@ -21,22 +21,22 @@ def mark_of(frame: dict[str, Any]) -> str:
     return json.dumps([frame["timestamp"], frame["data"]])
 
 
-def discover(model: Model, speaker: str, frame: dict[str, Any], seen: Any) -> None:
+def discover(model: Model, sender: str, frame: dict[str, Any], seen: Any) -> None:
     """Apply a discovery once, if its attempt is live, or succeeded and is still its job's last."""
     attempt = model.attempts.get(frame["jobId"])
-    if attempt is None or attempt.connection.id != speaker or not _is_heard(attempt):
+    if attempt is None or attempt.connection.id != sender or not _accepts_discovery(attempt):
         return
     if mark_of(frame) in attempt.discoveries:
-        model.note(Reached.DISCOVERY_TWICE)
+        model.reach(Reached.DISCOVERY_TWICE)
         return
-    model.note(Reached.DISCOVERY_AFTER_END, not attempt.is_live)
+    model.reach(Reached.DISCOVERY_AFTER_END, not attempt.is_live)
     attempt.discoveries.add(mark_of(frame))
     for entity in frame["data"]["entities"]:
         for command in COMMANDS:
             _spawn(model, attempt.job, entity["path"], command, seen)
 
 
-def _is_heard(attempt: Attempt) -> bool:
+def _accepts_discovery(attempt: Attempt) -> bool:
     is_last = attempt.job.attempts[-1] is attempt
     return attempt.is_live or (attempt.status == "completed" and is_last)
 
@@ -48,7 +48,7 @@ def _spawn(model: Model, parent: Job, path: str, command: str, seen: Any) -> Non
         id_ = seen.child(path, command)
         child = model.jobs[id_] = Job(id_, parent.account, command, path, parent=parent.id)
         child.entry = Entry((model.now, model.now))
-        model.note(Reached.CHILDREN)
+        model.reach(Reached.CHILDREN)
     elif child.status == "failed" and not (child.entry and child.entry.is_open):
-        child.queue_again(model.now, forget=False)
-        model.note(Reached.CHILD_AGAIN)
+        child.requeue_ended(model.now, restart=False)
+        model.reach(Reached.CHILD_AGAIN)

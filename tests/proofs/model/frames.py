@@ -21,14 +21,14 @@ _TERMINAL = ("job_completed", "job_failed", "token_refresh_request")
 
 
 @dataclass
-class Words:
+class AttemptFrames:
     """What one connection says of one attempt in one message."""
 
     connection: str
     fence: str
     frames: list[Frame] = field(default_factory=list)
     discoveries: list[Frame] = field(default_factory=list)
-    late: list[Frame] = field(default_factory=list)
+    trailing: list[Frame] = field(default_factory=list)
 
     @property
     def end(self) -> Frame | None:
@@ -41,41 +41,41 @@ class Words:
         if is_discovery(frame) and (self.end is None or _succeeds(self.end)):
             self.discoveries.append(frame)
         else:
-            (self.late if self.end else self.frames).append(frame)
+            (self.trailing if self.end else self.frames).append(frame)
 
 
-def hear_frames(model: Model, message: Message, seen: Any) -> None:
+def apply_message(model: Model, message: Message, seen: Any) -> None:
     """Discoveries first, each by itself, also where the message was heard before; then all else, once."""
-    said = [(item["connection_id"], item["frame"]) for item in message.payload["frames"]]
-    valid = [(speaker, frame) for speaker, frame in said if frame["type"] != NONSENSE]
-    words = _by_attempt(valid)
+    received = [(item["connection_id"], item["frame"]) for item in message.payload["frames"]]
+    valid = [(sender, frame) for sender, frame in received if frame["type"] != NONSENSE]
+    attempts = _by_attempt(valid)
     if any(is_discovery(frame) for _, frame in valid):
-        for speaker, frame in valid:
-            if (connection := model.connections.get(speaker)) and connection.active:
-                _beat(model, connection, frame)
-        for w in words:
-            for frame in w.discoveries:
-                discover(model, w.connection, frame, seen)
-    if not model.claim(message):
+        for sender, frame in valid:
+            if (connection := model.connections.get(sender)) and connection.active:
+                _apply_heartbeat(model, connection, frame)
+        for a in attempts:
+            for frame in a.discoveries:
+                discover(model, a.connection, frame, seen)
+    if not model.mark_processed(message):
         return
-    _note_life(model, said)
-    for speaker, frame in valid:
-        if (connection := model.connections.get(speaker)) and connection.active:
-            _beat(model, connection, frame)
-    model.rejected["invalid"] += len(said) - len(valid)
-    model.note(Reached.NONSENSE, len(said) > len(valid))
-    for w in words:
-        _hear(model, w)
+    _record_heartbeats(model, received)
+    for sender, frame in valid:
+        if (connection := model.connections.get(sender)) and connection.active:
+            _apply_heartbeat(model, connection, frame)
+    model.rejected["invalid"] += len(received) - len(valid)
+    model.reach(Reached.NONSENSE, len(received) > len(valid))
+    for a in attempts:
+        _apply_attempt(model, a)
 
 
-def hear_beats(model: Model, message: Message, _: Any) -> None:
+def apply_heartbeats(model: Model, message: Message, _: Any) -> None:
     """Beats may be said again at will; only where they leave something behind, it is once."""
     beats = message.payload["beats"]
-    speakers = {beat["connection_id"] for beat in beats}
-    is_plain = all(_is_active(model, speaker) for speaker in speakers)
-    if not (is_plain or model.claim(message)):
+    senders = {beat["connection_id"] for beat in beats}
+    is_plain = all(_is_active(model, sender) for sender in senders)
+    if not (is_plain or model.mark_processed(message)):
         return
-    _note_life(model, [(speaker, {"type": "heartbeat"}) for speaker in speakers])
+    _record_heartbeats(model, [(sender, {"type": "heartbeat"}) for sender in senders])
     for beat in beats:
         if _is_active(model, beat["connection_id"]):
             _report(
@@ -85,7 +85,7 @@ def hear_beats(model: Model, message: Message, _: Any) -> None:
 
 def register(model: Model, message: Message, _: Any) -> None:
     """An id serves once."""
-    if not model.claim(message):
+    if not model.mark_processed(message):
         return
     id_ = message.payload["connection_id"]
     if id_ not in model.connections:
@@ -95,7 +95,7 @@ def register(model: Model, message: Message, _: Any) -> None:
         model.rejected["connection_closed"] += 1
 
 
-def say_goodbye(model: Model, message: Message, _: Any) -> None:
+def disconnect(model: Model, message: Message, _: Any) -> None:
     """Noted; only the sweep judges."""
     connection = model.connections.get(message.payload["connection_id"])
     if connection and connection.active and connection.goodbye_at is None:
@@ -106,17 +106,17 @@ def _is_active(model: Model, connection_id: str) -> bool:
     return connection_id in model.connections and model.connections[connection_id].active
 
 
-def _note_life(model: Model, said: Iterable[tuple[str, Frame]]) -> None:
+def _record_heartbeats(model: Model, items: Iterable[tuple[str, Frame]]) -> None:
     """Whoever speaks lives, whatever it says; one that is closed or unknown is told to register anew."""
-    for speaker in {speaker for speaker, _ in said}:
-        if _is_active(model, speaker):
-            model.connections[speaker].heartbeat_at = model.now
+    for sender in {sender for sender, _ in items}:
+        if _is_active(model, sender):
+            model.connections[sender].heartbeat_at = model.now
         else:
             model.expired += 1
-            model.note(Reached.DEAD_BEAT, speaker in model.connections)
+            model.reach(Reached.CLOSED_CONNECTION_SENT, sender in model.connections)
 
 
-def _beat(model: Model, connection: Connection, frame: Frame) -> None:
+def _apply_heartbeat(model: Model, connection: Connection, frame: Frame) -> None:
     connection.heartbeat_at = model.now
     match frame["type"]:
         case "heartbeat":
@@ -134,39 +134,41 @@ def _report(model: Model, connection: Connection, jobs: list[str] | int | None, 
         connection.capacity = capacity
 
 
-def _by_attempt(said: Iterable[tuple[str, Frame]]) -> list[Words]:
-    words: dict[tuple[str, str], Words] = {}
-    for speaker, frame in said:
+def _by_attempt(items: Iterable[tuple[str, Frame]]) -> list[AttemptFrames]:
+    by_key: dict[tuple[str, str], AttemptFrames] = {}
+    for sender, frame in items:
         if fence := frame.get("jobId"):
-            words.setdefault((speaker, fence), Words(speaker, fence)).add(frame)
-    return list(words.values())
+            by_key.setdefault((sender, fence), AttemptFrames(sender, fence)).add(frame)
+    return list(by_key.values())
 
 
-def _hear(model: Model, words: Words) -> None:
+def _apply_attempt(model: Model, reported: AttemptFrames) -> None:
     """Under the fence: live, and of the connection that speaks. All else is stale, or was never given."""
-    attempt = model.attempts.get(words.fence)
+    attempt = model.attempts.get(reported.fence)
     if attempt is None:
-        model.rejected["unknown_assignment"] += len(words.frames + words.discoveries + words.late)
-        model.note(Reached.NEVER_GIVEN)
-    elif attempt.is_live and attempt.connection.id == words.connection:
-        attempt.stale += len(words.late)
-        model.note(Reached.LATE_WORD, words.late)
-        _apply(model, attempt, words)
+        model.rejected["unknown_assignment"] += len(
+            reported.frames + reported.discoveries + reported.trailing
+        )
+        model.reach(Reached.NEVER_GIVEN)
+    elif attempt.is_live and attempt.connection.id == reported.connection:
+        attempt.stale += len(reported.trailing)
+        model.reach(Reached.TRAILING_FRAME, reported.trailing)
+        _apply(model, attempt, reported)
     else:
-        unheard = [d for d in words.discoveries if mark_of(d) not in attempt.discoveries]
-        attempt.stale += len(words.frames) + len(words.late) + len(unheard)
-        _note_stale(model, attempt, words)
-    if words.end and _is_active(model, words.connection):
-        _leave_list(model.connections[words.connection], words.fence)
+        unapplied = [d for d in reported.discoveries if mark_of(d) not in attempt.discoveries]
+        attempt.stale += len(reported.frames) + len(reported.trailing) + len(unapplied)
+        _note_stale(model, attempt, reported)
+    if reported.end and _is_active(model, reported.connection):
+        _leave_list(model.connections[reported.connection], reported.fence)
 
 
-def _note_stale(model: Model, attempt: Attempt, words: Words) -> None:
-    is_own = attempt.connection.id == words.connection
-    model.note(Reached.STRANGER, not is_own)
-    if is_own and words.end:
-        model.note(Reached.STALE_END)
-        model.note(Reached.END_AFTER_EXPIRY, not attempt.connection.active)
-        model.note(Reached.END_AFTER_CANCEL, attempt.status == "cancelled")
+def _note_stale(model: Model, attempt: Attempt, reported: AttemptFrames) -> None:
+    is_own = attempt.connection.id == reported.connection
+    model.reach(Reached.OTHER_CONNECTION, not is_own)
+    if is_own and reported.end:
+        model.reach(Reached.STALE_END)
+        model.reach(Reached.END_AFTER_EXPIRY, not attempt.connection.active)
+        model.reach(Reached.END_AFTER_CANCEL, attempt.status == "cancelled")
 
 
 def _leave_list(connection: Connection, fence: str) -> None:
@@ -176,20 +178,20 @@ def _leave_list(connection: Connection, fence: str) -> None:
         connection.reported = len(connection.listed)
 
 
-def _apply(model: Model, attempt: Attempt, words: Words) -> None:
-    job, end = attempt.job, words.end
-    model.note(Reached.FINISHED_UNSTARTED, end and _succeeds(end) and attempt.status == "assigned")
+def _apply(model: Model, attempt: Attempt, reported: AttemptFrames) -> None:
+    job, end = attempt.job, reported.end
+    model.reach(Reached.FINISHED_UNSTARTED, end and _succeeds(end) and attempt.status == "assigned")
     attempt.status, attempt.progressed_at = "running", model.now
     if job.status == "queued":
-        job.becomes("running", model.now)
-        model.note(Reached.STARTED)
-    for frame in words.frames:
+        job.set_status("running", model.now)
+        model.reach(Reached.STARTED)
+    for frame in reported.frames:
         if frame["type"] == "job_progress" and frame["data"]["processed"] > job.best:
             job.best = frame["data"]["processed"]
-            model.note(Reached.FORGIVEN, job.entry.losses)
+            model.reach(Reached.LOSSES_CLEARED, job.entry.losses)
             job.entry.losses = 0
     if end:
-        model.note(Reached.OVER_FOR_WEB_APP, job.status != "running")
+        model.reach(Reached.OVER_FOR_WEB_APP, job.status != "running")
         _end(model, attempt, end)
         if attempt.connection.listed is None:
             attempt.connection.reported = max(attempt.connection.reported - 1, 0)
@@ -202,8 +204,8 @@ def _end(model: Model, attempt: Attempt, end: Frame) -> None:
     elif _succeeds(end):
         attempt.close("completed")
         job.entry.end(model.now, "completed")
-        job.becomes("finished", model.now)
-        model.note(Reached.FINISHED)
+        job.set_status("finished", model.now)
+        model.reach(Reached.FINISHED)
     else:
         _fail(model, attempt, end["data"])
 
@@ -212,22 +214,22 @@ def _succeeds(end: Frame) -> bool:
     return end["type"] == "job_completed" and end["data"].get("success", True)
 
 
-def _fail(model: Model, attempt: Attempt, said: dict[str, Any]) -> None:
+def _fail(model: Model, attempt: Attempt, data: dict[str, Any]) -> None:
     """A failure that was reported counts; the third one, or one that cannot be mended, fails the job."""
     job, entry = attempt.job, attempt.job.entry
     attempt.close("failed")
-    job.errors[said.get("errorType", "CrawlFailed" if "error" in said else "CrawlUnsuccessful")] += 1
+    job.errors[data.get("errorType", "CrawlFailed" if "error" in data else "CrawlUnsuccessful")] += 1
     entry.attempts += 1
     entry.losses = 0
-    if said.get("isRecoverable", True) and entry.attempts < MAX_ATTEMPTS:
-        entry.back(model.now, clock.backoff(entry.attempts))
-        job.becomes("queued", model.now)
-        model.note(Reached.FAILED_AGAIN)
+    if data.get("isRecoverable", True) and entry.attempts < MAX_ATTEMPTS:
+        entry.requeue(model.now, clock.backoff(entry.attempts))
+        job.set_status("queued", model.now)
+        model.reach(Reached.FAILED_AGAIN)
     else:
-        model.note(Reached.THIRD_FAILURE, said.get("isRecoverable", True))
-        model.note(Reached.FAILED_FOR_GOOD, not said.get("isRecoverable", True))
+        model.reach(Reached.THIRD_FAILURE, data.get("isRecoverable", True))
+        model.reach(Reached.FAILED_PERMANENTLY, not data.get("isRecoverable", True))
         entry.end(model.now)
-        job.becomes("failed", model.now)
+        job.set_status("failed", model.now)
 
 
 def _wait_for_token(model: Model, attempt: Attempt) -> None:
@@ -235,12 +237,12 @@ def _wait_for_token(model: Model, attempt: Attempt) -> None:
     job, account = attempt.job, attempt.job.account
     job.revoke("CredentialExpired")
     is_renewed = account.renewed_at is not None and attempt.assigned_at < account.renewed_at
-    if is_renewed or (account.held_for is not None and account.held_for != account.token):
-        job.entry.let_go()
-        job.becomes("queued", model.now)
-        model.note(Reached.TOKEN_OUTDATED)
+    if is_renewed or (account.blocked_for is not None and account.blocked_for != account.token):
+        job.entry.unpark()
+        job.set_status("queued", model.now)
+        model.reach(Reached.TOKEN_OUTDATED)
         return
-    job.entry.hold(model.now)
-    job.becomes("waiting_credential_renewal", model.now)
-    account.held_for = account.token if account.held_for is None else account.held_for
-    model.note(Reached.TOKEN_DIED)
+    job.entry.park(model.now)
+    job.set_status("waiting_credential_renewal", model.now)
+    account.blocked_for = account.token if account.blocked_for is None else account.blocked_for
+    model.reach(Reached.TOKEN_DIED)

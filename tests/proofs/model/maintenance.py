@@ -16,9 +16,9 @@ def reconcile(model: Model, _: Message, __: Any) -> None:
         if job.status in TO_BE_CRAWLED:
             _let_run(model, job)
         elif job.live or (job.entry and job.entry.is_open):
-            model.note(Reached.WORD_REVOKED, job.live)
+            model.reach(Reached.RECONCILE_REVOKED, job.live)
             job.revoke()
-            job.follow_word(model.now)
+            job.sync_entry(model.now)
 
 
 def _let_run(model: Model, job: Job) -> None:
@@ -27,10 +27,10 @@ def _let_run(model: Model, job: Job) -> None:
         job.entry.status, job.entry.held = "processing", False
         return
     if job.entry is None or not job.entry.is_open:
-        job.enter(model.now)
-        model.note(Reached.WORD_QUEUED)
+        job.enqueue(model.now)
+        model.reach(Reached.RECONCILE_QUEUED)
     else:
-        job.entry.let_go()
+        job.entry.unpark()
     job.status = "queued"
 
 
@@ -43,10 +43,10 @@ def clean_up(model: Model, _: Message, __: Any) -> None:
     for job in old:
         if job.status not in ENDED or job.live or job.id in open_children or job.errors:
             job.entry.settled_at = model.now
-            model.note(Reached.KEPT)
+            model.reach(Reached.KEPT)
         else:
-            model.forget(job)
-            model.note(Reached.DELETED)
+            model.delete(job)
+            model.reach(Reached.DELETED)
 
 
 def _settled_at(job: Job) -> float | None:

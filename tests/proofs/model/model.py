@@ -41,17 +41,17 @@ class Model:
     rejected: Counter[str] = field(default_factory=Counter)
     expired: int = 0
     """Events that told a connection to register anew."""
-    handled: set[str] = field(default_factory=set)
+    processed: set[str] = field(default_factory=set)
 
-    def claim(self, message: Message) -> bool:
+    def mark_processed(self, message: Message) -> bool:
         """Whether the message is handled for the first time."""
-        if message.id in self.handled:
+        if message.id in self.processed:
             self.reached[Reached.REDELIVERED] += 1
             return False
-        self.handled.add(message.id)
+        self.processed.add(message.id)
         return True
 
-    def note(self, what: Reached, happened: object = "always") -> None:
+    def reach(self, what: Reached, happened: object = "always") -> None:
         """Count a transition, if it happened."""
         if happened:
             self.reached[what] += 1
@@ -92,7 +92,7 @@ class Model:
         same = (job for job in self.jobs.values() if (job.command, job.path) == (command, path))
         return next(same, None) if path else None
 
-    def forget(self, job: Job) -> None:
+    def delete(self, job: Job) -> None:
         """The job is deleted, with all that hangs on it."""
         del self.jobs[job.id]
         for attempt in job.attempts:

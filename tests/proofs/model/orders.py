@@ -10,7 +10,7 @@ from proofs.model.state import DISCOVERY, ENDED, SCOPE, TO_BE_CRAWLED, WAITING, 
 
 def submit(model: Model, message: Message, _: Any) -> None:
     """Orders create their jobs; one whose job is there is answered with it, and queues it again if asked to."""
-    if not model.claim(message):
+    if not model.mark_processed(message):
         return
     for order in message.payload["orders"]:
         if order["account_id"] not in model.accounts:
@@ -35,7 +35,7 @@ def _create(model: Model, order: dict[str, Any]) -> None:
 
 
 def _answer(model: Model, job: Job, order: dict[str, Any]) -> None:
-    model.note(Reached.ORDER_ANSWERED)
+    model.reach(Reached.ORDER_ANSWERED)
     if order.get("force"):
         is_meant = job.status not in TO_BE_CRAWLED
     else:
@@ -46,15 +46,15 @@ def _answer(model: Model, job: Job, order: dict[str, Any]) -> None:
             job.status in ("failed", "cancelled") or (job.command == DISCOVERY and is_old)
         )
     if is_meant:
-        model.note(Reached.ORDER_FORCED, order.get("force"))
-        model.note(Reached.ORDER_REVOKES, job.live)
+        model.reach(Reached.ORDER_FORCED, order.get("force"))
+        model.reach(Reached.ORDER_REVOKES, job.live)
         job.revoke()
-        job.queue_again(model.now, forget=not order.get("resume"))
+        job.requeue_ended(model.now, restart=not order.get("resume"))
 
 
 def enqueue(model: Model, message: Message, _: Any) -> None:
     """Queue jobs that the web app inserted, or queued again."""
-    if not model.claim(message):
+    if not model.mark_processed(message):
         return
     for id_ in dict.fromkeys(message.payload["job_ids"]):
         job = model.jobs.get(id_)
@@ -69,20 +69,20 @@ def _enqueue(model: Model, job: Job) -> None:
     if job.status != "queued":
         return
     if job.entry is None:
-        job.enter(model.now)
-        model.note(Reached.ENQUEUED)
+        job.enqueue(model.now)
+        model.reach(Reached.ENQUEUED)
     elif not job.entry.is_open:
-        job.entry.revive(model.now)
-        model.note(Reached.REVIVED)
+        job.entry.reset(model.now)
+        model.reach(Reached.RESET)
     elif job.entry.held:
-        job.entry.let_go()
+        job.entry.unpark()
 
 
 def cancel(model: Model, message: Message, _: Any) -> None:
     """End jobs, wherever they stand."""
     for job in _meant(model, message):
         if job.status not in ENDED:
-            model.note(Reached.CANCELLED_LIVE, job.live)
+            model.reach(Reached.CANCELLED_LIVE, job.live)
             job.revoke()
             if job.entry:
                 job.entry.end(model.now)
@@ -92,15 +92,15 @@ def cancel(model: Model, message: Message, _: Any) -> None:
 def pause(model: Model, message: Message, _: Any) -> None:
     """Let jobs wait; an account by its lane, and its running attempts end."""
     if "account_id" in message.payload:
-        if model.claim(message):
+        if model.mark_processed(message):
             _pause_account(model, message.payload["account_id"])
         return
     for job in _meant(model, message):
         if job.status in TO_BE_CRAWLED:
-            model.note(Reached.PAUSED_LIVE, job.live)
+            model.reach(Reached.PAUSED_LIVE, job.live)
             job.revoke()
             if job.entry:
-                job.entry.hold(model.now)
+                job.entry.park(model.now)
             job.status = "paused"
 
 
@@ -112,25 +112,25 @@ def _pause_account(model: Model, account_id: str) -> None:
     account.paused = True
     for job in model.jobs.values():
         if job.account is account and job.live:
-            model.note(Reached.ACCOUNT_PAUSED_LIVE)
+            model.reach(Reached.ACCOUNT_PAUSED_LIVE)
             job.revoke()
             if job.status in TO_BE_CRAWLED:
-                job.entry.let_go()
-                job.becomes("queued", model.now)
+                job.entry.unpark()
+                job.set_status("queued", model.now)
             else:
-                job.follow_word(model.now)
+                job.sync_entry(model.now)
 
 
 def resume(model: Model, message: Message, _: Any) -> None:
     """Let jobs go on, with what was counted; of an account those that were not paused one by one."""
     if "account_id" in message.payload:
-        if model.claim(message) and (account := model.accounts.get(message.payload["account_id"])):
+        if model.mark_processed(message) and (account := model.accounts.get(message.payload["account_id"])):
             account.paused = False
         return
     for job in _meant(model, message):
         if job.status == "paused":
-            model.note(Reached.RESUMED)
-            model.note(Reached.RESUMED_LIVE, job.live)
+            model.reach(Reached.RESUMED)
+            model.reach(Reached.RESUMED_LIVE, job.live)
             job.status = "queued"
             _enqueue(model, job)
 
@@ -139,9 +139,9 @@ def retry(model: Model, message: Message, _: Any) -> None:
     """Queue failed jobs again, from where they were, with nothing counted."""
     for job in _meant(model, message):
         if job.status == "failed":
-            model.note(Reached.RETRIED)
+            model.reach(Reached.RETRIED)
             job.revoke()
-            job.queue_again(model.now, forget=False)
+            job.requeue_ended(model.now, restart=False)
 
 
 def prioritize(model: Model, message: Message, _: Any) -> None:
@@ -153,7 +153,7 @@ def prioritize(model: Model, message: Message, _: Any) -> None:
 
 def _meant(model: Model, message: Message) -> list[Job]:
     """The jobs of a command's selection, if it is the first time; the web app's own are never meant."""
-    if not model.claim(message):
+    if not model.mark_processed(message):
         return []
     if account_id := message.payload.get("account_id"):
         return [job for job in model.dispatchable if job.account.id == account_id]
@@ -163,7 +163,7 @@ def _meant(model: Model, message: Message) -> list[Job]:
 
 def renewed(model: Model, message: Message, _: Any) -> None:
     """The web app has written new tokens: what waits for them is queued."""
-    if not model.claim(message):
+    if not model.mark_processed(message):
         return
     if message.payload["account_id"] in model.accounts:
         _let_go(model, message.payload["account_id"])
@@ -174,14 +174,17 @@ def renewed(model: Model, message: Message, _: Any) -> None:
 def refresh(model: Model, message: Message, _: Any) -> None:
     """Nobody here can refresh a token: the web app is asked, unless nothing waits, or it has written one."""
     account = model.accounts.get(message.payload["account_id"])
-    if account is None or account.held_for is None:
+    if account is None or account.blocked_for is None:
         return
-    if account.held_for != account.token:
+    if account.blocked_for != account.token:
         _let_go(model, account.id)
-    elif any(job.account is account and _needs_token(job) for job in model.jobs.values()) or account.asked:
-        account.asked = True
+    elif (
+        any(job.account is account and _needs_token(job) for job in model.jobs.values())
+        or account.authorization_requested
+    ):
+        account.authorization_requested = True
     else:
-        account.held_for = None
+        account.blocked_for = None
 
 
 def _needs_token(job: Job) -> bool:
@@ -197,14 +200,14 @@ def _let_go(model: Model, account_id: str) -> None:
     for job in model.jobs.values():
         if job.account is account and job.entry and job.entry.held and job.status in WAITING:
             job.status = "queued"
-            job.entry.let_go()
-            model.note(Reached.TOKEN_RENEWED)
-    account.held_for, account.asked, account.renewed_at = None, False, model.now
+            job.entry.unpark()
+            model.reach(Reached.TOKEN_RENEWED)
+    account.blocked_for, account.authorization_requested, account.renewed_at = None, False, model.now
 
 
 def log_failures(model: Model, message: Message, _: Any) -> None:
     """Put errors on record; nothing else changes."""
-    if not model.claim(message):
+    if not model.mark_processed(message):
         return
     for error in message.payload["errors"]:
         attempt = model.attempts.get(error.get("crawler_job_id"))

@@ -9,45 +9,45 @@ from proofs.model.model import Message, Model
 from proofs.model.state import Attempt, Connection, Job
 
 
-def seat(model: Model, _: Message, seen: Any) -> None:
+def check_round(model: Model, _: Message, seen: Any) -> None:
     """Check that the pass did what it was allowed to, and all that it could; adopt it."""
     claimable = [job for job in model.dispatchable if job.is_claimable and model.is_due(job)]
-    board = _Board.of(model, [job for job in claimable if job.status == "queued"])
+    slots = _Slots.of(model, [job for job in claimable if job.status == "queued"])
     for fence, job_id, connection_id in seen.new_attempts(model.attempts):
-        board.take(model.jobs[job_id], model.connections[connection_id])
-        _adopt(model, fence, model.jobs[job_id], model.connections[connection_id])
+        slots.take(model.jobs[job_id], model.connections[connection_id])
+        _record(model, fence, model.jobs[job_id], model.connections[connection_id])
     for job in claimable:
-        if job.status != "queued" and board.had_room and seen.was_settled(job.id):
-            model.note(Reached.PASS_SETTLED)
-            job.follow_word(model.now)
-    board.check_all_that_could_be_was()
-    model.note(Reached.PASS_FULL, board.waiting)
+        if job.status != "queued" and slots.had_room and seen.was_settled(job.id):
+            model.reach(Reached.ROUND_SETTLED)
+            job.sync_entry(model.now)
+    slots.check_nothing_was_left_out()
+    model.reach(Reached.ROUND_FULL, slots.waiting)
 
 
-def _adopt(model: Model, fence: str, job: Job, connection: Connection) -> None:
+def _record(model: Model, fence: str, job: Job, connection: Connection) -> None:
     attempt = Attempt(fence, job, connection, model.now)
     model.attempts[fence] = attempt
     job.attempts.append(attempt)
     connection.live.append(attempt)
     job.entry.status, job.entry.settled_at = "processing", None
-    model.note(Reached.SEATED)
-    model.note(Reached.SUSPECT_ALONE, job.entry.is_suspect)
+    model.reach(Reached.ASSIGNED)
+    model.reach(Reached.SUSPECT_ALONE, job.entry.is_suspect)
 
 
 @dataclass
-class _Board:
+class _Slots:
     """Seats and jobs of one pass."""
 
     waiting: list[Job]
     free: dict[str, int]
     empty: set[str]
     had_room: bool
-    seated: "list[tuple[Job, Connection]]"
+    assigned: "list[tuple[Job, Connection]]"
 
     @classmethod
-    def of(cls, model: Model, waiting: list[Job]) -> "_Board":
+    def of(cls, model: Model, waiting: list[Job]) -> "_Slots":
         free = {c.id: c.free for c in model.active if c.free}
-        empty = {c.id for c in model.active if c.id in free and not c.taken}
+        empty = {c.id for c in model.active if c.id in free and not c.used}
         return cls(waiting, free, empty, bool(free), [])
 
     def take(self, job: Job, connection: Connection) -> None:
@@ -56,11 +56,11 @@ class _Board:
         assert self.free.get(connection.id, 0) > 0, f"{connection.id} was given more than it has seats for"
         assert not job.entry.is_suspect or connection.id in self.empty, "a suspect was not seated alone"
         self.waiting.remove(job)
-        self.seated.append((job, connection))
+        self.assigned.append((job, connection))
         self.empty.discard(connection.id)
         self.free[connection.id] = 0 if job.entry.is_suspect else self.free[connection.id] - 1
 
-    def check_all_that_could_be_was(self) -> None:
+    def check_nothing_was_left_out(self) -> None:
         """No seat stays free while a job waits, but one that is kept for a suspect."""
         suspects = [job for job in self.waiting if job.entry.is_suspect]
         others = [job for job in self.waiting if not job.entry.is_suspect]
@@ -74,7 +74,7 @@ class _Board:
     def _check_priority(self, others: list[Job]) -> None:
         """Within an account nobody waits behind a lower priority."""
         lowest: dict[str, int] = {}
-        for job, _ in self.seated:
+        for job, _ in self.assigned:
             if not job.entry.is_suspect:
                 id_, priority = job.account.id, job.entry.priority
                 lowest[id_] = min(lowest.get(id_, priority), priority)

@@ -21,16 +21,16 @@ class Account:
     id: str
     token: int = 0
     paused: bool = False
-    held_for: int | None = None
+    blocked_for: int | None = None
     """The token that died."""
-    asked: bool = False
+    authorization_requested: bool = False
     """The web app was asked for new tokens."""
     renewed_at: float | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether its jobs may be seated."""
-        return not self.paused and self.held_for is None
+        return not self.paused and self.blocked_for is None
 
 
 @dataclass(eq=False)
@@ -58,22 +58,22 @@ class Entry:
         """Neither completed nor failed."""
         return self.status in ("pending", "processing")
 
-    def revive(self, now: float) -> None:
+    def reset(self, now: float) -> None:
         """Pending and due, with nothing counted against it."""
         self.attempts = self.losses = self.goodbyes = 0
         self.due = (now, now)
-        self.let_go()
+        self.unpark()
 
-    def let_go(self) -> None:
+    def unpark(self) -> None:
         """Pending, and held by nobody; what was counted stays."""
         self.status, self.held, self.settled_at = "pending", False, None
 
-    def hold(self, now: float) -> None:
+    def park(self, now: float) -> None:
         """Pending, and seated by nobody. One that had ended begins anew, when it is let go."""
         if self.status == "completed":
             return
         if self.status == "failed":
-            self.revive(now)
+            self.reset(now)
         self.status, self.held, self.settled_at = "pending", True, None
 
     def end(self, now: float, status: str = "failed") -> None:
@@ -81,7 +81,7 @@ class Entry:
         if self.status != "completed":
             self.status, self.held, self.settled_at = status, False, now
 
-    def back(self, now: float, wait: tuple[float, float] = (0.0, 0.0)) -> None:
+    def requeue(self, now: float, wait: tuple[float, float] = (0.0, 0.0)) -> None:
         """Pending again, after a while."""
         self.status, self.settled_at = "pending", None
         self.due = (now + wait[0], now + wait[1])
@@ -102,7 +102,7 @@ class Connection:
     live: "list[Attempt]" = field(default_factory=list)
 
     @property
-    def taken(self) -> int:
+    def used(self) -> int:
         """The greater of what it holds and what it says that it holds."""
         return max(len(self.live), self.reported)
 
@@ -113,7 +113,7 @@ class Connection:
             return 0
         if any(attempt.job.entry.is_suspect for attempt in self.live):
             return 0
-        return max(self.capacity - self.taken, 0)
+        return max(self.capacity - self.used, 0)
 
 
 @dataclass(eq=False)
@@ -170,7 +170,7 @@ class Job:
         entry = self.entry
         return entry is not None and entry.status == "pending" and not entry.held and self.account.is_open
 
-    def becomes(self, status: str, now: float) -> None:
+    def set_status(self, status: str, now: float) -> None:
         """Move, unless the web app's word stands: it has ended or paused the job."""
         if self.status in TO_BE_CRAWLED:
             self.status = status
@@ -182,22 +182,22 @@ class Job:
             self.live.close("cancelled")
             self.errors[ending] += 1
 
-    def queue_again(self, now: float, *, forget: bool) -> None:
-        """Queued once more, with nothing counted; with *forget* from the start."""
+    def requeue_ended(self, now: float, *, restart: bool) -> None:
+        """Queued once more, with nothing counted; with *restart* from the start."""
         self.status, self.finished_at = "queued", None
-        self.best = 0 if forget else self.best
-        self.enter(now)
+        self.best = 0 if restart else self.best
+        self.enqueue(now)
 
-    def enter(self, now: float) -> None:
+    def enqueue(self, now: float) -> None:
         """Have an entry that is due, with nothing counted against it."""
         if self.entry is None:
             self.entry = Entry((now, now))
         else:
-            self.entry.revive(now)
+            self.entry.reset(now)
 
-    def follow_word(self, now: float) -> None:
+    def sync_entry(self, now: float) -> None:
         """The entry says what the job says: ended, or held."""
         if self.status in ENDED:
             self.entry.end(now)
         else:
-            self.entry.hold(now)
+            self.entry.park(now)

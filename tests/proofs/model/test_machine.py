@@ -16,10 +16,10 @@ from hypothesis.stateful import get_state_machine_test
 
 from proofs.model.machine.clock import SETTINGS
 from proofs.model.machine.machine import Machine
-from proofs.model.machine.product import Ground
+from proofs.model.machine.product import SystemUnderTest
 from proofs.model.machine.reached import Reached
 from support.depth import deep
-from support.worlds.world import Rung, World
+from support.worlds.world import Published, World
 
 STEPS = 50
 
@@ -33,25 +33,25 @@ DEEPER = 20
 
 
 @pytest.fixture
-def ground(database: str, rung: Rung, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
+def system(database: str, published: Published, monkeypatch: pytest.MonkeyPatch) -> Iterator[SystemUnderTest]:
     """The product, with every duration between two ticks of the model's time."""
     for name, seconds in SETTINGS.items():
         monkeypatch.setenv(name, str(seconds))
-    world = World(rung)
-    world.use_settings()
+    world = World(published)
+    world.reload_settings()
     with psycopg.connect(database, autocommit=True) as connection:
-        yield Ground(world, connection)
-    world.use_settings()
+        yield SystemUnderTest(world, connection)
+    world.reload_settings()
 
 
 @pytest.mark.parametrize("half", range(2))
 @pytest.mark.timeout(4 * 3600 if deep() else 1200)
-def test_the_product_is_what_the_model_says(ground: Ground, half: int) -> None:
+def test_the_product_matches_the_model(system: SystemUnderTest, half: int) -> None:
     """Over many lives of fifty steps, and none of the transitions that matter is left out."""
     reached: Counter[Reached] = Counter()
     for count, chosen in enumerate(_seeds(half), start=1):
         print(f"Hypothesis's seed is {chosen}.")  # noqa: T201 - pytest shows it where the test fails
-        live(ground, reached, chosen)
+        live(system, reached, chosen)
         if count >= (SEEDS * DEEPER if deep() else SEEDS) and all(reached[what] for what in Reached):
             break
     print(*(f"{reached[what]:6} {what}" for what in Reached), sep="\n")  # noqa: T201
@@ -65,10 +65,10 @@ def _seeds(half: int) -> list[int]:
     return [half * MOST_SEEDS + place for place in range(MOST_SEEDS)]
 
 
-def live(ground: Ground, reached: Counter[Reached], chosen: int) -> None:
+def live(system: SystemUnderTest, reached: Counter[Reached], chosen: int) -> None:
     """Some lives under one seed."""
     run = get_state_machine_test(
-        lambda: Machine(ground, reached),
+        lambda: Machine(system, reached),
         settings=settings(
             stateful_step_count=STEPS,
             max_examples=LIVES,

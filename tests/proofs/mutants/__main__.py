@@ -19,7 +19,7 @@ from proofs.mutants.guards import GUARDS, ROOT, Mutant, chosen, load
 from proofs.mutants.project import DoesNotApplyError
 from proofs.mutants.servers import serving
 from proofs.mutants.session import warm_up
-from proofs.mutants.trial import Fate, Outcome, Trials, without_a_mutant
+from proofs.mutants.trial import Outcome, Trials, Verdict, without_a_mutant
 
 
 @click.command()
@@ -60,7 +60,7 @@ def main(
         sys.exit(130)
     if file:
         file.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2), encoding="utf-8")
-    sys.exit(0 if all(outcome.fate is Fate.KILLED for outcome in outcomes) else 1)
+    sys.exit(0 if all(outcome.verdict is Verdict.KILLED for outcome in outcomes) else 1)
 
 
 @contextmanager
@@ -81,12 +81,12 @@ def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
     outcomes = [
         o
         for o in trials.of(without_a_mutant(trials.project, mutants, len(trials.places)))
-        if o.fate is not Fate.SURVIVED
+        if o.fate is not Verdict.SURVIVED
     ]
     for outcome in outcomes:
-        click.echo(f"A test fails without a mutant: {outcome.told}")
+        click.echo(f"A test fails without a mutant: {outcome.detail}")
     if outcomes:
-        return [replace(outcome, fate=Fate.ERROR) for outcome in outcomes]
+        return [replace(outcome, fate=Verdict.ERROR) for outcome in outcomes]
     click.echo(f"Every test passes without a mutant ({monotonic() - began:.0f} s).")
     for outcome in trials.of(mutants):
         outcomes.append(outcome)
@@ -96,16 +96,16 @@ def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
 
 
 def _say(outcome: Outcome, place: str) -> None:
-    click.echo(f"{place}  {outcome.fate:<8}  {outcome.seconds:>6.1f} s  {outcome.name}: {outcome.why}")
-    click.echo(f"{'':29}{outcome.told or 'no test failed'}")
+    click.echo(f"{place}  {outcome.verdict:<8}  {outcome.seconds:>6.1f} s  {outcome.name}: {outcome.why}")
+    click.echo(f"{'':29}{outcome.detail or 'no test failed'}")
 
 
 def _sum_up(outcomes: Sequence[Outcome], seconds: float) -> None:
-    count = {fate: sum(outcome.fate is fate for outcome in outcomes) for fate in Fate}
-    click.echo(", ".join(f"{number} {fate}" for fate, number in count.items()) + f" in {seconds:.0f} s")
+    count = {verdict: sum(outcome.verdict is verdict for outcome in outcomes) for verdict in Verdict}
+    click.echo(", ".join(f"{number} {verdict}" for verdict, number in count.items()) + f" in {seconds:.0f} s")
     for outcome in outcomes:
-        if outcome.fate is not Fate.KILLED:
-            click.echo(f"{outcome.fate}: {outcome.name} ({outcome.why}) {outcome.told}".rstrip())
+        if outcome.verdict is not Verdict.KILLED:
+            click.echo(f"{outcome.verdict}: {outcome.name} ({outcome.why}) {outcome.detail}".rstrip())
 
 
 if __name__ == "__main__":

@@ -73,10 +73,10 @@ def load(folder: Path = GUARDS) -> list[Mutant]:
     return mutants
 
 
-def chosen(mutants: Iterable[Mutant], words: Iterable[str]) -> list[Mutant]:
+def chosen(mutants: Iterable[Mutant], names: Iterable[str]) -> list[Mutant]:
     """Those in whose names one of the words stands; all of them where there is no word."""
-    wanted = tuple(words)
-    return [m for m in mutants if not wanted or any(word in m.name for word in wanted)]
+    wanted = tuple(names)
+    return [m for m in mutants if not wanted or any(name in m.name for name in wanted)]
 
 
 def _mutant(row: dict[str, Any]) -> Mutant:

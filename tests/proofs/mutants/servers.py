@@ -36,13 +36,13 @@ def serving(root: Path, pairs: int) -> Iterator[list[dict[str, str]]]:
         for _ in range(pairs)
     ]
     try:
-        yield [{VARIABLE: _said(process)} for process in processes]
+        yield [{VARIABLE: _read_line(process)} for process in processes]
     finally:
         for process in processes:
             process.communicate()
 
 
-def _said(process: subprocess.Popen[str]) -> str:
+def _read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     if not (line := process.stdout.readline().strip()):
         raise RuntimeError("the servers of the tests could not be started")

@@ -81,7 +81,7 @@ class Session:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """What the plugin reported."""
         return dict(json.loads(self.report.read_text("utf-8"))) if self.report.exists() else {}
 
@@ -102,7 +102,7 @@ def _run(copy: Path, tests: Sequence[str], environment: Mapping[str, str]) -> in
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        _speak_into(copy.parent / "output.txt")
+        _redirect_output(copy.parent / "output.txt")
         os.chdir(copy)
         # The environment has the project itself on its path; before it come the copy and its tests.
         paths = [str(copy), str(copy / "tests")]
@@ -113,7 +113,7 @@ def _run(copy: Path, tests: Sequence[str], environment: Mapping[str, str]) -> in
         return int(pytest.ExitCode.INTERNAL_ERROR)
 
 
-def _speak_into(file: Path) -> None:
+def _redirect_output(file: Path) -> None:
     with file.open("wb") as output, Path(os.devnull).open("rb") as silence:
         os.dup2(silence.fileno(), 0)
         os.dup2(output.fileno(), 1)

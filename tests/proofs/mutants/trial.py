@@ -35,7 +35,7 @@ _BROKEN = re.compile(
 """What an edit leads to that breaks the code or the statement, where it should have weakened it."""
 
 
-class Fate(StrEnum):
+class Verdict(StrEnum):
     """What became of a mutant."""
 
     KILLED = "killed"
@@ -50,9 +50,9 @@ class Outcome:
     name: str
     why: str
     """What the guard is there for."""
-    fate: Fate
+    verdict: Verdict
     seconds: float
-    told: str
+    detail: str
     """The test that failed; of an error, what is wrong."""
 
 
@@ -68,11 +68,11 @@ class _Trial:
         """What became of it; None while that is open."""
         code = self.session.code()
         if code is not None:
-            return _outcome(self.mutant, self.began, *judged(code, self.session.told()))
+            return _outcome(self.mutant, self.began, *judge(code, self.session.report()))
         if monotonic() < self.session.deadline:
             return None
         self.session.end()
-        fate = Fate.KILLED if self.mutant.hangs else Fate.ERROR
+        fate = Verdict.KILLED if self.mutant.hangs else Verdict.ERROR
         return _outcome(self.mutant, self.began, fate, "the tests hang")
 
 
@@ -122,7 +122,7 @@ class Trials:
             texts = mutant.texts(self.project)
             tests = [self.project.test(test) for test in mutant.tests]
         except DoesNotApplyError as error:
-            return _outcome(mutant, began, Fate.ERROR, str(error))
+            return _outcome(mutant, began, Verdict.ERROR, str(error))
         copy = self.folder / mutant.name / "project"
         shutil.copytree(self._whole, copy)
         for file, text in texts.items():
@@ -139,21 +139,21 @@ def without_a_mutant(project: Project, mutants: Iterable[Mutant], parts: int) ->
     return [Mutant(f"no-mutant-{n}", "", (), share) for n, share in enumerate(shares) if share]
 
 
-def judged(code: int, told: Mapping[str, Any]) -> tuple[Fate, str]:
+def judge(code: int, report: Mapping[str, Any]) -> tuple[Verdict, str]:
     """A kill is a test that fails in its own words; whatever else goes wrong is an error."""
-    if told.get("strayed"):
-        return Fate.ERROR, f"loaded from elsewhere: {', '.join(told['strayed'])}"
-    failures = told.get("failures", [])
-    if code == 0 and told.get("passed"):
-        return Fate.SURVIVED, ""
+    if report.get("strayed"):
+        return Verdict.ERROR, f"loaded from elsewhere: {', '.join(report['strayed'])}"
+    failures = report.get("failures", [])
+    if code == 0 and report.get("passed"):
+        return Verdict.SURVIVED, ""
     if code != 1 or not failures:
-        return Fate.ERROR, f"pytest ended with {code}"
+        return Verdict.ERROR, f"pytest ended with {code}"
     first = failures[0]
     if first["when"] != "call":
-        return Fate.ERROR, f"{first['test']} failed in its {first['when']}"
+        return Verdict.ERROR, f"{first['test']} failed in its {first['when']}"
     if broken := _BROKEN.search(first["said"]):
-        return Fate.ERROR, f"it breaks, and does not weaken: {broken[0]}"
-    return Fate.KILLED, first["test"].removeprefix("tests/")
+        return Verdict.ERROR, f"it breaks, and does not weaken: {broken[0]}"
+    return Verdict.KILLED, first["test"].removeprefix("tests/")
 
 
 def _ended(running: dict[int, _Trial]) -> Iterator[Outcome]:
@@ -165,5 +165,5 @@ def _ended(running: dict[int, _Trial]) -> Iterator[Outcome]:
             yield outcome
 
 
-def _outcome(mutant: Mutant, began: float, fate: Fate, told: str) -> Outcome:
-    return Outcome(mutant.name, mutant.why, fate, round(monotonic() - began, 1), told)
+def _outcome(mutant: Mutant, began: float, verdict: Verdict, detail: str) -> Outcome:
+    return Outcome(mutant.name, mutant.why, verdict, round(monotonic() - began, 1), detail)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from console.commands.worker import start_beat
 from tasks.worker import liveness
 
-liveness._LEAST_BOUND = timedelta(seconds=2)
+liveness._MIN_BOUND = timedelta(seconds=2)
 
 if __name__ == "__main__":
     start_beat(loglevel="info")

@@ -9,8 +9,8 @@ from typing import Any
 
 from ulid import ULID
 
-from support.processes.little_system import LittleSystem
-from support.processes.workers import until
+from support.processes.little_system import MiniSystem
+from support.processes.workers import wait_until
 from support.worlds.world import NOW
 
 TURNS = 3
@@ -29,10 +29,10 @@ class Death:
     """Whether the sweep that took it was the first as of a time at which its silence was long enough."""
 
 
-class BeatingFleet:
+class HeartbeatFleet:
     """So many connections with a job each."""
 
-    def __init__(self, system: LittleSystem, crawlers: int) -> None:
+    def __init__(self, system: MiniSystem, crawlers: int) -> None:
         self._system = system
         self._interval = float(system.settings["CRAWLYARD_HEARTBEAT_INTERVAL"])
         self._timeout = float(system.settings["CRAWLYARD_CONNECTION_TIMEOUT"])
@@ -42,19 +42,19 @@ class BeatingFleet:
         self._is_cut = threading.Event()
         self._ends = threading.Event()
         self._is_late = False
-        self._unsaid: list[list[dict[str, Any]]] = []
+        self._unsent: list[list[dict[str, Any]]] = []
 
     def begin(self) -> None:
         """Register, be given a job each, and begin it."""
-        self._system.say_many(
+        self._system.publish_many(
             "connections.register", [{"connection_id": id_, "capacity": 1} for id_ in self.ids]
         )
         count = "SELECT count(*) FROM socket_connection"
-        until(
+        wait_until(
             lambda: self._system.one(count) == len(self.ids), f"{self._system.name}: all are registered", 120
         )
         self._system.say("jobs.submit", orders=[_order() for _ in self.ids])
-        until(lambda: len(self.live()) == len(self.ids), f"{self._system.name}: all have a job", 240)
+        wait_until(lambda: len(self.live()) == len(self.ids), f"{self._system.name}: all have a job", 240)
         self.jobs = self.live()
         started = [
             {"type": "job_started", "timestamp": NOW, "jobId": job, "data": {}} for job in self.jobs.values()
@@ -62,7 +62,7 @@ class BeatingFleet:
         frames = [{"connection_id": id_, "frame": said} for id_, said in zip(self.jobs, started, strict=True)]
         self._system.say("crawler.frames", frames=frames)
         running = "SELECT count(*) FROM job WHERE status = 'running'"
-        until(lambda: self._system.one(running) == len(self.ids), f"{self._system.name}: all work", 240)
+        wait_until(lambda: self._system.one(running) == len(self.ids), f"{self._system.name}: all work", 240)
 
     def live(self) -> dict[str, str]:
         """Who has which job."""
@@ -79,15 +79,15 @@ class BeatingFleet:
         """Beat no more."""
         self.silent.update(ids)
 
-    def be_cut_off(self, seconds: float, *, late: bool = False) -> None:
+    def cut_off(self, seconds: float, *, late: bool = False) -> None:
         """Cut the gateway off; its words are said *late*, or not at all. All beat just before and after."""
         self._beat(self.ids)
-        self._unsaid, self._is_late = [], late
+        self._unsent, self._is_late = [], late
         self._is_cut.set()
         time.sleep(seconds)
         self._is_cut.clear()
-        for beats in self._unsaid:
-            self._say(beats)
+        for beats in self._unsent:
+            self._send(beats)
         self._beat(self.ids)
 
     @contextmanager
@@ -125,11 +125,11 @@ class BeatingFleet:
             {"connection_id": id_, "active_jobs": [self.jobs[id_]]} for id_ in ids if id_ not in self.silent
         ]
         if not self._is_cut.is_set():
-            self._say(beats)
+            self._send(beats)
         elif self._is_late:
-            self._unsaid.append(beats)
+            self._unsent.append(beats)
 
-    def _say(self, beats: list[dict[str, Any]]) -> None:
+    def _send(self, beats: list[dict[str, Any]]) -> None:
         self._system.say("connections.heartbeat", beats=beats)
 
 

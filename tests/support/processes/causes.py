@@ -10,10 +10,10 @@ import psycopg
 from ulid import ULID
 
 from console.embedded.postgres import EmbeddedPostgres
-from support.processes.beating_fleet import BeatingFleet, Death
-from support.processes.little_system import LittleSystem
+from support.processes.beating_fleet import Death, HeartbeatFleet
+from support.processes.little_system import MiniSystem
 from support.processes.skewed import off
-from support.processes.workers import until
+from support.processes.workers import wait_until
 from support.worlds.world import NOW
 
 START_S = 3
@@ -67,8 +67,8 @@ class Outcome:
 class Stage:
     """A system, its fleet, and its durations in seconds."""
 
-    system: LittleSystem
-    fleet: BeatingFleet
+    system: MiniSystem
+    fleet: HeartbeatFleet
 
     @property
     def timeout(self) -> float:
@@ -95,7 +95,7 @@ class Stage:
     def outcome(self, cause: str, *dead: str, seconds: float | None = None) -> Outcome:
         """Go on until whoever should die has died, and everybody else could have; then count."""
         self.system.has_gone_on(self.timeout + self.interval)
-        until(
+        wait_until(
             lambda: self.fleet.deaths().keys() >= {*dead},
             f"{self.system.name}: the dead are found",
             2 * self.timeout + 60,
@@ -162,12 +162,12 @@ def beats_overtaken(stage: Stage, frames: int, frames_a_message: int) -> Outcome
             held = "SELECT FROM socket_connection WHERE id = %s FOR NO KEY UPDATE"
             somebody.execute(held, [stage.fleet.ids[0]])
             system.has_gone_on(stage.timeout / 2)
-        system.say("connections.register", connection_id=noisy, capacity=1)
+        system.publish("connections.register", connection_id=noisy, capacity=1)
         said = {"connection_id": noisy, "frame": {"type": "heartbeat", "timestamp": NOW, "data": {}}}
         message = {"frames": [said] * frames_a_message}
-        system.say_many("crawler.frames", [message] * (frames // frames_a_message))
+        system.publish_many("crawler.frames", [message] * (frames // frames_a_message))
         began = time.monotonic()
-        until(lambda: system.broker.llen("crawler") < 10, f"{system.name}: the flood has passed", 900)
+        wait_until(lambda: system.broker.llen("crawler") < 10, f"{system.name}: the flood has passed", 900)
         cause = f"{frames} frames, {frames_a_message} a message"
         return stage.outcome(cause, noisy, seconds=time.monotonic() - began)
 
@@ -193,10 +193,10 @@ def gateway_cut_off(stage: Stage) -> Outcome:
     with stage.running():
         dead = stage.fleet.ids[:3]
         stage.fleet.fall_silent(*dead)
-        stage.fleet.be_cut_off(stage.timeout / 3)
-        stage.fleet.be_cut_off(stage.timeout / 3, late=True)
+        stage.fleet.cut_off(stage.timeout / 3)
+        stage.fleet.cut_off(stage.timeout / 3, late=True)
         longest = 0.8 * stage.timeout
-        stage.fleet.be_cut_off(longest)
+        stage.fleet.cut_off(longest)
         return stage.outcome("gateway cut off", *dead, seconds=longest)
 
 

@@ -10,7 +10,7 @@ import psycopg
 import redis
 
 from console.demo.processes import Child
-from support.processes.workers import envelope, until
+from support.processes.workers import envelope, wait_until
 from support.worlds.world import EMPTY
 
 _LOGS = """
@@ -32,7 +32,7 @@ _LOGS = """
 
 
 @dataclass
-class LittleSystem:
+class MiniSystem:
     """Its parts. To be used from one thread."""
 
     name: str
@@ -81,11 +81,11 @@ class LittleSystem:
             process.wait()
             self.processes.remove(process)
 
-    def say(self, task: str, **payload: Any) -> None:
+    def publish(self, task: str, **payload: Any) -> None:
         """Publish a message as a bare producer does."""
-        self.say_many(task, [payload])
+        self.publish_many(task, [payload])
 
-    def say_many(self, task: str, payloads: list[dict[str, Any]]) -> None:
+    def publish_many(self, task: str, payloads: list[dict[str, Any]]) -> None:
         """Publish one message a payload, all at once."""
         queue = "crawler" if task.startswith(("crawler.", "connections.")) else "dispatch"
         self.broker.lpush(queue, *(json.dumps(envelope(task, payload)) for payload in payloads))
@@ -94,7 +94,7 @@ class LittleSystem:
         """Wait for a sweep as of a later time than now."""
         now = self.one("SELECT clock_timestamp()")
         swept = "SELECT COALESCE(last_sweep_at > %s, false) FROM liveness_state"
-        until(lambda: self.one(swept, now), f"{self.name}: a sweep", patience=240)
+        wait_until(lambda: self.one(swept, now), f"{self.name}: a sweep", patience=240)
 
     def is_well(self) -> None:
         """Sweeps come, and the grace of the first is taken for over."""
@@ -107,7 +107,7 @@ class LittleSystem:
         """Wait until a sweep has been as of so long after now, by the database's clock."""
         until_then = self.one("SELECT clock_timestamp() + make_interval(secs => %s)", seconds)
         swept = "SELECT COALESCE(last_sweep_at > %s, false) FROM liveness_state"
-        until(
+        wait_until(
             lambda: self.one(swept, until_then), f"{self.name}: {seconds} s more", patience=60 + 2 * seconds
         )
 

@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S) -> T:
+def wait_until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S) -> T:
     """The first true answer of *probe*; fails with *what* if there is none in time."""
     deadline = time.monotonic() + patience
     while not (answer := probe()):
@@ -54,7 +54,7 @@ class Valkey:
         command = [str(_binary.get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(self._answers, "Valkey answers")
+        wait_until(self._answers, "Valkey answers")
 
     def kill(self) -> None:
         """End it without a farewell."""
@@ -131,7 +131,9 @@ class Worker:
 
     def wait_until_ready(self) -> None:
         """Return when it consumes."""
-        until(lambda: " ready." in self.output() or not self.lives(), "the worker is ready", 2 * PATIENCE_S)
+        wait_until(
+            lambda: " ready." in self.output() or not self.lives(), "the worker is ready", 2 * PATIENCE_S
+        )
         assert self.lives(), self.output()
 
     @property

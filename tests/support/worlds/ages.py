@@ -13,7 +13,7 @@ from support.worlds.world import World
 def clean_up(world: World) -> None:
     """Ring upkeep.clean_up, long after the last time."""
     world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '1 day'")
-    world.rung.bells.clear()
+    world.published.messages.clear()
     world.deliver("upkeep.clean_up")
 
 

@@ -18,11 +18,11 @@ def make_busy(world: World) -> None:
     world.account("acc")
     for account in ("held", "paused"):
         world.account(account)
-    crawler, orders = world.working(3)
-    crawler.says("job_started", orders[0])
-    crawler.says("job_progress", orders[1], stage="fetching", entityType="project", processed=3, total=9)
-    for happening in (_ended_and_begun_anew, _by_the_word_of_the_web_app, _blocked, _found, _taken_away):
-        crawler.says("heartbeat", activeJobs=orders, totalProcessed=0, systemStatus="processing")
+    crawler, orders = world.crawler_with_jobs(3)
+    crawler.sends("job_started", orders[0])
+    crawler.sends("job_progress", orders[1], stage="fetching", entityType="project", processed=3, total=9)
+    for happening in (_ended_and_begun_anew, _changed_by_the_web_app, _blocked, _found, _closed_attempts):
+        crawler.sends("heartbeat", activeJobs=orders, totalProcessed=0, systemStatus="processing")
         happening(world)
     world.jobs(2)
     world.deliver("jobs.submit", orders=["nonsense", world.order(account_id="nobody")])
@@ -30,11 +30,11 @@ def make_busy(world: World) -> None:
 
 
 def _ended_and_begun_anew(world: World) -> None:
-    crawler, orders = world.working(4)
+    crawler, orders = world.crawler_with_jobs(4)
     finished, failed, broken, again = orders
     job_ids = dict(world.rows("SELECT crawler_job_id, web_app_job_id FROM job_assignment_mapping"))
-    crawler.says("job_completed", finished, success=True, finalCounts={"issues": 7})
-    crawler.says("job_completed", finished, success=True, finalCounts={"issues": 7})
+    crawler.sends("job_completed", finished, success=True, finalCounts={"issues": 7})
+    crawler.sends("job_completed", finished, success=True, finalCounts={"issues": 7})
     crawler.fails(failed)
     crawler.fails(broken, recoverable=False, context={"status": 500})
     crawler.fails(again, recoverable=False)
@@ -43,26 +43,26 @@ def _ended_and_begun_anew(world: World) -> None:
     world.submit(world.order(web_app_job_id=ordered.id, namespace_path=ordered.full_path, force=True))
     world.assign()
     for order in crawler.orders():
-        crawler.says("job_completed", order, success=True, finalCounts={})
+        crawler.sends("job_completed", order, success=True, finalCounts={})
     world.rows("UPDATE job SET status = 'queued' WHERE id = :id", id=job_ids[again])
     world.deliver("upkeep.reconcile", more=True)
     world.assign()
     for order in crawler.orders():
-        crawler.says("job_completed", order, success=True, finalCounts={})
+        crawler.sends("job_completed", order, success=True, finalCounts={})
     world.deliver("connections.disconnect", connection_id=crawler.id)
     _sweep(world)
 
 
-def _taken_away(world: World) -> None:
+def _closed_attempts(world: World) -> None:
     """By a death, a goodbye, and a crawler that knows nothing of its job; each job waits again."""
-    dead, _ = world.working(2)
+    dead, _ = world.crawler_with_jobs(2)
     dead.silent_for(60)
     _sweep(world)
-    leaving = _seated(world)
+    leaving = _assigned(world)
     world.deliver("connections.disconnect", connection_id=leaving.id)
     _sweep(world)
-    forgetful = _seated(world)
-    forgetful.says("heartbeat", activeJobs=[], totalProcessed=0, systemStatus="idle")
+    forgetful = _assigned(world)
+    forgetful.sends("heartbeat", activeJobs=[], totalProcessed=0, systemStatus="idle")
     world.rows("UPDATE job_assignment_mapping SET absent_since = now() - interval '1 hour'"
                " WHERE completed_at IS NULL AND connection_id = :id", id=forgetful.id)  # fmt: skip
     _sweep(world)
@@ -70,9 +70,9 @@ def _taken_away(world: World) -> None:
     _sweep(world)
 
 
-def _by_the_word_of_the_web_app(world: World) -> None:
+def _changed_by_the_web_app(world: World) -> None:
     """Cancelled, paused and resumed: asked for, or written behind our back."""
-    crawler, _ = world.working(7)
+    crawler, _ = world.crawler_with_jobs(7)
     rows = world.rows(
         "SELECT web_app_job_id FROM job_assignment_mapping WHERE connection_id = :id ORDER BY 1",
         id=crawler.id,
@@ -96,20 +96,20 @@ def _by_the_word_of_the_web_app(world: World) -> None:
 def _found(world: World) -> None:
     discoverer = Discoverer.at_work(world)
     discoverer.finds(group("team", 1), project("team/tool", 2))
-    discoverer.says("job_completed", success=True, finalCounts={})
+    discoverer.sends("job_completed", success=True, finalCounts={})
 
 
 def _blocked(world: World) -> None:
     """One account is held for want of a token, one is paused; both with work begun."""
-    crawler, (order,) = world.working(1, account_id="held")
-    crawler.says("token_refresh_request", order)
-    world.working(1, account_id="paused")
+    crawler, (order,) = world.crawler_with_jobs(1, account_id="held")
+    crawler.sends("token_refresh_request", order)
+    world.crawler_with_jobs(1, account_id="paused")
     world.deliver("jobs.pause", account_id="paused", reason="a holiday")
     world.rows("INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from)"
                " VALUES ('later', 'paused', 'issues', 'later', 1, 'x')")  # fmt: skip
 
 
-def _seated(world: World) -> Crawler:
+def _assigned(world: World) -> Crawler:
     crawler = world.crawler(capacity=1)
     world.assign()
     return crawler

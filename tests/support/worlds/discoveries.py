@@ -52,19 +52,19 @@ class Discoverer:
 
     def frame(self, *found: Any, at: str = NOW, summary: dict[str, int] | None = None) -> dict[str, Any]:
         """A frame of what was found."""
-        said = self.crawler.frame(
+        frame = self.crawler.frame(
             "jobs_discovered", self.order, discovered_jobs=list(found), discovery_summary=summary or {}
         )
-        said["frame"]["timestamp"] = at
-        return said
+        frame["frame"]["timestamp"] = at
+        return frame
 
     def finds(self, *found: Any, at: str = NOW, summary: dict[str, int] | None = None) -> None:
         """Say what was found, in a message of its own."""
-        self.world.says(self.frame(*found, at=at, summary=summary))
+        self.world.sends(self.frame(*found, at=at, summary=summary))
 
-    def says(self, kind: str, **data: Any) -> None:
+    def sends(self, kind: str, **data: Any) -> None:
         """Say one frame about the order."""
-        self.crawler.says(kind, self.order, **data)
+        self.crawler.sends(kind, self.order, **data)
 
     def attempt(self) -> Any:
         """The attempt's row."""

@@ -8,7 +8,7 @@ import psycopg
 
 from persistence.events.cursor import BEGINNING, EventCursor
 from persistence.events.stream import Event, EventFilter, EventReader, Gap
-from support.processes.workers import until
+from support.processes.workers import wait_until
 
 _APPEND = """
     INSERT INTO dispatch_event (type, job_id, account_id, created_at)
@@ -81,7 +81,7 @@ class Reader:
             found.extend(self.read())
             return len(found) >= len(job_ids)
 
-        until(all_read, f"{job_ids} can be read")
+        wait_until(all_read, f"{job_ids} can be read")
         assert found == list(job_ids)
 
 

@@ -30,11 +30,11 @@ def at_every_stage(world: World, **order: Any) -> dict[str, str]:
     )  # no pass after the last
     jobs = {stage: _attempted(world, stage, **order) for stage in attempted}
     jobs["paused"], jobs["credential expired"], jobs["pending"] = world.jobs(3, **order)
-    _web_app_says(world, jobs["paused"], "paused")
-    _web_app_says(world, jobs["credential expired"], "credential_expired")
+    _set_status(world, jobs["paused"], "paused")
+    _set_status(world, jobs["credential expired"], "credential_expired")
     world.deliver("upkeep.reconcile")
     assert {stage: stand(world, job_id) for stage, job_id in jobs.items()} == STAGES
-    world.rung.bells.clear()
+    world.published.messages.clear()
     return jobs
 
 
@@ -46,18 +46,18 @@ def stand(world: World, job_id: str) -> tuple[str, str, bool]:
 
 def _attempted(world: World, stage: str, **order: Any) -> str:
     """A job that was given to a crawler of its own, and what became of it."""
-    crawler, (fence,) = world.working(1, **order)
+    crawler, (fence,) = world.crawler_with_jobs(1, **order)
     attempt = "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :fence"
-    job_id = str(world.one(attempt, fence=fence))
+    job_id = str(world.scalar(attempt, fence=fence))
     match stage:
         case "finished":
-            crawler.says("job_completed", fence)
+            crawler.sends("job_completed", fence)
         case "failed":
             crawler.fails(fence, recoverable=False)
         case "cancelled":
             world.deliver("jobs.cancel", job_ids=[job_id])
         case "running":
-            crawler.says("job_started", fence)
+            crawler.sends("job_started", fence)
         case "backed off":
             crawler.fails(fence)
     if stage not in ("assigned", "running"):
@@ -65,5 +65,5 @@ def _attempted(world: World, stage: str, **order: Any) -> str:
     return job_id
 
 
-def _web_app_says(world: World, job_id: str, status: str) -> None:
+def _set_status(world: World, job_id: str, status: str) -> None:
     world.rows("UPDATE job SET status = :status WHERE id = :id", status=status, id=job_id)

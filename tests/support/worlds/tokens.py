@@ -38,7 +38,7 @@ class Tokens:
         """The account's token dies in its crawler's hands, and one job waits for a new one."""
         crawler, (order,) = self.at_work()
         self.gitlab.expire()
-        crawler.says("token_refresh_request", order)
+        crawler.sends("token_refresh_request", order)
 
     def wait_for_gitlab(self) -> None:
         """Half a reconcile interval passes, after which a GitLab that was away is asked again."""
@@ -47,14 +47,14 @@ class Tokens:
     def works(self, account: str = "acc") -> bool:
         """Whether the account's token is accepted."""
         return self.gitlab.accepts(
-            self.world.one("SELECT access_token FROM account WHERE id = :id", id=account)
+            self.world.scalar("SELECT access_token FROM account WHERE id = :id", id=account)
         )
 
     def refresh(self, account: str = "acc") -> None:
         """Deliver the task."""
         self.world.deliver("credentials.refresh", account_id=account)
 
-    def lane(self, account: str = "acc") -> Any:
+    def account_queue(self, account: str = "acc") -> Any:
         """The account's lane."""
         return self.world.row("SELECT * FROM account_lane WHERE account_id = :id", id=account)
 

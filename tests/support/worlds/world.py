@@ -14,7 +14,7 @@ from ulid import ULID
 from persistence.db.engine import engine
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from support.processes.workers import until
+from support.processes.workers import wait_until
 from tasks.runtime.unit import unit_of_work
 
 EMPTY = """
@@ -32,18 +32,18 @@ NOW = "2026-05-04T03:02:01Z"
 
 
 @dataclass
-class Rung:
+class Published:
     """Bells that were rung."""
 
-    bells: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    def ring(self, task: str, arguments: dict[str, Any]) -> None:
+    def publish(self, task: str, arguments: dict[str, Any]) -> None:
         """Note a bell."""
-        self.bells.append((task, arguments))
+        self.messages.append((task, arguments))
 
     def of(self, task: str) -> list[dict[str, Any]]:
         """The arguments with which *task* was rung."""
-        return [arguments for name, arguments in self.bells if name == task]
+        return [arguments for name, arguments in self.messages if name == task]
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Crawler:
         frame = {"type": kind, "timestamp": NOW, "data": data}
         return {"connection_id": self.id, "frame": frame | ({"jobId": job} if job else {})}
 
-    def says(self, kind: str, job: str | None = None, **data: Any) -> None:
+    def sends(self, kind: str, job: str | None = None, **data: Any) -> None:
         """Say one frame."""
-        self.world.says(self.frame(kind, job, **data))
+        self.world.sends(self.frame(kind, job, **data))
 
     def fails(self, job: str, *, recoverable: bool = True, **data: Any) -> None:
         """Report a failure."""
-        self.says("job_failed", job, **{"error": "it broke", "isRecoverable": recoverable, **data})
+        self.sends("job_failed", job, **{"error": "it broke", "isRecoverable": recoverable, **data})
 
     def silent_for(self, seconds: float) -> None:
         """Age its last heartbeat: the row ages, never the clock."""
@@ -90,11 +90,11 @@ class Crawler:
 class World:
     """The database, and who changes it."""
 
-    def __init__(self, rung: Rung) -> None:
-        self.rung = rung
+    def __init__(self, published: Published) -> None:
+        self.published = published
         self.app = import_module("tasks.app").app
-        for area in import_module("tasks.app").AREAS:
-            import_module(area)
+        for module_name in import_module("tasks.app").TASK_MODULES:
+            import_module(module_name)
 
     # The database
 
@@ -109,7 +109,7 @@ class World:
         (row,) = self.rows(sql, **values)
         return row
 
-    def one(self, sql: str, **values: Any) -> Any:
+    def scalar(self, sql: str, **values: Any) -> Any:
         """The one value of a statement."""
         return self.row(sql, **values)[0]
 
@@ -126,7 +126,7 @@ class World:
 
     def now(self) -> datetime:
         """The database's time."""
-        return self.one("SELECT clock_timestamp()")  # type: ignore[no-any-return]
+        return self.scalar("SELECT clock_timestamp()")  # type: ignore[no-any-return]
 
     @contextmanager
     def unit(self) -> Iterator[UnitOfWork]:
@@ -137,7 +137,8 @@ class World:
     def snapshot(self) -> dict[str, list[Any]]:
         """Every row of every table that says something about jobs, without its times."""
         return {
-            table: self.rows(f"SELECT {columns} FROM {table} ORDER BY 1") for table, columns in _TOLD.items()
+            table: self.rows(f"SELECT {columns} FROM {table} ORDER BY 1")
+            for table, columns in _COMPARED_COLUMNS.items()
         }
 
     def in_thread(self, action: Callable[[], None]) -> Thread:
@@ -146,13 +147,13 @@ class World:
         thread.start()
         return thread
 
-    def until_somebody_waits_for_a_lock(self) -> None:
+    def wait_for_lock_waiter(self) -> None:
         """Wait until a session of this database waits for another one's row lock."""
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         waiting = f"{sessions} AND wait_event_type = 'Lock'"
-        until(lambda: self.one(waiting) > 0, "somebody waits for a lock")
+        wait_until(lambda: self.scalar(waiting) > 0, "somebody waits for a lock")
 
-    def use_settings(self) -> None:
+    def reload_settings(self) -> None:
         """Read the settings anew."""
         settings.cache_clear()
 
@@ -232,11 +233,11 @@ class World:
         self.deliver("connections.register", connection_id=id_, capacity=capacity, **changes)
         return Crawler(self, id_)
 
-    def says(self, *frames: dict[str, Any], message: str | None = None) -> None:
+    def sends(self, *frames: dict[str, Any], message: str | None = None) -> None:
         """Deliver frames in one message."""
         self.deliver("crawler.frames", message, frames=list(frames))
 
-    def working(self, jobs: int = 1, **changes: Any) -> tuple[Crawler, list[str]]:
+    def crawler_with_jobs(self, jobs: int = 1, **changes: Any) -> tuple[Crawler, list[str]]:
         """A crawler that was just given so many new jobs, and its orders."""
         self.jobs(jobs, **changes)
         crawler = self.crawler(capacity=jobs)
@@ -262,16 +263,16 @@ class World:
             " grace_until = CASE WHEN grace_until > clock_timestamp() THEN clock_timestamp() ELSE grace_until END",
             t=as_of,
         )
-        bells = [{"as_of": as_of}]
-        while bells:
-            self.deliver("connections.expire_dead", **bells.pop())
-            bells, self.rung.bells = self._continuations(), []
+        messages = [{"as_of": as_of}]
+        while messages:
+            self.deliver("connections.expire_dead", **messages.pop())
+            messages, self.published.messages = self._continuations(), []
 
     def _continuations(self) -> list[dict[str, Any]]:
-        return self.rung.of("connections.expire_dead")
+        return self.published.of("connections.expire_dead")
 
 
-_TOLD = {
+_COMPARED_COLUMNS = {
     "job": "id, status, command, full_path, progress, resume_state, started_at IS NULL, finished_at IS NULL",
     "job_queue": "web_app_job_id, status, attempts, losses, goodbyes, ready, held, error",
     "job_assignment_mapping": "crawler_job_id, web_app_job_id, connection_id, status, stale_words",

@@ -2,27 +2,29 @@
 
 from sqlalchemy import NullPool, create_engine
 
-from console.demo.books import balance
+from console.demo.books import audit_demo
 from console.embedded.servers import Services
-from console.simulator.ledger import Ledger
+from console.simulator.ledger import OrderLog
 from persistence.settings import PREFIX, Settings
 from proofs.chaos.scale import SETTINGS
 
-_OF_THE_RECKONING = ("nothing_rejected",)
+_CHECKED_BY_VERDICT = ("nothing_rejected",)
 """The books know no message that may be rejected; the reckoning does."""
 
 
-def faults_of(services: Services, ledger: Ledger) -> list[str]:
+def faults_of(services: Services, order_log: OrderLog) -> list[str]:
     """What is wrong, a line each."""
     reader = create_engine(
         services.database_url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool
     )
     with reader.connect() as connection, connection.begin():
-        faults = balance(connection, ledger, given=_given(services), at_rest=True).faults
-    return [str(fault) for fault in faults if fault.name not in _OF_THE_RECKONING]
+        faults = audit_demo(
+            connection, order_log, worker_settings=_worker_settings(services), at_rest=True
+        ).faults
+    return [str(fault) for fault in faults if fault.name not in _CHECKED_BY_VERDICT]
 
 
-def _given(services: Services) -> Settings:
+def _worker_settings(services: Services) -> Settings:
     """The settings of the workers, without this process's environment."""
     ours = {name.removeprefix(PREFIX).lower(): value for name, value in SETTINGS.items()}
     return Settings.model_validate(services.environment() | ours)

@@ -26,8 +26,8 @@ _ATTEMPTS = """
      ORDER BY a.id
 """
 _CONNECTIONS = """
-    SELECT id, extract(epoch FROM last_heartbeat)::float AS last_word, extract(epoch FROM closed_at)::float AS closed,
-           goodbye_at IS NOT NULL AS said_goodbye
+    SELECT id, extract(epoch FROM last_heartbeat)::float AS last_seen, extract(epoch FROM closed_at)::float AS closed,
+           goodbye_at IS NOT NULL AS disconnected
       FROM socket_connection
 """
 _REJECTED = """
@@ -75,9 +75,9 @@ class Connection:
     """A crawler's link."""
 
     id: str
-    last_word: float
+    last_seen: float
     closed: float | None = None
-    said_goodbye: bool = False
+    disconnected: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Journal:
         self._file = path.open("a", buffering=1)
         self._lock = threading.Lock()
 
-    def note(self, kind: str, **values: Any) -> None:
+    def write(self, kind: str, **values: Any) -> None:
         """Add one line."""
         with self._lock:
             self._file.write(json.dumps({"at": time.time(), "kind": kind, **values}) + "\n")
@@ -33,7 +33,7 @@ class Journal:
 
 
 @dataclass(frozen=True)
-class Stint:
+class WorkPeriod:
     """A crawler's work on one attempt."""
 
     fence: str
@@ -45,8 +45,8 @@ class Stint:
 class Record:
     """What the journals of all gateways say."""
 
-    stints: list[Stint] = field(default_factory=list)
-    heard: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    work_periods: list[WorkPeriod] = field(default_factory=list)
+    accepted: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """By connection: when the broker took a word that proves its life."""
     stale: set[str] = field(default_factory=set)
     """Attempts of which a crawler spoke that had slept through the end of its connection."""
@@ -63,33 +63,35 @@ def read(paths: Iterable[Path]) -> Record:
 
 
 def _read(path: Path, record: Record) -> None:
-    open_stints: dict[str, float] = {}
+    open_periods: dict[str, float] = {}
     last = 0.0
     for line in path.read_text().splitlines():
         note = json.loads(line)
         match note["kind"]:
             case "born":  # whoever was before was killed with all its work, as of the last line
-                _end(record, open_stints, list(open_stints), last)
+                _end(record, open_periods, list(open_periods), last)
             case "took":
-                open_stints.update(dict.fromkeys(note["fences"], note["at"]))
+                open_periods.update(dict.fromkeys(note["fences"], note["at"]))
             case "let go":
-                _end(record, open_stints, note["fences"], note["at"])
+                _end(record, open_periods, note["fences"], note["at"])
             case "heard":
                 for connection_id in note["ids"]:
-                    record.heard[connection_id].append(note["at"])
+                    record.accepted[connection_id].append(note["at"])
             case "stale":
                 record.stale.update(note["fences"])
             case "count":
                 record.counts[note["what"]] += 1
         last = note["at"]
-    _end(record, open_stints, list(open_stints), last)
+    _end(record, open_periods, list(open_periods), last)
 
 
-def _end(record: Record, open_stints: dict[str, float], fences: Iterable[str], at: float) -> None:
-    record.stints += [Stint(fence, open_stints.pop(fence), at) for fence in fences if fence in open_stints]
+def _end(record: Record, open_periods: dict[str, float], fences: Iterable[str], at: float) -> None:
+    record.work_periods += [
+        WorkPeriod(fence, open_periods.pop(fence), at) for fence in fences if fence in open_periods
+    ]
 
 
-def last_word(path: Path) -> bool:
+def is_busy(path: Path) -> bool:
     """Whether a gateway, asked to tell, said last that it had something left to say; it has if it never told."""
-    told = [note for line in path.read_text().splitlines() if (note := json.loads(line))["kind"] == "told"]
-    return not told or bool(told[-1]["busy"])
+    reports = [note for line in path.read_text().splitlines() if (note := json.loads(line))["kind"] == "told"]
+    return not reports or bool(reports[-1]["busy"])

@@ -11,19 +11,19 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from console.simulator.ledger import Ledger
+from console.simulator.ledger import OrderLog
 from proofs.chaos.accounting.evidence import ENDED, Attempt, Evidence, Job, Rejected
-from proofs.chaos.accounting.journal import Record, Stint
+from proofs.chaos.accounting.journal import Record, WorkPeriod
 from proofs.chaos.accounting.silence import wrongly_expired
 
 MAX_LOSSES = 5
-MAX_GOODBYES = 20
+MAX_DISCONNECTS = 20
 _BY_THE_CONTRACT = ("connection_closed",)
 """A registration that was said again and held back until its connection had been closed."""
 
 
 @dataclass
-class Reckoning:
+class Verdict:
     """Ids of what is wrong, and counts of what is not."""
 
     ordered: int = 0
@@ -36,7 +36,7 @@ class Reckoning:
     losses: Counter[str] = field(default_factory=Counter)
     stale_words: int = 0
     """Words without the fence, honest repetitions included: all of them were refused."""
-    stale_stints: int = 0
+    stale_work: int = 0
     """Work that overlapped with a later attempt, since its crawler did not know that it had been taken away."""
     answered: int = 0
     """Messages that were rejected as the contract says, since they came after their connection had closed."""
@@ -44,7 +44,7 @@ class Reckoning:
     completed_twice: list[str] = field(default_factory=list)
     worked_twice: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    stale_words_heard: list[str] = field(default_factory=list)
+    stale_frames_applied: list[str] = field(default_factory=list)
     wrongly_failed: list[str] = field(default_factory=list)
     failed_by_losses: list[str] = field(default_factory=list)
     wrongly_expired: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Reckoning:
             "completed twice": self.completed_twice,
             "worked on twice": self.worked_twice,
             "unexpected": self.unexpected,
-            "changed by a stale word": self.stale_words_heard,
+            "changed by a stale word": self.stale_frames_applied,
             "failed without a reason": self.wrongly_failed,
             "failed by losses that were no crawler's": self.failed_by_losses,
             "wrongly expired": self.wrongly_expired,
@@ -71,14 +71,14 @@ class Reckoning:
         return not any(self.faults.values())
 
 
-def reckon(evidence: Evidence, ledger: Ledger, record: Record) -> Reckoning:
+def compute_verdict(evidence: Evidence, order_log: OrderLog, record: Record) -> Verdict:
     """Compare all three: what the database says, what was ordered, and what the crawlers did."""
     by_job = evidence.attempts_by_job()
     by_status = Counter(job.status for job in evidence.jobs.values())
-    innocent = wrongly_expired(evidence.connections, record.heard)
-    return Reckoning(
-        ordered=len(ledger.ordered),
-        discovered=len(ledger.discovered) if ledger.discovery else 0,
+    wrongly_expired_ids = wrongly_expired(evidence.connections, record.accepted)
+    return Verdict(
+        ordered=len(order_log.ordered),
+        discovered=len(order_log.discovered) if order_log.discovery else 0,
         finished=by_status["finished"],
         failed=by_status["failed"],
         cancelled=by_status["cancelled"],
@@ -87,17 +87,17 @@ def reckon(evidence: Evidence, ledger: Ledger, record: Record) -> Reckoning:
         ),
         losses=Counter(str(attempt.error_type) for attempt in evidence.attempts if attempt.is_loss),
         stale_words=sum(attempt.stale_words for attempt in evidence.attempts),
-        stale_stints=len(_overlaps(evidence, record, stale=True)),
+        stale_work=len(_overlaps(evidence, record, stale=True)),
         answered=sum(message.reason in _BY_THE_CONTRACT for message in evidence.rejected),
-        lost=_lost(evidence, ledger),
+        lost=_lost(evidence, order_log),
         completed_twice=[
             job_id
             for job_id, attempts in by_job.items()
             if sum(a.status == "completed" for a in attempts) > 1
         ],
         worked_twice=_overlaps(evidence, record, stale=False),
-        unexpected=_unexpected(evidence, ledger),
-        stale_words_heard=sorted(
+        unexpected=_unexpected(evidence, order_log),
+        stale_frames_applied=sorted(
             a.fence
             for a in evidence.attempts
             if a.fence in record.stale and a.status not in ("failed", "cancelled")
@@ -112,35 +112,37 @@ def reckon(evidence: Evidence, ledger: Ledger, record: Record) -> Reckoning:
             for job in evidence.jobs.values()
             if job.status == "failed"
             and job.losses >= MAX_LOSSES
-            and any(a.connection_id in innocent for a in by_job.get(job.id, []) if a.is_loss)
+            and any(a.connection_id in wrongly_expired_ids for a in by_job.get(job.id, []) if a.is_loss)
         ],
-        wrongly_expired=sorted(innocent),
-        rejected=[_told(message) for message in evidence.rejected if message.reason not in _BY_THE_CONTRACT],
+        wrongly_expired=sorted(wrongly_expired_ids),
+        rejected=[
+            _describe(message) for message in evidence.rejected if message.reason not in _BY_THE_CONTRACT
+        ],
     )
 
 
-def _lost(evidence: Evidence, ledger: Ledger) -> list[str]:
+def _lost(evidence: Evidence, order_log: OrderLog) -> list[str]:
     """Ordered or discovered, and not there or not ended."""
-    there = {
-        (job.path, job.command) for job in evidence.jobs.values() if job.spawned_from == ledger.discovery
+    found = {
+        (job.path, job.command) for job in evidence.jobs.values() if job.spawned_from == order_log.discovery
     }
-    missing = ledger.ordered - evidence.jobs.keys()
-    unfound = ledger.discovered - there if ledger.discovery else set()
+    missing = order_log.ordered - evidence.jobs.keys()
+    unfound = order_log.discovered - found if order_log.discovery else set()
     still_open = {job.id for job in evidence.jobs.values() if job.status not in ENDED}
     return sorted(missing | still_open | {f"{command} of {path}" for path, command in unfound})
 
 
-def _unexpected(evidence: Evidence, ledger: Ledger) -> list[str]:
+def _unexpected(evidence: Evidence, order_log: OrderLog) -> list[str]:
     """There, and neither ordered nor discovered, or discovered twice."""
-    followed = [job for job in evidence.jobs.values() if job.id not in ledger.ordered]
+    followed = [job for job in evidence.jobs.values() if job.id not in order_log.ordered]
     seen: Counter[tuple[str | None, str]] = Counter()
-    strangers = []
+    unexpected = []
     for job in followed:
         what = (job.path, job.command)
         seen[what] += 1
-        if job.spawned_from != ledger.discovery or what not in ledger.discovered or seen[what] > 1:
-            strangers.append(job.id)
-    return sorted(strangers)
+        if job.spawned_from != order_log.discovery or what not in order_log.discovered or seen[what] > 1:
+            unexpected.append(job.id)
+    return sorted(unexpected)
 
 
 def _may_have_failed(job: Job, attempts: Collection[Attempt]) -> bool:
@@ -149,7 +151,7 @@ def _may_have_failed(job: Job, attempts: Collection[Attempt]) -> bool:
         any(a.is_recoverable is False for a in attempts)
         or job.attempts >= job.max_attempts
         or job.losses >= MAX_LOSSES
-        or job.goodbyes > MAX_GOODBYES
+        or job.goodbyes > MAX_DISCONNECTS
     )
 
 
@@ -159,14 +161,14 @@ def _overlaps(evidence: Evidence, record: Record, *, stale: bool) -> list[str]:
 
     An attempt that was not closed by then is one of two that were live at once.
     """
-    stints: dict[str, list[Stint]] = {}
-    for stint in record.stints:
-        stints.setdefault(stint.fence, []).append(stint)
+    work_periods: dict[str, list[WorkPeriod]] = {}
+    for period in record.work_periods:
+        work_periods.setdefault(period.fence, []).append(period)
     found = []
     for attempts in evidence.attempts_by_job().values():
         for n, earlier in enumerate(attempts):
             for later in attempts[n + 1 :]:
-                if not _overlap(stints.get(earlier.fence, []), stints.get(later.fence, [])):
+                if not _overlap(work_periods.get(earlier.fence, []), work_periods.get(later.fence, [])):
                     continue
                 was_closed = earlier.closed is not None and earlier.closed <= later.assigned
                 if was_closed == stale:
@@ -174,9 +176,9 @@ def _overlaps(evidence: Evidence, record: Record, *, stale: bool) -> list[str]:
     return sorted(set(found))
 
 
-def _overlap(some: Collection[Stint], others: Collection[Stint]) -> bool:
+def _overlap(some: Collection[WorkPeriod], others: Collection[WorkPeriod]) -> bool:
     return any(a.begun < b.ended and b.begun < a.ended for a in some for b in others)
 
 
-def _told(message: Rejected) -> str:
+def _describe(message: Rejected) -> str:
     return f"{message.task}: {message.reason}" + (f" ({message.detail[:200]})" if message.detail else "")

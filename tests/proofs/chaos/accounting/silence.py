@@ -14,18 +14,18 @@ from proofs.chaos.accounting.evidence import Connection
 from proofs.chaos.scale import OUTAGE_GAP_S
 
 
-def wrongly_expired(connections: Iterable[Connection], heard: Mapping[str, Sequence[float]]) -> set[str]:
+def wrongly_expired(connections: Iterable[Connection], accepted: Mapping[str, Sequence[float]]) -> set[str]:
     """The connections that were closed, without a goodbye, although their gateway got words through."""
     return {
         c.id
         for c in connections
         if c.closed is not None
-        and not c.said_goodbye
-        and not _was_silent(c.last_word, c.closed, heard.get(c.id, ()))
+        and not c.disconnected
+        and not _was_silent(c.last_seen, c.closed, accepted.get(c.id, ()))
     }
 
 
-def _was_silent(begun: float, closed: float, words: Iterable[float]) -> bool:
+def _was_silent(begun: float, closed: float, accepted: Iterable[float]) -> bool:
     """Whether there was a gap between the last word that was counted and the end of the connection."""
-    moments = [begun, *sorted(word for word in words if begun < word < closed), closed]
+    moments = [begun, *sorted(moment for moment in accepted if begun < moment < closed), closed]
     return max(b - a for a, b in pairwise(moments)) > OUTAGE_GAP_S

@@ -12,72 +12,79 @@ import sys
 import threading
 from pathlib import Path
 
-from console.simulator.crawler import Crawler, Mood
+from console.simulator.crawler import Crawler, CrawlerState
 from console.simulator.fleet import Fleet, FleetOptions
 from proofs.chaos.accounting.journal import Journal
-from proofs.chaos.scale import CAPACITY, CRAWLERS, FLUSH_S, HEARTBEAT_S, PAGES, WORK_S, estate_of
-from proofs.chaos.system.producer import Mail
+from proofs.chaos.scale import CAPACITY, CRAWLERS, FLUSH_S, HEARTBEAT_S, PAGES, WORK_S, group_tree_of
+from proofs.chaos.system.producer import UnreliablePublisher
 
 
-class Outpost(Fleet):
+class ControlledFleet(Fleet):
     """A fleet that keeps a record of its work, and obeys."""
 
     def __init__(
-        self, options: FleetOptions, mail: Mail, database_url: str, journal: Journal, orders: Path
+        self,
+        options: FleetOptions,
+        publisher: UnreliablePublisher,
+        database_url: str,
+        journal: Journal,
+        orders: Path,
     ) -> None:
-        super().__init__(options, mail, database_url)
-        self._mail = mail
+        super().__init__(options, publisher, database_url)
+        self._publisher = publisher
         self._journal = journal
         self._orders = orders.open()
         self._at_work: set[str] = set()
         self._pending: list[tuple[str, float]] = []
         self._stale = 0
-        self._befall = {
+        self._actions = {
             "die": Crawler.die,
             "freeze": Crawler.freeze,
-            "leave": Crawler.say_goodbye,
+            "leave": Crawler.disconnect,
         }
 
-    def _turn(self) -> None:
-        super()._turn()
-        self._note_work()
+    def _step(self) -> None:
+        super()._step()
+        self._record_work()
         if line := self._orders.readline():
-            self._obey(*line.split())
-        self._pending = [(what, lot) for what, lot in self._pending if not self._let(what, lot)]
+            self._handle_command(*line.split())
+        self._pending = [
+            (what, draw) for what, draw in self._pending if not self._apply_to_busy_crawler(what, draw)
+        ]
 
-    def _note_work(self) -> None:
+    def _record_work(self) -> None:
         """Note what is worked on and was not, and the other way round."""
         at_work = {fence for crawler in self.crawlers for fence in crawler.fences()}
         if taken := at_work - self._at_work:
-            self._journal.note("took", fences=sorted(taken))
+            self._journal.write("took", fences=sorted(taken))
         if gone := self._at_work - at_work:
-            self._journal.note("let go", fences=sorted(gone))
+            self._journal.write("let go", fences=sorted(gone))
         self._at_work = at_work
         if stale := self.tally.stale_fences[self._stale :]:
-            self._journal.note("stale", fences=stale)
+            self._journal.write("stale", fences=stale)
             self._stale += len(stale)
 
-    def _obey(self, what: str, lot: str = "0") -> None:
+    def _handle_command(self, what: str, draw: str = "0") -> None:
         if what == "reliable":
-            self._mail.share = 0.0
+            self._publisher.share = 0.0
         elif what == "tell":
-            busy = self.has_stories_left or self._mail.held_back > 0
-            self._journal.note("told", busy=busy, unheard=self.tally.unheard, repeated=self.tally.repeated)
+            busy = self.has_pending_work or self._publisher.pending > 0
+            self._journal.write("told", busy=busy, unheard=self.tally.unheard, repeated=self.tally.repeated)
         else:
-            self._pending.append((what, float(lot)))
+            self._pending.append((what, float(draw)))
 
-    def _let(self, what: str, lot: float) -> bool:
+    def _apply_to_busy_crawler(self, what: str, draw: float) -> bool:
         """Let something befall a busy crawler, if there is one; in the place of one that has gone comes another."""
-        busy = [c for c in self.crawlers if c.mood is Mood.AT_WORK and c.fences()]
+        busy = [c for c in self.crawlers if c.state is CrawlerState.AT_WORK and c.fences()]
         if not busy:
             return False
-        crawler = busy[int(lot * len(busy))]
-        self._journal.note("count", what=f"crawlers: {what}")
-        self._befall[what](crawler)
+        crawler = busy[int(draw * len(busy))]
+        self._journal.write("count", what=f"crawlers: {what}")
+        self._actions[what](crawler)
         if what != "freeze":
-            self._note_work()
+            self._record_work()
             self.crawlers.remove(crawler)
-            self.hire()
+            self.add_crawler()
         return True
 
 
@@ -86,10 +93,10 @@ def main(name: str, seed: str, share: str, folder: str) -> None:
     done = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: done.set())
     journal = Journal(Path(folder) / f"{name}.journal")
-    journal.note("born")
+    journal.write("born")
     # A gateway that was killed and comes back is to have other ideas than before.
     own_seed = f"{seed} {name} {os.getpid()}"
-    mail = Mail(os.environ["BROKER_URL"], own_seed, float(share), journal)
+    publisher = UnreliablePublisher(os.environ["BROKER_URL"], own_seed, float(share), journal)
     options = FleetOptions(
         crawlers=CRAWLERS,
         seed=random.Random(own_seed).randrange(1_000_000),
@@ -98,17 +105,17 @@ def main(name: str, seed: str, share: str, folder: str) -> None:
         pages=PAGES,
         heartbeat_seconds=HEARTBEAT_S,
         flush_seconds=FLUSH_S,
-        found=estate_of(int(seed)).found,
+        found=group_tree_of(int(seed)).found,
     )
     with (
-        mail,
-        Outpost(
-            options, mail, os.environ["DATABASE_URL"], journal, Path(folder) / f"{name}.orders"
-        ) as outpost,
+        publisher,
+        ControlledFleet(
+            options, publisher, os.environ["DATABASE_URL"], journal, Path(folder) / f"{name}.orders"
+        ) as fleet,
     ):
         while not done.wait(0.2):
-            outpost.check()
-            mail.check()
+            fleet.check()
+            publisher.check()
 
 
 if __name__ == "__main__":

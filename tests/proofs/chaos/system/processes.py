@@ -14,7 +14,7 @@ import psutil
 from console.demo import tied_process
 
 ROOT = Path(__file__).resolve().parents[4]
-_LEASH = Path(tied_process.__file__)
+_WRAPPER = Path(tied_process.__file__)
 _PATIENCE_S = 10.0
 """What a program gets to end in order, once it was told to."""
 _BEGINNING_S = 1.0
@@ -42,26 +42,26 @@ class Process:
         self._environment = os.environ | own | dict(environment)
         self._log = folder / f"{name}.log"
         self._is_frozen = False
-        self._leash = self._start()
+        self._wrapper = self._start()
 
     @property
     def is_running(self) -> bool:
         """Whether it lives; a frozen one does."""
-        return self._leash.poll() is None
+        return self._wrapper.poll() is None
 
     def start(self) -> None:
         """Start it again."""
         self.end()
-        self._leash = self._start()
+        self._wrapper = self._start()
         self.is_wanted = True
 
     def kill(self) -> None:
         """End it and all of its children without a farewell."""
         self.is_wanted = False
         self._signal_all(signal.SIGKILL)
-        self._leash.wait()
+        self._wrapper.wait()
 
-    def kill_a_child(self, lot: float) -> bool:
+    def kill_child(self, draw: float) -> bool:
         """
         Kill one of its pool's processes, once the worker itself has begun; whether there was any.
 
@@ -75,7 +75,7 @@ class Process:
         children = program.children() if program else []
         if children:
             with suppress(psutil.NoSuchProcess):
-                children[int(lot * len(children))].kill()
+                children[int(draw * len(children))].kill()
         return bool(children)
 
     def ask_to_stop(self) -> None:
@@ -90,7 +90,7 @@ class Process:
         self._is_frozen = True
         self._signal_all(signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         """Let it go on."""
         self._is_frozen = False
         self._signal_all(signal.SIGCONT)
@@ -98,12 +98,12 @@ class Process:
     def end(self) -> None:
         """End it for now, by force if it does not obey."""
         if self._is_frozen:
-            self.thaw()
-        assert self._leash.stdin is not None
-        self._leash.stdin.close()  # lets go of the leash: SIGTERM now, SIGKILL after a while
-        self._leash.wait(_PATIENCE_S + 10)
+            self.resume()
+        assert self._wrapper.stdin is not None
+        self._wrapper.stdin.close()  # lets go of the leash: SIGTERM now, SIGKILL after a while
+        self._wrapper.wait(_PATIENCE_S + 10)
 
-    def keep_up(self) -> None:
+    def restart_crashed(self) -> None:
         """Start it again if it ended by itself, which is counted."""
         if self.is_wanted and not self.is_running:
             self.crashes += 1
@@ -118,7 +118,7 @@ class Process:
         with self._log.open("ab") as log:
             self._log_begins = log.tell()
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LEASH), str(_PATIENCE_S), *self._command],
+                [sys.executable, "-I", "-S", str(_WRAPPER), str(_PATIENCE_S), *self._command],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -131,7 +131,7 @@ class Process:
         """The program at the end of the leash, once it is there; None where it has ended."""
         while self.is_running:
             with suppress(psutil.NoSuchProcess):
-                if children := psutil.Process(self._leash.pid).children():
+                if children := psutil.Process(self._wrapper.pid).children():
                     return children[0]
             time.sleep(0.01)
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from console.simulator.background import Background
-from console.simulator.gateway import UNHEARD
+from console.simulator.gateway import PUBLISH_ERRORS
 from proofs.chaos.accounting.journal import Journal
 from tasks.client import Producer
 
@@ -27,7 +27,7 @@ class _Producer(Producer):
         self._app.send_task(task, kwargs=payload, task_id=id_)
 
 
-class Mail(Background):
+class UnreliablePublisher(Background):
     """
     A bell; `ring` is one thread's. A *share* of what is rung meets one of three fates, equally likely.
 
@@ -40,28 +40,28 @@ class Mail(Background):
         self.share = share
         self._broker_url = broker_url
         self._producer = _Producer(broker_url)
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
         self._journal = journal
         self._lock = threading.Lock()
         self._number = count()
         self._later: list[tuple[float, int, str, str, dict[str, Any]]] = []
 
     @property
-    def held_back(self) -> int:
+    def pending(self) -> int:
         """How many messages wait to be sent."""
         return len(self._later)
 
     def ring(self, task: str, **payload: Any) -> None:
         """Publish, now or later, once or twice; raises one of UNHEARD where now nobody hears it."""
-        id_, lot = str(uuid4()), self._chance.random()
-        if lot < self.share / 3:
-            self._hold(id_, task, payload, "held back")
+        id_, draw = str(uuid4()), self._rng.random()
+        if draw < self.share / 3:
+            self._postpone(id_, task, payload, "held back")
             return
         self._send(self._producer, id_, task, payload)
-        if lot < self.share * 2 / 3:
-            self._hold(id_, task, payload, "delivered twice")
-        elif lot < self.share:
-            self._hold(str(uuid4()), task, payload, "said twice")
+        if draw < self.share * 2 / 3:
+            self._postpone(id_, task, payload, "delivered twice")
+        elif draw < self.share:
+            self._postpone(str(uuid4()), task, payload, "said twice")
 
     def close(self) -> None:
         """Let go of the broker."""
@@ -72,9 +72,9 @@ class Mail(Background):
             while not self._stop.wait(_TURN_S):
                 self._send_what_is_due(producer)
 
-    def _hold(self, id_: str, task: str, payload: dict[str, Any], what: str) -> None:
-        due = time.monotonic() + self._chance.uniform(0, LONGEST_DELAY_S)
-        self._journal.note("count", what=what)
+    def _postpone(self, id_: str, task: str, payload: dict[str, Any], what: str) -> None:
+        due = time.monotonic() + self._rng.uniform(0, LONGEST_DELAY_S)
+        self._journal.write("count", what=what)
         with self._lock:
             heapq.heappush(self._later, (due, next(self._number), id_, task, payload))
 
@@ -84,24 +84,24 @@ class Mail(Background):
                 _, number, id_, task, payload = heapq.heappop(self._later)
             try:
                 self._send(producer, id_, task, payload)
-            except UNHEARD:
+            except PUBLISH_ERRORS:
                 with self._lock:
                     heapq.heappush(self._later, (time.monotonic() + _AGAIN_S, number, id_, task, payload))
                 return
 
     def _send(self, producer: _Producer, id_: str, task: str, payload: dict[str, Any]) -> None:
         producer.send(id_, task, payload)
-        if ids := _speakers(task, payload):
-            self._journal.note("heard", ids=ids, task=task)
+        if ids := _senders(task, payload):
+            self._journal.write("heard", ids=ids, task=task)
 
 
-def _speakers(task: str, payload: dict[str, Any]) -> list[str]:
+def _senders(task: str, payload: dict[str, Any]) -> list[str]:
     """The connections whose life a message proves."""
     match task:
         case "connections.heartbeat":
             return [beat["connection_id"] for beat in payload["beats"]]
         case "crawler.frames":
-            return sorted({said["connection_id"] for said in payload["frames"]})
+            return sorted({item["connection_id"] for item in payload["frames"]})
         case "connections.register":
             return [payload["connection_id"]]
     return []

@@ -24,10 +24,10 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of 0 seconds: to close is to reset."""
 
 
-class Weather(Enum):
+class LinkState(Enum):
     """What becomes of that which is sent."""
 
-    FAIR = auto()
+    NORMAL = auto()
     CUT = auto()
     SLOW = auto()
     STALLED = auto()
@@ -35,7 +35,7 @@ class Weather(Enum):
 
 
 @dataclass(eq=False)
-class _Call:
+class _ProxiedConnection:
     """One connection over a link: both of its ends, and what carries bytes between them."""
 
     near: asyncio.StreamWriter
@@ -60,50 +60,52 @@ class Link:
     """One proxy; its port stays its own while it is cut."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, target: int) -> None:
-        self.weather = Weather.FAIR
+        self.state = LinkState.NORMAL
         self._loop = loop
         self._target = target
-        self._calls: set[_Call] = set()
+        self._connections: set[_ProxiedConnection] = set()
         self._passes = asyncio.Event()
         self._delay, self._bytes_a_second = 0.0, float("inf")
         # Bound and never listened to: who calls while nobody listens is refused, and nobody else gets the port.
         self._reservation = _bound(0)
         self.port: int = self._reservation.getsockname()[1]
         self._listener: asyncio.Server | None = None
-        self._call(self._listen())
+        self._run(self._listen())
 
     @property
-    def calls(self) -> int:
+    def connections(self) -> int:
         """How many connections are open."""
-        return len(self._calls)
+        return len(self._connections)
 
-    def become(self, weather: Weather, *, delay: float = 0.0, bytes_a_second: float = float("inf")) -> None:
+    def set_state(
+        self, state: LinkState, *, delay: float = 0.0, bytes_a_second: float = float("inf")
+    ) -> None:
         """Change the weather; *delay* (for each piece, each way) and *bytes_a_second* are of SLOW."""
-        self._call(self._become(weather, delay, bytes_a_second))
+        self._run(self._set_state(state, delay, bytes_a_second))
 
     def close(self) -> None:
         """End it for good."""
-        self._call(self._become(Weather.CUT, 0.0, 0.0))
+        self._run(self._set_state(LinkState.CUT, 0.0, 0.0))
         self._reservation.close()
 
-    def _call(self, what: Awaitable[T]) -> T:
+    def _run(self, what: Awaitable[T]) -> T:
         async def do() -> T:
             return await what
 
         return asyncio.run_coroutine_threadsafe(do(), self._loop).result(10)
 
-    async def _become(self, weather: Weather, delay: float, bytes_a_second: float) -> None:
-        self.weather, self._delay, self._bytes_a_second = weather, delay, bytes_a_second
-        for call in list(self._calls):
-            if weather is Weather.CUT or (call.is_deaf and weather is not Weather.DEAF):
-                call.reset()
-            elif weather is Weather.DEAF:
-                call.is_deaf = True
-        if weather is Weather.CUT:
+    async def _set_state(self, state: LinkState, delay: float, bytes_a_second: float) -> None:
+        self.state, self._delay, self._bytes_a_second = state, delay, bytes_a_second
+        for connection in list(self._connections):
+            if state is LinkState.CUT or (connection.is_deaf and state is not LinkState.DEAF):
+                connection.reset()
+            elif state is LinkState.DEAF:
+                connection.is_deaf = True
+        if state is LinkState.CUT:
             await self._refuse()
         else:
             await self._listen()
-        if weather is Weather.STALLED:
+        if state is LinkState.STALLED:
             self._passes.clear()
         else:
             self._passes.set()
@@ -121,40 +123,40 @@ class Link:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry what is said until either end closes, or the link is cut."""
-        call = _Call(writer, is_deaf=self.weather is Weather.DEAF)
-        self._calls.add(call)
+        connection = _ProxiedConnection(writer, is_deaf=self.state is LinkState.DEAF)
+        self._connections.add(connection)
         try:
-            await self._carry(call, reader)
+            await self._carry(connection, reader)
         except OSError:
             pass  # nobody answers at the far end
         finally:
-            call.reset()
-            self._calls.discard(call)
+            connection.reset()
+            self._connections.discard(connection)
 
-    async def _carry(self, call: _Call, reader: asyncio.StreamReader) -> None:
-        if call.is_deaf:
-            call.pumps = [asyncio.create_task(self._pump(call, reader, None))]
+    async def _carry(self, connection: _ProxiedConnection, reader: asyncio.StreamReader) -> None:
+        if connection.is_deaf:
+            connection.pumps = [asyncio.create_task(self._pump(connection, reader, None))]
         else:
-            answers, call.far = await asyncio.open_connection("127.0.0.1", self._target)
-            if call.is_over.is_set():
+            answers, connection.far = await asyncio.open_connection("127.0.0.1", self._target)
+            if connection.is_over.is_set():
                 return
-            call.pumps = [
-                asyncio.create_task(self._pump(call, reader, call.far)),
-                asyncio.create_task(self._pump(call, answers, call.near)),
+            connection.pumps = [
+                asyncio.create_task(self._pump(connection, reader, connection.far)),
+                asyncio.create_task(self._pump(connection, answers, connection.near)),
             ]
-        await asyncio.wait(call.pumps, return_when=asyncio.FIRST_COMPLETED)
-        if call.is_deaf:  # the far end is not to hear yet that the near one has gone
-            await call.is_over.wait()
+        await asyncio.wait(connection.pumps, return_when=asyncio.FIRST_COMPLETED)
+        if connection.is_deaf:  # the far end is not to hear yet that the near one has gone
+            await connection.is_over.wait()
 
     async def _pump(
-        self, call: _Call, source: asyncio.StreamReader, sink: asyncio.StreamWriter | None
+        self, connection: _ProxiedConnection, source: asyncio.StreamReader, sink: asyncio.StreamWriter | None
     ) -> None:
         with suppress(OSError):
             while piece := await source.read(_CHUNK):
                 await self._passes.wait()
-                if call.is_deaf or sink is None:
+                if connection.is_deaf or sink is None:
                     continue
-                if self.weather is Weather.SLOW:
+                if self.state is LinkState.SLOW:
                     await asyncio.sleep(self._delay + len(piece) / self._bytes_a_second)
                 sink.write(piece)
                 await sink.drain()

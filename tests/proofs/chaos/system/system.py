@@ -16,9 +16,9 @@ from console.simulator.gitlab import GitLab
 from console.simulator.web_app import WebApp, WebAppOptions
 from persistence.migrations.run import migrate
 from proofs.chaos.accounting.journal import Journal
-from proofs.chaos.scale import OUTPOSTS, SETTINGS, estate_of
+from proofs.chaos.scale import GATEWAYS, SETTINGS, group_tree_of
 from proofs.chaos.system.processes import Process
-from proofs.chaos.system.producer import Mail
+from proofs.chaos.system.producer import UnreliablePublisher
 from proofs.chaos.system.proxy import Link, Network
 
 LINKS = ("workers to redis", "workers to postgres", "fleet to redis", "fleet to postgres")
@@ -39,14 +39,14 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Yard:
+class ChaosSystem:
     """What faults can be done to."""
 
     services: Services
     links: dict[str, Link]
     processes: dict[str, Process]
     web_app: WebApp
-    mail: Mail
+    publisher: UnreliablePublisher
     folder: Path
 
     def admin(self) -> psycopg.Connection[Any]:
@@ -57,21 +57,21 @@ class Yard:
         """As `admin`, to Redis."""
         return redis.Redis.from_url(self.services.broker_url, socket_timeout=10, decode_responses=True)
 
-    def order(self, outpost: str, line: str) -> None:
+    def order(self, gateway: str, line: str) -> None:
         """Tell a gateway what is to happen to its crawlers."""
-        with (self.folder / f"{outpost}.orders").open("a") as orders:
+        with (self.folder / f"{gateway}.orders").open("a") as orders:
             orders.write(line + "\n")
 
-    def keep_up(self) -> None:
+    def restart_crashed(self) -> None:
         """Start again what ended by itself, and raise what went wrong in our own threads."""
         self.web_app.check()
-        self.mail.check()
+        self.publisher.check()
         for process in self.processes.values():
-            process.keep_up()
+            process.restart_crashed()
 
 
 @contextmanager
-def yard(load: Load, folder: Path, postgres_binaries: Path | None = None) -> Iterator[Yard]:
+def running_system(load: Load, folder: Path, postgres_binaries: Path | None = None) -> Iterator[ChaosSystem]:
     """Start everything; the web app begins to order at once."""
     with ExitStack() as stack:
         services = stack.enter_context(
@@ -88,16 +88,16 @@ def yard(load: Load, folder: Path, postgres_binaries: Path | None = None) -> Ite
             processes[process.name] = process
         journal = stack.enter_context(closing(Journal(folder / "web-app.journal")))
         broker_url = _through(services.broker_url, links["fleet to redis"])
-        mail = Mail(broker_url, f"{load.seed} web app", load.mail_share, journal)
-        stack.enter_context(closing(mail))
-        stack.enter_context(mail)
-        estate = estate_of(load.seed)
+        publisher = UnreliablePublisher(broker_url, f"{load.seed} web app", load.mail_share, journal)
+        stack.enter_context(closing(publisher))
+        stack.enter_context(publisher)
+        group_tree = group_tree_of(load.seed)
         options = WebAppOptions(
-            load.jobs, load.seed, load.seconds, estate, gitlab, discovers_at=_DISCOVERS_AT * load.seconds
+            load.jobs, load.seed, load.seconds, group_tree, gitlab, discovers_at=_DISCOVERS_AT * load.seconds
         )
-        web_app = WebApp(options, mail, _through(services.database_url, links["fleet to postgres"]))
+        web_app = WebApp(options, publisher, _through(services.database_url, links["fleet to postgres"]))
         stack.enter_context(web_app)
-        yield Yard(services, links, processes, web_app, mail, folder)
+        yield ChaosSystem(services, links, processes, web_app, publisher, folder)
 
 
 def _processes(load: Load, services: Services, links: dict[str, Link], folder: Path) -> Iterator[Process]:
@@ -114,7 +114,7 @@ def _processes(load: Load, services: Services, links: dict[str, Link], folder: P
     for name, options in pools.items():
         yield Process(name, "console.main", ["worker", "--name", name, *options], ours, folder)
     yield Process("beat", "console.main", ["beat"], ours, folder)
-    for name in OUTPOSTS:
+    for name in GATEWAYS:
         (folder / f"{name}.orders").touch()
         yield Process(
             name,

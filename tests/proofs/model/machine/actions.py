@@ -10,13 +10,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-HARMLESS = "work_goes_on"
+HARMLESS = "continue_work"
 
 Arguments = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Deed:
+class Action:
     """How often a method is called, when it can be, and with what."""
 
     name: str
@@ -25,24 +25,28 @@ class Deed:
     arguments: st.SearchStrategy[Arguments]
 
 
-def deed(
+def action(
     weight: int = 2, needs: Callable[[Any], object] = bool, **arguments: st.SearchStrategy[Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Let the machine call a method, where it *needs* nothing, or this is true of the machine."""
 
     def note(method: Callable[..., None]) -> Callable[..., None]:
-        method.deed = Deed(method.__name__, weight, needs, st.fixed_dictionaries(arguments))
+        method.action = Action(method.__name__, weight, needs, st.fixed_dictionaries(arguments))
         return method
 
     return note
 
 
-def deeds_of(machine: type) -> list[Deed]:
+def actions_of(machine: type) -> list[Action]:
     """All deeds of a machine, the most harmless first: a failing life is made as simple as can be."""
-    found = [said for name in dir(machine) if (said := getattr(getattr(machine, name), "deed", None))]
-    return sorted(found, key=lambda said: said.name != HARMLESS)
+    found = [
+        found_action
+        for name in dir(machine)
+        if (found_action := getattr(getattr(machine, name), "action", None))
+    ]
+    return sorted(found, key=lambda found_action: found_action.name != HARMLESS)
 
 
-def any_of(deeds: list[Deed]) -> st.SearchStrategy[tuple[Deed, Arguments]]:
+def any_of(actions: list[Action]) -> st.SearchStrategy[tuple[Action, Arguments]]:
     """One of the deeds, with what it is done with."""
-    return st.one_of([st.tuples(st.just(d.name), d.arguments) for d in deeds for _ in range(d.weight)])
+    return st.one_of([st.tuples(st.just(d.name), d.arguments) for d in actions for _ in range(d.weight)])

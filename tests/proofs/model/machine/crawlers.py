@@ -31,7 +31,7 @@ _KINDS = (
 _MANNERS = (*["honest"] * 17, "stranger", "dead attempt", "never given")
 
 
-class Wish(NamedTuple):
+class FrameSpec(NamedTuple):
     """A frame to be said, before it is known what there is to speak of."""
 
     kind: str
@@ -40,50 +40,52 @@ class Wish(NamedTuple):
     manner: str
 
 
-WISHES = st.builds(Wish, st.sampled_from(_KINDS), PICK, st.integers(0, 7), st.sampled_from(_MANNERS))
+FRAME_SPECS = st.builds(
+    FrameSpec, st.sampled_from(_KINDS), PICK, st.integers(0, 7), st.sampled_from(_MANNERS)
+)
 
 
-def frame(model: Model, wish: Wish, focus: Job | None) -> dict[str, Any]:
+def frame(model: Model, spec: FrameSpec, focus: Job | None) -> dict[str, Any]:
     """The frame that this wish is, as things stand, with who says it; often about the job in focus."""
-    if wish.kind in ("heartbeat", "listing", "forgetful listing", "job_request", NONSENSE):
-        return _of_connection(model, wish)
-    speaker, fence = _speaker(model, wish, focus)
-    kind, data = _word(wish)
+    if spec.kind in ("heartbeat", "listing", "forgetful listing", "job_request", NONSENSE):
+        return _of_connection(model, spec)
+    sender, fence = _sender(model, spec, focus)
+    kind, data = _content(spec)
     said = {"type": kind, "timestamp": NOW, "jobId": fence, "data": data}
     if kind == "discovery":
-        said["timestamp"] = f"2026-05-04T03:02:0{wish.how_much % 4}Z"
-    return {"connection_id": speaker, "frame": said}
+        said["timestamp"] = f"2026-05-04T03:02:0{spec.how_much % 4}Z"
+    return {"connection_id": sender, "frame": said}
 
 
-def _word(wish: Wish) -> tuple[str, dict[str, Any]]:
-    match wish.kind:
+def _content(spec: FrameSpec) -> tuple[str, dict[str, Any]]:
+    match spec.kind:
         case "unsuccessful":
             return "job_completed", {"success": False}
         case "broken":
             return "job_failed", {"error": "no such group", "errorType": "NotFound", "isRecoverable": False}
         case "job_progress":
-            return wish.kind, _JOB_FRAMES[wish.kind] | {"processed": wish.how_much}
+            return spec.kind, _JOB_FRAMES[spec.kind] | {"processed": spec.how_much}
         case "discovery":
-            path = f"group-{wish.how_much % 2}"
-            entity = {"id": str(7 + wish.how_much % 2), "name": path, "path": path}
-            return wish.kind, _JOB_FRAMES[wish.kind] | {"entities": [entity]}
+            path = f"group-{spec.how_much % 2}"
+            entity = {"id": str(7 + spec.how_much % 2), "name": path, "path": path}
+            return spec.kind, _JOB_FRAMES[spec.kind] | {"entities": [entity]}
         case _:
-            return wish.kind, _JOB_FRAMES[wish.kind]
+            return spec.kind, _JOB_FRAMES[spec.kind]
 
 
-def _speaker(model: Model, wish: Wish, focus: Job | None) -> tuple[str, str]:
+def _sender(model: Model, spec: FrameSpec, focus: Job | None) -> tuple[str, str]:
     """Who speaks of which attempt."""
-    if wish.manner == "honest" and wish.who % 2 and focus and focus.attempts:
+    if spec.manner == "honest" and spec.who % 2 and focus and focus.attempts:
         last = focus.attempts[-1]
         if last.fence in model.attempts:
             return last.connection.id, last.fence
     live, dead = model.live, [a for a in model.attempts.values() if not a.is_live]
-    if wish.manner == "never given" or not (live or dead):
-        return _any_connection(model, wish.who), f"never-given-{wish.who % 3}"
-    of = dead if (wish.manner == "dead attempt" and dead) or not live else live
-    attempt: Attempt = of[wish.who % len(of)]
-    if wish.manner == "stranger":
-        return _any_connection(model, wish.who), attempt.fence
+    if spec.manner == "never given" or not (live or dead):
+        return _any_connection(model, spec.who), f"never-given-{spec.who % 3}"
+    of = dead if (spec.manner == "dead attempt" and dead) or not live else live
+    attempt: Attempt = of[spec.who % len(of)]
+    if spec.manner == "stranger":
+        return _any_connection(model, spec.who), attempt.fence
     return attempt.connection.id, attempt.fence
 
 
@@ -92,19 +94,19 @@ def _any_connection(model: Model, who: int) -> str:
     return ids[who % len(ids)]
 
 
-def _of_connection(model: Model, wish: Wish) -> dict[str, Any]:
-    honest = [c.id for c in model.active] if wish.manner == "honest" else []
+def _of_connection(model: Model, spec: FrameSpec) -> dict[str, Any]:
+    honest = [c.id for c in model.active] if spec.manner == "honest" else []
     ids = honest or list(model.connections)
-    connection = model.connections[ids[wish.who % len(ids)]]
+    connection = model.connections[ids[spec.who % len(ids)]]
     data: dict[str, Any] = {}
-    match wish.kind:
+    match spec.kind:
         case "listing":
             data = {"activeJobs": [attempt.fence for attempt in connection.live]}
         case "forgetful listing":
             data = {"activeJobs": [attempt.fence for attempt in connection.live][1:]}
         case "heartbeat":
-            data = {"activeJobs": wish.how_much % 3}
+            data = {"activeJobs": spec.how_much % 3}
         case "job_request":
-            data = {"capacity": 1 + wish.how_much % 4}
-    kind = "heartbeat" if wish.kind.endswith("listing") else wish.kind
+            data = {"capacity": 1 + spec.how_much % 4}
+    kind = "heartbeat" if spec.kind.endswith("listing") else spec.kind
     return {"connection_id": connection.id, "frame": {"type": kind, "timestamp": NOW, "data": data}}

@@ -12,25 +12,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
 from proofs.model import frames, maintenance, orders, rounds, sweeps
-from proofs.model.machine.actions import deed
+from proofs.model.machine.actions import action
 from proofs.model.machine.clock import TICK_S
 from proofs.model.machine.crawlers import PICK
 from proofs.model.machine.invariants import check
-from proofs.model.machine.product import Ground
+from proofs.model.machine.product import SystemUnderTest
 from proofs.model.machine.reached import Reached
 from proofs.model.model import Message, Model
 from proofs.model.state import Account, Connection, Job
 
-HEARS = {
+HANDLERS = {
     "connections.register": frames.register,
-    "connections.heartbeat": frames.hear_beats,
-    "connections.disconnect": frames.say_goodbye,
+    "connections.heartbeat": frames.apply_heartbeats,
+    "connections.disconnect": frames.disconnect,
     "connections.expire_dead": sweeps.sweep,
-    "crawler.frames": frames.hear_frames,
+    "crawler.frames": frames.apply_message,
     "credentials.refresh": orders.refresh,
     "credentials.renewed": orders.renewed,
     "failures.log": orders.log_failures,
-    "jobs.assign": rounds.seat,
+    "jobs.assign": rounds.check_round,
     "jobs.cancel": orders.cancel,
     "jobs.enqueue": orders.enqueue,
     "jobs.pause": orders.pause,
@@ -49,27 +49,27 @@ REMEMBERED = 20
 """So many of the last messages may come again."""
 
 
-class Courier(RuleBasedStateMachine):
+class DeliveryMachine(RuleBasedStateMachine):
     """One life of the product, from an empty database; after each step it is what the model says."""
 
-    def __init__(self, ground: Ground, reached: Counter[Reached]) -> None:
+    def __init__(self, system: SystemUnderTest, reached: Counter[Reached]) -> None:
         super().__init__()
-        self.ground = ground
+        self.system = system
         self.model = Model(reached, last_sweep=0.0, accounts={id_: Account(id_) for id_ in ACCOUNTS})
         self.sent: list[Message] = []
-        self.kept: list[Message] = []
+        self.delayed: list[Message] = []
         self.is_next_late = False
         self.count = 0
         self.began = monotonic()
         self.focus: Job | None = None
-        ground.empty(list(ACCOUNTS))
+        system.empty(list(ACCOUNTS))
 
     def send(self, task: str, *, judged_as_of: float | None = None, **payload: Any) -> None:
         """Say something; it is delivered now, unless it is to be late."""
         message = Message(task, payload, f"message-{self.number()}", judged_as_of)
         if self.is_next_late:
             self.is_next_late = False
-            self.kept.append(message)
+            self.delayed.append(message)
         else:
             self.deliver(message)
 
@@ -77,21 +77,21 @@ class Courier(RuleBasedStateMachine):
         """Deliver a message to both, and compare them."""
         self.sent = [*self.sent, message][-REMEMBERED:]
         self.model.step()
-        self.ground.deliver(message)
-        seen = self.ground.look()
-        HEARS[message.task](self.model, message, seen)
+        self.system.deliver(message)
+        seen = self.system.read_state()
+        HANDLERS[message.task](self.model, message, seen)
         check(self.model, seen, monotonic() - self.began)
 
     def compare(self) -> None:
         """Compare them after something that was no message."""
         self.model.step()
-        check(self.model, self.ground.look(), monotonic() - self.began)
+        check(self.model, self.system.read_state(), monotonic() - self.began)
 
     def age(self, ticks: int, *, swept: bool) -> None:
         """Time passes, for what was said as well; *swept*: sweeps went on meanwhile, and found nothing."""
         self.model.pass_time(ticks, swept=swept)
-        self.ground.age(ticks, swept=swept)
-        for message in {*self.sent, *self.kept}:
+        self.system.age(ticks, swept=swept)
+        for message in {*self.sent, *self.delayed}:
             if "as_of" in message.payload:
                 message.payload["as_of"] -= timedelta(seconds=ticks * TICK_S)
         self.compare()
@@ -118,20 +118,20 @@ class Courier(RuleBasedStateMachine):
         some = [c for c in connections if like(c)] or connections
         return some[pick % len(some)]
 
-    @deed(weight=2)
-    def the_next_message_is_late(self) -> None:
+    @action(weight=2)
+    def delay_next_message(self) -> None:
         """It is kept, and delivered behind others."""
         self.is_next_late = True
 
-    @deed(weight=3, needs=lambda self: self.kept, pick=PICK)
-    def a_late_message_comes(self, pick: int) -> None:
+    @action(weight=3, needs=lambda self: self.delayed, pick=PICK)
+    def deliver_delayed_message(self, pick: int) -> None:
         """In any order."""
-        self.deliver(self.kept.pop(pick % len(self.kept)))
+        self.deliver(self.delayed.pop(pick % len(self.delayed)))
 
-    @deed(weight=4, needs=lambda self: self.sent, pick=PICK, is_said_again=st.booleans())
-    def a_message_comes_again(self, pick: int, *, is_said_again: bool) -> None:
+    @action(weight=4, needs=lambda self: self.sent, pick=PICK, is_new_message=st.booleans())
+    def redeliver_message(self, pick: int, *, is_new_message: bool) -> None:
         """One of the last ones: delivered again with its id, or said again under another."""
         message = self.sent[pick % len(self.sent)]
-        if is_said_again:
+        if is_new_message:
             message = replace(message, id=f"message-{self.number()}", payload=dict(message.payload))
         self.deliver(message)

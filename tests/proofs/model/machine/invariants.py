@@ -43,12 +43,12 @@ _STEP_S = 5.0
 """So long a step may take, and who is backed off by it is due later than the model says."""
 
 
-class Seen:
+class DatabaseState:
     """The database, as it was looked at once."""
 
     def __init__(self, database: psycopg.Connection) -> None:
-        (told,) = database.execute(_LOOK, prepare=True).fetchone()
-        self.rows: dict[str, Any] = {name: value or {} for name, value in json.loads(told).items()}
+        (text,) = database.execute(_LOOK, prepare=True).fetchone()
+        self.rows: dict[str, Any] = {name: value or {} for name, value in json.loads(text).items()}
         self._adopted: set[str] = set()
 
     def child(self, path: str, command: str) -> str:
@@ -68,26 +68,26 @@ class Seen:
         return status != "pending" or is_held
 
 
-def check(model: Model, seen: Seen, age_s: float) -> None:
+def check(model: Model, state: DatabaseState, age_s: float) -> None:
     """
     The database is what the model says, or fail with all that differs.
 
     *age_s* is how long this life has taken, in which the database's clock has moved and the model's has not.
     """
-    told = _told(model)
-    rows = dict(seen.rows)
+    expected = _expected(model)
+    rows = dict(state.rows)
     due_in = rows.pop("due in")
     differs = [
-        f"{table} {key}: the model says {told[table].get(key)}, the database {rows[table].get(key)}"
-        for table in told
-        for key in sorted({*told[table], *rows[table]})
-        if told[table].get(key) != rows[table].get(key)
+        f"{table} {key}: the model says {expected[table].get(key)}, the database {rows[table].get(key)}"
+        for table in expected
+        for key in sorted({*expected[table], *rows[table]})
+        if expected[table].get(key) != rows[table].get(key)
     ]
     differs += _dues(model, due_in, age_s)
     assert not differs, "\n".join(["", *differs])
 
 
-def _told(model: Model) -> dict[str, dict[str, Any]]:
+def _expected(model: Model) -> dict[str, dict[str, Any]]:
     jobs, connections = model.jobs.values(), model.connections.values()
     return {
         "job": {j.id: [j.status, j.account.id, j.command, j.path] for j in jobs},
@@ -96,7 +96,10 @@ def _told(model: Model) -> dict[str, dict[str, Any]]:
         "connection": {c.id: _connection(c) for c in connections if c.active},
         "closed": {c.id: [] for c in connections if not c.active},
         "error": {f"{j.id} {kind}": rows for j in jobs for kind, rows in j.errors.items()},
-        "account": {a.id: [a.paused, a.held_for is not None, a.asked] for a in model.accounts.values()},
+        "account": {
+            a.id: [a.paused, a.blocked_for is not None, a.authorization_requested]
+            for a in model.accounts.values()
+        },
         "rejected": dict(+model.rejected),
         "event": {"connection_expired": model.expired} if model.expired else {},
     }

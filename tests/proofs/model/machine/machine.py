@@ -3,20 +3,35 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from proofs.model.machine.actions import Arguments, any_of, deed, deeds_of
+from proofs.model.machine.actions import Arguments, action, actions_of, any_of
 from proofs.model.machine.crawlers import PICK
-from proofs.model.machine.stories import Stories
+from proofs.model.machine.stories import Scenarios
 
 _CREW = 3
 
 _SOMETIMES_NEVER = (
-    *("says", "commands", "commands_an_account", "orders", "has_tokens", "clean_up", "one_says_goodbye"),
-    *("one_falls_silent", "most_fall_silent", "one_forgets", "nobody_beats", "nobody_sweeps", "sweep"),
-    *("one_has_a_past", "some_speak", "the_next_message_is_late", "reconcile"),
+    *(
+        "change_status",
+        "send_command",
+        "send_account_command",
+        "submit_orders",
+        "write_tokens",
+        "clean_up",
+        "disconnect",
+    ),
+    *(
+        "silence_connection",
+        "silence_most_connections",
+        "omit_jobs_from_list",
+        "advance_without_heartbeats",
+        "advance_without_sweeps",
+        "sweep",
+    ),
+    *("set_counts", "send_frames", "delay_next_message", "reconcile"),
 )
 
 
-class Machine(Stories):
+class Machine(Scenarios):
     """One life of the product: its web app, its crawlers, its routine, and what rarely comes together by chance."""
 
     @initialize(
@@ -27,28 +42,28 @@ class Machine(Stories):
     def begin(self, capacities: list[int], picks: set[int], never: set[str]) -> None:
         """A fleet, and work for it; and what is not to happen in this life, so that others do."""
         self.never = never
-        self.inserts_its_own()
+        self.insert_scope_jobs()
         for capacity in capacities:
-            self.one_registers(capacity)
-        self.orders(sorted(picks), 0)
+            self.register_crawler(capacity)
+        self.submit_orders(sorted(picks), 0)
         self.assign()
 
-    @rule(what=st.deferred(lambda: _DEEDS))
-    def happens(self, what: tuple[str, Arguments]) -> None:
+    @rule(what=st.deferred(lambda: _ACTIONS))
+    def take_action(self, what: tuple[str, Arguments]) -> None:
         """Whatever may happen; work goes on where this cannot."""
         name, arguments = what
-        if name in self.never or not getattr(self, name).deed.needs(self):
-            self.work_goes_on(2)
+        if name in self.never or not getattr(self, name).action.needs(self):
+            self.continue_work(2)
         else:
             getattr(self, name)(**arguments)
 
-    @deed(weight=8, capacity=st.integers(1, 3))
-    def work_goes_on(self, capacity: int) -> None:
+    @action(weight=8, capacity=st.integers(1, 3))
+    def continue_work(self, capacity: int) -> None:
         """Crawlers come back, what was backed off is due, and a pass finds it."""
         for _ in range(len(self.model.active), _CREW):
-            self.one_registers(capacity)
-        self.time_passes(1, is_swept=False)
+            self.register_crawler(capacity)
+        self.advance_time(1, is_swept=False)
         self.assign()
 
 
-_DEEDS = any_of(deeds_of(Machine))
+_ACTIONS = any_of(actions_of(Machine))

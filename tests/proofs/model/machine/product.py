@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from proofs.model.machine.clock import TICK_S
-from proofs.model.machine.invariants import Seen
+from proofs.model.machine.invariants import DatabaseState
 from proofs.model.model import Message
 from support.worlds.world import World
 
@@ -32,7 +32,7 @@ _TABLES = """
 """Those that are referred to behind those that refer to them; a job takes its own along."""
 
 
-class Ground:
+class SystemUnderTest:
     """The database, and what is done to it."""
 
     def __init__(self, world: World, database: psycopg.Connection) -> None:
@@ -51,9 +51,9 @@ class Ground:
         for account in accounts:
             self.write("INSERT INTO account (id, access_token) VALUES (%s, 'token-0')", account)
 
-    def look(self) -> Seen:
+    def read_state(self) -> DatabaseState:
         """Everything that can be compared, in one snapshot."""
-        return Seen(self._database)
+        return DatabaseState(self._database)
 
     def now(self) -> datetime:
         """The database's time."""
@@ -77,10 +77,10 @@ class Ground:
         """Run a task as the delivery of this message, with all that it rings to come to its end."""
         if message.task in _PERIODIC:
             self.write("DELETE FROM periodic_ring")
-        bells = self._world.rung.bells
+        bells = self._world.published.messages
         bells.clear()
         self._world.deliver(message.task, message.id, **message.payload)
-        while message.task in _CONTINUED and (rest := self._world.rung.of(message.task)):
+        while message.task in _CONTINUED and (rest := self._world.published.of(message.task)):
             bells.clear()
             for payload in rest:
                 self._world.deliver(message.task, **payload)

@@ -5,13 +5,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from proofs.model.discoveries import COMMANDS
-from proofs.model.machine.actions import deed
+from proofs.model.machine.actions import action
 from proofs.model.machine.crawlers import NOW, PICK
 from proofs.model.machine.fleet import Fleet
 from proofs.model.machine.routine import Routine
 from proofs.model.machine.web_app import WebApp
 from proofs.model.state import ENDED, Attempt
-from proofs.model.sweeps import SMALLEST_FLEET
+from proofs.model.sweeps import MIN_FLEET_FOR_MASS_SILENCE
 
 _SILENCE = 3
 """Ticks: longer than the timeout of connections."""
@@ -31,53 +31,53 @@ _CUTTING_IN = (
 """What the web app writes, and what comes before anybody has looked."""
 
 
-class Stories(WebApp, Fleet, Routine):
+class Scenarios(WebApp, Fleet, Routine):
     """Short ones, which all that happens beside them may cut in two."""
 
-    @deed(weight=4, needs=lambda self: self.model.active, pick=PICK, swept=st.booleans())
-    def one_falls_silent(self, pick: int, *, swept: bool) -> None:
+    @action(weight=4, needs=lambda self: self.model.active, pick=PICK, swept=st.booleans())
+    def silence_connection(self, pick: int, *, swept: bool) -> None:
         """A crawler dies, mostly one that works; a sweep comes, or does not yet."""
         connection = self.connection(pick, like=lambda c: c.live)
         connection.heartbeat_at -= _SILENCE
-        self.ground.shift("socket_connection", ("last_heartbeat",), "id", connection.id, _SILENCE)
+        self.system.shift("socket_connection", ("last_heartbeat",), "id", connection.id, _SILENCE)
         self.compare()
         if swept:
             self.sweep(0)
 
-    @deed(weight=2, needs=lambda self: self.model.live, pick=PICK)
-    def one_forgets(self, pick: int) -> None:
+    @action(weight=2, needs=lambda self: self.model.live, pick=PICK)
+    def omit_jobs_from_list(self, pick: int) -> None:
         """A crawler lists none of its jobs, again and again, while sweeps go on."""
         connection = self.connection(pick, like=lambda c: c.live)
         for ticks in (2, 0):
             self.send("connections.heartbeat", beats=[{"connection_id": connection.id, "active_jobs": []}])
             self.sweep(0)
             if ticks:
-                self.time_passes(ticks, is_swept=False)
+                self.advance_time(ticks, is_swept=False)
 
-    @deed(weight=3, needs=lambda self: len(self.model.active) > 1, pick=PICK)
-    def most_fall_silent(self, pick: int) -> None:
+    @action(weight=3, needs=lambda self: len(self.model.active) > 1, pick=PICK)
+    def silence_most_connections(self, pick: int) -> None:
         """A large fleet works, its gateway dies, and sweeps go on."""
-        for _ in range(len(self.model.active), SMALLEST_FLEET):
-            self.one_registers(1)
+        for _ in range(len(self.model.active), MIN_FLEET_FOR_MASS_SILENCE):
+            self.register_crawler(1)
         self.assign()
-        self.nobody_beats(_SILENCE, 0)
-        self.nobody_beats(_SILENCE, None)
+        self.advance_without_heartbeats(_SILENCE, 0)
+        self.advance_without_heartbeats(_SILENCE, None)
         if pick % 4:
-            self.one_registers(1)
+            self.register_crawler(1)
         self.sweep(0)
 
-    @deed(
+    @action(
         weight=5,
         needs=lambda self: self.model.live,
         pick=PICK,
         past=st.sampled_from(_PASTS),
     )
-    def one_has_a_past(self, pick: int, past: tuple[int, int, int, str]) -> None:
+    def set_counts(self, pick: int, past: tuple[int, int, int, str]) -> None:
         """A job that is worked on has come through more than fits into a life of this machine; then it goes on."""
-        attempt, (losses, goodbyes, attempts, then) = self.one_live(pick), past
+        attempt, (losses, goodbyes, attempts, then) = self.pick_live_attempt(pick), past
         entry = attempt.job.entry
         entry.losses, entry.goodbyes, entry.attempts = losses, goodbyes, attempts
-        self.ground.write(
+        self.system.write(
             "UPDATE job_queue SET losses = %s, goodbyes = %s, attempts = %s WHERE web_app_job_id = %s",
             *(losses, goodbyes, attempts, attempt.job.id),
         )
@@ -86,89 +86,89 @@ class Stories(WebApp, Fleet, Routine):
             self.send("connections.disconnect", connection_id=attempt.connection.id)
             self.sweep(0)
         elif then == "silence":
-            self.nobody_beats(_SILENCE, 0)
+            self.advance_without_heartbeats(_SILENCE, 0)
         elif then != "nothing":
-            self.says_of(attempt, then)
+            self.send_frame_of(attempt, then)
 
-    @deed(
+    @action(
         weight=5,
         needs=lambda self: self.model.live,
         pick=PICK,
         words=st.sampled_from(_CUTTING_IN),
     )
-    def the_web_app_cuts_in(self, pick: int, words: tuple[str, str]) -> None:
+    def change_status_during_attempt(self, pick: int, words: tuple[str, str]) -> None:
         """It has its own word on a job that is worked on, and something else comes before reconcile."""
-        attempt, (word, then) = self.one_live(pick), words
-        self.says_word(attempt.job, word)
+        attempt, (word, then) = self.pick_live_attempt(pick), words
+        self.set_job_status(attempt.job, word)
         match then:
             case "order":
-                self.orders([2], 1)
+                self.submit_orders([2], 1)
             case "resume" | "retry":
                 self.send(f"jobs.{then}", job_ids=[attempt.job.id])
             case "reconcile":
                 self.reconcile()
             case "silence":
-                self.nobody_beats(_SILENCE, 0)
+                self.advance_without_heartbeats(_SILENCE, 0)
             case _:
-                self.says_of(attempt, then)
+                self.send_frame_of(attempt, then)
 
-    @deed(weight=3, needs=lambda self: self.model.live, pick=PICK)
-    def one_had_found_more(self, pick: int) -> None:
+    @action(weight=3, needs=lambda self: self.model.live, pick=PICK)
+    def discover_after_completion(self, pick: int) -> None:
         """An attempt's end overtakes what it had discovered, which is said twice."""
-        attempt = self.one_live(pick)
-        self.says_of(attempt, "job_completed")
+        attempt = self.pick_live_attempt(pick)
+        self.send_frame_of(attempt, "job_completed")
         for _ in range(2):
-            self.discovers(attempt, "group-0")
+            self.send_discovery(attempt, "group-0")
 
-    @deed(weight=3, needs=lambda self: len(self.model.live) > 1, pick=PICK)
-    def one_finds_what_had_failed(self, pick: int) -> None:
+    @action(weight=3, needs=lambda self: len(self.model.live) > 1, pick=PICK)
+    def discover_failed_job(self, pick: int) -> None:
         """A group's own job fails for good, and then the group is discovered, again or for the first time."""
         groups = [
             a for a in self.model.live if a.job.command in COMMANDS and a.job.path in ("group-0", "group-1")
         ]
-        attempt = groups[pick % len(groups)] if groups else self.one_live(pick)
-        self.says_of(attempt, "job_failed", isRecoverable=False)
+        attempt = groups[pick % len(groups)] if groups else self.pick_live_attempt(pick)
+        self.send_frame_of(attempt, "job_failed", isRecoverable=False)
         if self.model.live:
-            self.discovers(self.one_live(pick), attempt.job.path if groups else "group-1")
+            self.send_discovery(self.pick_live_attempt(pick), attempt.job.path if groups else "group-1")
 
-    @deed(weight=2, needs=lambda self: any(j.status in ENDED for j in self.model.jobs.values()), pick=PICK)
-    def the_web_app_wants_it_again(self, pick: int) -> None:
+    @action(weight=2, needs=lambda self: any(j.status in ENDED for j in self.model.jobs.values()), pick=PICK)
+    def queue_ended_job(self, pick: int) -> None:
         """It sets a job that has ended to queued, and rings."""
         ended = [job for job in self.model.jobs.values() if job.status in ENDED]
         job = self.focus = ended[pick % len(ended)]
-        self.says_word(job, "queued")
+        self.set_job_status(job, "queued")
         if pick % 4:
             self.send("jobs.enqueue", job_ids=[job.id])
 
-    @deed(weight=2, needs=lambda self: self.model.live, pick=PICK)
-    def a_token_died_before(self, pick: int) -> None:
+    @action(weight=2, needs=lambda self: self.model.live, pick=PICK)
+    def report_replaced_token(self, pick: int) -> None:
         """Its account has a new token by the time that its crawler complains of the old one."""
-        attempt = self.one_live(pick)
+        attempt = self.pick_live_attempt(pick)
         self.send("credentials.renewed", account_id=attempt.job.account.id)
-        self.says_of(attempt, "token_refresh_request")
+        self.send_frame_of(attempt, "token_refresh_request")
 
-    @deed(weight=2, needs=lambda self: self.model.live, pick=PICK)
-    def an_account_is_paused(self, pick: int) -> None:
+    @action(weight=2, needs=lambda self: self.model.live, pick=PICK)
+    def pause_account(self, pick: int) -> None:
         """While its jobs are worked on; it is resumed soon, or somebody forgets to."""
-        account_id = self.one_live(pick).job.account.id
+        account_id = self.pick_live_attempt(pick).job.account.id
         self.send("jobs.pause", account_id=account_id)
         self.assign()
         if pick % 4:
             self.send("jobs.resume", account_id=account_id)
 
-    def one_live(self, pick: int) -> Attempt:
+    def pick_live_attempt(self, pick: int) -> Attempt:
         """One of the attempts that go on; its job is in focus from now on."""
         live = self.model.live
         attempt = live[pick % len(live)]
         self.focus = attempt.job
         return attempt
 
-    def discovers(self, attempt: Attempt, path: str) -> None:
+    def send_discovery(self, attempt: Attempt, path: str) -> None:
         """Its crawler has found a group."""
         entity = {"id": str(7 + int(path[-1])), "name": path, "path": path}
-        self.says_of(attempt, "discovery", entityType="group", entities=[entity])
+        self.send_frame_of(attempt, "discovery", entityType="group", entities=[entity])
 
-    def says_of(self, attempt: Attempt, kind: str, **data: Any) -> None:
+    def send_frame_of(self, attempt: Attempt, kind: str, **data: Any) -> None:
         """Its crawler says a word of it."""
         said = {
             "job_progress": {"stage": "fetching", "entityType": "issue", "processed": 9},

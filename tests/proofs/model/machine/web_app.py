@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from proofs.model.machine.actions import deed
+from proofs.model.machine.actions import action
 from proofs.model.machine.crawlers import PICK
-from proofs.model.machine.delivery import ACCOUNTS, Courier
+from proofs.model.machine.delivery import ACCOUNTS, DeliveryMachine
 from proofs.model.state import SCOPE, Account, Job
 
 PICKS = st.lists(PICK, min_size=1, max_size=3)
@@ -27,11 +27,11 @@ _MEANT: dict[str, Callable[[Job], object]] = {
 _WORDS = ("queued", "queued", "paused", "cancelled", "finished", "failed", "credential_renewed")
 
 
-class WebApp(Courier):
+class WebApp(DeliveryMachine):
     """The web app."""
 
-    @deed(weight=4, picks=PICKS, how=st.integers(0, 7))
-    def orders(self, picks: list[int], how: int) -> None:
+    @action(weight=4, picks=PICKS, how=st.integers(0, 7))
+    def submit_orders(self, picks: list[int], how: int) -> None:
         """Some of a dozen jobs, ordered before or not, each under two ids; rarely of an account that is not there."""
         flags = {"force": how in (1, 2, 3), "resume": how in (3, 4)}
         orders = [_order(pick) | flags for pick in picks]
@@ -39,8 +39,8 @@ class WebApp(Courier):
             orders[0] |= {"command": job.command, "namespace_path": job.path, "web_app_job_id": job.id}
         self.send("jobs.submit", orders=orders)
 
-    @deed(weight=1, pick=PICK, is_told=st.booleans())
-    def inserts(self, pick: int, *, is_told: bool) -> None:
+    @action(weight=1, pick=PICK, is_told=st.booleans())
+    def insert_random_job(self, pick: int, *, is_told: bool) -> None:
         """A job row of its own, with or without a bell."""
         account = self.model.accounts[ACCOUNTS[pick % 2]]
         job = self.insert(f"own-{self.number()}", account, "project", f"own/{self.number()}")
@@ -49,7 +49,7 @@ class WebApp(Courier):
 
     def insert(self, id_: str, account: Account, command: str, path: str | None) -> Job:
         """Insert a job row."""
-        self.ground.write(
+        self.system.write(
             'INSERT INTO job (id, "accountId", command, full_path, "gitlabGraphQLUrl")'
             " VALUES (%s, %s, %s, %s, 'https://gitlab.example.org/api/graphql')",
             *(id_, account.id, command, path),
@@ -58,24 +58,24 @@ class WebApp(Courier):
         self.compare()
         return job
 
-    def inserts_its_own(self) -> None:
+    def insert_scope_jobs(self) -> None:
         """Jobs that are no crawler's: nothing ever touches them."""
         for account in self.model.accounts.values():
             self.insert(f"scope-{account.id}", account, SCOPE, None)
 
-    @deed(weight=2, needs=lambda self: self.model.jobs, picks=PICKS)
-    def rings_for(self, picks: list[int]) -> None:
+    @action(weight=2, needs=lambda self: self.model.jobs, picks=PICKS)
+    def enqueue_jobs(self, picks: list[int]) -> None:
         """A bell for jobs, whatever they are; one is not there."""
         self.send("jobs.enqueue", job_ids=[*(self.job(pick).id for pick in picks), "nowhere"])
 
-    @deed(weight=4, needs=lambda self: self.model.jobs, pick=PICK, word=st.sampled_from(_WORDS))
-    def says(self, pick: int, word: str) -> None:
+    @action(weight=4, needs=lambda self: self.model.jobs, pick=PICK, word=st.sampled_from(_WORDS))
+    def change_status(self, pick: int, word: str) -> None:
         """A word of its own in job.status, behind our back."""
-        self.says_word(self.job(pick, lambda job: job.live), word)
+        self.set_job_status(self.job(pick, lambda job: job.live), word)
 
-    def says_word(self, job: Job, word: str) -> None:
+    def set_job_status(self, job: Job, word: str) -> None:
         """Write a job's status."""
-        self.ground.write(
+        self.system.write(
             "UPDATE job SET status = %s, finished_at = CASE WHEN %s THEN clock_timestamp() ELSE finished_at END"
             " WHERE id = %s",
             *(word, word == "finished", job.id),
@@ -84,36 +84,38 @@ class WebApp(Courier):
         job.finished_at = self.model.now if word == "finished" else job.finished_at
         self.compare()
 
-    @deed(
+    @action(
         weight=6,
         needs=lambda self: self.model.jobs,
         kind=st.sampled_from(["cancel", "pause", "resume", "retry", "prioritize"]),
         picks=PICKS,
     )
-    def commands(self, kind: str, picks: list[int]) -> None:
+    def send_command(self, kind: str, picks: list[int]) -> None:
         """A command over some jobs."""
         priority = {"priority": picks[0] % 4} if kind == "prioritize" else {}
         ids = [self.job(pick, _MEANT[kind]).id for pick in picks]
         self.send(f"jobs.{kind}", job_ids=ids, **priority)
 
-    @deed(weight=2, kind=st.sampled_from(["cancel", "pause", "resume", "resume", "retry"]), pick=PICK)
-    def commands_an_account(self, kind: str, pick: int) -> None:
+    @action(weight=2, kind=st.sampled_from(["cancel", "pause", "resume", "resume", "retry"]), pick=PICK)
+    def send_account_command(self, kind: str, pick: int) -> None:
         """A command over all jobs of an account."""
         self.send(f"jobs.{kind}", account_id=_account(pick))
 
-    @deed(weight=3, kind=st.sampled_from(["renewed", "renewed", "refresh"]), pick=PICK, writes=st.booleans())
-    def has_tokens(self, kind: str, pick: int, *, writes: bool) -> None:
+    @action(
+        weight=3, kind=st.sampled_from(["renewed", "renewed", "refresh"]), pick=PICK, writes=st.booleans()
+    )
+    def write_tokens(self, kind: str, pick: int, *, writes: bool) -> None:
         """It has written new tokens, or has not; it says so, or somebody looks."""
         id_ = _account(pick)
         if writes and (account := self.model.accounts.get(id_)):
             account.token = self.number()
-            self.ground.write(
+            self.system.write(
                 "UPDATE account SET access_token = %s WHERE id = %s", f"token-{account.token}", id_
             )
         self.send(f"credentials.{kind}", account_id=id_)
 
-    @deed(weight=1, needs=lambda self: self.model.jobs, pick=PICK)
-    def met_an_error(self, pick: int) -> None:
+    @action(weight=1, needs=lambda self: self.model.jobs, pick=PICK)
+    def log_error(self, pick: int) -> None:
         """With a job that is there, or is not."""
         job_id = self.job(pick).id if pick % 4 else "nowhere"
         error = {"job_id": job_id, "error_type": "Elsewhere", "error_message": "it broke"}
