@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from string import Template
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import ARRAY, ColumnElement, Text, TextClause, any_, bindparam, text
+from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.schema import states
 from persistence.schema.states import AttemptStatus, JobStatus, QueueStatus
@@ -63,3 +64,12 @@ def sql(statement: str, **fragments: str) -> TextClause:
 def fragment(part: str, **fragments: str) -> str:
     """A part of a statement, for the fragments of several."""
     return Template(part).substitute(_NAMES, **fragments)
+
+
+def among(column: InstrumentedAttribute[str], name: str = "ids") -> ColumnElement[bool]:
+    """
+    `column = ANY (:ids)`, for statements in Core: a list is one parameter, however long.
+
+    `column.in_(...)` would make a parameter of each member, and another statement for each length.
+    """
+    return column == any_(bindparam(name, type_=ARRAY(Text)))

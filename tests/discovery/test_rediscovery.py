@@ -31,8 +31,8 @@ def test_a_finished_discovery_is_repeated_only_when_old_or_forced(
     world: World,
     path: str | None,
     hours: int,
-    force: bool,
-    status: str,  # noqa: FBT001
+    force: bool,  # noqa: FBT001
+    status: str,
 ) -> None:
     """Is the answer for 48 hours; after that, or forced, it is done again by the same job."""
     (first,) = world.submit(discovery(world, namespace_path=path))
