@@ -276,5 +276,3 @@ class DiscoveryFrame(_DiscoveryFrame):
 Discovery = JobsDiscoveredFrame | DiscoveryFrame
 JobFrame = JobStartedFrame | JobProgressFrame | JobCompletedFrame | JobFailedFrame | TokenRefreshFrame
 Frame = Annotated[HeartbeatFrame | JobRequestFrame | JobFrame | Discovery, Field(discriminator="type")]
-
-DISCOVERY_TYPES = frozenset({"jobs_discovered", "discovery"})

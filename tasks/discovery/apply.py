@@ -9,15 +9,13 @@ The plan is made without a lock, then checked under it: where the world has move
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import Any
 
 from celery.exceptions import Reject
-from pydantic import TypeAdapter, ValidationError
 from ulid import ULID
 
 from persistence.areas.areas import NewArea
@@ -29,59 +27,35 @@ from persistence.schema.event_types import EventType
 from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.contract.frames import DISCOVERY_TYPES, Discovery, JobsDiscoveredFrame
-from tasks.contract.payloads import SaidFrame
+from tasks.contract.frames import Discovery, JobsDiscoveredFrame
 from tasks.discovery.area_plan import AreaPlan, plan_areas
 from tasks.discovery.items import FoundEntity, parse_discovery
 from tasks.discovery.spawn import room_of, spawn
-from tasks.fleet.batch import FrameBatch, group_by_attempt
 from tasks.jobs.enqueue import requeue_ended, should_requeue
 from tasks.jobs.progress import with_discovery
 from tasks.runtime.batches import bisect_on_refusal, reject
 from tasks.runtime.chunks import TIME_LIMIT_S
 from tasks.runtime.unit import unit_of_work
 
-_FRAME = TypeAdapter(SaidFrame)
-
 CHUNK = 1000
 """Things whose areas and jobs are made by one row of statements."""
 
 
-def apply_discoveries(items: list[Any]) -> None:
+def apply_discoveries(discoveries: Iterable[tuple[ConnectionId, Discovery]]) -> None:
     """
-    Apply the discoveries among the frames of a message, each in a transaction of its own.
+    Apply the discoveries of one message, each in a transaction of its own.
 
-    First of all the speakers' life is noted: a large discovery takes seconds, in which a sweep may judge.
-    Raises Reject to go on later, where there are many: those that were applied are passed over then.
-    What is refused or stale here is counted by the unit that hears all other words.
+    Raises Reject to continue in a later delivery if they take too long; that delivery skips the applied ones.
+    What is refused or stale here is counted by the unit that applies all other frames.
     """
-    if not any(is_discovery(item) for item in items):
-        return
-    batch = FrameBatch()
-    for item in items:
-        try:
-            batch.add(_FRAME.validate_python(item))
-        except (ValidationError, RecursionError):
-            continue
-    with unit_of_work() as uow:
-        uow.connections.record_heartbeats(batch.beats.values())
-        uow.commit()
     deadline = monotonic() + TIME_LIMIT_S
-    for attempt in group_by_attempt(batch.frames):
-        for frame in attempt.discoveries:
-            with unit_of_work() as uow:
-                if not apply_discovery(uow, attempt.connection_id, frame):
-                    continue
-                uow.commit()
-            if monotonic() > deadline:
-                raise Reject("there is more to do", requeue=True)
-
-
-def is_discovery(item: object) -> bool:
-    """Whether an item of the message looks like a discovery, well formed or not."""
-    frame = item.get("frame") if isinstance(item, dict) else None
-    kind = frame.get("type") if isinstance(frame, dict) else None
-    return isinstance(kind, str) and kind in DISCOVERY_TYPES
+    for connection_id, frame in discoveries:
+        with unit_of_work() as uow:
+            if not apply_discovery(uow, connection_id, frame):
+                continue
+            uow.commit()
+        if monotonic() > deadline:
+            raise Reject("there is more to do", requeue=True)
 
 
 def apply_discovery(uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery) -> bool:

@@ -1,8 +1,15 @@
-"""What one message says, sorted by whom it concerns: a connection's beat, and its words on each attempt."""
+"""
+One message of crawlers' frames, parsed once and sorted.
+
+A `FrameBatch` holds what the message says about connections, merged into one `Beat` each, and its frames
+about attempts in their order. `AttemptFrames` holds what one connection reports about one attempt.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from persistence.fleet.connections import Beat
 from persistence.schema.ids import ConnectionId, CrawlerJobId
@@ -18,30 +25,37 @@ from tasks.contract.frames import (
     TokenRefreshFrame,
 )
 from tasks.contract.payloads import SaidFrame
+from tasks.contract.types import Ulid
+from tasks.runtime.rejection import describe_error
 
 Terminal = JobCompletedFrame | JobFailedFrame | TokenRefreshFrame
+AttemptFrame = tuple[ConnectionId, JobFrame | Discovery]
+"""A frame about an attempt, and the connection that sent it."""
+
+_FRAME = TypeAdapter(SaidFrame)
+_CONNECTION_ID = TypeAdapter(Ulid)
 
 
 @dataclass
 class AttemptFrames:
-    """What one connection says of one attempt, in the order in which it was said."""
+    """What one connection reports about one attempt, in the order in which it was sent."""
 
     connection_id: ConnectionId
     crawler_job_id: CrawlerJobId
     frames: list[JobFrame] = field(default_factory=list)
     discoveries: list[Discovery] = field(default_factory=list)
     trailing: list[JobFrame | Discovery] = field(default_factory=list)
-    """Words behind the last one: stale, whatever they say."""
+    """Frames after the terminal one: stale, whatever they report."""
     terminal: Terminal | None = field(default=None, init=False)
-    """The word that ends the attempt."""
+    """The frame that ends the attempt."""
 
     @property
     def count(self) -> int:
-        """How many words these are, discoveries apart."""
+        """The number of frames, without discoveries."""
         return len(self.frames) + len(self.trailing)
 
     def add(self, frame: JobFrame | Discovery) -> None:
-        """One more word. The end of a job may overtake what it discovered, if it succeeded."""
+        """Sort in one frame. A discovery may follow the end of its job, if that succeeded."""
         end = self.terminal
         if isinstance(frame, Discovery) and (
             end is None or (isinstance(end, JobCompletedFrame) and end.data.success)
@@ -55,16 +69,43 @@ class AttemptFrames:
             self.terminal = frame if isinstance(frame, Terminal) else None
 
 
+@dataclass(frozen=True)
+class InvalidItem:
+    """An item of a message that is not a frame."""
+
+    item: object
+    error: str
+
+
 @dataclass
 class FrameBatch:
-    """What is said in one message: the beats by connection, and in their order the frames about attempts."""
+    """The content of one message."""
 
     beats: dict[ConnectionId, Beat] = field(default_factory=dict)
-    frames: list[tuple[ConnectionId, JobFrame | Discovery]] = field(default_factory=list)
+    """Every sender, those of invalid items included."""
+    frames: list[AttemptFrame] = field(default_factory=list)
     wants_work: set[ConnectionId] = field(default_factory=set)
+    invalid: list[InvalidItem] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, items: Iterable[object]) -> "FrameBatch":
+        """Validate the items of a message. Nothing else does: validation is the expensive part of a frame."""
+        batch = cls()
+        for item in items:
+            try:
+                batch.add(_FRAME.validate_python(item))
+            except (ValidationError, RecursionError) as error:
+                batch.add_invalid(item, describe_error(error))
+        return batch
+
+    @property
+    def discoveries(self) -> list[tuple[ConnectionId, Discovery]]:
+        """The discoveries to apply, attempt by attempt. Those after a failure are stale."""
+        attempts = group_by_attempt(self.frames)
+        return [(attempt.connection_id, frame) for attempt in attempts for frame in attempt.discoveries]
 
     def add(self, received: SaidFrame) -> None:
-        """Sort in one frame; whatever it says, its connection lives."""
+        """Sort in one frame. Any frame proves that its connection is alive."""
         connection_id, frame = ConnectionId(received.connection_id), received.frame
         match frame:
             case HeartbeatFrame(data=data):
@@ -76,6 +117,12 @@ class FrameBatch:
                 self.add_heartbeat(connection_id)
                 self.frames.append((connection_id, frame))
 
+    def add_invalid(self, item: object, error: str) -> None:
+        """Keep an item that is not a frame. If it names its sender, that connection is alive."""
+        self.invalid.append(InvalidItem(item, error))
+        if (sender := _sender(item)) is not None:
+            self.add_heartbeat(sender)
+
     def add_heartbeat(
         self,
         connection_id: str,
@@ -83,7 +130,7 @@ class FrameBatch:
         active_jobs: ActiveJobs | None = None,
         capacity: int | None = None,
     ) -> None:
-        """Sort in a sign of life; the wire's `processing` is `crawling`."""
+        """Merge in a sign of life. The wire's status `processing` is stored as `crawling`."""
         jobs = active_jobs if isinstance(active_jobs, list) else None
         heartbeat = Beat(
             ConnectionId(connection_id),
@@ -96,10 +143,19 @@ class FrameBatch:
         self.beats[heartbeat.connection_id] = earlier.merged_with(heartbeat) if earlier else heartbeat
 
 
-def group_by_attempt(frames: Iterable[tuple[ConnectionId, JobFrame | Discovery]]) -> list[AttemptFrames]:
-    """The frames, sorted by who speaks of which attempt."""
+def group_by_attempt(frames: Iterable[AttemptFrame]) -> list[AttemptFrames]:
+    """Group frames by sender and attempt, in the order in which each pair first appears."""
     by_key: dict[tuple[ConnectionId, CrawlerJobId], AttemptFrames] = {}
     for connection_id, frame in frames:
         key = connection_id, CrawlerJobId(frame.job_id)
         by_key.setdefault(key, AttemptFrames(*key)).add(frame)
     return list(by_key.values())
+
+
+def _sender(item: object) -> ConnectionId | None:
+    """The connection that an invalid item names."""
+    named = item.get("connection_id") if isinstance(item, dict) else None
+    try:
+        return ConnectionId(_CONNECTION_ID.validate_python(named))
+    except ValidationError:
+        return None

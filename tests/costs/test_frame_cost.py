@@ -10,7 +10,8 @@ from sqlalchemy import event, text
 from persistence.db.engine import engine
 from support.costs import cost
 from support.worlds.world import World
-from tasks.fleet.frames import apply_message
+from tasks.fleet.batch import FrameBatch
+from tasks.fleet.frames import apply_batch
 
 SEATS = 100
 FEW, MANY = 3000, 30_000
@@ -60,7 +61,7 @@ def test_applying_frames_costs_no_more_beside_an_open_snapshot(world: World, ana
 def cost_of_words(world: World, frames: list[dict[str, Any]]) -> int:
     """Pages of all tables and indexes that are looked at for one batch, which is rolled back."""
     with world.unit() as uow:
-        return cost(uow, lambda uow: apply_message(uow, frames)).pages
+        return cost(uow, lambda uow: apply_batch(uow, FrameBatch.parse(frames))).pages
 
 
 def test_no_statement_runs_with_empty_parameters(world: World) -> None:

@@ -1,11 +1,16 @@
 """What crawlers say: applied under the fence, once, and never at the cost of the good words beside it."""
 
+from collections import Counter
+from typing import Any
+
 import pytest
+from pydantic import TypeAdapter
 from sqlalchemy import text
 from ulid import ULID
 
 from persistence.db.engine import engine
 from support.worlds.world import Crawler, World
+from tasks.contract.payloads import SaidFrame
 
 PROGRESS = {"stage": "fetching", "entityType": "issue"}
 
@@ -57,6 +62,34 @@ def test_frames_of_one_attempt_in_one_message_are_applied_in_order(world: World)
     assert (attempt.status, attempt.stale_words) == ("completed", 2)
     assert world.job(attempt.web_app_job_id).progress["counts"] == {"issue": 1}
     assert world.errors(attempt.web_app_job_id) == []
+
+
+def test_each_frame_of_a_message_is_validated_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a message with a discovery, whose frames are applied in several transactions."""
+    crawler, (order,) = world.crawler_with_jobs()
+    validated: Counter[int] = Counter()
+
+    def counted(validate: Any) -> Any:
+        def count(self: Any, item: Any, *args: Any, **options: Any) -> Any:
+            validated[id(item)] += 1
+            return validate(self, item, *args, **options)
+
+        return count
+
+    monkeypatch.setattr(TypeAdapter, "validate_python", counted(TypeAdapter.validate_python))
+    monkeypatch.setattr(SaidFrame, "model_validate", None)
+    frames = [
+        crawler.frame("job_started", order),
+        crawler.frame("discovery", order, entityType="groups", entities=[]),
+        crawler.frame("heartbeat"),
+        {"connection_id": crawler.id, "frame": "no frame"},
+    ]
+
+    world.sends(*frames)
+
+    assert [validated[id(frame)] for frame in frames] == [1] * len(frames)
+    assert world.rejections() == [("crawler.frames", "invalid")]
+    assert world.job(job_of(world, order)).progress["discovery"]["frames"] == 1
 
 
 def test_a_job_completed_without_a_start_is_accepted(world: World) -> None:
