@@ -82,7 +82,7 @@ def test_discoveries_of_other_accounts_and_hosts_are_others(world: World) -> Non
         discovery(world, gitlab_host="git.example.net"),
     )
 
-    assert world.one("SELECT count(*) FROM job WHERE status = 'queued'") == 3
+    assert world.scalar("SELECT count(*) FROM job WHERE status = 'queued'") == 3
 
 
 def test_what_the_web_app_inserts_itself_is_as_good_as_forced(world: World) -> None:

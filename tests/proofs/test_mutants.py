@@ -48,7 +48,7 @@ FAKES = {
     "gone": ("is_full", "seats == capacity", "True"),
 }
 
-FATES = {
+VERDICTS = {
     "the-capacity": Verdict.KILLED,
     "no-capacity-below-zero": Verdict.SURVIVED,
     "a-name-that-is-none": Verdict.SURVIVED,
@@ -190,7 +190,7 @@ def test_only_a_failing_assertion_kills_a_mutant(code: int, report: dict[str, ob
 
 
 def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
-    """Each fate is told by name, as JSON too, and the project at hand is not touched."""
+    """Each verdict is reported by name, as JSON too, and the project at hand is not touched."""
     root, guards = tmp_path / "project", tmp_path / "guards"
     (root / "tests").mkdir(parents=True)
     guards.mkdir()
@@ -201,7 +201,7 @@ def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
 
     ended = subprocess.run(
         [sys.executable, "-m", "proofs.mutants", "--no-servers", "--root", root, "--guards", guards,
-         "--json", tmp_path / "told.json"],
+         "--json", tmp_path / "report.json"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(GUARDS.parents[2]), "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -212,9 +212,9 @@ def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
 
     assert ended.returncode == 1, ended.stderr
     outcomes = {
-        outcome["name"]: outcome["fate"] for outcome in json.loads((tmp_path / "told.json").read_text())
+        outcome["name"]: outcome["verdict"] for outcome in json.loads((tmp_path / "report.json").read_text())
     }
-    assert outcomes == FATES
+    assert outcomes == VERDICTS
     assert "survived: no-capacity-below-zero" in ended.stdout
     assert (root / "persistence.py").read_text(encoding="utf-8") == PRODUCT
 

@@ -81,12 +81,12 @@ def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
     outcomes = [
         o
         for o in trials.of(without_a_mutant(trials.project, mutants, len(trials.places)))
-        if o.fate is not Verdict.SURVIVED
+        if o.verdict is not Verdict.SURVIVED
     ]
     for outcome in outcomes:
         click.echo(f"A test fails without a mutant: {outcome.detail}")
     if outcomes:
-        return [replace(outcome, fate=Verdict.ERROR) for outcome in outcomes]
+        return [replace(outcome, verdict=Verdict.ERROR) for outcome in outcomes]
     click.echo(f"Every test passes without a mutant ({monotonic() - began:.0f} s).")
     for outcome in trials.of(mutants):
         outcomes.append(outcome)

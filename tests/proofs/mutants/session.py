@@ -81,7 +81,7 @@ class Session:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
-    def report(self) -> dict[str, Any]:
+    def read_report(self) -> dict[str, Any]:
         """What the plugin reported."""
         return dict(json.loads(self.report.read_text("utf-8"))) if self.report.exists() else {}
 

@@ -68,7 +68,7 @@ class _Trial:
         """What became of it; None while that is open."""
         code = self.session.code()
         if code is not None:
-            return _outcome(self.mutant, self.began, *judge(code, self.session.report()))
+            return _outcome(self.mutant, self.began, *judge(code, self.session.read_report()))
         if monotonic() < self.session.deadline:
             return None
         self.session.end()
