@@ -17,7 +17,7 @@ DEEP = $(addprefix tests/,proofs/model proofs/crashes proofs/fuzz fleet/test_out
 step = @echo "== $(1)"; $(2) || { echo "$(1) failed. $(3)." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts migrations lock clean \
+.PHONY: help demo test check format lint types contracts migrations docs lock clean \
 	test-postgres15 test-pgbouncer test-node chaos mutants bench environment
 
 help: ## list these targets
@@ -72,6 +72,9 @@ test-node: environment ## check and run the web app of examples/web-app; needs N
 	$(call step,types,$(NPM) run --silent check,npm --prefix examples/web-app run types writes src/contract.ts anew)
 	$(call step,build,$(NPM) run --silent build,See what tsc says above)
 	$(call step,tests,$(PYTEST) -q --no-header -n 0 tests/node $(ARGS),make test-node ARGS='--last-failed' runs what failed)
+
+docs: environment ## write docs/settings.md from the settings
+	@$(BIN)/python scripts/settings_page.py >docs/settings.md
 
 lock: environment ## renew requirements/*.txt with the newest versions that pyproject.toml allows
 	@$(LOCK) --output-file requirements/runtime.txt pyproject.toml

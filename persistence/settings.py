@@ -1,32 +1,25 @@
 """
-The one Settings object, read from the environment; both packages and the command use it.
+The settings of Crawlyard, read from the environment; docs/settings.md is made from them.
 
-Durations are seconds in the environment and `timedelta` here. A wrong setting is one
-`SettingsError`, whose text names the variable and the remedy in one line.
+Durations are seconds in the environment and `timedelta` here.
 """
 
-import json
-import os
 from datetime import timedelta
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Self
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from typing import Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from persistence.exceptions import SettingsError
+from persistence.setting_types import (
+    BrokerUrl,
+    DatabaseUrl,
+    OAuthProviders,
+    Seconds,
+    read_secret_files,
+)
 
 PREFIX = "CRAWLYARD_"
 
@@ -38,266 +31,169 @@ _EXAMPLES = {
 _REFRESH_MARGIN = timedelta(seconds=10)
 
 FILE_VARIABLES = (*_EXAMPLES, f"{PREFIX}DIRECT_DATABASE_URL", f"{PREFIX}OAUTH_PROVIDERS")
-"""What may stand in a file, since it holds secrets."""
-
-_ORM_ONLY_PARAMETERS = frozenset(
-    {"schema", "connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout"}
-)
-"""What Prisma, Drizzle and their like put into a database URL, and libpq refuses."""
-
-
-def _seconds(value: Any) -> Any:
-    """Read a number of seconds, as the environment gives it; the defaults are durations already."""
-    if isinstance(value, timedelta):
-        return value
-    try:
-        return timedelta(seconds=float(value))
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError("must be a number of seconds") from None
-
-
-def _positive(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("must be above 0 seconds")
-    return value
-
-
-Seconds = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
-
-
-def _split_url(url: str) -> SplitResult:
-    """The parts of a URL. Raises ValueError in our own words: the library's quote the URL, password and all."""
-    try:
-        parts = urlsplit(url)
-        readable = (parts.port is None or parts.port > 0) and "@" not in parts.path + parts.fragment
-    except ValueError:
-        readable = False
-    if not readable:
-        raise ValueError("cannot be read as a URL; percent-encode special characters in its password")
-    return parts
-
-
-def _database_url(url: str) -> str:
-    """
-    The URL as SQLAlchemy wants it: psycopg's driver named, ORM-only parameters left out.
-
-    Raises ValueError, without the URL in its text, which may hold a password.
-    """
-    parts = _split_url(url)
-    if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
-        raise ValueError("must begin with postgres://, postgresql:// or postgresql+psycopg://")
-    query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in _ORM_ONLY_PARAMETERS])
-    # Not urlunsplit: where no host is named, as for a Unix socket, it leaves the two slashes out.
-    return f"postgresql+psycopg://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
-
-
-def _without_driver(url: str) -> str:
-    return url.replace("+psycopg", "", 1)
-
-
-def _broker_url(url: str) -> str:
-    """A Redis URL; other brokers lack what the queues rely on."""
-    if ";" in url:
-        # Celery would take it for several, and each of its processes would be at whichever it found first.
-        raise ValueError("must name one server; in a password ; is written %3B")
-    if _split_url(url).scheme not in ("redis", "rediss", "redis+socket"):
-        raise ValueError("must begin with redis://, rediss:// or redis+socket://")
-    return url
-
-
-def _providers(given: Any) -> Any:
-    """The providers as they are written: a JSON object. Raises ValueError without a word of it."""
-    if not isinstance(given, str):
-        return given
-    try:
-        providers = json.loads(given)
-    except ValueError:
-        providers = None
-    if not isinstance(providers, dict) or not all(isinstance(p, dict) for p in providers.values()):
-        raise ValueError('must be JSON: {"https://gitlab.example.org": {"client_id": …, "client_secret": …}}')
-    return {_base_url(url): provider for url, provider in providers.items()}
-
-
-def _base_url(url: str) -> str:
-    parts = _split_url(url)
-    is_base = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
-    if not is_base or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("must name each GitLab by scheme and host alone, such as https://gitlab.example.org")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
-
-
-class OAuthProvider(BaseModel):
-    """How Crawlyard itself is known to a GitLab: what it needs to refresh tokens there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    client_id: str
-    client_secret: SecretStr
-    redirect_uri: str | None = None
-
-
-def _secrets_in_files() -> dict[str, str]:
-    """What stands in the files that the variables with _FILE name, by the variable it stands for."""
-    paths = {name: os.environ.get(f"{name}_FILE") for name in FILE_VARIABLES}
-    return {name: _content(f"{name}_FILE", path) for name, path in paths.items() if path}
-
-
-def _content(variable: str, path: str) -> str:
-    """A file's only line. Raises ValueError without the path, in whose place somebody may have put the URL."""
-    try:
-        content = Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ValueError(f"{variable} names a file that cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise ValueError(f"{variable} names a file that is no text") from None
-    if not content:
-        raise ValueError(f"{variable} names an empty file")
-    return content
+"""The settings that hold secrets. VARIABLE_FILE may name a file that holds the value instead."""
 
 
 class Settings(BaseSettings):
-    """
-    Everything that can be set. The variable is the field's name in capitals, after CRAWLYARD_.
-
-    DATABASE_URL_FILE, BROKER_URL_FILE and CRAWLYARD_OAUTH_PROVIDERS_FILE name files that hold the values,
-    as secrets of containers do.
-    """
+    """All settings. A field's variable is its name in capitals after CRAWLYARD_, but for the two URLs."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
     )
 
-    database_url: Annotated[str, AfterValidator(_database_url)] = Field(validation_alias="DATABASE_URL")
-    broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(validation_alias="BROKER_URL")
-
-    direct_database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
+    database_url: DatabaseUrl = Field(
+        validation_alias="DATABASE_URL",
+        description="the PostgreSQL database (postgres://, postgresql:// or postgresql+psycopg://); "
+        "parameters that only ORMs understand are dropped",
+    )
+    broker_url: BrokerUrl = Field(
+        validation_alias="BROKER_URL",
+        description="the Redis or Valkey server (redis://, rediss:// or redis+socket://)",
+    )
+    direct_database_url: DatabaseUrl | None = Field(
         None,
-        description="the server itself, where DATABASE_URL leads to a pooler: who follows events listens there",
+        description="the PostgreSQL server itself, if DATABASE_URL leads to a pooler: event subscribers listen there",
     )
 
     connection_timeout: Seconds = Field(
-        timedelta(seconds=90), description="a connection silent for so long is dead"
+        timedelta(seconds=90), description="a connection without a sign of life for this long is dead"
     )
     heartbeat_interval: Seconds = Field(
         timedelta(seconds=30),
-        description="how often crawlers are to beat; it tells our outage from their silence",
+        description="how often the gateway sends heartbeats; it tells our own outage from a crawler's silence",
     )
     stall_timeout: Seconds = Field(
-        timedelta(seconds=3600), description="a running job without progress for so long is taken back"
+        timedelta(seconds=3600), description="a running job without progress for this long is requeued"
     )
     start_timeout: Seconds = Field(
-        timedelta(seconds=300), description="an assigned job that nobody began for so long is taken back"
+        timedelta(seconds=300),
+        description="an assigned job that its crawler does not start for this long is requeued",
     )
     absence_grace: Seconds = Field(
         timedelta(seconds=60),
-        description="a job missing from its crawler's own list for so long is taken back",
+        description="a job missing from its crawler's own list of jobs for this long is requeued",
     )
     retry_delay: Seconds = Field(
-        timedelta(seconds=5), description="wait before the first retry; doubled for each one after"
+        timedelta(seconds=5),
+        description="wait before a failed job is retried; doubled for each further failure",
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="failures that a crawler may report before a job fails"
-    )
-    sweep_interval: Seconds = Field(
-        timedelta(seconds=10), description="how often dead connections are looked for"
-    )
-    assign_interval: Seconds = Field(
-        timedelta(seconds=5), description="how often beat rings for an assignment pass, rung or not"
-    )
-    reconcile_interval: Seconds = Field(
-        timedelta(seconds=30), description="how often the web app's word is compared with ours"
-    )
-    clean_up_interval: Seconds = Field(timedelta(seconds=600), description="how often old rows are deleted")
-    statistics_interval: Seconds = Field(
-        timedelta(seconds=60), description="how often what is dear to count is counted"
-    )
-    database_wait: Seconds = Field(
-        timedelta(seconds=60),
-        description="a unit waits so long for a lost database, then requeues its message",
+        3, ge=1, le=100, description="failures that crawlers may report before the job fails for good"
     )
     account_cap: int | None = Field(
-        None, ge=1, description="live assignments an account may have (default: no cap)"
+        None, ge=1, description="live assignments that an account may have (none: no cap)"
     )
     host_cap: int | None = Field(
-        None, ge=1, description="live assignments a GitLab host may have (default: no cap)"
+        None, ge=1, description="live assignments that a GitLab host may have (none: no cap)"
     )
     pending_cap: int | None = Field(
         None,
         ge=1,
-        description="jobs of an account that may wait at once; what discoveries find beyond is deferred",
+        description="entries of an account that may wait at once; discovered jobs above it are deferred "
+        "(none: no cap)",
     )
-    oauth_providers: Annotated[dict[str, OAuthProvider], NoDecode, BeforeValidator(_providers)] = Field(
-        {}, description="by a GitLab's URL: how tokens are refreshed there (default: the web app is asked)"
+    rediscovery_interval: Seconds = Field(
+        timedelta(hours=48),
+        description="a discovery that finished within this time is not repeated unless forced",
+    )
+
+    oauth_providers: OAuthProviders = Field(
+        {},
+        description='JSON: {"https://gitlab.example.org": {"client_id": …, "client_secret": …, '
+        '"redirect_uri": … if needed}}; tokens of other GitLabs are refreshed by the web app',
     )
     token_margin: Seconds = Field(
         timedelta(seconds=300),
-        description="nothing is assigned for an account whose token expires so soon: it is refreshed first",
+        description="no job is assigned for an account whose token expires within this time: it is refreshed first",
     )
     http_timeout: Seconds = Field(
-        timedelta(seconds=10), description="how long a GitLab may take to refresh a token"
+        timedelta(seconds=10),
+        description="timeout of each step (connect, send, read) of a call to a GitLab that refreshes a token",
     )
-    rediscovery_interval: Seconds = Field(
-        timedelta(hours=48), description="a discovery that finished so recently is not repeated unless forced"
+
+    sweep_interval: Seconds = Field(
+        timedelta(seconds=10), description="how often beat publishes the sweep for dead connections"
+    )
+    assign_interval: Seconds = Field(
+        timedelta(seconds=5),
+        description="how often beat publishes an assignment round, in addition to wake-ups",
+    )
+    reconcile_interval: Seconds = Field(
+        timedelta(seconds=30),
+        description="how often jobs are compared with the status that the web app wrote",
+    )
+    clean_up_interval: Seconds = Field(timedelta(seconds=600), description="how often old rows are deleted")
+    statistics_interval: Seconds = Field(
+        timedelta(seconds=60), description="how often the figures that are expensive to count are counted"
+    )
+
+    database_wait: Seconds = Field(
+        timedelta(seconds=60),
+        description="a task waits this long for a lost database; then its message is requeued",
     )
     statement_timeout: Seconds = Field(
         timedelta(seconds=30),
-        description="a statement longer than this is ended; so is a transaction idle so long, or timeout - 2 intervals",
+        description="a longer statement is cancelled; a transaction idle for this long, or for the connection "
+        "timeout minus 2 heartbeat intervals if that is less, is ended",
     )
     lock_timeout: Seconds = Field(
         timedelta(milliseconds=500),
-        description="wait for a row lock; below the server's deadlock_timeout, so that we give way to the web app",
+        description="wait for a row lock; keep it below the server's deadlock_timeout, so that we give way to "
+        "the web app",
     )
-    pool_size: int = Field(5, ge=1, le=100, description="database connections that one process may keep")
+    pool_size: int = Field(5, ge=1, le=100, description="database connections per process")
     migrate_on_start: bool = Field(
-        default=False, description="1: a starting worker migrates the database first"
+        default=False, description="1: a worker migrates the database when it starts"
     )
+
     keep_jobs: Seconds = Field(
-        timedelta(days=7),
-        description="jobs that have ended are kept so long, with their entries and attempts",
+        timedelta(days=7), description="ended jobs, with their entries and attempts, are kept this long"
     )
-    keep_events: Seconds = Field(timedelta(days=7), description="events are kept so long")
-    keep_connections: Seconds = Field(timedelta(days=7), description="closed connections are kept so long")
+    keep_events: Seconds = Field(timedelta(days=7), description="events are kept this long")
+    keep_connections: Seconds = Field(timedelta(days=7), description="closed connections are kept this long")
     keep_errors: Seconds = Field(
         timedelta(days=30),
-        description="error rows, changes of areas and ended credential refreshes are kept so long",
+        description="rows of the error log, area changes and ended token refreshes are kept this long",
     )
-    keep_rejected: Seconds = Field(timedelta(days=30), description="rejected messages are kept so long")
-    keep_handled: Seconds = Field(timedelta(days=1), description="ids of handled messages are kept so long")
+    keep_rejected: Seconds = Field(timedelta(days=30), description="rejected messages are kept this long")
+    keep_handled: Seconds = Field(
+        timedelta(days=1), description="ids of processed messages are kept this long"
+    )
 
     @property
     def psycopg_url(self) -> str:
-        """The database's URL without SQLAlchemy's driver in it."""
+        """The database's URL as psycopg takes it, without SQLAlchemy's driver."""
         return _without_driver(self.database_url)
 
     @property
     def session_url(self) -> str:
-        """As `psycopg_url`, for what needs a session of its own: past the pooler, where a way is known."""
+        """The URL for connections that need a session of their own: past the pooler if a direct URL is set."""
         return _without_driver(self.direct_database_url or self.database_url)
 
     @property
     def heartbeat_resolution(self) -> timedelta:
-        """Signs of life that are closer together are as one."""
+        """Heartbeats of one connection that are closer together than this are written once."""
         return self.connection_timeout / 100
 
     @property
     def longest_silence(self) -> timedelta:
-        """Who was heard last so long ago, by what is noted, was silent for the timeout."""
+        """A connection whose recorded last_heartbeat is this old has been silent for the whole timeout."""
         return self.connection_timeout + self.heartbeat_resolution
 
     @property
     def outage_gap(self) -> timedelta:
-        """A gap between two sweeps above this is our own outage, and nobody's death."""
+        """A longer gap between two sweeps is our own outage; it proves no crawler dead."""
         return self.connection_timeout - 2 * self.heartbeat_interval
 
     @property
     def refresh_patience(self) -> timedelta:
-        """So long nobody doubts that a token is being refreshed: connect, send and read, then write it."""
+        """A token refresh that takes longer is lost. It covers connect, send, read and the write that follows."""
         return 3 * self.http_timeout + self.database_wait + _REFRESH_MARGIN
 
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, given: dict[str, Any]) -> dict[str, Any]:
-        read = _secrets_in_files()
+        read = read_secret_files(FILE_VARIABLES)
         fields = {
             name: name.removeprefix(PREFIX).lower() if name.startswith(PREFIX) else name for name in read
         }
@@ -315,11 +211,26 @@ class Settings(BaseSettings):
         return self
 
 
+def _without_driver(url: str) -> str:
+    return url.replace("+psycopg", "", 1)
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a field of Settings."""
+    return str(Settings.model_fields[field].validation_alias or PREFIX + field.upper())
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return read_settings()
+
+
 def read_settings() -> Settings:
     """
     Read and check the settings from the process's environment.
 
-    Raises SettingsError with one line that names the variable and what it must be.
+    Raises SettingsError, whose one line names each wrong variable and what it must be.
     """
     try:
         return Settings()
@@ -328,7 +239,7 @@ def read_settings() -> Settings:
 
 
 def _describe_error(error: ErrorDetails) -> str:
-    """One setting's fault, by the variable's name and without its value, which may be a secret."""
+    """Describe one wrong setting by its variable, without the value, which may be a secret."""
     text = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return text
@@ -339,9 +250,3 @@ def _describe_error(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         text = "must be set, for example to " + _EXAMPLES[variable]
     return f"{variable} {text[:1].lower()}{text[1:]}"
-
-
-@cache
-def settings() -> Settings:
-    """The settings of this process, read once."""
-    return read_settings()

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 
-from pydantic.fields import FieldInfo
-
 from console.checks.finding import Finding, judged
 from console.output.screen import duration
 from console.output.urls import shown
-from persistence.settings import FILE_VARIABLES, PREFIX, Settings, settings
+from persistence.settings import FILE_VARIABLES, PREFIX, Settings, settings, variable_of
 
 _OF_TESTS = f"{PREFIX}TEST_"
 
@@ -30,9 +28,9 @@ def all_settings() -> list[Setting]:
     given = settings().model_fields_set
     return [
         Setting(
-            variable(field, info),
+            variable_of(field),
             _shown(getattr(settings(), field)),
-            _source(variable(field, info), given=field in given),
+            _source(variable_of(field), given=field in given),
             info.description or "",
         )
         for field, info in Settings.model_fields.items()
@@ -43,12 +41,6 @@ def _source(name: str, *, given: bool) -> str:
     if f"{name}_FILE" in os.environ:
         return "file"
     return "environment" if given else "default"
-
-
-def variable(field: str, info: FieldInfo) -> str:
-    """The environment's name of a setting."""
-    alias = info.validation_alias
-    return alias if isinstance(alias, str) else PREFIX + field.upper()
 
 
 def look_at_settings() -> list[Finding]:
@@ -82,7 +74,7 @@ def _time_limits() -> Finding:
 
 
 def _misspelt() -> list[Finding]:
-    known = [variable(field, info) for field, info in Settings.model_fields.items()]
+    known = [variable_of(field) for field in Settings.model_fields]
     known += [f"{name}_FILE" for name in FILE_VARIABLES]
     strange = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(_OF_TESTS))
     return [

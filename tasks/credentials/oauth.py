@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 
 from persistence.schema.reasons import CredentialError
-from persistence.settings import OAuthProvider, settings
+from persistence.setting_types import OAuthProvider
+from persistence.settings import settings
 
 
 @dataclass(frozen=True)

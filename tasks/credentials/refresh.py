@@ -19,7 +19,8 @@ from persistence.schema.event_types import EventType
 from persistence.schema.ids import AccountId
 from persistence.schema.reasons import BlockReason, CredentialError
 from persistence.schema.states import JobStatus
-from persistence.settings import OAuthProvider, settings
+from persistence.setting_types import OAuthProvider
+from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Refresh, Renewed
 from tasks.credentials.oauth import Answer, Away, Refused

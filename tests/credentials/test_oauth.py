@@ -13,7 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from persistence.schema.reasons import CredentialError
-from persistence.settings import OAuthProvider, settings
+from persistence.setting_types import OAuthProvider
+from persistence.settings import settings
 from support.processes.workers import free_port
 from tasks.credentials.oauth import Away, Refused, Renewed, refresh
 

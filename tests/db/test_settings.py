@@ -232,7 +232,7 @@ def test_an_empty_file_name_is_ignored(read: Read) -> None:
     [
         (None, "DATABASE_URL_FILE names a file that cannot be read: No such file or directory"),
         (b" \n", "DATABASE_URL_FILE names an empty file"),
-        (b"\xff\xfe", "DATABASE_URL_FILE names a file that is no text"),
+        (b"\xff\xfe", "DATABASE_URL_FILE names a file that is not text"),
         (f"mysql://me:{SECRET}@h/x".encode(), "DATABASE_URL must begin with postgres://"),
     ],
 )

@@ -1,0 +1,124 @@
+"""
+The types of the settings: how the text of an environment variable becomes a value.
+
+Each raises ValueError with a text that does not repeat the value, which may hold a password.
+"""
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic_settings import NoDecode
+
+_ORM_ONLY_PARAMETERS = frozenset(
+    {"schema", "connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout"}
+)
+"""Parameters that Prisma, Drizzle and similar tools put into a database URL, and libpq refuses."""
+
+
+def _seconds(value: Any) -> Any:
+    """Read a number of seconds from the environment; the defaults are durations already."""
+    if isinstance(value, timedelta):
+        return value
+    try:
+        return timedelta(seconds=float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a number of seconds") from None
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be above 0 seconds")
+    return value
+
+
+def _split_url(url: str) -> SplitResult:
+    """Split a URL. Raises ValueError with our own text: the library's would quote the URL and its password."""
+    try:
+        parts = urlsplit(url)
+        readable = (parts.port is None or parts.port > 0) and "@" not in parts.path + parts.fragment
+    except ValueError:
+        readable = False
+    if not readable:
+        raise ValueError("cannot be read as a URL; percent-encode special characters in its password")
+    return parts
+
+
+def _database_url(url: str) -> str:
+    """Return the URL as SQLAlchemy wants it: it names psycopg and has no parameters for ORMs."""
+    parts = _split_url(url)
+    if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise ValueError("must begin with postgres://, postgresql:// or postgresql+psycopg://")
+    query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in _ORM_ONLY_PARAMETERS])
+    # Not urlunsplit: it drops the two slashes of a URL without a host, as for a Unix socket.
+    return f"postgresql+psycopg://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
+
+
+def _broker_url(url: str) -> str:
+    """Accept Redis only; the queues rely on features that other brokers lack."""
+    if ";" in url:
+        # Celery would read a list of servers, and its processes could connect to different ones.
+        raise ValueError("must name one server; in a password ; is written %3B")
+    if _split_url(url).scheme not in ("redis", "rediss", "redis+socket"):
+        raise ValueError("must begin with redis://, rediss:// or redis+socket://")
+    return url
+
+
+def _providers(given: Any) -> Any:
+    """Read the JSON object of OAuth providers."""
+    if not isinstance(given, str):
+        return given
+    try:
+        providers = json.loads(given)
+    except ValueError:
+        providers = None
+    if not isinstance(providers, dict) or not all(isinstance(p, dict) for p in providers.values()):
+        raise ValueError('must be JSON: {"https://gitlab.example.org": {"client_id": …, "client_secret": …}}')
+    return {_base_url(url): provider for url, provider in providers.items()}
+
+
+def _base_url(url: str) -> str:
+    parts = _split_url(url)
+    is_base = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    if not is_base or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("must name each GitLab by scheme and host alone, such as https://gitlab.example.org")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+class OAuthProvider(BaseModel):
+    """Crawlyard's own OAuth client at a GitLab, with which it refreshes tokens there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    client_id: str
+    client_secret: SecretStr
+    redirect_uri: str | None = None
+
+
+Seconds = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
+OAuthProviders = Annotated[dict[str, OAuthProvider], NoDecode, BeforeValidator(_providers)]
+
+
+def read_secret_files(variables: tuple[str, ...]) -> dict[str, str]:
+    """Read the files that VARIABLE_FILE names for these variables; returns the contents by variable."""
+    paths = {name: os.environ.get(f"{name}_FILE") for name in variables}
+    return {name: _content(f"{name}_FILE", path) for name, path in paths.items() if path}
+
+
+def _content(variable: str, path: str) -> str:
+    """Read a file. Errors leave out the path: somebody may have put the URL itself in its place."""
+    try:
+        content = Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{variable} names a file that cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ValueError(f"{variable} names a file that is not text") from None
+    if not content:
+        raise ValueError(f"{variable} names an empty file")
+    return content
