@@ -19,7 +19,7 @@ from persistence.jobs.jobs import HOST, NewJob
 from persistence.sanitize.json_values import clean_text
 from persistence.schema.ids import AccountId, EntryId, JobId
 from persistence.schema.sql import CLAIMABLE, SUSPECT_LOSSES
-from persistence.schema.states import QueueStatus
+from persistence.schema.states import EntryStatus
 
 _ERROR_BYTES = 200
 
@@ -233,7 +233,7 @@ class Entry(NamedTuple):
     job_id: JobId
     account_id: AccountId
     host: str
-    status: QueueStatus
+    status: EntryStatus
     priority: int
     scheduled_at: datetime
     attempts: int
@@ -262,7 +262,7 @@ class EntryUpdate:
 
     def row(self) -> dict[str, Any]:
         """By column, but for the error; the delay in seconds."""
-        status = QueueStatus.FAILED if self.retry_in is None else QueueStatus.PENDING
+        status = EntryStatus.FAILED if self.retry_in is None else EntryStatus.PENDING
         return {
             "id": self.entry.id,
             "status": status.value,
@@ -380,4 +380,4 @@ class Entries:
 
 def _entry(row: Iterable[Any]) -> Entry:
     id_, job_id, account_id, host, status, *counted = row
-    return Entry(*(id_, job_id, account_id, host, QueueStatus(status), *counted))
+    return Entry(*(id_, job_id, account_id, host, EntryStatus(status), *counted))

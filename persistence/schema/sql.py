@@ -17,7 +17,7 @@ from sqlalchemy import ARRAY, ColumnElement, Text, TextClause, any_, bindparam, 
 from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.schema import states
-from persistence.schema.states import AttemptStatus, JobStatus, QueueStatus
+from persistence.schema.states import AttemptStatus, EntryStatus, JobStatus
 
 LIVE = "completed_at IS NULL"
 """
@@ -28,7 +28,7 @@ planner the index of the live looks short, and it read that one through. It hold
 vacuum: after 60,000 lives beside an open snapshot, 61 ms instead of 4 for 500 fences.
 """
 
-CLAIMABLE = f"status = '{QueueStatus.PENDING}' AND ready AND NOT held"
+CLAIMABLE = f"status = '{EntryStatus.PENDING}' AND ready AND NOT held"
 """An entry that the next round may assign, in the words of the claim index."""
 
 SUSPECT_LOSSES = 2
@@ -45,7 +45,7 @@ _NAMES = {
     "suspect_losses": str(SUSPECT_LOSSES),
     **{
         f"{prefix}_{member.name.lower()}": f"'{member}'"
-        for prefix, kind in (("job", JobStatus), ("entry", QueueStatus), ("attempt", AttemptStatus))
+        for prefix, kind in (("job", JobStatus), ("entry", EntryStatus), ("attempt", AttemptStatus))
         for member in kind
     },
     **{name.lower(): _list(value) for name, value in vars(states).items() if isinstance(value, frozenset)},

@@ -37,7 +37,7 @@ JOB_RENEWABLE = JOB_AWAITING_TOKEN | {JobStatus.CREDENTIAL_RENEWED}
 """A new token of its account queues such a job again."""
 
 
-class QueueStatus(StrEnum):
+class EntryStatus(StrEnum):
     """Of `job_queue.status`."""
 
     PENDING = "pending"
@@ -46,8 +46,8 @@ class QueueStatus(StrEnum):
     FAILED = "failed"
 
 
-ENTRY_OPEN = frozenset({QueueStatus.PENDING, QueueStatus.PROCESSING})
-ENTRY_SETTLED = frozenset({QueueStatus.COMPLETED, QueueStatus.FAILED})
+ENTRY_OPEN = frozenset({EntryStatus.PENDING, EntryStatus.PROCESSING})
+ENTRY_SETTLED = frozenset({EntryStatus.COMPLETED, EntryStatus.FAILED})
 
 
 class AttemptStatus(StrEnum):

@@ -7,7 +7,7 @@ The jobs that wait stay as they are, and the passes leave them out, those that c
 from persistence.sanitize.json_values import clean_text
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import AccountId, JobId
-from persistence.schema.states import JobStatus, QueueStatus
+from persistence.schema.states import EntryStatus, JobStatus
 from persistence.unit_of_work import UnitOfWork
 from tasks.jobs.external_status import TO_BE_CRAWLED, settle_entries
 from tasks.jobs.transitions import announce, lock_jobs, revoke
@@ -73,7 +73,7 @@ def _revoke_jobs(uow: UnitOfWork, job_ids: set[JobId], reason: str) -> None:
     others = [job for job in locked.jobs.values() if job.status not in TO_BE_CRAWLED]
     settle_entries(uow, others)
     waiting = locked.jobs.keys() - {job.id for job in others}
-    processing = {id_ for id_, entry in locked.entries.items() if entry.status is QueueStatus.PROCESSING}
+    processing = {id_ for id_, entry in locked.entries.items() if entry.status is EntryStatus.PROCESSING}
     uow.entries.unpark(waiting & processing)
     announce(uow, locked.jobs, uow.jobs.release(waiting), JobStatus.QUEUED)
 

@@ -16,7 +16,7 @@ from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.schema.commands import Command
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import EntryId, JobId
-from persistence.schema.states import JobStatus, QueueStatus
+from persistence.schema.states import EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Enqueue
@@ -27,7 +27,7 @@ from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work
 
 _ID = TypeAdapter(Id)
-_SETTLED = (QueueStatus.COMPLETED, QueueStatus.FAILED)
+_SETTLED = (EntryStatus.COMPLETED, EntryStatus.FAILED)
 
 
 @task(name="jobs.enqueue", accepts=Enqueue)

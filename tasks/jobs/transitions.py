@@ -19,7 +19,7 @@ from persistence.jobs.jobs import KnownJob
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import CrawlerJobId, JobId
 from persistence.schema.reasons import Ending
-from persistence.schema.states import AttemptStatus, JobStatus, QueueStatus
+from persistence.schema.states import AttemptStatus, EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 
@@ -75,7 +75,7 @@ def requeue_lost(uow: UnitOfWork, closings: Collection[Closing], *, count_losses
     updates = {
         c.attempt.job_id: _entry_after_loss(entry, c, count_losses=count_losses)
         for c in closed
-        if (entry := locked.entries.get(c.attempt.job_id)) and entry.status is QueueStatus.PROCESSING
+        if (entry := locked.entries.get(c.attempt.job_id)) and entry.status is EntryStatus.PROCESSING
     }
     uow.entries.update(updates.values())
     requeued = {job_id for job_id, update in updates.items() if update.retry_in is not None}

@@ -7,7 +7,7 @@ import structlog
 
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.ids import JobId
-from persistence.schema.states import JobStatus, QueueStatus
+from persistence.schema.states import EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import CleanUp, Reconcile
@@ -134,7 +134,7 @@ def _sync_with_attempts(uow: UnitOfWork, locked: LockedJobs, job_ids: set[JobId]
     idle = job_ids - attempted
     uow.entries.sync_owner(idle)  # a pass does so too, but not where the former account is held or paused
     orphaned = {
-        id_ for id_ in idle & locked.entries.keys() if locked.entries[id_].status is QueueStatus.PROCESSING
+        id_ for id_ in idle & locked.entries.keys() if locked.entries[id_].status is EntryStatus.PROCESSING
     }
     uow.entries.unpark(orphaned)
     announce(uow, locked.jobs, uow.jobs.release(idle), JobStatus.QUEUED)

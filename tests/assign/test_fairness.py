@@ -10,7 +10,7 @@ from persistence.fleet.connections import ConnectionSlots
 from persistence.jobs.account_queues import HostQueue
 from persistence.jobs.entries import Entry
 from persistence.schema.ids import AccountId, ConnectionId, EntryId, JobId
-from persistence.schema.states import QueueStatus
+from persistence.schema.states import EntryStatus
 from tasks.assign.fairness import FreeSlots, LiveLoad, assignment_order, quotas
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -32,7 +32,7 @@ def entry(number: int, account: str, host: str = "", **changes: int) -> Entry:
         JobId(f"job-{number}"),
         AccountId(account),
         host,
-        QueueStatus.PENDING,
+        EntryStatus.PENDING,
         known["priority"],
         NOON + timedelta(seconds=number),
         0,
