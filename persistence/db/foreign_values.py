@@ -16,6 +16,8 @@ from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 
+from persistence.db.json_tree import is_nested_deeper
+
 UNREADABLE: Final = "[unreadable]"
 """Stands for JSON that is deep or large beyond all use."""
 
@@ -32,7 +34,7 @@ def read_json(text: bytes) -> Any:
         value = json.loads(text, parse_float=_finite)
     except (ValueError, RecursionError):
         return UNREADABLE
-    return UNREADABLE if _may_be_deep(text) and _is_deep(value) else value
+    return UNREADABLE if _may_be_deep(text) and is_nested_deeper(value, _DEPTH) else value
 
 
 def register_time_loader(connection: Connection) -> None:
@@ -50,19 +52,6 @@ def _finite(digits: str) -> float:
 def _may_be_deep(text: bytes) -> bool:
     """Counting brackets is next to nothing, a walk is not."""
     return text.count(b"[") + text.count(b"{") > _DEPTH
-
-
-def _is_deep(value: Any) -> bool:
-    """Level by level, since what asks this question must not recurse itself."""
-    level = [value]
-    for _ in range(_DEPTH + 1):
-        containers = [node for node in level if isinstance(node, dict | list)]
-        if not containers:
-            return False
-        level = [
-            child for node in containers for child in (node.values() if isinstance(node, dict) else node)
-        ]
-    return True
 
 
 class _TimeLoader(Loader):

@@ -1,44 +1,47 @@
-"""Whether a value that was made storable is still what it was: the marks that `storable` leaves."""
+"""Tells whether a stored value is still what was sent, by the marks that `storable` leaves."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
+from persistence.db.json_tree import walk
 from persistence.sanitize.json_values import CUT, TOO_DEEP
 from persistence.sanitize.text import REDACTED
 
 _NON_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
 
 _LONG_NUMBER = re.compile(r"-?0x[0-9a-f]{256,}")
-"""An integer that no double holds; Python writes it like this and not in decimal."""
+"""An integer too large for a double, as `storable` writes it."""
 
 _MARKS = {
     REDACTED: "a secret was taken out of it",
     CUT: "it was cut",
     TOO_DEEP: "it was nested too deep",
-    "\ufffd": "it held NUL or half a character",
+    "\ufffd": "it held NUL or a lone surrogate",
 }
 
 
 def alteration_of(payload: Any) -> str | None:
     """
-    Why what is kept is not what was sent, in words; None where nothing tells of that.
+    Why the stored *payload* differs from what was sent, in words for people; None if it holds no mark.
 
-    In doubt it is altered: what was sent may have held such a mark itself.
+    A mark that the sender wrote itself also counts: the two cannot be told apart.
     """
     if isinstance(payload, dict) and payload.keys() == {"cut"}:
         return _MARKS[CUT]
-    values = [payload]
-    while values:
-        value = values.pop()
-        if isinstance(value, str) and (why := _find_mark(value)):
-            return why
-        if isinstance(value, list | dict):
-            values += value
-            values += value.values() if isinstance(value, dict) else ()
-    return None
+    return next((why for text in _texts_within(payload) if (why := _find_mark(text))), None)
+
+
+def _texts_within(payload: Any) -> Iterator[str]:
+    """Every text in *payload*, keys included."""
+    for value, _ in walk(payload):
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from value
 
 
 def _find_mark(text: str) -> str | None:
     if text in _NON_FINITE or _LONG_NUMBER.fullmatch(text):
-        return "it held a number that JSON has not"
+        return "it held a number that JSON cannot express"
     return next((why for mark, why in _MARKS.items() if mark in text), None)

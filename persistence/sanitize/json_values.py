@@ -1,7 +1,8 @@
 """
-What may be kept of values that others chose: no secret, nothing that Postgres refuses, nothing without bound.
+Makes values that others chose safe to store: without secrets, accepted by Postgres, limited in size.
 
-Secrets in texts are `redaction`'s; here whole values are walked, secrets known by their key included.
+`text.py` redacts a single text. This module walks whole values, and also redacts what stands under the name of a
+secret.
 """
 
 import json
@@ -26,30 +27,32 @@ TOO_DEEP: Final = "[too deep]"
 CUT: Final = "[cut]"
 
 STORED_BYTES: Final = 64 * 1024
-"""What `storable` keeps of a value, unless told otherwise."""
+"""The default size limit of `storable`."""
 
 _Container: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 _DEPTH = 64
 _VALUES = 1_000_000
-"""How many values `redact` looks at: a few lists that hold each other can be 2**64 of them."""
+"""How many values `redact` visits at most: a few lists that contain each other can make 2**64 of them."""
 
 _MARGIN = 8 * 1024
-"""Of a text longer than its limit so much more is read: what the cut could halve is seen as a whole."""
+"""How many characters past its limit a text is searched, so that a secret on the limit is recognised as a whole."""
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass
 class _Redactor:
-    """One walk through a value. It ends when it has seen so many values, or so many characters."""
+    """One walk through a value, which stops after this many values or characters."""
 
     values: int
     characters: int = sys.maxsize
+    replaces_unstorable: bool = False
+    """NUL and lone surrogates, which Postgres refuses, become U+FFFD."""
 
     def value(self, value: object, depth: int = 0) -> JSON:
-        """Redact whatever this is. An object may do anything when it is looked at; here it may not raise."""
+        """Redact a value of any type. Inspecting a foreign object may raise anything; then its type is named."""
         self.values -= 1
         if self.is_exhausted:
             return CUT
@@ -62,13 +65,15 @@ class _Redactor:
         return self.values < 0 or self.characters < 0
 
     def text(self, text: str) -> str:
-        """Redact a text; one that is longer than what may still be seen is cut."""
+        """Redact a text, and cut it if it is longer than the characters that are left."""
         room = max(self.characters, 0)
         self.characters -= len(text)
         redacted = redact_text(text[: room + _MARGIN])
+        if self.replaces_unstorable:
+            redacted = _UNSTORABLE.sub("\ufffd", redacted)
         if len(text) <= room:
             return redacted
-        # Where the reading ended may be half a secret, which nothing recognises.
+        # The end of what was searched may be half a secret, which no expression recognises.
         known = len(redacted) - (_MARGIN if len(text) > room + _MARGIN else 0)
         return redacted[: max(min(room, known), 0)] + CUT
 
@@ -77,7 +82,7 @@ class _Redactor:
             case None | bool():
                 return value
             case str():
-                # A subclass may say anything of itself; its characters are these.
+                # A subclass may override __str__; these are its real characters.
                 return self.text(str.__str__(value))
             case int() | float():
                 return _number(value)
@@ -92,7 +97,7 @@ class _Redactor:
             return TOO_DEEP
         if isinstance(value, dict):
             return self._mapping(value, depth)
-        # No further than we shall look: what a subclass yields may have no end.
+        # Only as much as will be visited: a subclass may yield values without end.
         return self._sequence(list(islice(value, self.values + 1)), depth)
 
     def _mapping(self, mapping: dict[Any, Any], depth: int) -> JSON:
@@ -116,7 +121,7 @@ class _Redactor:
         return self.value(value, depth + 1)
 
     def _sequence(self, items: list[Any], depth: int) -> JSON:
-        """Redact a list. One of a name and a value is how some clients hold a header."""
+        """Redact a list. Some clients write a header as a list of name and value."""
         if len(items) == len(("name", "value")) and type(items[0]) is str:
             name = self._key(items[0])
             return [name, self._under(items[0], name, items[1], depth)]
@@ -128,14 +133,14 @@ class _Redactor:
         return redacted
 
     def _kind(self, value: object) -> str:
-        """Name an object's type: what it says of itself may hold secrets."""
+        """The name of an object's type, because its repr may contain secrets."""
         return self.text(type(value).__name__)
 
 
 def _number(number: float) -> JSON:
-    """The number, or text where JSON, Postgres or a double has none such."""
+    """The number, or text if JSON, Postgres or a double cannot express it."""
     if isinstance(number, int):
-        # Python refuses to write a long one in decimal.
+        # Python refuses to write a long integer in decimal.
         return number if number.bit_length() < sys.float_info.max_exp else hex(number)
     if math.isfinite(number):
         return number
@@ -144,23 +149,23 @@ def _number(number: float) -> JSON:
 
 def redact(value: JSON) -> JSON:
     """
-    The value with `[redacted]` for what stands under the name of a secret, and each text redacted.
+    The value with each text redacted, and `[redacted]` in place of what stands under the name of a secret.
 
-    Takes any object and never raises: bytes become text, numbers that JSON lacks become text, other
-    objects the name of their type, deeper than 64 levels is `[too deep]`. Redacting twice is
-    redacting once.
+    Takes any object and never raises. Bytes and numbers that JSON cannot express become text, other objects become
+    the name of their type, and what is nested deeper than 64 levels becomes `[too deep]`. Redacting twice gives the
+    same as redacting once.
     """
     return _Redactor(_VALUES).value(value)
 
 
 def storable(value: object, limit: int = STORED_BYTES) -> JSON:
     """
-    Whatever was given, redacted, as jsonb takes it and in at most *limit* bytes of JSON.
+    The value redacted as by `redact`, as jsonb accepts it, in at most *limit* bytes of JSON.
 
-    As `redact`; and NUL and lone surrogates become U+FFFD. Of a text that is too long the beginning
-    is kept, and of any other value `{"cut": the beginning of its JSON}`.
+    NUL and lone surrogates become U+FFFD. If the value is too large, a text keeps its beginning, and any other value
+    becomes `{"cut": the beginning of its JSON}`.
     """
-    kept = _storable(_Redactor(limit, limit).value(value))
+    kept = _Redactor(limit, limit, replaces_unstorable=True).value(value)
     if _size(kept) <= limit:
         return kept
     if isinstance(kept, str):
@@ -170,23 +175,12 @@ def storable(value: object, limit: int = STORED_BYTES) -> JSON:
 
 
 def clean_text(text: str, limit: int) -> str:
-    """The text redacted, as a text column takes it, in at most *limit* bytes; if cut, it ends in `[cut]`."""
-    kept = _UNSTORABLE.sub("\ufffd", _Redactor(limit, limit).text(text))
+    """The text redacted, as a text column accepts it, in at most *limit* bytes; if cut, it ends in `[cut]`."""
+    kept = _Redactor(limit, limit, replaces_unstorable=True).text(text)
     if len(kept.encode()) <= limit:
         return kept
     kept = kept.removesuffix(CUT)
     return kept.encode()[: max(limit - len(CUT), 0)].decode(errors="ignore") + CUT[:limit]
-
-
-def _storable(value: JSON) -> JSON:
-    match value:
-        case str():
-            return _UNSTORABLE.sub("\ufffd", value)
-        case list():
-            return [_storable(item) for item in value]
-        case dict():
-            return {_UNSTORABLE.sub("\ufffd", key): _storable(item) for key, item in value.items()}
-    return value
 
 
 def _size(value: JSON) -> int:
@@ -194,6 +188,6 @@ def _size(value: JSON) -> int:
 
 
 def _longest_prefix(text: str, limit: int, size: Callable[[str], int]) -> str:
-    """The longest beginning whose size, which grows with it, is within *limit*."""
+    """The longest prefix whose *size* is within *limit*; a longer prefix is never smaller."""
     beginnings = range(min(len(text), limit) + 1)
     return text[: max(bisect_right(beginnings, limit, key=lambda length: size(text[:length])) - 1, 0)]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from persistence.db.json_tree import walk
 from persistence.error_log.fingerprint import DIGITS
 
 BATCH_LIMIT = 10_000
@@ -38,11 +39,8 @@ def _encodes(text: str) -> bool:
 
 def _storable_json(value: Any) -> Any:
     """Refuse JSON that jsonb cannot hold, and such as is deep or large beyond all use."""
-    nodes = characters = 0
-    stack = [(value, 0)]
-    while stack:
-        node, depth = stack.pop()
-        nodes += 1
+    characters = 0
+    for nodes, (node, depth) in enumerate(walk(value), start=1):
         characters += len(node) if isinstance(node, str) else 0
         if depth > _MAX_DEPTH or nodes > _MAX_NODES or characters > _MAX_CHARACTERS:
             raise PydanticCustomError("json_too_large", "must be less deep and less large")
@@ -55,9 +53,6 @@ def _storable_json(value: Any) -> Any:
         elif isinstance(node, dict):
             for key in node:
                 characters += len(_storable_text(key))
-            stack.extend((child, depth + 1) for child in node.values())
-        elif isinstance(node, list):
-            stack.extend((child, depth + 1) for child in node)
     return value
 
 

@@ -20,11 +20,11 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+from persistence.db.json_tree import is_nested_deeper
 from tasks.worker import serialization
 
 _JSON = "application/json"
@@ -43,8 +43,6 @@ MAX_RETRIES = 1000
 
 _NAME = re.compile(r"[!-~]{1,200}")
 """A task's name or an id: visible ASCII, so that it can be logged and stored."""
-
-_CONTAINERS = (dict, list)
 
 _EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
@@ -97,7 +95,7 @@ def check_body(body: object) -> None:
             raise MalformedError("the body is not [args, kwargs, embed]")
     if not (embed or {}).keys() <= _EMBEDDED or any((embed or {}).values()):
         raise MalformedError("callbacks, chains and chords are not accepted")
-    if _is_too_deep(body):
+    if is_nested_deeper(body, MAX_DEPTH + 1):  # the body's own list is not counted
         raise MalformedError(f"the body is nested more than {MAX_DEPTH} levels deep")
 
 
@@ -194,21 +192,6 @@ def _name(value: object) -> str | None:
     return value if isinstance(value, str) and _NAME.fullmatch(value) else None
 
 
-def _is_too_deep(body: object) -> bool:
-    """Level by level, since what asks this question must not recurse itself."""
-    level = [body]
-    for _ in range(MAX_DEPTH + 1):
-        level = [child for node in level for child in _values(node) if isinstance(child, _CONTAINERS)]
-        if not level:
-            return False
-    return True
-
-
-def _values(node: Any) -> Iterable[Any]:
-    values: Iterable[Any] = node.values() if isinstance(node, dict) else node
-    return values
-
-
 def _wrap(raw: bytes) -> dict[str, Any]:
     return {
         "body": base64.b64encode(raw).decode(),
@@ -232,7 +215,7 @@ def _unwrap(raw: bytes) -> bytes:
 def _parsed(raw: bytes) -> object:
     with suppress(ValueError, RecursionError):
         value = serialization.loads(raw)
-        if not _is_too_deep([value]):
+        if not is_nested_deeper(value, MAX_DEPTH):
             return value
     with suppress(ValueError):
         return raw.decode()
