@@ -30,7 +30,9 @@ from persistence.db.sqlstate import is_database_lost, translate_errors
 from persistence.error_log.log import ErrorLog
 from persistence.events.outbox import Events
 from persistence.fleet.connections import Connections
-from persistence.fleet.sweep_state import Liveness
+from persistence.fleet.intervals import Intervals
+from persistence.fleet.round_lock import RoundLock
+from persistence.fleet.sweep_state import SweepStates
 from persistence.jobs.account_queues import AccountQueues
 from persistence.jobs.deferred import DeferredJobs
 from persistence.jobs.entries import Entries
@@ -82,7 +84,9 @@ class UnitOfWork:
         self.processed = ProcessedMessages(session)
         self.jobs = Jobs(session)
         self.account_queues = AccountQueues(session)
-        self.liveness = Liveness(session)
+        self.intervals = Intervals(session)
+        self.round_lock = RoundLock(session)
+        self.sweep_state = SweepStates(session)
         self.old_jobs = OldJobs(session)
         self.entries = Entries(session)
         self.rejected = RejectedMessages(session)

@@ -40,23 +40,23 @@ def assign(_: Assign) -> None:
     with unit_of_work() as uow:
         if not _acquire_round(uow):
             return
-        requests = uow.liveness.read_round_requests()
+        requests = uow.round_lock.read_requests()
         assigned = assign_jobs(uow)
         uow.commit()
     if assigned:
         log.info("jobs_seated", jobs=assigned)
     with unit_of_work() as uow:  # after the commit, or one who came late is not heard
-        if uow.liveness.read_round_requests() != requests:
+        if uow.round_lock.read_requests() != requests:
             uow.publish("jobs.assign")
         uow.commit()
 
 
 def _acquire_round(uow: UnitOfWork) -> bool:
     """Whether this is the one pass; if not, its holder was told to look again."""
-    if uow.liveness.try_lock_round():
+    if uow.round_lock.try_lock():
         return True
-    uow.liveness.request_another_round()
-    return uow.liveness.try_lock_round()
+    uow.round_lock.request_another_round()
+    return uow.round_lock.try_lock()
 
 
 def assign_jobs(uow: UnitOfWork) -> int:

@@ -142,7 +142,7 @@ def _reserve_at_provider(
     if instance is None or provider is None or blocked.token_hash is None:
         _request_new_tokens(uow, blocked)
         return None
-    if uow.liveness.was_acquired_within(_unavailable_key(instance), settings().reconcile_interval / 2):
+    if uow.intervals.is_recent(_unavailable_key(instance), settings().reconcile_interval):
         return None  # one call is enough to know; a thousand that time out would keep all workers
     reservation = uow.credentials.reserve_refresh(
         blocked.account_id, blocked.token_hash, run, settings().refresh_patience
@@ -193,7 +193,7 @@ def settle_refresh(uow: UnitOfWork, reserved: ReservedRefresh, answer: Answer) -
                     uow, reserved.account_id, error, "warning", f"{_TRIED_AGAIN} ({detail})"
                 )
             uow.credentials.cancel_reservation(reserved.account_id, reserved.token_hash, reserved.run)
-            uow.liveness.acquire_interval(_unavailable_key(reserved.instance), timedelta(0))
+            uow.intervals.acquire(_unavailable_key(reserved.instance), timedelta(0))
 
 
 def _write(uow: UnitOfWork, reserved: ReservedRefresh, new: NewPair) -> None:

@@ -57,7 +57,7 @@ def expire_dead(payload: ExpireDead) -> None:
 
 def publish_after_frames(uow: UnitOfWork) -> int:
     """Ring the sweep with the database's time; many beats and many workers' timers are as one."""
-    if uow.liveness.acquire_interval(TASK, settings().sweep_interval / 2):
+    if uow.intervals.acquire(TASK, settings().sweep_interval):
         uow.publish(TASK, as_of=uow.now())
     return 0
 
@@ -69,7 +69,7 @@ def sweep(uow: UnitOfWork, as_of: datetime) -> int:
         if uow.processed.mark_processed(message_id()):
             reject(uow, {"as_of": as_of.isoformat()}, "as_of_in_the_future")
         return 0
-    before = uow.liveness.lock()
+    before = uow.sweep_state.lock()
     if before.last_sweep_at and before.last_sweep_at > now:
         uow.connections.clamp_future_heartbeats()
     state = _updated_state(uow, before, as_of, now)
@@ -78,7 +78,7 @@ def sweep(uow: UnitOfWork, as_of: datetime) -> int:
         requeued, more = _close_and_requeue(uow, state, as_of)
     if not more and (state.mass_as_of is None or as_of >= state.mass_as_of):
         state = replace(state, mass_as_of=None)  # but not by an older sweep that comes late
-    uow.liveness.save(state)
+    uow.sweep_state.save(state)
     if more:
         uow.publish(TASK, as_of=as_of)
     if uow.entries.has_due():

@@ -38,7 +38,7 @@ def pause_account(account_id: AccountId, reason: str | None, uow: UnitOfWork, _p
 
 def wait_for_round(uow: UnitOfWork, _place: str) -> ChunkResult:
     """A pass that looked at the lanes before the account was paused may still seat its jobs: outwait it."""
-    uow.liveness.wait_for_round()
+    uow.round_lock.wait()
     uow.publish("jobs.assign")
     return ChunkResult()
 

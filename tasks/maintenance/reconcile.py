@@ -38,7 +38,7 @@ def reconcile(payload: Reconcile) -> None:
     """Compare the web app's word with ours; its word wins."""
     with unit_of_work() as uow:
         repaired = revoked = 0
-        is_due = uow.liveness.acquire_interval("upkeep.reconcile", settings().reconcile_interval / 2)
+        is_due = uow.intervals.acquire("upkeep.reconcile", settings().reconcile_interval)
         if is_due:  # not for what is left of the jobs: many continuations would ask at the GitLabs as often
             uow.account_queues.refresh_claim_from()
             publish_pending_refreshes(uow)
@@ -59,7 +59,7 @@ def clean_up(payload: CleanUp) -> None:
     """Delete what is older than it is kept."""
     with unit_of_work() as uow:
         deleted: dict[str, int] = {}
-        if payload.more or uow.liveness.acquire_interval("upkeep.clean_up", settings().clean_up_interval / 2):
+        if payload.more or uow.intervals.acquire("upkeep.clean_up", settings().clean_up_interval):
             deleted = delete_old(uow)
         uow.commit()
     if any(deleted.values()):

@@ -23,7 +23,7 @@ def take_statistics(_: TakeStatistics) -> None:
     pause = settings().statistics_interval / 2
     try:
         with unit_of_work() as uow:
-            if uow.liveness.acquire_interval("upkeep.take_statistics", pause):
+            if uow.intervals.acquire("upkeep.take_statistics", settings().statistics_interval):
                 uow.statistics.take(min(pause, settings().statement_timeout))
             uow.commit()
     except Contended as error:

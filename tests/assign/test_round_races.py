@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from persistence.db.engine import engine
-from persistence.fleet.sweep_state import Liveness
+from persistence.fleet.round_lock import RoundLock
 from persistence.unit_of_work import UnitOfWork
 from support.meanwhile import held, once
 from support.worlds.world import World
@@ -85,7 +85,7 @@ def test_a_round_requested_just_after_another_ended_runs_itself(
     crawler = world.crawler()
     with engine().connect() as holder:
         holder.execute(text("SELECT pg_advisory_xact_lock(hashtext('crawlyard_assign'))"))
-        once(monkeypatch, Liveness, "request_another_round", holder.rollback)
+        once(monkeypatch, RoundLock, "request_another_round", holder.rollback)
         world.assign()
 
     assert len(crawler.orders()) == 1

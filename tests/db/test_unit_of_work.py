@@ -102,12 +102,12 @@ def test_a_frozen_unit_releases_its_locks(world: World, monkeypatch: pytest.Monk
 
     def is_free() -> bool:
         with suppress(Contended), unit_of_work() as other:
-            other.liveness.lock()
+            other.sweep_state.lock()
             return True
         return False
 
     with pytest.raises(DatabaseLost), unit_of_work() as asleep:
-        asleep.liveness.lock()
+        asleep.sweep_state.lock()
         wait_until(is_free, "the lock is free", patience=20)
         asleep.now()
     settings.cache_clear()

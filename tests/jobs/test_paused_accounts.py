@@ -189,7 +189,7 @@ def test_a_round_that_began_before_the_pause_leaves_no_live_attempt(
     (job_id,) = world.jobs(1)
     world.crawler()
     with unit_of_work() as uow:
-        assert uow.liveness.try_lock_round()
+        assert uow.round_lock.try_lock()
         queues = uow.account_queues.waiting(timedelta(0))
         paused = world.in_thread(partial(pause, world))
         world.wait_for_lock_waiter()

@@ -25,7 +25,7 @@ def test_the_locks_of_a_frozen_worker_are_released_before_any_connection_expires
     began = world.now()
 
     with pytest.raises(DatabaseLost), world.unit() as uow:
-        uow.liveness.lock()
+        uow.sweep_state.lock()
         uow.connections.lock([ConnectionId(frozen.id)])
         uow.connections.mark_disconnected(ConnectionId(frozen.id))
         world.deliver(
