@@ -20,6 +20,7 @@ TASK_MODULES = (
     "tasks.maintenance.statistics",
     "tasks.jobs.submit",
     "tasks.maintenance.reconcile",
+    "tasks.maintenance.cleanup",
 )
 
 serialization.register()

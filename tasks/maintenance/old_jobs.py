@@ -1,4 +1,4 @@
-"""Old jobs, deleted in bounded batches: what the clean-up does after it has deleted old rows."""
+"""Deletes jobs that ended long ago, a bounded number at a time."""
 
 from dataclasses import dataclass
 from time import monotonic
@@ -17,26 +17,28 @@ log = structlog.get_logger()
 DELETE_CHUNK = 50
 TIME_LIMIT_S = 1.0
 """
-So long one unit deletes, this many jobs at a time. What cascades in the web app's own tables may have
-no index: 10 jobs took 878 ms there, and a thousand would exceed the statement's timeout, each time.
+One transaction deletes DELETE_CHUNK jobs at a time until TIME_LIMIT_S is over.
+
+The web app's own tables may cascade without an index: 10 jobs took 878 ms there, and a thousand in one statement
+would exceed the statement timeout every time.
 """
 
 
 @dataclass(frozen=True)
 class DeletedJobs:
-    """What one look at old jobs came to."""
+    """The result of one call of `delete_old_jobs`."""
 
     deleted: int
     kept: int
     is_full: bool
-    """There may be more, and another look would find them."""
+    """There may be more old jobs, and another call would find them."""
 
 
 def delete_old_jobs(uow: UnitOfWork, limit: int) -> DeletedJobs:
     """
-    Delete at most *limit* jobs that ended long ago, each with an event; what must stay is noted as kept.
+    Delete at most *limit* jobs that ended long ago, each with an event, and note those that must stay as kept.
 
-    A job that something in the web app's own tables holds fast costs itself alone.
+    A job that the web app's own tables still refer to is kept and logged; the others are deleted.
     """
     job_ids = uow.old_jobs.lock_settled(settings().keep_jobs, limit)
     decided = uow.old_jobs.decide(job_ids, settings().keep_errors) if job_ids else []
@@ -50,7 +52,7 @@ def delete_old_jobs(uow: UnitOfWork, limit: int) -> DeletedJobs:
 
 
 def _delete(uow: UnitOfWork, jobs: list[OldJob]) -> tuple[int, set[JobId]]:
-    """Delete jobs, as many as can be in a while: how many were tried, and which the database would not give."""
+    """Delete jobs until the time limit: the number tried, and the jobs that the database refused to delete."""
     refused: set[JobId] = set()
 
     def refuse(job: OldJob, why: str) -> None:

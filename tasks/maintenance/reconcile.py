@@ -1,6 +1,8 @@
 """
-Upkeep, rung by beat: `upkeep.reconcile` finds every row whose bell was lost and every word that the
-web app wrote behind our back; `upkeep.clean_up` deletes what is old.
+The task `upkeep.reconcile`: brings entries and attempts back in line with the jobs.
+
+The web app writes job statuses itself, and a publish can fail after its commit. Both leave rows that no message
+announces; reconcile finds them.
 """
 
 import structlog
@@ -10,83 +12,58 @@ from persistence.schema.ids import JobId
 from persistence.schema.states import EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.contract.payloads import CleanUp, Reconcile
+from tasks.contract.payloads import Reconcile
 from tasks.credentials.refresh import WAITING, publish_pending_refreshes
 from tasks.jobs.accounts import revoke_paused
 from tasks.jobs.enqueue import enqueue_jobs
 from tasks.jobs.external_status import TO_BE_CRAWLED, settle_entries
 from tasks.jobs.transitions import LockedJobs, announce, lock_jobs, revoke
-from tasks.maintenance.old_jobs import delete_old_jobs
 from tasks.runtime.batches import bisect_on_refusal
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
 
 log = structlog.get_logger()
 
-CHUNK_EVENTS = 10_000
-"""
-Events that one unit deletes at most. A job leaves seven, more with each word of progress and each attempt: were it as
-many events as jobs, they would pile up.
-"""
-
 CHUNK_ROWS = 1000
-"""Jobs that one unit mends, or rows of each other table that one deletes, at most; more rings again."""
+"""Jobs, or miscounted connections, that one transaction repairs at most."""
 
 
 @task(name="upkeep.reconcile", accepts=Reconcile)
 def reconcile(payload: Reconcile) -> None:
-    """Compare the web app's word with ours; its word wins."""
+    """Repair the jobs whose entry or attempt disagrees with their status, which the web app may have changed."""
+    repaired = 0
     with unit_of_work() as uow:
-        repaired = revoked = 0
         is_due = uow.intervals.acquire("upkeep.reconcile", settings().reconcile_interval)
-        if is_due:  # not for what is left of the jobs: many continuations would ask at the GitLabs as often
+        if is_due:  # not in the runs that continue this one: each would call the GitLab hosts again
             uow.account_queues.refresh_claim_from()
             publish_pending_refreshes(uow)
         if is_due or payload.more:
-            revoked = revoke_paused(uow)
-            repaired = revoked or reconcile_jobs(uow)  # not both: that would lock connections before lanes
-            if uow.deferred.accounts():
-                uow.publish("upkeep.feed_deferred")
-        if revoked or repaired == CHUNK_ROWS:
-            uow.publish("upkeep.reconcile", more=True)
+            repaired = _reconcile_chunk(uow)
         uow.commit()
     if repaired:
         log.info("jobs_reconciled", jobs=repaired)
 
 
-@task(name="upkeep.clean_up", accepts=CleanUp)
-def clean_up(payload: CleanUp) -> None:
-    """Delete what is older than it is kept."""
-    with unit_of_work() as uow:
-        deleted: dict[str, int] = {}
-        if payload.more or uow.intervals.acquire("upkeep.clean_up", settings().clean_up_interval):
-            deleted = delete_old(uow)
-        uow.commit()
-    if any(deleted.values()):
-        log.info("old_rows_deleted", **deleted)
-
-
-def delete_old(uow: UnitOfWork) -> dict[str, int]:
+def _reconcile_chunk(uow: UnitOfWork) -> int:
     """
-    Delete a bounded number of old rows of each table, jobs last; how many, by table. More rings again.
+    Revoke attempts of paused accounts, or else repair jobs; the number of jobs changed.
 
-    Jobs that must stay are counted as `kept`.
+    Never both in one transaction: that would lock connections before account queues.
     """
-    uow.retention.prefer_indexes()
-    deleted = uow.retention.delete_old(settings(), CHUNK_ROWS)
-    events = uow.retention.trim_events(settings().keep_events, CHUNK_EVENTS)
-    uow.live_counts.delete_empty(CHUNK_ROWS)
-    jobs = delete_old_jobs(uow, CHUNK_ROWS)
-    if CHUNK_ROWS in deleted.values() or events == CHUNK_EVENTS or jobs.is_full:
-        uow.publish("upkeep.clean_up", more=True)
-    return deleted | {"dispatch_event": events, "job": jobs.deleted, "kept": jobs.kept}
+    revoked = revoke_paused(uow)
+    repaired = revoked or reconcile_jobs(uow)
+    if uow.deferred.accounts():
+        uow.publish("upkeep.feed_deferred")
+    if revoked or repaired == CHUNK_ROWS:
+        uow.publish("upkeep.reconcile", more=True)
+    return repaired
 
 
 def reconcile_jobs(uow: UnitOfWork) -> int:
     """
-    Mend at most UNIT_ROWS jobs whose entry or attempt says another thing than they; how many.
+    Repair at most CHUNK_ROWS jobs that disagree with their entry or attempt; the number of jobs.
 
-    One that cannot be mended costs itself alone.
+    A job that the database refuses to change is skipped and logged; the others are repaired.
     """
     _recount_slots(uow)
     uow.live_counts.recount()
@@ -101,7 +78,7 @@ def reconcile_jobs(uow: UnitOfWork) -> int:
 
 
 def _recount_slots(uow: UnitOfWork) -> None:
-    """A job that was deleted while it was being worked on takes its attempt along, and must free its seat."""
+    """Free the slots of jobs that the web app deleted while a crawler worked on them: no attempt is left to end."""
     locked = uow.connections.lock_skipping(uow.connections.miscounted(CHUNK_ROWS))
     if locked:
         uow.connections.recount_slots(locked)
@@ -109,30 +86,31 @@ def _recount_slots(uow: UnitOfWork) -> None:
 
 
 def _repair(uow: UnitOfWork, job_ids: list[JobId]) -> None:
+    """Bring the entries and attempts of these jobs in line with the jobs' statuses."""
     locked = lock_jobs(uow, job_ids)
     renewed = uow.credentials.renew(id_ for id_, job in locked.jobs.items() if _has_new_token(locked, job))
     announce(uow, locked.jobs, renewed, JobStatus.QUEUED)
-    waiting = renewed | {id_ for id_, job in locked.jobs.items() if job.status in TO_BE_CRAWLED}
-    others = {job_id: job for job_id, job in locked.jobs.items() if job_id not in waiting}
+    to_run = renewed | {id_ for id_, job in locked.jobs.items() if job.status in TO_BE_CRAWLED}
+    others = {job_id: job for job_id, job in locked.jobs.items() if job_id not in to_run}
     revoke(uow, locked.only(others), "the web app has ended or paused the job")
     settle_entries(uow, others.values())
-    _sync_with_attempts(uow, locked, waiting)
-    enqueue_jobs(uow, sorted(waiting))
+    _sync_with_attempts(uow, locked, to_run)
+    enqueue_jobs(uow, sorted(to_run))
 
 
 def _has_new_token(locked: LockedJobs, job: KnownJob) -> bool:
-    """Whether the web app says so, or has given a job that waits for a token to another account."""
+    """True if the web app set `credential_renewed`, or moved a job that waits for a token to another account."""
     entry = locked.entries.get(job.id)
     has_moved = entry is not None and entry.account_id != job.account_id
     return job.status is JobStatus.CREDENTIAL_RENEWED or (has_moved and job.status in WAITING)
 
 
 def _sync_with_attempts(uow: UnitOfWork, locked: LockedJobs, job_ids: set[JobId]) -> None:
-    """Jobs that are to run: processing with a live attempt, and waiting without one."""
+    """Make entries of jobs that are to run processing if they have a live attempt, and pending if not."""
     attempted = {attempt.job_id for attempt in locked.attempts.values()} & job_ids
     uow.entries.mark_processing(attempted)
     idle = job_ids - attempted
-    uow.entries.sync_owner(idle)  # a pass does so too, but not where the former account is held or paused
+    uow.entries.sync_owner(idle)  # a round also does, but not if the former account is blocked or paused
     orphaned = {
         id_ for id_ in idle & locked.entries.keys() if locked.entries[id_].status is EntryStatus.PROCESSING
     }

@@ -1,4 +1,4 @@
-"""Statistics: `upkeep.take_statistics` counts what is too dear to be counted by everybody who looks."""
+"""The task `upkeep.take_statistics`: stores the counts that are too expensive to compute for every reader."""
 
 import structlog
 
@@ -14,11 +14,11 @@ log = structlog.get_logger()
 @task(name="upkeep.take_statistics", accepts=TakeStatistics)
 def take_statistics(_: TakeStatistics) -> None:
     """
-    Count everything anew; what was counted before is replaced.
+    Count everything anew and replace the previous counts.
 
-    Two at a time there never are: the second waits for the row that lets it through. Who waits for it
-    in vain, or counts for longer than half of the time, gives up until the next ring: run again at
-    once, a count that takes too long would keep a worker at nothing else.
+    Two counts never run at once: the second waits for the row of `acquire_interval`. A run that does not get the row
+    in time, or counts for longer than half an interval, gives up until the next message. If it were retried at once,
+    a slow count would occupy a worker for ever.
     """
     pause = settings().statistics_interval / 2
     try:

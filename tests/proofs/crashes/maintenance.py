@@ -148,7 +148,7 @@ def forgotten_credentials(world: World) -> Payload:
 
 @scenario(
     "upkeep.clean_up",
-    constants={"tasks.maintenance.reconcile.CHUNK_ROWS": 2, "tasks.maintenance.reconcile.CHUNK_EVENTS": 2},
+    constants={"tasks.maintenance.cleanup.CHUNK_ROWS": 2, "tasks.maintenance.cleanup.CHUNK_EVENTS": 2},
     is_piecemeal=True,
 )
 def old_rows(world: World) -> Payload:

@@ -1,0 +1,51 @@
+"""The task `upkeep.clean_up`: deletes old rows and old jobs in bounded transactions."""
+
+import structlog
+
+from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
+from tasks.contract.payloads import CleanUp
+from tasks.maintenance.old_jobs import delete_old_jobs
+from tasks.runtime.task import task
+from tasks.runtime.unit import unit_of_work
+
+log = structlog.get_logger()
+
+CHUNK_ROWS = 1000
+"""Rows of one table, jobs included, that one transaction deletes at most."""
+
+CHUNK_EVENTS = 10_000
+"""
+Events that one transaction deletes at most.
+
+A job writes seven events, and more with each progress frame and each attempt. If a transaction deleted only as many
+events as jobs, events would pile up.
+"""
+
+
+@task(name="upkeep.clean_up", accepts=CleanUp)
+def clean_up(payload: CleanUp) -> None:
+    """Delete what is older than its retention."""
+    with unit_of_work() as uow:
+        deleted: dict[str, int] = {}
+        if payload.more or uow.intervals.acquire("upkeep.clean_up", settings().clean_up_interval):
+            deleted = delete_old(uow)
+        uow.commit()
+    if any(deleted.values()):
+        log.info("old_rows_deleted", **deleted)
+
+
+def delete_old(uow: UnitOfWork) -> dict[str, int]:
+    """
+    Delete a bounded number of old rows of each table, jobs last; the number of rows by table.
+
+    Jobs that have a reason to stay are counted as `kept`. If rows may be left, another run is published.
+    """
+    uow.retention.prefer_indexes()
+    deleted = uow.retention.delete_old(settings(), CHUNK_ROWS)
+    events = uow.retention.trim_events(settings().keep_events, CHUNK_EVENTS)
+    uow.live_counts.delete_empty(CHUNK_ROWS)
+    jobs = delete_old_jobs(uow, CHUNK_ROWS)
+    if CHUNK_ROWS in deleted.values() or events == CHUNK_EVENTS or jobs.is_full:
+        uow.publish("upkeep.clean_up", more=True)
+    return deleted | {"dispatch_event": events, "job": jobs.deleted, "kept": jobs.kept}
