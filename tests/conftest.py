@@ -15,6 +15,7 @@ from persistence.db import engine as engines
 from persistence.settings import settings
 from support import poolers
 from support.command import SECRET, CommandOutput, Run, Sql
+from support.processes.programs import let_children_hear_signals
 from support.processes.workers import free_port, wait_until
 from support.servers import Given, copy_migrated, given
 from support.worlds.busy import make_busy
@@ -41,6 +42,11 @@ _END_OTHERS = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
+
+
+def pytest_configure() -> None:
+    """In the process that starts the tests, and in each that runs them."""
+    let_children_hear_signals()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

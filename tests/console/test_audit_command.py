@@ -1,6 +1,5 @@
 """`crawlyard audit`: what it prints, how it ends, and that it only reads."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from sqlalchemy import make_url
 from persistence.audit.audit import CHECKS, IDS_PER_FAULT
 from persistence.db.engine import engine
 from support.command import Run
+from support.processes.programs import program
 from support.processes.workers import ROOT, wait_until
 from support.worlds.world import World
 
@@ -146,17 +146,11 @@ def test_an_interrupted_audit_leaves_no_query_behind(world: World, database: str
     """Ctrl-C in the middle of a check: exit code 130, not a word, and nobody at work in the database."""
     with psycopg.connect(database) as admin:
         admin.execute("LOCK TABLE dispatch_event IN ACCESS EXCLUSIVE MODE")
-        audit = subprocess.Popen(
-            [sys.executable, "-m", "console.main", "audit"],
-            cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        try:
+        command = [sys.executable, "-m", "console.main", "audit"]
+        with program(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as audit:
             world.wait_for_lock_waiter()
             audit.send_signal(signal.SIGINT)
             _, err = audit.communicate(timeout=30)
-        finally:
-            audit.kill()
-            audit.wait()
     assert (audit.returncode, err.strip()) == (130, "")
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%job_assigned%' AND pid <> pg_backend_pid()"

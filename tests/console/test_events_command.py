@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.processes.programs import program
 from support.processes.workers import PATIENCE_S, ROOT, wait_until
 from support.worlds.readers import append
 from support.worlds.world import World
@@ -30,14 +31,8 @@ def lines(*options: str) -> list[dict[str, Any]]:
 @contextmanager
 def running(*options: str) -> Iterator["subprocess.Popen[str]"]:
     """The command at work; a Ctrl-C ends it."""
-    process = subprocess.Popen(
-        [*COMMAND, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
+    with program([*COMMAND, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def jobs(found: list[dict[str, Any]]) -> list[str]:
@@ -162,15 +157,10 @@ def test_follow_survives_a_lost_connection(world: World) -> None:
 def test_a_closed_pipe_causes_no_error(world: World) -> None:
     """The next line finds the pipe closed, and ends it."""
     reading, writing = os.pipe()
-    process = subprocess.Popen(
-        [*COMMAND, "--follow"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True
-    )
-    os.close(writing)
-    try:
+    with program([*COMMAND, "--follow"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE) as process:
+        os.close(writing)
         until_it_listens(world)
         os.close(reading)
         world.jobs(1)
         assert process.communicate(timeout=PATIENCE_S) == (None, "")
         assert process.returncode == 1
-    finally:
-        process.kill()

@@ -25,6 +25,7 @@ from console.embedded.redis import embedded_redis
 from console.embedded.server import ServerFailedError, ServicesUnavailableError
 from console.embedded.servers import Services, embedded_services
 from console.embedded.temporary_folder import SandboxError, temporary_sandbox
+from support.processes.programs import program
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
@@ -258,13 +259,8 @@ def _as_ordinary_user() -> list[str]:
 def _python(code: str, *prefix: str) -> Iterator["subprocess.Popen[str]"]:
     """Run code in a Python of its own, killed at the end if need be."""
     command = [*prefix, sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with program(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield process
 
 
 def _line_of(process: "subprocess.Popen[str]") -> str:

@@ -20,6 +20,7 @@ from proofs.chaos.accounting.reckoning import Verdict, compute_verdict
 from proofs.chaos.accounting.silence import wrongly_expired
 from proofs.chaos.faults import FAULTS
 from proofs.chaos.schedule import plan
+from support.processes.programs import program
 from support.processes.workers import ROOT, wait_until
 
 SEED, SPAN_S, EVERY_S = 4, 21.0, 0.9
@@ -66,8 +67,8 @@ def test_a_short_run_with_every_fault_ends_well(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     """Neither a process nor a file, in the midst of the faults."""
-    with subprocess.Popen(
-        COMMAND, cwd=ROOT, env=ENVIRONMENT | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    with program(
+        COMMAND, cwd=ROOT, env=ENVIRONMENT | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE
     ) as chaos:
         assert chaos.stdout is not None
         for line in chaos.stdout:
