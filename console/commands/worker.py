@@ -6,6 +6,7 @@ Starts a worker or beat in this process, from any directory and with our own mod
 """
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ def start_worker(
         without_gossip=True,
         without_mingle=True,
     )
+    _leave_ignored(worker, "install_platform_tweaks")
     _greet(f"{worker.hostname} serves {', '.join(queues)}: {worker.concurrency} at a time, {pool}")
     with _interruption() as interrupted:
         worker.start()
@@ -49,7 +51,9 @@ def start_beat(*, loglevel: str) -> None:
     app = _app()
     import_module("tasks.worker.liveness").begin_beat(app)
     _greet(f"beat rings {', '.join(sorted(app.conf.beat_schedule))}")
-    app.Beat(loglevel=loglevel, pidfile=None, schedule=None, quiet=True).run()
+    beat = app.Beat(loglevel=loglevel, pidfile=None, schedule=None, quiet=True)
+    _leave_ignored(beat, "install_sync_handler")
+    beat.run()
 
 
 def _app() -> Any:
@@ -78,6 +82,23 @@ def _node_name(name: str | None) -> str:
     """NAME@HOST; without a name one that no other worker of this machine has."""
     name = name or f"crawlyard-{os.getpid()}"
     return name if "@" in name else f"{name}@{gethostname()}"
+
+
+def _leave_ignored(program: Any, installing: str) -> None:
+    """
+    Go on ignoring SIGINT where our parent made us ignore it, as a script does with a job that it starts with `&`.
+
+    Celery handles SIGINT without looking, in the method *installing*: Ctrl-C at the script would end the job.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        return
+    install = getattr(program, installing)
+
+    def install_all_but_one(argument: object) -> None:
+        install(argument)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    setattr(program, installing, install_all_but_one)
 
 
 def _greet(text: str) -> None:

@@ -25,9 +25,9 @@ from support.worlds.world import Published, World
 
 
 @pytest.fixture
-def web_app(empty_database: str, rung: Published) -> World:
+def web_app(empty_database: str, published: Published) -> World:
     """A database of a web app that never heard of us."""
-    world = World(rung)
+    world = World(published)
     run(WEB_APP)
     return world
 

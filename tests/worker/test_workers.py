@@ -1,5 +1,9 @@
 """Real workers, a real beat and a real fleet: nothing is lost, whatever is taken away on the way."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import pairwise
@@ -16,7 +20,8 @@ from console.embedded.servers import Services
 from console.simulator.fleet import Fleet, FleetOptions
 from persistence.db.engine import engine
 from support import poolers
-from support.processes.workers import wait_until
+from support.processes.programs import program
+from support.processes.workers import ROOT, wait_until
 from support.worlds.world import Published, World
 from tasks.client import Producer
 
@@ -26,7 +31,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def run(services: Services, database: str, broker: str, rung: Published, tmp_path: Path) -> Iterator[Start]:
+def run(services: Services, database: str, broker: str, published: Published, tmp_path: Path) -> Iterator[Start]:
     """Starts `crawlyard worker` and the like on the test's database and broker."""
     with ExitStack() as stack:
 
@@ -35,7 +40,7 @@ def run(services: Services, database: str, broker: str, rung: Published, tmp_pat
             supervisor = stack.enter_context(Supervisor(tmp_path, environment))
             for number, command in enumerate(commands):
                 supervisor.start(f"{number}-{command.split()[0]}", *command.split())
-            world = World(rung)
+            world = World(published)
             world.account("acc")
             return world
 
@@ -218,3 +223,38 @@ def test_a_starting_worker_migrates_when_configured(
         wait_until(lambda: sql.execute(there).fetchone() == (True,), "the tables are there")
         swept = "SELECT last_sweep_at IS NOT NULL FROM liveness_state"
         wait_until(lambda: sql.execute(swept).fetchone() == (True,), "a sweep took place")
+
+
+def test_a_job_of_a_script_outlives_ctrl_c_and_ends_on_sigterm(
+    database: str, broker: str, published: Published, tmp_path: Path
+) -> None:
+    """A script that starts one with `&` makes it ignore SIGINT: worker and beat go on with what they do."""
+    world = World(published)
+    urls = {"DATABASE_URL": poolers.through(database), "BROKER_URL": broker}
+    logs = [tmp_path / "worker", tmp_path / "beat"]
+    with ExitStack() as stack:
+        started = []
+        for log, command in zip(logs, ("worker --pool solo", "beat"), strict=True):
+            words = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "console.main"]
+            output = stack.enter_context(log.open("wb"))
+            started.append(
+                stack.enter_context(
+                    program(
+                        [*words, *command.split()], cwd=ROOT, env=os.environ | urls,
+                        stdout=output, stderr=subprocess.STDOUT,
+                    )
+                )
+            )  # fmt: skip
+        wait_until(lambda: world.scalar("SELECT last_sweep_at FROM liveness_state"), "a first sweep")
+
+        for each in started:
+            each.send_signal(signal.SIGINT)
+
+        sent, now = logs[1].read_text().count("expire_dead"), world.now()
+        wait_until(lambda: logs[1].read_text().count("expire_dead") >= sent + 2, "beat goes on")
+        wait_until(
+            lambda: world.scalar("SELECT last_sweep_at FROM liveness_state") > now, "the worker goes on"
+        )
+        for each in started:
+            each.terminate()
+        assert [each.wait(60) for each in started] == [0, 0]
