@@ -94,7 +94,8 @@ def exhaust() -> None:
 @app.task(name="jobs.pause", base=Task)
 def wait_in_vain() -> None:
     """Wait as for a lost database, then requeue."""
+    patience = float(notes.get("patience") or 0)
     notes.rpush("order", "wait")
-    notes.incr("waits")
-    stopping.wait(float(notes.get("patience") or 0))
+    notes.incr("waits")  # the last request to the server: a test may take it away as soon as it sees this
+    stopping.wait(patience)
     raise Reject(requeue=True)
