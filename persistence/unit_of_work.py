@@ -24,7 +24,8 @@ from persistence.areas.areas import Areas
 from persistence.areas.children import Children
 from persistence.attempts.attempts import Attempts
 from persistence.credentials.accounts import Accounts
-from persistence.credentials.blocks import Credentials
+from persistence.credentials.blocks import Blocks
+from persistence.credentials.refreshes import Refreshes
 from persistence.db.engine import engine
 from persistence.db.sqlstate import is_database_lost, translate_errors
 from persistence.error_log.log import ErrorLog
@@ -75,9 +76,9 @@ class UnitOfWork:
         self.areas = Areas(session)
         self.live_counts = LiveCounts(session)
         self.attempts = Attempts(session, self.live_counts)
+        self.blocks = Blocks(session)
         self.children = Children(session)
         self.connections = Connections(session)
-        self.credentials = Credentials(session)
         self.deferred = DeferredJobs(session)
         self.error_log = ErrorLog(session)
         self.events = Events(session)
@@ -90,6 +91,7 @@ class UnitOfWork:
         self.old_jobs = OldJobs(session)
         self.entries = Entries(session)
         self.rejected = RejectedMessages(session)
+        self.refreshes = Refreshes(session)
         self.retention = Retention(session)
         self.selections = Selections(session)
         self.statistics = Statistics(session)

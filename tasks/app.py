@@ -11,6 +11,7 @@ TASK_MODULES = (
     "tasks.fleet.connections",
     "tasks.jobs.commands",
     "tasks.credentials.refresh",
+    "tasks.credentials.renewed",
     "tasks.fleet.sweep",
     "tasks.error_log.log",
     "tasks.discovery.feed",

@@ -1,1 +1,1 @@
-"""Accounts, their blocks for want of a token, and token refreshes."""
+"""Accounts of the web app: their tokens, their blocks and their token refreshes."""

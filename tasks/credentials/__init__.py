@@ -1,1 +1,1 @@
-"""Tokens that died: blocked accounts, refreshes, renewals."""
+"""Tokens of accounts: attempts whose token died, token refreshes, and renewed tokens."""

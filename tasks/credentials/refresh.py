@@ -1,69 +1,44 @@
 """
-Tokens that died: their accounts are held, refreshed where a provider is configured, and let go again.
+Refreshing the tokens of a blocked account: `credentials.refresh`.
 
-`credentials.refresh` claims the refresh token and commits that, calls with no transaction open, and then
-writes the new pair together with all that it sets free; only that write is ever retried, as long as the
-process may live. A claim without
-an end is not taken up again: whether the token was used is unknown, and using it twice revokes the family.
-`credentials.renewed` is the web app's word that it has written new tokens.
+The task reserves the account's refresh token and commits that, calls the GitLab with no transaction open, and writes
+the new pair together with everything that follows from it. Only this write is retried, for as long as the task may
+run. A reservation without an outcome is never taken over: nobody knows whether the token was sent, and GitLab revokes
+the whole family of tokens when a used one is sent again.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import structlog
 from ulid import ULID
 
-from persistence.credentials.blocks import BlockedAccount, RefreshReservation
-from persistence.schema.event_types import EventType
+from persistence.credentials.blocks import BlockedAccount
+from persistence.credentials.refreshes import RefreshReservation
 from persistence.schema.ids import AccountId
 from persistence.schema.reasons import BlockReason, CredentialError
 from persistence.schema.states import JobStatus
 from persistence.setting_types import OAuthProvider
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
-from tasks.contract.payloads import Refresh, Renewed
-from tasks.credentials.oauth import Answer, Away, Refused
-from tasks.credentials.oauth import Renewed as NewPair
+from tasks.contract.payloads import Refresh
+from tasks.credentials.credential_needed import request_authorization, request_new_tokens, warn_of_delay
+from tasks.credentials.oauth import Answer, Away, Refused, Renewed
 from tasks.credentials.oauth import refresh as request_refresh
+from tasks.credentials.renewed import CHUNK_JOBS, unblock_account
 from tasks.jobs.transitions import announce
-from tasks.runtime.batches import reject
 from tasks.runtime.retry import run_until_done
 from tasks.runtime.task import task
-from tasks.runtime.unit import message_id, unit_of_work
+from tasks.runtime.unit import unit_of_work
 
 log = structlog.get_logger()
 
 TASK = "credentials.refresh"
-RENEWED = "credentials.renewed"
-
-CHUNK_JOBS = 1000
-"""Jobs that one unit sets free at most, and accounts that one look takes up."""
-
-WAITING = (
-    JobStatus.WAITING_CREDENTIAL_RENEWAL,
-    JobStatus.CREDENTIAL_EXPIRED,
-    JobStatus.CREDENTIAL_RENEWED,
-)
-"""Jobs that a new token sets free."""
-
-_AFTERWARDS = "; then write the new tokens and ring credentials.renewed"
-
-_ACTIONS = {
-    CredentialError.OAUTH2_EXPIRED: "let the account's owner sign in again",
-    CredentialError.OAUTH2_REVOKED: "let the account's owner authorize again",
-    CredentialError.PAT_EXPIRED: "let the account's owner make a new access token",
-    CredentialError.PAT_REVOKED: "let the account's owner check the access token, or make a new one",
-    CredentialError.NETWORK_ERROR: "the GitLab's answer was lost: let the account's owner authorize again",
-    CredentialError.PROVIDER_ERROR: "the GitLab gave no usable answer: let the account's owner authorize again",
-}
-
-_TRIED_AGAIN = "nothing: it is tried again; if it lasts, look at the GitLab and at CRAWLYARD_OAUTH_PROVIDERS"
 
 
 @task(name=TASK, accepts=Refresh)
 def refresh(payload: Refresh) -> None:
-    """Refresh the token of a held account, if it is nobody else's to do."""
+    """Refresh the tokens of a blocked account, unless another run does so or it cannot be done here."""
     account_id, run = AccountId(payload.account_id), str(ULID())
     reserved: ReservedRefresh | None = None
 
@@ -84,27 +59,31 @@ def refresh(payload: Refresh) -> None:
             settle_refresh(uow, reserved, answer)
             uow.commit()
 
-    run_until_done(settle, until_time_limit=True)  # the new tokens are nowhere else
+    run_until_done(settle, until_time_limit=True)  # the new tokens exist nowhere else
 
 
-@task(name=RENEWED, accepts=Renewed)
-def renewed(payload: Renewed) -> None:
-    """Let an account go whose tokens the web app has renewed."""
-    account_id = AccountId(payload.account_id)
-    with unit_of_work() as uow:
-        if uow.processed.mark_processed(message_id()):
-            if uow.accounts.lock_key_share([account_id]):
-                uow.account_queues.open([account_id])
-                uow.account_queues.lock([account_id])
-                unblock_account(uow, account_id, is_news=not payload.more)
-            else:
-                reject(uow, payload.model_dump(), "unknown_account")
-        uow.commit()
+def publish_pending_refreshes(uow: UnitOfWork) -> None:
+    """
+    Publish a refresh for each blocked account that does not wait for the web app.
+
+    Repairs failed publishes, accounts that have another token, and reservations whose run has died.
+    """
+    after = ""
+    while blocked := uow.blocks.all_after(after, CHUNK_JOBS):
+        after = blocked[-1].account_id
+        for account in blocked:
+            if account.has_another_token or account.reason != BlockReason.AUTHORIZATION_NEEDED:
+                uow.publish(TASK, account_id=account.account_id)
+        if len(blocked) < CHUNK_JOBS:
+            return
+
+
+# Before the call
 
 
 @dataclass(frozen=True)
 class ReservedRefresh:
-    """A refresh token that is this run's to use, once."""
+    """A refresh token that this run may send, once."""
 
     account_id: AccountId
     run: str
@@ -115,18 +94,18 @@ class ReservedRefresh:
 
 
 def reserve_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> ReservedRefresh | None:
-    """Claim the refresh token of a held account; None where there is nothing to call for."""
+    """Reserve the refresh token of a blocked account for this run; None if there is nothing to call for."""
     uow.account_queues.lock([account_id])
-    blocked = uow.credentials.blocked(account_id)
+    blocked = uow.blocks.find(account_id)
     if blocked is None:
         return None
     if blocked.has_another_token:
         unblock_account(uow, account_id, is_news=not blocked.is_being_unblocked)
         return None
-    instances = uow.credentials.instances(account_id)
+    instances = uow.blocks.instances(account_id)
     if not instances and blocked.reason != BlockReason.AUTHORIZATION_NEEDED:
-        # Nobody knows its GitLab, and nobody needs it: the next job is held for itself, if it must be.
-        uow.credentials.unblock_without_token(account_id)
+        # No job needs a token or tells which GitLab it is for. The next job blocks the account again if it must.
+        uow.blocks.unblock_without_token(account_id)
         uow.publish("jobs.assign")
         return None
     return _reserve_at_provider(uow, blocked, instances, run)
@@ -135,158 +114,111 @@ def reserve_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> Reserve
 def _reserve_at_provider(
     uow: UnitOfWork, blocked: BlockedAccount, instances: set[str | None], run: str
 ) -> ReservedRefresh | None:
-    """Claim the refresh token for the one GitLab that is meant, if it can be refreshed there."""
-    # A refresh token is a GitLab's own: where two could be meant, neither is to see it.
+    """Reserve the refresh token for the account's only GitLab, if it can be refreshed there now."""
+    # A refresh token is one GitLab's secret: if there are two candidates, neither may see it.
     (instance,) = instances if len(instances) == 1 else (None,)
     provider = settings().oauth_providers.get(instance or "")
     if instance is None or provider is None or blocked.token_hash is None:
-        _request_new_tokens(uow, blocked)
+        request_new_tokens(uow, blocked)
         return None
     if uow.intervals.is_recent(_unavailable_key(instance), settings().reconcile_interval):
-        return None  # one call is enough to know; a thousand that time out would keep all workers
-    reservation = uow.credentials.reserve_refresh(
+        return None  # one call is enough to know; a thousand that time out would occupy all workers
+    reservation = uow.refreshes.reserve(
         blocked.account_id, blocked.token_hash, run, settings().refresh_patience
     )
     if reservation.refresh_token is not None and reservation.outcome is None:
         return ReservedRefresh(
             blocked.account_id, run, blocked.token_hash, reservation.refresh_token, instance, provider
         )
-    if reservation.is_own:  # the web app has written another this moment
-        uow.credentials.cancel_reservation(blocked.account_id, blocked.token_hash, run)
+    if reservation.is_own:  # the web app has just written another refresh token
+        uow.refreshes.cancel(blocked.account_id, blocked.token_hash, run)
     else:
-        _resume_reservation(uow, blocked, blocked.token_hash, reservation)
+        _settle_earlier_reservation(uow, blocked, blocked.token_hash, reservation)
     return None
 
 
-def _resume_reservation(
-    uow: UnitOfWork, blocked: BlockedAccount, token_hash: str, reservation: RefreshReservation
+def _settle_earlier_reservation(
+    uow: UnitOfWork, blocked: BlockedAccount, token_hash: str, earlier: RefreshReservation
 ) -> None:
-    """Go on where somebody has claimed the refresh token before: it is never sent again."""
-    if reservation.outcome in tuple(CredentialError):
-        _require_authorization(
-            uow, blocked, Refused(CredentialError(reservation.outcome), "it was refused before")
-        )
-    elif reservation.outcome is not None:
-        _request_new_tokens(uow, blocked)  # it was used, and no other came of it
-    elif reservation.is_stale:
-        lost = Refused(CredentialError.NETWORK_ERROR, "nobody knows its answer")
-        uow.credentials.end_reservation(blocked.account_id, token_hash, lost.error)
-        _require_authorization(uow, blocked, lost)
+    """Do what is left to do for a refresh token that another run has reserved: it is never sent again."""
+    if earlier.outcome in tuple(CredentialError):
+        refused = Refused(CredentialError(earlier.outcome), "it was refused before")
+        _require_authorization(uow, blocked.account_id, refused)
+    elif earlier.outcome is not None:
+        request_new_tokens(uow, blocked)  # the token was used up, and the account got no other refresh token
+    elif earlier.is_stale:
+        lost = Refused(CredentialError.NETWORK_ERROR, "its answer is unknown")
+        uow.refreshes.end(blocked.account_id, token_hash, lost.error)
+        _require_authorization(uow, blocked.account_id, lost)
+
+
+# After the call
 
 
 def settle_refresh(uow: UnitOfWork, reserved: ReservedRefresh, answer: Answer) -> None:
-    """Write what came of the call, with all that follows from it."""
+    """Write the outcome of the call and everything that follows from it."""
     match answer:
-        case NewPair():
-            _write(uow, reserved, answer)
-        case Refused(error, detail):
-            if blocked := _still_blocked(uow, reserved):
-                if error is CredentialError.OAUTH2_REVOKED and blocked.cannot_be_refreshed:
-                    answer = Refused(CredentialError.OAUTH2_EXPIRED, detail)
-                _require_authorization(uow, blocked, answer)
-            uow.credentials.end_reservation(reserved.account_id, reserved.token_hash, answer.error)
-        case Away(error, detail):
-            if _still_blocked(uow, reserved) and uow.credentials.set_reason(
-                reserved.account_id, BlockReason.PROVIDER_AWAY
-            ):
-                _add_credential_needed(
-                    uow, reserved.account_id, error, "warning", f"{_TRIED_AGAIN} ({detail})"
-                )
-            uow.credentials.cancel_reservation(reserved.account_id, reserved.token_hash, reserved.run)
-            uow.intervals.acquire(_unavailable_key(reserved.instance), timedelta(0))
+        case Renewed():
+            _settle_renewed(uow, reserved, answer)
+        case Refused():
+            _settle_refused(uow, reserved, answer)
+        case Away():
+            _settle_away(uow, reserved, answer)
 
 
-def _write(uow: UnitOfWork, reserved: ReservedRefresh, new: NewPair) -> None:
-    """The account has the new pair, and is let go; done once, also where it is asked to do it again."""
-    written = uow.credentials.write_tokens(
+def _settle_renewed(uow: UnitOfWork, reserved: ReservedRefresh, new: Renewed) -> None:
+    """Write the new pair and unblock the account. Run again after a commit in doubt, it changes nothing."""
+    written = uow.accounts.write_tokens(
         reserved.account_id, reserved.token_hash, new.access_token, new.refresh_token, new.lifetime
     )
     uow.account_queues.lock([reserved.account_id])
-    if uow.credentials.blocked(reserved.account_id):
+    if uow.blocks.find(reserved.account_id):
         unblock_account(uow, reserved.account_id, is_news=True)
-    uow.credentials.end_reservation(
-        reserved.account_id, reserved.token_hash, "renewed" if written else "superseded"
-    )
+    uow.refreshes.end(reserved.account_id, reserved.token_hash, "renewed" if written else "superseded")
+
+
+def _settle_refused(uow: UnitOfWork, reserved: ReservedRefresh, refused: Refused) -> None:
+    """Require a new authorization."""
+    if blocked := _still_blocked(uow, reserved):
+        if refused.error is CredentialError.OAUTH2_REVOKED and blocked.cannot_be_refreshed:
+            refused = replace(refused, error=CredentialError.OAUTH2_EXPIRED)
+        _require_authorization(uow, blocked.account_id, refused)
+    uow.refreshes.end(reserved.account_id, reserved.token_hash, refused.error)
+
+
+def _settle_away(uow: UnitOfWork, reserved: ReservedRefresh, away: Away) -> None:
+    """Release the refresh token, which was certainly not used, and call this GitLab no more for a while."""
+    if _still_blocked(uow, reserved):
+        warn_of_delay(uow, reserved.account_id, away)
+    uow.refreshes.cancel(reserved.account_id, reserved.token_hash, reserved.run)
+    uow.intervals.acquire(_unavailable_key(reserved.instance), timedelta(0))
 
 
 def _still_blocked(uow: UnitOfWork, reserved: ReservedRefresh) -> BlockedAccount | None:
-    """The account, locked, if it waits for this answer still; if it has other tokens, somebody is to look anew."""
+    """
+    The account, locked, if it still needs this answer.
+
+    If its tokens were replaced during the call, the refresh is published again to look at the new ones.
+    """
     uow.account_queues.lock([reserved.account_id])
-    blocked = uow.credentials.blocked(reserved.account_id)
+    blocked = uow.blocks.find(reserved.account_id)
     if blocked and blocked.token_hash == reserved.token_hash and not blocked.has_another_token:
         return blocked
     uow.publish(TASK, account_id=reserved.account_id)
     return None
 
 
-def unblock_account(uow: UnitOfWork, account_id: AccountId, *, is_news: bool) -> None:
-    """The account, whose lane is locked, has a token again: it is seated, and what waited is queued."""
-    job_ids = uow.credentials.waiting(account_id, WAITING, CHUNK_JOBS)
-    entries = uow.entries.lock(job_ids)
-    jobs = uow.jobs.lock(job_ids)
-    queued = uow.credentials.renew(jobs.keys())
-    uow.entries.unpark(queued & entries.keys())
-    announce(uow, jobs, queued, JobStatus.QUEUED)
-    if len(job_ids) < CHUNK_JOBS:
-        uow.credentials.unblock(account_id)
-    else:  # held until the last one is free: where this bell is lost, reconcile goes on
-        uow.credentials.continue_unblocking(account_id)
-        uow.publish(RENEWED, account_id=account_id, more=True)
-    if is_news:
-        uow.events.add(EventType.CREDENTIAL_RENEWED, account_id=account_id)
-    uow.publish("jobs.assign")
-
-
-def publish_pending_refreshes(uow: UnitOfWork) -> None:
-    """
-    For reconcile: let accounts go that have another token, and ring for those where nothing has come of it.
-
-    Bells may be lost, and claims left by whoever died with them; those that wait for the web app wait on.
-    """
-    after = ""
-    while blocked := uow.credentials.all_blocked(after, CHUNK_JOBS):
-        after = blocked[-1].account_id
-        for account in blocked:
-            if account.has_another_token or account.reason != BlockReason.AUTHORIZATION_NEEDED:
-                uow.publish(TASK, account_id=account.account_id)
-        if len(blocked) < CHUNK_JOBS:
-            return
-
-
-def _request_new_tokens(uow: UnitOfWork, blocked: BlockedAccount) -> None:
-    """Nobody here can refresh it: the web app is to write new tokens."""
-    if blocked.reason == BlockReason.AUTHORIZATION_NEEDED:
-        return
-    is_only_near = blocked.reason == BlockReason.TOKEN_EXPIRING and not blocked.has_expired
-    kind = "PAT" if blocked.token_hash is None else "OAUTH2"
-    error = CredentialError(f"{kind}_{'EXPIRED' if blocked.has_expired or is_only_near else 'REVOKED'}")
-    if uow.credentials.set_reason(blocked.account_id, BlockReason.AUTHORIZATION_NEEDED):
-        severity = "warning" if is_only_near else "error"
-        _add_credential_needed(uow, blocked.account_id, error, severity, _ACTIONS[error] + _AFTERWARDS)
-
-
-def _require_authorization(uow: UnitOfWork, blocked: BlockedAccount, refused: Refused) -> None:
-    """The refresh token is of no use any more: what waits for it has expired, a unit of it now."""
-    account_id = blocked.account_id
-    job_ids = uow.credentials.waiting(account_id, {JobStatus.WAITING_CREDENTIAL_RENEWAL}, CHUNK_JOBS)
+def _require_authorization(uow: UnitOfWork, account_id: AccountId, refused: Refused) -> None:
+    """Set a chunk of the waiting jobs to expired, and ask the web app once for a new authorization."""
+    job_ids = uow.blocks.waiting_jobs(account_id, {JobStatus.WAITING_CREDENTIAL_RENEWAL}, CHUNK_JOBS)
     uow.entries.lock(job_ids)
     jobs = uow.jobs.lock(job_ids)
-    announce(uow, jobs, uow.credentials.mark_expired(jobs.keys()), JobStatus.CREDENTIAL_EXPIRED)
+    announce(uow, jobs, uow.blocks.mark_expired(jobs.keys()), JobStatus.CREDENTIAL_EXPIRED)
     if len(job_ids) == CHUNK_JOBS:
         uow.publish(TASK, account_id=account_id)
-    if uow.credentials.set_reason(account_id, BlockReason.AUTHORIZATION_NEEDED):
-        action = f"{_ACTIONS[refused.error]} ({refused.detail}){_AFTERWARDS}"
-        _add_credential_needed(uow, account_id, refused.error, "error", action)
+    request_authorization(uow, account_id, refused)
 
 
 def _unavailable_key(instance: str) -> str:
-    """Under this name the time is noted at which a GitLab did not process a refresh."""
+    """The name under which the time is stored at which a GitLab last did not process a refresh."""
     return f"{TASK} away: {instance}"
-
-
-def _add_credential_needed(
-    uow: UnitOfWork, account_id: AccountId, error: CredentialError, severity: str, action: str
-) -> None:
-    uow.events.add(
-        EventType.CREDENTIAL_NEEDED, account_id=account_id, error_type=error, severity=severity, action=action
-    )

@@ -9,11 +9,11 @@ import structlog
 
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.ids import JobId
-from persistence.schema.states import EntryStatus, JobStatus
+from persistence.schema.states import JOB_RENEWABLE, EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Reconcile
-from tasks.credentials.refresh import WAITING, publish_pending_refreshes
+from tasks.credentials.refresh import publish_pending_refreshes
 from tasks.jobs.accounts import revoke_paused
 from tasks.jobs.enqueue import enqueue_jobs
 from tasks.jobs.external_status import TO_BE_CRAWLED, settle_entries
@@ -88,7 +88,7 @@ def _recount_slots(uow: UnitOfWork) -> None:
 def _repair(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     """Bring the entries and attempts of these jobs in line with the jobs' statuses."""
     locked = lock_jobs(uow, job_ids)
-    renewed = uow.credentials.renew(id_ for id_, job in locked.jobs.items() if _has_new_token(locked, job))
+    renewed = uow.blocks.renew(id_ for id_, job in locked.jobs.items() if _has_new_token(locked, job))
     announce(uow, locked.jobs, renewed, JobStatus.QUEUED)
     to_run = renewed | {id_ for id_, job in locked.jobs.items() if job.status in TO_BE_CRAWLED}
     others = {job_id: job for job_id, job in locked.jobs.items() if job_id not in to_run}
@@ -102,7 +102,7 @@ def _has_new_token(locked: LockedJobs, job: KnownJob) -> bool:
     """True if the web app set `credential_renewed`, or moved a job that waits for a token to another account."""
     entry = locked.entries.get(job.id)
     has_moved = entry is not None and entry.account_id != job.account_id
-    return job.status is JobStatus.CREDENTIAL_RENEWED or (has_moved and job.status in WAITING)
+    return job.status is JobStatus.CREDENTIAL_RENEWED or (has_moved and job.status in JOB_RENEWABLE)
 
 
 def _sync_with_attempts(uow: UnitOfWork, locked: LockedJobs, job_ids: set[JobId]) -> None:

@@ -86,7 +86,7 @@ def test_a_round_does_not_change_the_reason_of_a_blocked_account(
 
     with world.unit() as uow:
         uow.account_queues.lock([AccountId("acc")])
-        assert uow.credentials.block_expiring([AccountId("acc")], settings().token_margin) == set()
+        assert uow.blocks.block_expiring([AccountId("acc")], settings().token_margin) == set()
         uow.commit()
 
     assert tokens.account_queue() == before
@@ -279,7 +279,7 @@ def test_jobs_unblocked_in_chunks_are_announced_once_although_a_publish_failed(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reconcile rings for the rest, and the new token is no news any more."""
-    monkeypatch.setattr("tasks.credentials.refresh.CHUNK_JOBS", 2)
+    monkeypatch.setattr("tasks.credentials.renewed.CHUNK_JOBS", 2)
     dead(tokens, jobs=3)
     tokens.authorize()
     world.deliver("credentials.renewed", account_id="acc")

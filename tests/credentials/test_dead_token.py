@@ -214,7 +214,7 @@ def test_very_many_jobs_are_unblocked_in_chunks(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account stays held until the last one is; a lost continuation is reconcile's to find."""
-    monkeypatch.setattr("tasks.credentials.refresh.CHUNK_JOBS", 2)
+    monkeypatch.setattr("tasks.credentials.renewed.CHUNK_JOBS", 2)
     crawler, orders = tokens.at_work(3)
     world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
     world.published.messages.clear()

@@ -41,7 +41,7 @@ def answering(answer: object) -> dict[str, Any]:
             USED.append(refresh_token)
         return answer
 
-    return {"tasks.credentials.refresh.ask": ask}
+    return {"tasks.credentials.refresh.request_refresh": ask}
 
 
 @scenario(
@@ -91,7 +91,7 @@ def refresh_of_a_new_token(world: World) -> Payload:
     return dict(ACCOUNT)
 
 
-@scenario("credentials.renewed", constants={"tasks.credentials.refresh.CHUNK_JOBS": 2})
+@scenario("credentials.renewed", constants={"tasks.credentials.renewed.CHUNK_JOBS": 2})
 def renewed(world: World) -> Payload:
     """More jobs wait for it than one unit lets go."""
     dead_token(world, jobs=3)
