@@ -1,8 +1,8 @@
 """
-The audit: the invariants that nothing may break, checked on a live database in one snapshot.
+The audit: invariants of the database, checked on a live system in one snapshot.
 
-Every check is one query for the ids of what breaks an invariant; all is well where none finds any. What
-Crawlyard or the web app may have done legitimately is no fault, nor is what only waits for its turn.
+Every check is one query for the ids that break an invariant. What Crawlyard or the web app may legitimately do is
+no fault, and neither is work that waits for the next run of a periodic task.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -24,36 +24,37 @@ from persistence.audit.checks import (
     secrets,
 )
 from persistence.audit.checks.check import Check
+from persistence.schema.sql import sql
 from persistence.settings import Settings, settings
 
 IDS_PER_FAULT = 20
-"""So many are named; the rest is counted."""
+"""How many ids a fault lists; the rest are counted."""
 
 GRACE_ROUNDS = 5
-"""So many rounds of reconcile may come and go before what one of them moves on is overdue."""
+"""How many reconcile intervals may pass before work that reconcile picks up is overdue."""
 
 STATEMENT_TIMEOUT = timedelta(minutes=2)
-"""Of one check. With a million jobs all of them together take a tenth of that."""
+"""For one check. With a million jobs, all checks together take a tenth of it."""
 
 CHECKS: dict[str, Check] = {
     check.name: check
     for subject in (attempts, entries, jobs, connections, error_log, overdue, maintenance, secrets)
     for check in subject.CHECKS
 }
-"""By name, in the order in which they are run."""
+"""By name, in the order in which they run."""
 
 _BEGIN = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 _PLANNER_SETTINGS = text("""
-    -- Tables that were never analyzed look small: a nested loop over a million rows takes for ever, and
-    -- a merge join writes them all to disk to sort them.
+    -- Tables that were never analyzed look small to the planner: it chooses a nested loop over a million rows, which
+    -- takes for ever, or a merge join, which writes all of them to disk to sort them.
     SELECT set_config('statement_timeout', :timeout, true), set_config('enable_nestloop', 'off', true),
            set_config('enable_mergejoin', 'off', true), set_config('work_mem', '128MB', true),
            set_config('jit', 'off', true)
 """)
 
 _MOMENT = text("""
-    -- Nothing is overdue where nobody swept, or where the end of an outage is younger than the grace.
+    -- Nothing is overdue if no sweep ran, or if an outage ended less than the grace ago.
     WITH moment AS (
         SELECT CASE WHEN :at_rest THEN now()
                     WHEN count(*) FILTER (WHERE last_sweep_at > now() - CAST(:outage_gap AS interval)
@@ -62,7 +63,7 @@ _MOMENT = text("""
                     THEN now() - CAST(:grace AS interval) ELSE '-infinity' END AS before
           FROM liveness_state
     )
-    -- How many transactions ago it was: events say when they were written, and by which.
+    -- How many transactions ago that moment was: events record their time and their transaction.
     SELECT before::text,
            CASE WHEN :at_rest THEN -2147483648
                 ELSE COALESCE((SELECT age(xmin) FROM dispatch_event WHERE created_at < before
@@ -70,22 +71,26 @@ _MOMENT = text("""
       FROM moment
 """)
 
+_FAULTS = """
+    SELECT id::text AS id, count(*) OVER () AS faults FROM ($query) fault ORDER BY id::text COLLATE "C" LIMIT :ids
+"""
+
 
 @dataclass(frozen=True)
 class Fault:
-    """An invariant that is broken, and by whom."""
+    """A broken invariant, and the ids that break it."""
 
     name: str
     meaning: str
     ids: list[str]
-    """The first of them, in order."""
+    """The first IDS_PER_FAULT, in order."""
     count: int
-    """How many there are."""
+    """Of all ids that break it."""
 
     def __str__(self) -> str:
-        """In one line, as a person reads it."""
+        """One line for people."""
         more = f" and {self.count - len(self.ids):,} more" if self.count > len(self.ids) else ""
-        return f"{self.name}: {self.meaning} Not so: {self.count:,}: {', '.join(self.ids)}{more}"
+        return f"{self.name}: {self.meaning} Violated by {self.count:,}: {', '.join(self.ids)}{more}"
 
 
 def audit(
@@ -98,10 +103,10 @@ def audit(
     """
     Check every invariant, or those of these *names*; returns the broken ones.
 
-    Begins a snapshot of its own; within a transaction of the caller it is that one's, whose settings
-    are as before afterwards. *at_rest*: all has come round that would, so what still waits for the next
-    round of reconcile, a sweep or a pass is a fault at once. *worker_settings* are the settings of the workers, by
-    default those of this process. Needs no right but to read.
+    Begins its own snapshot, or uses the transaction of the caller, whose settings are restored. With *at_rest*, all
+    periodic tasks have nothing left to do, so that work that waits for a reconcile, a sweep or an assignment round is
+    a fault at once. *worker_settings* are the settings of the workers, by default those of this process. Needs only
+    the right to read.
     """
     found = run_checks(connection, names, at_rest=at_rest, worker_settings=worker_settings)
     return [fault for _, fault in found if fault is not None]
@@ -114,7 +119,7 @@ def run_checks(
     at_rest: bool = False,
     worker_settings: Settings | None = None,
 ) -> Iterator[tuple[Check, Fault | None]]:
-    """As `audit`, check by check, as each ends."""
+    """Like `audit`, but yields the result of each check as soon as it is known."""
     with _snapshot(connection):
         values = _values(connection, worker_settings or settings(), at_rest=at_rest)
         for name in names or CHECKS:
@@ -134,7 +139,7 @@ def _snapshot(connection: Connection) -> Iterator[None]:
 
 
 def _values(connection: Connection, worker_settings: Settings, *, at_rest: bool) -> dict[str, Any]:
-    """What the queries may refer to."""
+    """The parameters that the queries of checks may use."""
     values = {
         "at_rest": at_rest,
         "grace": GRACE_ROUNDS * worker_settings.reconcile_interval,
@@ -153,12 +158,9 @@ def _values(connection: Connection, worker_settings: Settings, *, at_rest: bool)
 
 
 def run_check(connection: Connection, check: Check, values: Mapping[str, Any]) -> Fault | None:
-    """What breaks this one invariant, with the values that its query refers to."""
-    statement = text(f"""
-        SELECT id::text AS id, count(*) OVER () AS faults FROM ({check.query}) fault
-         ORDER BY id::text COLLATE "C" LIMIT {IDS_PER_FAULT}
-    """)  # noqa: S608 - no input is in it
-    rows = connection.execute(statement, values).all()
+    """Run one check with these parameters; the fault it finds, if any."""
+    statement = sql(_FAULTS, query=check.query)
+    rows = connection.execute(statement, {**values, "ids": IDS_PER_FAULT}).all()
     if not rows:
         return None
     return Fault(check.name, check.meaning, [row.id for row in rows], rows[0].faults)

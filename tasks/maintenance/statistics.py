@@ -16,7 +16,7 @@ def take_statistics(_: TakeStatistics) -> None:
     """
     Count everything anew and replace the previous counts.
 
-    Two counts never run at once: the second waits for the row of `acquire_interval`. A run that does not get the row
+    Two counts never run at once: the second waits for the row of `intervals.acquire`. A run that does not get the row
     in time, or counts for longer than half an interval, gives up until the next message. If it were retried at once,
     a slow count would occupy a worker for ever.
     """

@@ -1,4 +1,4 @@
-"""The audit: a world in which all went well is clean, and every corruption is named."""
+"""The audit finds no fault in a healthy database, and reports every corruption."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from support.worlds.corruptions import CORRUPTIONS
 
 @pytest.fixture
 def busy(busy_database: str) -> Iterator[Connection]:
-    """A transaction, rolled back, in a database in which everything has happened, and whose crawlers are alive."""
+    """A transaction, rolled back at the end, in a database with jobs in every state and live crawlers."""
     url = busy_database.replace("postgresql://", "postgresql+psycopg://", 1)
     engine = create_engine(url)
     with engine.connect() as connection, connection.begin() as transaction:
@@ -26,7 +26,7 @@ def busy(busy_database: str) -> Iterator[Connection]:
 
 @pytest.mark.parametrize("at_rest", [False, True])
 def test_a_busy_system_has_no_faults(busy: Connection, *, at_rest: bool) -> None:
-    """Jobs that wait, are worked on, failed, were lost, revoked, paused or ordered again break no invariant."""
+    """Jobs that wait, run, failed, were lost, revoked, paused or submitted again break no invariant."""
     assert [str(fault) for fault in audit(busy, at_rest=at_rest)] == []
 
     statuses = set(busy.scalars(text("SELECT DISTINCT status FROM job")))
@@ -37,7 +37,7 @@ def test_a_busy_system_has_no_faults(busy: Connection, *, at_rest: bool) -> None
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_every_corruption_is_reported(busy: Connection, name: str) -> None:
-    """By its own check, with the id of its victim, and by no check but those that it breaks as well."""
+    """Its own check reports it with the ids affected, and no other check does but those that it also breaks."""
     corruption = CORRUPTIONS[name]
     victims = [str(id_) for id_ in busy.scalars(text(corruption.victims))]
     for statement in corruption.statements:
@@ -51,5 +51,5 @@ def test_every_corruption_is_reported(busy: Connection, name: str) -> None:
 
 
 def test_every_corruption_belongs_to_an_existing_check() -> None:
-    """What is broken here is looked for there."""
+    """Each check has a corruption that it must find, and each corruption has its check."""
     assert CORRUPTIONS.keys() == CHECKS.keys()

@@ -1,4 +1,4 @@
-"""What only waits for its turn is no fault: the audit beside a fleet at work, and what is overdue in the end."""
+"""Work that waits for the next periodic task is no fault; work that waits too long is."""
 
 from collections.abc import Iterator
 from threading import Event, Thread
@@ -11,54 +11,54 @@ from persistence.db.engine import engine
 from persistence.settings import settings
 from support.worlds.world import World
 
-UNHEARD = "words_of_the_web_app_heard"
+OUT_OF_SYNC = "words_of_the_web_app_heard"
 
 
 @pytest.fixture
 def sweeping(world: World) -> World:
-    """A world in which sweeps have come round for hours; its last event is an hour old."""
+    """A world in which sweeps have run for hours."""
     world.rows("UPDATE liveness_state SET last_sweep_at = now(), grace_until = now() - interval '3 hours'")
     return world
 
 
 def an_hour_passes(world: World) -> None:
-    """Whatever was written until now is an hour old, since this event is."""
+    """Make everything written so far an hour old, by an event of that age."""
     world.rows(
         "INSERT INTO dispatch_event (type, created_at) VALUES ('job_created', now() - interval '1 hour')"
     )
 
 
 def found(*names: str) -> list[Fault]:
-    """What these checks find."""
+    """The faults that these checks find."""
     with engine().connect() as connection:
         return audit(connection, names)
 
 
 def test_a_recent_write_of_the_web_app_is_not_a_fault(sweeping: World) -> None:
-    """However old its job is, and though it notes no time: reconcile has not come round yet."""
+    """Reconcile has not run since, whatever the age of the job, and although the web app sets no time."""
     an_hour_passes(sweeping)
     sweeping.insert_job(created_at="2020-01-01")
     old = sweeping.insert_job(status="paused")
     an_hour_passes(sweeping)
     sweeping.rows("UPDATE job SET status = 'queued' WHERE id = :id", id=old)
 
-    assert [fault.ids for fault in found(UNHEARD)] == [
-        [sweeping.one("SELECT id FROM job WHERE id <> :id", id=old)]
+    assert [fault.ids for fault in found(OUT_OF_SYNC)] == [
+        [sweeping.scalar("SELECT id FROM job WHERE id <> :id", id=old)]
     ]
 
 
 def test_a_status_left_out_of_sync_for_an_hour_is_a_fault(sweeping: World) -> None:
-    """A queued job that reconcile has not queued for so long will never be."""
+    """A queued job without an entry for an hour is one that reconcile does not find."""
     job_id = sweeping.insert_job()
     an_hour_passes(sweeping)
 
     (fault,) = found()
 
-    assert (fault.name, fault.ids) == (UNHEARD, [job_id])
+    assert (fault.name, fault.ids) == (OUT_OF_SYNC, [job_id])
 
 
 def test_work_that_waited_through_an_outage_is_not_a_fault(sweeping: World) -> None:
-    """Nobody was there to move it; the grace runs from the end of the outage."""
+    """No worker was running: the grace begins at the end of the outage."""
     sweeping.insert_job()
     an_hour_passes(sweeping)
     grace = GRACE_ROUNDS * settings().reconcile_interval
@@ -70,11 +70,11 @@ def test_work_that_waited_through_an_outage_is_not_a_fault(sweeping: World) -> N
     )
     assert found() == []
     sweeping.rows("UPDATE liveness_state SET grace_until = now() - :g - interval '1s'", g=grace)
-    assert [fault.name for fault in found()] == [UNHEARD]
+    assert [fault.name for fault in found()] == [OUT_OF_SYNC]
 
 
 def test_a_working_fleet_has_no_faults_at_any_moment(world: World) -> None:
-    """Orders, passes, words, sweeps and the web app's hand in between: no audit beside them finds a fault."""
+    """Audits that run beside orders, rounds, frames, sweeps and changes by the web app find no fault."""
     ended, clean = Event(), []
     faults: list[Fault] = []
 
@@ -112,7 +112,7 @@ def _a_round_of_work(world: World) -> None:
 
 
 def test_the_snapshot_is_consistent_and_read_only(world: World) -> None:
-    """An audit begins its own, and leaves nothing behind: neither a transaction nor a setting."""
+    """An audit begins its own snapshot, and leaves neither a transaction nor a changed setting."""
     world.crawler_with_jobs()
     with engine().connect() as connection:
         assert audit(connection) == []
@@ -121,7 +121,7 @@ def test_the_snapshot_is_consistent_and_read_only(world: World) -> None:
 
 
 def test_the_callers_transaction_is_unchanged(world: World) -> None:
-    """Its settings are, and it goes on."""
+    """The transaction keeps its settings, and can go on writing."""
     with engine().begin() as connection:
         before = _setting(connection, "statement_timeout")
         assert audit(connection) == []
@@ -137,7 +137,7 @@ def _setting(connection: Connection, name: str) -> str:
 
 @pytest.fixture
 def capped(sweeping: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """An account may have one waiting job, and one is deferred for it since an hour ago."""
+    """An account may have one waiting job, and another job was deferred for it an hour ago."""
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "1")
     sweeping.reload_settings()
     sweeping.rows("INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from, deferred_at)"
@@ -148,7 +148,7 @@ def capped(sweeping: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def test_a_deferred_job_waits_while_its_account_is_full_or_busy(capped: World) -> None:
-    """Only where nothing moves and there is room is it forgotten."""
+    """It is a fault only if its account has room and nothing in its queue has changed."""
     capped.jobs(1)
     an_hour_passes(capped)
     assert found("deferred_jobs_fed") == []

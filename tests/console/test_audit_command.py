@@ -69,7 +69,7 @@ def test_a_fault_is_reported_with_its_ids(broken: str, run: Run) -> None:
 
     failed = [line for line in output.out.splitlines() if not line.startswith("ok   ")]
     assert output.code == 1
-    assert failed[0] == f"FAIL seats_counted: {CHECKS['seats_counted'].meaning} Not so: 1: {broken}"
+    assert failed[0] == f"FAIL seats_counted: {CHECKS['seats_counted'].meaning} Violated by 1: {broken}"
     assert failed[1].endswith(": 1 fault.")
     assert len(failed) == 2
 
@@ -84,7 +84,7 @@ def test_the_first_ids_are_listed_and_the_rest_are_counted(world: World, run: Ru
 
     output = run("audit", "--only", "processing_entry_attempted")
 
-    assert f"Not so: {len(ids)}: {', '.join(ids[:IDS_PER_FAULT])} and 2 more\n" in output.out
+    assert f"Violated by {len(ids)}: {', '.join(ids[:IDS_PER_FAULT])} and 2 more\n" in output.out
 
 
 def test_the_json_output_is_one_object(broken: str, run: Run) -> None:

@@ -13,12 +13,6 @@ LARGE_FOLDERS = {Path("console/commands")}
 STILL_BUILT_FROM_STRINGS = {
     "persistence/areas/areas.py",
     "persistence/areas/children.py",
-    "persistence/audit/audit.py",
-    "persistence/audit/checks/attempts.py",
-    "persistence/audit/checks/connections.py",
-    "persistence/audit/checks/entries.py",
-    "persistence/audit/checks/overdue.py",
-    "persistence/audit/checks/secrets.py",
     "persistence/credentials/blocks.py",
     "persistence/events/stream.py",
     "persistence/fleet/connections.py",

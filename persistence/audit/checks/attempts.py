@@ -2,100 +2,103 @@
 
 from persistence.audit.checks.check import Check
 from persistence.jobs.live_counts import MISCOUNTED
-from persistence.schema.sql import LIVE
+from persistence.schema.sql import fragment
 
 CHECKS = (
     Check(
         "one_live_attempt",
         "A job has at most one live attempt.",
-        f"""
-        SELECT web_app_job_id AS id FROM job_assignment_mapping WHERE {LIVE}
-         GROUP BY web_app_job_id HAVING count(*) > 1
-        """,  # noqa: S608 - no input is in it
+        fragment("""
+            SELECT web_app_job_id AS id FROM job_assignment_mapping WHERE $live
+             GROUP BY web_app_job_id HAVING count(*) > 1
+        """),
     ),
     Check(
         "live_attempt_in_queue",
-        "A live attempt is of a job whose queue entry is being processed.",
-        f"""
-        SELECT a.crawler_job_id AS id
-          FROM (SELECT * FROM job_assignment_mapping WHERE {LIVE}) a
-          LEFT JOIN job_queue q ON q.web_app_job_id = a.web_app_job_id
-         WHERE q.status IS DISTINCT FROM 'processing'
-        """,  # noqa: S608
+        "A live attempt belongs to a job whose queue entry is processing.",
+        fragment("""
+            SELECT a.crawler_job_id AS id
+              FROM (SELECT * FROM job_assignment_mapping WHERE $live) a
+              LEFT JOIN job_queue q ON q.web_app_job_id = a.web_app_job_id
+             WHERE q.status IS DISTINCT FROM $entry_processing
+        """),
     ),
     Check(
         "live_attempt_connected",
-        "A live attempt is on a connection that is active.",
-        f"""
-        SELECT a.crawler_job_id AS id
-          FROM (SELECT * FROM job_assignment_mapping WHERE {LIVE}) a
-          LEFT JOIN socket_connection c ON c.id = a.connection_id
-         WHERE c.is_active IS NOT TRUE
-        """,  # noqa: S608
+        "A live attempt is on an active connection.",
+        fragment("""
+            SELECT a.crawler_job_id AS id
+              FROM (SELECT * FROM job_assignment_mapping WHERE $live) a
+              LEFT JOIN socket_connection c ON c.id = a.connection_id
+             WHERE c.is_active IS NOT TRUE
+        """),
     ),
     Check(
         "attempts_in_turn",
-        "An attempt begins when the earlier ones of its job have ended, by the database's clock.",
+        "An attempt begins after the earlier attempts of its job have ended, by the database's clock.",
         """
-        SELECT id FROM (
-            SELECT crawler_job_id AS id, assigned_at,
-                   lag(COALESCE(completed_at, 'infinity')) OVER (PARTITION BY web_app_job_id ORDER BY assigned_at, id)
-                   AS ended_at
-              FROM job_assignment_mapping WHERE connection_id IS NOT NULL) a
-         WHERE assigned_at < ended_at
+            SELECT id FROM (
+                SELECT crawler_job_id AS id, assigned_at,
+                       lag(COALESCE(completed_at, 'infinity'))
+                           OVER (PARTITION BY web_app_job_id ORDER BY assigned_at, id) AS ended_at
+                  FROM job_assignment_mapping WHERE connection_id IS NOT NULL) a
+             WHERE assigned_at < ended_at
         """,
     ),
     Check(
         "attempt_closed",
-        "An attempt is in a state that we know, and has an end, after its beginning, unless it is live.",
-        f"""
-        SELECT crawler_job_id AS id FROM job_assignment_mapping
-         WHERE status NOT IN ('assigned', 'running', 'completed', 'failed', 'cancelled')
-            OR (status IN ('assigned', 'running')) <> ({LIVE})
-            OR connection_id IS NOT NULL AND (assigned_at IS NULL OR completed_at < assigned_at)
-        """,  # noqa: S608
+        "An attempt has a known status, and ended after it began unless it is live.",
+        fragment("""
+            SELECT crawler_job_id AS id FROM job_assignment_mapping
+             WHERE status NOT IN $attempt_live AND status NOT IN $attempt_ended
+                OR (status IN $attempt_live) <> ($live)
+                OR connection_id IS NOT NULL AND (assigned_at IS NULL OR completed_at < assigned_at)
+        """),
     ),
     Check(
         "one_attempt_a_fence",
-        "A crawler_job_id names one attempt.",
+        "A crawler_job_id identifies one attempt.",
         """
-        SELECT crawler_job_id AS id FROM job_assignment_mapping GROUP BY crawler_job_id HAVING count(*) > 1
+            SELECT crawler_job_id AS id FROM job_assignment_mapping GROUP BY crawler_job_id HAVING count(*) > 1
         """,
     ),
     Check(
         "live_attempts_counted",
-        "A lane, account and host, counts the attempts that live in it.",
-        f"""
-        -- What the web app has deleted together with its job is counted until reconcile comes.
-        SELECT account_id || ' ' || host AS id FROM ({MISCOUNTED}) miscounted WHERE missing > 0 OR :untouched < 0
-        """,  # noqa: S608
+        "The live count of a host queue (account and host) is the number of its live attempts.",
+        fragment(
+            """
+            -- Attempts that the web app deleted together with their jobs are counted until the next reconcile.
+            SELECT account_id || ' ' || host AS id FROM ($miscounted) miscounted WHERE missing > 0 OR :untouched < 0
+            """,
+            miscounted=MISCOUNTED,
+        ),
     ),
     Check(
         "order_of_live_attempt",
-        "A live attempt is shown by crawler_order, once and to its own connection.",
-        f"""
-        SELECT a.crawler_job_id AS id
-          FROM (SELECT * FROM job_assignment_mapping WHERE {LIVE}) a
-          LEFT JOIN (SELECT crawler_job_id, count(*) AS rows, min(connection_id) AS connection_id
-                       FROM crawler_order GROUP BY 1) o ON o.crawler_job_id = a.crawler_job_id
-         WHERE o.rows IS DISTINCT FROM 1 OR o.connection_id IS DISTINCT FROM a.connection_id
-        """,  # noqa: S608
+        "A live attempt is in crawler_order once, for its own connection.",
+        fragment("""
+            SELECT a.crawler_job_id AS id
+              FROM (SELECT * FROM job_assignment_mapping WHERE $live) a
+              LEFT JOIN (SELECT crawler_job_id, count(*) AS rows, min(connection_id) AS connection_id
+                           FROM crawler_order GROUP BY 1) o ON o.crawler_job_id = a.crawler_job_id
+             WHERE o.rows IS DISTINCT FROM 1 OR o.connection_id IS DISTINCT FROM a.connection_id
+        """),
     ),
     Check(
         "assignment_announced",
-        "An attempt was announced by an event job_assigned, for as long as events are kept.",
+        "An attempt has an event job_assigned, for as long as events are kept.",
         """
-        -- What the clean-up has trimmed, or somebody before us had, was older than the first that is left.
-        WITH kept AS (
-            SELECT CASE WHEN trimmed_xid = '0' THEN '-infinity'
-                        ELSE COALESCE((SELECT created_at FROM dispatch_event ORDER BY xid, id LIMIT 1), now()) END
-                   + interval '5 minutes' AS since FROM event_edge
-        )
-        SELECT a.crawler_job_id AS id FROM kept
-          JOIN job_assignment_mapping a ON a.assigned_at > kept.since AND a.connection_id IS NOT NULL
-         WHERE NOT EXISTS (SELECT FROM dispatch_event e
-                            WHERE e.type = 'job_assigned' AND e.job_id = a.web_app_job_id
-                              AND e.payload ->> 'crawler_job_id' = a.crawler_job_id)
+            -- The clean-up, or somebody before the adoption, trimmed only events older than the first that is left.
+            WITH kept AS (
+                SELECT CASE WHEN trimmed_xid = '0' THEN '-infinity'
+                            ELSE COALESCE((SELECT created_at FROM dispatch_event ORDER BY xid, id LIMIT 1), now()) END
+                       + interval '5 minutes' AS since FROM event_edge
+            )
+            SELECT a.crawler_job_id AS id FROM kept
+              JOIN job_assignment_mapping a ON a.assigned_at > kept.since AND a.connection_id IS NOT NULL
+             WHERE NOT EXISTS (SELECT FROM dispatch_event e
+                                WHERE e.type = 'job_assigned' AND e.job_id = a.web_app_job_id
+                                  AND e.payload ->> 'crawler_job_id' = a.crawler_job_id)
         """,
     ),
 )

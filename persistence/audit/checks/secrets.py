@@ -1,61 +1,69 @@
 """
-Tokens live in `account` alone.
+Tokens are stored in `account` only.
 
-What is about an account is searched for its own tokens, wherever in a text they stand. What is about
-nobody is cut into words, and searched for everybody's: a text searched for each token of a thousand
-accounts would take a thousand times as long.
+Texts about an account are searched for its own tokens, anywhere in the text. Texts about no account are split into
+words, which are looked up among the words of all tokens: searching each text for each token of a thousand accounts
+would take a thousand times as long.
 """
 
+from typing import Final
+
 from persistence.audit.checks.check import Check
+from persistence.schema.sql import fragment
 
-_SHORTEST = 12
-"""What is shorter is no token, but a word that may be anywhere."""
+_SHORTEST: Final = "12"
+"""A shorter value is not taken for a token: it may be a word that stands anywhere."""
 
-_COLUMNS = ("access_token", "refresh_token", "id_token")
+_LONGEST: Final = "200"
+"""Only this much of a word is compared: a regular expression repeats at most 255 times."""
 
-_TOKENS = f"""
-    SELECT token FROM account, unnest(ARRAY[{", ".join(_COLUMNS)}]) token WHERE length(token) >= {_SHORTEST}
-"""  # noqa: S608 - no input is in it
-
-_LONGEST = 200
-"""Of a word so much is looked for; a regular expression counts no further than 255."""
-
-
-def _words(text: str, least: str) -> str:
-    """SQL for the words of a JSON *text*, whose line ends are two characters there, of *least* letters or more."""
-    apart = text
-    for escape in ("n", "t", "r"):
-        apart = rf"replace({apart}, '\{escape}', ' ')"
-    return f"regexp_matches({apart}, '[A-Za-z0-9_-]{{' || {least} || ',}}', 'g')"
+_WORDS = r"""
+    regexp_matches(replace(replace(replace($said, '\n', ' '), '\t', ' '), '\r', ' '),
+                   '[A-Za-z0-9_-]{' || $least || ',}', 'g')
+"""
+"""The words of a JSON text, in which a line end is two characters, of *least* letters or more."""
 
 
 def _check_own_tokens(name: str, subject: str, rows: str) -> Check:
     """A check of *rows* (id, account_id, said), each about an account."""
-    tokens = ", ".join(
-        f"CASE WHEN length({token}) >= {_SHORTEST} THEN {token} END AS {token}" for token in _COLUMNS
+    query = fragment(
+        """
+        -- OFFSET 0: each text is built once, not once for each comparison.
+        SELECT t.id FROM ($rows OFFSET 0) t
+          JOIN (SELECT id,
+                       CASE WHEN length(access_token) >= $shortest THEN access_token END AS access_token,
+                       CASE WHEN length(refresh_token) >= $shortest THEN refresh_token END AS refresh_token,
+                       CASE WHEN length(id_token) >= $shortest THEN id_token END AS id_token
+                  FROM account OFFSET 0) account ON account.id = t.account_id
+         WHERE strpos(t.said, access_token) > 0 OR strpos(t.said, refresh_token) > 0 OR strpos(t.said, id_token) > 0
+        """,
+        rows=rows,
+        shortest=_SHORTEST,
     )
-    found = " OR ".join(f"strpos(t.said, {token}) > 0" for token in _COLUMNS)
-    query = f"""
-        -- OFFSET 0: each is put together once, not once for each look at it.
-        SELECT t.id FROM ({rows} OFFSET 0) t
-          JOIN (SELECT id, {tokens} FROM account OFFSET 0) account ON account.id = t.account_id
-         WHERE {found}
-    """  # noqa: S608
-    return Check(name, f"{subject} holds no token of its account.", query)
+    return Check(name, f"{subject} contains no token of its account.", query)
 
 
 def _check_all_tokens(name: str, subject: str, rows: str) -> Check:
-    """A check of *rows* (id, said), about whomever."""
-    query = f"""
+    """A check of *rows* (id, said), which are about no account."""
+    query = fragment(
+        """
         WITH token AS MATERIALIZED (
-            SELECT DISTINCT ON (token) token, word[1] AS word FROM ({_TOKENS}) t, {_words("token", "1")} word
+            SELECT DISTINCT ON (token) token, word[1] AS word
+              FROM (SELECT token FROM account, unnest(ARRAY[access_token, refresh_token, id_token]) token
+                     WHERE length(token) >= $shortest) t, $words_of_token word
              ORDER BY token, length(word[1]) DESC
-        ), length AS MATERIALIZED (SELECT LEAST(min(length(word)), {_LONGEST}) AS least FROM token)
-        SELECT DISTINCT t.id FROM length, ({rows} OFFSET 0) t, {_words("t.said", "least")} heard
-          JOIN token ON token.word = heard[1]
+        ), length AS MATERIALIZED (SELECT LEAST(min(length(word)), $longest) AS least FROM token)
+        SELECT DISTINCT t.id FROM length, ($rows OFFSET 0) t, $words_of_text found
+          JOIN token ON token.word = found[1]
          WHERE strpos(t.said, token.token) > 0
-    """  # noqa: S608
-    return Check(name, f"{subject} holds no token of anybody.", query)
+        """,
+        rows=rows,
+        shortest=_SHORTEST,
+        longest=_LONGEST,
+        words_of_token=fragment(_WORDS, said="token", least="1"),
+        words_of_text=fragment(_WORDS, said="t.said", least="least"),
+    )
+    return Check(name, f"{subject} contains no token of any account.", query)
 
 
 CHECKS = (
@@ -70,7 +78,7 @@ CHECKS = (
     ),
     _check_own_tokens(
         "no_token_in_jobs",
-        "A job, with its queue entry and what its crawler said of it,",
+        "A job, with its queue entry and the progress its crawler reported,",
         """
         SELECT job.id, job."accountId" AS account_id,
                concat_ws(' ', job.progress, job.resume_state, q.data, q.error) AS said
