@@ -1,42 +1,46 @@
-"""Connections: the crawlers' live links. A heartbeat marks; only the sweep closes."""
+"""Connections of crawlers. Heartbeats and disconnects only leave marks on them; only the sweep closes one."""
 
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import text
+from sqlalchemy import func, null, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from persistence.fleet.silence import FleetCounts, is_closable, is_silent
 from persistence.sanitize.json_values import redact
 from persistence.schema.ids import ConnectionId, CrawlerJobId
-from persistence.schema.sql import SUSPECT_LOSSES
+from persistence.schema.sql import among, sql
+from persistence.schema.tables import SocketConnection
 from persistence.settings import settings
 
-_REGISTER = text("""
-    INSERT INTO socket_connection (id, crawler_id, capacity, metadata, last_heartbeat)
-    VALUES (:id, :crawler_id, :capacity, CAST(:metadata AS jsonb), clock_timestamp())
-    ON CONFLICT (id) DO NOTHING RETURNING id
-""")
+_NOW = func.clock_timestamp()
+_UNSYNCHRONIZED = {"synchronize_session": False}
+"""No session holds mapped objects: there is nothing to bring up to date with what a statement changed."""
 
-_TOUCH = text("""
-    UPDATE socket_connection SET last_heartbeat = GREATEST(last_heartbeat, clock_timestamp())
-     WHERE id = :id AND is_active RETURNING id
-""")
+_TOUCH = (
+    update(SocketConnection)
+    .where(among(SocketConnection.id), SocketConnection.is_active)
+    .values(last_heartbeat=func.greatest(SocketConnection.last_heartbeat, _NOW))
+    .returning(SocketConnection.id)
+    .execution_options(**_UNSYNCHRONIZED)
+)
 
-_RECORD_HEARTBEATS = text("""
+_RECORD_HEARTBEATS = sql("""
     WITH beat AS (
         SELECT * FROM jsonb_to_recordset(CAST(:beats AS jsonb))
             AS b(connection_id text, system_status text, reported int, reported_jobs jsonb, capacity int)
     ), locked AS (
-        -- in order: two workers with unsorted heartbeats live in deadlocks
+        -- in order: two workers that lock in the order of their messages deadlock
         SELECT id, last_heartbeat FROM socket_connection
          WHERE id = ANY (CAST(:ids AS text[])) AND is_active
          ORDER BY id FOR NO KEY UPDATE
     ), news AS (
-        -- told before the row is looked up again: most words say no more than that their crawler lives
+        -- found before the row is looked up again: most frames only prove that their crawler is alive
         SELECT beat.* FROM locked JOIN beat ON beat.connection_id = locked.id
          WHERE locked.last_heartbeat < clock_timestamp() - CAST(:step AS interval)
             OR num_nonnulls(beat.system_status, beat.capacity, beat.reported) > 0
@@ -53,88 +57,68 @@ _RECORD_HEARTBEATS = text("""
     SELECT id FROM locked
 """)
 
-_CLAMP_FUTURE_HEARTBEATS = text("""
-    WITH locked AS (
-        SELECT id FROM socket_connection
-         WHERE is_active AND last_heartbeat > clock_timestamp()
-         ORDER BY id FOR NO KEY UPDATE
-    )
-    UPDATE socket_connection c SET last_heartbeat = clock_timestamp() FROM locked WHERE c.id = locked.id
-""")
+_FUTURE_HEARTBEATS = (
+    select(SocketConnection.id)
+    .where(SocketConnection.is_active, SocketConnection.last_heartbeat > _NOW)
+    .order_by(SocketConnection.id)
+    .with_for_update(key_share=True)
+)
 
-_MARK_DISCONNECTED = text("""
-    UPDATE socket_connection SET goodbye_at = clock_timestamp()
-     WHERE id = :id AND is_active AND goodbye_at IS NULL RETURNING id
-""")
+_SET_HEARTBEAT_TO_NOW = (
+    update(SocketConnection)
+    .where(among(SocketConnection.id))
+    .values(last_heartbeat=_NOW)
+    .execution_options(**_UNSYNCHRONIZED)
+)
 
-_LOCK_WITH_FREE_SLOTS = text(f"""
+_CLOSED_AMONG = select(SocketConnection.id).where(among(SocketConnection.id), ~SocketConnection.is_active)
+
+_MARK_DISCONNECTED = (
+    update(SocketConnection)
+    .where(among(SocketConnection.id), SocketConnection.is_active, SocketConnection.goodbye_at.is_(None))
+    .values(goodbye_at=_NOW)
+    .returning(SocketConnection.id)
+    .execution_options(**_UNSYNCHRONIZED)
+)
+
+_ACTIVE = (
+    select(SocketConnection.id)
+    .where(among(SocketConnection.id), SocketConnection.is_active)
+    .order_by(SocketConnection.id)
+)
+_LOCK = _ACTIVE.with_for_update(key_share=True)
+_LOCK_SKIPPING = _ACTIVE.with_for_update(key_share=True, skip_locked=True)
+
+_CLOSE = (
+    update(SocketConnection)
+    .where(among(SocketConnection.id), SocketConnection.is_active)
+    .values(is_active=False, closed_at=_NOW, active_jobs=[])
+    .execution_options(**_UNSYNCHRONIZED)
+)
+
+_LOCK_WITH_FREE_SLOTS = sql("""
     SELECT id, capacity, GREATEST(jsonb_array_length(active_jobs), reported) AS used
       FROM socket_connection
      WHERE is_active AND goodbye_at IS NULL
        AND capacity > GREATEST(jsonb_array_length(active_jobs), reported)
-       -- where a suspect is, it is alone: it may be what kills its crawlers
+       -- a suspect job stays alone on its connection: it may be what kills its crawlers
        AND NOT active_jobs ?| ARRAY (
-               -- from the suspects, whatever the statistics say: they are few, and live attempts are many
+               -- read from the suspects, whatever the statistics say: they are few, and live attempts are many
                SELECT a.crawler_job_id
                  FROM (SELECT web_app_job_id FROM job_queue
-                        WHERE status = 'processing' AND losses >= {SUSPECT_LOSSES} OFFSET 0) q
+                        WHERE status = $entry_processing AND losses >= $suspect_losses OFFSET 0) q
                 CROSS JOIN LATERAL (
                       SELECT crawler_job_id FROM job_assignment_mapping
-                       WHERE web_app_job_id = q.web_app_job_id AND completed_at IS NULL OFFSET 0) a)
+                       WHERE web_app_job_id = q.web_app_job_id AND $live OFFSET 0) a)
      ORDER BY GREATEST(jsonb_array_length(active_jobs), reported), id
      LIMIT :limit
        FOR NO KEY UPDATE SKIP LOCKED
-""")  # noqa: S608 - no input is in it
-
-_LOCK = text("""
-    SELECT id FROM socket_connection
-     WHERE id = ANY (CAST(:ids AS text[])) AND is_active
-     ORDER BY id FOR NO KEY UPDATE
 """)
 
-_LOCK_SKIPPING = text("""
-    SELECT id FROM socket_connection
-     WHERE id = ANY (CAST(:ids AS text[])) AND is_active
-     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
-""")
-
-_IS_CLOSABLE = """
-    is_active AND (last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval)
-                   OR goodbye_at < CAST(:as_of AS timestamptz))
-"""
-
-_LOCK_CLOSABLE = text(f"""
-    WITH leaving AS (
-        SELECT id, sum(jsonb_array_length(active_jobs)) OVER by_id AS jobs, row_number() OVER by_id AS place
-          FROM (SELECT id, active_jobs FROM socket_connection WHERE {_IS_CLOSABLE} ORDER BY id LIMIT :jobs) gone
-        WINDOW by_id AS (ORDER BY id)
-    )
-    SELECT id, goodbye_at IS NOT NULL AS disconnected
-      FROM socket_connection
-     WHERE id IN (SELECT id FROM leaving WHERE jobs <= :jobs OR place = 1)
-       AND {_IS_CLOSABLE}
-     ORDER BY id
-       FOR NO KEY UPDATE SKIP LOCKED
-""")  # noqa: S608 - no input is in it
-
-_COUNT = text("""
-    SELECT count(*) AS active,
-           count(*) FILTER (WHERE last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:timeout AS interval))
-               AS silent,
-           count(*) FILTER (WHERE last_heartbeat < CAST(:as_of AS timestamptz) - CAST(:missed AS interval))
-               AS missing
-      FROM socket_connection WHERE is_active
-""")
-
-_CLOSE = text("""
-    UPDATE socket_connection SET is_active = false, closed_at = clock_timestamp(), active_jobs = '[]'
-     WHERE id = ANY (CAST(:ids AS text[])) AND is_active
-""")
-
-_MISCOUNTED = text("""
+_MISCOUNTED = sql("""
     SELECT c.id FROM socket_connection c
       LEFT JOIN (SELECT connection_id, count(*) AS jobs FROM job_assignment_mapping
-                  WHERE completed_at IS NULL GROUP BY connection_id) live
+                  WHERE $live GROUP BY connection_id) live
              ON live.connection_id = c.id
      WHERE c.is_active AND jsonb_array_length(c.active_jobs) <> COALESCE(live.jobs, 0)
      ORDER BY c.id LIMIT :limit
@@ -142,21 +126,25 @@ _MISCOUNTED = text("""
 
 _PLACES = """
     places AS MATERIALIZED (
-        -- Where they lie, which changes under nobody's lock but ours: all ids at once read each page once. One after
-        -- the other, each reads the pages of all that it has been since the last vacuum.
+        -- The ctids of rows that the caller has locked, so they cannot change. All ids at once read each page once;
+        -- looked up one by one, each id reads every version that its row has had since the last vacuum.
         SELECT ctid AS place, id FROM socket_connection WHERE id = ANY (CAST(:ids AS text[])) AND is_active
     )
 """
 
-_OCCUPY_SLOTS = text(f"""
-    WITH {_PLACES}
+_OCCUPY_SLOTS = sql(
+    """
+    WITH $places
     UPDATE socket_connection c SET active_jobs = c.active_jobs || taken.fences
       FROM places JOIN jsonb_to_recordset(CAST(:rows AS jsonb)) AS taken(id text, fences jsonb) USING (id)
      WHERE c.ctid = places.place
-""")  # noqa: S608 - no input is in it
+    """,
+    places=_PLACES,
+)
 
-_FREE_SLOTS = text(f"""
-    WITH {_PLACES}, freed AS (
+_FREE_SLOTS = sql(
+    """
+    WITH $places, freed AS (
         SELECT id, ARRAY (SELECT jsonb_array_elements_text(fences)) AS fences,
                ARRAY (SELECT jsonb_array_elements_text(ended)) AS ended, done
           FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, fences jsonb, ended jsonb, done int)
@@ -169,21 +157,23 @@ _FREE_SLOTS = text(f"""
                            ELSE GREATEST(c.reported - freed.done, 0) END
       FROM places JOIN freed USING (id)
      WHERE c.ctid = places.place
-""")  # noqa: S608
+    """,
+    places=_PLACES,
+)
 
-_RECOUNT_SLOTS = text("""
+_RECOUNT_SLOTS = sql("""
     UPDATE socket_connection c
        SET active_jobs = COALESCE(
                (SELECT jsonb_agg(a.crawler_job_id ORDER BY a.crawler_job_id)
                   FROM job_assignment_mapping a
-                 WHERE a.connection_id = c.id AND a.completed_at IS NULL), '[]')
+                 WHERE a.connection_id = c.id AND a.$live), '[]')
      WHERE c.id = ANY (CAST(:ids AS text[])) AND c.is_active
 """)
 
 
 @dataclass(frozen=True)
 class Beat:
-    """What a heartbeat says; None: nothing was said of it."""
+    """What one or several heartbeats of a connection report. None: not reported."""
 
     connection_id: ConnectionId
     system_status: str | None = None
@@ -192,7 +182,7 @@ class Beat:
     capacity: int | None = None
 
     def merged_with(self, later: "Beat") -> "Beat":
-        """Both in one: the later word stands; a count and a list of jobs are one word."""
+        """Merge two: each later value replaces the earlier one. A count and a list of jobs replace each other."""
         reported = self if later.reported is None else later
         return Beat(
             self.connection_id,
@@ -204,28 +194,17 @@ class Beat:
 
 
 Slot = tuple[ConnectionId, CrawlerJobId]
-"""An attempt, and where it is worked on."""
+"""An attempt, and the connection that works on it."""
 
 
 @dataclass(frozen=True)
 class ConnectionSlots:
-    """A connection with room, locked."""
+    """A locked connection with free slots."""
 
     connection_id: ConnectionId
     capacity: int
     used: int
-    """The greater of live and reported."""
-
-
-@dataclass(frozen=True)
-class SilenceCounts:
-    """A fleet, counted."""
-
-    active: int
-    silent: int
-    """For the whole timeout: these would be taken."""
-    missing: int
-    """For long enough that they are not on time."""
+    """The number of live attempts, or of jobs that the crawler reports if that is greater."""
 
 
 class Connections:
@@ -242,24 +221,31 @@ class Connections:
         metadata: dict[str, Any] | None,
     ) -> Literal["registered", "live", "closed"]:
         """
-        Open a connection. `live`: it was open already, which is proof of life; `closed`: an id serves once.
+        Open a connection.
 
-        Who repeats a registration lives: its gateway cannot see the row yet, and does not beat before.
+        Returns `live` if it was open already. That proves that it is alive: a gateway that repeats a registration
+        does not see the row yet, and sends no heartbeat before. Returns `closed` if the id was used before.
         """
-        row = {"id": connection_id, "crawler_id": crawler_id, "capacity": capacity}
-        details = None if metadata is None else json.dumps(redact(metadata))
-        if self._session.execute(_REGISTER, row | {"metadata": details}).one_or_none():
+        row = {
+            SocketConnection.id: connection_id,
+            SocketConnection.crawler_id: crawler_id,
+            SocketConnection.capacity: capacity,
+            SocketConnection.details: null() if metadata is None else redact(metadata),
+            SocketConnection.last_heartbeat: _NOW,
+        }
+        new = insert(SocketConnection).values(row).on_conflict_do_nothing().returning(SocketConnection.id)
+        if self._session.scalars(new).one_or_none():
             return "registered"
-        return "live" if self._session.execute(_TOUCH, {"id": connection_id}).one_or_none() else "closed"
+        return "live" if self._session.scalars(_TOUCH, {"ids": [connection_id]}).one_or_none() else "closed"
 
     def record_heartbeats(self, beats: Collection[Beat]) -> set[ConnectionId]:
         """
-        Prove life, one beat a connection, and lock them; last_heartbeat moves forward only.
+        Record that connections are alive, one beat each, and lock them. last_heartbeat only moves forward.
 
-        One that says no more than that it lives is written once a `heartbeat_resolution`: a row that is written with
-        each word leaves as many versions, and under a snapshot that is held open they are all walked over.
+        A beat that reports nothing is written at most once per `heartbeat_resolution`: each write leaves a version
+        of the row, and under a snapshot that is held open every lookup reads all of them.
 
-        Returns the connections that are active; of all others nothing changed.
+        Returns the active connections; nothing changes on the others.
         """
         rows = json.dumps([vars(beat) for beat in beats])
         ids = [beat.connection_id for beat in beats]
@@ -268,73 +254,93 @@ class Connections:
 
     def clamp_future_heartbeats(self) -> None:
         """
-        Let no connection have been heard in the future, after the database's clock was set back.
+        Set heartbeats in the future to now, after the database's clock was set back.
 
-        Whoever had died would be taken for alive until the clock is there again.
+        Otherwise a crawler that died would count as alive until the clock is there again.
         """
-        self._session.execute(_CLAMP_FUTURE_HEARTBEATS)
+        if ids := list(self._session.scalars(_FUTURE_HEARTBEATS)):
+            self._session.execute(_SET_HEARTBEAT_TO_NOW, {"ids": ids})
 
     def closed_among(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
-        """Those of the connections that were open once; of the rest we never heard."""
-        statement = text(
-            "SELECT id FROM socket_connection WHERE id = ANY (CAST(:ids AS text[])) AND NOT is_active"
-        )
-        return set(self._session.scalars(statement, {"ids": list(ids)}))
+        """Return those of the connections that are closed; the rest of the inactive ones never registered."""
+        return set(self._session.scalars(_CLOSED_AMONG, {"ids": list(ids)}))
 
     def mark_disconnected(self, connection_id: ConnectionId) -> bool:
-        """Note a goodbye: no new seats; what it holds goes back with the next sweep. Whether it is news."""
-        return self._session.execute(_MARK_DISCONNECTED, {"id": connection_id}).one_or_none() is not None
+        """
+        Mark a connection as disconnected: it gets no new jobs, and the next sweep requeues those it has.
 
-    def lock_with_free_slots(self, limit: int) -> list[ConnectionSlots]:
-        """Lock at most *limit* connections with room, the least laden first; what a peer holds is left out."""
-        rows = self._session.execute(_LOCK_WITH_FREE_SLOTS, {"limit": limit}).all()
-        return [ConnectionSlots(row.id, row.capacity, row.used) for row in rows]
+        Returns False if it was marked already, or is not active.
+        """
+        return self._session.scalars(_MARK_DISCONNECTED, {"ids": [connection_id]}).one_or_none() is not None
 
     def lock(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
-        """Lock those of the connections that are active, in id order."""
+        """Lock the active ones of these connections, in id order."""
         wanted = sorted(set(ids))
         return set(self._session.scalars(_LOCK, {"ids": wanted})) if wanted else set()
 
     def lock_skipping(self, ids: Iterable[ConnectionId]) -> set[ConnectionId]:
-        """As `lock`, but what a peer holds is left for the next sweep."""
+        """As `lock`, but without those that another transaction has locked."""
         return set(self._session.scalars(_LOCK_SKIPPING, {"ids": sorted(set(ids))}))
 
-    def lock_closable(self, as_of: datetime, timeout: timedelta, jobs: int) -> dict[ConnectionId, bool]:
+    def lock_closable(self, as_of: datetime, jobs: int) -> dict[ConnectionId, bool]:
         """
-        Lock connections that were silent for *timeout* at *as_of*, or had said goodbye before it.
+        Lock connections that were silent at *as_of*, or had disconnected before it; the value tells which.
 
-        In id order; so many that they hold about *jobs* jobs together, and at least one. What a
-        peer holds is left for the next sweep, and a heartbeat that commits first wins: the row
-        is tested again under its lock. The value says whether it had said goodbye.
+        In id order; only so many that they have about *jobs* jobs together, but at least one. Those that another
+        transaction has locked are left to the next sweep. A heartbeat that commits first wins: the condition is
+        checked again on the locked row.
         """
-        rows = self._session.execute(_LOCK_CLOSABLE, {"as_of": as_of, "timeout": timeout, "jobs": jobs})
-        return {row.id: row.disconnected for row in rows}
+        closable = is_closable(as_of)
+        first = (
+            select(SocketConnection.id, func.jsonb_array_length(SocketConnection.active_jobs).label("jobs"))
+            .where(closable)
+            .order_by(SocketConnection.id)
+            .limit(jobs)
+            .subquery()
+        )
+        running = select(
+            first.c.id,
+            func.sum(first.c.jobs).over(order_by=first.c.id).label("jobs"),
+            func.row_number().over(order_by=first.c.id).label("place"),
+        ).subquery()
+        chosen = select(running.c.id).where(or_(running.c.jobs <= jobs, running.c.place == 1))
+        rows = self._session.execute(
+            select(SocketConnection.id, SocketConnection.goodbye_at.is_not(None))
+            .where(SocketConnection.id.in_(chosen), closable)
+            .order_by(SocketConnection.id)
+            .with_for_update(key_share=True, skip_locked=True)
+        )
+        return {ConnectionId(id_): disconnected for id_, disconnected in rows}
 
-    def count_silent(self, as_of: datetime, timeout: timedelta, missed: timedelta) -> SilenceCounts:
-        """How many are active, and how many of them had been silent for so long at *as_of*."""
-        row = self._session.execute(_COUNT, {"as_of": as_of, "timeout": timeout, "missed": missed}).one()
-        return SilenceCounts(row.active, row.silent, row.missing)
+    def count(self, as_of: datetime) -> FleetCounts:
+        """Count the active connections, and those of them that were silent at *as_of*."""
+        silent = is_silent(as_of)
+        overdue = is_silent(as_of, early=settings().heartbeat_interval)
+        counts = select(func.count(), func.count().filter(silent), func.count().filter(overdue))
+        return FleetCounts(*self._session.execute(counts.where(SocketConnection.is_active)).one())
 
     def close(self, ids: Collection[ConnectionId]) -> None:
-        """Close connections for good; the caller has locked them and closed what they held."""
-        self._session.execute(_CLOSE, {"ids": list(ids)})
+        """Close connections for good. The caller has locked them and closed their attempts."""
+        if ids:
+            self._session.execute(_CLOSE, {"ids": list(ids)})
 
-    def miscounted(self, limit: int) -> list[ConnectionId]:
-        """Connections whose active_jobs are not their live assignments: the web app deleted a job, say."""
-        return list(self._session.scalars(_MISCOUNTED, {"limit": limit}))
+    def lock_with_free_slots(self, limit: int) -> list[ConnectionSlots]:
+        """Lock at most *limit* connections with free slots that are not locked elsewhere, the least used first."""
+        rows = self._session.execute(_LOCK_WITH_FREE_SLOTS, {"limit": limit}).all()
+        return [ConnectionSlots(row.id, row.capacity, row.used) for row in rows]
 
     def occupy_slots(self, slots: Iterable[Slot]) -> None:
-        """Note attempts that begin on connections that the caller has locked."""
+        """Add new attempts to connections that the caller has locked."""
         slots_by_connection = _by_connection(slots)
         rows = [{"id": id_, "fences": fences} for id_, fences in slots_by_connection.items()]
         self._session.execute(_OCCUPY_SLOTS, {"ids": [*slots_by_connection], "rows": json.dumps(rows)})
 
     def free_slots(self, freed: Collection[Slot], reported_ended: Iterable[Slot] = ()) -> None:
         """
-        Note attempts that have ended on connections that the caller has locked.
+        Remove ended attempts from connections that the caller has locked.
 
-        *reported_ended* are those of which their crawler itself says that it ended them, revoked or not: they leave
-        its own list, or its count where they were *freed*.
+        *reported_ended* are the attempts whose crawler itself reports the end, revoked or not. They leave the list
+        of jobs that the crawler reported; if it reported a count, that is lowered by those that are also *freed*.
         """
         fences, ended = _by_connection(freed), _by_connection(reported_ended)
         rows = [
@@ -350,8 +356,12 @@ class Connections:
             ids = [row["id"] for row in rows]
             self._session.execute(_FREE_SLOTS, {"ids": ids, "rows": json.dumps(rows)})
 
+    def miscounted(self, limit: int) -> list[ConnectionId]:
+        """Return connections whose active_jobs differ from their live attempts, as after a deletion by the web app."""
+        return list(self._session.scalars(_MISCOUNTED, {"limit": limit}))
+
     def recount_slots(self, ids: Collection[ConnectionId]) -> None:
-        """Let active_jobs equal the live assignments of these connections, which the caller has locked."""
+        """Set active_jobs to the live attempts of these connections, which the caller has locked."""
         self._session.execute(_RECOUNT_SLOTS, {"ids": list(ids)})
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, func, select, text
 
 from persistence.db.snapshot import snapshot
+from persistence.fleet.silence import is_silent
 from persistence.migrations.head import require_head
+from persistence.schema.tables import SocketConnection
 from persistence.settings import settings
 
 _QUEUE = text("""
@@ -25,15 +27,6 @@ _QUEUE = text("""
            count(*) FILTER (WHERE status = 'failed') AS failed,
            now() - min(scheduled_at) FILTER (WHERE status = 'pending' AND ready AND NOT held) AS oldest_ready
       FROM job_queue
-""")
-
-_CONNECTIONS = text("""
-    SELECT count(*) FILTER (WHERE is_active) AS active,
-           count(*) FILTER (WHERE is_active AND last_heartbeat < now() - CAST(:timeout AS interval)) AS silent,
-           count(*) FILTER (WHERE is_active AND goodbye_at IS NOT NULL) AS said_goodbye,
-           count(*) FILTER (WHERE closed_at > now() - interval '1 hour') AS closed_last_hour,
-           COALESCE(sum(capacity) FILTER (WHERE is_active AND goodbye_at IS NULL), 0) AS seats
-      FROM socket_connection
 """)
 
 _LIVE_ATTEMPTS = text("""
@@ -155,8 +148,16 @@ def read_sweep(connection: Connection) -> SweepClock:
 
 def connection_counts(connection: Connection) -> ConnectionCounts:
     """The connections alone."""
-    row = connection.execute(_CONNECTIONS, {"timeout": settings().connection_timeout}).one()
-    return ConnectionCounts(**row._mapping)  # noqa: SLF001 - public in spite of its name
+    active, leaving = SocketConnection.is_active, SocketConnection.goodbye_at.is_not(None)
+    count, capacity = func.count(), func.sum(SocketConnection.capacity)
+    counts = select(
+        count.filter(active),
+        count.filter(active, is_silent(func.now())),
+        count.filter(active, leaving),
+        count.filter(SocketConnection.closed_at > func.now() - timedelta(hours=1)),
+        func.coalesce(capacity.filter(active, ~leaving), 0),
+    )
+    return ConnectionCounts(*connection.execute(counts.select_from(SocketConnection)).one())
 
 
 def live_attempts(connection: Connection) -> dict[str, int]:

@@ -1,14 +1,13 @@
 """
-The sweep: `connections.expire_dead` gives the jobs of dead crawlers back.
+The sweep, `connections.expire_dead`: requeues the jobs of dead crawlers.
 
-Rung without `as_of` it takes the database's time and rings itself at the tail of the words; there,
-behind everything that was said before, it judges silence as of then. So no delay of the queue kills
-(judged by the time of the sweep, 14 of 60 beating connections died; as of its ring, none).
+Published without `as_of`, it takes the database's time and publishes itself again, after the frames that wait in
+the queue. That second message judges silence as of its `as_of`, when all earlier frames are applied, so no delay
+of the queue kills. (Judged by the time of the sweep, 14 of 60 live connections died; judged by as_of, none.)
 
-Our own outage is nobody's death: after a gap between sweeps, nothing is taken for one timeout.
+Who counts as dead is decided in liveness_policy.py; what becomes of the jobs in tasks/jobs/transitions.py.
 """
 
-from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -21,6 +20,13 @@ from persistence.schema.reasons import Ending
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import ExpireDead
+from tasks.fleet.liveness_policy import (
+    begin_sweep,
+    clock_was_set_back,
+    end_sweep,
+    in_grace,
+    judge_fleet,
+)
 from tasks.jobs.transitions import Closing, requeue_lost
 from tasks.runtime.batches import reject
 from tasks.runtime.task import task
@@ -31,10 +37,7 @@ log = structlog.get_logger()
 TASK = "connections.expire_dead"
 
 CHUNK_JOBS = 1000
-"""Jobs that one unit of a sweep gives back at most; more rings again."""
-
-MIN_FLEET_FOR_MASS_SILENCE = 10
-"""From so many active connections on, more than half of them silent at once is a deploy, not deaths."""
+"""The most jobs that one unit of a sweep requeues; if there are more, it publishes the next unit."""
 
 _MESSAGES = {
     Ending.CONNECTION_LOST: "the crawler was silent for too long",
@@ -47,7 +50,7 @@ _MESSAGES = {
 
 @task(name=TASK, accepts=ExpireDead)
 def expire_dead(payload: ExpireDead) -> None:
-    """Ring the sweep behind the words, or sweep."""
+    """Sweep as of a time; without one, publish the sweep after the frames."""
     with unit_of_work() as uow:
         requeued = sweep(uow, payload.as_of) if payload.as_of else publish_after_frames(uow)
         uow.commit()
@@ -56,69 +59,49 @@ def expire_dead(payload: ExpireDead) -> None:
 
 
 def publish_after_frames(uow: UnitOfWork) -> int:
-    """Ring the sweep with the database's time; many beats and many workers' timers are as one."""
+    """Publish the sweep with the database's time, once per interval however many beats and workers ask for it."""
     if uow.intervals.acquire(TASK, settings().sweep_interval):
         uow.publish(TASK, as_of=uow.now())
     return 0
 
 
 def sweep(uow: UnitOfWork, as_of: datetime) -> int:
-    """One unit of the sweep as of *as_of*; how many jobs it gave back."""
+    """Run one unit of the sweep as of *as_of*; return how many jobs it requeued."""
     now = uow.now()
     if as_of > now:
         if uow.processed.mark_processed(message_id()):
             reject(uow, {"as_of": as_of.isoformat()}, "as_of_in_the_future")
         return 0
     before = uow.sweep_state.lock()
-    if before.last_sweep_at and before.last_sweep_at > now:
+    if clock_was_set_back(before, now):
         uow.connections.clamp_future_heartbeats()
-    state = _updated_state(uow, before, as_of, now)
-    requeued, more = 0, False
-    if state.grace_until is None or state.grace_until <= now:
-        requeued, more = _close_and_requeue(uow, state, as_of)
-    if not more and (state.mass_as_of is None or as_of >= state.mass_as_of):
-        state = replace(state, mass_as_of=None)  # but not by an older sweep that comes late
-    uow.sweep_state.save(state)
-    if more:
+    state = _judge(uow, before, as_of, now)
+    requeued, has_more = (0, False) if in_grace(state, now) else _close_and_requeue(uow, state, as_of)
+    uow.sweep_state.save(state if has_more else end_sweep(state, as_of))
+    if has_more:
         uow.publish(TASK, as_of=as_of)
     if uow.entries.has_due():
-        uow.publish("jobs.assign")  # where beat is silent, this is what finds backed-off jobs
+        uow.publish("jobs.assign")  # without beat, this is what finds backed-off jobs
     return requeued
 
 
-def _updated_state(uow: UnitOfWork, state: SweepState, as_of: datetime, now: datetime) -> SweepState:
-    """The state with this sweep in it: were we gone, and are too many silent at once?"""
+def _judge(uow: UnitOfWork, before: SweepState, as_of: datetime, now: datetime) -> SweepState:
+    """Judge whether we were gone, and if not, whether too much of the fleet is silent at once."""
     timeout = settings().connection_timeout
-    if _was_outage(state.last_sweep_at, as_of, now):
-        state = replace(state, grace_until=now + timeout)
-    state = replace(state, last_sweep_at=_latest(state.last_sweep_at, as_of, now))
-    if state.mass_as_of is not None or (state.grace_until and state.grace_until > now):
+    state = begin_sweep(before, as_of, now, settings().outage_gap, timeout)
+    if state.mass_as_of is not None or in_grace(state, now):
         return state
-    # A dead gateway's crawlers cross the timeout one after another, within one interval of beating.
-    silence = settings().longest_silence
-    fleet = uow.connections.count_silent(as_of, silence, silence - settings().heartbeat_interval)
-    if not fleet.silent or fleet.active < MIN_FLEET_FOR_MASS_SILENCE or 2 * fleet.missing <= fleet.active:
-        return replace(state, mass_waited_at=None)
-    if state.mass_waited_at is None:
-        log.warning("most_of_the_fleet_is_silent", active=fleet.active, silent=fleet.missing)
-        return replace(state, mass_waited_at=now, grace_until=now + timeout)
-    return replace(state, mass_as_of=as_of)
-
-
-def _was_outage(last: datetime | None, as_of: datetime, now: datetime) -> bool:
-    """Whether it is too long since the last sweep, or unknown how long."""
-    return last is None or last > now or as_of - last > settings().outage_gap
-
-
-def _latest(last: datetime | None, as_of: datetime, now: datetime) -> datetime:
-    """The newest sweep; one in the future is of a clock that was set back."""
-    return as_of if last is None or last > now else max(last, as_of)
+    fleet = uow.connections.count(as_of)
+    state = judge_fleet(state, fleet, as_of, now, timeout)
+    if in_grace(state, now):
+        log.warning("most_of_the_fleet_is_silent", active=fleet.active, silent=fleet.overdue)
+    return state
 
 
 def _close_and_requeue(uow: UnitOfWork, state: SweepState, as_of: datetime) -> tuple[int, bool]:
-    """Close what is due and give its jobs back; how many, and whether there may be more."""
-    closable = uow.connections.lock_closable(as_of, settings().longest_silence, CHUNK_JOBS)
-    # The overdue when nobody is leaving any more: to find them, all live attempts are read.
+    """Close silent and disconnected connections and requeue their jobs: how many, and whether more may be left."""
+    closable = uow.connections.lock_closable(as_of, CHUNK_JOBS)
+    # Overdue attempts only when no connection is left to close: to find them, all live attempts are read.
     closings = _attempts_of_closable(uow, closable) if closable else _overdue(uow, state, as_of)
     requeue_lost(uow, closings, count_losses=state.mass_as_of is None)
     uow.connections.close(closable)
@@ -128,7 +111,7 @@ def _close_and_requeue(uow: UnitOfWork, state: SweepState, as_of: datetime) -> t
 
 
 def _attempts_of_closable(uow: UnitOfWork, closable: dict[ConnectionId, bool]) -> list[Closing]:
-    """The attempts of connections that leave, which are locked; the value says whether they said goodbye."""
+    """The attempts of locked connections; the value tells which connections had disconnected."""
     return [
         _closing(attempt, Ending.GOODBYE if closable[attempt.connection_id] else Ending.CONNECTION_LOST)
         for attempt in uow.attempts.live_of_connections(closable).values()
@@ -136,7 +119,7 @@ def _attempts_of_closable(uow: UnitOfWork, closable: dict[ConnectionId, bool]) -
 
 
 def _overdue(uow: UnitOfWork, state: SweepState, as_of: datetime) -> list[Closing]:
-    """Attempts disowned, stalled or never started; their connections are locked, then they are read again."""
+    """The attempts disowned, stalled or never started: their connections are locked, then they are read again."""
     limits = OverdueLimits(
         as_of,
         not_before=state.grace_until,

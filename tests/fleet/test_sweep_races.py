@@ -220,7 +220,7 @@ def test_a_heartbeat_that_commits_during_the_sweep_wins(
     def sweep() -> None:
         with world.unit() as uow:
             uow.connections._session.execute(text("SET LOCAL search_path = slowly, pg_catalog, public"))
-            found.extend(uow.connections.lock_closable(uow.now(), timedelta(seconds=9), 1000))
+            found.extend(uow.connections.lock_closable(uow.now(), 1000))
 
     with slowly_counted(world) as looked:
         thread = world.in_thread(sweep)

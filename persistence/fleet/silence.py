@@ -1,0 +1,37 @@
+"""
+When a connection is silent: the one rule, used by the sweep and by `crawlyard status`.
+
+What is noted of a living connection may be older than its last frame by one `heartbeat_resolution`, so the
+limit is `Settings.longest_silence`, not the timeout itself.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, or_
+
+from persistence.schema.tables import SocketConnection
+from persistence.settings import settings
+
+_NOTHING = timedelta(0)
+
+
+def is_silent(as_of: datetime | ColumnElement[datetime], early: timedelta = _NOTHING) -> ColumnElement[bool]:
+    """True for a connection that was silent for too long at *as_of*, or will be within *early* of it."""
+    return SocketConnection.last_heartbeat < as_of - (settings().longest_silence - early)
+
+
+def is_closable(as_of: datetime) -> ColumnElement[bool]:
+    """True for an active connection that was silent at *as_of*, or had disconnected before it."""
+    return and_(SocketConnection.is_active, or_(is_silent(as_of), SocketConnection.goodbye_at < as_of))
+
+
+@dataclass(frozen=True)
+class FleetCounts:
+    """The active connections, counted as of some moment."""
+
+    active: int
+    silent: int
+    """Silent for too long: a sweep would close them."""
+    overdue: int
+    """Silent, or one heartbeat interval short of it: they have missed a heartbeat."""
