@@ -1,23 +1,23 @@
 """
-What can go wrong between a unit of work and its database.
+The errors that a unit of work can raise.
 
     CrawlyardError
     ├── SettingsError          a setting is missing or wrong; its text names it
-    ├── TransientError         the unit left nothing behind and may be run again as a whole
-    │   ├── Contended          a deadlock, a serialization failure, a lock not had in time: at once
-    │   └── DatabaseLost       no database: wait for it, then again
-    │       └── FellSilent     we said nothing within a transaction for so long that it was ended
+    ├── TransientError         nothing was written; the whole unit may be run again
+    │   ├── Contended          a deadlock, a serialization failure, a lock timeout: run again soon
+    │   └── DatabaseLost       the database is away: wait, then run again
+    │       └── IdleTransactionEnded  the server ended our transaction, since it was idle for too long
     ├── DataRefusedError       the database refuses these values (SQLSTATE class 22, 23 or 54)
-    ├── DatabaseFaultError     any other error of the database: ours to mend
-    └── IllegalRequestError    what is asked for cannot be done, whoever asks
+    ├── DatabaseFaultError     any other error of the database: a defect of ours
+    └── IllegalRequestError    the request cannot be fulfilled
 
-Callers never meet an exception of SQLAlchemy or psycopg: `persistence/db/sqlstate.py` turns each one into one of
-these. Their texts hold no values of a statement.
+Callers never see an exception of SQLAlchemy or psycopg: `persistence/db/sqlstate.py` translates each one. The texts
+contain no values of a statement.
 """
 
 
 class CrawlyardError(Exception):
-    """The root: what Crawlyard itself raises."""
+    """The base of all errors that Crawlyard raises."""
 
 
 class SettingsError(CrawlyardError):
@@ -25,23 +25,23 @@ class SettingsError(CrawlyardError):
 
 
 class TransientError(CrawlyardError):
-    """The unit of work left nothing behind and may be run again as a whole."""
+    """The unit of work wrote nothing and may be run again as a whole."""
 
 
 class Contended(TransientError):  # noqa: N818 - a state of affairs, not a fault
-    """Another transaction was in the way: a deadlock, a lock not had in time, a lost race."""
+    """Another transaction was in the way: a deadlock, a lock timeout, a serialization failure."""
 
 
 class DatabaseLost(TransientError):  # noqa: N818 - a state of affairs, not a fault
-    """The database cannot be reached, or ended the connection. Whether a COMMIT took place is unknown."""
+    """The database cannot be reached, or ended the connection. A COMMIT in progress may have succeeded."""
 
 
 class IdleTransactionEnded(DatabaseLost):
-    """The transaction was ended since nothing was said in it for too long: we were frozen, cut off, or busy."""
+    """The server ended the transaction because it was idle for too long: we were frozen, cut off or busy."""
 
 
 class DataRefusedError(CrawlyardError):
-    """The database refused a value; *sqlstate* says how."""
+    """The database refused a value; *sqlstate* is its reason."""
 
     def __init__(self, message: str, sqlstate: str) -> None:
         super().__init__(message)
@@ -49,8 +49,8 @@ class DataRefusedError(CrawlyardError):
 
 
 class DatabaseFaultError(CrawlyardError):
-    """The database refused a statement for a reason that waiting does not mend."""
+    """The database refused a statement for a reason that waiting does not cure."""
 
 
 class IllegalRequestError(CrawlyardError):
-    """What is asked for cannot be done, whoever asks."""
+    """The request cannot be fulfilled; the text says why."""

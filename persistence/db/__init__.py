@@ -1,1 +1,1 @@
-"""The connection to Postgres: engine, errors, poolers, and values read and written without failing."""
+"""The connection to Postgres: engine, errors, poolers, and adapters of values."""

@@ -1,4 +1,4 @@
-"""The engine: one a process, made on first use, forgotten by a forked child."""
+"""The engine: one per process, made on first use and dropped in a forked child."""
 
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ from persistence.settings import settings
 
 _CONNECT_TIMEOUT_S = 5
 _RECYCLE_S = 1800
-"""Old connections are replaced, so that a server behind a balancer is left some day."""
+"""Connections are replaced at this age, so that a server behind a load balancer can be drained."""
 
 
 @cache
@@ -19,9 +19,9 @@ def engine() -> Engine:
     """
     The process's engine and its pool.
 
-    Nothing is prepared on the server, and all that a session sets is SET LOCAL: a PgBouncer in
-    transaction mode may stand between. Parameters never show in an error. Values that others wrote are
-    read without failing (`foreign_values`).
+    It works through a PgBouncer in transaction mode: no statement is prepared on the server, and sessions only use
+    SET LOCAL. Errors never show parameters. Values that other programs wrote are always readable
+    (`foreign_values`).
     """
     new_engine = create_engine(
         settings().database_url,
@@ -47,6 +47,6 @@ def _prepare(connection: Any, _record: object) -> None:
 
 
 def forget_connections() -> None:
-    """In a forked child: drop the parent's pool without closing connections that the parent still uses."""
+    """Drop the parent's pool in a forked child, without closing connections that the parent still uses."""
     if engine.cache_info().currsize:
         engine().dispose(close=False)

@@ -1,9 +1,9 @@
 """
-Values that others wrote into the shared tables, read without failing, however absurd they are.
+Reads any value that other programs wrote into the shared tables.
 
-Postgres keeps more than Python reads: JSON nested without end, integers of 100,000 digits, times after the
-year 9999 and before Christ. Read the plain way, one such value in one job's row fails the statement, and
-with it the batch of 500 frames, or the sweep, that met it.
+Postgres stores values that Python cannot read: deeply nested JSON, integers of 100,000 digits, times after the year
+9999 and before Christ. With the default adapters one such value in one row makes the whole statement fail, and with
+it a batch of 500 frames, or a sweep.
 """
 
 import json
@@ -19,17 +19,17 @@ from psycopg.pq import Format
 from persistence.db.json_tree import is_nested_deeper
 
 UNREADABLE: Final = "[unreadable]"
-"""Stands for JSON that is deep or large beyond all use."""
+"""Replaces JSON that is too deep or too large to read."""
 
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 _DEPTH = 100
-"""Levels. What we keep has fewer, and what reads, shows or writes it again takes a few calls a level."""
+"""Levels. What we store has fewer; code that reads, shows or writes JSON recurses a few calls per level."""
 
 
 def read_json(text: bytes) -> Any:
-    """The value that Postgres wrote as JSON, or UNREADABLE."""
+    """Parse JSON from Postgres; returns UNREADABLE if it cannot be used."""
     try:
         value = json.loads(text, parse_float=_finite)
     except (ValueError, RecursionError):
@@ -38,7 +38,7 @@ def read_json(text: bytes) -> Any:
 
 
 def register_time_loader(connection: Connection) -> None:
-    """Let times that Python has not be the first or the last that it has."""
+    """Read times that Python cannot represent as EARLIEST or LATEST."""
     connection.adapters.register_loader("timestamptz", _TimeLoader)
 
 
@@ -50,12 +50,12 @@ def _finite(digits: str) -> float:
 
 
 def _may_be_deep(text: bytes) -> bool:
-    """Counting brackets is next to nothing, a walk is not."""
+    """A cheap test: counting brackets costs almost nothing, walking the value does not."""
     return text.count(b"[") + text.count(b"{") > _DEPTH
 
 
 class _TimeLoader(Loader):
-    """psycopg's own loader, and what becomes of its refusals."""
+    """psycopg's own loader, with EARLIEST or LATEST for a time that it refuses."""
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
         super().__init__(oid, context)

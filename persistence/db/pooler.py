@@ -1,4 +1,4 @@
-"""Whether a pooler such as PgBouncer stands between us and the server, and what leads past it."""
+"""Detects a pooler, such as PgBouncer, between us and the server."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ _CONNECT_TIMEOUT_S = 5
 
 def is_pooled(connection: "psycopg.Connection[Any]") -> bool:
     """
-    Whether somebody else than the server took this connection.
+    True if a pooler accepted this connection, not the server.
 
-    A pooler answers a client with a process id that it made up; the server's own is another one.
+    A pooler gives its clients a process id that it made up, which differs from the server's own.
     """
     rows = connection.execute("SELECT pg_backend_pid()").fetchall()
     return rows != [(connection.info.backend_pid,)]
 
 
 def is_direct_url_pooled() -> bool:
-    """Whether what is to lead past the pooler leads to one. Raises DatabaseLost where it leads nowhere."""
+    """True if the direct URL leads to a pooler all the same. Raises DatabaseLost if it leads nowhere."""
     with (
         translate_errors(),
         psycopg.connect(

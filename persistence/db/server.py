@@ -1,4 +1,4 @@
-"""Facts about the server: its settings, our rights, its clock, and whether a pooler stands between."""
+"""Facts about the server: its settings, our privileges, its clock, and whether we use a pooler."""
 
 import time
 from collections.abc import Mapping
@@ -25,26 +25,26 @@ _MISSING_PRIVILEGES = text("""
 """)
 
 _REQUIRED_PRIVILEGES = {
-    "user": ("SELECT", "UPDATE"),  # a lock FOR KEY SHARE wants UPDATE
+    "user": ("SELECT", "UPDATE"),  # FOR KEY SHARE requires UPDATE
     "account": ("SELECT", "UPDATE"),
     "area": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "area_authorization": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "job": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "job_area": ("SELECT", "INSERT", "UPDATE"),
 }
-"""What we do with the web app's tables: discoveries move areas, the clean-up deletes old jobs."""
+"""By table of the web app: discoveries move areas, and the clean-up deletes old jobs."""
 
 
 @dataclass(frozen=True)
 class ClockDifference:
-    """The database's clock less this machine's, in seconds; the truth is within *bound* of it."""
+    """The database's clock minus this machine's, in seconds, measured to within *bound*."""
 
     seconds: float
     bound: float
 
 
 def missing_privileges(connection: Connection) -> list[str]:
-    """What our role may not do with the web app's tables, and has to: such as `DELETE on job`."""
+    """The privileges on the web app's tables that our role needs and lacks, such as `DELETE on job`."""
     wanted = [
         (name, privilege) for name, privileges in _REQUIRED_PRIVILEGES.items() for privilege in privileges
     ]
@@ -53,18 +53,18 @@ def missing_privileges(connection: Connection) -> list[str]:
 
 
 def server_settings(connection: Connection) -> Mapping[str, str]:
-    """What the server is and how it is set up, by the names of postgresql.conf; durations end in ` ms`."""
-    return {name: value for name, value in connection.execute(_SERVER)}  # noqa: C416 - rows, not pairs
+    """The server's version and settings by their names in postgresql.conf; durations end in ` ms`."""
+    return dict(connection.execute(_SERVER).tuples())
 
 
 def is_behind_pooler(connection: Connection) -> bool:
-    """Whether a pooler stands between, and not the server itself took the connection."""
+    """True if a pooler accepted this connection, not the server."""
     driver: Any = connection.connection.driver_connection
     return is_pooled(driver)
 
 
 def clock_difference(connection: Connection) -> ClockDifference:
-    """How far the two clocks are apart, by the quickest of some round trips."""
+    """Measure the difference of the two clocks; the fastest of several round trips counts."""
     return min((_probe_clock(connection) for _ in range(_PROBES)), key=lambda probe: probe.bound)
 
 

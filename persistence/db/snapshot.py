@@ -1,4 +1,4 @@
-"""A read-only transaction in which everything read is of one moment."""
+"""Read-only transactions that see the database at one moment."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from persistence.db.sqlstate import translate_errors
 @contextmanager
 def snapshot(timeout: timedelta) -> Iterator[Connection]:
     """
-    A read-only transaction in which everything read is of one moment.
+    Open a read-only transaction that sees the database at one moment.
 
-    A statement that takes longer than *timeout* is ended. Raises the database's errors as ours.
+    A statement that takes longer than *timeout* is cancelled. Raises the errors of persistence/exceptions.py.
     """
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     with translate_errors(), engine().connect().execution_options(**reading) as connection:

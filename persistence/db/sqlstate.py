@@ -1,4 +1,4 @@
-"""Errors of SQLAlchemy and psycopg as ours, by their SQLSTATE."""
+"""Translates errors of SQLAlchemy and psycopg to ours, by SQLSTATE."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ _CONTENDED = frozenset({"40001", "40P01", "55P03", "57014"})
 """serialization_failure, deadlock_detected, lock_not_available, query_canceled (statement_timeout)."""
 
 _LOST_CLASSES = frozenset({"08", "53", "57", "58"})
-"""Connection, insufficient resources, operator intervention, system error: they pass."""
+"""Connection, insufficient resources, operator intervention, system error: all are temporary."""
 
 _LOST = frozenset({"25006", "25P04"})
-"""A failover has left us on the old primary; the session was ended for its transaction's age."""
+"""read_only_sql_transaction (a failover left us on the old primary) and transaction_timeout."""
 
 _POOLER_ERROR = "08P01"
-"""protocol_violation: for PgBouncer each of its own complaints, above all that no server, or none free, was had."""
+"""protocol_violation: PgBouncer uses it for all its own errors, mostly that no server connection was free."""
 
 _SILENT = "25P03"
 """idle_in_transaction_session_timeout"""
@@ -37,17 +37,17 @@ _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn what SQLAlchemy and psycopg raise inside into one of ours."""
+    """Raise errors of SQLAlchemy and psycopg as errors of ours."""
     try:
         yield
     except (SQLAlchemyError, PsycopgError) as error:
         translated = _translated(error)
-        # What the database says of a refused value repeats the value, and a log would repeat that.
+        # The database quotes a refused value in its message; it must not reach a log.
         raise translated from (None if isinstance(translated, DataRefusedError) else error)
 
 
 def is_database_lost(error: BaseException) -> bool:
-    """Whether this error says that the connection it came by is of no use any more."""
+    """True if the connection that raised this error is no longer usable."""
     if isinstance(error, SQLAlchemyError | PsycopgError):
         return isinstance(_translated(error), DatabaseLost)
     return isinstance(error, DatabaseLost)
@@ -81,12 +81,12 @@ def _from_server(cause: PsycopgError, state: str) -> CrawlyardError:
 
 
 def _from_client(cause: PsycopgError) -> CrawlyardError:
-    """What psycopg raises by itself: there is no server, or it cannot express a value."""
+    """Translate errors that psycopg raises itself: no server answers, or it cannot adapt a value."""
     text = type(cause).__name__
     if isinstance(cause, DataError):
         return DataRefusedError(text, "22000")
     if isinstance(cause, OperationalError | InterfaceError | InternalError):
-        # InternalError: answers that do not fit the question. Where a session ends before its COMMIT, both
-        # server and pooler say so, and psycopg has received 2 results from one command.
+        # InternalError: psycopg got 2 results from one command. This happens if a session ends before its
+        # COMMIT, because the server and the pooler both report it.
         return DatabaseLost(text)
     return DatabaseFaultError(text)

@@ -1,7 +1,7 @@
 """
-Lists of texts as parameters: ids by the hundred go into nearly every statement.
+Writes lists of texts as parameters; nearly every statement takes hundreds of ids.
 
-psycopg writes an array element by element. Joined at once, a list of 500 ids takes 9 instead of 440 µs.
+psycopg writes an array element by element: 440 µs for 500 ids. Joining them takes 9 µs.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ from psycopg.types.array import ListDumper
 
 
 def register_text_array_dumper(connection: Connection) -> None:
-    """Let lists that hold nothing but plain texts be written at once."""
+    """Write lists that hold nothing but plain texts with one join."""
     connection.adapters.register_dumper(list, _Texts)
 
 
 class _Texts(ListDumper):
-    """psycopg's own, where an element is no text, or needs an escape."""
+    """Joins the elements; leaves a list with an element that is not text, or needs escaping, to psycopg."""
 
     def dump(self, obj: list[Any]) -> Buffer | None:
         try:

@@ -1,1 +1,1 @@
-"""Alembic's migrations, and `run.migrate`, which runs them."""
+"""The migrations, and `run.migrate`, which applies them."""

@@ -1,4 +1,4 @@
-"""What Alembic runs: on the connection that `run` hands it, and inside its transaction."""
+"""Alembic's entry point: it uses the connection and the transaction of `run`."""
 
 from alembic import context
 

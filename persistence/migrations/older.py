@@ -1,9 +1,9 @@
 """
-Taking over a database that was in use before us.
+Takes over a database that an older component used.
 
-The web app's tables are only looked at. Tables of ours that an older component left are copied
-into the new shape: what it had queued is held, its connections and attempts are closed, since
-nobody speaks for them any more. `crawlyard adopt` lets go of what is held.
+The web app's tables are only checked. The older component's tables are copied into ours: its queue entries are
+parked until `crawlyard adopt`, and its connections and attempts are closed, because no crawler reports on them any
+more.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,7 @@ from sqlalchemy import Connection, inspect, text
 
 from persistence.exceptions import IllegalRequestError
 from persistence.schema import Base, web_app
-
-_TEMPORARY_PREFIX = "crawlyard_older"
+from persistence.schema.sql import sql
 
 _LABELS_OF_STATUS = text("""
     SELECT type.typname, array_agg(label.enumlabel)
@@ -32,7 +31,7 @@ _COPIES = {
                (id, crawler_id, connected_at, last_heartbeat, is_active, system_status, metadata, closed_at)
         SELECT id, crawler_id, COALESCE(connected_at, now()), COALESCE(last_heartbeat, now()), false,
                COALESCE(system_status::text, 'idle'), metadata, now()
-          FROM {older}.socket_connection
+          FROM crawlyard_older.socket_connection
     """,
     "job_queue": """
         -- the newest entry of a job stands for it
@@ -41,9 +40,9 @@ _COPIES = {
         SELECT DISTINCT ON (entry.web_app_job_id)
                entry.id, entry.web_app_job_id, COALESCE(entry.priority, 1), COALESCE(entry.scheduled_at, now()),
                COALESCE(entry.attempts, 0), COALESCE(entry.max_attempts, 3),
-               -- an older order carried its account's tokens
+               -- an older entry contained its account's tokens
                CASE WHEN jsonb_typeof(entry.data) = 'object'
-                    THEN entry.data - '{{access_token,accessToken,refresh_token,refreshToken}}'::text[]
+                    THEN entry.data - '{access_token,accessToken,refresh_token,refreshToken}'::text[]
                     ELSE entry.data END,
                CASE WHEN entry.status::text IN ('completed', 'failed') THEN entry.status::text ELSE 'pending' END,
                entry.error, entry.last_attempt_at, job."accountId",
@@ -51,12 +50,12 @@ _COPIES = {
                entry.status::text NOT IN ('completed', 'failed'),
                CASE WHEN entry.status::text IN ('completed', 'failed')
                     THEN COALESCE(entry.last_attempt_at, entry.scheduled_at, now()) END
-          FROM {older}.job_queue entry
+          FROM crawlyard_older.job_queue entry
           JOIN job ON job.id = entry.web_app_job_id
          ORDER BY entry.web_app_job_id, entry.scheduled_at DESC NULLS LAST, entry.id DESC
     """,
     "job_assignment_mapping": """
-        -- two attempts could share one crawler_job_id: all but the newest get their own id behind it
+        -- two attempts could share one crawler_job_id: all but the newest get their own id appended to it
         INSERT INTO job_assignment_mapping (id, web_app_job_id, crawler_job_id, account_id, user_id, created_at,
                                             assigned_at, completed_at, status, metadata)
         SELECT attempt.id, attempt.web_app_job_id,
@@ -69,7 +68,7 @@ _COPIES = {
                CASE WHEN attempt.status::text IN ('completed', 'failed', 'cancelled')
                     THEN attempt.status::text ELSE 'cancelled' END,
                attempt.metadata
-          FROM {older}.job_assignment_mapping attempt
+          FROM crawlyard_older.job_assignment_mapping attempt
           JOIN job ON job.id = attempt.web_app_job_id
     """,
     "job_error_log": """
@@ -78,7 +77,7 @@ _COPIES = {
         SELECT error.id, error.job_id, COALESCE(error.timestamp, now()), COALESCE(error.error_type, 'unknown'),
                COALESCE(error.error_message, ''), error.stack_trace, error.context, COALESCE(error.retry_count, 0),
                COALESCE(error.is_recoverable, true), error.resolution
-          FROM {older}.job_error_log error
+          FROM crawlyard_older.job_error_log error
           JOIN job ON job.id = error.job_id
     """,
 }
@@ -86,15 +85,15 @@ _COPIES = {
 
 def check_shared_tables(connection: Connection) -> None:
     """
-    Refuse a web app's database that we could not work with, before anything is changed.
+    Check that the web app's tables are usable, before anything is changed.
 
-    Raises IllegalRequestError: a column is missing, or the status of a job is an enum that does
-    not know `cancelled`; its text holds the statement that the database's owner must run.
+    Raises IllegalRequestError if a column is missing, or if job.status is an enum without `cancelled`; the text
+    then contains the statement that the database's owner must run.
     """
     labels = connection.execute(_LABELS_OF_STATUS).one_or_none()
     if labels is not None and "cancelled" not in labels[1]:
         raise IllegalRequestError(
-            "job.status is an enum without 'cancelled'; its owner must first run: "
+            "job.status is an enum without 'cancelled'. Its owner must first run: "
             f"ALTER TYPE \"{labels[0]}\" ADD VALUE 'cancelled';"
         )
     inspector = inspect(connection)
@@ -122,17 +121,18 @@ _SHARED = {
 
 @contextmanager
 def carried_over(connection: Connection, present: AbstractSet[str]) -> Iterator[None]:
-    """Move the tables *present* aside while ours are created, then copy their rows and drop them."""
+    """Move the older tables aside while ours are created, then copy their rows and drop them."""
     carried = [name for name in _COPIES if name in present]
     if not carried:
         yield
         return
-    connection.execute(text(f"CREATE SCHEMA {_TEMPORARY_PREFIX}"))
+    connection.execute(text("CREATE SCHEMA crawlyard_older"))
     for name in carried:
-        connection.execute(text(f"ALTER TABLE {name} SET SCHEMA {_TEMPORARY_PREFIX}"))
+        connection.execute(sql("ALTER TABLE $name SET SCHEMA crawlyard_older", name=name))
     yield
     for name in carried:
-        connection.execute(text(_COPIES[name].format(older=_TEMPORARY_PREFIX)))
-    # together: they may have foreign keys to each other
-    connection.execute(text("DROP TABLE " + ", ".join(f"{_TEMPORARY_PREFIX}.{name}" for name in carried)))
-    connection.execute(text(f"DROP SCHEMA {_TEMPORARY_PREFIX}"))
+        connection.execute(text(_COPIES[name]))
+    # In one statement: they may have foreign keys to each other.
+    tables = ", ".join(f"crawlyard_older.{name}" for name in carried)
+    connection.execute(sql("DROP TABLE $tables", tables=tables))
+    connection.execute(text("DROP SCHEMA crawlyard_older"))

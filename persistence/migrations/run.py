@@ -1,8 +1,7 @@
 """
-Brings a database to the newest schema, and says where it stands.
+Migrates a database to the newest schema, and tells which revision it has.
 
-One transaction under one advisory lock: two at once are harmless, and one that fails leaves
-nothing behind.
+A migration is one transaction under an advisory lock: two at once are harmless, and a failed one changes nothing.
 """
 
 from dataclasses import dataclass
@@ -24,12 +23,12 @@ from persistence.schema import Base
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('crawlyard_migrate'))"
 
 _GIVE_WAY = "SET LOCAL lock_timeout = '3s'"
-"""Our foreign keys want a lock on `job`, and while we wait for it the web app's writes wait behind us."""
+"""Our foreign keys need a lock on `job`. While we wait for it, the web app's writes queue up behind us."""
 
 
 @dataclass(frozen=True)
 class Migrated:
-    """What a migration did."""
+    """The revisions before and after a migration."""
 
     before: str | None
     after: str
@@ -37,10 +36,10 @@ class Migrated:
 
 def migrate(on: Engine | None = None) -> Migrated:
     """
-    Create or upgrade the tables; where they are at head already, nothing happens.
+    Create or upgrade the tables; does nothing if they are up to date.
 
-    Waits for another migration, and for the web app's transactions a moment only. Raises Contended
-    where they last longer, IllegalRequestError where the web app's tables are not what we can work with.
+    Waits for another migration, but only 3 s for the web app's transactions. Raises Contended if these take longer,
+    and IllegalRequestError if the web app's tables are not usable or a newer Crawlyard migrated the database.
     """
     try:
         with translate_errors(), (on or engine()).begin() as connection:
@@ -50,28 +49,28 @@ def migrate(on: Engine | None = None) -> Migrated:
             command.upgrade(_config(connection), "head")
             return Migrated(before, head_revision())
     except CommandError:
-        # All that Alembic can complain of here is a revision that it does not know.
-        raise IllegalRequestError("The database was migrated by a newer Crawlyard, which it needs.") from None
+        # The only command error possible here is an unknown revision.
+        raise IllegalRequestError("A newer Crawlyard migrated the database. Run that version.") from None
     except Contended as error:
         raise Contended(
-            f"Nothing was migrated: a transaction was in the way, {error}. Migrate again, when less is going on."
+            f"Nothing was migrated: another transaction was in the way, {error}. Migrate again at a quieter time."
         ) from error
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision that the database is at; None where it was never migrated."""
+    """The revision of the database; None if it was never migrated."""
     return _context(connection).get_current_revision()
 
 
 def head_revision() -> str:
-    """The newest revision that this version knows."""
+    """The newest revision of this version."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None
     return head
 
 
 def differences(connection: Connection) -> list[object]:
-    """What the mappings say and the database does not; empty where they agree."""
+    """The differences between the mappings and the database; empty if they agree."""
     return list(compare_metadata(_context(connection), Base.metadata))
 
 

@@ -1,4 +1,4 @@
-"""The mapped tables: the web app's in `web_app`, ours in `tables`; states, ids and commands beside them."""
+"""The schema: the web app's tables in `web_app`, ours in `tables`; states, ids and commands."""
 
 from persistence.schema import tables, web_app
 from persistence.schema.base import Base

@@ -1,4 +1,4 @@
-"""What all mapped tables have in common: types, naming of constraints, and Postgres' own types."""
+"""The declarative base of all tables: column types and the naming of constraints."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ class Xid8(UserDefinedType[int]):
         return "xid8"
 
 
-ischema_names["xid8"] = Xid8  # SQLAlchemy does not know it: reflection would warn and forget the type
+ischema_names["xid8"] = Xid8  # unknown to SQLAlchemy: reflection would warn and drop the type
 
 Ulid = Annotated[str, "26 characters, made by us or by a gateway; sorted and compared bytewise"]
 Json = Annotated[Any, "jsonb"]

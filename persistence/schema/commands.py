@@ -1,10 +1,10 @@
-"""What can be crawled: providers, areas, commands, and what follows from a discovery."""
+"""Providers, kinds of areas, commands, and the commands that follow from a discovery."""
 
 from enum import StrEnum
 
 
 class Provider(StrEnum):
-    """Of `job.provider` and `account.provider_id`."""
+    """`job.provider` and `account.provider_id`."""
 
     GITLAB_ONPREM = "gitlab-onprem"
     GITLAB_CLOUD = "gitlab-cloud"
@@ -13,14 +13,14 @@ class Provider(StrEnum):
 
 
 class AreaType(StrEnum):
-    """Of `area.type`."""
+    """`area.type`."""
 
     GROUP = "group"
     PROJECT = "project"
 
 
 class Command(StrEnum):
-    """Of `job.command`: what is to be crawled."""
+    """`job.command`: what is to be crawled."""
 
     AUTHORIZATION_SCOPE = "authorizationScope"
     USERS = "users"
@@ -88,16 +88,14 @@ COMMAND_OF_JOB_TYPE = {
     "crawl_group": Command.GROUP,
     "crawl_project": Command.PROJECT,
 }
-"""What a `job_type` on the wire asks for."""
-
+"""The command that a `job_type` of the wire protocol stands for."""
 
 AREA_TYPE_OF_COMMAND = {
     Command.GROUP_PROJECT_DISCOVERY: AreaType.GROUP,
     Command.GROUP: AreaType.GROUP,
     Command.PROJECT: AreaType.PROJECT,
 }
-"""The commands whose entity is an area; of the others the entity may be anything."""
-
+"""The commands whose entity is an area; the entity of any other command may be anything."""
 
 COMMANDS_OF_AREA = {
     AreaType.GROUP: (Command.GROUP, Command.GROUP_MEMBERS, Command.GROUP_PROJECTS, Command.GROUP_ISSUES),
@@ -109,4 +107,4 @@ COMMANDS_OF_AREA = {
         Command.PIPELINES,
     ),
 }
-"""What follows from the discovery of an area: one job each. Source: the platform's rules for discoveries."""
+"""The jobs created for a discovered area, one per command. Source: the platform's rules for discoveries."""

@@ -1,10 +1,10 @@
-"""Types of events for the web app."""
+"""The types of events for the web app."""
 
 from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """Of `dispatch_event.type`."""
+    """`dispatch_event.type`."""
 
     JOB_CREATED = "job_created"
     JOB_UPDATED = "job_updated"

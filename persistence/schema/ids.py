@@ -5,11 +5,11 @@ from typing import NewType
 AccountId = NewType("AccountId", str)
 ConnectionId = NewType("ConnectionId", str)
 CrawlerJobId = NewType("CrawlerJobId", str)
-"""The fence: names one attempt of one job, and is what a crawler echoes as `jobId`."""
+"""The fence: it names one attempt of one job, and crawlers repeat it as `jobId`."""
 EntryId = NewType("EntryId", str)
 JobId = NewType("JobId", str)
 
 
 def global_id(noun: str, id_: str) -> str:
-    """GitLab's global id: `42` of a project is gid://gitlab/Project/42; what is no number is one already."""
+    """GitLab's global id: 42 of a project is gid://gitlab/Project/42. An id that is not a number is global already."""
     return f"gid://gitlab/{noun.capitalize()}/{id_}" if id_.isdecimal() else id_

@@ -1,12 +1,12 @@
 """
-SQL text that names states and predicates instead of spelling them.
+SQL text in which states and predicates are named, not spelled.
 
     _FAIL = sql("UPDATE job SET status = $job_failed WHERE id = :id AND status IN $job_crawlable")
 
-One state is `$job_failed`, `$entry_pending`, `$attempt_running`; a set is `$job_ended`, `$attempt_live`. The
-predicates below stand for more than a status. All become literals when the module is loaded, not parameters:
-partial indexes serve a statement that repeats their words, and a status may be an enum of the web app's, to which
-text as a parameter is not cast. A `$` of its own is written `$$`.
+`$job_failed`, `$entry_pending` and `$attempt_running` are states; `$job_ended` and `$attempt_live` are sets of them;
+`$live` and `$claimable` are the predicates below. All become literals when the module is imported, not parameters,
+for two reasons: a partial index is used only if the statement repeats its predicate, and a status may be an enum of
+the web app, to which a text parameter is not cast. A literal `$` is written `$$`.
 """
 
 from collections.abc import Iterable
@@ -21,15 +21,15 @@ from persistence.schema.states import AttemptStatus, EntryStatus, JobStatus
 
 LIVE = "completed_at IS NULL"
 """
-An attempt that goes on, in the words of the partial indexes.
+An attempt is live, as the partial indexes spell it.
 
-A statement that knows its attempts by fence says `status IN $attempt_live` instead, which no index repeats. To the
-planner the index of the live looks short, and it read that one through. It holds all that have lived since the last
-vacuum: after 60,000 lives beside an open snapshot, 61 ms instead of 4 for 500 fences.
+A statement that looks attempts up by fence uses `status IN $attempt_live` instead, which matches no partial index.
+With this predicate the planner takes the index of live attempts for a short one and reads all of it, but it holds
+every attempt since the last vacuum: after 60,000 attempts under an open snapshot, 500 fences took 61 ms, not 4.
 """
 
 CLAIMABLE = f"status = '{EntryStatus.PENDING}' AND ready AND NOT held"
-"""An entry that the next round may assign, in the words of the claim index."""
+"""The next round may assign the entry, as the claim index spells it."""
 
 _HASH = "encode(sha256(convert_to($column, 'UTF8')), 'hex')"
 
@@ -38,7 +38,7 @@ REFRESH_TOKEN_HASH = Template(_HASH).substitute(column="account.refresh_token")
 """The SHA-256 of a token of `account`, in hex. Postgres computes it, so that no token leaves the database for it."""
 
 SUSPECT_LOSSES = 2
-"""A job that was lost this often in a row is assigned alone, so that its neighbours are not blamed."""
+"""A job with this many losses in a row is assigned alone, so that no other job shares the blame for the next."""
 
 
 def _list(members: Iterable[StrEnum]) -> str:
@@ -62,22 +62,22 @@ _NAMES = {
 
 def sql(statement: str, **fragments: str) -> TextClause:
     """
-    A text statement, with `$names` of states, predicates, and *fragments* of the module's own filled in.
+    Make a statement of text that names states, predicates and the *fragments* given.
 
-    Raises KeyError for a name that there is not.
+    Raises KeyError for an unknown name.
     """
     return text(fragment(statement, **fragments))
 
 
 def fragment(part: str, **fragments: str) -> str:
-    """A part of a statement, for the fragments of several."""
+    """Fill in a part that several statements share, to be passed to `sql` as a fragment."""
     return Template(part).substitute(_NAMES, **fragments)
 
 
 def among(column: InstrumentedAttribute[str], name: str = "ids") -> ColumnElement[bool]:
     """
-    `column = ANY (:ids)`, for statements in Core: a list is one parameter, however long.
+    `column = ANY (:ids)` for statements in Core: the whole list is one parameter.
 
-    `column.in_(...)` would make a parameter of each member, and another statement for each length.
+    `column.in_(...)` would make one parameter per id, and another statement for each length.
     """
     return column == any_(bindparam(name, type_=ARRAY(Text)))

@@ -1,14 +1,14 @@
 """
-The states of jobs, entries, attempts and crawlers, and the sets of them that rules speak of.
+The states of jobs, entries, attempts and crawlers, and the sets of states that rules use.
 
-Nowhere else is a state spelled: SQL names them by way of `persistence/schema/sql.py`.
+No other module spells a state: SQL text names them through `persistence/schema/sql.py`.
 """
 
 from enum import StrEnum
 
 
 class JobStatus(StrEnum):
-    """Of `job.status`; `cancelled` is ours, the rest is the web app's."""
+    """`job.status`. `cancelled` is ours; the web app defines the others."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -20,7 +20,7 @@ class JobStatus(StrEnum):
     WAITING_CREDENTIAL_RENEWAL = "waiting_credential_renewal"
     CREDENTIAL_RENEWED = "credential_renewed"
     UNKNOWN = "unknown"
-    """Stands for any status that the web app has and we have not: such a job is held."""
+    """Stands for every status that only the web app knows; the entry of such a job is parked."""
 
     @classmethod
     def _missing_(cls, _value: object) -> "JobStatus":
@@ -28,17 +28,17 @@ class JobStatus(StrEnum):
 
 
 JOB_CRAWLABLE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
-"""Such a job has an entry that can run, or a live attempt."""
+"""The web app wants the job crawled: it has an entry that can be assigned, or a live attempt."""
 JOB_ENDED = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED})
-"""From here a job moves only if somebody asks for it anew."""
+"""The job is over; it changes again only if it is submitted or enqueued again."""
 JOB_AWAITING_TOKEN = frozenset({JobStatus.WAITING_CREDENTIAL_RENEWAL, JobStatus.CREDENTIAL_EXPIRED})
-"""The account of such a job needs a new token first."""
+"""The job waits until its account has a new token."""
 JOB_RENEWABLE = JOB_AWAITING_TOKEN | {JobStatus.CREDENTIAL_RENEWED}
-"""A new token of its account queues such a job again."""
+"""A new token for its account queues the job again."""
 
 
 class EntryStatus(StrEnum):
-    """Of `job_queue.status`."""
+    """`job_queue.status`."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -51,7 +51,7 @@ ENTRY_SETTLED = frozenset({EntryStatus.COMPLETED, EntryStatus.FAILED})
 
 
 class AttemptStatus(StrEnum):
-    """Of `job_assignment_mapping.status`; live is assigned or running, `pending` is the old component's."""
+    """`job_assignment_mapping.status`. `pending` occurs only in rows of the component before Crawlyard."""
 
     PENDING = "pending"
     ASSIGNED = "assigned"
@@ -66,7 +66,7 @@ ATTEMPT_ENDED = frozenset({AttemptStatus.COMPLETED, AttemptStatus.FAILED, Attemp
 
 
 class SystemStatus(StrEnum):
-    """Of `socket_connection.system_status`; the wire's `processing` is stored as `crawling`."""
+    """`socket_connection.system_status`; a reported `processing` is stored as `crawling`."""
 
     IDLE = "idle"
     DISCOVERING = "discovering"

@@ -16,9 +16,9 @@ from persistence.schema.sql import CLAIMABLE, LIVE, SUSPECT_LOSSES
 
 class SocketConnection(Base):
     """
-    One crawler's live link.
+    One crawler's session with us.
 
-    A heartbeat changes no indexed column and finds room on its page, so that it stays HOT.
+    A heartbeat changes no indexed column, and the fillfactor leaves room on the page, so its update is HOT.
     """
 
     __tablename__ = "socket_connection"
@@ -34,11 +34,12 @@ class SocketConnection(Base):
     details: Mapped[Json | None] = mapped_column("metadata")
     capacity: Mapped[int] = mapped_column(server_default=text("5"))
     reported: Mapped[int] = mapped_column(server_default=text("0"))
-    """How many jobs the crawler itself last said that it works on."""
+    """The number of jobs that the crawler last reported to be working on."""
     reported_jobs: Mapped[Json | None]
-    """Which ones (crawler_job_ids), where it said so."""
+    """Their crawler_job_ids, if it reported them."""
     reported_at: Mapped[datetime | None]
     goodbye_at: Mapped[datetime | None]
+    """When the crawler disconnected cleanly."""
     closed_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -50,7 +51,7 @@ class SocketConnection(Base):
 
 
 class QueueEntry(Base):
-    """A job waiting for a crawler, or being worked off; one a job."""
+    """A job waiting for, or being worked on by, a crawler; one entry per job."""
 
     __tablename__ = "job_queue"
 
@@ -61,27 +62,28 @@ class QueueEntry(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     max_attempts: Mapped[int] = mapped_column(server_default=text("3"))
     data: Mapped[Json | None]
-    """Of the order: entity_id, tags, metadata, host."""
+    """What the order needs beyond the job: entity_id, tags, metadata, host."""
     status: Mapped[str] = mapped_column(server_default="pending")
     error: Mapped[str | None]
     last_attempt_at: Mapped[datetime | None]
     account_id: Mapped[str]
     host: Mapped[str] = mapped_column(server_default="")
-    """The GitLab host, for its cap; '' where the job has none."""
+    """The GitLab host, for its cap; '' if the job has none."""
     ready: Mapped[bool] = mapped_column(server_default=text("true"))
-    """Due. Backed-off entries stay out of the claim index until a pass readies them."""
+    """Due. An entry that is backing off stays out of the claim index until a round makes it ready."""
     held: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Not to be seated, by the web app's word."""
+    """Parked: the status that the web app gave the job forbids assigning it."""
     losses: Mapped[int] = mapped_column(server_default=text("0"))
-    """In a row; progress sets it to 0."""
+    """Losses in a row; progress resets them to 0."""
     goodbyes: Mapped[int] = mapped_column(server_default=text("0"))
+    """Attempts that ended because their crawler disconnected cleanly."""
     identity: Mapped[str | None]
-    """Path, branch and command of a job that we made: what the shared unique index lets through."""
+    """Path, branch and command of a job that we created, as the unique index of `job` compares them."""
     settled_at: Mapped[datetime | None]
     spawned_from: Mapped[str | None]
-    """The job whose discovery found it: `job.spawned_from`, for which the shared table has no index."""
+    """The job whose discovery found it. A copy of `job.spawned_from`, which has no index."""
     kept_at: Mapped[datetime | None]
-    """When the clean-up last found a reason to keep a job that was old enough to go."""
+    """When the clean-up last found a reason to keep a job that was old enough to delete."""
 
     __table_args__ = (
         CheckConstraint("(status IN ('completed', 'failed')) = (settled_at IS NOT NULL)", name="settled"),
@@ -120,7 +122,7 @@ class QueueEntry(Base):
 
 
 class Assignment(Base):
-    """One attempt of one job on one connection. Closed, it never lives again."""
+    """One attempt of one job on one connection. A closed attempt never becomes live again."""
 
     __tablename__ = "job_assignment_mapping"
 
@@ -138,10 +140,11 @@ class Assignment(Base):
     host: Mapped[str] = mapped_column(server_default="")
     progressed_at: Mapped[datetime | None]
     absent_since: Mapped[datetime | None]
-    """Since when it is missing from its crawler's own list."""
+    """Since when the attempt has been missing from the list that its crawler reports."""
     stale_words: Mapped[int] = mapped_column(server_default=text("0"))
+    """The number of stale frames that named it."""
     discoveries: Mapped[Json] = mapped_column(server_default=text("'[]'"))
-    """The discovery frames that were applied: {timestamp, digest} each, as they were said."""
+    """The discovery frames that were applied, in order: {timestamp, digest} each."""
 
     __table_args__ = (
         CheckConstraint("(status IN ('assigned', 'running')) = (completed_at IS NULL)", name="closed"),
@@ -153,7 +156,7 @@ class Assignment(Base):
 
 
 class JobErrorLog(Base):
-    """What went wrong with a job, one row an error; nothing is ever changed but the resolution."""
+    """The error log of jobs, one row per error. Only the resolution of a row ever changes."""
 
     __tablename__ = "job_error_log"
 
@@ -168,7 +171,7 @@ class JobErrorLog(Base):
     is_recoverable: Mapped[bool] = mapped_column(server_default=text("true"))
     resolution: Mapped[str | None]
     fingerprint: Mapped[Ulid | None]
-    """The same for errors that are alike; of rows from before us there is none."""
+    """Equal for similar errors; NULL in rows that are older than Crawlyard."""
 
     __table_args__ = (
         Index("job_error_log_fingerprint_idx", "fingerprint", "timestamp"),
@@ -178,28 +181,29 @@ class JobErrorLog(Base):
 
 
 class AccountQueue(Base):
-    """An account's place in the matchmaking: when it was last served, and whether it is held or paused."""
+    """An account in the assignment: when it last got a slot, and whether it is blocked or paused."""
 
     __tablename__ = "account_lane"
 
     account_id: Mapped[str] = mapped_column(primary_key=True)
     claim_from: Mapped[datetime] = mapped_column(server_default="-infinity")
-    """No entry that waits is older than this, as far as is known: passes look no further back."""
+    """A lower bound of scheduled_at of its waiting entries: rounds read the claim index from here on."""
     last_seated_at: Mapped[datetime | None]
+    """When one of its jobs was last assigned."""
     held_at: Mapped[datetime | None]
-    """Since when its token is known to be of no use; none of its jobs is seated."""
+    """Since when the account is blocked: its token is known not to work, and none of its jobs is assigned."""
     held_reason: Mapped[str | None]
     held_token: Mapped[str | None]
-    """The SHA-256 of that token, in hex: an account with another token is not to be held any more."""
+    """The SHA-256 of that token, in hex. The block ends when the account has another token."""
     renewed_at: Mapped[datetime | None]
-    """When it last got a new one: what was assigned before had the old one."""
+    """When the account last got a new token; attempts assigned earlier have the old one."""
     paused_at: Mapped[datetime | None]
-    """Since when somebody wants none of its jobs seated."""
+    """Since when an operator has paused the account: none of its jobs is assigned."""
     paused_reason: Mapped[str | None]
 
 
 class LiveCount(Base):
-    """How many attempts live in a lane, in parts: each backend adds to a row of its own."""
+    """The number of live attempts of a host queue, as a sum over shards: each backend adds to its own row."""
 
     __tablename__ = "live_count"
 
@@ -213,9 +217,9 @@ class LiveCount(Base):
 
 class CredentialRefresh(Base):
     """
-    One use of one refresh token, claimed before the call and committed.
+    One use of one refresh token, reserved and committed before GitLab is called.
 
-    A token that was claimed is never sent again: GitLab revokes the whole family when a used one comes twice.
+    A reserved token is never sent again: GitLab revokes all tokens of a family if one of them is used twice.
     """
 
     __tablename__ = "credential_refresh"
@@ -224,7 +228,7 @@ class CredentialRefresh(Base):
     token_hash: Mapped[Ulid] = mapped_column(primary_key=True)
     """The SHA-256 of the refresh token, in hex."""
     claimed_by: Mapped[str]
-    """Names one run of the task: a claim whose commit was in doubt is known by its own run."""
+    """Names one run of the task, so that a run whose COMMIT was in doubt recognizes its own reservation."""
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
@@ -236,12 +240,12 @@ class CredentialRefresh(Base):
 
 
 class DeferredJob(Base):
-    """A job that a discovery found and that waits outside of the queue, since its account's cap is reached."""
+    """A job that a discovery found, kept out of the queue because its account has reached pending_cap."""
 
     __tablename__ = "deferred_job"
 
     id: Mapped[Ulid] = mapped_column(primary_key=True)
-    """Becomes the job's id."""
+    """The id that the job will have."""
     account_id: Mapped[str]
     user_id: Mapped[str | None]
     provider: Mapped[str | None]
@@ -267,7 +271,7 @@ class DeferredJob(Base):
 
 
 class AreaHost(Base):
-    """The GitLab host of an area that was discovered; the shared table does not say it."""
+    """The GitLab host of a discovered area, which the web app's table lacks."""
 
     __tablename__ = "area_host"
 
@@ -276,7 +280,7 @@ class AreaHost(Base):
 
 
 class AreaChange(Base):
-    """An area that was found under another path, or a path that was found with another id."""
+    """An area that a discovery found under another path, or a path that it found with another id."""
 
     __tablename__ = "area_change"
 
@@ -288,13 +292,13 @@ class AreaChange(Base):
     former_gitlab_id: Mapped[str | None]
     account_id: Mapped[str]
     job_id: Mapped[str]
-    """The discovery that found it, and its account."""
+    """The discovery job that found the change."""
 
     __table_args__ = (CheckConstraint("num_nonnulls(former_path, former_gitlab_id) > 0", name="changed"),)
 
 
 class LivenessState(Base):
-    """One row: what the sweeps know of themselves."""
+    """One row: the state that one sweep leaves for the next."""
 
     __tablename__ = "liveness_state"
 
@@ -302,17 +306,17 @@ class LivenessState(Base):
     last_sweep_at: Mapped[datetime | None]
     """The as_of of the last sweep that ran."""
     grace_until: Mapped[datetime | None]
-    """Before it nothing is taken away: we were the ones who were gone."""
+    """Until then no connection expires, because the outage was ours."""
     mass_waited_at: Mapped[datetime | None]
-    """Since when more than half of the fleet is silent, and the sweeps wait one timeout longer."""
+    """When more than half of the fleet was first found silent; the sweeps then wait one more timeout."""
     mass_as_of: Mapped[datetime | None]
-    """The sweep that takes more than half of the fleet: none of its units counts a loss."""
+    """The as_of of a sweep that expires more than half of the fleet; its units count no losses."""
 
     __table_args__ = (CheckConstraint("id", name="one_row"),)
 
 
 class Adoption(Base):
-    """One row: which jobs of an older database we leave alone until `crawlyard adopt`."""
+    """One row: the jobs of an older database are left alone until `crawlyard adopt`."""
 
     __tablename__ = "adoption"
 
@@ -323,7 +327,7 @@ class Adoption(Base):
 
 
 class PeriodicPublish(Base):
-    """When a periodic task was last let through: many beats, or many workers' timers, are as one."""
+    """When a periodic task last ran, so that several beats act as one."""
 
     __tablename__ = "periodic_ring"
 
@@ -332,7 +336,7 @@ class PeriodicPublish(Base):
 
 
 class ProcessedMessage(Base):
-    """A message that was handled; delivered again, it changes nothing."""
+    """A message that was processed; a redelivery changes nothing."""
 
     __tablename__ = "handled_message"
 
@@ -360,10 +364,10 @@ class RejectedMessage(Base):
 
 class Event(Base):
     """
-    What happened, for the web app to read. Nothing of ours is driven by it.
+    An event for the web app to read. Crawlyard itself does not depend on events.
 
-    Order and cursor are (xid, id), read below `pg_snapshot_xmin`: a plain sequence would skip
-    rows that commit late.
+    Order and cursor are (xid, id), read below `pg_snapshot_xmin`: a reader that follows a plain sequence would
+    skip rows that commit late.
     """
 
     __tablename__ = "dispatch_event"
@@ -379,7 +383,7 @@ class Event(Base):
 
 
 class EventEdge(Base):
-    """One row: the last event that the clean-up deleted. A cursor behind it has missed something."""
+    """One row: the last event that the clean-up deleted. A reader with an older cursor has missed events."""
 
     __tablename__ = "event_edge"
 
@@ -391,7 +395,7 @@ class EventEdge(Base):
 
 
 class Statistic(Base):
-    """A count that is dear, as it was when upkeep last took it."""
+    """A figure that is expensive to count, with the time at which it was counted."""
 
     __tablename__ = "statistic"
 

@@ -1,6 +1,7 @@
 """
-The web app's tables, as far as we read or write them. Ours to create only where they are
-missing, never to alter: what stands here must match what the web app has.
+The web app's tables, as far as we read or write them.
+
+We create them only if they are missing, and never alter them: these mappings must match the web app's own.
 """
 
 from datetime import datetime
@@ -33,7 +34,7 @@ class User(Base):
 
 
 class Account(Base):
-    """A person's access to one GitLab instance; the only home of tokens."""
+    """A person's access to one GitLab instance. Tokens are stored nowhere else."""
 
     __tablename__ = "account"
 
@@ -65,7 +66,7 @@ class Area(Base):
 
 
 class AreaAuthorization(Base):
-    """An account may see an area."""
+    """The right of an account to see an area."""
 
     __tablename__ = "area_authorization"
 

@@ -91,7 +91,7 @@ def test_concurrent_migrations_are_harmless(web_app: World) -> None:
 
     head = head_revision()
     assert sorted(m.before or "" for m in migrated) == ["", head, head, head]
-    assert web_app.one("SELECT count(*) FROM liveness_state") == 1
+    assert web_app.scalar("SELECT count(*) FROM liveness_state") == 1
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_tables_of_the_web_app_are_not_changed(web_app: World, empty_database: s
     assert dump(empty_database, *ITS_TABLES) == before
     assert sum("CREATE TABLE" in statement for statement in before) == len(ITS_TABLES)
     assert read_unadopted_jobs().jobs == {"failed": 1, "finished": 1, "queued": 1, "running": 1}
-    assert web_app.one("SELECT adopted_from <= clock_timestamp() FROM adoption")
+    assert web_app.scalar("SELECT adopted_from <= clock_timestamp() FROM adoption")
 
 
 def test_other_index_and_constraint_names_of_the_web_app_are_accepted(web_app: World) -> None:
@@ -181,7 +181,7 @@ def test_the_life_of_a_job_works_with_enums_of_the_web_app(web_app: World) -> No
     web_app.assign()
 
     (order,) = crawler.orders()
-    assert web_app.one('SELECT "entityId" FROM crawler_order') == "gid://gitlab/Project/42"
+    assert web_app.scalar('SELECT "entityId" FROM crawler_order') == "gid://gitlab/Project/42"
     crawler.sends("job_started", order)
     crawler.sends(
         "job_progress",
@@ -262,10 +262,12 @@ def test_discoveries_and_tokens_work_with_enums_of_the_web_app(web_app: World) -
     web_app.assign()
     (order,) = discoverer.crawler.orders()
     discoverer.crawler.sends("token_refresh_request", order)
-    assert web_app.one("SELECT count(*) FROM job WHERE status = 'waiting_credential_renewal'") == 1
+    assert web_app.scalar("SELECT count(*) FROM job WHERE status = 'waiting_credential_renewal'") == 1
     web_app.deliver("credentials.refresh", account_id="acc")
     web_app.deliver("credentials.renewed", account_id="acc")
-    assert web_app.one("SELECT count(*) FROM job WHERE status = 'queued' AND spawned_from IS NOT NULL") == 9
+    assert (
+        web_app.scalar("SELECT count(*) FROM job WHERE status = 'queued' AND spawned_from IS NOT NULL") == 9
+    )
     assert web_app.rejections() == []
 
 
@@ -320,7 +322,7 @@ def test_the_life_of_a_discovery_works_with_enums_of_the_web_app(
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "1")
     web_app.reload_settings()
     discoverer.finds(project("late", 45), summary={"totalProjects": 4}, at="2026-05-04T03:02:11Z")
-    assert web_app.one("SELECT count(*) FROM deferred_job") == len(PROJECT_COMMANDS)
+    assert web_app.scalar("SELECT count(*) FROM deferred_job") == len(PROJECT_COMMANDS)
     monkeypatch.delenv("CRAWLYARD_PENDING_CAP")
     web_app.reload_settings()
     web_app.deliver("upkeep.feed_deferred")
@@ -333,7 +335,7 @@ def test_the_life_of_a_discovery_works_with_enums_of_the_web_app(
         ("old/area", "gid://gitlab/Group/1", "group"),
         ("x" * 1000, "gid://gitlab/Project/44", "project"),
     ]
-    assert web_app.one("SELECT count(*) FROM area_authorization") == 4
+    assert web_app.scalar("SELECT count(*) FROM area_authorization") == 4
     assert web_app.job(discoverer.job_id).status == "finished"
     made = "SELECT status::text, count(*) FROM job WHERE spawned_from = :id GROUP BY 1"
     children = len(GROUP_COMMANDS) + 4 * len(PROJECT_COMMANDS) + 1
@@ -356,7 +358,7 @@ def test_old_jobs_are_left_alone_until_they_are_adopted(web_app: World) -> None:
     web_app.deliver("upkeep.reconcile")
     web_app.assign()
 
-    assert web_app.one("SELECT adopted_from FROM adoption") is None
+    assert web_app.scalar("SELECT adopted_from FROM adoption") is None
     assert len(crawler.orders()) == 2
     statuses = {
         job_id: (web_app.job(job_id).status, web_app.entry(job_id).attempts)
@@ -384,7 +386,7 @@ def test_data_of_an_older_component_is_not_a_fault(web_app: World) -> None:
     web_app.assign()
 
     assert _faults() == []
-    assert web_app.one("SELECT count(*) FROM crawler_order") == 2
+    assert web_app.scalar("SELECT count(*) FROM crawler_order") == 2
 
 
 def _faults() -> list[str]:

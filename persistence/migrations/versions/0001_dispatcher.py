@@ -1,8 +1,7 @@
 """
-The first schema: our tables, and the web app's where they are missing.
+The first schema: our tables, and those of the web app's that are missing.
 
-Beside a web app's existing tables nothing of theirs is touched. Tables of ours that an older
-component left are copied into the new shape by `older`.
+Existing tables of the web app are not changed. Tables that an older component left are copied into ours (`older`).
 """
 
 from alembic import op
@@ -117,7 +116,7 @@ SHARED = {
         );
     """,
 }
-"""The web app's tables, in the order of their foreign keys: created only where they are missing."""
+"""The web app's tables, in the order of their foreign keys. Each is created only if it is missing."""
 
 OURS = {
     "socket_connection": """

@@ -1,8 +1,7 @@
 """
-What discovery, credentials, control, the error log, retention, statistics and readers of events need.
+Tables for discovery, credentials, pausing, the error log, retention, statistics and readers of events.
 
-Only tables of ours change. Entries learn from whom their jobs were spawned, since the shared table
-has no index for it.
+Only our tables change. Entries copy `spawned_from` of their jobs, because the web app's table has no index for it.
 """
 
 from alembic import op

@@ -1,8 +1,8 @@
 """
-What makes passes and words cheap, also while somebody holds an old snapshot open.
+Makes rounds and frames cheap, even under an old snapshot that stays open.
 
-An attempt lives while it has no completed_at: so that to begin, or go on with, a job changes no index.
-Live attempts are counted as they come and go, and each account knows how old its oldest waiting job is.
+An attempt is live while it has no completed_at, so that starting a job and its progress change no index. Live
+attempts are counted as they begin and end, and each account stores a lower bound for its oldest waiting entry.
 """
 
 from alembic import op
