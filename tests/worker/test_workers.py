@@ -31,7 +31,9 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def run(services: Services, database: str, broker: str, published: Published, tmp_path: Path) -> Iterator[Start]:
+def run(
+    services: Services, database: str, broker: str, published: Published, tmp_path: Path
+) -> Iterator[Start]:
     """Starts `crawlyard worker` and the like on the test's database and broker."""
     with ExitStack() as stack:
 
