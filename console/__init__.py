@@ -1,1 +1,1 @@
-"""What a person runs: the `crawlyard` command, the demo and the embedded services."""
+"""What people run: the `crawlyard` command, the demo and the embedded servers."""

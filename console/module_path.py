@@ -1,4 +1,4 @@
-"""Where our own modules are looked for: never in the directory that somebody happens to stand in."""
+"""Keeps Python from importing modules out of the directory in which the command happens to run."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,10 @@ _HOME = Path(__file__).resolve().parents[1]
 
 
 def leave_current_directory() -> None:
-    """Let no module be found in the current directory, unless it is the one that Crawlyard itself lies in."""
+    """Remove the current directory from the import path, unless it is the one that contains Crawlyard."""
     try:
         here = Path.cwd()
-    except FileNotFoundError:  # somebody removed it under our feet: nothing can be found there either
+    except FileNotFoundError:  # the directory was removed: no module can be found there either
         return
     if here != _HOME:
         sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]

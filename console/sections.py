@@ -7,7 +7,7 @@ import click
 
 
 class Sections(click.Group):
-    """Commands by section, sections and commands in the order in which they were added."""
+    """A click group that keeps its sections, and the commands in them, in the order in which they were added."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -24,11 +24,11 @@ class Sections(click.Group):
         return add
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The names of all commands, section by section."""
+        """Return the names of all commands, section by section."""
         return [name for names in self._sections.values() for name in names]
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections."""
+        """Write one list of commands per section."""
         width = max(len(name) for name in self.commands)
         for heading, names in self._sections.items():
             with formatter.section(heading):

@@ -1,11 +1,11 @@
-"""Which version of Crawlyard this is."""
+"""The version of Crawlyard."""
 
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 
 
 def version() -> str:
-    """The installed version; `unknown` where we run from a folder that was never installed."""
+    """Return the installed version, or `unknown` for a folder that was never installed."""
     try:
         return version_of("crawlyard")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The broker, looked at: how long its queues are, and what kind of server it is."""
+"""Reads the broker: how long its queues are, and what kind of server it is."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,34 +15,34 @@ from persistence.settings import settings
 
 _TIMEOUT_S = 2.0
 
-# kombu's: a queue is one list for each priority, the usual one under the queue's own name.
+# As kombu stores them: a queue is one list per priority, and the default priority has the queue's own name.
 _SEPARATOR = "\x06\x16"
 _PRIORITIES = (3, 6, 9)
 _UNACKED = "unacked_index"
 
 
 class BrokerError(CrawlyardError):
-    """The broker does not answer, or refuses; the text says how."""
+    """The broker does not answer, or refuses; the text says which."""
 
 
 @dataclass(frozen=True)
 class BrokerState:
-    """What waits in Redis."""
+    """The number of messages in Redis."""
 
     queues: Mapping[str, int]
     unacked: int
-    """Messages that workers have and have not acknowledged."""
+    """Messages that were delivered to workers and are not acknowledged yet."""
 
 
 def queue_names() -> list[str]:
-    """The queues that workers serve."""
-    import celeryconfig  # noqa: PLC0415 - it exits where settings are wrong, and they are read before
+    """Return the queues that workers consume."""
+    import celeryconfig  # noqa: PLC0415 - importing it reads the settings, which must have been checked first
 
     return [queue.name for queue in celeryconfig.task_queues]
 
 
 def read_broker() -> BrokerState:
-    """Count what waits. Raises BrokerError."""
+    """Count the messages. Raises BrokerError."""
     names = queue_names()
     with broker_client() as client, client.pipeline(transaction=False) as pipeline:
         for key in (key for name in names for key in _lists(name)):
@@ -55,19 +55,19 @@ def read_broker() -> BrokerState:
 
 
 def ping_broker() -> None:
-    """Return when it answers. Raises BrokerError."""
+    """Return when the broker answers. Raises BrokerError."""
     with broker_client() as client:
         client.ping()
 
 
 def try_broker() -> None:
-    """Return when it can be consumed from and sent to, which write. Raises BrokerError."""
+    """Return when the broker accepts a write, which both consuming and publishing need. Raises BrokerError."""
     with broker_client() as client:
         client.set(_PROBE, "", ex=1)
 
 
 def server_info() -> Mapping[str, Any]:
-    """What INFO says; CONFIG is often forbidden, and not needed. Raises BrokerError."""
+    """Return what INFO reports; CONFIG is often forbidden, and not needed. Raises BrokerError."""
     with broker_client() as client:
         return {name: value for section in _SECTIONS for name, value in client.info(section).items()}
 
@@ -78,7 +78,7 @@ _SECTIONS = ("server", "memory", "replication", "cluster")
 
 @contextmanager
 def broker_client() -> Iterator["redis.Redis"]:
-    """A client that gives up after seconds; what it raises inside is a BrokerError."""
+    """Open a client that gives up after two seconds, and turn its errors into BrokerError."""
     try:
         with redis.Redis.from_url(
             client_url(settings().broker_url),
@@ -91,12 +91,12 @@ def broker_client() -> Iterator["redis.Redis"]:
     except (redis.RedisError, OSError) as error:
         raise BrokerError(f"The broker cannot be used: {error}") from None
     except ValueError:
-        # Its text holds what was taken for a port, which may be a piece of the password.
+        # The text of the error contains what was parsed as the port, which may be a piece of the password.
         raise BrokerError("BROKER_URL cannot be read: a password in it must be percent-encoded.") from None
 
 
 def client_url(url: str) -> str:
-    """The URL as redis-py wants it, where kombu's differs: sockets, and the words for certificates."""
+    """Convert a kombu URL to redis-py's form, which differs for sockets, databases and certificate options."""
     parts = urlsplit(url)
     query = [
         (

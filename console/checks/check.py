@@ -1,11 +1,11 @@
-"""One thing that must be so."""
+"""The result of one check of `crawlyard health`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, and how it is."""
+    """What was checked, and with what result."""
 
     name: str
     healthy: bool

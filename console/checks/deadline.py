@@ -1,8 +1,8 @@
 """
-An end to waiting, whatever is wrong: a server that is frozen, a name that nobody resolves.
+Bounds how long we wait for a server, whatever is wrong with it: frozen, or behind a name that does not resolve.
 
-Timeouts of clients do not cover all of it. So the work is done in a thread of its own, which is
-left behind when its time is up: it does not keep the process from ending.
+Client timeouts do not cover every case. So the work runs in a daemon thread, which is abandoned when its
+time is up and does not keep the process from exiting.
 """
 
 from collections.abc import Callable
@@ -16,22 +16,22 @@ T = TypeVar("T")
 
 
 class NoAnswerError(CrawlyardError):
-    """Something did not answer in time; the text says what."""
+    """A server did not answer in time; the text names it."""
 
 
 def begin(work: Callable[[], T]) -> "Future[T]":
-    """Start *work* in a thread; its value, or what it raises, is the future's."""
+    """Start *work* in a thread, and return a future for its result or exception."""
     future: Future[T] = Future()
     Thread(target=_fulfil, args=(future, work), daemon=True).start()
     return future
 
 
 def within(seconds: float, future: "Future[T]", name: str) -> T:
-    """What the work returned or raised. Raises NoAnswerError, naming *name*, when it takes longer."""
+    """Return or raise what the work did. Raises NoAnswerError with *name* if it takes longer than that."""
     try:
         return future.result(seconds)
     except TimeoutError:
-        if future.done():  # the work itself raised it
+        if future.done():  # the work itself raised TimeoutError
             raise
         raise NoAnswerError(f"{name} has not answered in time.") from None
 
@@ -39,5 +39,5 @@ def within(seconds: float, future: "Future[T]", name: str) -> T:
 def _fulfil(future: "Future[T]", work: Callable[[], T]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - whoever waits shall have it
+    except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
         future.set_exception(error)

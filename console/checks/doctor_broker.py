@@ -1,4 +1,4 @@
-"""The doctor's look at the broker: its server, and whether it drops what it was given."""
+"""The doctor's examination of the broker: its server, and whether it may drop messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +9,18 @@ from console.checks.finding import Finding, judged
 _OLDEST = (6, 2)
 
 
-def look_at_broker() -> list[Finding]:
-    """Ask the server. Raises BrokerError where it does not answer."""
+def examine_broker() -> list[Finding]:
+    """Examine the server. Raises BrokerError if it does not answer."""
     info = server_info()
     return [_version(info), _eviction(info), _role(info), _cluster(info)]
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
-    """Valkey says which Redis it stands for, and goes by that."""
+    """Valkey reports the Redis version that it is compatible with, and that version counts."""
     redis, valkey = str(info["redis_version"]), info.get("valkey_version")
     return judged(
         "Redis",
-        f"Valkey {valkey}, as Redis {redis}" if valkey else redis,
+        f"Valkey {valkey}, compatible with Redis {redis}" if valkey else redis,
         good=tuple(int(part) for part in redis.split(".")[:2]) >= _OLDEST,
         remedy="Crawlyard needs Redis 6.2 or later, or Valkey.",
     )
@@ -32,7 +32,7 @@ def _eviction(info: Mapping[str, Any]) -> Finding:
         "maxmemory-policy",
         policy,
         good=policy == "noeviction",
-        remedy="Set maxmemory-policy to noeviction, or Redis drops messages under pressure of memory.",
+        remedy="Set maxmemory-policy to noeviction, or Redis drops messages when memory runs short.",
     )
 
 
@@ -42,7 +42,7 @@ def _role(info: Mapping[str, Any]) -> Finding:
         "role",
         role,
         good=role == "master",
-        remedy="Let BROKER_URL name the primary: nothing can be queued on a replica.",
+        remedy="Point BROKER_URL at the primary: a replica accepts no messages.",
     )
 
 
@@ -52,5 +52,5 @@ def _cluster(info: Mapping[str, Any]) -> Finding:
         "cluster mode",
         "on" if enabled else "off",
         good=not enabled,
-        remedy="Use a server without cluster mode: Celery's queues are more than one key.",
+        remedy="Use a server without cluster mode: Celery uses several keys in one command.",
     )

@@ -1,4 +1,4 @@
-"""The doctor's look at the database: its server, the schema, the clocks."""
+"""The doctor's examination of the database: its server, the schema, the clocks."""
 
 import os
 from collections.abc import Mapping
@@ -24,22 +24,22 @@ from persistence.migrations.head import SchemaError, require_head
 from persistence.settings import PREFIX, settings
 
 _OLDEST = 150_000
-"""PostgreSQL 15, as server_version_num counts."""
+"""PostgreSQL 15, in the form of server_version_num."""
 _DIRECT = f"{PREFIX}DIRECT_DATABASE_URL"
-_CLOCKS_APART_S = 2.0
-_LIMIT = timedelta(seconds=5)
+_MAX_CLOCK_DIFFERENCE_S = 2.0
+_STATEMENT_TIMEOUT = timedelta(seconds=5)
 
 
-def look_at_database() -> list[Finding]:
-    """Ask the server. Raises the database's errors as ours where it does not answer."""
-    with snapshot(_LIMIT) as connection:
+def examine_database() -> list[Finding]:
+    """Examine the server. Raises a TransientError if it does not answer."""
+    with snapshot(_STATEMENT_TIMEOUT) as connection:
         server = server_settings(connection)
         return [
             _version(server),
             *_schema(connection),
             _clocks(clock_difference(connection)),
             _locks(server),
-            *(_pooler() if is_behind_pooler(connection) else [_room(server)]),
+            *(_pooler() if is_behind_pooler(connection) else [_connection_limit(server)]),
             *_durability(server),
         ]
 
@@ -58,16 +58,20 @@ def _schema(connection: Connection) -> list[Finding]:
         revision = require_head(connection)
     except SchemaError as error:
         return [Finding("schema", "fault", str(error), "Run `crawlyard migrate`.")]
-    return [Finding("schema", "ok", f"at revision {revision}, the newest"), _rights(connection), *_adoption()]
+    return [
+        Finding("schema", "ok", f"at revision {revision}, the newest"),
+        _privileges(connection),
+        *_adoption(),
+    ]
 
 
-def _rights(connection: Connection) -> Finding:
+def _privileges(connection: Connection) -> Finding:
     missing = missing_privileges(connection)
     return judged(
-        "rights",
-        f"missing: {', '.join(missing)}" if missing else "enough on the web app's tables",
+        "privileges",
+        f"missing: {', '.join(missing)}" if missing else "sufficient on the web app's tables",
         good=not missing,
-        remedy="Let the owner of the tables GRANT them to the role in DATABASE_URL.",
+        remedy="Have the owner of the tables GRANT them to the role in DATABASE_URL.",
     )
 
 
@@ -78,7 +82,10 @@ def _adoption() -> list[Finding]:
     jobs = counted(sum(found.jobs.values()), "job")
     return [
         Finding(
-            "older jobs", "warning", f"{jobs} of an older database are left alone", "Run `crawlyard adopt`."
+            "older jobs",
+            "warning",
+            f"{jobs} of an older database are left alone",
+            "Run `crawlyard adopt` to release them.",
         )
     ]
 
@@ -86,9 +93,10 @@ def _adoption() -> list[Finding]:
 def _clocks(difference: ClockDifference) -> Finding:
     return judged(
         "clocks",
-        f"the database's is {difference.seconds:+.3f} s from this machine's, give or take {difference.bound:.3f} s",
-        good=abs(difference.seconds) - difference.bound <= _CLOCKS_APART_S,
-        remedy="Let NTP set both; Crawlyard itself uses the database's alone, people compare logs.",
+        f"the database's differs from this machine's by {difference.seconds:+.3f} s ± {difference.bound:.3f} s",
+        good=abs(difference.seconds) - difference.bound <= _MAX_CLOCK_DIFFERENCE_S,
+        remedy="Set both by NTP, or the timestamps of their logs cannot be compared; Crawlyard itself uses only the "
+        "database's clock.",
         otherwise="warning",
     )
 
@@ -97,19 +105,20 @@ def _locks(server: Mapping[str, str]) -> Finding:
     ours, theirs = settings().lock_timeout, _duration(server["deadlock_timeout"])
     return judged(
         "locks",
-        f"we wait {_milliseconds(ours)}, the server looks for deadlocks after {_milliseconds(theirs)}",
+        f"Crawlyard waits {_milliseconds(ours)}, the server checks for deadlocks after {_milliseconds(theirs)}",
         good=ours < theirs,
-        remedy=f"Set {PREFIX}LOCK_TIMEOUT below the server's deadlock_timeout, so that we give way to the web app.",
+        remedy=f"Set {PREFIX}LOCK_TIMEOUT below the server's deadlock_timeout, so that Crawlyard gives way to the "
+        "web app.",
     )
 
 
-def _room(server: Mapping[str, str]) -> Finding:
-    """A hint: how many processes there are, here and elsewhere, nobody can know."""
-    seats = int(server["max_connections"]) - int(server["superuser_reserved_connections"])
-    processes = seats // settings().pool_size
+def _connection_limit(server: Mapping[str, str]) -> Finding:
+    """A rough guide: the number of processes, on this machine and on others, is not known here."""
+    available = int(server["max_connections"]) - int(server["superuser_reserved_connections"])
+    processes = available // settings().pool_size
     return judged(
         "connections to the server",
-        f"{seats} for everybody; a process of ours keeps up to {settings().pool_size}: room for {processes} processes",
+        f"{available} in all; at up to {settings().pool_size} per process, enough for {processes} processes",
         good=processes > (os.cpu_count() or 1) + 1,
         remedy=f"Lower {PREFIX}POOL_SIZE (a prefork child uses one), or raise the server's max_connections.",
         otherwise="warning",
@@ -117,22 +126,22 @@ def _room(server: Mapping[str, str]) -> Finding:
 
 
 def _pooler() -> list[Finding]:
-    """Its own settings are not for us to see; what is to lead past it is."""
-    longest = _milliseconds(settings().statement_timeout)
+    """The pooler's own settings cannot be read; that the direct URL bypasses it can be checked."""
+    limit = _milliseconds(settings().statement_timeout)
     found = Finding(
-        "pooler", "ok", f"DATABASE_URL leads to one; its query_wait_timeout is to be below {longest}"
+        "pooler", "ok", f"DATABASE_URL points to one; its query_wait_timeout must be below {limit}"
     )
     try:
-        is_past = settings().direct_database_url is not None and not is_direct_url_pooled()
+        is_direct = settings().direct_database_url is not None and not is_direct_url_pooled()
     except DatabaseLost as error:
         return [found, Finding("direct URL", "fault", reason(error), f"Is {_DIRECT} right?")]
     return [
         found,
         judged(
             "direct URL",
-            "who follows events is woken" if is_past else "who follows events looks once a second",
-            good=is_past,
-            remedy=f"Set {_DIRECT} to the URL of the server itself, where that is too late.",
+            "subscribers to events are notified" if is_direct else "subscribers to events poll once a second",
+            good=is_direct,
+            remedy=f"Set {_DIRECT} to the URL of the server itself, if a second is too late.",
             otherwise="warning",
         ),
     ]
@@ -144,7 +153,7 @@ def _durability(server: Mapping[str, str]) -> list[Finding]:
             name,
             server[name],
             good=server[name] != "off",
-            remedy="A crash of the server may lose what was acknowledged: turn it on, unless this is a test.",
+            remedy="Turn it on, unless this is a test: a crash of the server may lose committed data.",
             otherwise="warning",
         )
         for name in ("fsync", "synchronous_commit")

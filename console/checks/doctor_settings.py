@@ -1,4 +1,4 @@
-"""The doctor's look at the settings: each with its value and source, and where they disagree."""
+"""The doctor's examination of the settings: the value and source of each, and conflicts between them."""
 
 import os
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from console.output.screen import duration
 from console.output.urls import shown
 from persistence.settings import FILE_VARIABLES, PREFIX, Settings, settings, variable_of
 
-_OF_TESTS = f"{PREFIX}TEST_"
+_TEST_PREFIX = f"{PREFIX}TEST_"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, as it may be seen."""
+    """One setting, without passwords."""
 
     name: str
     value: str
@@ -24,7 +24,7 @@ class Setting:
 
 
 def all_settings() -> list[Setting]:
-    """Every setting, by the name of its variable; no passwords."""
+    """Return every setting with its environment variable, without passwords."""
     given = settings().model_fields_set
     return [
         Setting(
@@ -43,43 +43,43 @@ def _source(name: str, *, given: bool) -> str:
     return "environment" if given else "default"
 
 
-def look_at_settings() -> list[Finding]:
-    """What can be said of the settings without asking anybody."""
+def examine_settings() -> list[Finding]:
+    """Examine the settings; this needs no server."""
     return [_outages(), _time_limits(), *_misspelt()]
 
 
 def _outages() -> Finding:
-    """Wrong ones are refused at the start: this shows how much there is to spare."""
+    """Invalid values are refused at the start; this shows the margin."""
     gap, sweeps = settings().outage_gap, 2 * settings().sweep_interval
     return judged(
-        "an outage of ours",
+        "dispatcher outage",
         f"assumed after {duration(gap)} without a sweep; two sweeps take {duration(sweeps)}",
         good=gap > sweeps,
-        remedy=f"Raise {PREFIX}CONNECTION_TIMEOUT, or every sweep looks like an outage.",
+        remedy=f"Raise {PREFIX}CONNECTION_TIMEOUT, or every sweep is taken for the end of an outage.",
     )
 
 
 def _time_limits() -> Finding:
-    import celeryconfig  # noqa: PLC0415 - it exits where settings are wrong, and they are read before
+    import celeryconfig  # noqa: PLC0415 - importing it reads the settings, which must have been checked first
 
     hard = timedelta(seconds=celeryconfig.task_time_limit)
-    again = timedelta(seconds=float(str(celeryconfig.broker_transport_options["visibility_timeout"])))
+    redelivery = timedelta(seconds=float(str(celeryconfig.broker_transport_options["visibility_timeout"])))
     return judged(
         "time limits",
-        f"the database is waited for {duration(settings().database_wait)}, a task ends after {duration(hard)}, "
-        f"its message comes again after {duration(again)}",
-        good=settings().database_wait < hard < again,
-        remedy="Set them in this order, or a slow unit runs twice at the same time.",
+        f"a task waits up to {duration(settings().database_wait)} for the database, is killed after "
+        f"{duration(hard)}, and is redelivered after {duration(redelivery)}",
+        good=settings().database_wait < hard < redelivery,
+        remedy="Set them in this order, or a slow task may run twice at the same time.",
     )
 
 
 def _misspelt() -> list[Finding]:
     known = [variable_of(field) for field in Settings.model_fields]
     known += [f"{name}_FILE" for name in FILE_VARIABLES]
-    strange = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(_OF_TESTS))
+    found = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(_TEST_PREFIX))
     return [
-        Finding("the environment", "warning", f"{name} is no setting of Crawlyard", _remedy(name, known))
-        for name in sorted(set(strange) - set(known))
+        Finding("the environment", "warning", f"{name} is not a setting of Crawlyard", _remedy(name, known))
+        for name in sorted(set(found) - set(known))
     ]
 
 

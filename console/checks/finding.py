@@ -1,4 +1,4 @@
-"""What `crawlyard doctor` finds: a fact, how good it is, and what to do about it."""
+"""A finding of `crawlyard doctor`: a fact, its level, and what to do about it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,15 +8,15 @@ Level = Literal["ok", "warning", "fault"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was examined."""
 
     about: str
     level: Level
     detail: str
     remedy: str = ""
-    """One sentence; empty where all is well."""
+    """One sentence; empty if the level is ok."""
 
 
 def judged(about: str, detail: str, *, good: bool, remedy: str, otherwise: Level = "fault") -> Finding:
-    """Ok if it is *good*, otherwise a fault (or what is said), with its remedy."""
+    """Return a finding that is ok if *good*, else of the level *otherwise*, with the remedy."""
     return Finding(about, "ok", detail) if good else Finding(about, otherwise, detail, remedy)

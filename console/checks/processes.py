@@ -1,4 +1,4 @@
-"""Does each worker of this machine consume, and does its beat send? By the signs of life that they leave."""
+"""Checks that the workers of this machine consume and its beat publishes, by the heartbeat files that they write."""
 
 import os
 import signal
@@ -14,18 +14,18 @@ from persistence.exceptions import CrawlyardError
 from tasks.worker import heartbeat_file
 from tasks.worker.heartbeat_file import ProcessLiveness
 
-BROKER_PATIENCE_S = 2.0
-PATIENCE_S = 8.0
-"""For one that has not noticed yet that the broker is back: it looks every two seconds."""
+BROKER_TIMEOUT_S = 2.0
+RECOVERY_S = 8.0
+"""For a process that has not noticed yet that the broker is back: it tries every two seconds."""
 _POLL_S = 0.2
 
 
 def check_liveness(kind: str, *, end_stuck: bool = False) -> list[Check]:
     """
-    A check for each living process of this kind, or a failed one where there is none; the stuck are killed, if asked.
+    Return a check per running process of this kind, or one failed check if none runs.
 
-    While the broker does not answer, or takes no write, nobody can consume or send, and to start them anew
-    would not help: that is not held against them.
+    While the broker does not answer, or refuses writes, no process can consume or publish, and a restart would
+    not help: the checks pass then. *end_stuck* kills the processes that fail.
     """
     try:
         is_excused = not _all_well(kind) and not _broker_serves()
@@ -35,18 +35,18 @@ def check_liveness(kind: str, *, end_stuck: bool = False) -> list[Check]:
     except OSError as error:
         return [Check(kind, healthy=False, detail=str(error))]
     if not readings:
-        return [Check(kind, healthy=False, detail="this user has started none on this machine")]
+        return [Check(kind, healthy=False, detail="none runs on this machine under this user")]
     stuck = [reading.pid for reading in readings if not (reading.is_well or is_excused)]
     for pid in stuck if end_stuck else ():
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)  # a frozen one hears no other
+            os.kill(pid, signal.SIGKILL)  # a frozen process reacts to no other signal
     return [_judged(kind, reading, is_excused=is_excused) for reading in readings]
 
 
 def _judged(kind: str, reading: ProcessLiveness, *, is_excused: bool) -> Check:
-    detail = f"last known to be well {duration(reading.age)} ago; at most {duration(reading.bound)}"
+    detail = f"last known to work {duration(reading.age)} ago; the limit is {duration(reading.bound)}"
     if is_excused and not reading.is_well:
-        detail += ", but the broker does not serve"
+        detail += "; excused, since the broker cannot be used"
     return Check(f"{kind} {reading.pid}", reading.is_well or is_excused, detail)
 
 
@@ -56,13 +56,13 @@ def _all_well(kind: str) -> bool:
 
 def _broker_serves() -> bool:
     try:
-        within(BROKER_PATIENCE_S, begin(try_broker), "The broker")
+        within(BROKER_TIMEOUT_S, begin(try_broker), "The broker")
     except CrawlyardError:
         return False
     return True
 
 
 def _wait(probe: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + RECOVERY_S
     while not probe() and time.monotonic() < deadline:
         time.sleep(_POLL_S)

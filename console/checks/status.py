@@ -1,4 +1,4 @@
-"""How the database and the broker stand, both read at once; what does not answer is said."""
+"""Reads the state of the database and the broker at the same time; either may fail without the other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Overview:
-    """What could be read, and what is wrong with the rest."""
+    """The two states; where one could not be read, the error instead."""
 
     database: Status | None
     database_error: str | None
@@ -30,17 +30,17 @@ class Overview:
 
     @property
     def exit_code(self) -> int:
-        """0 if everything could be read."""
+        """0 if both could be read, else 1."""
         return 0 if self.database and self.broker else FAILED_CHECK
 
 
 def read_overview() -> Overview:
-    """Read both at once; neither can hold the other up."""
+    """Read both at the same time; neither delays the other."""
     database, broker = begin(read_status), begin(read_broker)
-    # The counting may take as long as a statement may; the connection a little more.
-    patience = (settings().statement_timeout + timedelta(seconds=_SPARE_S)).total_seconds()
+    # Counting may take up to the statement timeout; connecting takes a little more.
+    timeout_s = (settings().statement_timeout + timedelta(seconds=_SPARE_S)).total_seconds()
     state = _tried(lambda: within(_BROKER_S, broker, "The broker"))
-    status = _tried(lambda: within(patience, database, "The database"))
+    status = _tried(lambda: within(timeout_s, database, "The database"))
     return Overview(*status, *state)
 
 

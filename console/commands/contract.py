@@ -1,4 +1,4 @@
-"""`crawlyard contract`: the JSON Schemas of every task's payload and of the crawlers' frames."""
+"""`crawlyard contract`: prints the JSON Schemas of the tasks' payloads and of the crawlers' frames."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ from tasks.contract.types import BATCH_LIMIT
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FRAME = "frame"
-"""Beside the tasks: one frame of the wire protocol, as it stands in crawler.frames."""
+"""The schema that is not a task's: one frame of the wire protocol, as crawler.frames contains it."""
 
 
 def show_contract(name: str | None, out: Path | None) -> None:
-    """Print one schema, or all in one object by name; with *out*, write one file each there instead."""
+    """Print one schema, or all of them as one object by name; with *out*, write one file per schema instead."""
     names = [name] if name else list_names()
     if out is None:
         click.echo(_text(schema(name) if name else {"version": version(), "schemas": _all(names)}))
@@ -26,16 +26,16 @@ def show_contract(name: str | None, out: Path | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for each, found in _all(names).items():
         (out / f"{each}.json").write_text(_text(found) + "\n")
-    click.echo(f"{len(names)} schemas written to {out}")
+    click.echo(f"Wrote {len(names)} schemas to {out}.")
 
 
 def list_names() -> list[str]:
-    """Every name that there is a schema of."""
+    """List the names of all schemas."""
     return [*CONTRACT, FRAME]
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of one task's keyword arguments, or of a frame. Raises a usage error for another name."""
+    """Return the JSON Schema of a task's keyword arguments, or of a frame. Raises a usage error for another name."""
     if name not in list_names():
         raise click.BadParameter(
             f"there is no task {name!r}; there are {', '.join(list_names())}", param_hint="TASK"
@@ -56,7 +56,7 @@ def _of_payload(payload: type[Payload]) -> dict[str, Any]:
     found = payload.model_json_schema()
     for part in found.get("properties", {}).values():
         if part.get("type") == "array":
-            # Batches are bounded by a function, which a schema cannot show by itself.
+            # A validator function bounds batches; pydantic cannot derive a schema from that.
             part.setdefault("maxItems", BATCH_LIMIT)
     return found
 

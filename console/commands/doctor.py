@@ -1,4 +1,4 @@
-"""`crawlyard doctor`: looks at everything that Crawlyard rests on, and says what to do where it is not well."""
+"""`crawlyard doctor`: examines everything that Crawlyard depends on, and says how to fix what is wrong."""
 
 import platform
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from rich.text import Text
 
 from console.checks.broker import queue_names
 from console.checks.deadline import begin, within
-from console.checks.doctor_broker import look_at_broker
-from console.checks.doctor_database import look_at_database
-from console.checks.doctor_settings import Setting, all_settings, look_at_settings
+from console.checks.doctor_broker import examine_broker
+from console.checks.doctor_database import examine_database
+from console.checks.doctor_settings import Setting, all_settings, examine_settings
 from console.checks.finding import Finding, Level
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
@@ -22,26 +22,26 @@ from console.version import version
 from persistence.exceptions import CrawlyardError
 from persistence.settings import settings
 
-_PATIENCE_S = 15.0
+_TIMEOUT_S = 15.0
 _LIBRARIES = ("celery", "kombu", "redis", "sqlalchemy", "psycopg")
 _STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "fault": "bold red"}
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All of it."""
+    """Versions, findings and settings."""
 
     versions: dict[str, str]
     findings: list[Finding]
     settings: list[Setting]
 
     def count(self, level: Level) -> int:
-        """How many findings are of that level."""
+        """Return the number of findings of that level."""
         return sum(finding.level == level for finding in self.findings)
 
 
 def show_diagnosis(*, as_json: bool) -> int:
-    """Print everything; returns the exit code, 1 where there is a fault."""
+    """Print the diagnosis, and return the exit code: 1 if there is a fault."""
     found = diagnose()
     if as_json:
         screen.print_json(found)
@@ -51,20 +51,20 @@ def show_diagnosis(*, as_json: bool) -> int:
 
 
 def diagnose() -> Diagnosis:
-    """Look at everything; what does not answer is a fault, and the rest is looked at all the same."""
+    """Examine everything. A server that does not answer is a fault; the others are examined all the same."""
     settings()
-    queue_names()  # imports what a thread must not be the first to import
+    queue_names()  # imports modules that must not be imported in a thread first
     findings = [
-        *look_at_settings(),
-        *_looked("database", look_at_database, "Is it running, and is DATABASE_URL right?"),
-        *_looked("broker", look_at_broker, "Is it running, and is BROKER_URL right?"),
+        *examine_settings(),
+        *_examined("database", examine_database, "Is it running, and is DATABASE_URL right?"),
+        *_examined("broker", examine_broker, "Is it running, and is BROKER_URL right?"),
     ]
     return Diagnosis(_versions(), findings, all_settings())
 
 
-def _looked(about: str, look: Callable[[], list[Finding]], remedy: str) -> list[Finding]:
+def _examined(about: str, examine: Callable[[], list[Finding]], remedy: str) -> list[Finding]:
     try:
-        return within(_PATIENCE_S, begin(look), f"The {about}")
+        return within(_TIMEOUT_S, begin(examine), f"The {about}")
     except CrawlyardError as error:
         return [Finding(about, "fault", reason(error), remedy)]
 
@@ -87,7 +87,7 @@ def _print(found: Diagnosis) -> None:
 
 
 def _findings_table(findings: list[Finding]) -> Table:
-    table = _table("", "looked at", "found")
+    table = _table("", "examined", "found")
     for finding in findings:
         detail = Text(plain(finding.detail))
         if finding.remedy:
@@ -97,7 +97,7 @@ def _findings_table(findings: list[Finding]) -> Table:
 
 
 def _settings_table(values: list[Setting]) -> Table:
-    table = _table("setting", "value", "from", "what it is")
+    table = _table("setting", "value", "from", "meaning")
     table.columns[0].no_wrap = True
     for one in values:
         style = "" if one.source == "environment" else "dim"

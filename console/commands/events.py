@@ -1,4 +1,4 @@
-"""`crawlyard events`: what happens, a JSON object a line, for pipes and for the eye."""
+"""`crawlyard events`: prints events, one JSON object per line."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from persistence.settings import settings
 
 @dataclass(frozen=True)
 class EventsOptions:
-    """What was asked for."""
+    """The options of the command; see its help."""
 
     follow: bool
     account: str | None
@@ -30,17 +30,17 @@ class EventsOptions:
 
 
 def show_events(options: EventsOptions) -> None:
-    """Print what can be read, or with *follow* also what comes, until Ctrl-C or the limit is reached."""
+    """Print the stored events, or with *follow* also new ones, until Ctrl-C or until the limit is reached."""
     for item in islice(_items(options), options.limit):
-        screen.print_json(_line(item), indent=None)  # and flush it
+        screen.print_json(_line(item), indent=None)  # which flushes it
 
 
 def _items(options: EventsOptions) -> Iterator[Event | Gap]:
     point = _point(options.start or (NOW if options.follow else BEGINNING))
     matching = _filter(options)
-    settings()  # a wrong one ends it here, in one line
+    settings()  # an invalid setting is reported here, in one line
     check_head()
-    with Subscription(point, matching, lost=_complain) as subscription:
+    with Subscription(point, matching, lost=_report_loss) as subscription:
         yield from subscription if options.follow else subscription.so_far()
 
 
@@ -67,6 +67,6 @@ def _line(item: Event | Gap) -> dict[str, object]:
     }
 
 
-def _complain(error: TransientError) -> None:
-    """Once a lost connection, and once an attempt to have another."""
+def _report_loss(error: TransientError) -> None:
+    """Called once for a lost connection, and once for each failed attempt to reconnect."""
     click.echo(f"crawlyard: {reason(error)} Trying again.", err=True)

@@ -1,4 +1,4 @@
-"""`crawlyard health`: is the dispatcher at work? For a supervisor or the healthcheck of a container."""
+"""`crawlyard health`: checks that the dispatcher works, for a supervisor or the healthcheck of a container."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,8 +24,8 @@ from persistence.settings import settings
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-_PATIENCE_S = 2.0
-"""For everything together; with the imports before it the command ends within 5 s."""
+_TIMEOUT_S = 2.0
+"""For all checks together; including its imports, the command ends within 5 s."""
 
 _SWEEPS_MISSED = 6
 _MIN_BOUND = timedelta(seconds=60)
@@ -33,20 +33,20 @@ _MIN_BOUND = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Health:
-    """All of them."""
+    """The result of all checks."""
 
     healthy: bool
     checks: list[Check]
 
 
 def show_health(*, as_json: bool, worker: bool, beat: bool, end_stuck: bool) -> int:
-    """Print one line a check; returns the exit code. With *worker* or *beat* this machine's alone are judged."""
+    """Print one line per check, and return the exit code. *worker* and *beat* check this machine's processes only."""
     settings()
     kinds = [kind for kind, asked in (("worker", worker), ("beat", beat)) if asked]
     if end_stuck and not kinds:
         raise click.UsageError("--end-stuck needs --worker or --beat.")
-    judged = (check_liveness(kind, end_stuck=end_stuck) for kind in kinds)
-    checks = list(chain.from_iterable(judged)) if kinds else check_health()
+    of_processes = (check_liveness(kind, end_stuck=end_stuck) for kind in kinds)
+    checks = list(chain.from_iterable(of_processes)) if kinds else check_health()
     health = Health(all(check.healthy for check in checks), checks)
     if as_json:
         screen.print_json(health)
@@ -57,19 +57,19 @@ def show_health(*, as_json: bool, worker: bool, beat: bool, end_stuck: bool) -> 
 
 
 def check_health() -> list[Check]:
-    """Ask the database and the broker at once."""
-    database, broker = begin(_look_at_database), begin(ping_broker)
+    """Check the database and the broker at the same time."""
+    database, broker = begin(_read_database), begin(ping_broker)
     return [*_of_database(database), _of_broker(broker)]
 
 
-def _look_at_database() -> tuple[str, SweepClock]:
-    with snapshot(timedelta(seconds=_PATIENCE_S)) as connection:
+def _read_database() -> tuple[str, SweepClock]:
+    with snapshot(timedelta(seconds=_TIMEOUT_S)) as connection:
         return require_head(connection), read_sweep(connection)
 
 
-def _of_database(looked: "Future[tuple[str, SweepClock]]") -> list[Check]:
+def _of_database(read: "Future[tuple[str, SweepClock]]") -> list[Check]:
     try:
-        revision, sweep = within(_PATIENCE_S, looked, "The database")
+        revision, sweep = within(_TIMEOUT_S, read, "The database")
     except CrawlyardError as error:
         return [Check("database", healthy=False, detail=reason(error))]
     return [Check("database", healthy=True, detail=f"answers, schema at {revision}"), check_sweep(sweep)]
@@ -77,28 +77,34 @@ def _of_database(looked: "Future[tuple[str, SweepClock]]") -> list[Check]:
 
 def _of_broker(pinged: "Future[None]") -> Check:
     try:
-        within(_PATIENCE_S, pinged, "The broker")
+        within(_TIMEOUT_S, pinged, "The broker")
     except CrawlyardError as error:
         return Check("broker", healthy=False, detail=reason(error))
     return Check("broker", healthy=True, detail="answers")
 
 
 def bound() -> timedelta:
-    """A last sweep that is older says that no worker sweeps: some may be late, in a deploy or under load."""
+    """
+    Return the age from which the last sweep means that no worker sweeps.
+
+    It leaves room for sweeps that are late, in a deploy or under load.
+    """
     return max(_SWEEPS_MISSED * settings().sweep_interval, _MIN_BOUND)
 
 
 def check_sweep(sweep: SweepClock) -> Check:
     """
-    Judge by the database's clock.
+    Check the age of the last sweep, by the database's clock.
 
-    Where none was ever recorded, the server's own age stands for the sweep's: everything has just
-    been started together, or there is no worker.
+    If no sweep was ever recorded, the uptime of the database server decides: either everything has just
+    been started together, or no worker runs.
     """
-    limit = f"at most {duration(bound())}"
+    limit = duration(bound())
     if sweep.age is None:
-        young = sweep.server_up <= bound()
-        return Check("last sweep", young, f"never yet; {limit} after the start of the database's server")
+        is_young = sweep.server_up <= bound()
+        return Check(
+            "last sweep", is_young, f"none yet; one is due within {limit} of the database server's start"
+        )
     if sweep.age < -bound():
         return Check("last sweep", healthy=False, detail="in the future: was the database's clock set back?")
-    return Check("last sweep", sweep.age <= bound(), f"{duration(sweep.age)} ago; {limit}")
+    return Check("last sweep", sweep.age <= bound(), f"{duration(sweep.age)} ago; the limit is {limit}")

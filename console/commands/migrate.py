@@ -1,4 +1,4 @@
-"""`crawlyard migrate` and `crawlyard adopt`: the schema, and what an older database brings with it."""
+"""`crawlyard migrate` and `crawlyard adopt`: upgrade the schema, and release the jobs of an older database."""
 
 import sys
 
@@ -8,13 +8,12 @@ from console.output import screen
 from console.output.screen import counted
 from persistence.maintenance.adoption import UnadoptedJobs, adopt, read_unadopted_jobs
 from persistence.migrations.run import migrate
+from persistence.schema.states import JOB_CRAWLABLE
 from persistence.settings import settings
-
-_TAKEN_UP = ("queued", "running")
 
 
 def show_migration(*, as_json: bool) -> None:
-    """Migrate, and say from where to where, and what is left alone."""
+    """Migrate, and print the revisions before and after, and which jobs are left alone."""
     settings()
     migrated = migrate()
     found = read_unadopted_jobs()
@@ -24,46 +23,48 @@ def show_migration(*, as_json: bool) -> None:
     click.echo(_result_text(migrated.before, migrated.after))
     if found.adopted_from is not None:
         click.echo(_description(found))
-        click.echo("They are left alone until `crawlyard adopt`.")
+        click.echo("Crawlyard leaves them alone. Run `crawlyard adopt` to release them.")
 
 
 def show_adoption(*, yes: bool, as_json: bool) -> None:
-    """Say what would be released, and release it with *yes* or where somebody at a terminal says so."""
+    """Print which jobs would be released, and release them with *yes* or after a confirmation at a terminal."""
     settings()
     found = read_unadopted_jobs()
     if not as_json:
         click.echo(_description(found))
-    go = found.adopted_from is not None and (yes or (not as_json and _agreed()))
-    if go:
+    is_confirmed = found.adopted_from is not None and (yes or (not as_json and _confirmed()))
+    if is_confirmed:
         found = adopt()
     if as_json:
-        screen.print_json({"adopted": go, "left_alone": found})
-    elif go:
-        click.echo("Released: the next round of reconcile takes them up.")
+        screen.print_json({"adopted": is_confirmed, "left_alone": found})
+    elif is_confirmed:
+        click.echo("Released. The next run of reconcile queues them.")
     elif found.adopted_from is not None:
-        click.echo("Nothing was changed; --yes releases them.")
+        click.echo("Nothing was changed. Pass --yes to release them.")
 
 
 def _result_text(before: str | None, after: str) -> str:
     if before == after:
         return f"The database is up to date, at revision {after}."
-    return f"The database was migrated from {before or 'nothing'} to revision {after}."
+    return (
+        f"The database was migrated from {f'revision {before}' if before else 'nothing'} to revision {after}."
+    )
 
 
 def _description(found: UnadoptedJobs) -> str:
     if found.adopted_from is None:
-        return "There is nothing to adopt: all jobs are ours."
-    taken_up = sum(found.jobs.get(status, 0) for status in _TAKEN_UP)
+        return "Nothing to adopt: every job is managed by Crawlyard."
+    crawlable = sum(found.jobs.get(status, 0) for status in JOB_CRAWLABLE)
     counts = [f"  {status:<28}{count:>12,}" for status, count in found.jobs.items()]
     return "\n".join(
         [
             f"Jobs created up to {found.adopted_from:%Y-%m-%d %H:%M:%S %Z}:",
             *(counts or ["  none"]),
-            f"Still to be crawled: {counted(taken_up, 'job')}.",
-            f"Held in the queue of an older component: {counted(found.held_entries, 'entry', 'entries')}.",
+            f"Still to be crawled: {counted(crawlable, 'job')}.",
+            f"Entries parked in the queue of an older component: {found.held_entries:,}.",
         ]
     )
 
 
-def _agreed() -> bool:
+def _confirmed() -> bool:
     return sys.stdin.isatty() and click.confirm("Release them?")

@@ -1,4 +1,4 @@
-"""`crawlyard progress`: how far jobs are, one by one, or a discovery with all that it spawned."""
+"""`crawlyard progress`: shows how far jobs are, one by one, or in total for a job and all that it spawned."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,21 +19,22 @@ from persistence.reports.job_progress import (
     read_jobs_progress,
     read_subtree_progress,
 )
+from persistence.schema.states import JOB_CRAWLABLE
 from persistence.settings import settings
 
 _BAR_WIDTH = 20
 _ULID_WIDTH = 26
 _LONGEST_S = 1e9
-"""The web app may write anything in `job.progress`."""
+"""A bound on the seconds in `job.progress`, where the web app may write anything."""
 
 
 def show_progress(
     *, jobs: Sequence[str], account: str | None, subtree: str | None, after: str, limit: int, as_json: bool
 ) -> int:
-    """Print what was asked for; returns the exit code, 1 where there is no such job."""
+    """Print the progress of the selected jobs, and return the exit code: 1 if a job is unknown."""
     settings()
     if sum((bool(jobs), account is not None, subtree is not None)) != 1:
-        raise click.UsageError("give one of --job, --account and --subtree")
+        raise click.UsageError("Give exactly one of --job, --account and --subtree.")
     if subtree is not None:
         return _show_tree(subtree, as_json=as_json)
     found = (
@@ -65,7 +66,7 @@ def _show_tree(root: str, *, as_json: bool) -> int:
 
 def _jobs(jobs: Sequence[JobProgress]) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    # The last one gets what the others leave: an id that is cut is of no use.
+    # The last column gets the width that the others leave: a truncated id would be useless.
     table.add_column("job", no_wrap=True, min_width=_ULID_WIDTH)
     table.add_column("status", no_wrap=True, min_width=_width("status", *(job.status for job in jobs)))
     table.add_column("done", justify="right", no_wrap=True, min_width=4)
@@ -87,7 +88,7 @@ def _width(*texts: str) -> int:
 
 def _remaining(job: JobProgress) -> str:
     seconds = job.progress.get("secondsRemaining") if isinstance(job.progress, dict) else None
-    if job.status not in ("queued", "running") or not isinstance(seconds, int | float):
+    if job.status not in JOB_CRAWLABLE or not isinstance(seconds, int | float):
         return ""
     return duration(timedelta(seconds=min(max(seconds, 0), _LONGEST_S)))
 
@@ -98,7 +99,7 @@ def _tree(tree: TreeProgress) -> RenderableType:
     for status, count in tree.by_status.items():
         states.add_row(f"{count:,}", plain(status))
     if tree.deferred:
-        states.add_row(f"{tree.deferred:,}", "deferred, beyond the account's cap")
+        states.add_row(f"{tree.deferred:,}", "deferred: the account has reached its cap")
     line = Table.grid(padding=(0, 1))
     bar = ProgressBar(total=1.0, completed=tree.completion, width=_BAR_WIDTH)
     line.add_row(bar, f"{tree.completion:.1%} of {counted(tree.jobs + tree.deferred, 'job')}")

@@ -1,4 +1,4 @@
-"""Bells that commands ring: published, or refused within seconds and in one line."""
+"""Publishes the task of a command; a broker that does not answer is reported in one line within seconds."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ from tasks.runtime.rejection import describe_error
 
 def publish(task: str, **payload: Any) -> str:
     """
-    Publish one message for a worker; its id.
+    Publish one message for a worker, and return its id.
 
-    Raises IllegalRequestError for a payload that is none, and BrokerError where the broker does not answer.
+    Raises IllegalRequestError for an invalid payload, and BrokerError if the broker does not answer.
     """
     try:
         return _publish_once(task, payload)
@@ -29,7 +29,7 @@ def publish(task: str, **payload: Any) -> str:
 
 
 def publish_and_print(task: str, payload: Mapping[str, Any], *, as_json: bool) -> None:
-    """Publish what the options of a command make up, and print the message's id; a fault is one of the options."""
+    """Publish the options of a command, and print the message's id. Raises a usage error for an invalid option."""
     try:
         message_id = _publish_once(task, payload)
     except ValidationError as error:
@@ -37,12 +37,12 @@ def publish_and_print(task: str, payload: Mapping[str, Any], *, as_json: bool) -
     if as_json:
         screen.print_json({"task": task, "message_id": message_id, "payload": payload})
     else:
-        click.echo(f"{task} was rung, as message {message_id}; a worker carries it out.")
+        click.echo(f"Published {task} as message {message_id}; a worker will run it.")
 
 
 @contextmanager
 def producer() -> Iterator[Producer]:
-    """A producer for as long as it is needed. Raises BrokerError where the broker does not answer."""
+    """Open a producer, and close it at the end. Raises BrokerError if the broker does not answer."""
     publisher = Producer(settings().broker_url)
     try:
         yield publisher
@@ -58,7 +58,7 @@ def _publish_once(task: str, payload: Mapping[str, Any]) -> str:
 
 
 def _usage_error(error: ValidationError) -> click.UsageError:
-    """The first fault, by the option that it was given with."""
+    """Turn the first validation error into one that names the option."""
     fault = error.errors(include_input=False, include_context=False, include_url=False)[0]
     field = fault["loc"][0] if fault["loc"] else None
     for option in click.get_current_context().command.params:

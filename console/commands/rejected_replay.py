@@ -1,7 +1,7 @@
-"""`crawlyard rejected replay`: published anew, then deleted; at least once."""
+"""Sends rejected messages again: publishes each one, then deletes it, so that none is lost in between."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any, TypeAlias
@@ -10,16 +10,13 @@ import click
 from ulid import ULID
 
 from console.commands.publishing import producer
-from console.commands.rejected_selection import confirm_count, pages, select_rejected
-from console.output import screen
-from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, plain
 from persistence.messages.rejected_queries import Rejected, discard_rejected
 from tasks.client import Producer
 from tasks.runtime.replay import UnreplayableError, edited_arguments, original_arguments
 
-Reading: TypeAlias = Callable[[Rejected], tuple[str, dict[str, Any]]]
-"""The message id and the arguments with which a rejected message is sent again."""
+Reader: TypeAlias = Callable[[Rejected], tuple[str, dict[str, Any]]]
+"""Returns the message id and the arguments with which a rejected message is sent again."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Refused:
-    """A message that stays where it is."""
+    """A message that was not sent again, and stays in the list."""
 
     id: str
     task: str | None
@@ -41,59 +38,59 @@ class Refused:
 
 
 @dataclass
-class Outcome:
-    """What became of the messages."""
+class ReplayOutcome:
+    """Which messages were sent again, and which were not."""
 
     dry_run: bool
     replayed: list[Replayed] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
 
-def replay(
-    ids: tuple[str, ...],
-    filters: Mapping[str, Any],
-    *,
-    payload: IO[str] | None,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> int:
-    """Send messages again and print what became of each; returns the exit code, 1 where some stay."""
-    if payload is not None and len(ids) != 1:
-        raise click.UsageError("--payload is for one message: give its id.")
-    read = _as_kept if payload is None else partial(_as_edited, _json(payload))
-    criteria = select_rejected(ids, filters)
-    count = confirm_count(criteria, "Send again", free=yes or dry_run)
-    outcome = Outcome(dry_run)
-    with producer() as publisher:
-        for page in pages(criteria, count):
-            _replay(page, read, publisher, outcome)
-    if as_json:
-        screen.print_json(outcome)
-    else:
-        _tell(outcome)
-    return FAILED_CHECK if outcome.refused else 0
+def reader_for(payload: IO[str] | None) -> Reader:
+    """
+    Return how to read a rejected message: as it is stored, or with the JSON of the file *payload* instead.
 
-
-def _json(file: IO[str]) -> Any:
+    Raises a usage error if the file is not JSON.
+    """
+    if payload is None:
+        return _as_stored
     try:
-        return json.load(file)
+        return partial(_as_edited, json.load(payload))
     except (ValueError, RecursionError):
-        raise click.BadParameter("it is no JSON", param_hint="--payload") from None
+        raise click.BadParameter("the file is not JSON", param_hint="--payload") from None
 
 
-def _as_kept(rejected: Rejected) -> tuple[str, dict[str, Any]]:
-    """Published twice, since the first time was interrupted before the deletion, it is handled once."""
+def replay_messages(pages: Iterable[Sequence[Rejected]], read: Reader, *, dry_run: bool) -> ReplayOutcome:
+    """Send the messages again, except those that *read* refuses."""
+    outcome = ReplayOutcome(dry_run)
+    with producer() as publisher:
+        for page in pages:
+            _replay_page(page, read, publisher, outcome)
+    return outcome
+
+
+def print_outcome(outcome: ReplayOutcome) -> None:
+    """Print one line per message, and the totals."""
+    for sent in outcome.replayed:
+        click.echo(f"{sent.id}  {sent.task}, as message {sent.message_id}")
+    for refused in outcome.refused:
+        click.echo(f"{refused.id}  not sent: {plain(refused.why)}")
+    label = "Would be sent again" if outcome.dry_run else "Sent again"
+    click.echo(f"{label}: {counted(len(outcome.replayed), 'message')}; not sent: {len(outcome.refused):,}.")
+
+
+def _as_stored(rejected: Rejected) -> tuple[str, dict[str, Any]]:
+    """The id follows from the row: a message that is published twice, since a replay was interrupted, runs once."""
     return f"replay-{rejected.id}", original_arguments(rejected.task, rejected.reason, rejected.payload)
 
 
 def _as_edited(payload: Any, rejected: Rejected) -> tuple[str, dict[str, Any]]:
-    """Another message than any that was sent before."""
+    """An edited payload is a new message, so it gets a new id."""
     return str(ULID()), edited_arguments(rejected.task, payload)
 
 
-def _replay(page: Sequence[Rejected], read: Reading, publisher: Producer, outcome: Outcome) -> None:
-    """Publish what can be, then delete it; also where the broker, or Ctrl-C, ends it halfway."""
+def _replay_page(page: Sequence[Rejected], read: Reader, publisher: Producer, outcome: ReplayOutcome) -> None:
+    """Publish what can be published, then delete it, even if the broker or Ctrl-C ends the page halfway."""
     published: list[str] = []
     try:
         for rejected in page:
@@ -109,12 +106,3 @@ def _replay(page: Sequence[Rejected], read: Reading, publisher: Producer, outcom
             outcome.replayed.append(Replayed(rejected.id, task, message_id))
     finally:
         discard_rejected(published)
-
-
-def _tell(outcome: Outcome) -> None:
-    for one in outcome.replayed:
-        click.echo(f"{one.id}  {one.task}, as message {one.message_id}")
-    for stays in outcome.refused:
-        click.echo(f"{stays.id}  stays: {plain(stays.why)}")
-    label = "Would be sent again" if outcome.dry_run else "Sent again"
-    click.echo(f"{label}: {counted(len(outcome.replayed), 'message')}; {len(outcome.refused):,} stay.")

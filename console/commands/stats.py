@@ -1,4 +1,4 @@
-"""`crawlyard stats`: what upkeep counted last, with its age, and what is cheap enough to be read now."""
+"""`crawlyard stats`: prints the counts that the maintenance task stored last, and what is cheap to count now."""
 
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
@@ -8,7 +8,7 @@ from persistence.settings import settings
 
 
 def show_statistics(*, account_id: str | None, as_json: bool) -> int:
-    """Print the statistics of all, or of one account; returns the exit code: 1 where nothing was counted yet."""
+    """Print all statistics, or those of one account, and return the exit code: 1 if nothing was counted yet."""
     settings()
     if account_id is not None:
         account = read_account_statistics(account_id)

@@ -1,4 +1,4 @@
-"""`crawlyard status`: how the database and the broker stand; what does not answer is said, and the rest is shown."""
+"""`crawlyard status`: shows the state of the database and the broker; if one does not answer, shows the other."""
 
 import time
 
@@ -12,15 +12,15 @@ from persistence.settings import settings
 
 
 def show_status(*, as_json: bool, watch: float | None) -> int:
-    """Print the status once, or again and again until Ctrl-C; returns the exit code."""
+    """Print the status once, or every *watch* seconds until Ctrl-C, and return the exit code."""
     settings()
-    queue_names()  # imports what a thread must not be the first to import
+    queue_names()  # imports modules that must not be imported in a thread first
     if watch is None:
         overview = read_overview()
         _print(overview, as_json=as_json, indent=2)
         return overview.exit_code
     if as_json or not screen.console().is_terminal:
-        return _print_for_ever(watch, as_json=as_json)
+        return _print_repeatedly(watch, as_json=as_json)
     return _watch(watch)
 
 
@@ -31,15 +31,15 @@ def _print(overview: Overview, *, as_json: bool, indent: int | None) -> None:
         screen.console().print(render(overview))
 
 
-def _print_for_ever(pause: float, *, as_json: bool) -> int:
-    """For pipes: one status after the other, each JSON one a line."""
+def _print_repeatedly(pause: float, *, as_json: bool) -> int:
+    """For pipes: one status after the other; JSON takes one line each."""
     while True:
         _print(read_overview(), as_json=as_json, indent=None)
         time.sleep(pause)
 
 
 def _watch(pause: float) -> int:
-    """For terminals: on a screen of its own, which is put back afterwards."""
+    """For terminals: on the alternate screen, which is closed at the end."""
     with Live(render(read_overview()), console=screen.console(), screen=True, auto_refresh=False) as live:
         while True:
             live.update(render(read_overview()), refresh=True)

@@ -1,8 +1,8 @@
 """
-Starts a worker or beat in this process, from any directory and with our own modules.
+Runs a worker or beat in this process, from any directory and with Crawlyard's own modules.
 
-`celery -A tasks` looks for modules in the current directory first, where a foreign `tasks` or
-`celeryconfig.py` may lie. Here nothing is found there.
+`celery -A tasks` imports from the current directory first, which may contain a foreign `tasks` or
+`celeryconfig.py`. This command never imports from it.
 """
 
 import os
@@ -24,9 +24,9 @@ from persistence.settings import settings
 def start_worker(
     *, queues: Sequence[str], concurrency: int | None, pool: str, name: str | None, loglevel: str
 ) -> int:
-    """Run a worker until it is told to stop; returns its exit code."""
+    """Run a worker until a signal stops it, and return its exit code."""
     app = _app()
-    _check(queues)
+    _refuse_unknown(queues)
     _warn_root()
     worker = app.Worker(
         hostname=_node_name(name),
@@ -35,22 +35,22 @@ def start_worker(
         pool_cls=pool,
         loglevel=loglevel,
         quiet=True,
-        # Remote control stays; of other workers none of ours needs to know, and asking takes a second.
+        # Remote control stays on. A worker needs nothing from other workers, and asking them takes a second.
         without_gossip=True,
         without_mingle=True,
     )
     _leave_ignored(worker, "install_platform_tweaks")
-    _greet(f"{worker.hostname} serves {', '.join(queues)}: {worker.concurrency} at a time, {pool}")
-    with _interruption() as interrupted:
+    _greet(f"{worker.hostname} consumes {', '.join(queues)}, {worker.concurrency} tasks at a time ({pool})")
+    with _noted_sigint() as sigint:
         worker.start()
-    return INTERRUPTED if interrupted else worker.exitcode or 0
+    return INTERRUPTED if sigint else worker.exitcode or 0
 
 
 def start_beat(*, loglevel: str) -> None:
-    """Run beat until it is told to stop. It keeps no file; many are as one."""
+    """Run beat until a signal stops it. It keeps no schedule file, and several beats publish no more than one."""
     app = _app()
     import_module("tasks.worker.liveness").begin_beat(app)
-    _greet(f"beat rings {', '.join(sorted(app.conf.beat_schedule))}")
+    _greet(f"beat publishes {', '.join(sorted(app.conf.beat_schedule))}")
     beat = app.Beat(loglevel=loglevel, pidfile=None, schedule=None, quiet=True)
     _leave_ignored(beat, "install_sync_handler")
     beat.run()
@@ -58,11 +58,11 @@ def start_beat(*, loglevel: str) -> None:
 
 def _app() -> Any:
     """
-    The app, with everything of ours imported already.
+    Return the Celery app, after importing all of Crawlyard's modules.
 
-    Celery imports by name what it is configured with, and looks in the current directory first.
+    Celery imports the modules of its configuration by name, from the current directory first.
     """
-    settings()  # a wrong one ends it here, in one line
+    settings()  # an invalid setting is reported here, in one line
     import_module("celeryconfig")
     module = import_module("tasks.app")
     for module_name in module.TASK_MODULES:
@@ -70,7 +70,7 @@ def _app() -> Any:
     return module.app
 
 
-def _check(queues: Sequence[str]) -> None:
+def _refuse_unknown(queues: Sequence[str]) -> None:
     known = [queue.name for queue in import_module("celeryconfig").task_queues]
     if unknown := [name for name in queues if name not in known]:
         raise click.BadParameter(
@@ -79,16 +79,17 @@ def _check(queues: Sequence[str]) -> None:
 
 
 def _node_name(name: str | None) -> str:
-    """NAME@HOST; without a name one that no other worker of this machine has."""
+    """Return NAME@HOST; the default name is unique on this machine."""
     name = name or f"crawlyard-{os.getpid()}"
     return name if "@" in name else f"{name}@{gethostname()}"
 
 
 def _leave_ignored(program: Any, installing: str) -> None:
     """
-    Go on ignoring SIGINT where our parent made us ignore it, as a script does with a job that it starts with `&`.
+    Keep ignoring SIGINT if the parent process made us ignore it, as a script does with a job started by `&`.
 
-    Celery handles SIGINT without looking, in the method *installing*: Ctrl-C at the script would end the job.
+    Celery installs its SIGINT handler unconditionally, in the method *installing*; then Ctrl-C at the script
+    would end the job.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         return
@@ -102,23 +103,23 @@ def _leave_ignored(program: Any, installing: str) -> None:
 
 
 def _greet(text: str) -> None:
-    """A line for people only; a log has its own."""
+    """Print a line if a person is watching; a log file has its own first line."""
     if sys.stderr.isatty():
-        click.echo(f"{text}; Ctrl-C stops it.", err=True)
+        click.echo(f"{text}. Press Ctrl-C to stop.", err=True)
 
 
 def _warn_root() -> None:
-    """In one line, instead of Celery's, which speaks of an option that there is not."""
+    """Warn in one line. Celery's own warning names an option that this command does not have."""
     from celery.platforms import SecurityWarning  # noqa: PLC0415 - the app has loaded it
 
     warnings.simplefilter("ignore", SecurityWarning)
     if os.geteuid() == 0:
-        click.echo("crawlyard: the worker runs as root; a user of its own would be safer.", err=True)
+        click.echo("crawlyard: the worker runs as root; an unprivileged user is safer.", err=True)
 
 
 @contextmanager
-def _interruption() -> Iterator[list[str]]:
-    """Notes Ctrl-C: a worker ends in order then, and Celery calls that a failure."""
+def _noted_sigint() -> Iterator[list[str]]:
+    """Note SIGINT: after Ctrl-C a worker shuts down cleanly, but Celery's exit code says failure."""
     from celery.signals import worker_shutting_down  # noqa: PLC0415 - the app has loaded it
 
     noted: list[str] = []

@@ -1,1 +1,1 @@
-"""What all commands print with: screen, layout, URLs without passwords, exit codes."""
+"""What all commands print with: terminal, layout, URLs without passwords, exit codes."""

@@ -1,4 +1,4 @@
-"""How the command ends: what went wrong is one line on standard error, and the exit code says whose fault it was."""
+"""How the command ends: an error is one line on standard error, and the exit code gives its kind."""
 
 import os
 import sys
@@ -9,16 +9,16 @@ import click
 FAILED_CHECK = 1
 WRONG_REQUEST = 2
 INTERRUPTED = 130
-"""As a shell reports SIGINT."""
+"""The code by which a shell reports SIGINT."""
 BROKEN_PIPE = 1
-"""As click and rich end, where they meet it first."""
+"""The code with which click and rich exit if they meet the broken pipe first."""
 
 
 def ended(command: Callable[[], object]) -> int:
-    """Run *command* to its end, whichever it is; returns the exit code."""
+    """Run *command*, report its error if it has one, and return the exit code."""
     try:
         status = command()
-        sys.stdout.flush()  # or a broken pipe would show as the interpreter's own last words
+        sys.stdout.flush()  # otherwise the interpreter would report a broken pipe itself when it exits
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -27,14 +27,14 @@ def ended(command: Callable[[], object]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - what is not ours to say is raised again
-        return _complained(error)
+    except Exception as error:  # noqa: BLE001 - raised again unless it is a CrawlyardError
+        return _reported(error)
     return status if isinstance(status, int) else 0
 
 
-def _complained(error: Exception) -> int:
-    """Say what is wrong, if it is ours to say; anything else is a fault of ours, and shows its trace."""
-    from console.output.urls import reason  # noqa: PLC0415 - a command that fails early has not loaded it
+def _reported(error: Exception) -> int:
+    """Report a CrawlyardError in one line. Any other exception is a bug, and is raised again with its traceback."""
+    from console.output.urls import reason  # noqa: PLC0415 - only errors need it
     from persistence.exceptions import CrawlyardError  # noqa: PLC0415
 
     if not isinstance(error, CrawlyardError):

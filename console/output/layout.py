@@ -1,4 +1,4 @@
-"""Pieces that errors and rejected messages are shown with. All text in them is others', so none is markup."""
+"""Layouts for errors and rejected messages. Their text comes from crawlers, so none of it is read as markup."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -13,17 +13,17 @@ _TAB = 4
 
 
 def moment(time: datetime) -> str:
-    """A time in UTC, to the second."""
+    """Format a time in UTC, to the second."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def heading(text: str) -> Text:
-    """A line that begins a part."""
+    """The heading of a section."""
     return Text(f"\n{text}", style="bold")
 
 
 def facts(named: Mapping[str, str]) -> RenderableType:
-    """A line each, the names below each other."""
+    """One line per fact, with aligned names."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -33,7 +33,11 @@ def facts(named: Mapping[str, str]) -> RenderableType:
 
 
 def rows_of_two(left: str, right: str, rows: Iterable[tuple[Text, Text, Text, Text]]) -> RenderableType:
-    """Two lines a row: above left and right, below left and right; what is too long on the right is cut."""
+    """
+    Two lines per row, in two columns; text that is too long on the right is cut.
+
+    A row is above left, above right, below left, below right.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), expand=True, header_style="dim")
     table.add_column(left, no_wrap=True)
     table.add_column(right, ratio=1, no_wrap=True, overflow="ellipsis")
@@ -44,9 +48,9 @@ def rows_of_two(left: str, right: str, rows: Iterable[tuple[Text, Text, Text, Te
 
 
 def lines(text: str, most: int) -> Text:
-    """A text of several lines, the first of them where there are more."""
+    """At most *most* lines of a text, followed by the number of those left out."""
     every = text.expandtabs(_TAB).splitlines()
     shown = [plain(line) for line in every[:most]]
     if len(every) > most:
-        shown.append(f"… {counted(len(every) - most, 'more line')}; --json has them all")
+        shown.append(f"… {counted(len(every) - most, 'more line')}; --json prints all")
     return Text("\n".join(shown), overflow="fold")

@@ -1,4 +1,4 @@
-"""Small panels of names and figures, as the views of the database are made of them."""
+"""Small panels of names and figures, of which the views of status and statistics consist."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,17 +10,17 @@ from console.output.screen import plain
 
 _PANEL_WIDTH = 36
 _MOST = 8
-"""Rows of a panel whose words are others'."""
+"""Maximum number of rows in a panel whose names come from the data."""
 
 Cell = int | str | Text
 Row = tuple[str, Cell]
 
 
 def panel(title: str, rows: Sequence[Row]) -> Panel:
-    """Names on the left, figures on the right; all panels are as wide as each other."""
+    """Names on the left, figures on the right; all panels have the same width."""
     cells = [(Text(name, style="dim" if name.startswith(" ") else ""), cell(value)) for name, value in rows]
     table = Table.grid(padding=(0, 1), expand=True)
-    # The names get what the figures leave: a long one is cut, and costs no figure.
+    # Names get the width that the figures leave: a long name is cut, a figure never is.
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column(justify="right", no_wrap=True)
     for row in cells:
@@ -29,20 +29,20 @@ def panel(title: str, rows: Sequence[Row]) -> Panel:
 
 
 def count_rows(counts: Mapping[str, int], style: str = "") -> list[Row]:
-    """Others' words by their counts, the most frequent first."""
-    rows: list[Row] = [(plain(word) or "(none)", Text(f"{n:,}", style=style)) for word, n in counts.items()]
+    """Rows for names that come from the data, the most frequent first; the rest are summed as others."""
+    rows: list[Row] = [(plain(name) or "(none)", Text(f"{n:,}", style=style)) for name, n in counts.items()]
     if len(rows) > _MOST:
         rows[_MOST:] = [("others", sum(list(counts.values())[_MOST:]))]
     return rows or [("none", Text())]
 
 
 def alarming(count: int) -> Cell:
-    """A figure that should be none."""
+    """A figure that should be zero: red otherwise."""
     return Text(f"{count:,}", style="red") if count else count
 
 
 def cell(value: Cell) -> Text:
-    """A figure with its thousands, pale where it is none."""
+    """A figure with thousands separators, dim if it is zero."""
     if isinstance(value, int):
         return Text(f"{value:,}", style="dim" if value == 0 else "")
     return value if isinstance(value, Text) else Text(value)

@@ -1,4 +1,4 @@
-"""How things are put on a screen: colours on terminals alone, plain words for times, no foreign control codes."""
+"""Printing to the terminal: colours only there, readable durations, and no control codes from the data."""
 
 import json
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 def console() -> Console:
-    """Standard output. Without a terminal, or with NO_COLOR set, there are no colours."""
+    """Return a console for standard output. Without a terminal, or with NO_COLOR set, it prints no colours."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
-    """One JSON value; times in ISO 8601, durations in seconds."""
+    """Print one JSON value, with times in ISO 8601 and durations in seconds."""
     click.echo(json.dumps(as_json(value), indent=indent, ensure_ascii=False))
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses as objects, times as text, durations as seconds; the rest as it is."""
+    """Convert dataclasses to objects, times to text and durations to seconds; leave the rest as it is."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -40,7 +40,7 @@ def as_json(value: Any) -> Any:
 
 
 def duration(time: timedelta) -> str:
-    """A duration in its largest unit and the next: `2 h 5 min`, `40 s`."""
+    """Format a duration in its largest unit and the next smaller one: `2 h 5 min`, `40 s`."""
     seconds = max(time.total_seconds(), 0.0)
     for place, (unit, size) in enumerate(_UNITS):
         if seconds >= size:
@@ -52,10 +52,10 @@ def duration(time: timedelta) -> str:
 
 
 def plain(text: str) -> str:
-    """Text of others as it may be put on a terminal: what is no printable character is a dot."""
+    """Make text from the data safe for a terminal: replace each unprintable character by a dot."""
     return "".join(character if character.isprintable() else "·" for character in text)
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """`1 job`, `2 jobs`."""
+    """Format a number with its noun: `1 job`, `2 jobs`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""What may be shown of URLs and errors: everything but their passwords."""
+"""Shows URLs and errors without the passwords in them."""
 
 import os
 import re
@@ -11,19 +11,19 @@ from persistence.settings import PREFIX, settings
 MASK = "***"
 
 _CREDENTIALS = re.compile(r"(?<=://)([^:@/]*):.*@")
-"""To the last @, since a password may hold one: rather too much is hidden than too little."""
+"""Up to the last @, since a password may contain one: hiding too much is better than hiding too little."""
 
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token|key)[^=&]*=)[^&#]*", re.IGNORECASE)
 
 
 def shown(url: str) -> str:
-    """The URL as it may be seen by everybody, and as people write it: without the driver's name."""
+    """Return the URL without its password, and without the driver's name, as people write it."""
     url = url.replace("+psycopg", "", 1)
     return _SECRET_PARAMETER.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}@", url))
 
 
 def reason(error: CrawlyardError) -> str:
-    """What an error says, and what its driver said, without a password of the environment."""
+    """Return the text of an error, with the driver's message, but without any password of the environment."""
     cause = str(getattr(error.__cause__, "orig", "") or "").strip().partition("\n")[0]
     if not isinstance(error, DatabaseLost):
         return _scrubbed(str(error))
@@ -37,7 +37,7 @@ def _scrubbed(text: str) -> str:
 
 
 def _secrets() -> set[str]:
-    """The passwords of the URLs, as they are written and as they are meant."""
+    """Return the passwords of the URLs, both percent-encoded and decoded."""
     found: set[str] = set()
     for url in _urls():
         credentials, at, _ = url.partition("://")[2].rpartition("@")
@@ -48,7 +48,7 @@ def _secrets() -> set[str]:
 
 
 def _urls() -> list[str]:
-    """The URLs, from the environment or from the files that it names; as far as there are any."""
+    """Return the URLs that are set, in the environment or in the files that it names."""
     given = [
         os.environ.get(name, "") for name in ("DATABASE_URL", "BROKER_URL", f"{PREFIX}DIRECT_DATABASE_URL")
     ]

@@ -1,4 +1,4 @@
-"""How errors and their groups look on a terminal, at 80 columns too."""
+"""How errors and their groups look on a terminal; 80 columns are enough."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,12 +12,12 @@ from persistence.error_log.groups import ErrorGroup, GroupWithErrors
 from persistence.error_log.queries import LoggedError
 
 _TRACE_LINES = 40
-_SAID_LENGTH = 130
-"""Of what a group's newest error says; it tells the group from others, and may stand in several lines."""
+_MESSAGE_LENGTH = 130
+"""Of a group's newest error; enough to tell the group from others. It may take several lines."""
 
 
 def render_errors(errors: Sequence[LoggedError]) -> RenderableType:
-    """When and which group; what, and whose."""
+    """Two lines per error: time and message, group and job."""
     return rows_of_two("when (UTC), group", "error, job", (_error(error) for error in errors))
 
 
@@ -36,7 +36,7 @@ def _error_text(error_type: str, message: str) -> Text:
 
 
 def render_groups(groups: Sequence[ErrorGroup]) -> RenderableType:
-    """How many of what; which group, and what its newest error says."""
+    """One row per group: its counts, its fingerprint and its newest error."""
     table = Table(box=None, padding=(0, 2, 0, 0), expand=True, header_style="dim")
     for name in ("errors", "unresolved", "jobs", "accounts"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -56,12 +56,12 @@ def _figures(group: ErrorGroup) -> Iterator[Text]:
 def _newest(group: ErrorGroup) -> Text:
     first = Text(f"{group.fingerprint}  {moment(group.last_seen)}\n")
     text = _error_text(group.error_type, group.error_message)
-    text.truncate(_SAID_LENGTH, overflow="ellipsis")
+    text.truncate(_MESSAGE_LENGTH, overflow="ellipsis")
     return first + text
 
 
 def render_group(shown: GroupWithErrors) -> RenderableType:
-    """All of one group, with its newest errors, and the trace of the first that has one."""
+    """One group with its newest errors, and the newest stack trace."""
     group = shown.group
     parts: list[RenderableType] = [
         Text(group.fingerprint, style="bold"),
@@ -69,7 +69,7 @@ def render_group(shown: GroupWithErrors) -> RenderableType:
         Text(),
         facts(
             {
-                "errors": f"{group.errors:,}, of which unresolved: {group.unresolved:,}",
+                "errors": f"{group.errors:,}, {group.unresolved:,} of them unresolved",
                 "jobs": f"{group.jobs:,}, of {counted(group.accounts, 'account')}",
                 "first seen": f"{moment(group.first_seen)} UTC",
                 "last seen": f"{moment(group.last_seen)} UTC",
@@ -79,5 +79,5 @@ def render_group(shown: GroupWithErrors) -> RenderableType:
         render_errors(shown.newest),
     ]
     if trace := next((error.stack_trace for error in shown.newest if error.stack_trace), None):
-        parts += [heading("Stack trace of the newest"), lines(trace, _TRACE_LINES)]
+        parts += [heading("Newest stack trace"), lines(trace, _TRACE_LINES)]
     return Group(*parts)

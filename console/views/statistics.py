@@ -1,4 +1,4 @@
-"""How the statistics look on a terminal, from 80 columns on."""
+"""How the statistics look on a terminal; 80 columns are enough."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -15,26 +15,38 @@ from console.output.urls import shown
 from console.views.status import connection_rows
 from persistence.reports.statistics import AccountStatistics, StatisticsReport
 from persistence.reports.stored_counts import BusyAccount, CountedStatistics, QueueDepth, Throughput
+from persistence.schema.states import ENTRY_SETTLED, JobStatus
 from persistence.settings import settings
 
 _MISSED = 3
-"""Counts that are older than so many intervals are nobody's any more."""
+"""Counts older than this many intervals are reported as outdated."""
 
-_STATUSES = ("queued", "running", "finished", "failed", "cancelled")
-"""The others have a column together."""
+_STATUSES = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED)
+"""The other statuses share a column."""
 
-_STATES = ("ready", "backed_off", "held", "processing", "completed", "failed", "deferred")
+_STATES = {
+    "ready": "ready",
+    "backed_off": "backed off",
+    "held": "parked",
+    "processing": "processing",
+    "completed": "completed",
+    "failed": "failed",
+    "deferred": "deferred",
+}
+"""The states of the report, in the order of the rows, with their names on the screen."""
+
+_UNSETTLED = [state for state in _STATES if state not in ENTRY_SETTLED]
 
 _NEVER = (
-    "Nothing was counted yet. Beat rings for it every {interval}, and a worker counts: "
-    "see `crawlyard health` for what is missing."
+    "Nothing has been counted yet. Beat publishes the counting task every {interval} and a worker runs it: "
+    "run `crawlyard health` to see which of them is missing."
 )
 
-_STALE = "Nobody has counted since: see `crawlyard health` for what is missing."
+_STALE = "These counts are outdated. Run `crawlyard health` to see whether beat or the workers are missing."
 
 
 def render(statistics: StatisticsReport) -> RenderableType:
-    """All of it, the counts first; where there are none, what to do about it."""
+    """All statistics, the stored counts first; if there are none, what to do about it."""
     heading = Text.assemble((shown(settings().database_url), "bold"), (_time(statistics), "dim"))
     return Group(
         heading, *_counted(statistics.counts), Text("\nNow", style="bold"), _columns(_now(statistics))
@@ -42,11 +54,11 @@ def render(statistics: StatisticsReport) -> RenderableType:
 
 
 def render_account(account: AccountStatistics) -> RenderableType:
-    """One account."""
+    """The statistics of one account."""
     heading = Text.assemble((f"Account {plain(account.account_id)}", "bold"), (_time(account), "dim"))
     panels = [
         panel("Queue", _depth_rows(account.queue)),
-        panel("Seats", [*account.assignments.items(), *_account_rows(account)]),
+        panel("Attempts", [*account.assignments.items(), *_account_rows(account)]),
         panel("Failures, last hour", count_rows(account.failures_last_hour, "yellow")),
     ]
     return Group(heading, _columns(panels), _jobs_table(account.jobs))
@@ -66,7 +78,7 @@ def _counted(counts: CountedStatistics | None) -> list[RenderableType]:
         return [Text(_NEVER.format(interval=duration(interval)), style="yellow")]
     is_stale = counts.age > _MISSED * interval
     age = Text(
-        f"\nCounted {duration(counts.age)} ago, all at one moment", style="bold red" if is_stale else "bold"
+        f"\nCounted {duration(counts.age)} ago, in one snapshot", style="bold red" if is_stale else "bold"
     )
     stale = [Text(_STALE, style="red")] if is_stale else []
     areas = {"areas": sum(counts.areas.values())} | {
@@ -87,8 +99,8 @@ def _plain(counts: Mapping[str, int]) -> list[Row]:
 
 def _now(statistics: StatisticsReport) -> list[RenderableType]:
     used = sum(statistics.assignments.values())
-    held = (
-        [panel("Held accounts", count_rows(statistics.held_accounts, "yellow"))]
+    blocked = (
+        [panel("Blocked accounts", count_rows(statistics.held_accounts, "yellow"))]
         if statistics.held_accounts
         else []
     )
@@ -97,20 +109,20 @@ def _now(statistics: StatisticsReport) -> list[RenderableType]:
         panel("Attempts", _plain(statistics.assignments)),
         panel("Failures, last hour", count_rows(statistics.failures_last_hour, "yellow")),
         panel("Rejected, last hour", count_rows(statistics.rejected_last_hour, "yellow")),
-        *held,
+        *blocked,
     ]
 
 
 def _depth_rows(queue: Mapping[str, QueueDepth]) -> list[Row]:
-    """How many in each state, and in grey for how long the first of them."""
+    """The number of entries in each state and, dimmed, the age of the oldest."""
     rows: list[Row] = []
-    for state in _STATES:
+    for state, name in _STATES.items():
         depth = queue.get(state)
         if depth is None or depth.oldest is None:
-            rows.append((state.replace("_", " "), 0))
+            rows.append((name, 0))
             continue
         figures = Text.assemble((f"{duration(depth.oldest)}  ", "dim"), f"{depth.entries:,}")
-        rows.append((state.replace("_", " "), figures))
+        rows.append((name, figures))
     return rows
 
 
@@ -123,15 +135,15 @@ def _throughput_rows(throughput: Throughput) -> list[Row]:
         "jobs finished": throughput.jobs_finished,
         "jobs failed": throughput.jobs_failed,
         "jobs cancelled": throughput.jobs_cancelled,
-        "attempts begun": throughput.attempts_begun,
+        "attempts started": throughput.attempts_begun,
         "attempts ended": throughput.attempts_ended,
     }
     per_second = throughput.jobs_finished / throughput.seconds
-    return [*figures.items(), ("finished a second", Text(f"{per_second:,.1f}", style="dim"))]
+    return [*figures.items(), ("finished per second", Text(f"{per_second:,.1f}", style="dim"))]
 
 
 def _jobs_table(jobs: Mapping[str, Mapping[str, int]]) -> Table:
-    """A row a command, the most frequent first."""
+    """One row per command, the most frequent first."""
     table = _table("Jobs", "command", [*_STATUSES, "others"])
     for command, by_status in sorted(jobs.items(), key=lambda row: (-sum(row[1].values()), row[0])):
         _add(table, command, _by_status(by_status))
@@ -150,34 +162,32 @@ def _by_status(jobs: Mapping[str, int]) -> list[int]:
 def _accounts_tables(counts: CountedStatistics) -> list[Table]:
     if not counts.busiest_accounts:
         return []
-    table = _table(
-        "Accounts with work", "account", ["ready", "backed off", "held", "at work", "deferred", "ended"]
-    )
+    table = _table("Accounts with work", "account", [*map(_STATES.__getitem__, _UNSETTLED), "settled"])
     for account in counts.busiest_accounts:
         _add(table, account.account_id, _by_state(account))
     shown_, all_ = len(counts.busiest_accounts), counts.accounts_with_work
-    table.caption = f"{shown_:,} of {all_:,} with work, {counts.accounts:,} in all"
+    table.caption = f"{shown_:,} of {all_:,} accounts with work; {counts.accounts:,} accounts in all"
     return [table]
 
 
 def _by_state(account: BusyAccount) -> list[int]:
     entries = account.entries
-    waiting = [entries.get(state, 0) for state in ("ready", "backed_off", "held", "processing", "deferred")]
-    return [*waiting, entries.get("completed", 0) + entries.get("failed", 0)]
+    waiting = [entries.get(state, 0) for state in _UNSETTLED]
+    return [*waiting, sum(entries.get(state, 0) for state in ENTRY_SETTLED)]
 
 
 def _account_rows(account: AccountStatistics) -> list[Row]:
     last_assigned = account.last_seated_at
     rows: list[Row] = [
         ("authorizations", account.authorizations),
-        ("last seated", f"{duration(account.taken_at - last_assigned)} ago" if last_assigned else "never"),
+        ("last assigned", f"{duration(account.taken_at - last_assigned)} ago" if last_assigned else "never"),
     ]
-    for word, since, reason in (
-        ("held", account.held_at, account.held_reason),
+    for state, since, reason in (
+        ("blocked", account.held_at, account.held_reason),
         ("paused", account.paused_at, account.paused_reason),
     ):
         if since:
-            label = f"{word}: {plain(reason)}" if reason else word
+            label = f"{state}: {plain(reason)}" if reason else state
             rows.append((label, Text(duration(account.taken_at - since), style="yellow")))
     return rows
 
@@ -187,7 +197,7 @@ def _table(title: str, name: str, columns: Sequence[str]) -> Table:
         title=f"[bold]{title}[/]", title_justify="left", caption_justify="left", border_style="dim",
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
     )  # fmt: skip
-    # The one column that may be narrowed; its names say for themselves that they are cut, not wrapped.
+    # The only column that may get narrower; its names are cut with an ellipsis, not wrapped.
     table.add_column(name)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

@@ -15,13 +15,13 @@ from persistence.settings import settings
 
 
 def render(overview: Overview) -> RenderableType:
-    """The whole status; what could not be read is said in its place."""
+    """The whole status; an error takes the place of what could not be read."""
     errors = [_alarm(error) for error in (overview.database_error, overview.broker_error) if error]
     return Group(_heading(overview), *errors, Columns(_stacks(overview), padding=(0, 1)))
 
 
 def _stacks(overview: Overview) -> list[RenderableType]:
-    """Panels one below the other, in stacks that stand side by side where there is room."""
+    """Stacks of panels, which are shown side by side if there is room."""
     broker = [panel("Broker", _broker_rows(overview.broker))] if overview.broker else []
     if overview.database is None:
         return [Group(*broker)]
@@ -42,7 +42,7 @@ def _alarm(error: str) -> Text:
 
 def _database_panels(status: Status) -> tuple[list[Panel], list[Panel], list[Panel]]:
     used = sum(status.assignments.values())
-    held = count_rows(status.held_accounts, "yellow")
+    blocked = count_rows(status.held_accounts, "yellow")
     return (
         [panel("Queue", _queue_rows(status.queue)), panel("Jobs", count_rows(status.jobs))],
         [
@@ -52,7 +52,7 @@ def _database_panels(status: Status) -> tuple[list[Panel], list[Panel], list[Pan
         [
             panel("Attempts and sweep", _attempt_rows(status)),
             panel("Rejected, last hour", count_rows(status.rejected_last_hour, "yellow")),
-            *([panel("Held accounts", held)] if status.held_accounts else []),
+            *([panel("Blocked accounts", blocked)] if status.held_accounts else []),
         ],
     )
 
@@ -63,7 +63,7 @@ def _queue_rows(queue: QueueCounts) -> list[Row]:
         ("pending", queue.pending),
         ("  ready", queue.ready),
         ("  backed off", queue.backed_off),
-        ("  held", queue.held),
+        ("  parked", queue.held),
         ("oldest ready for", oldest),
         ("processing", queue.processing),
         ("completed", queue.completed),
@@ -72,19 +72,19 @@ def _queue_rows(queue: QueueCounts) -> list[Row]:
 
 
 def connection_rows(connections: ConnectionCounts, used: int) -> list[Row]:
-    """What there is to say of the connections; *used*: seats."""
+    """Rows about the connections; *used* is the number of slots in use."""
     return [
         ("active", connections.active),
         ("  silent", alarming(connections.silent)),
-        ("  said goodbye", connections.said_goodbye),
+        ("  disconnected", connections.said_goodbye),
         ("closed, last hour", connections.closed_last_hour),
-        ("seats", connections.seats),
-        ("seats taken", used),
+        ("slots", connections.seats),
+        ("slots used", used),
     ]
 
 
 def _attempt_rows(status: Status) -> list[Row]:
-    live: list[Row] = [(word, count) for word, count in status.assignments.items()]
+    live: list[Row] = [(state, count) for state, count in status.assignments.items()]
     return [*live, *_sweep_rows(status.sweep)]
 
 
@@ -93,7 +93,7 @@ def _sweep_rows(sweep: SweepClock) -> list[Row]:
     when = "never" if sweep.age is None else f"{duration(sweep.age)} ago"
     rows: list[Row] = [("last sweep", Text(when, style="red" if late else ""))]
     if sweep.grace_left:
-        rows.append(("grace for", Text(duration(sweep.grace_left), style="yellow")))
+        rows.append(("grace period left", Text(duration(sweep.grace_left), style="yellow")))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""`crawlyard audit`: what it prints, how it ends, and that it only reads."""
+"""`crawlyard audit`: its output, its exit codes, and that it only reads."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ READER = "a_reader_of_audits"
 
 @pytest.fixture
 def broken(world: World) -> str:
-    """A connection that lists a job which it has completed."""
+    """A connection whose list of active jobs contains a job that it has completed."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_completed", order, success=True, finalCounts={})
     world.rows(
@@ -32,7 +32,7 @@ def broken(world: World) -> str:
 
 @pytest.fixture
 def reader(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """From now on the command connects as somebody who may read everything, and do nothing else."""
+    """Make the command connect as a role that may read everything and do nothing else."""
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {READER} LOGIN PASSWORD '{READER}'")
         admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}")
@@ -51,7 +51,7 @@ def _forget_engine() -> None:
 
 
 def test_a_clean_database_is_audited_check_by_check(world: World, run: Run) -> None:
-    """One line a check, a sum, and exit code 0."""
+    """The output is one line per check and a summary, and the exit code is 0."""
     world.crawler_with_jobs()
 
     output = run("audit")
@@ -60,11 +60,11 @@ def test_a_clean_database_is_audited_check_by_check(world: World, run: Run) -> N
     assert output.code == 0
     assert lines[:-1] == [f"ok   {name}" for name in CHECKS]
     assert lines[-1].startswith(f"{len(CHECKS)} checks as of ")
-    assert lines[-1].endswith(": no fault.")
+    assert lines[-1].endswith(": no faults.")
 
 
 def test_a_fault_is_reported_with_its_ids(broken: str, run: Run) -> None:
-    """The other checks are well, and the exit code is 1."""
+    """The failed check lists the ids, the other checks pass, and the exit code is 1."""
     output = run("audit")
 
     failed = [line for line in output.out.splitlines() if not line.startswith("ok   ")]
@@ -75,7 +75,7 @@ def test_a_fault_is_reported_with_its_ids(broken: str, run: Run) -> None:
 
 
 def test_the_first_ids_are_listed_and_the_rest_are_counted(world: World, run: Run) -> None:
-    """In order; however many there are, the line stays readable."""
+    """Ids are listed in order, and the line stays short however many there are."""
     for _ in range(IDS_PER_FAULT + 2):
         world.insert_job()
     world.rows("INSERT INTO job_queue (id, web_app_job_id, account_id, status)"
@@ -88,7 +88,7 @@ def test_the_first_ids_are_listed_and_the_rest_are_counted(world: World, run: Ru
 
 
 def test_the_json_output_is_one_object(broken: str, run: Run) -> None:
-    """With what was checked and what is wrong; the exit code is the same."""
+    """It contains the checks that ran and the faults; the exit code is the same as without --json."""
     output = run("audit", "--json", "--only", "seats_counted", "--only", "one_live_attempt")
 
     assert output.code == 1
@@ -101,7 +101,7 @@ def test_the_json_output_is_one_object(broken: str, run: Run) -> None:
 
 
 def test_only_the_requested_checks_run(broken: str, run: Run) -> None:
-    """A fault elsewhere is not seen."""
+    """A fault that only another check would find does not appear."""
     output = run("audit", "--only", "one_live_attempt")
 
     assert output.code == 0
@@ -110,7 +110,7 @@ def test_only_the_requested_checks_run(broken: str, run: Run) -> None:
 
 
 def test_an_unknown_check_is_a_usage_error(database: str, run: Run) -> None:
-    """Nothing is audited then."""
+    """No check runs then."""
     output = run("audit", "--only", "one_live_attempt", "--only", "everything")
 
     assert (output.code, output.out) == (2, "")
@@ -118,7 +118,7 @@ def test_an_unknown_check_is_a_usage_error(database: str, run: Run) -> None:
 
 
 def test_the_checks_are_listed_without_a_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with its meaning."""
+    """Every check is listed with its meaning."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
 
     assert run("audit", "--list", "--json").json == {name: c.meaning for name, c in CHECKS.items()}
@@ -128,14 +128,14 @@ def test_the_checks_are_listed_without_a_database(run: Run, monkeypatch: pytest.
 
 
 def test_a_read_only_role_can_audit(broken: str, reader: None, run: Run) -> None:
-    """No right to write is needed, nor used."""
+    """The audit needs no privilege but SELECT."""
     output = run("audit", "--json")
 
     assert [fault["ids"] for fault in output.json["faults"]] == [[broken]]
 
 
 def test_an_unmigrated_database_is_reported_in_one_line(empty_database: str, run: Run) -> None:
-    """With what to do, and the exit code of a wrong request."""
+    """The line says what to do, and the exit code is 2."""
     output = run("audit")
 
     assert (output.code, output.out) == (2, "")
@@ -143,7 +143,7 @@ def test_an_unmigrated_database_is_reported_in_one_line(empty_database: str, run
 
 
 def test_an_interrupted_audit_leaves_no_query_behind(world: World, database: str) -> None:
-    """Ctrl-C in the middle of a check: exit code 130, not a word, and nobody at work in the database."""
+    """Ctrl-C in the middle of a check exits with 130, prints nothing, and ends the query in the database."""
     with psycopg.connect(database) as admin:
         admin.execute("LOCK TABLE dispatch_event IN ACCESS EXCLUSIVE MODE")
         command = [sys.executable, "-m", "console.main", "audit"]

@@ -1,4 +1,4 @@
-"""The `crawlyard` command: what it says when all is well, when something is broken, and when it is asked wrongly."""
+"""The `crawlyard` command: its help, its exit codes, and how it reports wrong settings and wrong requests."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ NEED_SETTINGS = ["worker", "beat", "status", "stats", "health", "doctor", "audit
 def test_every_command_explains_itself_without_settings(
     command: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--help needs neither a database nor a broker, nor their URLs."""
+    """--help works without DATABASE_URL and BROKER_URL, and every option has a help text."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.delenv("BROKER_URL", raising=False)
 
@@ -59,7 +59,7 @@ def test_every_command_explains_itself_without_settings(
 
 
 def test_the_help_lists_every_command_under_a_heading(run: Run) -> None:
-    """Commands stand in the order of run, look, change and set up."""
+    """Commands are listed under run, look, change and set up, in this order."""
     output = run("--help")
 
     positions = [output.out.index(f"\n  {name} ") for name in COMMANDS]
@@ -69,7 +69,7 @@ def test_the_help_lists_every_command_under_a_heading(run: Run) -> None:
 
 
 def test_the_help_imports_no_heavy_modules() -> None:
-    """It is there at once, since no command's own imports have been made."""
+    """--help imports no library that a command needs only when it runs."""
     code = (
         "import sys; from console.main import crawlyard; crawlyard(['--help'], standalone_mode=False);"
         "print(sorted({'alembic', 'celery', 'psycopg', 'pydantic', 'redis', 'rich', 'sqlalchemy'} & set(sys.modules)))"
@@ -79,7 +79,7 @@ def test_the_help_imports_no_heavy_modules() -> None:
 
 
 def test_the_version_is_one_line(run: Run) -> None:
-    """--version names the program and its version."""
+    """--version prints the program's name and version."""
     output = run("--version")
     assert (output.code, len(output.out.splitlines()), output.out.split()[0]) == (0, 1, "crawlyard")
 
@@ -100,7 +100,7 @@ WRONG = [
 def test_a_wrong_setting_is_reported_by_name_in_one_line(
     command: str, wrong: tuple[str, str, str], services: Services, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is started: one line names the variable, its value is not shown, and the exit code is 2."""
+    """Every command prints one line that names the variable and not its value, and exits with 2."""
     name, value, complaint = wrong
     monkeypatch.setenv(name, value)
 
@@ -113,14 +113,14 @@ def test_a_wrong_setting_is_reported_by_name_in_one_line(
 
 
 def test_an_unknown_queue_is_a_usage_error(database: str, run: Run) -> None:
-    """A misspelt queue ends the worker before it starts."""
+    """A misspelt queue is refused before the worker starts."""
     output = run("worker", "--queues", "crawler,dispach")
     assert output.code == 2
     assert "there is no queue 'dispach'; there are crawler, dispatch, upkeep" in output.err
 
 
-def test_ctrl_c_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends with 130, as a shell expects, and says nothing; the prompt gets a line of its own."""
+def test_ctrl_c_prints_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code is 130, as a shell expects; only a line break separates the prompt."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -130,8 +130,8 @@ def test_ctrl_c_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (output.code, output.out, output.err.strip()) == (130, "", "")
 
 
-def test_a_broken_pipe_is_quiet() -> None:
-    """A reader who has seen enough, such as `head`, causes no complaint."""
+def test_a_broken_pipe_prints_nothing() -> None:
+    """A reader that closes the pipe early, such as `head`, causes no error message."""
     reading, writing = os.pipe()
     os.close(reading)
     found = subprocess.run(
@@ -142,7 +142,7 @@ def test_a_broken_pipe_is_quiet() -> None:
     assert (found.returncode, found.stderr) == (1, b"")
 
 
-# Words
+# Formatting
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_broken_pipe_is_quiet() -> None:
     ],
 )
 def test_urls_are_shown_without_their_passwords(url: str, expected: str) -> None:
-    """Whatever the password holds, and wherever it stands."""
+    """The password is masked whatever characters it contains, also as a query parameter."""
     assert shown(url) == expected
 
 
@@ -172,10 +172,10 @@ def test_urls_are_shown_without_their_passwords(url: str, expected: str) -> None
     ],
 )
 def test_durations_are_shown_in_at_most_two_units(seconds: float, expected: str) -> None:
-    """Nobody reads seconds of days."""
+    """A duration has its largest unit and at most the next smaller one."""
     assert duration(timedelta(seconds=seconds)) == expected
 
 
-def test_foreign_text_is_made_printable() -> None:
+def test_text_from_the_data_is_made_printable() -> None:
     """Line breaks, escapes and direction marks become dots; letters of every script stay."""
     assert plain("a\nb\x1b[0m\u202eßå漢") == "a·b·[0m·ßå漢"

@@ -1,4 +1,4 @@
-"""Who is connected: listed, and looked at one by one."""
+"""`crawlyard connections`, and the reads behind it: the list, and single connections with their attempts."""
 
 from persistence.reports.connections import active_connections, find_connections
 from support.command import Run
@@ -6,7 +6,7 @@ from support.worlds.world import World
 
 
 def test_active_connections_are_listed_page_by_page(world: World) -> None:
-    """In the order of their ids; a closed one is not among them."""
+    """Pages are in the order of the ids, and contain no closed connection."""
     ids = sorted(world.crawler(crawler_id=f"crawler-{n}").id for n in range(3))
     gone = world.crawler()
     gone.silent_for(60)
@@ -20,7 +20,7 @@ def test_active_connections_are_listed_page_by_page(world: World) -> None:
 
 
 def test_a_connection_is_shown_with_its_attempts(world: World) -> None:
-    """A closed one too, if it is asked for; one that there is not is left out."""
+    """A closed connection is shown too if its id is given; an unknown id is left out."""
     crawler, orders = world.crawler_with_jobs(2)
     closed = world.crawler()
     closed.silent_for(60)
@@ -39,18 +39,18 @@ def test_a_connection_is_shown_with_its_attempts(world: World) -> None:
 
 
 def test_the_command_shows_connections(world: World, run: Run) -> None:
-    """For people, and as JSON; exit code 1 for a connection that there is not."""
+    """Output is text or JSON; an unknown id exits with 1."""
     crawler, (order,) = world.crawler_with_jobs()
 
     assert crawler.id in run("connections").out
     assert order in run("connections", crawler.id).out
-    (told,) = run("connections", crawler.id, "--json").json
-    assert told["attempts"][0]["crawler_job_id"] == order
+    (shown,) = run("connections", crawler.id, "--json").json
+    assert shown["attempts"][0]["crawler_job_id"] == order
     missing = run("connections", "none")
     assert (missing.code, missing.err) == (1, "There is no connection none.\n")
 
 
 def test_the_command_reports_that_no_crawler_is_connected(database: str, run: Run) -> None:
-    """And that is no failure."""
-    nobody = run("connections")
-    assert (nobody.code, nobody.out) == (0, "Nobody is connected.\n")
+    """An empty list is not an error."""
+    output = run("connections")
+    assert (output.code, output.out) == (0, "No crawler is connected.\n")

@@ -1,4 +1,4 @@
-"""`crawlyard contract`: the JSON Schemas take what the tasks take, and refuse what they refuse."""
+"""`crawlyard contract`: the JSON Schemas accept and refuse the same payloads as the tasks."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
 
 
 def test_every_schema_is_valid(run: Run) -> None:
-    """All tasks and the frame have a schema of the 2020-12 dialect, named by version."""
+    """Every task and the frame have a valid schema of the 2020-12 dialect, whose $id contains the version."""
     output = run("contract")
 
     assert list(output.json["schemas"]) == list_names()
@@ -53,25 +53,25 @@ def test_every_schema_is_valid(run: Run) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_schema_accepts_what_its_task_accepts(name: str) -> None:
-    """What a producer may send is valid."""
+    """A valid payload of the task is valid by its schema."""
     Draft202012Validator(schema(name)).validate(SAMPLES[name])
 
 
 @pytest.mark.parametrize("name", sorted(set(list_names()) - {"frame"}))
 def test_a_schema_refuses_unknown_fields(name: str) -> None:
-    """A misspelt argument is seen before it is sent."""
+    """An argument that the task does not have is refused."""
     with pytest.raises(ValidationError, match="access_token"):
         Draft202012Validator(schema(name)).validate(SAMPLES.get(name, {}) | {"access_token": "x"})
 
 
-def test_a_schema_refuses_what_is_too_large() -> None:
-    """Batches are bounded in the schema as they are by the task."""
+def test_a_schema_refuses_a_batch_that_is_too_large() -> None:
+    """The schema has the same limit on batches as the task."""
     with pytest.raises(ValidationError, match="too long"):
         Draft202012Validator(schema("jobs.enqueue")).validate({"job_ids": ["x"] * 10_001})
 
 
 def test_schemas_are_written_as_files(run: Run, tmp_path: Path) -> None:
-    """With --out every schema is a file of its own, by the task's name."""
+    """--out writes every schema to a file with the name of its task."""
     assert run("contract", "--out", str(tmp_path / "new")).code == 0
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(
         f"{n}.json" for n in list_names()
@@ -79,7 +79,7 @@ def test_schemas_are_written_as_files(run: Run, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "frame.json").read_text()) == schema("frame")
 
 
-def test_one_task_is_one_schema(run: Run) -> None:
-    """A task by name gives its schema alone; one that is none is a wrong request."""
+def test_a_task_name_selects_one_schema(run: Run) -> None:
+    """A known name prints its schema alone; an unknown name is a usage error."""
     assert run("contract", "jobs.submit").json == schema("jobs.submit")
     assert run("contract", "jobs.sumbit").code == 2

@@ -1,4 +1,4 @@
-"""`crawlyard doctor`: what is wrong, what each setting is, and no secret."""
+"""`crawlyard doctor`: its findings, the settings that it lists, and that it prints no secret."""
 
 import json
 import re
@@ -15,12 +15,12 @@ from support.worlds.older_databases import OLDER
 
 
 def findings(output: CommandOutput) -> dict[str, str]:
-    """The levels by what was looked at."""
+    """Return the levels of the findings by what was examined."""
     return {finding["about"]: finding["level"] for finding in output.json["findings"]}
 
 
-def test_the_doctor_finds_nothing_on_a_healthy_system(database: str, broker: str, run: Run) -> None:
-    """Exit code 0; the tests' own server alone does without fsync, which is a warning."""
+def test_the_doctor_finds_no_fault_on_a_healthy_system(database: str, broker: str, run: Run) -> None:
+    """The only warning is fsync, which the tests' own server turns off; the exit code is 0."""
     output = run("doctor", "--json")
     assert output.code == 0
     assert {about for about, level in findings(output).items() if level != "ok"} == {"fsync"}
@@ -30,7 +30,7 @@ def test_the_doctor_finds_nothing_on_a_healthy_system(database: str, broker: str
 
 
 def test_the_doctor_shows_every_setting_and_no_password(database: str, broker: str, run: Run) -> None:
-    """Each with its value and where it comes from."""
+    """Each setting has its value and its source."""
     output = run("doctor")
     values = {one["name"]: (one["value"], one["source"]) for one in run("doctor", "--json").json["settings"]}
     assert values["CRAWLYARD_SWEEP_INTERVAL"] == ("1 s", "environment")
@@ -44,7 +44,7 @@ def test_the_doctor_shows_every_setting_and_no_password(database: str, broker: s
 def test_the_doctor_shows_only_the_hosts_of_providers(
     database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Also where they stand in a file, whose variable is no misspelt one."""
+    """Providers may also come from a file, whose variable is known too; their secrets are not shown."""
     client = {"client_id": "crawlyard", "client_secret": SECRET}
     (tmp_path / "providers").write_text(json.dumps({"https://gitlab.example.org": client}))
     monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS_FILE", str(tmp_path / "providers"))
@@ -56,7 +56,7 @@ def test_the_doctor_shows_only_the_hosts_of_providers(
 
 
 def test_the_doctor_requires_a_broker_without_eviction(database: str, broker: str, run: Run) -> None:
-    """Any policy of eviction is a fault."""
+    """Any eviction policy is a fault."""
     with redis.Redis.from_url(broker) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         output = run("doctor", "--json")
@@ -69,7 +69,7 @@ UNFIT = [
     ("CRAWLYARD_LOCK_TIMEOUT", "1", "locks", "fault"),
     pytest.param(
         ("CRAWLYARD_POOL_SIZE", "100", "connections to the server", "warning"),
-        marks=pytest.mark.unpooled("it is the pooler that knows how many may come"),
+        marks=pytest.mark.unpooled("a pooler sets its own limit of connections"),
     ),
     ("CRAWLYARD_SWEEP_INTERVALL", "1", "the environment", "warning"),
 ]
@@ -79,7 +79,7 @@ UNFIT = [
 def test_the_doctor_reports_conflicting_settings(
     unfit: tuple[str, str, str, str], database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a single setting's check cannot see is seen here."""
+    """The doctor finds conflicts that the validation of single settings cannot find."""
     name, value, about, level = unfit
     monkeypatch.setenv(name, value)
     output = run("doctor", "--json")
@@ -88,7 +88,7 @@ def test_the_doctor_reports_conflicting_settings(
 
 
 def test_the_doctor_requires_a_migrated_database(empty_database: str, broker: str, run: Run) -> None:
-    """The rest of the server is looked at all the same."""
+    """A missing schema is a fault, and the rest of the server is examined all the same."""
     output = run("doctor", "--json")
     assert (output.code, findings(output)["schema"], findings(output)["PostgreSQL"]) == (1, "fault", "ok")
 
@@ -96,7 +96,7 @@ def test_the_doctor_requires_a_migrated_database(empty_database: str, broker: st
 def test_the_doctor_lists_missing_privileges(
     sql: Sql, database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clean-up could not delete a job, for example."""
+    """Each missing privilege on the web app's tables is named."""
     sql("CREATE ROLE poor LOGIN PASSWORD 'poor'")
     try:
         sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO poor")
@@ -112,23 +112,23 @@ def test_the_doctor_lists_missing_privileges(
         sql("DROP OWNED BY poor")
         sql("DROP ROLE poor")
 
-    (finding,) = [one for one in output.json["findings"] if one["about"] == "rights"]
+    (finding,) = [one for one in output.json["findings"] if one["about"] == "privileges"]
     assert output.code == 1
     assert finding["level"] == "fault"
     assert finding["detail"] == "missing: DELETE on area, DELETE on area_authorization, DELETE on job"
 
 
 def test_the_doctor_reports_jobs_that_wait_for_adoption(sql: Sql, broker: str, run: Run) -> None:
-    """Jobs that nobody looks at are worth a warning."""
+    """Jobs of an older database that were not adopted are a warning."""
     sql(OLDER)
     output = run("doctor", "--json")
     assert (output.code, findings(output)["older jobs"]) == (0, "warning")
 
 
-def test_the_doctor_continues_without_a_server(
+def test_the_doctor_continues_if_a_server_is_down(
     nowhere: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each server that does not answer is one fault with a remedy."""
+    """Each server that does not answer is one fault, with a remedy."""
     monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
     output = run("doctor", "--json")
     assert output.code == 1

@@ -1,4 +1,4 @@
-"""`crawlyard events`, as a process: lines for pipes, one an event, and a quiet end."""
+"""`crawlyard events`, run as a process: one line per event, and a clean exit."""
 
 import json
 import os
@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-m", "console.main", "events"]
 
 
 def lines(*options: str) -> list[dict[str, Any]]:
-    """What the command prints, read."""
+    """Run the command to its end, and parse its lines."""
     found = subprocess.run(
         [*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
@@ -30,18 +30,18 @@ def lines(*options: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def running(*options: str) -> Iterator["subprocess.Popen[str]"]:
-    """The command at work; a Ctrl-C ends it."""
+    """Start the command, and kill it at the end."""
     with program([*COMMAND, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         yield process
 
 
 def jobs(found: list[dict[str, Any]]) -> list[str]:
-    """The jobs of some lines."""
+    """Return the job ids of some lines."""
     return [line["job_id"] for line in found]
 
 
 def until_it_listens(world: World) -> None:
-    """Wait for the session of a follower, behind its first look."""
+    """Wait until a follower's session has finished its first read."""
     wait_until(
         lambda: world.scalar(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"
@@ -52,7 +52,7 @@ def until_it_listens(world: World) -> None:
 
 
 def test_without_options_all_stored_events_are_printed(world: World) -> None:
-    """One object an event, with its cursor; then it ends."""
+    """Each event is one JSON object with its cursor, and the command exits after the last."""
     (job_id,) = world.jobs(1)
     (line,) = lines()
     created_at = world.scalar("SELECT created_at FROM dispatch_event").isoformat()
@@ -63,8 +63,8 @@ def test_without_options_all_stored_events_are_printed(world: World) -> None:
     }  # fmt: skip
 
 
-def test_printing_continues_after_a_cursor(database: str) -> None:
-    """Any line's cursor, or a word."""
+def test_printing_starts_after_a_cursor(database: str) -> None:
+    """--from takes the cursor of any line, beginning or now."""
     append(database, "a", "b", "c")
     everything = lines("--from", "beginning")
     assert jobs(everything) == ["a", "b", "c"]
@@ -73,7 +73,7 @@ def test_printing_continues_after_a_cursor(database: str) -> None:
 
 
 def test_filters_and_the_limit_apply(database: str) -> None:
-    """Several jobs and types, one account, so many lines."""
+    """Jobs and types may be repeated; --account and --limit take one value."""
     append(database, "a", "b", account="x")
     append(database, "a", kind="job_deleted", account="y")
     append(database, "c", kind="error_logged", account="x")
@@ -84,7 +84,7 @@ def test_filters_and_the_limit_apply(database: str) -> None:
 
 
 def test_a_gap_is_printed_as_its_own_line(database: str) -> None:
-    """With the cursor from which reading goes on."""
+    """The gap's line has the cursor from which reading continues."""
     append(database, "a")
     gap, event = lines("--from", "1234:1:1")
     assert gap == {"gap": True, "cursor": gap["cursor"]}
@@ -100,21 +100,21 @@ WRONG = {
 
 @pytest.mark.parametrize("options", WRONG, ids=lambda options: options[0])
 def test_a_wrong_option_is_reported(database: str, options: tuple[str, str]) -> None:
-    """Before anything is read."""
+    """A wrong option is refused before anything is read."""
     found = subprocess.run([*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (2, "")
     assert WRONG[options] in found.stderr
 
 
 def test_an_unmigrated_database_is_reported(empty_database: str) -> None:
-    """In one line that says what to do."""
+    """The error is one line that says what to do."""
     found = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "crawlyard: The database was never migrated: run `crawlyard migrate`.\n"
 
 
 def test_follow_prints_new_events_until_ctrl_c(world: World, database: str) -> None:
-    """Nothing of before, each line at once; then 130, without a word; the prompt gets a line of its own."""
+    """Only new events are printed, each without delay; Ctrl-C exits with 130 and prints nothing."""
     append(database, "old")
     with running("--follow") as process:
         until_it_listens(world)
@@ -132,7 +132,7 @@ def test_follow_prints_new_events_until_ctrl_c(world: World, database: str) -> N
 
 
 def test_follow_survives_a_lost_connection(world: World) -> None:
-    """The loss is told on standard error; no line is missing or twice."""
+    """The loss is reported on standard error, and no line is missing or printed twice."""
     with running("--follow", "--type", "job_created", "--limit", "3") as process:
         until_it_listens(world)
         first = world.jobs(1)
@@ -155,7 +155,7 @@ def test_follow_survives_a_lost_connection(world: World) -> None:
 
 
 def test_a_closed_pipe_causes_no_error(world: World) -> None:
-    """The next line finds the pipe closed, and ends it."""
+    """The command exits when it writes its next line."""
     reading, writing = os.pipe()
     with program([*COMMAND, "--follow"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE) as process:
         os.close(writing)

@@ -1,4 +1,4 @@
-"""`crawlyard health`: well after a sweep, and an answer within seconds whatever is away."""
+"""`crawlyard health`: passes after a recent sweep, and answers within seconds whatever is down."""
 
 import socket
 import time
@@ -17,13 +17,13 @@ from support.processes.workers import free_port
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 def test_health_passes_after_a_sweep(sql: Sql, broker: str, run: Run) -> None:
-    """Database, sweep and broker: each a line, and exit code 0."""
+    """Database, sweep and broker are one line each, and the exit code is 0."""
     sql("UPDATE liveness_state SET last_sweep_at = now() - interval '59 s'")
     output = run("health")
     assert output.code == 0
@@ -37,7 +37,7 @@ def test_health_passes_after_a_sweep(sql: Sql, broker: str, run: Run) -> None:
 
 @pytest.mark.parametrize("last", ["now() - interval '61 s'", "now() + interval '61 s'"])
 def test_health_fails_without_a_sweep_in_a_minute(last: str, sql: Sql, broker: str, run: Run) -> None:
-    """A sweep of long ago, or of a time to come, says that nobody sweeps."""
+    """A last sweep more than a minute ago, or in the future, fails the check."""
     sql(f"UPDATE liveness_state SET last_sweep_at = {last}")
     output = run("health")
     assert output.code == 1
@@ -45,7 +45,7 @@ def test_health_fails_without_a_sweep_in_a_minute(last: str, sql: Sql, broker: s
 
 
 def test_health_gives_a_new_installation_a_minute_to_sweep(services: Services) -> None:
-    """Where no sweep was ever recorded, the age of the database's server decides."""
+    """If no sweep was ever recorded, the uptime of the database server decides."""
     settings.cache_clear()
     young, old = (SweepClock(None, None, None, timedelta(seconds=up)) for up in (60, 61))
     assert check_sweep(young).healthy
@@ -53,14 +53,14 @@ def test_health_gives_a_new_installation_a_minute_to_sweep(services: Services) -
 
 
 def test_health_fails_before_the_first_migration(empty_database: str, broker: str, run: Run) -> None:
-    """A database without our tables is said to be one."""
+    """A database without Crawlyard's tables fails the check, with what to do."""
     output = run("health")
     assert output.code == 1
     assert "FAIL database: The database was never migrated: run `crawlyard migrate`." in output.out
 
 
 def test_health_fails_without_servers(run: Run, nowhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are said to be away, without their passwords."""
+    """Both servers fail their checks, and no password is printed."""
     monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
     output = run("health")
     assert output.code == 1
@@ -71,7 +71,7 @@ def test_health_fails_without_servers(run: Run, nowhere: str, monkeypatch: pytes
 def test_health_ends_within_seconds_with_silent_servers(
     silent_port: int, nowhere: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frozen servers are the worst case: they take a connection and never answer."""
+    """Frozen servers are the worst case: they accept a connection and never answer."""
     monkeypatch.setenv("DATABASE_URL", f"postgresql://me:{SECRET}@127.0.0.1:{silent_port}/x")
     monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{silent_port}/0")
 

@@ -1,4 +1,4 @@
-"""`crawlyard jobs`: what is asked for is rung as it is, and what is asked wrongly is not."""
+"""`crawlyard jobs`: a valid request is published as a task, an invalid one is not."""
 
 import base64
 import json
@@ -18,13 +18,13 @@ VERBS = ("cancel", "pause", "resume", "retry", "prioritize")
 
 
 class Ran:
-    """What a command printed, how it ended, and what it left in Redis."""
+    """The exit code and output of a command, and the messages that it left in Redis."""
 
     def __init__(self, code: int, out: str, err: str, messages: list[Any]) -> None:
         self.code, self.out, self.err, self.messages = code, out, err, messages
 
     @property
-    def rung(self) -> list[tuple[str, Any]]:
+    def published(self) -> list[tuple[str, Any]]:
         """Task and payload of each message."""
         return [(m["headers"]["task"], json.loads(base64.b64decode(m["body"]))[1]) for m in self.messages]
 
@@ -40,8 +40,8 @@ def jobs(broker: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     def run(*arguments: str) -> Ran:
         settings.cache_clear()
         capsys.readouterr()
-        words = ["jobs", *arguments]
-        code = ended(lambda: crawlyard(words, prog_name="crawlyard", standalone_mode=False))
+        argv = ["jobs", *arguments]
+        code = ended(lambda: crawlyard(argv, prog_name="crawlyard", standalone_mode=False))
         with redis.Redis.from_url(broker) as client:
             messages = [json.loads(text) for text in client.lrange("dispatch", 0, -1)]
             assert client.llen("crawler") == 0
@@ -65,22 +65,22 @@ def jobs(broker: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 def test_each_command_publishes_its_task_with_its_selection(
     verb: str, given: tuple[str, ...], payload: dict[str, Any], jobs: Run
 ) -> None:
-    """One message, which the contract accepts; its id is said."""
+    """One message is published, which the contract accepts, and its id is printed."""
     if verb == "prioritize":
         given, payload = (*given, "--priority", "-3"), payload | {"priority": -3}
 
     ran = jobs(verb, *given, "--reason", "the study ended")
 
     expected = payload | {"reason": "the study ended"}
-    assert (ran.code, ran.err, ran.rung) == (0, "", [(f"jobs.{verb}", expected)])
+    assert (ran.code, ran.err, ran.published) == (0, "", [(f"jobs.{verb}", expected)])
     (message,) = ran.messages
     id_ = message["headers"]["id"]
-    assert ran.out == f"jobs.{verb} was rung, as message {id_}; a worker carries it out.\n"
+    assert ran.out == f"Published jobs.{verb} as message {id_}; a worker will run it.\n"
     CONTRACT[f"jobs.{verb}"].model_validate(expected)
 
 
 def test_failed_jobs_are_selected_by_error_and_time(jobs: Run) -> None:
-    """Times are sent as they were said; with --json the answer can be read by programs."""
+    """Times are published as given; --json prints the task, the message id and the payload."""
     after, before = "2026-05-04T03:02:01Z", "2026-05-05T00:00:00+02:00"
 
     ran = jobs(
@@ -88,7 +88,7 @@ def test_failed_jobs_are_selected_by_error_and_time(jobs: Run) -> None:
     )  # fmt: skip
 
     payload = {"error_group": "f1", "failed_after": after, "failed_before": before}
-    assert (ran.code, ran.rung) == (0, [("jobs.retry", payload)])
+    assert (ran.code, ran.published) == (0, [("jobs.retry", payload)])
     answer = {"task": "jobs.retry", "message_id": ran.messages[0]["headers"]["id"], "payload": payload}
     assert json.loads(ran.out) == answer
 
@@ -112,7 +112,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "complaint"), WRONG, ids=lambda value: " ".join(value)[:40])
 def test_an_invalid_request_publishes_nothing(arguments: tuple[str, ...], complaint: str, jobs: Run) -> None:
-    """The option is named, the exit code is 2, and nothing was sent."""
+    """The error names the option, the exit code is 2, and nothing is published."""
     ran = jobs(*arguments)
 
     assert (ran.code, ran.out, ran.messages) == (2, "", [])
@@ -120,7 +120,7 @@ def test_an_invalid_request_publishes_nothing(arguments: tuple[str, ...], compla
 
 
 def test_an_unreachable_broker_is_reported_in_one_line(jobs: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody believes that it was rung, and no password is shown."""
+    """Nothing claims that the task was published, and no password is printed."""
     monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
 
     ran = jobs("cancel", "--account", "acc")
@@ -132,7 +132,7 @@ def test_an_unreachable_broker_is_reported_in_one_line(jobs: Run, monkeypatch: p
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_help(verb: str, jobs: Run) -> None:
-    """--help names each option with what it means, and says nothing of a broker."""
+    """--help explains every option, and needs no broker."""
     ran = jobs(verb, "--help")
 
     assert (ran.code, ran.err, ran.messages) == (0, "", [])

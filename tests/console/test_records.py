@@ -1,4 +1,4 @@
-"""`crawlyard errors` and `crawlyard rejected`: what is on record, as a person and as a program see it."""
+"""`crawlyard errors` and `crawlyard rejected`: the stored errors and messages, as text and as JSON."""
 
 import json
 from datetime import timedelta
@@ -21,12 +21,12 @@ GROUP = fingerprint("TypeError", "issue 1 broke", TRACE)
 
 @pytest.fixture
 def failed(world: World) -> list[str]:
-    """Two jobs, of which the first failed twice in one way, and each once in another; the jobs' ids."""
+    """Two jobs: the first has two similar errors, and both have one error of another kind. Returns the jobs' ids."""
     one, two = world.jobs(2)
-    alike = {"error_type": "TypeError", "stack_trace": TRACE}
+    similar = {"error_type": "TypeError", "stack_trace": TRACE}
     for error in (
-        alike | {"job_id": one, "error_message": "issue 1 broke"},
-        alike | {"job_id": one, "error_message": "issue 2 broke", "context": {"page": 7}},
+        similar | {"job_id": one, "error_message": "issue 1 broke"},
+        similar | {"job_id": one, "error_message": "issue 2 broke", "context": {"page": 7}},
         {"job_id": one, "error_type": "Other", "error_message": EVIL},
         {"job_id": two, "error_type": "Other", "error_message": EVIL},
     ):
@@ -37,8 +37,8 @@ def failed(world: World) -> list[str]:
 # Errors, one by one
 
 
-def test_errors_are_listed_the_newest_first(failed: list[str], run: Run) -> None:
-    """Of one job or of all; two lines each, cut at the width, with the way to older ones."""
+def test_errors_are_listed_newest_first(failed: list[str], run: Run) -> None:
+    """Each error takes two lines, --before leads to the next page, and --job selects one job."""
     output = run("errors", "list", "--limit", "3")
 
     lines = output.out.splitlines()
@@ -52,8 +52,8 @@ def test_errors_are_listed_the_newest_first(failed: list[str], run: Run) -> None
     assert {e["job_id"] for e in run("errors", "list", "--job", failed[1], "--json").json} == {failed[1]}
 
 
-def test_errors_are_one_json_value(failed: list[str], run: Run) -> None:
-    """With all that is on record of each."""
+def test_errors_are_printed_as_one_json_value(failed: list[str], run: Run) -> None:
+    """Each error has all of its columns."""
     found = run("errors", "list", "--job", failed[0], "--json").json
 
     assert [error["error_message"] for error in found] == [EVIL, "issue 2 broke", "issue 1 broke"]
@@ -73,8 +73,8 @@ def test_errors_are_one_json_value(failed: list[str], run: Run) -> None:
     }
 
 
-def test_only_errors_of_the_window_are_listed(world: World, failed: list[str], run: Run) -> None:
-    """What is older is on record and not asked for."""
+def test_since_excludes_older_errors(world: World, failed: list[str], run: Run) -> None:
+    """--since lists only errors at most that old."""
     world.rows(
         "UPDATE job_error_log SET timestamp = timestamp - interval '2 hours' WHERE job_id = :j", j=failed[0]
     )
@@ -84,19 +84,19 @@ def test_only_errors_of_the_window_are_listed(world: World, failed: list[str], r
 
 
 def test_an_empty_log_is_reported(world: World, run: Run) -> None:
-    """In words, or as an empty list."""
+    """Text says that nothing matches, and JSON is an empty list."""
     for command in (["errors", "list"], ["errors", "groups"]):
-        assert run(*command).out == "There are no such errors.\n"
+        assert run(*command).out == "No errors match.\n"
         assert run(*command, "--json").json == []
-    assert run("rejected", "list").out == "There are no such messages.\n"
+    assert run("rejected", "list").out == "No messages match.\n"
     assert run("rejected", "list", "--json").json == []
 
 
 # Groups
 
 
-def test_groups_are_listed_with_their_figures(world: World, failed: list[str], run: Run) -> None:
-    """The largest first, or the youngest; those without an unresolved error are left out where asked."""
+def test_groups_are_listed_with_their_counts(world: World, failed: list[str], run: Run) -> None:
+    """The largest or the most recent group comes first; --unresolved leaves out resolved groups."""
     output = run("errors", "groups")
 
     assert output.code == 0
@@ -112,11 +112,11 @@ def test_groups_are_listed_with_their_figures(world: World, failed: list[str], r
 
 
 def test_one_group_is_shown_with_its_newest_errors_and_a_trace(failed: list[str], run: Run) -> None:
-    """A trace stands in its lines, and is one text in JSON."""
+    """A stack trace is printed line by line, and is one string in JSON."""
     output = run("errors", "show", GROUP, "--limit", "1")
 
     assert output.code == 0
-    assert "2, of which unresolved: 2" in output.out
+    assert "2, 2 of them unresolved" in output.out
     assert "1, of 1 account " in output.out
     assert "\n    at crawl (/app/crawl.ts:7:1)\n    at ·[31mevil (x.ts:1:1)\n" in output.out
     assert "issue 1 broke" not in output.out
@@ -126,7 +126,7 @@ def test_one_group_is_shown_with_its_newest_errors_and_a_trace(failed: list[str]
 
 
 def test_a_long_trace_is_cut_with_a_note(world: World, run: Run) -> None:
-    """The terminal gets its beginning, JSON all of it."""
+    """Text shows the first 40 lines and the number of the others."""
     (job,) = world.jobs(1)
     trace = "\n".join(f"    at f{number} (x.ts:1:1)" for number in range(45))
     error = {"job_id": job, "error_type": "E", "error_message": "m", "stack_trace": trace}
@@ -134,14 +134,14 @@ def test_a_long_trace_is_cut_with_a_note(world: World, run: Run) -> None:
 
     output = run("errors", "show", fingerprint("E", "m", trace))
 
-    assert output.out.endswith("at f39 (x.ts:1:1)\n… 5 more lines; --json has them all\n")
+    assert output.out.endswith("at f39 (x.ts:1:1)\n… 5 more lines; --json prints all\n")
 
 
 @pytest.mark.parametrize("command", [["list"], ["groups"], ["show", fingerprint("Other", EVIL)]])
 def test_crawler_text_is_shown_without_control_codes_or_markup(
     failed: list[str], run: Run, command: list[str]
 ) -> None:
-    """What is no printable character is a dot, and brackets stay."""
+    """Unprintable characters become dots, and square brackets stay."""
     output = run("errors", *command)
 
     assert "·[31mevil [bold]words[/]" in output.out
@@ -151,22 +151,22 @@ def test_crawler_text_is_shown_without_control_codes_or_markup(
 # Resolving
 
 
-def test_a_group_is_resolved_by_a_message_to_the_workers(failed: list[str], run: Run, broker: str) -> None:
-    """It is rung, and says how many errors it is about."""
+def test_resolving_a_group_publishes_a_message(failed: list[str], run: Run, broker: str) -> None:
+    """The command prints how many errors the message is about."""
     output = run("errors", "resolve", GROUP, "deployed 1.2")
 
-    assert (output.code, output.out) == (0, f"Rung: a worker resolves 2 errors of {GROUP}.\n")
+    assert (output.code, output.out) == (0, f"Published: a worker will resolve 2 errors of {GROUP}.\n")
     with redis.Redis.from_url(broker) as client:
         (message,) = client.lrange("dispatch", 0, -1)
     assert json.loads(message)["headers"]["task"] == "failures.resolve"
 
 
-def test_a_group_is_retried_by_a_message_to_the_workers(failed: list[str], run: Run, broker: str) -> None:
-    """It is rung, and says of how many jobs the failed ones are meant."""
+def test_retrying_a_group_publishes_a_message(failed: list[str], run: Run, broker: str) -> None:
+    """The command prints how many jobs the group has."""
     output = run("errors", "retry", GROUP)
 
     assert (output.code, output.err) == (0, "")
-    assert output.out.startswith("Rung: a worker queues the failed ones of ")
+    assert output.out == (f"Published: a worker will requeue the failed jobs among the 1 job of {GROUP}.\n")
     with redis.Redis.from_url(broker) as client:
         (message,) = client.lrange("dispatch", 0, -1)
     assert json.loads(message)["headers"]["task"] == "jobs.retry"
@@ -184,7 +184,7 @@ def test_a_group_is_retried_by_a_message_to_the_workers(failed: list[str], run: 
 def test_an_unknown_id_is_reported_in_one_line(
     failed: list[str], run: Run, broker: str, arguments: list[str], complaint: str
 ) -> None:
-    """On standard error, with the exit code of a wrong request; nothing is rung."""
+    """The line is on standard error, the exit code is 2, and nothing is published."""
     output = run("errors", *arguments)
 
     assert (output.code, output.out) == (2, "")
@@ -197,7 +197,7 @@ def test_an_unknown_id_is_reported_in_one_line(
 def test_a_missing_broker_is_reported_in_one_line(
     failed: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its password."""
+    """The line does not contain the broker's password."""
     monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
 
     output = run("errors", "resolve", GROUP, "x")
@@ -211,7 +211,7 @@ def test_a_missing_broker_is_reported_in_one_line(
 
 
 def test_rejected_messages_are_listed_and_shown(world: World, run: Run) -> None:
-    """By reason and task; one with its payload, as it is kept."""
+    """Messages are selected by reason and task, and one is shown with its stored payload."""
     item = {"job_id": EVIL, "error_type": "E", "error_message": "private_token=abc"}
     world.deliver("failures.log", errors=[item, {"job_id": "x"}])
     world.deliver("jobs.cancel", job_ids=[])
@@ -232,7 +232,7 @@ def test_rejected_messages_are_listed_and_shown(world: World, run: Run) -> None:
 
 
 def test_an_unknown_rejected_message_is_reported_in_one_line(world: World, run: Run) -> None:
-    """With the exit code of a wrong request."""
+    """The exit code is 2."""
     output = run("rejected", "show", EVIL)
 
     assert (output.code, output.out) == (2, "")
@@ -246,7 +246,7 @@ def test_an_unknown_rejected_message_is_reported_in_one_line(world: World, run: 
 def test_every_subcommand_has_help_without_settings(
     group: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And each of its options."""
+    """Help needs no settings, and every option has a help text."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.delenv("BROKER_URL", raising=False)
     commands = crawlyard.commands[group]
@@ -260,7 +260,7 @@ def test_every_subcommand_has_help_without_settings(
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("text", "expected"),
     [
         ("90s", timedelta(seconds=90)),
         ("15min", timedelta(minutes=15)),
@@ -269,15 +269,15 @@ def test_every_subcommand_has_help_without_settings(
         (" 7 d ", timedelta(days=7)),
     ],
 )
-def test_a_duration_is_a_number_and_a_unit(written: str, meant: timedelta) -> None:
-    """As people write it."""
-    assert duration(written) == meant
+def test_a_duration_is_a_number_and_a_unit(text: str, expected: timedelta) -> None:
+    """Fractions, spaces and both short forms of minutes are accepted."""
+    assert duration(text) == expected
 
 
 @pytest.mark.parametrize(
-    "written", ["", "7", "d", "0s", "-1h", "1w", "36501d", "9" * 13 + "s", "1h30min", "\u0661h"]
+    "text", ["", "7", "d", "0s", "-1h", "1w", "36501d", "9" * 13 + "s", "1h30min", "\u0661h"]
 )
-def test_anything_else_is_not_a_duration(written: str) -> None:
-    """Also what Postgres could not take off a time."""
+def test_anything_else_is_not_a_duration(text: str) -> None:
+    """Durations that PostgreSQL could not subtract from a timestamp are refused too."""
     with pytest.raises(click.BadParameter):
-        duration(written)
+        duration(text)

@@ -1,4 +1,4 @@
-"""`crawlyard rejected replay` and `discard`: what could not be accepted is sent again, mended, or deleted."""
+"""`crawlyard rejected replay` and `discard`: rejected messages are sent again, as stored or edited, or deleted."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 @pytest.fixture
 def queues(broker: str) -> Iterator[Queues]:
-    """What lies in the queues: task, id and arguments of each message, in order."""
+    """Return the messages in the queues: task, id and arguments of each, in order."""
     with redis.Redis.from_url(broker) as client:
 
         def messages() -> list[dict[str, Any]]:
@@ -51,64 +51,67 @@ def _message(envelope: dict[str, Any]) -> dict[str, Any]:
     return {"task": headers["task"], "id": headers["id"], "kwargs": kwargs}
 
 
-def kept(world: World) -> list[str]:
-    """The ids of what is on record, the oldest first."""
+def stored(world: World) -> list[str]:
+    """Return the ids of the stored messages, the oldest first."""
     return [id_ for (id_,) in world.rows("SELECT id FROM rejected_message ORDER BY rejected_at, id")]
 
 
 def refused(world: World, *jobs: str) -> list[str]:
-    """Submit orders of an account that is not there yet, each by itself; the ids under which they are kept."""
+    """Submit orders of an account that does not exist yet, one by one, and return the ids of the rejected messages."""
     for job in jobs:
         world.submit(ORDER | {"web_app_job_id": job, "namespace_path": f"group/{job}"})
-    return kept(world)
+    return stored(world)
 
 
 def refuse(world: World, task: str, payload: Any, reason: str = "failed") -> str:
-    """Keep a message as rejected; its id."""
+    """Store a message as rejected, and return its id."""
     with world.unit() as uow:
         uow.rejected.keep(task=task, payload=payload, reason=reason)
         uow.commit()
-    return kept(world)[-1]
+    return stored(world)[-1]
 
 
 # Replay
 
 
 def test_an_item_is_sent_again_as_a_batch_of_one(world: World, run: Run, queues: Queues) -> None:
-    """Under an id that follows from the row's; the row is deleted, and the task applies it now."""
+    """The new message's id is derived from the row's; the row is deleted, and the task now accepts the item."""
     first, second = refused(world, "one", "two")
 
     output = run("rejected", "replay", first)
 
     assert (output.code, output.err) == (0, "")
-    assert output.out == f"{first}  jobs.submit, as message replay-{first}\nSent again: 1 message; 0 stay.\n"
+    assert (
+        output.out
+        == f"{first}  jobs.submit, as message replay-{first}\nSent again: 1 message; not sent: 0.\n"
+    )
     (message,) = queues()
     assert (message["task"], message["id"]) == ("jobs.submit", f"replay-{first}")
     assert [order["web_app_job_id"] for order in message["kwargs"]["orders"]] == ["one"]
-    assert kept(world) == [second]
+    assert stored(world) == [second]
     world.account("later")
     world.deliver(message["task"], message["id"], **message["kwargs"])
     assert world.job("one").status == "queued"
 
 
 def test_a_message_rejected_again_is_stored_again(world: World, run: Run, queues: Queues) -> None:
-    """As a new row, under the id of the message that was sent again."""
+    """It becomes a new row, which has the id of the message that was sent again."""
     (first,) = refused(world, "one")
     run("rejected", "replay", first)
     (message,) = queues()
 
     world.deliver(message["task"], message["id"], **message["kwargs"])
 
-    (again,) = kept(world)
+    (again,) = stored(world)
     assert again != first
     row = world.row("SELECT * FROM rejected_message")
     assert (row.message_id, row.reason) == (f"replay-{first}", "unknown_account")
 
 
-def test_an_interrupted_replay_is_processed_once(
+def test_a_message_of_an_interrupted_replay_is_processed_once(
     world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Published, not deleted, and published again: the second message has the id of the first."""
+    """A message that is published, not deleted and published again has the same id both times."""
     world.account("later")
     order = {key: value for key, value in ORDER.items() if key != "account_id"} | {"account_id": "later"}
     row = refuse(world, "jobs.submit", order)
@@ -136,7 +139,7 @@ def test_an_interrupted_replay_is_processed_once(
     ],
 )
 def test_arguments_items_and_payloads_are_distinguished(task: str, payload: Any, arguments: Any) -> None:
-    """As they are kept by the tasks, by the batches, and where a child was lost."""
+    """Payloads are stored in three forms: by tasks, by batches, and when a pool process was lost."""
     assert original_arguments(task, "failed", storable(payload)) == arguments
 
 
@@ -159,7 +162,7 @@ def test_arguments_items_and_payloads_are_distinguished(task: str, payload: Any,
 def test_an_unreplayable_message_gives_its_reason(
     task: str | None, reason: str, payload: Any, why: str
 ) -> None:
-    """In one line, which names what is wrong and nothing of a payload."""
+    """The reason is one line, which contains nothing of the payload."""
     with pytest.raises(UnreplayableError, match=r"^[^\n]+$") as refusal:
         original_arguments(task, reason, storable(payload))
 
@@ -169,11 +172,11 @@ def test_an_unreplayable_message_gives_its_reason(
 def test_unreplayable_messages_are_reported_and_do_not_block_others(
     world: World, run: Run, queues: Queues
 ) -> None:
-    """The rest is sent again, and the exit code is 1; nothing of what stays is published or deleted."""
+    """The other messages are sent, the exit code is 1, and unreplayable messages are neither published nor deleted."""
     (good,) = refused(world, "one")
     secret = {"job_id": "x", "error_type": "E", "error_message": "private_token=abc"}
     world.deliver("failures.log", errors=[secret])
-    bad = kept(world)[-1]
+    bad = stored(world)[-1]
 
     output = run("rejected", "replay", bad, good, "--json")
 
@@ -189,20 +192,18 @@ def test_unreplayable_messages_are_reported_and_do_not_block_others(
             }
         ],
     }
-    assert kept(world) == [bad]
+    assert stored(world) == [bad]
     assert [message["task"] for message in queues()] == ["jobs.submit"]
     text_output = run("rejected", "replay", bad)
-    assert (text_output.code, text_output.out.splitlines()[-1]) == (1, "Sent again: 0 messages; 1 stay.")
+    assert (text_output.code, text_output.out.splitlines()[-1]) == (1, "Sent again: 0 messages; not sent: 1.")
 
 
-def test_a_payload_edited_by_hand_is_sent_instead(
-    world: World, run: Run, queues: Queues, tmp_path: Path
-) -> None:
-    """As an item where one was kept; it is another message, with an id of its own."""
+def test_an_edited_payload_is_sent_instead(world: World, run: Run, queues: Queues, tmp_path: Path) -> None:
+    """The payload of an item is sent as an item again; the message gets a new id."""
     world.account("later")
     world.submit(ORDER | {"priority": "high", "web_app_job_id": "one"})
-    (row,) = kept(world)
-    file = tmp_path / "mended.json"
+    (row,) = stored(world)
+    file = tmp_path / "edited.json"
     file.write_text(json.dumps(ORDER | {"priority": 7, "web_app_job_id": "one"}))
 
     output = run("rejected", "replay", row, "--payload", str(file))
@@ -212,26 +213,26 @@ def test_a_payload_edited_by_hand_is_sent_instead(
     assert not message["id"].startswith("replay-")
     world.deliver(message["task"], message["id"], **message["kwargs"])
     assert world.entry("one").priority == 7
-    assert kept(world) == []
+    assert stored(world) == []
 
 
 def test_an_edited_payload_that_is_still_invalid_is_refused(world: World, run: Run, tmp_path: Path) -> None:
-    """One that is no JSON is a wrong request, one that the contract refuses stays."""
+    """A file that is not JSON is a usage error; a payload that the contract refuses is not sent."""
     (row,) = refused(world, "one")
-    file = tmp_path / "mended.json"
+    file = tmp_path / "edited.json"
     file.write_text("{")
-    assert "no JSON" in run("rejected", "replay", row, "--payload", str(file)).err
+    assert "the file is not JSON" in run("rejected", "replay", row, "--payload", str(file)).err
     file.write_text('{"priority": 1}')
 
     output = run("rejected", "replay", row, "--payload", str(file))
 
     assert output.code == 1
     assert "account_id (Field required)" in output.out
-    assert kept(world) == [row]
+    assert stored(world) == [row]
 
 
 def test_a_missing_broker_loses_no_message(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, the exit code of a wrong request, and every row is still there."""
+    """The command prints one line, exits with 2, and deletes no row."""
     rows = refused(world, "one", "two")
     monkeypatch.setenv("BROKER_URL", f"redis://:hush-hush@127.0.0.1:{free_port()}/0")
 
@@ -240,13 +241,13 @@ def test_a_missing_broker_loses_no_message(world: World, run: Run, monkeypatch: 
     assert (output.code, output.out) == (2, "")
     assert output.err.startswith("crawlyard: The broker cannot be used")
     assert "hush-hush" not in output.err
-    assert kept(world) == rows
+    assert stored(world) == rows
 
 
 def test_messages_not_sent_before_a_broker_failure_are_kept(
     world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was published is deleted, the rest stays."""
+    """Published messages are deleted from the list, the others are kept."""
     first, second = refused(world, "one", "two")
     publish = Producer.publish
 
@@ -259,15 +260,15 @@ def test_messages_not_sent_before_a_broker_failure_are_kept(
     assert run("rejected", "replay", first, second).code == 2
 
     assert [message["id"] for message in queues()] == [f"replay-{first}"]
-    assert kept(world) == [second]
+    assert stored(world) == [second]
 
 
-# Which
+# Selection
 
 
 @pytest.mark.parametrize("command", ["replay", "discard"])
 def test_a_dry_run_changes_nothing(command: str, world: World, run: Run, queues: Queues) -> None:
-    """It says what would be done, of many too, and asks nobody."""
+    """It prints what would be done, and asks for no confirmation."""
     rows = refused(world, "one", "two")
 
     output = run("rejected", command, "--task", "jobs.submit", "--dry-run")
@@ -275,27 +276,28 @@ def test_a_dry_run_changes_nothing(command: str, world: World, run: Run, queues:
     assert (output.code, output.err) == (0, "")
     assert "Would be " in output.out
     assert "2 messages" in output.out
-    assert kept(world) == rows
+    assert stored(world) == rows
     assert queues() == []
 
 
 @pytest.mark.parametrize("command", ["replay", "discard"])
-def test_replaying_many_unnamed_messages_requires_confirmation(
+def test_changing_several_messages_selected_by_filter_requires_confirmation(
     command: str, world: World, run: Run, queues: Queues
 ) -> None:
-    """Without a terminal nothing is done, and the exit code is that of a wrong request."""
+    """Without a terminal to ask at, nothing is changed, and the exit code is 2; --yes confirms."""
     rows = refused(world, "one", "two")
 
     output = run("rejected", command, "--reason", "unknown_account")
 
     assert (output.code, output.out) == (2, "")
     assert output.err == (
-        "crawlyard: 2 messages are meant, and nothing was changed: --yes goes on, --dry-run shows them\n"
+        "crawlyard: nothing was changed: 2 messages are selected and need a confirmation; "
+        "pass --yes to confirm, or --dry-run to list them\n"
     )
-    assert kept(world) == rows
+    assert stored(world) == rows
     assert queues() == []
     assert run("rejected", command, "--reason", "unknown_account", "--yes").code == 0
-    assert kept(world) == []
+    assert stored(world) == []
 
 
 @pytest.mark.parametrize("command", ["replay", "discard"])
@@ -303,15 +305,15 @@ def test_replaying_many_unnamed_messages_requires_confirmation(
     "wrong",
     [
         (["nothing"], "there is no rejected message nothing"),
-        (["--yes"], "Give either ids, or some of"),
-        ([ULID, "--task", "jobs.submit"], "Give either ids, or some of"),
-        (["--since", "soon"], "no duration"),
+        (["--yes"], "Give either ids or at least one of"),
+        ([ULID, "--task", "jobs.submit"], "Give either ids or at least one of"),
+        (["--since", "soon"], "is not a duration"),
     ],
 )
 def test_a_wrong_request_changes_nothing(
     command: str, wrong: tuple[list[str], str], world: World, run: Run, queues: Queues
 ) -> None:
-    """It is told on standard error, with the exit code of one; a good id beside a bad one is not touched."""
+    """The error is on standard error, the exit code is 2, and a valid id beside an unknown one is left alone."""
     arguments, complaint = wrong
     rows = refused(world, "one")
     good = rows if arguments == ["nothing"] else []
@@ -320,12 +322,12 @@ def test_a_wrong_request_changes_nothing(
 
     assert (output.code, output.out) == (2, "")
     assert complaint in output.err
-    assert kept(world) == rows
+    assert stored(world) == rows
     assert queues() == []
 
 
 def test_messages_are_selected_by_age_task_and_reason(world: World, run: Run) -> None:
-    """As they are listed; nothing of them is a wrong request where there are none."""
+    """All filters must match; a filter that matches nothing is not an error."""
     old, young = refused(world, "one", "two")
     other = refuse(world, "jobs.cancel", {"job_ids": ["a"]})
     world.rows("UPDATE rejected_message SET rejected_at = now() - interval '2 hours' WHERE id = :i", i=old)
@@ -338,14 +340,14 @@ def test_messages_are_selected_by_age_task_and_reason(world: World, run: Run) ->
     assert listed("--since", "1h", "--task", "jobs.submit") == [young]
     assert listed("--since", "3h", "--until", "1h", "--reason", "failed") == []
     assert run("rejected", "discard", "--until", "1h", "--json").json == {"dry_run": False, "discarded": 1}
-    assert kept(world) == [young, other]
+    assert stored(world) == [young, other]
     assert run("rejected", "discard", "--until", "1h").out == "Deleted: 0 messages.\n"
 
 
-def test_many_messages_are_replayed_in_pages_and_in_order(
+def test_many_messages_are_replayed_page_by_page_in_order(
     world: World, run: Run, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest first; whoever waits is told how far it is, and one that stays does not stop the next page."""
+    """The oldest come first, progress is printed per page, and an unreplayable message does not stop the rest."""
     monkeypatch.setattr(rejected_queries, "PAGE", 2)
     rows = [refuse(world, "jobs.enqueue", id_) for id_ in ("a", "b", "", "c", "d")]
 
@@ -354,24 +356,24 @@ def test_many_messages_are_replayed_in_pages_and_in_order(
     assert output.code == 1
     assert output.err == "2 of 5 …\n4 of 5 …\n"
     assert [message["kwargs"]["job_ids"] for message in queues()] == [["a"], ["b"], ["c"], ["d"]]
-    assert kept(world) == [rows[2]]
+    assert stored(world) == [rows[2]]
 
 
 # Discard
 
 
 def test_only_the_discarded_messages_are_deleted(world: World, run: Run, queues: Queues) -> None:
-    """Nothing is sent."""
+    """Nothing is published."""
     first, second = refused(world, "one", "two")
 
     output = run("rejected", "discard", first)
 
     assert (output.code, output.out, output.err) == (0, "Deleted: 1 message.\n", "")
-    assert kept(world) == [second]
+    assert stored(world) == [second]
     assert queues() == []
 
 
-# Whether a payload is what it was
+# Altered payloads
 
 
 @pytest.mark.parametrize(
@@ -391,12 +393,12 @@ def test_only_the_discarded_messages_are_deleted(world: World, run: Run, queues:
     ],
 )
 def test_an_alteration_is_detected(sent: Any, why: str) -> None:
-    """Whatever was taken out of a payload, cut or replaced in it: it is not sent again as if it were whole."""
+    """A payload that was redacted, cut or changed when it was stored is recognized, and why."""
     assert why in (alteration_of(storable(sent)) or "")
 
 
 def test_truncated_nesting_is_detected() -> None:
-    """It is replaced far within."""
+    """Values nested too deep were replaced when the payload was stored."""
     sent: Any = 0
     for _ in range(100):
         sent = [sent]
@@ -407,18 +409,18 @@ def test_truncated_nesting_is_detected() -> None:
     "sent", [{"cut": "x", "a": 1}, {"a": {"cut": 1}}, [None, True, 1.5, -7, "é", {}], "0x12"]
 )
 def test_an_unaltered_payload_is_accepted(sent: Any) -> None:
-    """As it was sent."""
+    """A payload that looks similar to an altered one is accepted as it was sent."""
     assert alteration_of(storable(sent)) is None
     assert storable(sent) == sent
 
 
-# A worker
+# With a worker
 
 
 def test_a_worker_processes_a_replayed_message(
     world: World, run: Run, services: Any, tmp_path: Path, broker: str
 ) -> None:
-    """From the shell's point of view: listed, replayed, and done a moment later."""
+    """A replayed order creates its job, and is not rejected again."""
     (row,) = refused(world, "one")
     world.account("later")
 
@@ -433,4 +435,4 @@ def test_a_worker_processes_a_replayed_message(
         wait_until(lambda: world.scalar("SELECT count(*) FROM job WHERE id = 'one'"), "the job is there")
 
     assert world.job("one").status == "queued"
-    assert kept(world) == []
+    assert stored(world) == []

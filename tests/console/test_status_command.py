@@ -1,4 +1,4 @@
-"""`crawlyard status`: what stands where, also where a server is away."""
+"""`crawlyard status`: the counts of the database and the broker, also if one of them is down."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ from console.embedded.servers import Services
 from support.command import SECRET, Run, Sql
 from support.processes.workers import free_port
 
-STANDING = """
+ROWS = """
     INSERT INTO account (id) VALUES ('a');
     INSERT INTO job (id, "accountId", command, full_path) SELECT n::text, 'a', 'issues', n FROM generate_series(1, 9) n;
     INSERT INTO job_queue (id, web_app_job_id, account_id, status, ready, held, scheduled_at, settled_at)
@@ -31,8 +31,8 @@ STANDING = """
 
 
 def test_status_counts_everything(sql: Sql, broker: str, run: Run) -> None:
-    """Each figure is what was put there."""
-    sql(STANDING)
+    """Every figure matches the rows and messages that the test created."""
+    sql(ROWS)
     with redis.Redis.from_url(broker) as client:
         client.lpush("dispatch", "x", "y")
         client.lpush("dispatch\x06\x163", "with a priority")
@@ -59,8 +59,8 @@ def test_status_counts_everything(sql: Sql, broker: str, run: Run) -> None:
 
 
 def test_status_shows_crawler_text_without_control_codes(sql: Sql, broker: str, run: Run) -> None:
-    """Control codes in a crawler's own words are shown as dots."""
-    sql(STANDING)
+    """Control codes in a crawler's text are shown as dots."""
+    sql(ROWS)
     output = run("status")
     assert output.code == 0
     assert "·[31mevil" in output.out
@@ -70,7 +70,7 @@ def test_status_shows_crawler_text_without_control_codes(sql: Sql, broker: str, 
 def test_status_shows_the_database_without_the_broker(
     database: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What can be seen is seen; what cannot is said, and is the exit code."""
+    """Without the broker, the database's panels and an error line are printed, and the exit code is 1."""
     monkeypatch.setenv("BROKER_URL", f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
     output = run("status")
     assert output.code == 1
@@ -80,7 +80,7 @@ def test_status_shows_the_database_without_the_broker(
 
 
 def test_status_shows_the_broker_without_the_database(services: Services, run: Run, nowhere: str) -> None:
-    """The other way round as well."""
+    """Without the database, the broker's state is printed, and the exit code is 1."""
     output = run("status", "--json")
     assert (output.code, output.json["database"]) == (1, None)
     assert "Connection refused" in output.json["database_error"]
@@ -89,10 +89,10 @@ def test_status_shows_the_broker_without_the_database(services: Services, run: R
 
 
 class Terminal(io.StringIO):
-    """Takes what is written to it for a screen."""
+    """A buffer that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """It is one."""
+        """Return that it is one."""
         return True
 
 

@@ -240,4 +240,4 @@ def test_the_command_reports_missing_jobs_and_usage_errors(database: str, run: R
     assert (missing.code, missing.err) == (1, "There is no job none.\n")
     wrong = run("progress")
     assert wrong.code == 2
-    assert "give one of --job, --account and --subtree" in wrong.err
+    assert "Give exactly one of --job, --account and --subtree" in wrong.err

@@ -337,7 +337,7 @@ def test_a_missing_count_is_reported_with_advice(
 
     code, out, _ = command_output("stats")
     assert code == 1
-    assert "Nothing was counted yet. Beat rings for it every 1 min" in out
+    assert "Nothing has been counted yet. Beat publishes the counting task every 1 min" in out
     assert "crawlyard health" in out
     assert "Connections" in out
 
@@ -363,7 +363,7 @@ def test_outdated_counts_are_marked(
     _, out, _ = command_output("stats")
 
     assert ("Counted 2 min 5" in out, "Counted 3 min" in out) == (not stale, stale)
-    assert ("Nobody has counted since" in out) == stale
+    assert ("These counts are outdated" in out) == stale
 
 
 def test_a_single_account_is_counted_on_demand(

@@ -13,7 +13,7 @@ import click
 import pytest
 import yaml
 
-from console.checks.processes import BROKER_PATIENCE_S, PATIENCE_S
+from console.checks.processes import BROKER_TIMEOUT_S, RECOVERY_S
 from console.main import crawlyard
 from persistence.settings import PREFIX, Settings
 
@@ -95,7 +95,7 @@ def test_a_stuck_service_is_killed_and_restarted(name: str) -> None:
     kind = "beat" if name == "beat" else "worker"
 
     assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "crawlyard", "health", f"--{kind}", "--end-stuck"]
-    assert seconds(SERVICES[name]["healthcheck"]["timeout"]) > PATIENCE_S + BROKER_PATIENCE_S
+    assert seconds(SERVICES[name]["healthcheck"]["timeout"]) > RECOVERY_S + BROKER_TIMEOUT_S
 
 
 @every_service

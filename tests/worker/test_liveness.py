@@ -56,7 +56,7 @@ def settings_of_the_command(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> 
     """What it reads; and a patience that fits the bounds."""
     monkeypatch.setenv("BROKER_URL", valkey.url)
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing")
-    monkeypatch.setattr(processes, "PATIENCE_S", 3.0)
+    monkeypatch.setattr(processes, "RECOVERY_S", 3.0)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_worker_is_healthy_while_idle_busy_or_without_a_broker(
     valkey.kill()
     wait_until(lambda: set(unwell()) == pids, "nobody consumes", patience=BOUND_S + SLACK_S)
     output = run("health", "--worker")
-    assert (output.code, output.out.count("but the broker does not serve")) == (0, 3)
+    assert (output.code, output.out.count("excused, since the broker cannot be used")) == (0, 3)
     valkey.start()
     wait_until(lambda: set(well()) == pids, "they consume", patience=SLACK_S)
     output = run("health", "--worker")
@@ -125,7 +125,7 @@ def test_a_worker_is_healthy_while_idle_busy_or_without_a_broker(
         worker.ask_to_stop()
     for worker in workers:
         worker.wait()
-    assert run("health", "--worker").out == "FAIL worker: this user has started none on this machine\n"
+    assert run("health", "--worker").out == "FAIL worker: none runs on this machine under this user\n"
     assert [path for path in here.rglob("*") if path.is_file()] == []
 
 
@@ -261,7 +261,7 @@ def test_a_beat_that_stopped_sending_is_reported(
     valkey.client.config_set("maxmemory", 1)
     wait_until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)
     output = run("health", "--beat", "--end-stuck")
-    assert (output.code, "but the broker does not serve" in output.out) == (0, True)
+    assert (output.code, "excused, since the broker cannot be used" in output.out) == (0, True)
     valkey.client.config_set("maxmemory", 0)
     wait_until(lambda: well("beat") == [beat.pid], "it is well again", patience=SLACK_S)
 
