@@ -110,8 +110,8 @@ def resolve_group(fingerprint: str, text: str) -> None:
     """
     Mark the errors of a group as resolved, with TEXT as the resolution.
 
-    This resolves the errors that are unresolved now. Errors of the same group that are logged later
-    are unresolved again.
+    This applies to the errors that are unresolved now, not to errors of the same group that are
+    logged later.
     """
     from console.commands.publishing import publish
     from console.output.screen import counted
