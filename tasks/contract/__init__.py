@@ -1,1 +1,1 @@
-"""The public contract: payloads of the tasks, frames of the crawlers, and the bounds of their values."""
+"""The public contract: the payloads of the tasks, the frames of the crawlers, and the bounds of values."""

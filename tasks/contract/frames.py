@@ -1,7 +1,7 @@
 """
-The crawlers' wire protocol: one JSON object a frame, camelCase outside and snake_case here.
+The crawlers' wire protocol: a frame is one JSON object, in camelCase on the wire and snake_case here.
 
-Unknown fields are ignored: a crawler may be newer than we are.
+Unknown fields are ignored, because a crawler may be newer than we are.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ ActiveJobs = Load | Annotated[list[Id], Field(max_length=1000)]
 
 
 class _Wire(BaseModel):
-    """A part of a frame: camelCase, unknown fields ignored."""
+    """The base of frames and their parts: camelCase, unknown fields ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -51,7 +51,7 @@ class _Wire(BaseModel):
 
 
 class HeartbeatData(_Wire):
-    """I live."""
+    """The crawler is alive."""
 
     active_jobs: ActiveJobs | None = None
     total_processed: Count | None = None
@@ -59,32 +59,32 @@ class HeartbeatData(_Wire):
 
 
 class JobRequestData(_Wire):
-    """Give me work."""
+    """The crawler asks for work."""
 
     capacity: Capacity = DEFAULT_CAPACITY
 
 
 class JobStartedData(_Wire):
-    """I began."""
+    """The crawler started the job."""
 
     entity_type: Word | None = None
     entity_id: Path | None = None
 
 
 class ResumeState(_Wire):
-    """Where the next attempt may start; kept as it came."""
+    """Where the next attempt may resume; stored unchanged."""
 
     last_entity_id: Path | None = None
     current_page: Count | None = None
     entity_type: Word | None = None
 
     def stored(self) -> dict[str, Any]:
-        """As it is stored on the job, and given to the next crawler."""
+        """The form in which the job stores it, and the next crawler gets it."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
 class JobProgressData(_Wire):
-    """Where I am."""
+    """How far the crawler got."""
 
     stage: Literal["discovering", "fetching", "completed", "failed"]
     entity_type: Word
@@ -99,7 +99,7 @@ class JobProgressData(_Wire):
 
 
 class JobCompletedData(_Wire):
-    """Done; with success=false it is a recoverable failure."""
+    """The job is done; success=false makes it a recoverable failure."""
 
     success: bool = True
     final_counts: Counts = {}
@@ -108,7 +108,7 @@ class JobCompletedData(_Wire):
 
 
 class JobFailedData(_Wire):
-    """I could not."""
+    """The job failed."""
 
     error: Message
     error_type: Word | None = None
@@ -120,7 +120,7 @@ class JobFailedData(_Wire):
 
 
 class TokenRefreshData(_Wire):
-    """My token died."""
+    """The token of the account no longer works."""
 
     current_token_expired: bool | None = None
     last_successful_request: Word | Count | None = None
@@ -128,13 +128,13 @@ class TokenRefreshData(_Wire):
 
     @property
     def details_text(self) -> str | None:
-        """The details as one text."""
+        """The error details as one text."""
         details = self.error_details
         return json.dumps(details) if isinstance(details, dict) else details
 
 
 class DiscoveredJob(_Wire):
-    """Something that exists too."""
+    """A group, project or user that a discovery found."""
 
     job_type: Literal["discover_namespaces", "crawl_user", "crawl_group", "crawl_project"]
     entity_id: EntityId
@@ -145,7 +145,7 @@ class DiscoveredJob(_Wire):
 
 
 class DiscoverySummary(_Wire):
-    """What a discovery found in all, in the crawler's words."""
+    """The totals of a discovery, as the crawler counted them."""
 
     total_users: Count | None = None
     total_groups: Count | None = None
@@ -154,14 +154,14 @@ class DiscoverySummary(_Wire):
 
 
 class JobsDiscoveredData(_Wire):
-    """These exist too."""
+    """The groups, projects and users that a discovery found."""
 
     discovered_jobs: Annotated[SkipValidation[list[DiscoveredJob]], type_of_batch]
     discovery_summary: DiscoverySummary = DiscoverySummary()
 
 
 class DiscoveredEntity(_Wire):
-    """Something that exists too, in the older form."""
+    """A group, project or user that a discovery found, in the older form."""
 
     id: EntityId
     name: AreaName
@@ -170,7 +170,7 @@ class DiscoveredEntity(_Wire):
 
 
 class DiscoveryData(_Wire):
-    """These exist too, in the older form: all of one kind."""
+    """The groups, projects or users that a discovery found, in the older form: all of one kind."""
 
     entity_type: Literal["group", "groups", "project", "projects", "user", "users"]
     entities: Annotated[SkipValidation[list[DiscoveredEntity]], type_of_batch]
@@ -182,7 +182,7 @@ def _with_zone(time: datetime) -> datetime:
 
 class _Frame(_Wire):
     timestamp: Annotated[datetime, AfterValidator(_with_zone)]
-    """By the crawler's clock; without a zone it means UTC."""
+    """The crawler's clock; UTC if it has no time zone."""
 
 
 class HeartbeatFrame(_Frame):
@@ -193,7 +193,7 @@ class HeartbeatFrame(_Frame):
 
 
 class JobRequestFrame(_Frame):
-    """A crawler's wish for work."""
+    """A crawler's request for work."""
 
     type: Literal["job_request"]
     data: JobRequestData = JobRequestData()
@@ -201,25 +201,25 @@ class JobRequestFrame(_Frame):
 
 class _JobFrame(_Frame):
     job_id: Id
-    """The crawler_job_id of the assignment that it speaks for."""
+    """The crawler_job_id of the attempt that the frame is about."""
 
 
 class JobStartedFrame(_JobFrame):
-    """An attempt began."""
+    """An attempt started."""
 
     type: Literal["job_started"]
     data: JobStartedData = JobStartedData()
 
 
 class JobProgressFrame(_JobFrame):
-    """An attempt goes on."""
+    """An attempt made progress."""
 
     type: Literal["job_progress"]
     data: JobProgressData
 
 
 class JobCompletedFrame(_JobFrame):
-    """An attempt succeeded, or says that it did not."""
+    """An attempt completed, successfully or not."""
 
     type: Literal["job_completed"]
     data: JobCompletedData = JobCompletedData()
@@ -233,7 +233,7 @@ class JobFailedFrame(_JobFrame):
 
 
 class TokenRefreshFrame(_JobFrame):
-    """An attempt ended, since its account's token died."""
+    """An attempt ended because the account's token no longer works."""
 
     type: Literal["token_refresh_request"]
     data: TokenRefreshData = TokenRefreshData()
@@ -249,25 +249,25 @@ def _check_time(text: str) -> str:
 
 class _DiscoveryFrame(_Wire):
     timestamp: Annotated[str, Field(max_length=64), AfterValidator(_check_time)]
-    """As it was said, since that is how `crawler_order.discoveries` answers."""
+    """The text as the crawler sent it; `crawler_order.discoveries` repeats it."""
     job_id: Id
 
     @property
     def digest(self) -> str:
-        """Tells two discoveries of the same moment apart."""
+        """A hash of the content: it distinguishes two discoveries with the same timestamp."""
         content = json.dumps(self.model_dump(warnings=False), sort_keys=True, default=str)
         return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 class JobsDiscoveredFrame(_DiscoveryFrame):
-    """An attempt has found what else there is."""
+    """A discovery found groups, projects and users."""
 
     type: Literal["jobs_discovered"]
     data: JobsDiscoveredData
 
 
 class DiscoveryFrame(_DiscoveryFrame):
-    """An attempt has found what else there is, in the older form."""
+    """A discovery found groups, projects or users, in the older form."""
 
     type: Literal["discovery"]
     data: DiscoveryData

@@ -1,8 +1,8 @@
 """
-The contract: every task's payload; the frames in it are `frames`.
+The payload of every task; `frames` has the frames that some of them contain.
 
-Unknown fields are forbidden. A payload that is a batch is
-checked item by item by whoever applies it (`Batch`), so that a bad item never costs a good one.
+Unknown fields are refused. A task validates the items of a batch one by one (`type_of_batch`), so that an invalid
+item does not affect the valid ones.
 """
 
 from typing import Annotated, ClassVar, Literal, Self
@@ -52,7 +52,7 @@ class _Item(Payload):
 
 
 def _host_url(host: str) -> str:
-    """Scheme and host of a GitLab instance; without a scheme it means https."""
+    """Normalize a GitLab instance to scheme and host; the default scheme is https."""
     url = host if "://" in host else f"https://{host}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
@@ -61,7 +61,7 @@ def _host_url(host: str) -> str:
 
 
 class Order(_Item):
-    """One job that the web app wants done."""
+    """One job that the web app wants crawled."""
 
     account_id: Id
     user_id: Id | None = None
@@ -100,17 +100,17 @@ class Submit(Payload):
 
 
 class Enqueue(Payload):
-    """jobs.enqueue: the web app has inserted these jobs itself; queue them."""
+    """jobs.enqueue: queue these jobs, which the web app has inserted itself."""
 
     job_ids: Annotated[SkipValidation[list[Id]], type_of_batch]
 
 
 class Assign(Payload):
-    """jobs.assign: one matchmaking pass."""
+    """jobs.assign: run one assignment round."""
 
 
 class Selection(Payload):
-    """Which jobs: exactly one of the choices; and why, in words of whoever wants it."""
+    """The jobs that a command applies to, by exactly one of the choices; and the reason for the command."""
 
     choices: ClassVar[tuple[str, ...]] = ("job_ids", "account_id", "area", "subtree_of")
 
@@ -128,25 +128,25 @@ class Selection(Payload):
 
     @property
     def choice(self) -> tuple[str, object]:
-        """Which choice was made, and what it names."""
+        """The field that is set, and its value."""
         (kind,) = (choice for choice in self.choices if getattr(self, choice) is not None)
         return kind, getattr(self, kind)
 
 
 class Cancel(Selection):
-    """jobs.cancel: end these jobs, wherever they stand."""
+    """jobs.cancel: cancel these jobs, whatever their state."""
 
 
 class Pause(Selection):
-    """jobs.pause: let these jobs wait until they are resumed; of an account also what comes later."""
+    """jobs.pause: pause these jobs until they are resumed; with account_id, future jobs of the account too."""
 
 
 class Resume(Selection):
-    """jobs.resume: let these jobs go on; of an account those that wait since it is paused."""
+    """jobs.resume: resume these jobs; with account_id, the account and the jobs that its pause keeps waiting."""
 
 
 class Retry(Selection):
-    """jobs.retry: queue those of the jobs that have failed, in this time, with nothing counted against them."""
+    """jobs.retry: queue failed jobs among these again, with attempts, losses and disconnects reset to 0."""
 
     choices: ClassVar[tuple[str, ...]] = (*Selection.choices, "error_group")
 
@@ -156,7 +156,7 @@ class Retry(Selection):
 
 
 class Prioritize(Selection):
-    """jobs.prioritize: give the entries of these jobs another priority."""
+    """jobs.prioritize: change the priority of these jobs' entries."""
 
     priority: Priority
 
@@ -165,7 +165,7 @@ class Prioritize(Selection):
 
 
 class Register(Payload):
-    """connections.register: a crawler is there; the caller chooses the id."""
+    """connections.register: open a crawler's connection under an id that the caller chose."""
 
     connection_id: Ulid
     crawler_id: Word | None = None
@@ -183,20 +183,20 @@ class SaidBeat(_Item):
 
 
 class Heartbeat(Payload):
-    """connections.heartbeat: these connections live."""
+    """connections.heartbeat: these connections are alive."""
 
     beats: Annotated[SkipValidation[list[SaidBeat]], type_of_batch]
 
 
 class Disconnect(Payload):
-    """connections.disconnect: a clean goodbye."""
+    """connections.disconnect: close a connection cleanly."""
 
     connection_id: Ulid
     reason: Message | None = None
 
 
 class ExpireDead(Payload):
-    """connections.expire_dead: the sweep, judging as of *as_of*; without it, it is only rung."""
+    """connections.expire_dead: expire the connections silent at as_of; without it, publish a sweep as of now."""
 
     as_of: AwareDatetime | None = None
 
@@ -205,14 +205,14 @@ class ExpireDead(Payload):
 
 
 class SaidFrame(_Item):
-    """A frame, and the connection that said it."""
+    """A frame, and the connection that sent it."""
 
     connection_id: Ulid
     frame: Frame
 
 
 class Frames(Payload):
-    """crawler.frames: what crawlers said, in the order in which they said it."""
+    """crawler.frames: frames of crawlers, in the order in which they were sent."""
 
     frames: Annotated[SkipValidation[list[SaidFrame]], type_of_batch]
 
@@ -221,23 +221,23 @@ class Frames(Payload):
 
 
 class Refresh(Payload):
-    """credentials.refresh: the token of this account has died or is about to; get a new one where we can."""
+    """credentials.refresh: refresh the token of this account, which no longer works or is about to expire."""
 
     account_id: Id
 
 
 class Renewed(Payload):
-    """credentials.renewed: the web app has written new tokens. *more* is a continuation's."""
+    """credentials.renewed: the web app has written new tokens. Set more=true only in a continuation."""
 
     account_id: Id
     more: bool = False
 
 
-# Failures and upkeep
+# Failures and maintenance
 
 
 class Failure(_Item):
-    """An error of a job, to be put on record; it changes nothing else."""
+    """An error of a job for the error log; it does not change the job."""
 
     job_id: Id | None = None
     crawler_job_id: Id | None = None
@@ -255,36 +255,36 @@ class Failure(_Item):
 
 
 class LogFailures(Payload):
-    """failures.log: put these errors on record."""
+    """failures.log: add these errors to the error log."""
 
     errors: Annotated[SkipValidation[list[Failure]], type_of_batch]
 
 
 class ResolveFailures(Payload):
-    """failures.resolve: say what became of the errors of one group."""
+    """failures.resolve: set the resolution of all errors of one group."""
 
     error_group: Fingerprint
     resolution: Annotated[Message, Field(min_length=1)]
 
 
 class Reconcile(Payload):
-    """upkeep.reconcile: compare the web app's word with ours. *more* is a continuation's."""
+    """upkeep.reconcile: follow changes that the web app made to jobs. Set more=true only in a continuation."""
 
     more: bool = False
 
 
 class CleanUp(Payload):
-    """upkeep.clean_up: delete what is old. *more* is a continuation's."""
+    """upkeep.clean_up: delete old rows. Set more=true only in a continuation."""
 
     more: bool = False
 
 
 class FeedDeferred(Payload):
-    """upkeep.feed_deferred: queue deferred jobs whose accounts have room again."""
+    """upkeep.feed_deferred: queue deferred jobs of accounts that are below pending_cap again."""
 
 
 class TakeStatistics(Payload):
-    """upkeep.take_statistics: count what is too dear to be counted by everybody who looks."""
+    """upkeep.take_statistics: count the figures that are too expensive to count on every request."""
 
 
 CONTRACT: dict[str, type[Payload]] = {
@@ -310,4 +310,4 @@ CONTRACT: dict[str, type[Payload]] = {
     "upkeep.feed_deferred": FeedDeferred,
     "upkeep.take_statistics": TakeStatistics,
 }
-"""Every task by its public name."""
+"""The payload of every task, by the task's public name."""

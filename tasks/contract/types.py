@@ -1,7 +1,7 @@
 """
-What a value of the contract may be: texts, counts and JSON that Postgres can keep.
+The types of values in the contract: texts, numbers and JSON that Postgres can store.
 
-Everything outside is refused by pydantic, item by item, before it could abort a statement.
+Pydantic refuses any other value, item by item, before it could make a statement fail.
 """
 
 import math
@@ -14,7 +14,7 @@ from persistence.db.json_tree import walk
 from persistence.error_log.fingerprint import DIGITS
 
 BATCH_LIMIT = 10_000
-"""Items in one list; what is more is refused as a whole, and can be sent again in parts."""
+"""Items in one list. A longer list is refused as a whole; the sender can split it."""
 
 _MAX_DEPTH = 32
 _MAX_NODES = 20_000
@@ -23,7 +23,7 @@ _MAX_INTEGER = 2**63 - 1
 
 
 def _storable_text(text: str) -> str:
-    """Refuse what neither text nor jsonb can hold."""
+    """Refuse text that Postgres cannot store as text or jsonb."""
     if "\x00" in text or not _encodes(text):
         raise PydanticCustomError("unkeepable_text", "must not hold NUL or lone surrogates")
     return text
@@ -38,7 +38,7 @@ def _encodes(text: str) -> bool:
 
 
 def _storable_json(value: Any) -> Any:
-    """Refuse JSON that jsonb cannot hold, and such as is deep or large beyond all use."""
+    """Refuse JSON that jsonb cannot store, and JSON that is too deep or too large to be useful."""
     characters = 0
     for nodes, (node, depth) in enumerate(walk(value), start=1):
         characters += len(node) if isinstance(node, str) else 0
@@ -65,38 +65,38 @@ def _check_batch(items: object) -> object:
 
 
 def _digits(id_: object) -> object:
-    """A number as text; true and false are none."""
+    """Convert an integer to text, but not true or false."""
     return str(id_) if type(id_) is int else id_
 
 
 type_of_batch = AfterValidator(_check_batch)
-"""A list whose items are checked one by one by whoever applies it, so that a bad one never costs a good one."""
+"""Marks a batch: a task validates its items one by one, so that an invalid one does not affect the valid ones."""
 
 _text = AfterValidator(_storable_text)
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64), _text]
-"""A ULID, or what the web app uses as one."""
+"""A ULID, or another id of the web app."""
 Ulid = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{DIGITS}}}$")]
-"""Of errors that are alike."""
+"""Identifies a group of similar errors."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200), _text]
 """A name or a type."""
 Path = Annotated[str, StringConstraints(min_length=1, max_length=1000), _text]
-"""Of a group, project or entity; an index holds it, which ends at 2,700 bytes."""
+"""The path of a group, project or entity. It must fit into an index, which holds 2,700 bytes."""
 AreaPath = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^/\s]+(/[^/\s]+)*$"), _text]
-"""The full path of a group, project or user: names between slashes."""
+"""The full path of a group, project or user: names separated by slashes."""
 AreaName = Annotated[str, StringConstraints(min_length=1, max_length=255), _text]
 EntityId = Annotated[str, BeforeValidator(_digits), StringConstraints(min_length=1, max_length=200), _text]
-"""GitLab's id of something, as a number, its digits or a global id."""
+"""An id of GitLab: a number, its digits, or a global id."""
 Message = Annotated[str, StringConstraints(max_length=20_000), _text]
 Trace = Annotated[str, StringConstraints(max_length=200_000), _text]
 Count = Annotated[int, Field(ge=0, le=2**53, strict=True)]
-"""Of things processed; as large as JavaScript can count."""
+"""A count of processed items, up to the largest integer of JavaScript."""
 Load = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
-"""How many jobs a crawler says that it works on."""
+"""The number of jobs that a crawler reports to be working on."""
 Number = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)]
 Capacity = Annotated[int, Field(ge=0, le=1000, strict=True)]
-"""How many jobs a crawler works on at once; a unit of the sweep must be able to hold one connection's."""
+"""The number of jobs that a crawler works on at once. One unit of the sweep requeues all jobs of a connection."""
 JsonObject = Annotated[dict[str, Any], AfterValidator(_storable_json)]
 Counts = Annotated[dict[Word, Count], Field(max_length=500)]

@@ -53,14 +53,14 @@ class HeartbeatFleet:
         wait_until(
             lambda: self._system.one(count) == len(self.ids), f"{self._system.name}: all are registered", 120
         )
-        self._system.say("jobs.submit", orders=[_order() for _ in self.ids])
+        self._system.publish("jobs.submit", orders=[_order() for _ in self.ids])
         wait_until(lambda: len(self.live()) == len(self.ids), f"{self._system.name}: all have a job", 240)
         self.jobs = self.live()
         started = [
             {"type": "job_started", "timestamp": NOW, "jobId": job, "data": {}} for job in self.jobs.values()
         ]
         frames = [{"connection_id": id_, "frame": said} for id_, said in zip(self.jobs, started, strict=True)]
-        self._system.say("crawler.frames", frames=frames)
+        self._system.publish("crawler.frames", frames=frames)
         running = "SELECT count(*) FROM job WHERE status = 'running'"
         wait_until(lambda: self._system.one(running) == len(self.ids), f"{self._system.name}: all work", 240)
 
@@ -130,7 +130,7 @@ class HeartbeatFleet:
             self._unsent.append(beats)
 
     def _send(self, beats: list[dict[str, Any]]) -> None:
-        self._system.say("connections.heartbeat", beats=beats)
+        self._system.publish("connections.heartbeat", beats=beats)
 
 
 def _order() -> dict[str, Any]:
