@@ -1,11 +1,11 @@
 // Made from `crawlyard contract` by `npm run types`: the payload of every task, by its name. Not to be edited.
 
 /**
- * Of `job.provider` and `account.provider_id`.
+ * `job.provider` and `account.provider_id`.
  */
 export type Provider = "gitlab-onprem" | "gitlab-cloud" | "jiralocal" | "jiracloud";
 /**
- * Of `job.command`: what is to be crawled.
+ * `job.command`: what is to be crawled.
  */
 export type Command =
   | "authorizationScope"
@@ -67,7 +67,7 @@ export type Command =
   | "protectedTags"
   | "deployKeys";
 /**
- * Of `socket_connection.system_status`; the wire's `processing` is stored as `crawling`.
+ * `socket_connection.system_status`; a reported `processing` is stored as `crawling`.
  */
 export type SystemStatus = "idle" | "discovering" | "crawling" | "error";
 
@@ -79,17 +79,17 @@ export interface Contract {
     orders: Order[];
   };
   /**
-   * jobs.enqueue: the web app has inserted these jobs itself; queue them.
+   * jobs.enqueue: queue these jobs, which the web app has inserted itself.
    */
   "jobs.enqueue": {
     job_ids: string[];
   };
   /**
-   * jobs.assign: one matchmaking pass.
+   * jobs.assign: run one assignment round.
    */
   "jobs.assign": {};
   /**
-   * jobs.cancel: end these jobs, wherever they stand.
+   * jobs.cancel: cancel these jobs, whatever their state.
    */
   "jobs.cancel": {
     job_ids?: string[] | null;
@@ -99,7 +99,7 @@ export interface Contract {
     reason?: string | null;
   };
   /**
-   * jobs.pause: let these jobs wait until they are resumed; of an account also what comes later.
+   * jobs.pause: pause these jobs until they are resumed; with account_id, future jobs of the account too.
    */
   "jobs.pause": {
     job_ids?: string[] | null;
@@ -109,7 +109,7 @@ export interface Contract {
     reason?: string | null;
   };
   /**
-   * jobs.resume: let these jobs go on; of an account those that wait since it is paused.
+   * jobs.resume: resume these jobs; with account_id, the account and the jobs that its pause keeps waiting.
    */
   "jobs.resume": {
     job_ids?: string[] | null;
@@ -119,7 +119,7 @@ export interface Contract {
     reason?: string | null;
   };
   /**
-   * jobs.retry: queue those of the jobs that have failed, in this time, with nothing counted against them.
+   * jobs.retry: queue failed jobs among these again, with attempts, losses and disconnects reset to 0.
    */
   "jobs.retry": {
     job_ids?: string[] | null;
@@ -132,7 +132,7 @@ export interface Contract {
     failed_before?: string | null;
   };
   /**
-   * jobs.prioritize: give the entries of these jobs another priority.
+   * jobs.prioritize: change the priority of these jobs' entries.
    */
   "jobs.prioritize": {
     job_ids?: string[] | null;
@@ -143,7 +143,7 @@ export interface Contract {
     priority: number;
   };
   /**
-   * connections.register: a crawler is there; the caller chooses the id.
+   * connections.register: open a crawler's connection under an id that the caller chose.
    */
   "connections.register": {
     connection_id: string;
@@ -154,74 +154,74 @@ export interface Contract {
     } | null;
   };
   /**
-   * connections.heartbeat: these connections live.
+   * connections.heartbeat: these connections are alive.
    */
   "connections.heartbeat": {
     beats: SaidBeat[];
   };
   /**
-   * connections.disconnect: a clean goodbye.
+   * connections.disconnect: close a connection cleanly.
    */
   "connections.disconnect": {
     connection_id: string;
     reason?: string | null;
   };
   /**
-   * connections.expire_dead: the sweep, judging as of *as_of*; without it, it is only rung.
+   * connections.expire_dead: expire the connections silent at as_of; without it, publish a sweep as of now.
    */
   "connections.expire_dead": {
     as_of?: string | null;
   };
   /**
-   * crawler.frames: what crawlers said, in the order in which they said it.
+   * crawler.frames: frames of crawlers, in the order in which they were sent.
    */
   "crawler.frames": {
     frames: SaidFrame[];
   };
   /**
-   * credentials.refresh: the token of this account has died or is about to; get a new one where we can.
+   * credentials.refresh: refresh the token of this account, which no longer works or is about to expire.
    */
   "credentials.refresh": {
     account_id: string;
   };
   /**
-   * credentials.renewed: the web app has written new tokens. *more* is a continuation's.
+   * credentials.renewed: the web app has written new tokens. Set more=true only in a continuation.
    */
   "credentials.renewed": {
     account_id: string;
     more?: boolean;
   };
   /**
-   * failures.log: put these errors on record.
+   * failures.log: add these errors to the error log.
    */
   "failures.log": {
     errors: Failure[];
   };
   /**
-   * failures.resolve: say what became of the errors of one group.
+   * failures.resolve: set the resolution of all errors of one group.
    */
   "failures.resolve": {
     error_group: string;
     resolution: string;
   };
   /**
-   * upkeep.reconcile: compare the web app's word with ours. *more* is a continuation's.
+   * upkeep.reconcile: follow changes that the web app made to jobs. Set more=true only in a continuation.
    */
   "upkeep.reconcile": {
     more?: boolean;
   };
   /**
-   * upkeep.clean_up: delete what is old. *more* is a continuation's.
+   * upkeep.clean_up: delete old rows. Set more=true only in a continuation.
    */
   "upkeep.clean_up": {
     more?: boolean;
   };
   /**
-   * upkeep.feed_deferred: queue deferred jobs whose accounts have room again.
+   * upkeep.feed_deferred: queue deferred jobs of accounts that are below pending_cap again.
    */
   "upkeep.feed_deferred": {};
   /**
-   * upkeep.take_statistics: count what is too dear to be counted by everybody who looks.
+   * upkeep.take_statistics: count the figures that are too expensive to count on every request.
    */
   "upkeep.take_statistics": {};
   frame:
@@ -236,7 +236,7 @@ export interface Contract {
     | DiscoveryFrame;
 }
 /**
- * One job that the web app wants done.
+ * One job that the web app wants crawled.
  */
 export interface Order {
   account_id: string;
@@ -267,7 +267,7 @@ export interface SaidBeat {
   capacity?: number | null;
 }
 /**
- * A frame, and the connection that said it.
+ * A frame, and the connection that sent it.
  */
 export interface SaidFrame {
   connection_id: string;
@@ -292,7 +292,7 @@ export interface HeartbeatFrame {
   [k: string]: unknown;
 }
 /**
- * I live.
+ * The crawler is alive.
  */
 export interface HeartbeatData {
   activeJobs?: number | string[] | null;
@@ -301,7 +301,7 @@ export interface HeartbeatData {
   [k: string]: unknown;
 }
 /**
- * A crawler's wish for work.
+ * A crawler's request for work.
  */
 export interface JobRequestFrame {
   timestamp: string;
@@ -310,14 +310,14 @@ export interface JobRequestFrame {
   [k: string]: unknown;
 }
 /**
- * Give me work.
+ * The crawler asks for work.
  */
 export interface JobRequestData {
   capacity?: number;
   [k: string]: unknown;
 }
 /**
- * An attempt began.
+ * An attempt started.
  */
 export interface JobStartedFrame {
   timestamp: string;
@@ -327,7 +327,7 @@ export interface JobStartedFrame {
   [k: string]: unknown;
 }
 /**
- * I began.
+ * The crawler started the job.
  */
 export interface JobStartedData {
   entityType?: string | null;
@@ -335,7 +335,7 @@ export interface JobStartedData {
   [k: string]: unknown;
 }
 /**
- * An attempt goes on.
+ * An attempt made progress.
  */
 export interface JobProgressFrame {
   timestamp: string;
@@ -345,7 +345,7 @@ export interface JobProgressFrame {
   [k: string]: unknown;
 }
 /**
- * Where I am.
+ * How far the crawler got.
  */
 export interface JobProgressData {
   stage: "discovering" | "fetching" | "completed" | "failed";
@@ -363,7 +363,7 @@ export interface JobProgressData {
   [k: string]: unknown;
 }
 /**
- * Where the next attempt may start; kept as it came.
+ * Where the next attempt may resume; stored unchanged.
  */
 export interface ResumeState {
   lastEntityId?: string | null;
@@ -372,7 +372,7 @@ export interface ResumeState {
   [k: string]: unknown;
 }
 /**
- * An attempt succeeded, or says that it did not.
+ * An attempt completed, successfully or not.
  */
 export interface JobCompletedFrame {
   timestamp: string;
@@ -382,7 +382,7 @@ export interface JobCompletedFrame {
   [k: string]: unknown;
 }
 /**
- * Done; with success=false it is a recoverable failure.
+ * The job is done; success=false makes it a recoverable failure.
  */
 export interface JobCompletedData {
   success?: boolean;
@@ -404,7 +404,7 @@ export interface JobFailedFrame {
   [k: string]: unknown;
 }
 /**
- * I could not.
+ * The job failed.
  */
 export interface JobFailedData {
   error: string;
@@ -421,7 +421,7 @@ export interface JobFailedData {
   [k: string]: unknown;
 }
 /**
- * An attempt ended, since its account's token died.
+ * An attempt ended because the account's token no longer works.
  */
 export interface TokenRefreshFrame {
   timestamp: string;
@@ -431,7 +431,7 @@ export interface TokenRefreshFrame {
   [k: string]: unknown;
 }
 /**
- * My token died.
+ * The token of the account no longer works.
  */
 export interface TokenRefreshData {
   currentTokenExpired?: boolean | null;
@@ -445,7 +445,7 @@ export interface TokenRefreshData {
   [k: string]: unknown;
 }
 /**
- * An attempt has found what else there is.
+ * A discovery found groups, projects and users.
  */
 export interface JobsDiscoveredFrame {
   timestamp: string;
@@ -455,7 +455,7 @@ export interface JobsDiscoveredFrame {
   [k: string]: unknown;
 }
 /**
- * These exist too.
+ * The groups, projects and users that a discovery found.
  */
 export interface JobsDiscoveredData {
   discoveredJobs: DiscoveredJob[];
@@ -463,7 +463,7 @@ export interface JobsDiscoveredData {
   [k: string]: unknown;
 }
 /**
- * Something that exists too.
+ * A group, project or user that a discovery found.
  */
 export interface DiscoveredJob {
   jobType: "discover_namespaces" | "crawl_user" | "crawl_group" | "crawl_project";
@@ -475,7 +475,7 @@ export interface DiscoveredJob {
   [k: string]: unknown;
 }
 /**
- * What a discovery found in all, in the crawler's words.
+ * The totals of a discovery, as the crawler counted them.
  */
 export interface DiscoverySummary {
   totalUsers?: number | null;
@@ -485,7 +485,7 @@ export interface DiscoverySummary {
   [k: string]: unknown;
 }
 /**
- * An attempt has found what else there is, in the older form.
+ * A discovery found groups, projects or users, in the older form.
  */
 export interface DiscoveryFrame {
   timestamp: string;
@@ -495,7 +495,7 @@ export interface DiscoveryFrame {
   [k: string]: unknown;
 }
 /**
- * These exist too, in the older form: all of one kind.
+ * The groups, projects or users that a discovery found, in the older form: all of one kind.
  */
 export interface DiscoveryData {
   entityType: "group" | "groups" | "project" | "projects" | "user" | "users";
@@ -503,7 +503,7 @@ export interface DiscoveryData {
   [k: string]: unknown;
 }
 /**
- * Something that exists too, in the older form.
+ * A group, project or user that a discovery found, in the older form.
  */
 export interface DiscoveredEntity {
   id: string;
@@ -513,7 +513,7 @@ export interface DiscoveredEntity {
   [k: string]: unknown;
 }
 /**
- * An error of a job, to be put on record; it changes nothing else.
+ * An error of a job for the error log; it does not change the job.
  */
 export interface Failure {
   job_id?: string | null;
