@@ -1,8 +1,8 @@
 """
-One call: GitLab's refresh grant. What came of it is told so that the caller knows whether the token was used.
+The call of GitLab's refresh grant. Its answer tells whether the refresh token was used.
 
-A refresh token works once. If it comes twice, GitLab revokes the whole family, and somebody must
-authorize anew: so an answer that was lost, or that cannot be read, is never asked for again.
+A refresh token works once. If it is sent twice, GitLab revokes the whole family of tokens, and the account's owner
+must authorize again. So a token is never sent again after an answer that was lost or cannot be read.
 """
 
 import json
@@ -21,7 +21,7 @@ from persistence.settings import settings
 
 @dataclass(frozen=True)
 class Renewed:
-    """A new pair."""
+    """A new pair of tokens."""
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
@@ -30,7 +30,7 @@ class Renewed:
 
 @dataclass(frozen=True)
 class Refused:
-    """The token is used up, or may be: somebody must authorize anew."""
+    """The token was used, or may have been: the owner must authorize again."""
 
     error: CredentialError
     detail: str
@@ -38,7 +38,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Away:
-    """The provider has surely not used the token: it may be asked again later."""
+    """The provider has certainly not used the token: it may be sent again later."""
 
     error: CredentialError
     detail: str
@@ -53,7 +53,7 @@ _NOT_PROCESSED = frozenset({408, 425, 429, 503})
 
 
 def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answer:
-    """Ask the GitLab at *instance* for a new pair. Never raises for what the network or the provider does."""
+    """Ask the GitLab at *instance* for a new pair. Never raises because of the network or the provider."""
     form = {
         "grant_type": "refresh_token",
         "refresh_token": refresh_token,
@@ -62,17 +62,17 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
     }
     if provider.redirect_uri:
         form["redirect_uri"] = provider.redirect_uri
-    # As it is: what is compressed may be large beyond all measure.
+    # Uncompressed: a compressed body may expand without limit.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     timeout = settings().http_timeout.total_seconds()
     try:
         with (
-            # Of the environment's proxies and .netrc nothing is wanted here.
+            # No proxies and no .netrc of the environment: tokens must not pass through them.
             httpx.Client(timeout=timeout, trust_env=False, verify=_ssl_context()) as client,
             client.stream("POST", f"{instance}/oauth/token", data=form, headers=headers) as response,
         ):
             return _read(response, monotonic() + timeout)
-    except (httpx.InvalidURL, UnicodeError):  # what a resolver makes of a host that is none
+    except (httpx.InvalidURL, UnicodeError):  # also what a resolver raises for an impossible host
         return Away(
             CredentialError.PROVIDER_ERROR, "its URL cannot be called: check CRAWLYARD_OAUTH_PROVIDERS"
         )
@@ -83,7 +83,7 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
 
 
 def _ssl_context() -> ssl.SSLContext:
-    """The authorities of certifi and of the system, to which who runs a GitLab of his own has added his."""
+    """Trust the authorities of certifi and of the system, where operators add those of their own GitLab."""
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
     return context
@@ -101,18 +101,18 @@ def _read(response: httpx.Response, deadline: float) -> Answer:
         case 400 | 401 if (code := body.get("error")) in ("invalid_client", "unauthorized_client"):
             return Away(CredentialError.PROVIDER_ERROR, f"{code}: check CRAWLYARD_OAUTH_PROVIDERS")
         case status:
-            return Refused(CredentialError.PROVIDER_ERROR, f"HTTP {status}, and no new token in it")
+            return Refused(CredentialError.PROVIDER_ERROR, f"HTTP {status} without a new token")
 
 
 def _body(response: httpx.Response, deadline: float) -> bytes:
-    """The body, as far as it comes in time and is of a size that such an answer may have."""
+    """The body; empty if it is too large for such an answer. Raises ReadTimeout if it takes too long."""
     body = b""
     for part in response.iter_raw():
         body += part
         if len(body) > _MAX_BODY_BYTES:
             return b""
         if monotonic() > deadline:
-            raise httpx.ReadTimeout("it trickles")
+            raise httpx.ReadTimeout("the body is too slow")
     return body
 
 
@@ -125,7 +125,7 @@ def _json(text: bytes) -> dict[str, Any]:
 
 
 def _token(body: dict[str, Any], name: str) -> str | None:
-    """A token is of visible characters (RFC 6749, appendix A)."""
+    """The token, if it consists of printable ASCII characters (RFC 6749, appendix A)."""
     token = body.get(name)
     return token if isinstance(token, str) and token.isascii() and token.isprintable() and token else None
 

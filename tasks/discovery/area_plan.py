@@ -1,9 +1,9 @@
 """
-What a discovery means for the areas that are known: pure comparison, so that it can be read by itself.
+The plan of a discovery: how the known areas have to change. A pure comparison, without a database.
 
-An id that is found at another path has moved there, with all that hangs on its area. A path that is found
-with another id keeps what hangs on it. The shared table has one area a path and one a GitLab id, whatever
-the host: what is another host's cannot be an area here too.
+An id that is found at another path has moved there, with everything that refers to its area. A path that is found
+with another id keeps everything that refers to it. The shared table has one area per path and one per GitLab id,
+whatever the host, so an area of another host cannot be an area of this one too.
 """
 
 from collections.abc import Iterable
@@ -18,25 +18,25 @@ _OF_ANOTHER_HOST = "area_of_another_host"
 
 @dataclass
 class AreaPlan:
-    """What is to be done to the areas, by the things that were found there."""
+    """The changes of areas, by the entities that were found there."""
 
     usable: list[FoundEntity] = field(default_factory=list)
     known: set[tuple[str, str]] = field(default_factory=set)
-    """Path and id of every area that was looked at: if they differ under their lock, the plan is void."""
+    """Path and id of every area that was compared. If they differ once locked, the plan is void."""
     moved: dict[str, FoundEntity] = field(default_factory=dict)
-    """By the former path."""
+    """By their former paths."""
     merging: set[str] = field(default_factory=set)
-    """Of those, the former paths whose new path is an area that nobody has moved away: they become one."""
+    """The former paths of moved areas whose new path is another area that stays there: the two are merged."""
     new: dict[str, NewArea] = field(default_factory=dict)
     corrected: dict[str, NewArea] = field(default_factory=dict)
     changes: dict[str, AreaChanged] = field(default_factory=dict)
-    """These three by the path where the thing was found."""
+    """These three by the path where the entity was found."""
 
 
 def plan_areas(
     found: Iterable[FoundEntity], known: Iterable[KnownArea], host: str, refuse: RejectItem
 ) -> AreaPlan:
-    """Compare what was found on *host* with the areas that have its paths or ids."""
+    """Compare the entities that were found on *host* with the known areas that have their paths or ids."""
     known = list(known)
     plan = AreaPlan(known={(area.full_path, area.gitlab_id) for area in known})
     by_path = {area.full_path: area for area in known}
@@ -59,7 +59,7 @@ def plan_areas(
 def _plan_area(
     plan: AreaPlan, entity: FoundEntity, occupant: KnownArea | None, current: KnownArea | None
 ) -> None:
-    """Note what is to be done for one thing: *occupant* has its path, *current* has its id."""
+    """Plan the changes for one entity: *occupant* is the area with its path, *current* the one with its id."""
     assert entity.area_type is not None
     area = NewArea(entity.full_path, entity.gitlab_id, entity.name, entity.area_type)
     moved_from = current.full_path if current and current.full_path != entity.full_path else None
@@ -88,5 +88,5 @@ def _differs(area: NewArea, known: KnownArea | None) -> bool:
 
 
 def _id(area: KnownArea) -> str:
-    """Its id as a global one, whoever wrote it."""
+    """The area's id as a global id; the web app may have written a number alone."""
     return global_id(area.type, area.gitlab_id)

@@ -1,4 +1,4 @@
-"""What a discovery says, item by item, in one form: groups, projects, users, and groups to be discovered in turn."""
+"""The entities of a discovery frame in one form: groups, projects, users, and namespaces to be discovered in turn."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ _JOB = TypeAdapter(DiscoveredJob)
 _ENTITY = TypeAdapter(DiscoveredEntity)
 
 RejectItem = Callable[[object, str, str], None]
-"""Is told of an item that cannot be used: the item, a constant reason, what is wrong with it."""
+"""Receives each item that cannot be used: the item, a constant reason, and what is wrong with it."""
 
 
 class Kind(StrEnum):
-    """What was found."""
+    """The kind of an entity."""
 
     GROUP = "group"
     PROJECT = "project"
     USER = "user"
     NAMESPACE = "namespace"
-    """A group whose own groups and projects are still to be found."""
+    """A group whose own groups and projects still have to be discovered."""
 
 
 _KIND_OF_JOB_TYPE = {
@@ -46,20 +46,20 @@ _COMMANDS = {
 
 @dataclass(frozen=True)
 class FoundEntity:
-    """One thing that exists."""
+    """A group, project, user or namespace that a crawler found."""
 
     item: Any
-    """As it was said."""
+    """The item as it was sent."""
     kind: Kind
     full_path: str
     gitlab_id: str
-    """A global id; a bare number is not enough, since groups and projects are numbered apart."""
+    """A global id. A number alone is ambiguous, since groups and projects are numbered separately."""
     name: str
     priority: int = 1
 
     @property
     def area_type(self) -> AreaType | None:
-        """What its area is; a user has none."""
+        """The type of its area; None for a user, who has no area."""
         match self.kind:
             case Kind.USER:
                 return None
@@ -70,16 +70,15 @@ class FoundEntity:
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """What is to be crawled of it."""
+        """What has to be crawled of it: one job each."""
         return _COMMANDS[self.kind]
 
 
 def parse_discovery(frame: Discovery, refuse: RejectItem) -> list[FoundEntity]:
     """
-    What the frame says, each thing once; what has a bad shape or contradicts the rest goes to *refuse*.
+    The entities of a frame, each once; malformed and contradicting items go to *refuse*.
 
-    A group may be found and be to be discovered as well. Of things that are at one path, or have one id,
-    the first stands.
+    One group may be both a group and a namespace. Of several entities with one path or one id, the first is kept.
     """
     return list(_without_contradictions(_read(frame, refuse), refuse))
 
@@ -98,7 +97,7 @@ def _read(frame: Discovery, refuse: RejectItem) -> Iterator[FoundEntity]:
             refuse(item, "invalid", describe_error(error))
             continue
         if _has_wrong_kind(found):
-            refuse(item, "invalid", f"the id is not that of a {_noun(found.kind)}")
+            refuse(item, "invalid", f"the id is not the id of a {_noun(found.kind)}")
         else:
             yield found
 
@@ -120,7 +119,7 @@ def _noun(kind: Kind) -> str:
 
 
 def _has_wrong_kind(found: FoundEntity) -> bool:
-    """Whether a global id says that it is, for example, a group's, and the item calls it a project."""
+    """True if the global id belongs to another kind: for example, a group's id in an item that is a project."""
     prefix = "gid://gitlab/"
     return found.gitlab_id.startswith(prefix) and not found.gitlab_id.startswith(
         f"{prefix}{_noun(found.kind).capitalize()}/"
@@ -137,8 +136,12 @@ def _without_contradictions(found: Iterable[FoundEntity], refuse: RejectItem) ->
             by_path.get(entity.full_path, identity) != identity
             or by_id.get(entity.gitlab_id, entity.full_path) != entity.full_path
         ):
-            refuse(entity.item, "contradicts_another", "the path, or the id, is another's in the same frame")
-            continue  # and leaves its path and its id to others
+            refuse(
+                entity.item,
+                "contradicts_another",
+                "the path or the id belongs to another entity in the same frame",
+            )
+            continue  # without reserving its path and its id
         by_path[entity.full_path], by_id[entity.gitlab_id] = identity, entity.full_path
         if (entity.kind, entity.full_path) not in seen:
             seen.add((entity.kind, entity.full_path))

@@ -1,4 +1,4 @@
-"""Accounts and their tokens: what must not go wrong where several renew, wait and stop at the same time."""
+"""Tokens of accounts when reports, renewals, refreshes and rounds run at the same time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,25 +22,25 @@ EXPIRING = "UPDATE account SET access_token_expires_at = now() + interval '200 s
 
 @pytest.fixture
 def without_provider(monkeypatch: pytest.MonkeyPatch, world: World, tokens: Tokens) -> None:
-    """Nobody here may refresh them."""
+    """No OAuth provider is configured, so no token can be refreshed here."""
     monkeypatch.delenv("CRAWLYARD_OAUTH_PROVIDERS")
     world.reload_settings()
 
 
 def dead(tokens: Tokens, jobs: int = 1) -> None:
-    """The account's token dies while so many jobs are worked on; all of them wait."""
+    """Let the account's token die while *jobs* jobs are running; all of them wait for a new token."""
     crawler, orders = tokens.at_work(jobs)
     tokens.gitlab.expire()
     tokens.world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
 
 
-# What an attempt says of an older token
+# Reports about an older token
 
 
 def test_a_token_replaced_without_notice_is_not_mistaken_for_the_new_one(
     world: World, tokens: Tokens, without_provider: None
 ) -> None:
-    """Its account is held for the old one; a late complaint leaves it so, and reconcile lets it go."""
+    """The account stays blocked for the old token despite a late report, and reconcile unblocks it."""
     crawler, (one, two) = tokens.at_work(2)
     crawler.sends("token_refresh_request", one)
     tokens.refresh()
@@ -60,7 +60,7 @@ def test_a_token_replaced_without_notice_is_not_mistaken_for_the_new_one(
 def test_a_block_for_an_expiring_token_keeps_that_token(
     world: World, tokens: Tokens, without_provider: None
 ) -> None:
-    """The web app renews it unheard; who worked with it complains: the account is not held for the new one."""
+    """A report about the old token does not block an account whose token the web app has replaced without notice."""
     crawler, (order,) = tokens.at_work()
     world.submit(world.order(gitlab_host=tokens.gitlab.url))
     world.rows(EXPIRING)
@@ -78,7 +78,7 @@ def test_a_block_for_an_expiring_token_keeps_that_token(
 def test_a_round_does_not_change_the_reason_of_a_blocked_account(
     world: World, tokens: Tokens, without_provider: None
 ) -> None:
-    """Its owner was asked while the pass looked: nobody is asked again."""
+    """An account whose owner was already asked to authorize is not asked again."""
     dead(tokens)
     tokens.refresh()
     before = tokens.account_queue()
@@ -94,7 +94,7 @@ def test_a_round_does_not_change_the_reason_of_a_blocked_account(
 
 
 def test_a_finished_reservation_is_not_reusable(world: World, tokens: Tokens) -> None:
-    """Also for the run that made it: somebody has given its token up for used."""
+    """Once a reservation has an outcome, not even its own run may send the token."""
     dead(tokens)
     with world.unit() as uow:
         claim = reserve_refresh(uow, AccountId("acc"), "this run")
@@ -106,13 +106,13 @@ def test_a_finished_reservation_is_not_reusable(world: World, tokens: Tokens) ->
         assert reserve_refresh(uow, AccountId("acc"), "this run") is None
 
 
-# Who waits, and where
+# Which GitLab is meant
 
 
 def test_a_refresh_token_is_not_sent_where_two_gitlabs_could_be_meant(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both are configured, and jobs of the account wait for both: the web app is asked instead."""
+    """If both GitLabs are configured and jobs wait for both, the web app is asked for new tokens."""
     with GitLab() as other:
         both = tokens.gitlab.providers()[:-1] + ", " + other.providers()[1:]
         monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", both)
@@ -127,11 +127,11 @@ def test_a_refresh_token_is_not_sent_where_two_gitlabs_could_be_meant(
     assert tokens.account_queue().held_reason == "authorization_needed"
 
 
-# Several at the same time
+# Concurrent changes
 
 
 def test_a_refusal_for_replaced_tokens_adds_no_event(world: World, tokens: Tokens) -> None:
-    """The owner has authorized anew while the GitLab was being asked: the jobs wait for nothing more."""
+    """If the owner authorizes during the call, the refused token no longer matters."""
     dead(tokens)
 
     def meanwhile(_: Reply) -> Reply:
@@ -152,7 +152,7 @@ def test_a_refusal_for_replaced_tokens_adds_no_event(world: World, tokens: Token
 def test_a_token_renewed_before_the_round_could_block_it_is_used(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pass looks again under the lock; or the account would be held for the new token."""
+    """The round checks the token again under the lock, so it does not block the account for the new token."""
     world.submit(world.order(gitlab_host=tokens.gitlab.url))
     world.rows(EXPIRING)
     from persistence.jobs.account_queues import AccountQueues  # noqa: PLC0415 - after the environment is set
@@ -173,14 +173,14 @@ def test_a_token_renewed_before_the_round_could_block_it_is_used(
 def test_a_write_with_a_doubtful_commit_adds_one_event(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Committed, but the caller saw an error: the second time there is nothing left to do."""
+    """If the commit succeeded but raised an error, the retried write finds nothing left to do."""
     dead(tokens)
     commit, doubtful = UnitOfWork.commit, iter([False, True])
 
     def commit_in_doubt(uow: UnitOfWork) -> None:
         commit(uow)
         if next(doubtful, False):
-            raise Contended("nobody knows")
+            raise Contended("the connection was reset")
 
     monkeypatch.setattr(UnitOfWork, "commit", commit_in_doubt)
     tokens.refresh()
@@ -190,7 +190,7 @@ def test_a_write_with_a_doubtful_commit_adds_one_event(
 
 
 def test_a_call_that_may_still_be_running_is_not_given_up(world: World, tokens: Tokens) -> None:
-    """Connecting, sending and reading may each take the timeout, and the write waits for a lost database."""
+    """A run may need the timeout for connecting, sending and reading each, and then wait for the database."""
     dead(tokens)
 
     def meanwhile(reply: Reply) -> Reply:
@@ -205,13 +205,13 @@ def test_a_call_that_may_still_be_running_is_not_given_up(world: World, tokens: 
     assert tokens.statuses() == ["queued"]
 
 
-# What is told
+# What is reported
 
 
 def test_an_expiring_token_is_not_reported_as_revoked(
     world: World, tokens: Tokens, without_provider: None
 ) -> None:
-    """The web app is warned in time."""
+    """The web app is warned before the token expires."""
     world.submit(world.order(gitlab_host=tokens.gitlab.url))
     world.rows(EXPIRING)
 
@@ -223,7 +223,7 @@ def test_an_expiring_token_is_not_reported_as_revoked(
 
 
 def test_the_accounts_own_token_is_redacted_from_crawler_details(world: World, tokens: Tokens) -> None:
-    """Also where nothing about it looks like a secret."""
+    """The token is redacted although it does not look like a secret."""
     crawler, (order,) = tokens.at_work()
     token = world.scalar("SELECT access_token FROM account WHERE id = 'acc'")
 
@@ -239,7 +239,7 @@ def test_the_accounts_own_token_is_redacted_from_crawler_details(world: World, t
 def test_error_details_may_be_an_object_or_missing(
     world: World, tokens: Tokens, details: object, expected: str
 ) -> None:
-    """A job is not to keep its seat for an hour because of them."""
+    """Such a report is not rejected, so the job frees its slot at once."""
     crawler, (order,) = tokens.at_work()
 
     crawler.sends(
@@ -254,13 +254,13 @@ def test_error_details_may_be_an_object_or_missing(
     assert world.rejections() == []
 
 
-# Bounds
+# Chunks, and unusual input
 
 
 def test_very_many_jobs_expire_in_chunks(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The web app is asked once; the rest is rung for."""
+    """The refresh is published again for the rest, and the web app is asked once."""
     monkeypatch.setattr("tasks.credentials.refresh.CHUNK_JOBS", 2)
     dead(tokens, jobs=3)
     tokens.gitlab.revoke()
@@ -278,7 +278,7 @@ def test_very_many_jobs_expire_in_chunks(
 def test_jobs_unblocked_in_chunks_are_announced_once_although_a_publish_failed(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reconcile rings for the rest, and the new token is no news any more."""
+    """Reconcile publishes the refresh for the rest, which does not announce the new token again."""
     monkeypatch.setattr("tasks.credentials.renewed.CHUNK_JOBS", 2)
     dead(tokens, jobs=3)
     tokens.authorize()
@@ -296,7 +296,7 @@ def test_jobs_unblocked_in_chunks_are_announced_once_although_a_publish_failed(
 
 
 def test_a_job_that_fails_after_the_refusal_is_expired_like_the_others(world: World, tokens: Tokens) -> None:
-    """It needs the same authorization."""
+    """It needs the same authorization, so neither GitLab nor the web app is asked again."""
     crawler, (one, two) = tokens.at_work(2)
     tokens.gitlab.revoke()
     crawler.sends("token_refresh_request", one)
@@ -311,7 +311,7 @@ def test_a_job_that_fails_after_the_refusal_is_expired_like_the_others(world: Wo
 
 @pytest.mark.parametrize("reply", [(200, b"{" * 2**20), (200, b"[" * 50_000)], ids=["endless", "deep"])
 def test_an_unusable_answer_counts_as_unclear(tokens: Tokens, reply: Reply) -> None:
-    """It is not read to its end."""
+    """An endless or deeply nested answer is reported as unusable."""
     dead(tokens)
     tokens.gitlab.answer = lambda _: reply
 
@@ -321,7 +321,7 @@ def test_an_unusable_answer_counts_as_unclear(tokens: Tokens, reply: Reply) -> N
 
 
 def test_a_renewal_of_an_unknown_account_is_rejected(world: World, tokens: Tokens) -> None:
-    """It opens no lane, and nobody is told of it."""
+    """It creates no account queue and no event."""
     world.deliver("credentials.renewed", account_id="nobody")
 
     assert world.rejections() == [("credentials.renewed", "unknown_account")]
@@ -329,11 +329,11 @@ def test_a_renewal_of_an_unknown_account_is_rejected(world: World, tokens: Token
     assert world.events("credential_renewed") == []
 
 
-# Many things at once, and what shows of it
+# Everything at once, and what is shown of secrets
 
 
 def test_no_interleaving_leaves_jobs_waiting_for_an_unblocked_account(world: World, tokens: Tokens) -> None:
-    """Many rounds with real commits: complaints, renewals, refreshes, passes and cancellations."""
+    """Many repetitions with real commits of reports, renewals, refreshes, rounds and cancellations."""
     crawler = world.crawler(capacity=4)
     for _ in range(15):
         jobs = world.submit(*(world.order(gitlab_host=tokens.gitlab.url) for _ in range(4)))
@@ -363,7 +363,7 @@ def test_no_interleaving_leaves_jobs_waiting_for_an_unblocked_account(world: Wor
     assert (tokens.needed(), world.rejections()) == ([], [])
 
 
-SAID = {
+ANSWERS = {
     "refused": lambda _: (400, b'{"error": "invalid_grant"}'),
     "a token in the wrong place": lambda reply: (500, reply[1]),
     "a token in an error": lambda reply: (400, b'{"error": ' + reply[1] + b"}"),
@@ -373,7 +373,7 @@ SAID = {
 
 @contextmanager
 def refusing_writes(world: World) -> Iterator[None]:
-    """The web app's table refuses the new pair."""
+    """Let the web app's table refuse the new tokens."""
     world.rows("ALTER TABLE account ADD CONSTRAINT refused CHECK (refresh_token IS NULL) NOT VALID")
     try:
         yield
@@ -384,18 +384,18 @@ def refusing_writes(world: World) -> Iterator[None]:
 
 @pytest.fixture
 def logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """All that was logged or printed, however little it matters."""
+    """Everything that was logged or printed, at any level."""
     caplog.set_level("DEBUG")
     return lambda: [caplog.text, *capfd.readouterr()]
 
 
-@pytest.mark.parametrize("outcome", SAID)
+@pytest.mark.parametrize("outcome", ANSWERS)
 def test_no_secret_is_shown_on_failure(
     world: World, tokens: Tokens, outcome: str, logged: Callable[[], list[str]]
 ) -> None:
-    """Neither tokens, the new ones that were lost included, nor the client's secret: in no table, log or output."""
+    """No table, log or output contains a token, a lost new token or the client's secret."""
     dead(tokens)
-    tokens.gitlab.answer = SAID[outcome]
+    tokens.gitlab.answer = ANSWERS[outcome]
 
     with refusing_writes(world) if outcome == "the write refused" else nullcontext():
         tokens.refresh()
@@ -411,7 +411,7 @@ def test_no_secret_is_shown_on_failure(
 
 
 def test_a_refresh_is_routed_to_the_upkeep_queue(world: World, broker: str) -> None:
-    """For workers and producers alike: the matchmaking must not wait behind it."""
+    """Workers and producers agree on the route, so that assignment rounds do not wait for a GitLab."""
     producer = Producer(broker)
     for app in (world.app, producer._app):
         queues = [

@@ -1,4 +1,4 @@
-"""A crawler whose token died gives its job back: it waits for a new token, and holds no seat."""
+"""Attempts whose token died: the job waits for a new token without a slot, and the account is blocked."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from support.worlds.world import World
 
 @pytest.fixture
 def tokens(world: World) -> Iterator[Tokens]:
-    """An account with tokens, of a GitLab that nobody here may refresh at."""
+    """An account with tokens of a GitLab where they cannot be refreshed."""
     with GitLab() as gitlab:
         tokens = Tokens(world, gitlab)
         tokens.authorize()
@@ -19,7 +19,7 @@ def tokens(world: World) -> Iterator[Tokens]:
 
 
 def test_the_job_waits_and_its_slot_is_freed(world: World, tokens: Tokens) -> None:
-    """No attempt is burnt; the error is on record; where it was is kept."""
+    """No try is counted, the error is recorded, and the job keeps its resume state."""
     crawler, (order,) = tokens.at_work()
     crawler.sends(
         "job_progress",
@@ -47,7 +47,7 @@ def test_the_job_waits_and_its_slot_is_freed(world: World, tokens: Tokens) -> No
 
 
 def test_the_account_is_blocked_and_others_continue(world: World, tokens: Tokens) -> None:
-    """All its jobs would fail alike: one row says so, and its other jobs stay queued."""
+    """The account's other jobs stay queued, and jobs of other accounts are assigned."""
     crawler, (order,) = tokens.at_work()
     world.account("other")
     waiting = world.submit(world.order())
@@ -63,7 +63,7 @@ def test_the_account_is_blocked_and_others_continue(world: World, tokens: Tokens
 
 
 def test_two_dead_token_reports_of_one_account_make_one_block(world: World, tokens: Tokens) -> None:
-    """And one bell."""
+    """The refresh is published once."""
     crawler, orders = tokens.at_work(2)
 
     world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
@@ -73,7 +73,7 @@ def test_two_dead_token_reports_of_one_account_make_one_block(world: World, toke
 
 
 def test_frames_after_a_dead_token_report_are_stale(world: World, tokens: Tokens) -> None:
-    """It ends the attempt; said again, it changes nothing."""
+    """The report ends the attempt; repeated, it changes nothing."""
     crawler, (order,) = tokens.at_work()
     frame = crawler.frame("token_refresh_request", order)
 
@@ -87,7 +87,7 @@ def test_frames_after_a_dead_token_report_are_stale(world: World, tokens: Tokens
 
 
 def test_a_report_of_another_connection_blocks_no_account(world: World, tokens: Tokens) -> None:
-    """The fence is held here too."""
+    """The fence rejects it."""
     _, (order,) = tokens.at_work()
 
     world.crawler().sends("token_refresh_request", order)
@@ -97,7 +97,7 @@ def test_a_report_of_another_connection_blocks_no_account(world: World, tokens: 
 
 
 def test_a_report_about_a_replaced_token_blocks_no_account(world: World, tokens: Tokens) -> None:
-    """An attempt that was assigned before the account got a new token had the old one: its job is queued again."""
+    """An attempt that was assigned before the renewal had the old token, so its job is queued again."""
     crawler, (order,) = tokens.at_work()
     world.deliver("credentials.renewed", account_id="acc")
 
@@ -110,7 +110,7 @@ def test_a_report_about_a_replaced_token_blocks_no_account(world: World, tokens:
 
 
 def test_the_status_of_the_web_app_wins(world: World, tokens: Tokens) -> None:
-    """A job that it has paused meanwhile stays paused, held, and is not queued by a new token."""
+    """A job that the web app has paused stays paused and parked, and a new token does not queue it."""
     crawler, (order,) = tokens.at_work()
     world.rows("UPDATE job SET status = 'paused'")
 
@@ -122,7 +122,7 @@ def test_the_status_of_the_web_app_wins(world: World, tokens: Tokens) -> None:
 
 
 def test_no_token_is_stored_in_the_error_log(world: World, tokens: Tokens) -> None:
-    """Whatever the crawler says of it."""
+    """No table contains the token, even if the crawler sends it in its error details."""
     crawler, (order,) = tokens.at_work()
     token = world.scalar("SELECT access_token FROM account")
 
@@ -147,7 +147,7 @@ def test_no_token_is_stored_in_the_error_log(world: World, tokens: Tokens) -> No
 def test_without_a_provider_new_tokens_are_requested_once(
     world: World, tokens: Tokens, tokens_of_account: str, error: str
 ) -> None:
-    """The jobs go on waiting; nobody is called."""
+    """The jobs keep waiting, and no GitLab is called."""
     crawler, (order,) = tokens.at_work()
     crawler.sends("token_refresh_request", order)
     world.rows(f"UPDATE account SET {tokens_of_account} WHERE id = 'acc'")
@@ -163,7 +163,7 @@ def test_without_a_provider_new_tokens_are_requested_once(
 
 
 def test_renewed_tokens_unblock_the_account(world: World, tokens: Tokens) -> None:
-    """Its word sets account and jobs free; said twice, it changes nothing more."""
+    """The web app's message unblocks the account and queues its jobs; delivered again, it changes nothing."""
     crawler, (order,) = tokens.at_work()
     crawler.sends("token_refresh_request", order)
     tokens.refresh()
@@ -180,7 +180,7 @@ def test_renewed_tokens_unblock_the_account(world: World, tokens: Tokens) -> Non
 
 
 def test_reconcile_recovers_a_failed_publish(world: World, tokens: Tokens) -> None:
-    """The account has another token than that for which it is held."""
+    """It finds the account because it no longer has the token that it was blocked for."""
     crawler, (order,) = tokens.at_work()
     crawler.sends("token_refresh_request", order)
     tokens.refresh()
@@ -199,7 +199,7 @@ def test_reconcile_recovers_a_failed_publish(world: World, tokens: Tokens) -> No
 
 
 def test_the_web_app_may_renew_a_single_job(world: World, tokens: Tokens) -> None:
-    """Status credential_renewed: that job is queued again, also where it was never waiting."""
+    """A job with the status credential_renewed is queued again."""
     crawler, (order,) = tokens.at_work()
     crawler.sends("token_refresh_request", order)
     world.rows("UPDATE job SET status = 'credential_renewed'")
@@ -213,7 +213,7 @@ def test_the_web_app_may_renew_a_single_job(world: World, tokens: Tokens) -> Non
 def test_very_many_jobs_are_unblocked_in_chunks(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The account stays held until the last one is; a lost continuation is reconcile's to find."""
+    """The account stays blocked until the last job is queued; reconcile repairs a failed publish of the rest."""
     monkeypatch.setattr("tasks.credentials.renewed.CHUNK_JOBS", 2)
     crawler, orders = tokens.at_work(3)
     world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
@@ -232,7 +232,7 @@ def test_very_many_jobs_are_unblocked_in_chunks(
 
 
 def test_a_continuation_of_reconcile_publishes_no_refresh(world: World, tokens: Tokens) -> None:
-    """A thousand of them would be a thousand calls at a GitLab that is away."""
+    """A thousand continuations would make a thousand calls to an unavailable GitLab."""
     crawler, (order,) = tokens.at_work()
     crawler.sends("token_refresh_request", order)
     world.deliver("upkeep.reconcile")
@@ -244,7 +244,7 @@ def test_a_continuation_of_reconcile_publishes_no_refresh(world: World, tokens: 
 
 
 def test_a_new_token_that_dies_at_once_is_refreshed_by_reconcile(world: World, tokens: Tokens) -> None:
-    """Else a crawler that takes no token for a good one would have them renewed without a pause."""
+    """A crawler that rejects every token must not cause renewals without a pause."""
     world.deliver("credentials.renewed", account_id="acc")
     crawler, (order,) = tokens.at_work()
 
@@ -257,7 +257,7 @@ def test_a_new_token_that_dies_at_once_is_refreshed_by_reconcile(world: World, t
 
 
 def test_a_token_that_dies_later_is_refreshed_at_once(world: World, tokens: Tokens) -> None:
-    """As each one does in the end."""
+    """An account whose last renewal is older than the margin does not wait for reconcile."""
     crawler, (order,) = tokens.at_work()
     world.rows("UPDATE account_lane SET renewed_at = now() - interval '301 seconds'")
 
@@ -270,7 +270,7 @@ def test_a_token_that_dies_later_is_refreshed_at_once(world: World, tokens: Toke
 def test_jobs_moved_to_another_account_leave_a_blocked_account(
     world: World, tokens: Tokens, status: str
 ) -> None:
-    """Its owner signed in anew, and has another account now: nothing would ever let the former one go."""
+    """A job whose owner signed in with another account is queued there, even if the former stays blocked."""
     crawler, (order,) = tokens.at_work()
     world.submit(world.order())
     crawler.sends("token_refresh_request", order)

@@ -1,4 +1,4 @@
-"""The one call: what each answer of a GitLab means for the refresh token that was sent."""
+"""The call of the refresh grant: what each answer of a GitLab means for the refresh token that was sent."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ CLIENT = OAuthProvider(
 
 
 class Provider:
-    """A server that answers every call with these bytes, the last ones again and again until it is closed."""
+    """A server that answers every call with these bytes, and repeats the last of them until it is closed."""
 
     def __init__(self, head: bytes, dribble: bytes = b"") -> None:
         self.requests: list[bytes] = []
@@ -36,7 +36,7 @@ class Provider:
         self._thread.start()
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._closed.set()
         self._server.shutdown(socket.SHUT_RDWR)
         self._thread.join()
@@ -64,7 +64,7 @@ Serve = Callable[..., Provider]
 
 @pytest.fixture(autouse=True)
 def timeout(services: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Half a second is all that a GitLab is given; no database is asked for anything."""
+    """Allow a GitLab half a second; these tests use no database."""
     monkeypatch.setenv("CRAWLYARD_HTTP_TIMEOUT", "0.5")
     monkeypatch.setenv("DATABASE_URL", "postgres://nobody@localhost/nothing")
     settings.cache_clear()
@@ -74,7 +74,7 @@ def timeout(services: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start providers that say what a test wants."""
+    """Start providers with given answers."""
     providers: list[Provider] = []
 
     def start(*parts: bytes) -> Provider:
@@ -87,19 +87,19 @@ def serve() -> Iterator[Serve]:
 
 
 def reply(status: int, body: object, *headers: str) -> bytes:
-    """An answer as it goes over the wire."""
+    """The bytes of an HTTP answer."""
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} So", f"Content-Length: {len(text)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + text
 
 
 def call(provider: Provider) -> Any:
-    """Ask once."""
+    """Send the refresh token once."""
     return refresh(provider.url, CLIENT, "the refresh token")
 
 
 def test_the_form_is_that_of_the_refresh_grant(serve: Serve) -> None:
-    """Sent once, in the body alone, and nothing in it shows where the answer is printed."""
+    """It is sent once, in the body only, and printing the answer shows no token."""
     provider = serve(reply(200, {"access_token": "a-token", "refresh_token": "r-token", "expires_in": 7200}))
 
     answer = call(provider)
@@ -144,7 +144,7 @@ NEW = {"access_token": "a"}
     ],
 )
 def test_a_new_token_is_accepted_with_any_other_fields(serve: Serve, body: object, expected: Renewed) -> None:
-    """The old one is of no use any more."""
+    """Fields that are missing or unusable do not matter, since the old token is used up."""
     assert call(serve(reply(200, body))) == expected
 
 
@@ -168,7 +168,7 @@ UNCLEAR = {
 
 @pytest.mark.parametrize("body", UNCLEAR.values(), ids=UNCLEAR)
 def test_an_unusable_answer_may_have_used_the_token(serve: Serve, body: bytes) -> None:
-    """It is asked for once, and followed nowhere."""
+    """The token is sent once, and redirects are not followed."""
     provider = serve(body)
 
     answer = call(provider)
@@ -180,7 +180,7 @@ def test_an_unusable_answer_may_have_used_the_token(serve: Serve, body: bytes) -
 
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client"])
 def test_an_unknown_client_has_not_used_the_token(serve: Serve, error: str) -> None:
-    """Whoever runs Crawlyard is told where to look."""
+    """The message names the setting to check."""
     answer = call(serve(reply(401, {"error": error})))
 
     assert answer == Away(CredentialError.PROVIDER_ERROR, f"{error}: check CRAWLYARD_OAUTH_PROVIDERS")
@@ -188,14 +188,14 @@ def test_an_unknown_client_has_not_used_the_token(serve: Serve, error: str) -> N
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_gitlab_has_not_used_the_token(serve: Serve, status: int) -> None:
-    """Whatever it says besides, and also where that does not come to its end."""
+    """The body does not matter, even if it never ends."""
     assert call(serve(f"HTTP/1.1 {status} So\r\nContent-Length: 9\r\n\r\n".encode())) == Away(
         CredentialError.PROVIDER_ERROR, f"HTTP {status}"
     )
 
 
 def test_an_unreachable_gitlab_has_not_used_the_token() -> None:
-    """It may be asked again."""
+    """The token may be sent again."""
     answer = refresh(f"http://127.0.0.1:{free_port()}", CLIENT, "the refresh token")
 
     assert answer == Away(CredentialError.NETWORK_ERROR, "ConnectError")
@@ -212,7 +212,7 @@ LOST = {
 
 @pytest.mark.parametrize("parts", LOST.values(), ids=LOST)
 def test_an_incomplete_or_late_answer_is_lost(serve: Serve, parts: tuple[bytes, ...]) -> None:
-    """Whether the token was used nobody knows."""
+    """The token may have been used, so it is refused."""
     answer = call(serve(*parts))
 
     assert isinstance(answer, Refused)
@@ -220,7 +220,7 @@ def test_an_incomplete_or_late_answer_is_lost(serve: Serve, parts: tuple[bytes, 
 
 
 def test_an_endless_answer_is_not_read_completely(serve: Serve) -> None:
-    """It is no answer."""
+    """It counts as an answer without a token."""
     answer = call(serve(b"HTTP/1.1 200 OK\r\n\r\n", b"[" * 2**16))
 
-    assert answer == Refused(CredentialError.PROVIDER_ERROR, "HTTP 200, and no new token in it")
+    assert answer == Refused(CredentialError.PROVIDER_ERROR, "HTTP 200 without a new token")

@@ -1,4 +1,4 @@
-"""Refreshing tokens at a GitLab, over real HTTP: one call for one refresh token, whatever happens."""
+"""Refreshing tokens at a GitLab over real HTTP: each refresh token is sent once, whatever happens."""
 
 from importlib import import_module
 from threading import Barrier, Thread
@@ -23,7 +23,7 @@ def tokens(tokens: Tokens) -> Tokens:
 
 
 def test_a_new_token_pair_unblocks_the_account(world: World, tokens: Tokens) -> None:
-    """Tokens, their time, the account, its jobs, and who listens."""
+    """The tokens and their expiry are written, the jobs are queued, and an event is added."""
     tokens.refresh()
 
     assert tokens.gitlab.calls == 1
@@ -39,7 +39,7 @@ def test_a_new_token_pair_unblocks_the_account(world: World, tokens: Tokens) -> 
 
 
 def test_concurrent_refreshes_make_one_call(world: World, tokens: Tokens) -> None:
-    """GitLab would revoke the family at the second one."""
+    """GitLab would revoke the family of tokens at the second call."""
     start = Barrier(6)
 
     def ask() -> None:
@@ -58,7 +58,7 @@ def test_concurrent_refreshes_make_one_call(world: World, tokens: Tokens) -> Non
 
 
 def test_no_transaction_is_open_during_the_call(world: World, tokens: Tokens) -> None:
-    """A GitLab may take its time."""
+    """A slow GitLab keeps no locks."""
     open_: list[int] = []
 
     def look(reply: Reply) -> Reply:
@@ -75,7 +75,7 @@ def test_no_transaction_is_open_during_the_call(world: World, tokens: Tokens) ->
 def test_a_write_that_fails_is_retried_alone(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database is away between the answer and the commit: the GitLab is not called again."""
+    """If the database is lost between the answer and the commit, the GitLab is not called again."""
     from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415 - after the environment is set
 
     commit, lost = UnitOfWork.commit, iter([False, True, True])
@@ -96,7 +96,7 @@ def test_a_write_that_fails_is_retried_alone(
 def test_a_reservation_with_a_doubtful_commit_is_recognized_by_its_run(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Committed, but the caller saw an error: the run goes on with it, since it has not called yet."""
+    """If the commit succeeded but raised an error, the run may call, since it has not called yet."""
     from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415
 
     commit, doubtful = UnitOfWork.commit, iter([True])
@@ -116,14 +116,14 @@ def test_a_reservation_with_a_doubtful_commit_is_recognized_by_its_run(
 def test_new_tokens_are_written_although_the_worker_is_stopping(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are in its memory alone: no other delivery could write them."""
+    """They exist only in its memory, so no other delivery could write them."""
     from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415
 
     commit, lost = UnitOfWork.commit, iter([False, True, True, True])
 
     def commit_or_lose(uow: UnitOfWork) -> None:
         if next(lost, False):
-            raise Contended("somebody holds the lane")
+            raise Contended("another transaction has locked the account queue")
         commit(uow)
 
     def stop(reply: Reply) -> Reply:
@@ -141,7 +141,7 @@ def test_new_tokens_are_written_although_the_worker_is_stopping(
 
 
 def test_the_time_limit_allows_two_waits_and_a_call() -> None:
-    """Killed with the new tokens in its hands, it would lose them."""
+    """A task that is killed before its write loses the new tokens."""
     import celeryconfig  # noqa: PLC0415 - after the environment is set
 
     limit = import_module("tasks.app").app.tasks["credentials.refresh"].time_limit
@@ -153,7 +153,7 @@ def test_the_time_limit_allows_two_waits_and_a_call() -> None:
 def test_a_reservation_cancelled_twice_does_not_cancel_another_runs(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given up, but the caller saw an error and does it again, while another run is calling: that one's stands."""
+    """A cancellation that is retried after a doubtful commit leaves a newer reservation alone."""
     from persistence.unit_of_work import UnitOfWork  # noqa: PLC0415
 
     commit, doubtful = UnitOfWork.commit, iter([False, True])
@@ -181,7 +181,7 @@ def test_a_reservation_cancelled_twice_does_not_cancel_another_runs(
 def test_a_kill_between_answer_and_commit_causes_no_second_call(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the claim is young nothing is decided; later it means a new authorization."""
+    """A young reservation is left alone; a stale one leads to a new authorization."""
 
     def die(*_: Any) -> None:
         raise Killed
@@ -206,7 +206,7 @@ def test_a_kill_between_answer_and_commit_causes_no_second_call(
 
 
 def test_new_tokens_written_by_the_web_app_win(world: World, tokens: Tokens) -> None:
-    """It has written others while the GitLab was being asked."""
+    """Tokens that the web app writes during the call are not overwritten."""
 
     def meanwhile(reply: Reply) -> Reply:
         world.rows(
@@ -226,7 +226,7 @@ def test_new_tokens_written_by_the_web_app_win(world: World, tokens: Tokens) -> 
 
 
 def test_a_gitlab_that_is_not_configured_never_sees_a_token(world: World, tokens: Tokens) -> None:
-    """The job's URL names another one."""
+    """The web app is asked for new tokens if the job's URL names another GitLab."""
     world.rows("""UPDATE job SET "gitlabGraphQLUrl" = 'http://127.0.0.1:1/api/graphql'""")
 
     tokens.refresh()
@@ -236,7 +236,7 @@ def test_a_gitlab_that_is_not_configured_never_sees_a_token(world: World, tokens
 
 
 def test_nothing_is_assigned_for_an_expiring_token(world: World, tokens: Tokens) -> None:
-    """It is refreshed first; others go on."""
+    """The token is refreshed first, while jobs of other accounts are assigned."""
     tokens.refresh()
     tokens.gitlab.calls = 0
     world.rows("UPDATE account SET access_token_expires_at = now() + interval '200 seconds' WHERE id = 'acc'")
@@ -258,7 +258,7 @@ def test_nothing_is_assigned_for_an_expiring_token(world: World, tokens: Tokens)
 
 
 def test_a_short_lived_token_is_used(world: World, tokens: Tokens) -> None:
-    """Renewed just now, it would be renewed for ever."""
+    """A token that was just renewed is not renewed again for its short lifetime."""
     tokens.refresh()
     world.rows("UPDATE account SET access_token_expires_at = now() + interval '60 seconds' WHERE id = 'acc'")
 
@@ -270,7 +270,7 @@ def test_a_short_lived_token_is_used(world: World, tokens: Tokens) -> None:
 def test_no_secret_is_logged_or_published(
     world: World, tokens: Tokens, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither tokens nor the client's secret, in any table but `account`, nor in a log."""
+    """No log, and no table but `account`, contains a token or the client's secret."""
     old = world.row("SELECT access_token, refresh_token FROM account WHERE id = 'acc'")
     tokens.refresh()
     new = world.row("SELECT access_token, refresh_token FROM account WHERE id = 'acc'")
@@ -287,7 +287,7 @@ def test_no_secret_is_logged_or_published(
 
 
 def test_an_account_that_is_not_blocked_is_unchanged(world: World, tokens: Tokens) -> None:
-    """A bell too many is harmless."""
+    """Publishing the refresh once too often is harmless."""
     tokens.refresh()
     tokens.refresh()
 
@@ -297,7 +297,7 @@ def test_an_account_that_is_not_blocked_is_unchanged(world: World, tokens: Token
 
 
 def test_an_account_without_waiting_jobs_is_unblocked(world: World, tokens: Tokens) -> None:
-    """Nobody knows its GitLab then: to ask the web app would hold for ever what is refreshed when it is needed."""
+    """Its GitLab is unknown then; the next job blocks it again, and its token is refreshed when it is needed."""
     world.rows("DELETE FROM job")
     world.rows("DELETE FROM socket_connection")
 
@@ -315,7 +315,7 @@ def test_an_account_without_waiting_jobs_is_unblocked(world: World, tokens: Toke
 def test_an_account_that_needs_authorization_stays_blocked_without_waiting_jobs(
     world: World, tokens: Tokens
 ) -> None:
-    """That the refresh token is of no use is known: the next job would only find out again."""
+    """Its refresh token is known to be useless, so no further job has to find that out."""
     tokens.gitlab.revoke()
     tokens.refresh()
     world.deliver("jobs.cancel", account_id="acc")
@@ -327,7 +327,7 @@ def test_an_account_that_needs_authorization_stays_blocked_without_waiting_jobs(
 
 
 def test_the_gitlab_is_matched_whatever_the_spelling_of_its_url(world: World, tokens: Tokens) -> None:
-    """Schemes and hosts know no case, and the providers are in small letters."""
+    """Schemes and hosts are compared without regard to case."""
     world.rows("""UPDATE job SET "gitlabGraphQLUrl" = 'HTTP' || substr("gitlabGraphQLUrl", 5)""")
 
     tokens.refresh()
@@ -337,7 +337,7 @@ def test_the_gitlab_is_matched_whatever_the_spelling_of_its_url(world: World, to
 
 
 def test_the_gitlab_is_that_of_the_waiting_jobs(world: World, tokens: Tokens) -> None:
-    """Not that of one that is paused, and needs none."""
+    """A paused job of another GitLab does not count."""
     (paused,) = world.submit(world.order(gitlab_host="https://another.example.org"))
     world.deliver("jobs.pause", job_ids=[paused])
 
@@ -348,7 +348,7 @@ def test_the_gitlab_is_that_of_the_waiting_jobs(world: World, tokens: Tokens) ->
 
 
 def test_a_refresh_waits_for_the_lock_of_the_account_queue(world: World, tokens: Tokens) -> None:
-    """It looks at the account after that: who lets it go meanwhile has spared it the call."""
+    """It reads the block under the lock, so an account that was just unblocked causes no call."""
     with world.unit() as uow:
         uow.account_queues.lock([AccountId("acc")])
         asking = world.in_thread(tokens.refresh)

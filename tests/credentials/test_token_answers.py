@@ -1,4 +1,4 @@
-"""What becomes of tokens by what a GitLab answers to a refresh, or does not."""
+"""What the answer of a GitLab to a refresh, or a missing answer, does to accounts and jobs."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def tokens(tokens: Tokens) -> Tokens:
 def test_a_token_that_may_be_used_up_is_never_sent_again(
     world: World, tokens: Tokens, answer: Callable[[Reply], Reply], error: str
 ) -> None:
-    """The jobs have expired, the account stays held, and somebody is asked once."""
+    """The jobs expire, the account stays blocked, and the web app is asked once."""
     tokens.gitlab.answer = answer
 
     tokens.refresh()
@@ -53,7 +53,7 @@ def test_a_token_that_may_be_used_up_is_never_sent_again(
 
 
 def test_an_answer_that_does_not_come_is_lost(world: World, tokens: Tokens) -> None:
-    """Whether the token was used nobody knows."""
+    """The token may have been used, so it is not sent again."""
     served = Event()
 
     def wait(reply: Reply) -> Reply:
@@ -71,7 +71,7 @@ def test_an_answer_that_does_not_come_is_lost(world: World, tokens: Tokens) -> N
 
 
 def test_an_expired_refresh_token_is_reported_as_expired(world: World, tokens: Tokens) -> None:
-    """The owner only needs to sign in again."""
+    """The owner only has to sign in again."""
     world.rows("UPDATE account SET refresh_token_expires_at = now() - interval '1 day'")
     tokens.gitlab.revoke()
 
@@ -84,7 +84,7 @@ def test_an_expired_refresh_token_is_reported_as_expired(world: World, tokens: T
 def test_a_gitlab_that_did_not_process_the_token_is_asked_again_later(
     world: World, tokens: Tokens, status: int
 ) -> None:
-    """Somebody is warned once; reconcile rings until it works."""
+    """The web app is warned once, and reconcile publishes the refresh until it succeeds."""
     right = tokens.gitlab.token
     tokens.gitlab.token = lambda _: (status, b"")  # type: ignore[method-assign]
 
@@ -105,7 +105,7 @@ def test_a_gitlab_that_did_not_process_the_token_is_asked_again_later(
 
 
 def test_an_unavailable_gitlab_is_asked_once_for_all_its_accounts(world: World, tokens: Tokens) -> None:
-    """A thousand bells that each wait for its timeout would keep all workers, and come every half minute."""
+    """Otherwise the refreshes of a thousand accounts would keep all workers waiting, every half minute."""
     world.account("other")
     tokens.authorize("other")
     world.submit(world.order(account_id="other", gitlab_host=tokens.gitlab.url))
@@ -129,7 +129,7 @@ def test_an_unavailable_gitlab_is_asked_once_for_all_its_accounts(world: World, 
 
 
 def test_an_unreachable_gitlab_is_asked_again_later(world: World, tokens: Tokens) -> None:
-    """A connection that was refused has used nothing."""
+    """A refused connection has not used the token."""
     tokens.gitlab.__exit__(None, None, None)
 
     tokens.refresh()
@@ -141,7 +141,7 @@ def test_an_unreachable_gitlab_is_asked_again_later(world: World, tokens: Tokens
 def test_a_wrong_client_is_reported_to_the_operator(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token was not used; the setting is named, its secret is not."""
+    """The event names the setting but not its secret, and the token is not used."""
     providers = {tokens.gitlab.url: {"client_id": "crawlyard", "client_secret": "hush-hush"}}
     monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", json.dumps(providers))
     world.reload_settings()
@@ -159,7 +159,7 @@ def test_a_wrong_client_is_reported_to_the_operator(
 def test_a_gitlab_whose_url_cannot_be_called_uses_no_token(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    """The setting looks like a URL, and is none to the one that calls."""
+    """The setting passes validation as a URL, but the HTTP client refuses it."""
     monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", tokens.gitlab.providers().replace(tokens.gitlab.url, url))
     world.reload_settings()
     world.rows("""UPDATE job SET "gitlabGraphQLUrl" = :url || '/api/graphql'""", url=url)
@@ -174,7 +174,7 @@ def test_a_gitlab_whose_url_cannot_be_called_uses_no_token(
 def test_the_redirect_uri_is_sent_when_configured(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some GitLabs want the redirect_uri of the authorization again."""
+    """Some GitLabs require the redirect_uri of the authorization in the refresh."""
     (provider,) = json.loads(tokens.gitlab.providers()).values()
     providers = {tokens.gitlab.url: provider | {"redirect_uri": "https://app.example.org/back"}}
     monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", json.dumps(providers))
@@ -189,7 +189,7 @@ def test_the_redirect_uri_is_sent_when_configured(
 
 
 def test_a_refresh_token_that_is_not_rotated_is_kept(world: World, tokens: Tokens) -> None:
-    """A provider may give an access token alone; without a time the account has none."""
+    """A provider may return only an access token, without a lifetime."""
     before = world.scalar("SELECT refresh_token FROM account WHERE id = 'acc'")
     tokens.gitlab.answer = lambda _: (200, b'{"access_token": "new"}')
 

@@ -1,4 +1,4 @@
-"""What a crawler discovers becomes areas, authorizations and child jobs: once, under the fence, and all of it."""
+"""Discoveries become areas, authorizations and child jobs: once each, protected by the fence."""
 
 from datetime import timedelta
 from functools import reduce
@@ -12,7 +12,7 @@ from support.worlds.world import World
 
 @pytest.fixture
 def discoverer(world: World) -> Discoverer:
-    """A crawler at work on the discovery of the account `acc`."""
+    """A crawler that runs the discovery of the account `acc`."""
     return Discoverer.at_work(world)
 
 
@@ -25,7 +25,7 @@ def commands_at(world: World, path: str) -> list[str]:
 def test_a_discovery_creates_areas_authorizations_and_child_jobs(
     world: World, discoverer: Discoverer
 ) -> None:
-    """Everything that follows from a group and a project, inherited from the discovery's own job."""
+    """The child jobs of a group and a project inherit from the discovery's own job."""
     discoverer.finds(group("team", 7), project("team/tool", 42, priority=3))
 
     assert world.rows("SELECT full_path, gitlab_id, name, type FROM area ORDER BY 1") == [
@@ -55,7 +55,7 @@ def test_a_discovery_creates_areas_authorizations_and_child_jobs(
 
 
 def test_a_discovery_records_its_own_progress(world: World, discoverer: Discoverer) -> None:
-    """Sums over its frames, the last summary, and that it goes on."""
+    """The job's progress has sums over all frames and the last summary, and the job keeps running."""
     discoverer.finds(group("a", 1), summary={"total_groups": 2, "hierarchy_depth": 4})
     discoverer.finds(group("b", 2), project("b/p", 3), project("b/p", 3))
 
@@ -70,7 +70,7 @@ def test_a_discovery_records_its_own_progress(world: World, discoverer: Discover
 
 
 def test_applied_discoveries_are_listed_as_they_were_sent(world: World, discoverer: Discoverer) -> None:
-    """A crawler says its discoveries until it finds their timestamps in the view."""
+    """A crawler repeats its discoveries until it finds their timestamps in the view."""
     discoverer.finds(group("a", 1), at="2026-05-04T03:02:01.5Z")
     discoverer.finds(group("b", 2), at="2026-05-04 03:02:02+02:00")
 
@@ -81,7 +81,7 @@ def test_applied_discoveries_are_listed_as_they_were_sent(world: World, discover
 
 
 def test_a_repeated_discovery_changes_nothing(world: World, discoverer: Discoverer) -> None:
-    """In another message, or in the same one."""
+    """It may be repeated in another message or in the same one."""
     frame = discoverer.frame(group("a", 1))
     world.sends(frame, frame)
     before = world.snapshot()
@@ -94,7 +94,7 @@ def test_a_repeated_discovery_changes_nothing(world: World, discoverer: Discover
 
 
 def test_two_discoveries_with_one_timestamp_are_both_applied(world: World, discoverer: Discoverer) -> None:
-    """A crawler's clock has its grain: what is said differs, though the timestamp does not."""
+    """A crawler's clock may be coarse, so a discovery is known by its content as well."""
     discoverer.finds(group("a", 1), at="2026-05-04T03:02:01Z")
     discoverer.finds(group("b", 2), at="2026-05-04T03:02:01Z")
 
@@ -102,7 +102,7 @@ def test_two_discoveries_with_one_timestamp_are_both_applied(world: World, disco
 
 
 def test_the_older_frame_form_is_equivalent(world: World, discoverer: Discoverer) -> None:
-    """EntityType and entities; numbers are ids too."""
+    """It has entityType and entities, and its ids may be numbers."""
     discoverer.sends(
         "discovery",
         entityType="project",
@@ -116,7 +116,7 @@ def test_the_older_frame_form_is_equivalent(world: World, discoverer: Discoverer
 
 
 def test_a_group_and_a_project_with_one_number_are_two_areas(world: World, discoverer: Discoverer) -> None:
-    """GitLab numbers them apart, and the column is unique."""
+    """GitLab numbers them separately, but the column is unique."""
     discoverer.finds(group("a", 42), project("a/b", 42))
 
     ids = {id_ for (id_,) in world.rows("SELECT gitlab_id FROM area")}
@@ -124,7 +124,7 @@ def test_a_group_and_a_project_with_one_number_are_two_areas(world: World, disco
 
 
 def test_a_user_and_a_namespace_have_one_job_each(world: World, discoverer: Discoverer) -> None:
-    """A user has no area; a namespace is a group that is to be discovered in turn."""
+    """A user has no area; a namespace is a group that has to be discovered in turn."""
     discoverer.finds(
         user("ann", 3), group("team", 7), {**group("team", 7), "job_type": "discover_namespaces"}
     )
@@ -136,7 +136,7 @@ def test_a_user_and_a_namespace_have_one_job_each(world: World, discoverer: Disc
 
 @pytest.mark.parametrize("status", ["queued", "running", "finished", "cancelled", "paused"])
 def test_an_existing_child_is_unchanged(world: World, discoverer: Discoverer, status: str) -> None:
-    """Whatever it is, unless it has failed; also where the web app has inserted it."""
+    """It is left alone unless it has failed, even if the web app has inserted it."""
     child = world.insert_job(full_path="a", command="group", status=status)
 
     discoverer.finds(group("a", 1))
@@ -147,7 +147,7 @@ def test_an_existing_child_is_unchanged(world: World, discoverer: Discoverer, st
 
 
 def test_a_failed_child_is_requeued(world: World, discoverer: Discoverer) -> None:
-    """With nothing counted against it, and from where it was."""
+    """It continues from its resume state, with nothing counted against it."""
     discoverer.finds(group("a", 1))
     child = world.scalar("SELECT id FROM job WHERE command = 'groupMembers'")
     world.rows(
@@ -170,7 +170,7 @@ def test_a_failed_child_is_requeued(world: World, discoverer: Discoverer) -> Non
 def test_a_child_failed_by_the_web_app_during_its_attempt_is_unchanged(
     world: World, discoverer: Discoverer
 ) -> None:
-    """Its attempt is live: reconcile comes first."""
+    """Its attempt is live, so reconcile has to deal with it first."""
     discoverer.finds(group("a", 1))
     child = world.scalar("SELECT id FROM job WHERE command = 'groupMembers'")
     world.crawler(capacity=4)
@@ -183,7 +183,7 @@ def test_a_child_failed_by_the_web_app_during_its_attempt_is_unchanged(
 
 
 def test_an_old_nested_discovery_is_repeated(world: World, discoverer: Discoverer) -> None:
-    """One that finished two days ago, and not one that finished an hour ago."""
+    """A discovery that finished 49 hours ago is repeated, one that finished 47 hours ago is not."""
     ended = {"old": timedelta(hours=49), "new": timedelta(hours=47)}
     for path, age in ended.items():
         id_ = world.insert_job(full_path=path, command="GROUP_PROJECT_DISCOVERY", status="finished")
@@ -198,7 +198,7 @@ def test_an_old_nested_discovery_is_repeated(world: World, discoverer: Discovere
 
 
 def test_bad_entities_are_rejected_one_by_one(world: World, discoverer: Discoverer) -> None:
-    """The good ones beside them are applied."""
+    """The valid entities beside them are applied."""
     bad: list[Any] = [
         {"job_type": "crawl_group"},
         {**project("a/b", 5), "namespace_path": "/a/"},
@@ -218,7 +218,7 @@ def test_bad_entities_are_rejected_one_by_one(world: World, discoverer: Discover
 
 
 def test_a_contradicting_item_does_not_affect_other_items(world: World, discoverer: Discoverer) -> None:
-    """Its path and its id, where they are nobody else's, are free for those behind it."""
+    """Its path and its id remain available to later items."""
     discoverer.finds(project("a", 1), project("b", 1), project("b", 2), project("a", 3), project("c", 3))
 
     assert [path for (path,) in world.rows("SELECT full_path FROM area ORDER BY 1")] == ["a", "b", "c"]
@@ -226,7 +226,7 @@ def test_a_contradicting_item_does_not_affect_other_items(world: World, discover
 
 
 def test_an_entity_refused_by_the_database_is_rejected_alone(world: World, discoverer: Discoverer) -> None:
-    """Here its name is longer than a web app's column."""
+    """Here its name is too long for the web app's column."""
     world.rows("ALTER TABLE area ALTER COLUMN name TYPE varchar(20)")
     try:
         discoverer.finds(*(project(f"a/{n}", n) for n in range(1, 8)), project(f"a/{'x' * 30}", 9))
@@ -242,7 +242,7 @@ def test_an_entity_refused_by_the_database_is_rejected_alone(world: World, disco
 
 
 def test_the_fence_protects_discoveries(world: World, discoverer: Discoverer) -> None:
-    """A stranger's discovery, and one of a closed attempt, are stale; an unknown attempt's is rejected."""
+    """Discoveries of another connection or a closed attempt are stale; those of an unknown attempt are rejected."""
     stranger = world.crawler()
     stranger.sends("jobs_discovered", discoverer.order, discovered_jobs=[group("a", 1)])
     discoverer.crawler.sends("jobs_discovered", "never-given", discovered_jobs=[group("b", 1)])
@@ -259,7 +259,7 @@ def test_the_fence_protects_discoveries(world: World, discoverer: Discoverer) ->
 def test_a_deeply_nested_entity_does_not_affect_others(
     world: World, discoverer: Discoverer, depth: int
 ) -> None:
-    """Said of an attempt that there is, or is not."""
+    """It is rejected alone, for known and unknown attempts."""
     nested: Any = reduce(lambda inner, _: [inner], range(depth), [])
     unknown = discoverer.frame(nested)
     unknown["frame"]["jobId"] = "never-given"
@@ -276,7 +276,7 @@ def test_a_deeply_nested_entity_does_not_affect_others(
 
 
 def test_a_discovery_overtaken_by_its_completion_is_applied(world: World, discoverer: Discoverer) -> None:
-    """In a later message or behind it in the same one; the job stays finished."""
+    """It may come in a later message or later in the same one, and the job stays finished."""
     late = discoverer.frame(group("b", 2), at="2026-05-04T03:02:09Z")
     world.sends(discoverer.crawler.frame("job_completed", discoverer.order), late)
     discoverer.finds(group("a", 1))
@@ -288,7 +288,7 @@ def test_a_discovery_overtaken_by_its_completion_is_applied(world: World, discov
 
 
 def test_a_discovery_after_a_failure_is_stale(world: World, discoverer: Discoverer) -> None:
-    """What stands before it in the same message is applied."""
+    """A discovery before the failure in the same message is applied."""
     early = discoverer.frame(group("a", 1))
     late = discoverer.frame(group("b", 2), at="2026-05-04T03:02:09Z")
     failed = discoverer.crawler.frame("job_failed", discoverer.order, error="it broke", isRecoverable=True)
@@ -301,7 +301,7 @@ def test_a_discovery_after_a_failure_is_stale(world: World, discoverer: Discover
 
 
 def test_a_discovery_of_an_earlier_completed_attempt_is_stale(world: World, discoverer: Discoverer) -> None:
-    """Its job was ordered again."""
+    """The job was ordered again since."""
     discoverer.crawler.sends("job_completed", discoverer.order)
     world.submit(world.order(web_app_job_id=discoverer.job_id, force=True))
     world.assign()
@@ -313,7 +313,7 @@ def test_a_discovery_of_an_earlier_completed_attempt_is_stale(world: World, disc
 
 
 def test_every_discovery_counts_as_a_heartbeat(world: World, discoverer: Discoverer) -> None:
-    """Also one that is malformed."""
+    """Even a malformed one does."""
     discoverer.crawler.silent_for(60)
     discoverer.crawler.sends("jobs_discovered", discoverer.order, discovered_jobs="none")
 
@@ -324,7 +324,7 @@ def test_every_discovery_counts_as_a_heartbeat(world: World, discoverer: Discove
 def test_the_list_of_applied_discoveries_is_bounded(
     world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest go; who says one of them again has it applied again, which changes nothing."""
+    """The oldest are dropped; one of those that is repeated is applied again, which changes nothing."""
     monkeypatch.setattr("persistence.attempts.attempts._MAX_DISCOVERIES", 2)
     times = [f"2026-05-04T03:02:0{second}Z" for second in range(4)]
     for at in times:
@@ -338,7 +338,7 @@ def test_the_list_of_applied_discoveries_is_bounded(
 def test_a_group_that_is_also_a_namespace_is_one_area_in_any_order(
     world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its area was settled by an earlier part of the frame: it is not in its own way."""
+    """A later chunk of the frame finds the area that an earlier one has added."""
     monkeypatch.setattr("tasks.discovery.apply.CHUNK", 1)
 
     discoverer.finds(group("team", 7), {**group("team", 7), "job_type": "discover_namespaces"})
@@ -349,7 +349,7 @@ def test_a_group_that_is_also_a_namespace_is_one_area_in_any_order(
 
 
 def test_an_authorization_scope_job_is_not_requeued(world: World, discoverer: Discoverer) -> None:
-    """Whatever stands at the path, and however it ended."""
+    """A discovery leaves such a job at its path alone, however it ended."""
     own = world.insert_job(full_path="a", command="authorizationScope", status="failed")
 
     discoverer.finds(group("a", 1))

@@ -1,4 +1,4 @@
-"""Areas that moved, paths that got another id, and hosts that collide in tables that know no hosts."""
+"""Areas that moved, paths that got another id, and hosts that collide in tables without hosts."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ LATER = "2026-05-04T03:02:09Z"
 
 @pytest.fixture
 def discoverer(world: World) -> Discoverer:
-    """A crawler at work on a discovery, after `team/tool` (42) was found for `acc` and `other`."""
+    """A crawler that runs a discovery, after `team/tool` (42) was found for `acc` and `other`."""
     found = Discoverer.at_work(world)
     found.finds(project("team/tool", 42))
     world.account("other")
@@ -28,19 +28,19 @@ def areas(world: World) -> list[Any]:
 
 
 def authorized(world: World) -> list[Any]:
-    """Who may see what."""
+    """The authorizations, by account and path."""
     return world.rows("SELECT * FROM area_authorization ORDER BY 2, 1")
 
 
 def changes(world: World) -> list[Any]:
-    """What is on record of areas that changed."""
+    """The recorded changes of areas."""
     return world.rows(
         "SELECT full_path, gitlab_id, former_path, former_gitlab_id, account_id FROM area_change ORDER BY 1"
     )
 
 
 def test_a_moved_area_takes_everything_attached_to_it_along(world: World, discoverer: Discoverer) -> None:
-    """Authorizations, links and jobs; so that its children are there already, and none is made again."""
+    """Authorizations, links and jobs move too, so its children exist already and none is created twice."""
     before = world.rows("SELECT id, command, status FROM job ORDER BY 1")
 
     discoverer.finds(project("lab/tool", 42), at=LATER)
@@ -70,7 +70,7 @@ def test_an_order_at_the_former_path_creates_another_job(world: World, discovere
 
 
 def test_a_path_with_a_new_id_keeps_everything_attached_to_it(world: World, discoverer: Discoverer) -> None:
-    """It was deleted and made anew: the path is what jobs and authorizations are about."""
+    """A project that was deleted and created again keeps its jobs and authorizations, which belong to the path."""
     discoverer.finds(project("team/tool", 99), at=LATER)
 
     assert areas(world) == [("team/tool", "gid://gitlab/Project/99")]
@@ -82,7 +82,7 @@ def test_a_path_with_a_new_id_keeps_everything_attached_to_it(world: World, disc
 
 
 def test_two_areas_may_swap_paths(world: World, discoverer: Discoverer) -> None:
-    """Each keeps who is authorized for it."""
+    """Each keeps its authorizations."""
     discoverer.finds(project("team/two", 43), at=LATER)
 
     discoverer.finds(project("team/tool", 43), project("team/two", 42), at="2026-05-04T03:02:10Z")
@@ -102,7 +102,7 @@ def test_two_areas_may_swap_paths(world: World, discoverer: Discoverer) -> None:
 def test_many_areas_move_in_chunks(
     world: World, discoverer: Discoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes a while: one statement for all would come to its timeout, again and again."""
+    """Each move is slow, so one statement for all of them would run into its timeout every time."""
     monkeypatch.setattr("persistence.areas.areas._MOVES_PER_STATEMENT", 2)
     discoverer.finds(*(project(f"a/{n}", n) for n in range(1, 8)), at=LATER)
     moved = []
@@ -118,7 +118,7 @@ def test_many_areas_move_in_chunks(
     finally:
         event.remove(engine(), "before_cursor_execute", note)
 
-    assert moved == [2, 2, 2, 1] * 3  # those that change places are put aside before
+    assert moved == [2, 2, 2, 1] * 3  # those that swap places first move to temporary paths
     assert areas(world)[:7] == [
         (f"b/{n % 7 + 1}", f"gid://gitlab/Project/{n}") for n in (7, 1, 2, 3, 4, 5, 6)
     ]
@@ -126,7 +126,7 @@ def test_many_areas_move_in_chunks(
 
 
 def test_an_area_moved_onto_another_is_merged_with_it(world: World, discoverer: Discoverer) -> None:
-    """Where nobody has said what became of the other one."""
+    """The other area was not found elsewhere."""
     discoverer.finds(project("team/two", 43), at=LATER)
 
     discoverer.finds(project("team/two", 42), at="2026-05-04T03:02:10Z")
@@ -139,7 +139,7 @@ def test_an_area_moved_onto_another_is_merged_with_it(world: World, discoverer: 
 
 
 def test_a_chain_of_moves_ends_at_the_right_paths(world: World, discoverer: Discoverer) -> None:
-    """The first takes the path that the second has just left."""
+    """The first area takes the path that the second one has just left."""
     discoverer.finds(project("team/two", 43), at=LATER)
 
     discoverer.finds(project("team/two", 42), project("team/three", 43), at="2026-05-04T03:02:10Z")
@@ -152,7 +152,7 @@ def test_a_chain_of_moves_ends_at_the_right_paths(world: World, discoverer: Disc
 
 
 def test_a_bare_number_written_by_the_web_app_is_the_same_id(world: World, discoverer: Discoverer) -> None:
-    """Nothing has changed, and nothing is on record; the id is a global one from now on."""
+    """No change is recorded; the id is rewritten as a global id."""
     world.rows("UPDATE area SET gitlab_id = '42'")
 
     discoverer.finds(project("team/tool", 42), at=LATER)
@@ -162,7 +162,7 @@ def test_a_bare_number_written_by_the_web_app_is_the_same_id(world: World, disco
 
 
 def test_a_new_name_is_written(world: World, discoverer: Discoverer) -> None:
-    """And nothing is on record."""
+    """No change is recorded for it."""
     discoverer.finds(project("team/tool", 42, entity_name="The Tool"), at=LATER)
 
     assert world.rows("SELECT name FROM area") == [("The Tool",)]
@@ -180,7 +180,7 @@ def test_a_new_name_is_written(world: World, discoverer: Discoverer) -> None:
 def test_an_area_of_another_host_is_rejected(
     world: World, discoverer: Discoverer, found: dict[str, Any], says: str
 ) -> None:
-    """One path, or one id, on two hosts cannot be two areas in this schema; the rest is applied."""
+    """One path or one id cannot be two areas in this schema; the other entities are applied."""
     elsewhere = Discoverer.at_work(world, account="other", host="git.example.net")
 
     elsewhere.finds(found, project("new", 5))
@@ -195,7 +195,7 @@ def test_an_area_of_another_host_is_rejected(
 
 
 def test_the_host_of_an_area_of_the_web_app_is_that_of_its_jobs(world: World) -> None:
-    """The shared table does not say it."""
+    """The shared table has no column for it."""
     world.rows(
         "INSERT INTO area (full_path, gitlab_id, type) VALUES ('old', 'gid://gitlab/Group/1', 'group')"
     )
@@ -209,7 +209,7 @@ def test_the_host_of_an_area_of_the_web_app_is_that_of_its_jobs(world: World) ->
 
 
 def test_an_area_with_jobs_of_several_hosts_belongs_to_the_discovering_host(world: World) -> None:
-    """A path without a branch may be ordered on each of them."""
+    """A path without a branch may be ordered on each host."""
     discoverer = Discoverer.at_work(world)
     for host in ("git.example.net", "gitlab.example.org", "www.example.com"):
         world.submit(world.order(namespace_path="a", command="project", entity_id="1", gitlab_host=host))
@@ -221,7 +221,7 @@ def test_an_area_with_jobs_of_several_hosts_belongs_to_the_discovering_host(worl
 
 
 def test_a_path_without_an_area_belongs_to_no_host(world: World, discoverer: Discoverer) -> None:
-    """The web app has deleted it."""
+    """The web app has deleted the area."""
     world.rows("DELETE FROM area_authorization")
     world.rows("DELETE FROM area")
     world.account("third")
@@ -234,7 +234,7 @@ def test_a_path_without_an_area_belongs_to_no_host(world: World, discoverer: Dis
 
 
 def test_an_area_refused_by_an_index_of_the_web_app_is_rejected_alone(world: World) -> None:
-    """It is not waited for, as one that somebody else adds at the same time."""
+    """It is not mistaken for an area that another transaction adds at the same time."""
     discoverer = Discoverer.at_work(world)
     world.rows("CREATE UNIQUE INDEX one_of_a_name ON area (name)")
     try:
@@ -247,7 +247,7 @@ def test_an_area_refused_by_an_index_of_the_web_app_is_rejected_alone(world: Wor
 
 
 def test_a_discovery_without_a_host_is_applied(world: World) -> None:
-    """The web app need not name a GitLab; two at once still make each child once."""
+    """The web app need not name a GitLab; two concurrent discoveries still create each child once."""
     job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None, gitlabGraphQLUrl=None)
     world.deliver("jobs.enqueue", job_ids=[job_id])
     crawler = world.crawler(capacity=1)
@@ -264,7 +264,7 @@ def test_a_discovery_without_a_host_is_applied(world: World) -> None:
 def test_a_moved_job_with_a_branch_stays_when_its_new_identity_is_taken(
     world: World, discoverer: Discoverer
 ) -> None:
-    """The shared unique index allows one job of a path, branch and command."""
+    """The shared unique index allows one job per path, branch and command."""
     for path in ("team/tool", "lab/tool"):
         world.insert_job(full_path=path, branch="main", command="commits")
 
@@ -277,7 +277,7 @@ def test_a_moved_job_with_a_branch_stays_when_its_new_identity_is_taken(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    """A unit that is run again and again gives up soon."""
+    """Limit how long a unit is retried."""
     monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "1")
     world.reload_settings()
 
@@ -286,7 +286,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
 def test_a_moved_area_refused_by_an_index_of_the_web_app_is_rejected_alone(
     world: World, discoverer: Discoverer
 ) -> None:
-    """It is rejected, and the message is not run again for ever."""
+    """The message is not retried for ever."""
     world.rows("CREATE UNIQUE INDEX of_the_web_apps_own ON area (lower(full_path))")
     try:
         discoverer.finds(project("Team/Tool", 1), project("other", 2), at=LATER)
@@ -302,7 +302,7 @@ def test_a_moved_area_refused_by_an_index_of_the_web_app_is_rejected_alone(
 def test_an_area_found_at_the_path_of_an_unmovable_area_is_rejected_with_it(
     world: World, discoverer: Discoverer
 ) -> None:
-    """Here a table of the web app's own holds the area; the neighbours are applied."""
+    """Here a table of the web app refers to the area; the other entities are applied."""
     world.rows("CREATE TABLE starred AS SELECT full_path FROM area")
     world.rows("ALTER TABLE starred ADD FOREIGN KEY (full_path) REFERENCES area")
     before = areas(world)
@@ -318,7 +318,7 @@ def test_an_area_found_at_the_path_of_an_unmovable_area_is_rejected_with_it(
 
 @pytest.mark.usefixtures("impatient")
 def test_an_area_refused_after_its_move_is_rejected_once(world: World, discoverer: Discoverer) -> None:
-    """Here its new name is too long; that it is found where it has just moved is no other's doing."""
+    """Here its new name is too long; the area at its new path is its own, not a concurrent addition."""
     world.rows("ALTER TABLE area ALTER COLUMN name TYPE varchar(20)")
     try:
         discoverer.finds(project("lab/tool", 42, entity_name="x" * 30), project("other", 44), at=LATER)
@@ -330,7 +330,7 @@ def test_an_area_refused_after_its_move_is_rejected_once(world: World, discovere
 
 
 def test_a_discovery_without_a_host_matches_areas_of_any_host(world: World, discoverer: Discoverer) -> None:
-    """Of which GitLab it is nobody has said: what is known of the area stays."""
+    """The host that is known of the area stays."""
     job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None, gitlabGraphQLUrl=None)
     world.deliver("jobs.enqueue", job_ids=[job_id])
     world.deliver("jobs.prioritize", job_ids=[job_id], priority=9)

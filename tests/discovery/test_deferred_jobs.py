@@ -1,4 +1,4 @@
-"""An account's cap on waiting jobs: what a discovery finds beyond it waits outside of the queue, and is fed in."""
+"""The cap on an account's waiting jobs: jobs found beyond it are deferred, and queued when there is room."""
 
 import pytest
 from sqlalchemy import text
@@ -19,17 +19,17 @@ def capped(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def waiting(world: World) -> int:
-    """How many jobs wait in the queue."""
+    """The number of jobs that wait in the queue."""
     return int(world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'"))
 
 
 def deferred(world: World) -> int:
-    """How many wait outside of it."""
+    """The number of deferred jobs."""
     return int(world.scalar("SELECT count(*) FROM deferred_job"))
 
 
 def test_jobs_beyond_the_cap_are_deferred(capped: World) -> None:
-    """Nothing is dropped, and the discovery says how many."""
+    """Nothing is dropped, and the discovery's progress has their number."""
     discoverer = Discoverer.at_work(capped)
 
     discoverer.finds(project("a", 1), project("b", 2))
@@ -41,7 +41,7 @@ def test_jobs_beyond_the_cap_are_deferred(capped: World) -> None:
 
 
 def test_the_cap_applies_to_the_whole_discovery(capped: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for each of the parts in which a large one is applied."""
+    """It does not start anew with each chunk of a large one."""
     monkeypatch.setattr("tasks.discovery.apply.CHUNK", 1)
     Discoverer.at_work(capped).finds(*(project(f"a/{n}", n) for n in range(1, 5)))
 
@@ -49,7 +49,7 @@ def test_the_cap_applies_to_the_whole_discovery(capped: World, monkeypatch: pyte
 
 
 def test_jobs_found_again_are_deferred_once(capped: World) -> None:
-    """Neither twice in the table nor ahead of those that wait there."""
+    """They are neither deferred twice nor queued before jobs that were deferred earlier."""
     discoverer = Discoverer.at_work(capped)
     discoverer.finds(project("a", 1))
     capped.rows(
@@ -64,7 +64,7 @@ def test_jobs_found_again_are_deferred_once(capped: World) -> None:
 
 
 def test_deferred_jobs_are_fed_as_room_becomes_free(capped: World) -> None:
-    """In the order in which they were found; each becomes the job that it would have been."""
+    """They are queued in the order in which they were found, as the jobs that they would have been."""
     discoverer = Discoverer.at_work(capped)
     discoverer.finds(project("a", 1, priority=7))
     crawler = capped.crawler(capacity=3)
@@ -94,7 +94,7 @@ def test_deferred_jobs_are_fed_as_room_becomes_free(capped: World) -> None:
 
 
 def test_deferred_jobs_are_not_fed_beyond_the_cap(capped: World) -> None:
-    """Fed twice in a row it is as once."""
+    """Feeding twice in a row is the same as once."""
     Discoverer.at_work(capped).finds(project("a", 1), project("b", 2))
 
     capped.deliver("upkeep.feed_deferred")
@@ -104,7 +104,7 @@ def test_deferred_jobs_are_not_fed_beyond_the_cap(capped: World) -> None:
 
 
 def test_reconcile_publishes_feed_deferred(capped: World) -> None:
-    """A lost bell costs time alone, also where the cap was lifted meanwhile."""
+    """A failed publish costs only time, even if the cap was lifted meanwhile."""
     Discoverer.at_work(capped).finds(project("a", 1))
     capped.published.messages.clear()
 
@@ -114,7 +114,7 @@ def test_reconcile_publishes_feed_deferred(capped: World) -> None:
 
 
 def test_without_a_cap_all_deferred_jobs_are_fed(capped: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In units, each of which rings for the next."""
+    """They are queued in chunks, each of which publishes the next."""
     Discoverer.at_work(capped).finds(project("a", 1), project("b", 2))
     monkeypatch.delenv("CRAWLYARD_PENDING_CAP")
     capped.reload_settings()
@@ -128,7 +128,7 @@ def test_without_a_cap_all_deferred_jobs_are_fed(capped: World, monkeypatch: pyt
 
 
 def test_an_account_at_its_cap_does_not_block_others(capped: World) -> None:
-    """Room is each account's own."""
+    """Each account has its own room."""
     Discoverer.at_work(capped).finds(project("a", 1))
     capped.account("other")
     other = Discoverer.at_work(capped, account="other")
@@ -141,7 +141,7 @@ def test_an_account_at_its_cap_does_not_block_others(capped: World) -> None:
 
 
 def test_a_paused_account_is_not_fed(capped: World) -> None:
-    """What is paused would only fill its lane."""
+    """Its jobs would only fill its queue."""
     Discoverer.at_work(capped).finds(project("a", 1))
     capped.rows("UPDATE job_queue SET status = 'processing' WHERE account_id = 'acc'")
     capped.rows("UPDATE account_lane SET paused_at = now() WHERE account_id = 'acc'")
@@ -152,7 +152,7 @@ def test_a_paused_account_is_not_fed(capped: World) -> None:
 
 
 def test_a_deferred_job_that_exists_by_now_is_dropped(capped: World) -> None:
-    """It is there."""
+    """The existing job is not created a second time."""
     Discoverer.at_work(capped).finds(project("a", 1))
     capped.submit(capped.order(namespace_path="a", command=PROJECT_COMMANDS[-1]))
     capped.rows("UPDATE job_queue SET status = 'processing' WHERE account_id = 'acc'")
@@ -164,7 +164,7 @@ def test_a_deferred_job_that_exists_by_now_is_dropped(capped: World) -> None:
 
 
 def test_deferred_jobs_of_a_deleted_account_are_dropped(capped: World) -> None:
-    """Nobody could crawl it; the others are fed."""
+    """Deferred jobs of other accounts are queued."""
     Discoverer.at_work(capped).finds(project("a", 1))
     capped.rows("UPDATE deferred_job SET account_id = 'gone'")
 
@@ -175,7 +175,7 @@ def test_deferred_jobs_of_a_deleted_account_are_dropped(capped: World) -> None:
 
 
 def test_deferred_jobs_locked_by_a_peer_are_left_to_it(capped: World) -> None:
-    """Nobody waits, and nothing is made twice."""
+    """Two concurrent units do not wait for each other, and no job is created twice."""
     Discoverer.at_work(capped).finds(project("a", 1), project("b", 2))
     capped.rows("UPDATE job_queue SET status = 'processing' WHERE account_id = 'acc'")
     first = "SELECT FROM deferred_job ORDER BY id LIMIT 3 FOR UPDATE"

@@ -1,4 +1,4 @@
-"""A discovery that is ended while what it found is being applied: none of its children slips through."""
+"""Cancelling or pausing a discovery while its findings are being applied includes all of its children."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,12 @@ from support.worlds.world import World
 from tasks.jobs import commands, pausing
 
 LOCKS: dict[str, Any] = {"cancel": commands, "pause": pausing}
-"""By command, the module that locks the jobs that it found."""
+"""The module whose `lock_jobs` locks the selected jobs, by command."""
 
 
-def before_the_locks(monkeypatch: pytest.MonkeyPatch, verb: str, *happenings: Callable[[], None]) -> None:
-    """Let each of these happen in turn, when a unit has found its jobs and not yet locked them."""
-    left = list(happenings)
+def before_the_locks(monkeypatch: pytest.MonkeyPatch, verb: str, *actions: Callable[[], None]) -> None:
+    """Run each of these in turn when a unit has selected its jobs but not yet locked them."""
+    left = list(actions)
     lock_jobs = LOCKS[verb].lock_jobs
 
     def lock_later(*arguments: Any) -> Any:
@@ -27,7 +27,7 @@ def before_the_locks(monkeypatch: pytest.MonkeyPatch, verb: str, *happenings: Ca
 
 
 def statuses(world: World) -> list[tuple[str, int]]:
-    """How all jobs stand, and how many of them do."""
+    """The number of jobs by status."""
     return [tuple(row) for row in world.rows("SELECT status, count(*) FROM job GROUP BY 1 ORDER BY 1")]
 
 
@@ -44,7 +44,7 @@ def statuses(world: World) -> list[tuple[str, int]]:
 def test_children_added_between_read_and_lock_are_included(
     world: World, monkeypatch: pytest.MonkeyPatch, *, verb: str, kind: str, status: str
 ) -> None:
-    """The frame commits after the command has looked for jobs; it looks again, and each is announced once."""
+    """The command selects again after a discovery committed in between, and announces each job once."""
     discoverer = Discoverer.at_work(world)
     world.rows("UPDATE job SET full_path = 'team'")
     selected = {"subtree_of": discoverer.job_id, "area": "team", "account_id": "acc"}[kind]
@@ -60,7 +60,7 @@ def test_children_added_between_read_and_lock_are_included(
 
 
 def test_children_deferred_meanwhile_are_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They wait outside of the queue, and would be fed in as if nobody had cancelled anything."""
+    """Otherwise they would be queued later, in spite of the cancellation."""
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "2")
     world.reload_settings()
     discoverer = Discoverer.at_work(world)
@@ -76,7 +76,7 @@ def test_children_deferred_meanwhile_are_deleted(world: World, monkeypatch: pyte
 def test_discovering_children_are_ended_with_their_own_children(
     world: World, monkeypatch: pytest.MonkeyPatch, verb: str, status: str
 ) -> None:
-    """One that was missed is seated on the freed seat, and finds more while the command comes for it."""
+    """A child that was missed is assigned to the freed slot and finds more while the command selects again."""
     discoverer = Discoverer.at_work(world)
 
     def finds_a_namespace() -> None:
@@ -96,7 +96,7 @@ def test_discovering_children_are_ended_with_their_own_children(
 
 
 def test_a_cancel_ends_although_new_jobs_keep_coming(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks five times, then its message is handled; what has come by then waits on."""
+    """It makes five passes; jobs that are added after that stay queued."""
 
     def orders_one() -> None:
         world.jobs(1)

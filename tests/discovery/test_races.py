@@ -1,4 +1,4 @@
-"""Discoveries at the same time, and orders beside them: the tree is exact."""
+"""Concurrent discoveries and orders: each area and each job exists exactly once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ JOBS = len(GROUP_COMMANDS) + 5 * len(PROJECT_COMMANDS)
 
 
 def test_two_accounts_discovering_one_group_concurrently_create_its_jobs_once(world: World) -> None:
-    """One of them waits at the areas for the other, runs again, and finds the jobs there."""
+    """One of them waits for the other at the areas, runs again, and finds the jobs."""
     world.account("other")
     discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
     threads = [Thread(target=discoverer.finds, args=FOUND) for discoverer in discoverers]
@@ -40,7 +40,7 @@ def test_two_accounts_discovering_one_group_concurrently_create_its_jobs_once(wo
 
 @contextmanager
 def uncommitted(world: World, discoverer: Discoverer, *found: Any) -> Iterator[None]:
-    """A discovery that commits once something else waits for it."""
+    """Apply a discovery that commits once another transaction waits for it."""
     from tasks.contract.payloads import SaidFrame  # noqa: PLC0415
     from tasks.discovery.apply import apply_discovery  # noqa: PLC0415 - after the environment is set
 
@@ -54,13 +54,13 @@ def uncommitted(world: World, discoverer: Discoverer, *found: Any) -> Iterator[N
 
 @pytest.fixture
 def two(world: World) -> list[Discoverer]:
-    """Crawlers at work on the discoveries of two accounts."""
+    """Crawlers that run the discoveries of two accounts."""
     world.account("other")
     return [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
 
 
 def test_a_discovery_that_waited_for_another_finds_its_jobs(world: World, two: list[Discoverer]) -> None:
-    """The second one has looked before the first commits, and looks again."""
+    """The second one reads before the first commits, and reads again after it."""
     first, second = two
     with uncommitted(world, first, *FOUND):
         thread = world.in_thread(lambda: second.finds(*FOUND))
@@ -71,7 +71,7 @@ def test_a_discovery_that_waited_for_another_finds_its_jobs(world: World, two: l
 
 
 def test_a_child_without_a_url_is_also_created_once(world: World, two: list[Discoverer]) -> None:
-    """A user has no area whose lock would keep two discoveries apart."""
+    """A user has no area whose lock would serialize the two discoveries."""
     first, second = two
     world.rows("""UPDATE job SET "gitlabGraphQLUrl" = NULL""")
     with uncommitted(world, first, user("ann", 1)):
@@ -86,7 +86,7 @@ def test_a_child_without_a_url_is_also_created_once(world: World, two: list[Disc
 
 
 def test_an_area_moved_twice_concurrently_is_at_its_last_path(world: World, two: list[Discoverer]) -> None:
-    """A plan that was made for other areas is void."""
+    """The second plan was made for other areas, so it is made again."""
     first, second = two
     first.finds(project("a", 1))
     with uncommitted(world, first, project("b", 1)):
@@ -102,7 +102,7 @@ def test_an_area_moved_twice_concurrently_is_at_its_last_path(world: World, two:
 
 
 def test_an_area_added_concurrently_at_another_path_is_moved(world: World, two: list[Discoverer]) -> None:
-    """Its id is taken when the second one comes to add it."""
+    """Its id is taken when the second discovery adds it."""
     first, second = two
     with uncommitted(world, first, project("a", 1)):
         thread = world.in_thread(lambda: second.finds(project("b", 1)))
@@ -114,7 +114,7 @@ def test_an_area_added_concurrently_at_another_path_is_moved(world: World, two: 
 
 
 def test_two_discoveries_of_one_account_share_its_cap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would both find it, if one did not wait for the other."""
+    """Without a lock, both would find the same room."""
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "5")
     world.reload_settings()
     discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, host="git.example.net")]
@@ -127,7 +127,7 @@ def test_two_discoveries_of_one_account_share_its_cap(world: World, monkeypatch:
 
 
 def test_a_concurrent_order_for_a_child_is_answered_with_it(world: World, two: list[Discoverer]) -> None:
-    """Orders and discoveries share the guard of identities."""
+    """Orders and discoveries use the same unique identities."""
     order = world.order(namespace_path="team/1", command="issues")
     with uncommitted(world, two[0], *FOUND):
         thread = world.in_thread(lambda: world.submit(order))
@@ -153,7 +153,7 @@ def test_a_concurrent_order_for_a_moving_job_is_answered_with_it(world: World, t
 
 @contextmanager
 def uncommitted_order(world: World, **order: Any) -> Iterator[None]:
-    """An order that commits once something else waits for it."""
+    """Submit an order that commits once another transaction waits for it."""
     from tasks.contract.payloads import Order  # noqa: PLC0415 - after the environment is set
     from tasks.jobs.submit import OrderedJob, submit_orders  # noqa: PLC0415
 
@@ -168,7 +168,7 @@ def uncommitted_order(world: World, **order: Any) -> Iterator[None]:
 def test_an_area_moving_to_a_path_added_by_an_order_is_found_there(
     world: World, two: list[Discoverer]
 ) -> None:
-    """Nothing is refused: the second look finds both areas, and they become one."""
+    """Nothing is rejected: the second run finds both areas and merges them."""
     two[0].finds(project("a", 1))
     with uncommitted_order(world, namespace_path="b", command="group", entity_id="2"):
         thread = world.in_thread(lambda: two[0].finds(project("b", 1), at="2026-05-04T03:02:10Z"))
@@ -182,7 +182,7 @@ def test_an_area_moving_to_a_path_added_by_an_order_is_found_there(
 
 
 def test_an_area_gets_its_id_although_an_order_adds_it_elsewhere(world: World, two: list[Discoverer]) -> None:
-    """Nothing is refused: the id has moved."""
+    """Nothing is rejected: the second run finds that the id has moved."""
     two[0].finds(project("a", 1))
     with uncommitted_order(world, namespace_path="b", command="project", entity_id="2"):
         thread = world.in_thread(lambda: two[0].finds(project("a", 2), at="2026-05-04T03:02:10Z"))
@@ -195,7 +195,7 @@ def test_an_area_gets_its_id_although_an_order_adds_it_elsewhere(world: World, t
 def test_a_job_moving_to_the_path_of_an_ordered_job_leaves_it_the_identity(
     world: World, two: list[Discoverer]
 ) -> None:
-    """Nothing is refused; the moved job is as one of the web app's own."""
+    """Nothing is rejected; the moved job has no identity, like one that the web app inserted."""
     two[0].finds(project("a", 1))
     with uncommitted_order(world, namespace_path="b", command="issues"):
         thread = world.in_thread(lambda: two[0].finds(project("b", 1), at="2026-05-04T03:02:10Z"))
@@ -211,7 +211,7 @@ def test_a_job_moving_to_the_path_of_an_ordered_job_leaves_it_the_identity(
 def test_many_discoveries_in_one_message_take_several_deliveries(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Together they may take longer than a task may; each delivery applies one more, and the last one ends."""
+    """Together they may exceed the task's time limit; each delivery applies one more."""
     discoverer = Discoverer.at_work(world)
     frames = [
         *(discoverer.frame(project(f"a/{n}", n), at=f"2026-05-04T03:02:1{n}Z") for n in range(1, 4)),
@@ -234,7 +234,7 @@ def test_many_discoveries_in_one_message_take_several_deliveries(
 def test_heartbeats_are_recorded_before_discoveries_are_applied(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sweep that runs beside a large discovery must not find its speaker silent."""
+    """A sweep during a large discovery must not find its sender silent."""
     discoverer = Discoverer.at_work(world)
     discoverer.crawler.silent_for(8)
     received_at = []
@@ -254,7 +254,7 @@ def test_heartbeats_are_recorded_before_discoveries_are_applied(
 def test_a_discovery_delivered_twice_concurrently_is_applied_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have looked and found it new; the second looks again when it has the lock."""
+    """Both units find it new; the second one checks again under the lock."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
     world.reload_settings()
     discoverer = Discoverer.at_work(world)
@@ -269,7 +269,7 @@ def test_a_discovery_delivered_twice_concurrently_is_applied_once(
 
 
 def test_a_discovery_locks_the_account_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its foreign keys come to it last: who has locked it and comes to the job next would wait for us in a circle."""
+    """Its foreign keys would lock the account last, which can deadlock with one that locks account, then job."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
     world.reload_settings()
     discoverer = Discoverer.at_work(world)
@@ -286,7 +286,7 @@ def test_a_discovery_locks_the_account_first(world: World, monkeypatch: pytest.M
 
 
 def test_two_concurrent_new_ids_of_a_path_are_recorded_in_order(world: World, two: list[Discoverer]) -> None:
-    """What the second one replaces is what the first has written, and not what both had seen."""
+    """The second change replaces the id that the first has written, not the one that both had read."""
     first, second = two
     first.finds(project("p", 1))
     with uncommitted(world, first, project("p", 3)):

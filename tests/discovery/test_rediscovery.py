@@ -1,4 +1,4 @@
-"""A discovery that finished not long ago is not repeated, unless that is forced."""
+"""A discovery that finished recently is not repeated unless it is forced."""
 
 from datetime import timedelta
 
@@ -8,12 +8,12 @@ from support.worlds.world import World
 
 
 def discovery(world: World, **changes: object) -> dict[str, object]:
-    """An order to discover all that the account `acc` sees."""
+    """An order to discover everything that the account `acc` sees."""
     return world.order(**{"command": "GROUP_PROJECT_DISCOVERY", "namespace_path": None, **changes})
 
 
 def finish(world: World, job_id: str, ago: timedelta) -> None:
-    """Let a job have finished."""
+    """Set a job to finished, *ago* before now."""
     world.rows("UPDATE job SET status = 'finished', finished_at = now() - CAST(:ago AS interval) WHERE id = :id",
                ago=ago, id=job_id)  # fmt: skip
     world.rows(
@@ -34,7 +34,7 @@ def test_a_finished_discovery_is_repeated_only_when_old_or_forced(
     force: bool,  # noqa: FBT001
     status: str,
 ) -> None:
-    """Is the answer for 48 hours; after that, or forced, it is done again by the same job."""
+    """It is the answer for 48 hours; older or forced, the same job runs again."""
     (first,) = world.submit(discovery(world, namespace_path=path))
     finish(world, first, timedelta(hours=hours))
 
@@ -50,7 +50,7 @@ def test_a_finished_discovery_is_repeated_only_when_old_or_forced(
 
 @pytest.mark.parametrize("status", ["queued", "running", "paused"])
 def test_a_discovery_that_is_under_way_is_the_answer(world: World, status: str) -> None:
-    """Two for one account are one."""
+    """Two orders for one account make one discovery."""
     (first,) = world.submit(discovery(world))
     world.rows("UPDATE job SET status = :status", status=status)
 
@@ -61,7 +61,7 @@ def test_a_discovery_that_is_under_way_is_the_answer(world: World, status: str) 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_a_discovery_that_did_not_finish_is_repeated(world: World, status: str) -> None:
-    """At once."""
+    """It is queued again at once."""
     (first,) = world.submit(discovery(world))
     world.rows("UPDATE job SET status = :status, finished_at = now()", status=status)
     world.rows("UPDATE job_queue SET status = 'failed', settled_at = now(), attempts = 3")
@@ -73,7 +73,7 @@ def test_a_discovery_that_did_not_finish_is_repeated(world: World, status: str) 
 
 
 def test_discoveries_of_other_accounts_and_hosts_are_others(world: World) -> None:
-    """An account's discovery says nothing of what another one sees."""
+    """The discovery of one account does not show what another account sees."""
     world.account("other")
 
     world.submit(
@@ -86,7 +86,7 @@ def test_discoveries_of_other_accounts_and_hosts_are_others(world: World) -> Non
 
 
 def test_what_the_web_app_inserts_itself_is_as_good_as_forced(world: World) -> None:
-    """Its word wins."""
+    """Its recent predecessor does not keep it from being queued."""
     (first,) = world.submit(discovery(world))
     finish(world, first, timedelta(hours=1))
 
