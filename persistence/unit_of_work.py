@@ -37,6 +37,7 @@ from persistence.fleet.sweep_state import SweepStates
 from persistence.jobs.account_queues import AccountQueues
 from persistence.jobs.deferred import DeferredJobs
 from persistence.jobs.entries import Entries
+from persistence.jobs.identity import Identities
 from persistence.jobs.jobs import Jobs
 from persistence.jobs.live_counts import LiveCounts
 from persistence.jobs.selection import Selections
@@ -84,6 +85,7 @@ class UnitOfWork:
         self.events = Events(session)
         self.processed = ProcessedMessages(session)
         self.jobs = Jobs(session)
+        self.identities = Identities(session)
         self.account_queues = AccountQueues(session)
         self.intervals = Intervals(session)
         self.round_lock = RoundLock(session)

@@ -14,8 +14,8 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 from ulid import ULID
 
-from persistence.jobs.jobs import HOST
 from persistence.schema.commands import AreaType
+from persistence.schema.gitlab_url import HOST
 from persistence.schema.ids import JobId
 
 _ADD = text("""

@@ -5,16 +5,14 @@ An account is blocked while its access token is of no use; none of its jobs is a
 by its hash (`account_lane.held_token`), so that an account with another token is due to be unblocked.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from persistence.jobs.account_queues import EXPIRING
+from persistence.schema.gitlab_url import INSTANCE
 from persistence.schema.ids import AccountId, JobId
-from persistence.schema.reasons import BlockReason
 from persistence.schema.sql import fragment, sql
 from persistence.schema.states import JobStatus
 
@@ -58,63 +56,10 @@ _RENEWALS = sql(
     has_another_token=HAS_ANOTHER_TOKEN,
 )
 
-_BLOCK = sql("""
-    -- A blocked account stays blocked for the token that it had then: it may have a new one that is still unnoticed.
-    UPDATE account_lane lane
-       SET held_at = clock_timestamp(), held_reason = :reason, held_token = $access_token_hash
-      FROM account
-     WHERE lane.account_id = ANY (CAST(:ids AS text[])) AND lane.held_at IS NULL AND account.id = lane.account_id
-""")
-
-_BLOCK_EXPIRING = sql(
+_INSTANCES = sql(
     """
-    UPDATE account_lane turn
-       SET held_at = clock_timestamp(), held_reason = :reason, held_token = $access_token_hash
-      FROM account
-     WHERE turn.account_id = ANY (CAST(:ids AS text[])) AND turn.held_at IS NULL AND account.id = turn.account_id
-       AND $expiring
-    RETURNING turn.account_id
-    """,
-    expiring=EXPIRING,
-)
-
-_SET_REASON = sql("""
-    UPDATE account_lane SET held_reason = :reason
-     WHERE account_id = :account_id AND held_at IS NOT NULL AND held_reason IS DISTINCT FROM :reason
-    RETURNING account_id
-""")
-
-_UNBLOCK = sql("""
-    UPDATE account_lane SET held_at = NULL, held_reason = NULL, held_token = NULL, renewed_at = clock_timestamp()
-     WHERE account_id = :account_id
-""")
-
-_UNBLOCK_WITHOUT_TOKEN = sql("""
-    UPDATE account_lane SET held_at = NULL, held_reason = NULL, held_token = NULL WHERE account_id = :account_id
-""")
-
-_CONTINUE_UNBLOCKING = sql("""
-    UPDATE account_lane SET held_token = '', renewed_at = clock_timestamp() WHERE account_id = :account_id
-""")
-
-_WAIT = sql("""
-    UPDATE job SET status = $job_waiting_credential_renewal, "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status IN $job_crawlable RETURNING id
-""")
-
-_EXPIRE = sql("""
-    UPDATE job SET status = $job_credential_expired, "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status = $job_waiting_credential_renewal RETURNING id
-""")
-
-_RENEW = sql("""
-    UPDATE job SET status = $job_queued, "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status IN $job_renewable RETURNING id
-""")
-
-_INSTANCES = sql("""
     -- The claim index orders an account's entries by host: if there are two hosts, the first and last entry differ.
-    SELECT DISTINCT lower(substring(job."gitlabGraphQLUrl" FROM '^([A-Za-z]+://[^/]+)'))
+    SELECT DISTINCT $instance
       FROM (
           (SELECT q.web_app_job_id FROM job_queue q JOIN job ON job.id = q.web_app_job_id
             WHERE q.held AND q.account_id = :account_id  -- paused jobs and jobs not yet adopted are parked too
@@ -127,7 +72,9 @@ _INSTANCES = sql("""
           (SELECT web_app_job_id FROM job_queue
             WHERE $claimable AND account_id = :account_id ORDER BY host DESC LIMIT 1)
       ) waiting JOIN job ON job.id = waiting.web_app_job_id
-""")
+""",
+    instance=INSTANCE,
+)
 
 _SAMPLE = 100
 """Parked entries that are read to learn which GitLabs an account's jobs wait for."""
@@ -202,46 +149,3 @@ class Blocks:
         """Up to *limit* parked jobs of the account with one of these statuses, in the order of their entries."""
         values = {"account_id": account_id, "statuses": [s.value for s in statuses], "limit": limit}
         return list(self._session.scalars(_WAITING, values))
-
-    def block(self, account_ids: Collection[AccountId], reason: BlockReason) -> None:
-        """Block accounts whose rows in `account_lane` the caller has locked: no more of their jobs are assigned."""
-        if account_ids:
-            self._session.execute(_BLOCK, {"ids": list(account_ids), "reason": reason.value})
-
-    def block_expiring(self, account_ids: Collection[AccountId], margin: timedelta) -> set[AccountId]:
-        """Block those of the accounts, locked by the caller, whose token still expires within *margin*."""
-        values = {"ids": list(account_ids), "margin": margin, "reason": BlockReason.TOKEN_EXPIRING.value}
-        return set(self._session.scalars(_BLOCK_EXPIRING, values))
-
-    def set_reason(self, account_id: AccountId, reason: BlockReason) -> bool:
-        """Change the reason of a block; returns whether it was another one before."""
-        values = {"account_id": account_id, "reason": reason.value}
-        return self._session.execute(_SET_REASON, values).one_or_none() is not None
-
-    def unblock(self, account_id: AccountId) -> None:
-        """Unblock an account, locked by the caller, that has a new token."""
-        self._session.execute(_UNBLOCK, {"account_id": account_id})
-
-    def continue_unblocking(self, account_id: AccountId) -> None:
-        """Record the new token, but keep the account blocked until the rest of its jobs is queued too."""
-        self._session.execute(_CONTINUE_UNBLOCKING, {"account_id": account_id})
-
-    def unblock_without_token(self, account_id: AccountId) -> None:
-        """Unblock an account, locked by the caller, that has no new token."""
-        self._session.execute(_UNBLOCK_WITHOUT_TOKEN, {"account_id": account_id})
-
-    def mark_waiting(self, job_ids: Iterable[JobId]) -> set[JobId]:
-        """Set locked jobs to wait for a token; returns those that were to be crawled."""
-        return self._change(_WAIT, job_ids)
-
-    def mark_expired(self, job_ids: Iterable[JobId]) -> set[JobId]:
-        """Set locked jobs that wait for a token to need a new authorization; returns those that waited."""
-        return self._change(_EXPIRE, job_ids)
-
-    def renew(self, job_ids: Iterable[JobId]) -> set[JobId]:
-        """Queue locked jobs again that waited for a token; returns those that did."""
-        return self._change(_RENEW, job_ids)
-
-    def _change(self, statement: Any, job_ids: Iterable[JobId]) -> set[JobId]:
-        wanted = sorted(job_ids)
-        return set(self._session.scalars(statement, {"ids": wanted})) if wanted else set()

@@ -1,128 +1,123 @@
 """
-Jobs: the web app's table, in which its word wins.
+The table `job`, which belongs to the web app: where it has changed a job, its change wins.
 
-Its statuses and commands may be enums there: they are compared with literals and written as
-literals, or by way of jsonb_populate_recordset, which takes text to whatever the column is.
+The web app's statuses, commands and providers may be enums: they are compared with literals, and written as literals
+or by way of jsonb_populate_recordset, which casts text to the type of each column.
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, TextClause, Update, func, update
 from sqlalchemy.orm import Session
 
+from persistence.schema.gitlab_url import HOST
 from persistence.schema.ids import AccountId, JobId
-from persistence.schema.states import JobStatus
+from persistence.schema.sql import among, fragment, literal, one_of, sql
+from persistence.schema.states import JOB_CRAWLABLE, JOB_ENDED, JOB_RENEWABLE, JobStatus
+from persistence.schema.web_app import Job
 
-_INSERT = text("""
+_INSERT = sql("""
     INSERT INTO job (id, command, full_path, branch, "accountId", "userId", provider, "gitlabGraphQLUrl",
                      spawned_from, status, created_at, "updatedAt")
     SELECT r.id, r.command, r.full_path, r.branch, r."accountId", r."userId", r.provider, r."gitlabGraphQLUrl",
-           r.spawned_from, 'queued', now(), now()
+           r.spawned_from, $job_queued, now(), now()
       FROM jsonb_populate_recordset(NULL::job, CAST(:rows AS jsonb)) r
      ORDER BY r.full_path COLLATE "C", r.branch COLLATE "C", r.id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING id
 """)
 
-HOST = """COALESCE(substring(job."gitlabGraphQLUrl" FROM '://([^/]+)'), '')"""
-"""The GitLab host of a job, for caps; '' where it has none."""
+_READ = fragment(
+    """
+    SELECT job.id, job.status::text AS status, job.command::text AS command, job."accountId" AS account_id,
+           job."userId" AS user_id, job.provider::text AS provider, job."gitlabGraphQLUrl" AS graphql_url,
+           $host AS host, job.finished_at, job.progress::text AS progress
+      FROM job WHERE id = ANY (CAST(:ids AS text[]))
+    """,
+    host=HOST,
+)
 
-_COLUMNS = f"""
-    job.id, job.status::text AS status, job.command::text AS command, job."accountId" AS account_id,
-    job."userId" AS user_id, job.provider::text AS provider, job."gitlabGraphQLUrl" AS graphql_url, {HOST} AS host,
-    job.finished_at, job.progress::text AS progress
-"""
+_FIND = sql("$read", read=_READ)
 
-_FIND = text(f"SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[]))")  # noqa: S608 - no input is in it
+_LOCK_KEY_SHARE = sql('$read ORDER BY id COLLATE "C" FOR KEY SHARE', read=_READ)
 
-_LOCK_KEY_SHARE = text(f"""
-    SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id COLLATE "C" FOR KEY SHARE
-""")  # noqa: S608
+_LOCK = sql('$read ORDER BY id COLLATE "C" FOR NO KEY UPDATE', read=_READ)
 
-_LOCK = text(f"""
-    SELECT {_COLUMNS} FROM job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id COLLATE "C" FOR NO KEY UPDATE
-""")  # noqa: S608
+_LOCK_SKIPPING = sql('$read ORDER BY id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED', read=_READ)
 
-_LOCK_SKIPPING = text(f"""
-    SELECT {_COLUMNS} FROM job
-     WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
-""")  # noqa: S608
 
-_WITH_IDENTITY = text("""
-    SELECT DISTINCT ON (wanted.place) wanted.place, job.id,
-           job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url AS same_host
-      FROM unnest(CAST(:paths AS text[]), CAST(:branches AS text[]), CAST(:commands AS text[]),
-                  CAST(:urls AS text[])) WITH ORDINALITY AS wanted(path, branch, command, url, place)
-      JOIN LATERAL (
-          SELECT job.id, job.created_at, job."gitlabGraphQLUrl" FROM job
-           WHERE job.id <> ALL (CAST(:excluding AS text[]))
-             AND job.full_path = wanted.path AND job.command::text = wanted.command
-             AND COALESCE(job.branch, '') = COALESCE(wanted.branch, '')
-          OFFSET 0 -- one look an order by its path: joined as a whole, the table was read for each batch
-      ) job ON wanted.branch IS NOT NULL OR job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url
-     ORDER BY wanted.place, same_host DESC, job.created_at, job.id
-""")
+def _transition(starts: ColumnElement[bool], end: JobStatus, **values: Any) -> Update:
+    """Give jobs whose status is one of *starts* another one; returns their ids."""
+    return (
+        update(Job)
+        .where(among(Job.id), starts)
+        .values(status=literal(end), updated_at=func.now(), **values)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
 
-_START = text("""
-    UPDATE job SET status = 'running', started_at = COALESCE(started_at, now()), "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status = 'queued' RETURNING id
-""")
 
-_FAIL = text("""
-    UPDATE job SET status = 'failed', finished_at = now(), "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status IN ('queued', 'running') RETURNING id
-""")
+_IS_QUEUED = one_of(Job.status, [JobStatus.QUEUED])
+_IS_RUNNING = one_of(Job.status, [JobStatus.RUNNING])
+_IS_CRAWLABLE = one_of(Job.status, JOB_CRAWLABLE)
+_IS_PAUSED = one_of(Job.status, [JobStatus.PAUSED])
+_HAS_ENDED = one_of(Job.status, JOB_ENDED)
+_AWAITS_RENEWAL = one_of(Job.status, [JobStatus.WAITING_CREDENTIAL_RENEWAL])
+_IS_RENEWABLE = one_of(Job.status, JOB_RENEWABLE)
 
-_CANCEL = text("""
-    UPDATE job SET status = 'cancelled', finished_at = now(), "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status NOT IN ('finished', 'failed', 'cancelled') RETURNING id
-""")
+_START = _transition(_IS_QUEUED, JobStatus.RUNNING, started_at=func.coalesce(Job.started_at, func.now()))
+_RELEASE = _transition(_IS_RUNNING, JobStatus.QUEUED)
+_FAIL = _transition(_IS_CRAWLABLE, JobStatus.FAILED, finished_at=func.now())
+_CANCEL = _transition(~_HAS_ENDED, JobStatus.CANCELLED, finished_at=func.now())
+_PAUSE = _transition(_IS_CRAWLABLE, JobStatus.PAUSED)
+_RESUME = _transition(_IS_PAUSED, JobStatus.QUEUED)
+_AWAIT_RENEWAL = _transition(_IS_CRAWLABLE, JobStatus.WAITING_CREDENTIAL_RENEWAL)
+_EXPIRE = _transition(_AWAITS_RENEWAL, JobStatus.CREDENTIAL_EXPIRED)
+_RENEW = _transition(_IS_RENEWABLE, JobStatus.QUEUED)
 
-_REQUEUE = text("""
-    UPDATE job SET status = 'queued', finished_at = NULL, "updatedAt" = now(),
+_REQUEUE = sql("""
+    UPDATE job SET status = $job_queued, finished_at = NULL, "updatedAt" = now(),
                    resume_state = CASE WHEN :restart THEN NULL ELSE resume_state END,
                    -- from the start: to come as far as before is progress again
                    progress = CASE WHEN :restart AND jsonb_typeof(progress) = 'object'
                                    THEN progress - 'best' ELSE progress END
-     WHERE id = ANY (CAST(:ids AS text[])) RETURNING id
+     WHERE id = ANY (CAST(:ids AS text[])) AND status NOT IN $job_crawlable RETURNING id
 """)
 
-_RELEASE = text("""
-    UPDATE job SET status = 'queued', "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status = 'running' RETURNING id
-""")
-
-_ADVANCE = text("""
-    -- One row version a job, whatever was said of it: each one is an entry in all of the shared indexes.
+_ADVANCE = sql("""
+    -- One row version a job, whatever was reported of it: each one is an entry in all of the shared indexes.
     UPDATE job
        SET progress = COALESCE(r.progress, job.progress), "updatedAt" = now(),
-           status = CASE WHEN job.status NOT IN ('queued', 'running') THEN job.status
-                         WHEN r.ends THEN 'finished' WHEN r.runs THEN 'running' ELSE job.status END,
-           started_at = CASE WHEN r.runs AND job.status = 'queued' THEN COALESCE(job.started_at, now())
+           status = CASE WHEN job.status NOT IN $job_crawlable THEN job.status
+                         WHEN r.ends THEN $job_finished WHEN r.runs THEN $job_running ELSE job.status END,
+           started_at = CASE WHEN r.runs AND job.status = $job_queued THEN COALESCE(job.started_at, now())
                              ELSE job.started_at END,
-           finished_at = CASE WHEN r.ends AND job.status IN ('queued', 'running') THEN now()
+           finished_at = CASE WHEN r.ends AND job.status IN $job_crawlable THEN now()
                               ELSE job.finished_at END,
-           resume_state = CASE WHEN r.ends AND job.status IN ('queued', 'running') THEN NULL
+           resume_state = CASE WHEN r.ends AND job.status IN $job_crawlable THEN NULL
                                ELSE COALESCE(r.resume_state, job.resume_state) END
       FROM jsonb_to_recordset(CAST(:rows AS jsonb))
            AS r(id text, progress jsonb, resume_state jsonb, runs boolean, ends boolean)
      WHERE job.id = r.id
 """)
 
-_PAUSE = text("""
-    UPDATE job SET status = 'paused', "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status IN ('queued', 'running') RETURNING id
+_MOVE = sql("""
+    UPDATE job SET full_path = moved.path, "updatedAt" = now()
+      FROM unnest(CAST(:formers AS text[]), CAST(:paths AS text[])) AS moved(former, path)
+     WHERE job.id = ANY (CAST(:ids AS text[])) AND job.full_path = moved.former
+       -- the shared unique index would refuse it
+       AND NOT EXISTS (SELECT FROM job other
+                        WHERE other.full_path = moved.path AND other.branch = job.branch
+                          AND other.command = job.command)
+    RETURNING job.id
 """)
 
-_RESUME = text("""
-    UPDATE job SET status = 'queued', "updatedAt" = now()
-     WHERE id = ANY (CAST(:ids AS text[])) AND status = 'paused' RETURNING id
-""")
+_DELETE = sql("DELETE FROM job WHERE id = ANY (CAST(:ids AS text[]))")
 
 
 @dataclass(frozen=True)
@@ -197,41 +192,20 @@ class Jobs:
         """As `lock`, but what a peer holds is left out."""
         return self._read(_LOCK_SKIPPING, ids)
 
-    def with_identity(
-        self, jobs: list[NewJob], excluding: Sequence[JobId] = ()
-    ) -> dict[JobId, tuple[JobId, bool]]:
-        """
-        Which job has the same path, branch and command as each of these, *excluding* these ids.
-
-        Jobs without a path have none.
-
-        By the new job's id: the existing one's, and whether it is of the same GitLab host. A job
-        without a branch is another one on another host; one with a branch collides there in the
-        shared unique index.
-        """
-        wanted = [job for job in jobs if job.full_path is not None]
-        rows = self._session.execute(
-            _WITH_IDENTITY,
-            {
-                "paths": [job.full_path for job in wanted],
-                "branches": [job.branch for job in wanted],
-                "commands": [job.command for job in wanted],
-                "urls": [job.graphql_url for job in wanted],
-                "excluding": list(excluding),
-            },
-        )
-        return {wanted[row.place - 1].id: (row.id, row.same_host) for row in rows}
-
     def start(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Queued jobs are running; returns those for which this is news."""
+        """Queued jobs are running; returns those that were queued."""
         return self._change(_START, ids)
 
+    def release(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Running jobs are queued again, and keep started_at and resume_state; returns those that were running."""
+        return self._change(_RELEASE, ids)
+
     def fail(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Jobs have failed for good; one that the web app has ended stays so."""
+        """Queued and running jobs have failed for good; returns those that were either."""
         return self._change(_FAIL, ids)
 
     def cancel(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Jobs are cancelled; one that has ended stays so."""
+        """Jobs that have not ended are cancelled; returns them."""
         return self._change(_CANCEL, ids)
 
     def pause(self, ids: Iterable[JobId]) -> set[JobId]:
@@ -239,16 +213,24 @@ class Jobs:
         return self._change(_PAUSE, ids)
 
     def resume(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Paused jobs are queued again; returns those that were paused, by whomever."""
+        """Paused jobs are queued again, even if the web app paused them; returns those that were paused."""
         return self._change(_RESUME, ids)
 
-    def release(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Running jobs are queued again, and keep started_at and resume_state; returns those that were running."""
-        return self._change(_RELEASE, ids)
+    def await_renewal(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Queued and running jobs wait for a new token of their account; returns those that were either."""
+        return self._change(_AWAIT_RENEWAL, ids)
 
-    def requeue(self, ids: Iterable[JobId], *, restart: bool) -> None:
-        """Jobs that have ended are queued again; *restart*: from the start."""
-        self._session.execute(_REQUEUE, {"ids": sorted(ids), "restart": restart})
+    def expire(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Jobs that wait for a new token need a new authorization; returns those that waited."""
+        return self._change(_EXPIRE, ids)
+
+    def renew(self, ids: Iterable[JobId]) -> set[JobId]:
+        """Jobs that wait for a new token, or whose token was renewed, are queued again; returns them."""
+        return self._change(_RENEW, ids)
+
+    def requeue(self, ids: Iterable[JobId], *, restart: bool) -> set[JobId]:
+        """Jobs that are neither queued nor running are queued again; *restart*: from the start. Returns them."""
+        return set(self._session.scalars(_REQUEUE, {"ids": sorted(ids), "restart": restart}))
 
     def advance(self, rows: Collection[dict[str, Any]]) -> None:
         """
@@ -260,11 +242,22 @@ class Jobs:
         encoded = to_json(list(rows), by_alias=True, exclude_none=True)
         self._session.execute(_ADVANCE, {"rows": encoded.decode()})
 
-    def _change(self, statement: Any, ids: Iterable[JobId]) -> set[JobId]:
+    def move(self, ids: Collection[JobId], paths: Mapping[str, str]) -> set[JobId]:
+        """Locked jobs of *ids* get new paths, by their former ones; returns those that could be moved."""
+        if not ids or not paths:
+            return set()
+        values = {"ids": sorted(ids), "formers": list(paths), "paths": list(paths.values())}
+        return set(self._session.scalars(_MOVE, values))
+
+    def delete(self, ids: Collection[JobId]) -> None:
+        """Delete locked jobs, with their entries, attempts and links to areas."""
+        self._session.execute(_DELETE, {"ids": list(ids)})
+
+    def _change(self, statement: Update, ids: Iterable[JobId]) -> set[JobId]:
         wanted = sorted(set(ids))
         return set(self._session.scalars(statement, {"ids": wanted})) if wanted else set()
 
-    def _read(self, statement: Any, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
+    def _read(self, statement: TextClause, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
         wanted = sorted(set(ids))
         rows = self._session.execute(statement, {"ids": wanted}).all() if wanted else ()
         return {job.id: job for job in map(_known_job, rows)}

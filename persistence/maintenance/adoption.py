@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
 
 from persistence.db.engine import engine
 from persistence.db.sqlstate import translate_errors
+from persistence.jobs.entries import Entries
 from persistence.migrations.head import require_head
 from persistence.settings import settings
 
@@ -36,11 +38,6 @@ _PARKED = """
 _COUNT_PARKED = text(f"SELECT count(*) {_PARKED}")
 
 _LOCK_PARKED = text(f"SELECT q.id {_PARKED} ORDER BY q.id FOR NO KEY UPDATE OF q")
-
-_UNPARK = text("""
-    UPDATE job_queue SET held = false, ready = scheduled_at <= clock_timestamp()
-     WHERE id = ANY (CAST(:ids AS text[]))
-""")
 
 _LOCK_ADOPTION = text("SELECT adopted_from FROM adoption FOR NO KEY UPDATE")
 
@@ -78,7 +75,7 @@ def adopt() -> UnadoptedJobs:
         connection.execute(_LIMITS, {"lock": f"{settings().lock_timeout.total_seconds() * 1000:.0f}ms"})
         unadopted = _read_unadopted(connection, connection.execute(_LOCK_ADOPTION).scalar_one())
         parked = list(connection.scalars(_LOCK_PARKED, {"adopted_from": unadopted.adopted_from}))
-        connection.execute(_UNPARK, {"ids": parked})
+        Entries(Session(connection)).adopt(parked)
         connection.execute(_CLEAR)
         return unadopted
 

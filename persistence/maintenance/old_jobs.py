@@ -55,12 +55,6 @@ _DECIDE = text("""
      WHERE job.id = ANY (CAST(:ids AS text[]))
 """)
 
-_DELETE = text("DELETE FROM job WHERE id = ANY (CAST(:ids AS text[]))")
-
-_KEEP = text(
-    "UPDATE job_queue SET kept_at = clock_timestamp() WHERE web_app_job_id = ANY (CAST(:ids AS text[]))"
-)
-
 
 class RetentionDecision(StrEnum):
     """What becomes of an old job."""
@@ -109,11 +103,3 @@ class OldJobs:
             _DECIDE, {"ids": locked, "attempts": attempts, "keep_errors": keep_errors}
         )
         return [OldJob(row.id, row.account_id, RetentionDecision(row.decision)) for row in rows]
-
-    def delete(self, job_ids: Collection[JobId]) -> None:
-        """Delete jobs that the caller has locked, with their entries, attempts and links to areas."""
-        self._session.execute(_DELETE, {"ids": list(job_ids)})
-
-    def keep(self, job_ids: Collection[JobId]) -> None:
-        """Jobs whose entries the caller has locked are not looked at again for a while."""
-        self._session.execute(_KEEP, {"ids": list(job_ids)})

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from string import Template
 
-from sqlalchemy import ARRAY, ColumnElement, Text, TextClause, any_, bindparam, text
+from sqlalchemy import ARRAY, ColumnElement, Text, TextClause, any_, bindparam, literal_column, text
 from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.schema import states
@@ -81,3 +81,13 @@ def among(column: InstrumentedAttribute[str], name: str = "ids") -> ColumnElemen
     `column.in_(...)` would make one parameter per id, and another statement for each length.
     """
     return column == any_(bindparam(name, type_=ARRAY(Text)))
+
+
+def literal(member: StrEnum) -> ColumnElement[str]:
+    """A state, as a literal, for statements in Core."""
+    return literal_column(f"'{member}'", Text)
+
+
+def one_of(column: InstrumentedAttribute[str], members: Iterable[StrEnum]) -> ColumnElement[bool]:
+    """`column IN ('queued', 'running')`, for statements in Core: the states are literals."""
+    return column.in_([literal(member) for member in sorted(members)])

@@ -80,7 +80,7 @@ def _without_expiring(uow: UnitOfWork, queues: list[HostQueue]) -> list[HostQueu
         return queues
     uow.account_queues.open(expiring)
     locked = uow.account_queues.lock_skipping(expiring)
-    blocked = uow.blocks.block_expiring(locked, settings().token_margin)
+    blocked = uow.account_queues.block_expiring(locked, settings().token_margin)
     for account_id in sorted(blocked):
         uow.publish("credentials.refresh", account_id=account_id)
     return [queue for queue in queues if not queue.is_expiring]

@@ -28,21 +28,21 @@ def request_new_tokens(uow: UnitOfWork, blocked: BlockedAccount) -> None:
     is_still_valid = blocked.reason == BlockReason.TOKEN_EXPIRING and not blocked.has_expired
     kind = "PAT" if blocked.token_hash is None else "OAUTH2"
     error = CredentialError(f"{kind}_{'EXPIRED' if blocked.has_expired or is_still_valid else 'REVOKED'}")
-    if uow.blocks.set_reason(blocked.account_id, BlockReason.AUTHORIZATION_NEEDED):
+    if uow.account_queues.set_block_reason(blocked.account_id, BlockReason.AUTHORIZATION_NEEDED):
         severity = "warning" if is_still_valid else "error"
         _add_event(uow, blocked.account_id, error, severity, _ACTIONS[error] + _AFTERWARDS)
 
 
 def request_authorization(uow: UnitOfWork, account_id: AccountId, refused: Refused) -> None:
     """Ask the web app once for a new authorization after a refused refresh."""
-    if uow.blocks.set_reason(account_id, BlockReason.AUTHORIZATION_NEEDED):
+    if uow.account_queues.set_block_reason(account_id, BlockReason.AUTHORIZATION_NEEDED):
         action = f"{_ACTIONS[refused.error]} ({refused.detail}){_AFTERWARDS}"
         _add_event(uow, account_id, refused.error, "error", action)
 
 
 def warn_of_delay(uow: UnitOfWork, account_id: AccountId, away: Away) -> None:
     """Warn once that a refresh was not processed and is retried later."""
-    if uow.blocks.set_reason(account_id, BlockReason.PROVIDER_AWAY):
+    if uow.account_queues.set_block_reason(account_id, BlockReason.PROVIDER_AWAY):
         _add_event(uow, account_id, away.error, "warning", f"{_RETRIED} ({away.detail})")
 
 

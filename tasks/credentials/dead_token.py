@@ -50,8 +50,8 @@ def wait_for_tokens(
     announce(uow, locked.jobs, uow.jobs.release(outdated), JobStatus.QUEUED)
     waiting = {attempt.job_id: attempt.account_id for attempt, _ in reports if attempt.job_id not in outdated}
     uow.entries.park(waiting)
-    announce(uow, locked.jobs, uow.blocks.mark_waiting(waiting), JobStatus.WAITING_CREDENTIAL_RENEWAL)
-    uow.blocks.block(set(waiting.values()), BlockReason.TOKEN_DIED)
+    announce(uow, locked.jobs, uow.jobs.await_renewal(waiting), JobStatus.WAITING_CREDENTIAL_RENEWAL)
+    uow.account_queues.block(set(waiting.values()), BlockReason.TOKEN_DIED)
     _publish_refreshes(uow, set(waiting.values()), renewals)
 
 

@@ -105,7 +105,7 @@ def reserve_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> Reserve
     instances = uow.blocks.instances(account_id)
     if not instances and blocked.reason != BlockReason.AUTHORIZATION_NEEDED:
         # No job needs a token or tells which GitLab it is for. The next job blocks the account again if it must.
-        uow.blocks.unblock_without_token(account_id)
+        uow.account_queues.unblock_without_token(account_id)
         uow.publish("jobs.assign")
         return None
     return _reserve_at_provider(uow, blocked, instances, run)
@@ -213,7 +213,7 @@ def _require_authorization(uow: UnitOfWork, account_id: AccountId, refused: Refu
     job_ids = uow.blocks.waiting_jobs(account_id, {JobStatus.WAITING_CREDENTIAL_RENEWAL}, CHUNK_JOBS)
     uow.entries.lock(job_ids)
     jobs = uow.jobs.lock(job_ids)
-    announce(uow, jobs, uow.blocks.mark_expired(jobs.keys()), JobStatus.CREDENTIAL_EXPIRED)
+    announce(uow, jobs, uow.jobs.expire(jobs.keys()), JobStatus.CREDENTIAL_EXPIRED)
     if len(job_ids) == CHUNK_JOBS:
         uow.publish(TASK, account_id=account_id)
     request_authorization(uow, account_id, refused)

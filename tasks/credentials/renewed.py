@@ -40,13 +40,13 @@ def unblock_account(uow: UnitOfWork, account_id: AccountId, *, is_news: bool) ->
     job_ids = uow.blocks.waiting_jobs(account_id, JOB_RENEWABLE, CHUNK_JOBS)
     entries = uow.entries.lock(job_ids)
     jobs = uow.jobs.lock(job_ids)
-    queued = uow.blocks.renew(jobs.keys())
+    queued = uow.jobs.renew(jobs.keys())
     uow.entries.unpark(queued & entries.keys())
     announce(uow, jobs, queued, JobStatus.QUEUED)
     if len(job_ids) < CHUNK_JOBS:
-        uow.blocks.unblock(account_id)
+        uow.account_queues.unblock(account_id)
     else:  # blocked until the last job is queued: if the publish fails, reconcile continues
-        uow.blocks.continue_unblocking(account_id)
+        uow.account_queues.continue_unblocking(account_id)
         uow.publish(TASK, account_id=account_id, more=True)
     if is_news:
         uow.events.add(EventType.CREDENTIAL_RENEWED, account_id=account_id)

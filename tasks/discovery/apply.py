@@ -22,6 +22,7 @@ from persistence.areas.areas import NewArea
 from persistence.exceptions import Contended, DataRefusedError
 from persistence.jobs.deferred import ChildJob
 from persistence.jobs.entries import Entry
+from persistence.jobs.identity import JobKey
 from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
@@ -196,7 +197,7 @@ class _DiscoveryApplication:
     def _move(self, moved: list[tuple[str, FoundEntity]]) -> None:
         """Let areas that are at other paths now, with their jobs, be there."""
         paths = {former: entity.full_path for former, entity in moved}
-        self.uow.children.move(self.locked.moving, paths)
+        self.uow.identities.follow(self.uow.jobs.move(self.locked.moving, paths))
         self.uow.areas.merge({former: path for former, path in paths.items() if former in self.plan.merging})
         self.uow.areas.move(
             {former: path for former, path in paths.items() if former not in self.plan.merging}
@@ -230,17 +231,15 @@ class _DiscoveryApplication:
     def _spawn_jobs(self, entities: list[FoundEntity]) -> Counter[str]:
         """Make the children that are not there, and queue again those that are to be; how many of each."""
         parent, locked = self.locked.parent, self.locked
-        wanted = [(entity, command.value) for entity in entities for command in entity.commands]
-        existing = self.uow.children.existing(
-            [(entity.full_path, command) for entity, command in wanted], parent.graphql_url
-        )
+        wanted = {
+            JobKey(command.value, parent.graphql_url, entity.full_path): entity
+            for entity in entities
+            for command in entity.commands
+        }
+        existing = self.uow.identities.twins(wanted.keys())
         requeued = {child.id for child in existing.values() if child.id in locked.renewable}
         requeue_ended(self.uow, {id_: locked.jobs[id_] for id_ in requeued}, locked.entries, restart=False)
-        new = [
-            _child(entity, command, parent)
-            for entity, command in wanted
-            if (entity.full_path, command) not in existing
-        ]
+        new = [_child(entity, key.command, parent) for key, entity in wanted.items() if key not in existing]
         room = len(new) if locked.room is None else max(locked.room - self.counts["jobs"], 0)
         spawn(self.uow, new[:room])
         deferred = self.uow.deferred.add(new[room:])

@@ -4,11 +4,8 @@ Feeding in what discoveries found beyond an account's cap: `upkeep.feed_deferred
 Rung by reconcile, and by a pass that has seated jobs of an account for which something is deferred.
 """
 
-from itertools import groupby
-
 import structlog
 
-from persistence.jobs.deferred import ChildJob
 from persistence.schema.ids import AccountId
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import FeedDeferred
@@ -53,19 +50,11 @@ def feed(uow: UnitOfWork) -> int:
 def _feed_account(uow: UnitOfWork, account_id: AccountId, limit: int) -> int:
     room = room_of(uow, account_id)
     popped = uow.deferred.take(account_id, limit if room is None else max(min(room, limit), 0))
-    for url, of_one_host in groupby(
-        sorted(popped, key=lambda child: child.job.graphql_url or ""), key=lambda f: f.job.graphql_url
-    ):
-        children = list(of_one_host)
-        existing = uow.children.existing([_key(child) for child in children], url)
-        bisect_on_refusal(
-            uow,
-            [child for child in children if _key(child) not in existing],
-            lambda part: spawn(uow, part),
-            lambda child, why: reject(uow, child.job.row(), "refused_by_database", why),
-        )
+    existing = uow.identities.twins_of_jobs([child.job for child in popped])
+    bisect_on_refusal(
+        uow,
+        [child for child in popped if child.job.id not in existing],
+        lambda part: spawn(uow, part),
+        lambda child, why: reject(uow, child.job.row(), "refused_by_database", why),
+    )
     return len(popped)
-
-
-def _key(child: ChildJob) -> tuple[str, str]:
-    return child.job.full_path or "", child.job.command

@@ -76,16 +76,13 @@ def queue_new(uow: UnitOfWork, jobs: list[NewJob], entries: dict[JobId, NewEntry
     """
     missing = entries.keys() - uow.entries.insert(entries.values())
     if missing:
-        uow.entries.release_moved_identities(missing)
+        uow.identities.release_moved(missing)
         missing -= uow.entries.insert(entries[job_id] for job_id in missing)
     if not missing:
         return
     others = [job for job in jobs if job.id in missing]
-    twins = uow.jobs.with_identity(others, excluding=sorted(missing)).keys()
-    if (
-        missing
-        <= twins | uow.entries.discoveries_of_accounts([job for job in others if not job.full_path]).keys()
-    ):
+    twins = uow.identities.twins_of_jobs(others, excluding=missing)
+    if missing <= twins.keys() | uow.identities.account_discoveries(others).keys():
         raise Contended("the same jobs were being queued by another transaction")
     raise DataRefusedError("another entry has the job's identity", "23505")
 

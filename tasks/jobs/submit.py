@@ -15,10 +15,12 @@ from ulid import ULID
 
 from persistence.areas.areas import NewArea
 from persistence.jobs.entries import NewEntry
+from persistence.jobs.identity import identity
 from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.sanitize.json_values import redact
 from persistence.sanitize.text import redact_text
 from persistence.schema.commands import AREA_TYPE_OF_COMMAND, Command
+from persistence.schema.gitlab_url import graphql_url
 from persistence.schema.ids import EntryId, JobId, global_id
 from persistence.schema.states import JobStatus
 from persistence.settings import settings
@@ -72,7 +74,7 @@ class OrderedJob:
             account_id=order.account_id,
             user_id=order.user_id,
             provider=order.provider.value,
-            graphql_url=f"{order.gitlab_host}/api/graphql",
+            graphql_url=graphql_url(order.gitlab_host),
         )
 
     def entry(self) -> NewEntry:
@@ -85,22 +87,6 @@ class OrderedJob:
             max_attempts=settings().max_attempts,
             data=self._data(),
             is_unique=True,
-        )
-
-    @property
-    def identity(self) -> tuple[str | None, ...] | None:
-        """What makes it the same job as another; without a path only a discovery of all is."""
-        job = self.job()
-        if job.full_path is None:
-            return (job.command, job.graphql_url, job.account_id) if self.is_account_discovery else None
-        return (job.command, job.graphql_url, job.full_path, job.branch or "")
-
-    @property
-    def is_account_discovery(self) -> bool:
-        """Whether it is to find all that its account sees."""
-        return (
-            self.order.namespace_path is None
-            and self.order.requested_command is Command.GROUP_PROJECT_DISCOVERY
         )
 
     def area(self) -> NewArea | None:
@@ -169,18 +155,18 @@ def _existing(uow: UnitOfWork, orders: list[OrderedJob]) -> dict[JobId, Existing
     if not orders:
         return {}
     found = {id_: ExistingJob(id_, is_same_host=True) for id_ in uow.jobs.find(o.job_id for o in orders)}
-    others = [ordered for ordered in orders if ordered.job_id not in found]
-    twins = uow.jobs.with_identity([ordered.job() for ordered in others])
-    discoveries = uow.entries.discoveries_of_accounts([o.job() for o in others if o.is_account_discovery])
+    jobs = [ordered.job() for ordered in orders if ordered.job_id not in found]
+    discoveries = uow.identities.account_discoveries(jobs)
     found |= {id_: ExistingJob(twin, is_same_host=True) for id_, twin in discoveries.items()}
-    return found | {id_: ExistingJob(*twin) for id_, twin in twins.items()}
+    twins = uow.identities.twins_of_jobs(jobs)
+    return found | {id_: ExistingJob(twin.id, twin.is_same_host) for id_, twin in twins.items()}
 
 
 def _distinct(orders: Iterable[OrderedJob]) -> list[OrderedJob]:
     """The first of each identity, and of each id."""
     firsts: dict[tuple[str | None, ...], OrderedJob] = {}
     for ordered in orders:
-        firsts.setdefault(ordered.identity or (ordered.job_id,), ordered)
+        firsts.setdefault(identity(ordered.job()) or (ordered.job_id,), ordered)
     return list({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values())
 
 

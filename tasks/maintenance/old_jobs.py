@@ -45,7 +45,7 @@ def delete_old_jobs(uow: UnitOfWork, limit: int) -> DeletedJobs:
     kept = {job.id for job in decided if job.decision is RetentionDecision.KEEP}
     old = [job for job in decided if job.decision is RetentionDecision.DELETE]
     tried, refused = _delete(uow, old)
-    uow.old_jobs.keep(kept | refused)
+    uow.entries.keep(kept | refused)
     settled = len(kept) + tried
     is_full = settled > 0 and (len(job_ids) == limit or tried < len(old))
     return DeletedJobs(tried - len(refused), len(kept | refused), is_full)
@@ -68,6 +68,6 @@ def _delete(uow: UnitOfWork, jobs: list[OldJob]) -> tuple[int, set[JobId]]:
 
 
 def _delete_part(uow: UnitOfWork, jobs: list[OldJob]) -> None:
-    uow.old_jobs.delete([job.id for job in jobs])
+    uow.jobs.delete([job.id for job in jobs])
     for job in jobs:
         uow.events.add(EventType.JOB_DELETED, job_id=job.id, account_id=job.account_id)

@@ -88,7 +88,7 @@ def _recount_slots(uow: UnitOfWork) -> None:
 def _repair(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     """Bring the entries and attempts of these jobs in line with the jobs' statuses."""
     locked = lock_jobs(uow, job_ids)
-    renewed = uow.blocks.renew(id_ for id_, job in locked.jobs.items() if _has_new_token(locked, job))
+    renewed = uow.jobs.renew(id_ for id_, job in locked.jobs.items() if _has_new_token(locked, job))
     announce(uow, locked.jobs, renewed, JobStatus.QUEUED)
     to_run = renewed | {id_ for id_, job in locked.jobs.items() if job.status in TO_BE_CRAWLED}
     others = {job_id: job for job_id, job in locked.jobs.items() if job_id not in to_run}
@@ -108,7 +108,7 @@ def _has_new_token(locked: LockedJobs, job: KnownJob) -> bool:
 def _sync_with_attempts(uow: UnitOfWork, locked: LockedJobs, job_ids: set[JobId]) -> None:
     """Make entries of jobs that are to run processing if they have a live attempt, and pending if not."""
     attempted = {attempt.job_id for attempt in locked.attempts.values()} & job_ids
-    uow.entries.mark_processing(attempted)
+    uow.entries.restore_processing(attempted)
     idle = job_ids - attempted
     uow.entries.sync_owner(idle)  # a round also does, but not if the former account is blocked or paused
     orphaned = {

@@ -86,7 +86,7 @@ def test_a_round_does_not_change_the_reason_of_a_blocked_account(
 
     with world.unit() as uow:
         uow.account_queues.lock([AccountId("acc")])
-        assert uow.blocks.block_expiring([AccountId("acc")], settings().token_margin) == set()
+        assert uow.account_queues.block_expiring([AccountId("acc")], settings().token_margin) == set()
         uow.commit()
 
     assert tokens.account_queue() == before

@@ -353,7 +353,7 @@ def test_a_refresh_waits_for_the_lock_of_the_account_queue(world: World, tokens:
         uow.account_queues.lock([AccountId("acc")])
         asking = world.in_thread(tokens.refresh)
         world.wait_for_lock_waiter()
-        uow.blocks.unblock(AccountId("acc"))
+        uow.account_queues.unblock(AccountId("acc"))
         uow.commit()
     asking.join()
 

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from persistence.db.engine import engine
+from persistence.jobs import jobs
 from persistence.maintenance import old_jobs as statements
 from support.worlds.ages import clean_up, deleted, ended, left, somebody
 from support.worlds.world import World
@@ -287,7 +288,7 @@ def test_a_concurrent_deletion_by_the_web_app_succeeds(world: World) -> None:
         web_app = world.in_thread(delete_both)
         world.wait_for_lock_waiter()
         judged = uow.old_jobs.decide(job_ids, days)
-        uow.old_jobs.delete([job.id for job in judged])
+        uow.jobs.delete([job.id for job in judged])
         uow.commit()
     web_app.join()
 
@@ -342,7 +343,7 @@ def test_finding_old_jobs_reads_no_more_than_its_batch(world: World, analyzed: b
         (statements._LOCK_JOBS, {"ids": ids}, 100),
         # of each job itself, its last error and each kind of its dependants, where there are any
         (statements._DECIDE, {"ids": ids, "attempts": ids, "keep_errors": keep}, 500),
-        (statements._DELETE, {"ids": ids}, 100),
+        (jobs._DELETE, {"ids": ids}, 100),
     )
 
     with world.unit() as uow:

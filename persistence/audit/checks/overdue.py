@@ -7,7 +7,7 @@ Assignment rounds, sweeps and reconcile run periodically, and work that waits fo
 
 from persistence.audit.checks.check import Check, untouched
 from persistence.credentials.blocks import HAS_ANOTHER_TOKEN
-from persistence.jobs.entries import OUT_OF_SYNC
+from persistence.jobs.out_of_sync import OUT_OF_SYNC
 from persistence.schema.reasons import BlockReason
 from persistence.schema.sql import fragment
 
