@@ -1,8 +1,8 @@
 """
 The Celery tasks.
 
-`celery -A tasks worker` finds the app as `tasks.celery`. It is made only when it is asked for: a web
-app that imports `tasks.client` keeps its own Celery, its JSON and its transport.
+`celery -A tasks worker` finds the app as `tasks.celery`. The app is created on first access, so that a web app that
+imports `tasks.client` keeps its own Celery app, JSON and transport.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The Celery app: the one place where things are wired together."""
+"""The Celery app; importing this module wires it together."""
 
 from celery import Celery
 
@@ -7,27 +7,28 @@ from tasks.worker import lifecycle, liveness, logs, serialization, transport
 
 TASK_MODULES = (
     "tasks.assign.rounds",
-    "tasks.fleet.frames",
-    "tasks.fleet.connections",
-    "tasks.jobs.commands",
     "tasks.credentials.refresh",
     "tasks.credentials.renewed",
-    "tasks.fleet.sweep",
-    "tasks.error_log.log",
     "tasks.discovery.feed",
-    "tasks.jobs.pausing",
-    "tasks.jobs.enqueue",
+    "tasks.error_log.log",
     "tasks.error_log.resolve",
-    "tasks.maintenance.statistics",
+    "tasks.fleet.connections",
+    "tasks.fleet.frames",
+    "tasks.fleet.sweep",
+    "tasks.jobs.commands",
+    "tasks.jobs.enqueue",
+    "tasks.jobs.pausing",
     "tasks.jobs.submit",
-    "tasks.maintenance.reconcile",
     "tasks.maintenance.cleanup",
+    "tasks.maintenance.reconcile",
+    "tasks.maintenance.statistics",
 )
+"""The modules that declare tasks, by area."""
 
 serialization.register()
 transport.register()
 app = Celery("crawlyard", task_cls=UnitTask, include=TASK_MODULES)
-app.set_default()  # in every thread: tasks publish by way of the current app
+app.set_default()  # for every thread: tasks publish through the current app
 app.config_from_object("celeryconfig")
 lifecycle.install(app)
 liveness.install()

@@ -1,12 +1,13 @@
 """
-A producer for Python callers: rings a task by name, or fails within seconds.
+A producer for Python callers: it publishes a task by name, or fails within seconds.
 
     producer = Producer("redis://localhost:6379/0")
-    producer.ring("jobs.enqueue", job_ids=["01J…"])
+    producer.publish("jobs.enqueue", {"job_ids": ["01J…"]})
 
-It needs the broker alone, no settings and no database.
+It needs only the broker: no settings and no database.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ _TIMEOUT_S = 2
 
 
 class Producer:
-    """Publishes Crawlyard's tasks. Not to be shared by threads or used across a fork."""
+    """Publishes Crawlyard's tasks. Do not share one between threads, or use it after a fork."""
 
     def __init__(self, broker_url: str) -> None:
         self._app = Celery("crawlyard-producer", broker=broker_url, set_as_current=False)
@@ -33,23 +34,28 @@ class Producer:
             broker_transport_options={"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S},
         )
 
-    def ring(self, task: str, **payload: Any) -> str:
-        """
-        Publish one message; returns its id, under which a worker handles it once.
-
-        Raises IllegalRequestError for a task that there is not, pydantic's ValidationError for a
-        payload that is none of it (items of a batch are checked by the worker, one by one), and
-        kombu's OperationalError where the broker does not answer within seconds.
-        """
-        return self.publish(task, payload)
-
     def publish(self, task: str, payload: Mapping[str, Any], message_id: str | None = None) -> str:
-        """As `ring`, under an id of the caller's own: published under it twice, it is handled once."""
+        """
+        Publish one message and return its id.
+
+        A worker processes a message once per id: a caller that chooses *message_id* may publish the message again.
+
+        Raises IllegalRequestError for an unknown task, pydantic's ValidationError for a payload that does not fit it
+        (the items of a batch are validated by the worker), and kombu's OperationalError if the broker does not answer
+        within seconds.
+        """
         if task not in CONTRACT:
             raise IllegalRequestError(f"there is no task {task}; there are {', '.join(CONTRACT)}")
         CONTRACT[task].model_validate(payload)
         return str(self._app.send_task(task, kwargs=dict(payload), task_id=message_id).id)
 
+    def ring(self, task: str, **payload: Any) -> str:
+        """Deprecated: call `publish(task, payload)`."""
+        warnings.warn(
+            "Producer.ring is deprecated: call publish(task, payload)", DeprecationWarning, stacklevel=2
+        )
+        return self.publish(task, payload)
+
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connection to the broker."""
         self._app.close()

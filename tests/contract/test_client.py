@@ -1,9 +1,11 @@
-"""The producer for Python callers: a guest in somebody else's process."""
+"""The producer for Python callers, used inside a web app with a Celery of its own."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+import redis
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
@@ -19,7 +21,7 @@ theirs.send_task("theirs.task", queue="theirs")
 from datetime import datetime
 from tasks.client import Producer
 producer = Producer(sys.argv[1])
-producer.ring("jobs.assign")
+producer.publish("jobs.assign", {})
 assert current_app.main == "theirs", current_app.main
 now = datetime(2026, 5, 4)
 assert loads(*[(p := dumps({"at": now}, "json"))[2], p[0], p[1]]) == {"at": now}
@@ -28,7 +30,7 @@ print("a good guest")
 
 
 def test_the_producer_leaves_the_hosts_celery_unchanged(broker: str) -> None:
-    """Neither the current app, nor kombu's JSON, nor its transport are replaced; no settings are needed."""
+    """The producer replaces neither the current app nor kombu's JSON and transport, and needs no settings."""
     result = subprocess.run(
         [sys.executable, "-c", IN_A_WEB_APP, broker],
         capture_output=True,
@@ -41,15 +43,26 @@ def test_the_producer_leaves_the_hosts_celery_unchanged(broker: str) -> None:
 
 
 def test_an_unknown_task_or_invalid_payload_is_refused_before_sending(broker: str) -> None:
-    """An error of the caller is an exception of the caller."""
+    """The caller's errors are raised to the caller; nothing is sent."""
     producer = Producer(broker)
     with pytest.raises(IllegalRequestError, match=r"no task jobs\.asign; there are jobs\.submit"):
-        producer.ring("jobs.asign")
+        producer.publish("jobs.asign", {})
     with pytest.raises(ValidationError):
-        producer.ring("jobs.cancel", job_ids=["a"], account_id="b")
+        producer.publish("jobs.cancel", {"job_ids": ["a"], "account_id": "b"})
 
 
 def test_the_producer_fails_within_seconds_without_a_broker() -> None:
-    """Nobody waits for a bell."""
+    """A caller never waits long for a broker that is away."""
     with pytest.raises(OperationalError):
-        Producer("redis://127.0.0.1:9/0").ring("jobs.assign")
+        Producer("redis://127.0.0.1:9/0").publish("jobs.assign", {})
+
+
+def test_ring_publishes_with_a_deprecation_warning(broker: str) -> None:
+    """Callers of the former name keep working, and learn the new one."""
+    producer = Producer(broker)
+    with pytest.warns(DeprecationWarning, match="publish"):
+        id_ = producer.ring("jobs.cancel", job_ids=["a"])
+
+    with redis.Redis.from_url(broker) as client:
+        (message,) = client.lrange("dispatch", 0, -1)
+    assert json.loads(message)["headers"]["id"] == id_

@@ -52,7 +52,7 @@ def test_memory_does_not_grow(worker: Worker, broker: str, published: Published)
         nonlocal sent
         for _ in range(messages):
             sent += 1
-            producer.ring("crawler.frames", frames=_batch(crawlers, sent))
+            producer.publish("crawler.frames", {"frames": _batch(crawlers, sent)})
         wait_until(
             lambda: world.scalar("SELECT count(*) FROM handled_message") >= sent,
             "all are heard",

@@ -115,7 +115,7 @@ def test_a_failed_job_is_reported(world: World, producer: Producer) -> None:
     """Exit code 1, and why."""
     with node("main.js") as web_app:
         job_id = first_line(web_app)
-        producer.ring("jobs.cancel", job_ids=[job_id])
+        producer.publish("jobs.cancel", {"job_ids": [job_id]})
         code, _, err = ended(web_app)
     assert (code, err) == (1, f"Job {job_id} is cancelled.\n")
 

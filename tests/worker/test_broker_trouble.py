@@ -237,7 +237,7 @@ def test_a_full_redis_is_drained(site: Site) -> None:
             pytest.raises(OperationalError, match="maxmemory"),
             closing(Producer(site.server.url)) as producer,
         ):
-            producer.ring("jobs.assign")
+            producer.publish("jobs.assign", {})
 
 
 def test_a_worker_starts_although_redis_is_full(site: Site, tmp_path: Path) -> None:

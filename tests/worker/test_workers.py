@@ -83,7 +83,7 @@ def balanced(world: World, jobs: list[str]) -> None:
 def submitted(world: World, producer: Producer, count: int) -> list[str]:
     """Submit orders through the broker, and wait until their jobs are there."""
     orders = [world.order() for _ in range(count)]
-    producer.ring("jobs.submit", orders=orders)
+    producer.publish("jobs.submit", {"orders": orders})
     wait_until(lambda: world.scalar("SELECT count(*) FROM job") >= count, "the jobs are there")
     return [order["web_app_job_id"] for order in orders]
 
@@ -147,7 +147,7 @@ def test_jobs_of_a_dead_crawler_are_requeued_without_beat(run: Start, producer: 
         "worker --concurrency 1", CRAWLYARD_CONNECTION_TIMEOUT="4", CRAWLYARD_HEARTBEAT_INTERVAL="0.5"
     )
     connection = str(ULID())
-    producer.ring("connections.register", connection_id=connection)
+    producer.publish("connections.register", {"connection_id": connection})
     submitted(world, producer, 2)
     wait_until(lambda: world.scalar("SELECT count(*) FROM crawler_order") == 2, "the jobs are assigned")
 
@@ -183,7 +183,7 @@ def test_no_message_is_lost_while_the_database_is_away(
     orders = [world.order() for _ in range(40)]
     try:
         for order in orders:
-            producer.ring("jobs.submit", orders=[order])
+            producer.publish("jobs.submit", {"orders": [order]})
         wait_until(lambda: _waited_in_vain(broker), "units have waited in vain", patience=30)
     finally:
         services.postgres.start()
