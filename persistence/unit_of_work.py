@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from persistence.areas.areas import Areas
 from persistence.areas.children import Children
 from persistence.attempts.attempts import Attempts
+from persistence.attempts.overdue import OverdueAttempts
 from persistence.credentials.accounts import Accounts
 from persistence.credentials.blocks import Blocks
 from persistence.credentials.refreshes import Refreshes
@@ -77,6 +78,7 @@ class UnitOfWork:
         self.areas = Areas(session)
         self.live_counts = LiveCounts(session)
         self.attempts = Attempts(session, self.live_counts)
+        self.overdue_attempts = OverdueAttempts(session)
         self.blocks = Blocks(session)
         self.children = Children(session)
         self.connections = Connections(session)

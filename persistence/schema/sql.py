@@ -74,7 +74,9 @@ def fragment(part: str, **fragments: str) -> str:
     return Template(part).substitute(_NAMES, **fragments)
 
 
-def among(column: InstrumentedAttribute[str], name: str = "ids") -> ColumnElement[bool]:
+def among(
+    column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None], name: str = "ids"
+) -> ColumnElement[bool]:
     """
     `column = ANY (:ids)` for statements in Core: the whole list is one parameter.
 

@@ -198,7 +198,7 @@ def _new_attempt(entry: Entry, connection_id: ConnectionId, job: KnownJob) -> Ne
     return NewAttempt(
         id=fence,
         crawler_job_id=CrawlerJobId(fence),
-        job_id=entry.job_id,
+        web_app_job_id=entry.job_id,
         connection_id=connection_id,
         account_id=entry.account_id,
         user_id=job.user_id,

@@ -12,7 +12,8 @@ from datetime import datetime
 
 import structlog
 
-from persistence.attempts.attempts import Attempt, OverdueLimits
+from persistence.attempts.attempts import Attempt
+from persistence.attempts.overdue import OverdueLimits
 from persistence.fleet.sweep_state import SweepState
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId
@@ -127,12 +128,12 @@ def _overdue(uow: UnitOfWork, state: SweepState, as_of: datetime) -> list[Closin
         stall=settings().stall_timeout,
         start=settings().start_timeout,
     )
-    uow.attempts.mark_absent(CHUNK_JOBS)
-    seen = uow.attempts.overdue(limits, CHUNK_JOBS)
+    uow.overdue_attempts.mark_absent(CHUNK_JOBS)
+    seen = uow.overdue_attempts.find(limits, CHUNK_JOBS)
     if not seen:
         return []
     locked = uow.connections.lock_skipping(attempt.connection_id for attempt, _ in seen)
-    return [_closing(*found) for found in uow.attempts.overdue(limits, CHUNK_JOBS, sorted(locked))]
+    return [_closing(*found) for found in uow.overdue_attempts.find(limits, CHUNK_JOBS, sorted(locked))]
 
 
 def _closing(attempt: Attempt, ending: Ending) -> Closing:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from persistence.attempts.attempts import Attempts
+from persistence.attempts.overdue import OverdueAttempts
 from persistence.db.engine import engine
 from persistence.fleet.connections import Connections
 from support.meanwhile import held, once
@@ -25,7 +26,7 @@ def test_an_attempt_that_progressed_after_the_read_is_not_stalled(
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_progress", order, **PROGRESS)
     world.rows(STALLED)
-    once(monkeypatch, Attempts, "overdue", partial(crawler.sends, "job_progress", order, **PROGRESS))
+    once(monkeypatch, OverdueAttempts, "find", partial(crawler.sends, "job_progress", order, **PROGRESS))
 
     world.sweep()
 
@@ -132,7 +133,7 @@ def test_a_listed_job_is_not_disowned_although_its_absence_is_still_recorded(
     crawler, (order,) = world.crawler_with_jobs()
     world.rows("UPDATE job_assignment_mapping SET absent_since = now() - interval '1 minute'")
     crawler.sends("heartbeat", activeJobs=[order])
-    monkeypatch.setattr(Attempts, "mark_absent", lambda *_: None)
+    monkeypatch.setattr(OverdueAttempts, "mark_absent", lambda *_: None)
 
     world.sweep()
 
