@@ -1,1 +1,1 @@
-"""Celery messages: those that were processed, and those that were rejected."""
+"""Celery messages that were processed, and those that were rejected."""

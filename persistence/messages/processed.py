@@ -1,31 +1,37 @@
-"""Messages that were handled: delivered again, they change nothing."""
+"""The ids of processed messages: a message that is delivered again changes nothing."""
 
-from sqlalchemy import text
+from sqlalchemy import BindParameter, bindparam, exists, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-_MARK_PROCESSED = text("""
-    INSERT INTO handled_message (message_id) VALUES (:message_id)
-    ON CONFLICT DO NOTHING RETURNING message_id
-""")
+from persistence.schema.tables import ProcessedMessage
 
+_MESSAGE_ID: BindParameter[str] = bindparam("message_id")
 
-_WAS_PROCESSED = text("SELECT EXISTS (SELECT FROM handled_message WHERE message_id = :message_id)")
+_MARK_PROCESSED = (
+    insert(ProcessedMessage)
+    .values(message_id=_MESSAGE_ID)
+    .on_conflict_do_nothing()
+    .returning(ProcessedMessage.message_id)
+)
+
+_WAS_PROCESSED = select(exists().where(ProcessedMessage.message_id == _MESSAGE_ID))
 
 
 class ProcessedMessages:
-    """The ids of the messages whose unit of work committed."""
+    """The table `handled_message`: messages whose unit of work committed."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def mark_processed(self, message_id: str) -> bool:
         """
-        Whether this unit is the first to handle *message_id*; False: end, it was handled.
+        True if this unit is the first to process *message_id*; if False, the unit must change nothing.
 
-        Waits for another unit that is handling it right now.
+        Waits for another unit that is processing the same message.
         """
-        return self._session.execute(_MARK_PROCESSED, {"message_id": message_id}).one_or_none() is not None
+        return self._session.scalars(_MARK_PROCESSED, {"message_id": message_id}).one_or_none() is not None
 
     def was_processed(self, message_id: str) -> bool:
-        """Whether a unit handled *message_id* to its end; for a message of many units, whose last one claims."""
+        """True if *message_id* was processed completely. A message of many units is marked by its last one."""
         return bool(self._session.scalars(_WAS_PROCESSED, {"message_id": message_id}).one())

@@ -1,4 +1,4 @@
-"""Bad input, kept with its reason: redacted, and made storable, before anything else is done with it."""
+"""Rejected input, stored with the reason. It is redacted and made storable before anything else happens to it."""
 
 import json
 from hashlib import sha256
@@ -12,16 +12,15 @@ from persistence.sanitize.json_values import clean_text, storable
 
 _KEEP = text("""
     INSERT INTO rejected_message (id, task, message_id, reason, detail, payload)
-    SELECT r.id, r.task, r.message_id, r.reason, r.detail, r.payload
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-           AS r(id text, task text, message_id text, reason text, detail text, payload jsonb)
+    SELECT id, task, message_id, reason, detail, payload
+      FROM jsonb_populate_recordset(NULL::rejected_message, CAST(:rows AS jsonb))
 """)
 
 _DETAIL_BYTES = 2000
 
 
 class RejectedMessages:
-    """What this unit of work could not accept."""
+    """The messages and items that this unit of work rejects."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -37,9 +36,9 @@ class RejectedMessages:
         message_id: str | None = None,
     ) -> None:
         """
-        Note a message, or one item of it, as rejected; it is written with the commit.
+        Note a message, or one item of it, as rejected; the commit writes it.
 
-        *payload* may be anything at all; *reason* is a constant word, *detail* says more.
+        *payload* may be any object. *reason* is one of a fixed set of names, *detail* explains it.
         """
         self._rows.append(
             {
@@ -53,20 +52,20 @@ class RejectedMessages:
         )
 
     def write(self) -> None:
-        """Write what was noted."""
+        """Write the rejections that were noted."""
         if self._rows:
             self._session.execute(_KEEP, {"rows": json.dumps(self._rows, allow_nan=False)})
             self._rows.clear()
 
     def fingerprint(self) -> str:
-        """The same for the same rejections of the same message: what a message handled as that is claimed by."""
+        """A hash of the noted rejections, equal whenever the same input is rejected for the same reasons."""
         rows = [{column: value for column, value in row.items() if column != "id"} for row in self._rows]
         return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
     def mark(self) -> int:
-        """Where we stand, for `reset`."""
+        """The current position, for `reset`."""
         return len(self._rows)
 
     def reset(self, mark: int) -> None:
-        """Forget what was noted since *mark*."""
+        """Discard the rejections noted since *mark*."""
         del self._rows[mark:]

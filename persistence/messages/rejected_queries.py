@@ -1,52 +1,55 @@
-"""Rejected messages, for whoever looks through them, and settles them."""
+"""Rejected messages for operators: list, count, read in pages, and discard."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Executable,
+    Text,
+    any_,
+    delete,
+    func,
+    literal,
+    select,
+    tuple_,
+)
 
 from persistence.db.engine import engine
 from persistence.db.snapshot import snapshot
 from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import IllegalRequestError
 from persistence.migrations.head import require_head
+from persistence.schema.sql import among
+from persistence.schema.tables import RejectedMessage
 from persistence.settings import settings
 
 PAGE = 200
 
-_CRITERIA = """
-       -- What is not asked for is folded away, since every plan is made for its values.
-       (CAST(:ids AS text[]) IS NULL OR id = ANY (CAST(:ids AS text[])))
-       AND (CAST(:reason AS text) IS NULL OR reason = :reason)
-       AND (CAST(:task AS text) IS NULL OR task = :task)
-       AND (CAST(:since AS interval) IS NULL OR rejected_at >= now() - CAST(:since AS interval))
-       AND (CAST(:until AS interval) IS NULL OR rejected_at <= now() - CAST(:until AS interval))
-"""
+_ROWS = select(
+    RejectedMessage.id,
+    RejectedMessage.rejected_at,
+    RejectedMessage.task,
+    RejectedMessage.message_id,
+    RejectedMessage.reason,
+    RejectedMessage.detail,
+    RejectedMessage.payload,
+)
+_AGE_ORDER = (RejectedMessage.rejected_at, RejectedMessage.id)
 
-_COLUMNS = "id, rejected_at, task, message_id, reason, detail, payload"
-
-_NEWEST = text(f"""
-    SELECT {_COLUMNS} FROM rejected_message WHERE {_CRITERIA} ORDER BY rejected_at DESC, id DESC LIMIT :limit
-""")  # noqa: S608 - no input is in it
-
-_COUNT = text(f"SELECT count(*) AS number, now() AS moment FROM rejected_message WHERE {_CRITERIA}")  # noqa: S608
-
-_OLDEST = text(f"""
-    SELECT {_COLUMNS} FROM rejected_message
-     WHERE {_CRITERIA} AND rejected_at <= :moment
-       AND (CAST(:after_at AS timestamptz) IS NULL OR (rejected_at, id) > (:after_at, :after_id))
-     ORDER BY rejected_at, id LIMIT :limit
-""")  # noqa: S608
-
-_DISCARD = text("""
-    -- What somebody else holds is being deleted by him.
-    DELETE FROM rejected_message WHERE id IN (
-        SELECT id FROM rejected_message WHERE id = ANY (CAST(:ids AS text[]))
-         ORDER BY id COLLATE "C" FOR UPDATE SKIP LOCKED
+# A row that is locked is being deleted by another session.
+_DISCARD = delete(RejectedMessage).where(
+    RejectedMessage.id.in_(
+        select(RejectedMessage.id)
+        .where(among(RejectedMessage.id))
+        .order_by(RejectedMessage.id)
+        .with_for_update(skip_locked=True)
     )
-""")
+)
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,20 @@ class Rejected:
 
 @dataclass(frozen=True)
 class RejectedFilter:
-    """Which rejected messages: those for which all holds that is given."""
+    """Selects the rejected messages that match every given criterion; None matches all."""
 
     ids: tuple[str, ...] | None = None
     reason: str | None = None
     task: str | None = None
     since: timedelta | None = None
-    """Not older than this."""
+    """Rejected at most this long ago."""
     until: timedelta | None = None
-    """Not younger than this."""
+    """Rejected at least this long ago."""
 
 
 @dataclass(frozen=True)
 class RejectedCount:
-    """How many there were at a moment, by the database's clock."""
+    """The number of rejected messages at a moment of the database's clock."""
 
     number: int
     moment: datetime
@@ -87,15 +90,17 @@ def read_rejected(criteria: RejectedFilter, *, limit: int) -> list[Rejected]:
     """
     Read at most *limit* rejections, the newest first.
 
-    Raises SchemaError where the schema is not at head, and the database's errors as ours.
+    Raises SchemaError if the schema is not at head, and the database's errors as ours.
     """
+    newest = (column.desc() for column in _AGE_ORDER)
+    statement = _ROWS.where(*_matching(criteria)).order_by(*newest).limit(limit)
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
-        return _read(connection, _NEWEST, _values(criteria) | {"limit": limit})
+        return _read(connection, statement)
 
 
 def read_rejection(rejected_id: str) -> Rejected:
-    """Read one. Raises IllegalRequestError where there is none of that id."""
+    """Read one rejection. Raises IllegalRequestError if there is none with that id."""
     rejected = read_rejected(RejectedFilter(ids=(rejected_id,)), limit=1)
     if not rejected:
         raise IllegalRequestError(f"there is no rejected message {rejected_id}")
@@ -103,39 +108,52 @@ def read_rejection(rejected_id: str) -> Rejected:
 
 
 def count_rejected(criteria: RejectedFilter) -> RejectedCount:
-    """How many there are. Raises SchemaError where the schema is not at head."""
+    """Count the rejections. Raises SchemaError if the schema is not at head."""
+    statement = select(func.count(), func.now()).select_from(RejectedMessage).where(*_matching(criteria))
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
-        return RejectedCount(**connection.execute(_COUNT, _values(criteria)).one()._mapping)  # noqa: SLF001 - public in spite of its name
+        number, moment = connection.execute(statement).one()
+        return RejectedCount(number, moment)
 
 
 def pages_of_rejected(criteria: RejectedFilter, moment: datetime) -> Iterator[list[Rejected]]:
     """
     The rejections up to *moment*, the oldest first, in pages of PAGE.
 
-    Each page is read when it is asked for: what was read may be deleted meanwhile, what is rejected
-    meanwhile is left out.
+    Each page is read when it is asked for. Rows of earlier pages may be deleted meanwhile, and what is rejected
+    after *moment* is left out.
     """
-    after: dict[str, Any] = {"after_at": None, "after_id": None}
-    while page := _page(_values(criteria) | after | {"moment": moment, "limit": PAGE}):
+    statement = _ROWS.where(*_matching(criteria), RejectedMessage.rejected_at <= moment)
+    statement = statement.order_by(*_AGE_ORDER).limit(PAGE)
+    page = _page(statement)
+    while page:
         yield page
-        after = {"after_at": page[-1].rejected_at, "after_id": page[-1].id}
+        page = _page(statement.where(tuple_(*_AGE_ORDER) > (page[-1].rejected_at, page[-1].id)))
 
 
 def discard_rejected(ids: Collection[str]) -> None:
-    """Delete rejections, in one transaction; what is gone already is no matter."""
+    """Delete rejections in one transaction. Ids that are already gone are ignored."""
     with translate_errors(), engine().begin() as connection:
         connection.execute(_DISCARD, {"ids": list(ids)})
 
 
-def _page(values: dict[str, Any]) -> list[Rejected]:
+def _matching(criteria: RejectedFilter) -> Iterator[ColumnElement[bool]]:
+    if criteria.ids is not None:
+        yield RejectedMessage.id == any_(literal(list(criteria.ids), ARRAY(Text)))
+    if criteria.reason is not None:
+        yield RejectedMessage.reason == criteria.reason
+    if criteria.task is not None:
+        yield RejectedMessage.task == criteria.task
+    if criteria.since is not None:
+        yield RejectedMessage.rejected_at >= func.now() - criteria.since
+    if criteria.until is not None:
+        yield RejectedMessage.rejected_at <= func.now() - criteria.until
+
+
+def _page(statement: Executable) -> list[Rejected]:
     with snapshot(settings().statement_timeout) as connection:
-        return _read(connection, _OLDEST, values)
+        return _read(connection, statement)
 
 
-def _values(criteria: RejectedFilter) -> dict[str, Any]:
-    return vars(criteria) | {"ids": None if criteria.ids is None else list(criteria.ids)}
-
-
-def _read(connection: Connection, statement: Any, values: dict[str, Any]) -> list[Rejected]:
-    return [Rejected(**row._mapping) for row in connection.execute(statement, values)]  # noqa: SLF001 - public in spite of its name
+def _read(connection: Connection, statement: Executable) -> list[Rejected]:
+    return [Rejected(*row) for row in connection.execute(statement)]

@@ -22,7 +22,6 @@ STILL_BUILT_FROM_STRINGS = {
     "persistence/jobs/jobs.py",
     "persistence/jobs/live_counts.py",
     "persistence/maintenance/statistics.py",
-    "persistence/messages/rejected_queries.py",
     "persistence/reports/job_progress.py",
     "persistence/reports/statistics.py",
 }
