@@ -1,1 +1,1 @@
-"""The error log, its groups, and the queries of those who look at it."""
+"""The error log: its writer, its groups of similar errors, and its queries."""

@@ -1,9 +1,9 @@
 """
-What makes two errors the same: their type, the words of their message, and where they were met.
+The fingerprint of an error: a hash of its type, the words of its message, and the top of its stack trace.
 
-Whatever differs from one occurrence to the next is left out: numbers, ids, URLs, paths and quoted values
-of a message, lines, columns, addresses and folders of a stack trace. Every expression takes linear time on
-hostile text: each match begins where the one before it failed or ended.
+What differs between occurrences is left out: numbers, ids, URLs, paths and quoted values of a message; lines,
+columns, addresses and folders of a stack trace. Every expression takes linear time on hostile text, because each
+match begins where the previous one failed or ended.
 """
 
 import re
@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 DIGITS: Final = 16
-"""Of a fingerprint, in hex: 64 bits, more than all the kinds of errors there will be need."""
+"""Hex digits of a fingerprint: 64 bits, more than enough for all kinds of errors."""
 
 _FRAMES = 3
 
@@ -22,8 +22,8 @@ _FRAMES = 3
 
 _URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{0,15}://[^\s\"'<>\\]*+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-# What a server says of its error stands in quotes too, under one of these names. Quotes within quotes have
-# backslashes. An apostrophe stands within a word.
+# Quoted values are removed, except the message of a server's error, which is quoted too, under one of these names.
+# Quotes inside quotes are escaped with backslashes. An apostrophe inside a word is no quote.
 _QUOTED = re.compile(
     r"""
       (?<!\\)\\{0,3}["'](?:message|error|error_description|reason|detail)\\{0,3}["'] [ ]{0,4}:[ ]{0,4}
@@ -50,23 +50,23 @@ _ANY_FRAME = re.compile(
 )
 _LINE = re.compile(r"^[ \t]*+[^\s][^\n]*+", re.MULTILINE)
 
-# Within quotes or brackets a folder may hold blanks.
+# Inside quotes or brackets a folder may contain spaces.
 _FOLDER = re.compile(r"""(?<=["(])[^"()]*[/\\] | (?<![^\s()"'/\\])[^\s()"'/\\]*+[/\\]""", re.VERBOSE)
 # JavaScriptCore writes `function@file`.
 _FUNCTION_AT = re.compile(r"\A[ \t]*+([^\s@()\"'/\\]++)@")
 _QUERY = re.compile(r"\?[^\s:)]*+")
-# Hexadecimal digits are an address, or the hash that a bundler puts into a file's name.
+# Hexadecimal digits are an address, or the hash that a bundler adds to a file name.
 _VOLATILE = re.compile(r"(?<!\w)(?:0[xX][0-9a-fA-F]++|[0-9a-f]{8,}+(?!\w)|\d++)")
 
 
 def fingerprint(error_type: str, message: str, stack_trace: str | None = None) -> str:
-    """The fingerprint of an error whose texts are redacted: the same for errors that are alike."""
+    """The fingerprint of an error with redacted texts; similar errors have the same."""
     parts = [error_type, " ".join(_words(message)), *_top_frames(stack_trace or "")]
     return sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:DIGITS]
 
 
 def _words(message: str) -> Iterator[str]:
-    """The words that say what happened, in their order, without signs between them."""
+    """The words of a message that describe what happened, in order, without punctuation."""
     message = _QUOTED.sub(lambda quoted: f" {quoted['said'] or ''} ", _URL.sub(" ", message))
     for piece in _PIECE.findall(_UUID.sub(" ", message)):
         if not _PLACE.search(piece):
@@ -76,13 +76,13 @@ def _words(message: str) -> Iterator[str]:
 
 
 def _is_id(name: str) -> bool:
-    """Whether it looks drawn, counted or measured. `HTTP2` does not, `01J8Z…`, `4f3a2b1` and `5ms` do."""
+    """True if it looks like an id, a count or a measure, such as `01J8Z…`, `4f3a2b1` and `5ms`, but not `HTTP2`."""
     return name[0].isdigit() or _HEX.match(name) is not None or len(_NUMBER.findall(name)) > 1
 
 
 def _top_frames(trace: str) -> list[str]:
-    """Where it happened, the innermost frame first; of a trace without frames, the words of its first lines."""
-    # Python writes the innermost last, and what an error was caused by before it.
+    """The innermost frames, innermost first; for a trace without frames, the words of its first lines."""
+    # Python writes the innermost frame last, and the cause of an error before the error.
     if python := deque(_PYTHON_FRAME.finditer(trace), maxlen=_FRAMES):
         return [_place(frame.group()) for frame in reversed(python)]
     for expression in (_AT_FRAME, _ANY_FRAME):
@@ -92,6 +92,6 @@ def _top_frames(trace: str) -> list[str]:
 
 
 def _place(frame: str) -> str:
-    """A frame's function and file, without folders, lines, columns and addresses."""
+    """The function and file of a frame, without folders, lines, columns and addresses."""
     place = _FOLDER.sub("", _FUNCTION_AT.sub(r"\1 ", frame))
     return " ".join(_VOLATILE.sub("", _QUERY.sub("", place)).split())

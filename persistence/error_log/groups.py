@@ -1,4 +1,4 @@
-"""Errors that are alike, counted as one: for whoever looks, never to decide upon."""
+"""Groups of similar errors, for operators. No task decides anything by them."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ _SAMPLE_LENGTH = 1000
 
 _GROUPS = text("""
     WITH of_job AS (
-        -- First by job, so that each is looked up once for its account, however often it failed.
+        -- Grouped by job first, so that the account of each job is looked up once, however often it failed.
         SELECT fingerprint, job_id, count(*) AS errors, count(*) FILTER (WHERE resolution IS NULL) AS unresolved,
                min(timestamp) AS first_seen, max(timestamp) AS last_seen
           FROM job_error_log
@@ -47,7 +47,7 @@ _GROUPS = text("""
 
 @dataclass(frozen=True)
 class ErrorGroup:
-    """Errors of one fingerprint; type and message are the newest one's, whose beginning is enough to know it."""
+    """Errors with one fingerprint; type and the beginning of the message are those of the newest error."""
 
     fingerprint: str
     errors: int
@@ -62,7 +62,7 @@ class ErrorGroup:
 
 @dataclass(frozen=True)
 class GroupWithErrors:
-    """A group as it is kept, with its newest errors."""
+    """A group with its newest errors."""
 
     group: ErrorGroup
     newest: list[LoggedError]
@@ -72,10 +72,10 @@ def read_groups(
     *, since: timedelta | None = None, unresolved: bool = False, by: Order = "count", limit: int
 ) -> list[ErrorGroup]:
     """
-    Read at most *limit* groups of the errors since then; with *unresolved*, those that hold some that are not.
+    Read at most *limit* groups of the errors of the last *since*; with *unresolved*, groups with unresolved errors.
 
-    Errors without a fingerprint are in none. Raises SchemaError where the schema is not at head, and
-    the database's errors as ours.
+    Errors without a fingerprint are in no group. Raises SchemaError if the schema is not at head, and the database's
+    errors as ours.
     """
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
@@ -83,7 +83,7 @@ def read_groups(
 
 
 def read_group(fingerprint: str, *, limit: int) -> GroupWithErrors:
-    """Read one group, with at most *limit* of its errors. Raises IllegalRequestError where there is none."""
+    """Read one group with at most *limit* of its errors. Raises IllegalRequestError if there is no such group."""
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
         groups = _groups(connection, fingerprint=fingerprint, limit=1)

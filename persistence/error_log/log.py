@@ -1,4 +1,4 @@
-"""The error log: every failure on record, redacted before it is stored."""
+"""The table `job_error_log`: every failure of a job, redacted before it is stored."""
 
 import json
 from collections.abc import Collection
@@ -18,15 +18,13 @@ from persistence.schema.ids import JobId
 _LOG = text("""
     INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, stack_trace, context, retry_count,
                                is_recoverable, fingerprint)
-    SELECT r.id, r.job_id, clock_timestamp(), r.error_type, r.error_message, r.stack_trace, r.context,
-           r.retry_count, r.is_recoverable, r.fingerprint
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-           AS r(id text, job_id text, error_type text, error_message text, stack_trace text, context jsonb,
-                retry_count int, is_recoverable boolean, fingerprint text)
+    SELECT id, job_id, clock_timestamp(), error_type, error_message, stack_trace, context, retry_count,
+           is_recoverable, fingerprint
+      FROM jsonb_populate_recordset(NULL::job_error_log, CAST(:rows AS jsonb))
 """)
 
 _RESOLVE = text("""
-    -- In the order of the group's index, in which every unit and every other resolution locks them.
+    -- In the order of the group's index, in which every other resolution also locks the rows.
     WITH unresolved AS (
         SELECT id, timestamp FROM job_error_log
          WHERE fingerprint = :fingerprint AND resolution IS NULL
@@ -47,7 +45,7 @@ _ATTEMPT_BYTES = 200
 
 @dataclass(frozen=True)
 class JobError:
-    """An error of a job, as it was told; it is redacted on its way in."""
+    """An error of a job, as it was reported; `ErrorLog.log` redacts it."""
 
     job_id: JobId
     error_type: str
@@ -55,12 +53,12 @@ class JobError:
     stack_trace: str | None = None
     context: dict[str, Any] | None = None
     attempt: dict[str, str] | None = None
-    """Which attempt ended with it: stands in the context, whatever had to be cut of what was said there."""
+    """The attempt that ended with it: added to the context after the context is cut to its size limit."""
     retry_count: int = 0
     is_recoverable: bool = True
 
     def row(self, texts: dict[str, str | None]) -> dict[str, Any]:
-        """By column, without secrets; *texts* as they are kept."""
+        """The row to insert, with *texts* as `_texts` returned them."""
         return {
             "id": str(ULID()),
             "job_id": self.job_id,
@@ -78,7 +76,7 @@ class JobError:
 
 
 def _texts(error_type: str, message: str, stack_trace: str | None) -> dict[str, str | None]:
-    """What is kept of an error's texts, by column, and their fingerprint, which is of what is kept."""
+    """The texts of an error as they are stored, by column, with the fingerprint of the stored texts."""
     error_type = clean_text(error_type, _TYPE_BYTES)
     message = clean_text(message, _MESSAGE_BYTES)
     trace = None if stack_trace is None else clean_text(stack_trace, _TRACE_BYTES)
@@ -92,7 +90,7 @@ def _texts(error_type: str, message: str, stack_trace: str | None) -> dict[str, 
 
 @dataclass(frozen=True)
 class ResolvedErrors:
-    """How many errors were resolved, and of when the newest of them is."""
+    """The number of errors resolved, and the time of the newest of them."""
 
     errors: int
     newest: datetime | None
@@ -105,8 +103,8 @@ class ErrorLog:
         self._session = session
 
     def log(self, errors: Collection[JobError]) -> list[str]:
-        """Put errors of jobs that the caller holds on record; their types as they were kept, in the same order."""
-        texts = cache(_texts)  # a thousand that were lost at once are told of in the same words
+        """Store errors of jobs that the caller has locked; returns their types as stored, in the same order."""
+        texts = cache(_texts)  # a thousand jobs lost at once have the same texts
         rows = [error.row(texts(error.error_type, error.message, error.stack_trace)) for error in errors]
         if rows:
             self._session.execute(_LOG, {"rows": json.dumps(rows)})
@@ -116,9 +114,10 @@ class ErrorLog:
         self, fingerprint: str, resolution: str, *, until: datetime, since: datetime | None, limit: int
     ) -> ResolvedErrors:
         """
-        Resolve at most *limit* errors of a group that are not, of *until* at the latest, the oldest first.
+        Resolve at most *limit* unresolved errors of a group up to *until*, the oldest first.
 
-        Those of before *since* are passed over: who resolves a group in parts gives the newest of the last part.
+        To resolve a group in parts, pass the time of the newest error of the last part as *since*: earlier errors
+        are not read again.
         """
         values = {
             "fingerprint": fingerprint,

@@ -1,4 +1,4 @@
-"""Errors one by one, the newest first: for whoever looks, never to decide upon."""
+"""Reads single errors, the newest first, for operators. No task decides anything by them."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from persistence.schema.ids import AccountId, JobId
 from persistence.settings import settings
 
 _ERRORS = text("""
-    -- What is not asked for is folded away, since every plan is made for its values.
+    -- The planner removes conditions on parameters that are NULL: each plan is made for its values.
     SELECT e.id, e.job_id, job."accountId" AS account_id, e.timestamp, e.error_type, e.error_message,
            e.stack_trace, e.context, e.retry_count, e.is_recoverable, e.fingerprint, e.resolution
       FROM job_error_log e JOIN job ON job.id = e.job_id
@@ -29,7 +29,7 @@ _TIMESTAMP = text("SELECT timestamp FROM job_error_log WHERE id = :id")
 
 @dataclass(frozen=True)
 class LoggedError:
-    """An error on record."""
+    """A row of the error log."""
 
     id: str
     job_id: JobId
@@ -42,7 +42,7 @@ class LoggedError:
     retry_count: int
     is_recoverable: bool
     fingerprint: str | None
-    """None: it was put on record before there were any."""
+    """None for rows older than fingerprints."""
     resolution: str | None
 
 
@@ -54,10 +54,10 @@ def read_errors(
     limit: int,
 ) -> list[LoggedError]:
     """
-    Read at most *limit* errors, the newest first; *before* is the id of the last one of the page before.
+    Read at most *limit* errors, the newest first. *before* is the id of the last error of the previous page.
 
-    Raises IllegalRequestError where there is no such error, SchemaError where the schema is not at
-    head, and the database's errors as ours.
+    Raises IllegalRequestError if there is no error *before*, SchemaError if the schema is not at head, and the
+    database's errors as ours.
     """
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
@@ -73,7 +73,7 @@ def select_errors(
     before: str | None = None,
     limit: int,
 ) -> list[LoggedError]:
-    """Read the newest errors of a job, of a group, or of all, within a snapshot."""
+    """Read the newest errors of a job, of a group, or of all jobs, within the snapshot of the caller."""
     values = {
         "job_id": job_id,
         "fingerprint": fingerprint,

@@ -1,1 +1,1 @@
-"""Events for the web app: written with the commit, read by cursor."""
+"""Events for the web app: written with each commit, read by cursor, followed, and trimmed."""

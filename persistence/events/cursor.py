@@ -1,4 +1,4 @@
-"""Where a reader of events stands: the last event that it has read, and in which cluster."""
+"""The position of a reader of events: the last event that it read, and the database cluster."""
 
 import re
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Self
 from persistence.exceptions import IllegalRequestError
 
 BEGINNING = "beginning"
-"""All that is kept."""
+"""Start with the oldest event that is kept."""
 NOW = "now"
-"""Only what comes, and what is committed already and cannot be read yet."""
+"""Start after the events that can be read now; committed events that cannot be read yet still follow."""
 
 _TEXT = re.compile(r"(-?\d{1,20}):(\d{1,20}):(\d{1,19})")
 _LARGEST_XID, _LARGEST_ID = 2**64 - 1, 2**63 - 1
@@ -17,10 +17,10 @@ _LARGEST_XID, _LARGEST_ID = 2**64 - 1, 2**63 - 1
 
 @dataclass(frozen=True)
 class EventCursor:
-    """The last event that was read. Its text is opaque to callers; it alone is to be kept."""
+    """The last event that was read. A reader stores its text, which is opaque."""
 
     cluster: str
-    """The system identifier: transaction ids of another cluster say nothing in this one."""
+    """The system identifier: transaction ids of another cluster mean nothing in this one."""
     xid: int
     id: int
 
@@ -29,7 +29,7 @@ class EventCursor:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The cursor of its text. Raises IllegalRequestError where it is none."""
+        """Parse the text of a cursor. Raises IllegalRequestError if it is not one."""
         found = _TEXT.fullmatch(text)
         if not found or int(found[2]) > _LARGEST_XID or int(found[3]) > _LARGEST_ID:
             raise IllegalRequestError("a cursor is the text that came with an event")
@@ -37,5 +37,5 @@ class EventCursor:
 
 
 def starting_point(text: str) -> EventCursor | str:
-    """`now`, `beginning`, or the cursor of its text. Raises IllegalRequestError for anything else."""
+    """Parse `now`, `beginning` or the text of a cursor. Raises IllegalRequestError for anything else."""
     return text if text in (BEGINNING, NOW) else EventCursor.parse(text)

@@ -1,4 +1,4 @@
-"""Events for the web app: gathered while a unit works, appended by its commit."""
+"""Events for the web app, collected by a unit of work and written by its commit."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,11 +14,10 @@ CHANNEL = "crawlyard_event"
 _APPEND = text("""
     WITH written AS (
         INSERT INTO dispatch_event (type, job_id, account_id, connection_id, payload)
-        SELECT e.type, e.job_id, e.account_id, e.connection_id, e.payload
-          FROM jsonb_to_recordset(CAST(:events AS jsonb))
-               AS e(type text, job_id text, account_id text, connection_id text, payload jsonb)
+        SELECT type, job_id, account_id, connection_id, payload
+          FROM jsonb_populate_recordset(NULL::dispatch_event, CAST(:events AS jsonb))
     )
-    SELECT pg_notify(:channel, '') -- one a transaction and without data: it wakes readers
+    SELECT pg_notify(:channel, '') -- one for each transaction, without data: it only wakes readers up
 """)
 
 
@@ -32,7 +31,7 @@ class _Event:
 
 
 class Events:
-    """What this unit of work tells the web app."""
+    """The events that this unit of work writes for the web app."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -47,20 +46,20 @@ class Events:
         connection_id: str | None = None,
         **payload: Any,
     ) -> None:
-        """Note an event; it is written with the commit, in the order of the notes."""
+        """Note an event; the commit writes all of them in the order they were noted."""
         self._events.append(_Event(type, job_id, account_id, connection_id, payload))
 
     def write(self) -> None:
-        """Append what was noted, and wake the readers."""
+        """Write the noted events, and wake readers up."""
         if self._events:
             events = json.dumps([vars(event) for event in self._events])
             self._session.execute(_APPEND, {"events": events, "channel": CHANNEL})
             self._events.clear()
 
     def mark(self) -> int:
-        """Where we stand, for `reset`."""
+        """The current position, for `reset`."""
         return len(self._events)
 
     def reset(self, mark: int) -> None:
-        """Forget what was noted since *mark*."""
+        """Discard the events noted since *mark*."""
         del self._events[mark:]

@@ -1,8 +1,8 @@
 """
-Events for readers: pages in the order of (xid, id), below the oldest transaction that still runs.
+Reads events in pages, in the order of (xid, id), below the oldest transaction that is still running.
 
-A transaction that commits late has an older xid than others that were read already would have; so
-nothing is read at or above `pg_snapshot_xmin`, and no row ever appears behind a cursor.
+A transaction that commits late has a lower xid than transactions that committed before it. Events at or above
+`pg_snapshot_xmin` are therefore not read yet, so that no event appears before a cursor that has passed its place.
 """
 
 from collections.abc import Iterator
@@ -15,21 +15,23 @@ from psycopg.rows import DictRow, dict_row
 
 from persistence.db.sqlstate import translate_errors
 from persistence.events.cursor import BEGINNING, NOW, EventCursor
+from persistence.schema.sql import fragment
 
 PAGE_ROWS = 1000
-"""Rows that one page looks at, whether they are wanted or not."""
+"""Rows that one page reads, whether they match the filter or not."""
 
 _EDGE = """
-    -- An edge ahead of this cluster came with a dump of another one: here nothing was trimmed yet.
+    -- An edge ahead of this cluster came with a dump of another cluster: nothing was trimmed here yet.
     SELECT control.system_identifier::text AS cluster,
            COALESCE(trimmed_xid, '0') AS xid, COALESCE(trimmed_id, 0) AS id
       FROM pg_control_system() control
       LEFT JOIN event_edge ON trimmed_xid < pg_snapshot_xmax(pg_current_snapshot())
 """
 
-_PAGE = f"""
-    -- Edge and rows are of one snapshot: what is trimmed a moment later cannot be missed unsaid.
-    WITH edge AS ({_EDGE}),
+_PAGE = fragment(
+    """
+    -- Edge and rows are read in one snapshot, so that a trim in between cannot hide a gap.
+    WITH edge AS ($edge),
     gap AS (
         SELECT cluster <> %(cluster)s OR (%(xid)s::xid8, %(id)s::bigint) < (xid, id)
                OR %(xid)s::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) AS there_is
@@ -40,10 +42,10 @@ _PAGE = f"""
          WHERE NOT (SELECT there_is FROM gap) AND (xid, id) > (%(xid)s::xid8, %(id)s::bigint)
          ORDER BY xid, id LIMIT %(limit)s
     ),
-    -- A second bound beside the first would look so selective, where nobody has analyzed the table, that
-    -- all rows behind the cursor were read and sorted for each page.
+    -- As a second bound in `head` it would look so selective, if the table was never analyzed, that the planner
+    -- would read and sort all rows after the cursor for each page.
     seen AS (SELECT * FROM head WHERE xid < pg_snapshot_xmin(pg_current_snapshot())),
-    -- The cursor passes what nobody wants, too: an idle filter does not read it twice.
+    -- The cursor also advances past rows that do not match, so that they are read once.
     last AS (SELECT xid, id FROM seen ORDER BY xid DESC, id DESC LIMIT 1),
     wanted AS (
         SELECT * FROM seen
@@ -53,16 +55,18 @@ _PAGE = f"""
     )
     SELECT edge.cluster, gap.there_is AS gap, edge.xid::text AS edge_xid, edge.id AS edge_id,
            last.xid::text AS last_xid, last.id AS last_id, (SELECT count(*) FROM seen) AS seen,
-           -- By the last one alone: a search for any would read a table that was never analyzed to its end.
+           -- Only the last event is tested: a search for any would read a table that was never analyzed to its end.
            (SELECT newest.xid >= pg_snapshot_xmin(pg_current_snapshot()) FROM dispatch_event newest
              ORDER BY newest.xid DESC, newest.id DESC LIMIT 1) AS held_back,
            wanted.xid::text, wanted.id, wanted.type, wanted.job_id, wanted.account_id,
            wanted.connection_id, wanted.payload, wanted.created_at
       FROM edge CROSS JOIN gap LEFT JOIN last ON true LEFT JOIN wanted ON true
      ORDER BY wanted.xid, wanted.id
-"""  # noqa: S608 - both parts are ours
+    """,
+    edge=_EDGE,
+)
 
-_START = f"SELECT cluster, edge.xid::text, id FROM ({_EDGE}) edge"  # noqa: S608 - as above
+_START = fragment("SELECT cluster, edge.xid::text, id FROM ($edge) edge", edge=_EDGE)
 
 _END = """
     SELECT event.xid::text, id FROM dispatch_event event
@@ -72,7 +76,7 @@ _END = """
 
 @dataclass(frozen=True)
 class EventFilter:
-    """What a reader wants; None is all."""
+    """Selects events that match every given criterion; None matches all."""
 
     account_id: str | None = None
     job_ids: tuple[str, ...] | None = None
@@ -81,7 +85,7 @@ class EventFilter:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened, and where reading goes on after it."""
+    """An event, and the cursor from which reading continues after it."""
 
     cursor: EventCursor
     type: str
@@ -95,10 +99,10 @@ class Event:
 @dataclass(frozen=True)
 class Gap:
     """
-    Events may have been missed; reading goes on after *cursor*, with all that is kept.
+    Events may have been missed; reading continues after *cursor*, with the oldest event that is kept.
 
-    So it is where a cursor is behind what was deleted, is of another cluster, or is ahead of this
-    one, which was set back. Who sees it looks at the tables anew.
+    This happens if events after the reader's cursor were deleted, if the cursor belongs to another cluster, or if it
+    is ahead of this cluster, which was then restored to an earlier state. The reader must read the tables again.
     """
 
     cursor: EventCursor
@@ -106,19 +110,19 @@ class Gap:
 
 @dataclass(frozen=True)
 class Page:
-    """What was read in one go, oldest first."""
+    """The result of one read, oldest first."""
 
     items: list[Event | Gap]
     cursor: EventCursor
-    """Where the next page begins."""
+    """The next page begins after it."""
     is_full: bool
-    """Whether more may be there already."""
+    """True if more rows may be readable already."""
     is_held_back: bool
-    """Whether events are committed that a running transaction keeps back; its end rings no bell."""
+    """True if a running transaction holds committed events back. Its end may send no notification."""
 
 
 class EventReader:
-    """Reads events by a connection in autocommit mode."""
+    """Reads events on a connection in autocommit mode."""
 
     def __init__(
         self,
@@ -131,7 +135,7 @@ class EventReader:
         self._page_rows = page_rows
 
     def start(self, point: EventCursor | str) -> EventCursor:
-        """The cursor that stands for `now` or `beginning`; a cursor stands for itself."""
+        """The cursor for `now` or `beginning`; a cursor is returned as it is."""
         if isinstance(point, EventCursor):
             return point
         assert point in (BEGINNING, NOW)
@@ -142,7 +146,7 @@ class EventReader:
         return EventCursor(cluster, int(xid), id_)
 
     def page(self, after: EventCursor) -> Page:
-        """What comes after a cursor: at most so many rows are looked at. A gap is a page of its own."""
+        """Read at most *page_rows* rows after a cursor. A gap is a page of its own."""
         wanted = {"account": self._matching.account_id, "limit": self._page_rows} | {
             name: None if values is None else list(values)
             for name, values in (("jobs", self._matching.job_ids), ("types", self._matching.types))
@@ -153,7 +157,7 @@ class EventReader:
         return self._parse_page(after, rows)
 
     def read(self, after: EventCursor) -> Iterator[Event | Gap]:
-        """All that can be read now, page by page."""
+        """Everything that can be read now, page by page."""
         while True:
             page = self.page(after)
             yield from page.items

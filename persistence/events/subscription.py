@@ -1,9 +1,9 @@
 """
-Following events as they come: woken by NOTIFY, never relying on it, and from one cursor on.
+Follows events as they are committed: woken up by NOTIFY without relying on it, from one cursor on.
 
-LISTEN needs a session of its own. Where a pooler stands between, it would be left behind in a session
-that others are given next, and their bells with it: nobody is asked to wake us then, and the table is
-looked at more often. CRAWLYARD_DIRECT_DATABASE_URL leads past the pooler.
+LISTEN needs a session of its own. Behind a pooler it would stay in a session that the pooler then gives to other
+clients, so a subscription that is pooled does not listen and polls more often. CRAWLYARD_DIRECT_DATABASE_URL
+bypasses the pooler.
 """
 
 import time
@@ -26,20 +26,20 @@ from persistence.settings import settings
 _LISTEN: LiteralString = "LISTEN crawlyard_event"
 
 _POLL_S = 5.0
-"""Bells get lost; this is the longest that an event waits for a reader then."""
+"""The longest delay of an event whose notification is lost."""
 _POOLED_POLL_S = 1.0
-"""The same where no bell reaches us."""
+"""The same without LISTEN."""
 _HELD_BACK_S = (0.02, 1.0)
-"""Between looks while a running transaction holds events back: doubled from the first to the last."""
+"""Between polls while a running transaction holds events back: doubled from the first value to the last."""
 _RECONNECT_S = (0.1, 10.0)
 _SLICE_S = 0.25
-"""How soon a `close` from another thread is seen."""
+"""How soon a `close` from another thread takes effect."""
 _CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "application_name": "crawlyard events",
     "connect_timeout": 5,
     "prepare_threshold": None,
-    # A server that is gone without a word is noticed by the poll after next.
+    # A server that disappears without closing the connection is detected by the poll after next.
     "keepalives_idle": 15,
     "tcp_user_timeout": 15_000,
 }
@@ -47,11 +47,11 @@ _CONNECTION: dict[str, Any] = {
 
 class Subscription:
     """
-    An iterator over events and gaps, from a starting point on, each once and in order.
+    An iterator over events and gaps from a starting point on, each once and in order.
 
-    It ends by `close`, from whichever thread, or when *within* is over. Its first connection must
-    succeed, or DatabaseLost is raised; one that is lost later is made again for as long as it takes,
-    and *lost* is told why. `cursor` is where it stands: keep it when what it gave was handled.
+    It ends on `close`, from any thread, or after *within*. Raises DatabaseLost if the first connection fails. A
+    connection that is lost later is reopened for as long as it takes, and *lost* is called with the error. Store
+    `cursor` after the items it yielded are handled.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Subscription:
 
     @property
     def cursor(self) -> EventCursor | None:
-        """Behind what was given last; None before the first connection of one that begins `now`."""
+        """The position after the last item; None before the first connection if it starts at `now`."""
         return self._point if isinstance(self._point, EventCursor) else None
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Subscription:
             self._disconnect()
 
     def so_far(self) -> Iterator[Event | Gap]:
-        """All that can be read now, without waiting for more."""
+        """Everything that can be read now, without waiting for more."""
         reader = self._connect()
         assert isinstance(self._point, EventCursor)
         for item in reader.read(self._point):
@@ -117,7 +117,7 @@ class Subscription:
             yield item
 
     def _connect(self) -> EventReader:
-        """Listen first, then look: what comes in between wakes us. No bell passes a pooler."""
+        """Listen before the first read, so that an event committed in between wakes the reader up."""
         with translate_errors():
             self._connection = psycopg.connect(self._url, **_CONNECTION)
             pooled = is_pooled(self._connection)
@@ -135,7 +135,7 @@ class Subscription:
             self._connection = None
 
     def _read_page(self, reader: EventReader) -> Iterator[Event | Gap]:
-        """One page; and where there was no more, wait for what makes another look worth while."""
+        """Yield one page; if there was no more to read, wait for a notification or the next poll."""
         assert isinstance(self._point, EventCursor)
         page = reader.page(self._point)
         for item in page.items:
@@ -149,7 +149,7 @@ class Subscription:
         self._wait(self._pause.next() if page.is_held_back else self._poll_s)
 
     def _wait(self, seconds: float) -> None:
-        """Until a bell rings, so long at the most. Bells that have rung meanwhile are one."""
+        """Wait for a notification, at most this long. Notifications that arrived meanwhile count as one."""
         assert self._connection is not None
         until = time.monotonic() + seconds
         while (left := self._left(until - time.monotonic())) > 0 and not self._closed.is_set():
@@ -158,7 +158,7 @@ class Subscription:
                     return
 
     def _left(self, seconds: float) -> float:
-        """So long, but not beyond our own end."""
+        """The shorter of *seconds* and the time until the subscription ends."""
         return seconds if self._deadline is None else min(seconds, self._deadline - time.monotonic())
 
     def _is_over(self) -> bool:
@@ -166,17 +166,17 @@ class Subscription:
 
 
 class _Backoff:
-    """A wait that grows from one length to another."""
+    """A wait that doubles from the first length to the last."""
 
     def __init__(self, first: float, last: float) -> None:
         self._first = self._now = first
         self._last = last
 
     def reset(self) -> None:
-        """Begin with the first again."""
+        """Start with the first length again."""
         self._now = self._first
 
     def next(self) -> float:
-        """The length of this wait."""
+        """The length of the next wait."""
         now, self._now = self._now, min(2 * self._now, self._last)
         return now

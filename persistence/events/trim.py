@@ -1,4 +1,4 @@
-"""Old events go from the head, and the edge tells readers how far."""
+"""Deletes old events from the head of the table, and records in event_edge how far, for readers."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 _LOCK_EDGE = text("""
-    -- A clean-up of a peer is at work where nothing comes back.
+    -- No row if the clean-up of another worker is trimming now.
     SELECT trimmed_xid >= pg_snapshot_xmax(pg_current_snapshot()) FROM event_edge
        FOR NO KEY UPDATE SKIP LOCKED
 """)
@@ -14,7 +14,7 @@ _LOCK_EDGE = text("""
 _RESET = text("UPDATE event_edge SET trimmed_xid = '0', trimmed_id = 0")
 
 _DELETE_FOREIGN = text("""
-    -- A dump of another cluster brought them in: they would be read when this one's ids have come so far.
+    -- Events from a dump of another cluster: readers would get them once this cluster's ids have come that far.
     DELETE FROM dispatch_event WHERE (xid, id) IN (
         SELECT xid, id FROM dispatch_event WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
          ORDER BY xid, id LIMIT :limit
@@ -23,15 +23,15 @@ _DELETE_FOREIGN = text("""
 
 _TRIM = text("""
     WITH head AS (
-        -- The first rows, and only then their age, for which there is no index. None at or above the
-        -- oldest running transaction: what commits later lies beyond the edge, and is not taken for trimmed.
+        -- Limited first, then tested for age, which has no index. Events at or above the oldest running transaction
+        -- stay: what commits later must be after the edge, or a reader would get a gap.
         SELECT xid, id, xid < pg_snapshot_xmin(pg_current_snapshot())
                         AND created_at < clock_timestamp() - CAST(:keep AS interval) AS is_old
           FROM dispatch_event
          WHERE (xid, id) > ((SELECT trimmed_xid FROM event_edge), (SELECT trimmed_id FROM event_edge))
          ORDER BY xid, id LIMIT :limit
     ),
-    -- Up to the first that is young: behind the edge nothing is left.
+    -- Only up to the first event that is recent, so that none before the edge is left.
     old AS (SELECT * FROM (SELECT xid, id, bool_and(is_old) OVER (ORDER BY xid, id) AS goes FROM head) h WHERE goes),
     deleted AS (
         DELETE FROM dispatch_event event USING old WHERE event.xid = old.xid AND event.id = old.id
@@ -45,9 +45,9 @@ _TRIM = text("""
 
 def trim_events(session: Session, older_than: timedelta, limit: int) -> int:
     """
-    Delete at most *limit* events that are older than so long, oldest first, and move the edge; how many.
+    Delete at most *limit* events older than *older_than*, oldest first, and move the edge; the number deleted.
 
-    Nothing where a peer is at it.
+    Deletes nothing while another worker is trimming.
     """
     is_foreign = session.scalars(_LOCK_EDGE).first()
     if is_foreign is None:

@@ -1,4 +1,4 @@
-"""Failures on record: `failures.log` writes errors that somebody else met with a job; it changes nothing else."""
+"""The task `failures.log`: stores errors of jobs that other programs report, and changes nothing else."""
 
 from pydantic import TypeAdapter
 
@@ -16,7 +16,7 @@ _FAILURE = TypeAdapter(Failure)
 
 @task(name="failures.log", accepts=LogFailures)
 def log_failures(payload: LogFailures) -> None:
-    """Put these errors on record."""
+    """Store these errors."""
     with unit_of_work() as uow:
         if uow.processed.mark_processed(message_id()):
             failures = [failure for _, failure in valid_items(uow, payload.errors, _FAILURE)]
@@ -30,7 +30,7 @@ def log_failures(payload: LogFailures) -> None:
 
 
 def record(uow: UnitOfWork, failures: list[Failure]) -> None:
-    """Write the errors of jobs that exist, which are held meanwhile; the rest is kept as rejected."""
+    """Store the errors of jobs that exist, which stay locked until the commit; reject the others."""
     attempts = uow.attempts.find(CrawlerJobId(f.crawler_job_id) for f in failures if f.crawler_job_id)
     of_attempt = {fence: attempt.job_id for fence, attempt in attempts.items()}
     named = [

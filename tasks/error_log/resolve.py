@@ -1,4 +1,4 @@
-"""Errors resolved: `failures.resolve` says of a group of errors what became of it, in bounded units."""
+"""The task `failures.resolve`: resolves all errors of a group, in bounded transactions."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,21 +9,21 @@ from tasks.runtime.chunks import ChunkResult, run_in_chunks
 from tasks.runtime.task import task
 
 CHUNK_ERRORS = 1000
-"""Errors that one unit resolves at most."""
+"""Errors that one transaction resolves at most."""
 
 
 @task(name="failures.resolve", accepts=ResolveFailures)
 def resolve(payload: ResolveFailures) -> None:
-    """Resolve all errors of the group; raises Reject to go on later, where they are very many."""
+    """Resolve all errors of the group. Raises Reject to continue later if they are very many."""
     run_in_chunks(Resolution(payload).resolve_chunk)
 
 
 @dataclass
 class Resolution:
     """
-    The errors that a group has when its resolution begins.
+    Resolves the errors that the group has when the task begins.
 
-    One that comes afterwards stays unresolved, so that the group shows again.
+    An error that is logged later stays unresolved, so that its group is listed again.
     """
 
     request: ResolveFailures
@@ -31,7 +31,7 @@ class Resolution:
     since: datetime | None = None
 
     def resolve_chunk(self, uow: UnitOfWork, _place: str) -> ChunkResult:
-        """Resolve at most UNIT_ERRORS errors."""
+        """Resolve at most CHUNK_ERRORS errors."""
         self.until = self.until or uow.now()
         resolved = uow.error_log.resolve(
             self.request.error_group,

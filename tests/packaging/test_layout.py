@@ -14,7 +14,6 @@ STILL_BUILT_FROM_STRINGS = {
     "persistence/areas/areas.py",
     "persistence/areas/children.py",
     "persistence/credentials/blocks.py",
-    "persistence/events/stream.py",
     "persistence/fleet/connections.py",
     "persistence/jobs/account_queues.py",
     "persistence/jobs/deferred.py",
