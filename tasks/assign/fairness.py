@@ -1,10 +1,9 @@
 """
-Who is seated next, and where: pure arithmetic, so that fairness can be read and tested by itself.
+Which job is assigned next, and where: pure arithmetic, so that fairness can be read and tested by itself.
 
-Between accounts it is fairness: each account's next job takes the slot numbered by its live
-assignments, the lowest slot goes first, ties go to the account that was seated least recently.
-Within an account it is priority, then age. Caps apply before seats are counted out, so that a full
-host or account hides nobody.
+Between accounts, the account with the fewest live attempts comes next; ties go to the account that was served
+least recently. Within an account, priority decides, then age. Caps apply before slots are shared out, so that a
+full host or account does not hide other jobs.
 """
 
 import heapq
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from persistence.fleet.connections import ConnectionSlots
 from persistence.jobs.account_queues import HostQueue
 from persistence.jobs.entries import Entry
+from persistence.jobs.live_counts import HostQueueKey
 from persistence.schema.ids import AccountId, ConnectionId
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -23,9 +23,9 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass
 class LiveLoad:
-    """Live assignments by (account, host), as they stand and as they grow while a pass seats."""
+    """Live attempts by account and by host, which grow as a round assigns jobs."""
 
-    live: Counter[tuple[str, str]]
+    live: Counter[HostQueueKey]
     account_cap: int | None
     host_cap: int | None
     by_account: Counter[str] = field(init=False)
@@ -38,33 +38,33 @@ class LiveLoad:
             self.by_host[host] += live
 
     def account_room(self, account: str) -> float:
-        """How many more of the account's jobs may live."""
+        """How many more live attempts the account may have."""
         return float("inf") if self.account_cap is None else self.account_cap - self.by_account[account]
 
     def host_room(self, host: str) -> float:
-        """How many more jobs may live on the host; jobs without one know no cap."""
+        """How many more live attempts the host may have. Jobs without a host have no cap."""
         return float("inf") if self.host_cap is None or not host else self.host_cap - self.by_host[host]
 
     def add(self, account: str, host: str) -> None:
-        """One more lives."""
+        """Count one more live attempt."""
         self.by_account[account] += 1
         self.by_host[host] += 1
 
 
-def quotas(queues: Iterable[HostQueue], live_load: LiveLoad, slots: int) -> dict[tuple[str, str], int]:
+def quotas(queues: Iterable[HostQueue], live_load: LiveLoad, slots: int) -> dict[HostQueueKey, int]:
     """
-    How many entries to claim of each lane so that *slots* can be filled fairly.
+    How many entries to claim from each host queue so that *slots* can be filled fairly.
 
-    As if every lane were long enough; a short one leaves seats for the next round.
+    Assumes that every queue is long enough; a short one leaves slots to the next claim.
     """
     open_queues = [queue for queue in queues if live_load.host_room(queue.host) > 0]
     turns: Counter[str] = Counter()
     heap = _heap_by_load({queue.account_id: queue.last_seated_at for queue in open_queues}, live_load)
     while heap and turns.total() < slots:
-        slot, last_seated_at, account = heapq.heappop(heap)
+        load, last_seated_at, account = heapq.heappop(heap)
         if turns[account] < live_load.account_room(account):
             turns[account] += 1
-            heapq.heappush(heap, (slot + 1, last_seated_at, account))
+            heapq.heappush(heap, (load + 1, last_seated_at, account))
     return {
         (queue.account_id, queue.host): int(min(turns[queue.account_id], live_load.host_room(queue.host)))
         for queue in open_queues
@@ -76,10 +76,10 @@ def assignment_order(
     entries: Iterable[Entry], queues: Iterable[HostQueue], live_load: LiveLoad
 ) -> Iterator[Entry]:
     """
-    The entries in the order in which they are to be seated.
+    Yield the entries in the order in which they are to be assigned.
 
-    The caller seats each one on *live_load*, or not, before it asks for the next; an entry whose host
-    or account has no room left is passed over.
+    The caller adds each one that it assigns to *live_load* before it asks for the next. Entries whose host or
+    account has no room left are skipped.
     """
     waiting: defaultdict[AccountId, list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda e: (-e.priority, e.scheduled_at, e.id), reverse=True):
@@ -99,7 +99,7 @@ def assignment_order(
 def _heap_by_load(
     last_seated_at: Mapping[str, datetime | None], live_load: LiveLoad
 ) -> list[tuple[int, datetime, str]]:
-    """Accounts as a heap: the next slot, then who was seated least recently."""
+    """Return a heap of accounts: first the fewest live attempts, then the account served least recently."""
     heap = [
         (live_load.by_account[account], last or _NEVER, account) for account, last in last_seated_at.items()
     ]
@@ -108,7 +108,7 @@ def _heap_by_load(
 
 
 class FreeSlots:
-    """The free seats of a pass: one is taken at the connection that is least laden."""
+    """The free slots of a round. Each is taken at the connection that is used least."""
 
     def __init__(self, slots: Iterable[ConnectionSlots], limit: int) -> None:
         self._limit = limit
@@ -118,11 +118,11 @@ class FreeSlots:
 
     @property
     def free(self) -> int:
-        """How many more jobs this pass can seat."""
+        """How many more jobs this round can assign."""
         return min(self._limit, sum(capacity - used for used, _, capacity in self._connections))
 
     def take(self, entry: Entry) -> ConnectionId | None:
-        """Take a seat for *entry*; None where there is none for it."""
+        """Take a slot for *entry*; None if there is none for it."""
         if not self._connections or self._limit == 0:
             return None
         used, connection_id, capacity = self._connections[0]
@@ -130,7 +130,7 @@ class FreeSlots:
             if used:
                 self._keep_one_free()
                 return None
-            heapq.heappop(self._connections)  # alone, so that no neighbour is blamed
+            heapq.heappop(self._connections)  # alone, so that no other job is blamed for a loss
         elif used + 1 < capacity:
             heapq.heapreplace(self._connections, (used + 1, connection_id, capacity))
         else:
@@ -140,9 +140,9 @@ class FreeSlots:
 
     def _keep_one_free(self) -> None:
         """
-        Keep the least laden connection from being filled, until it is empty for a suspect.
+        Keep the least used connection from being filled, until it is empty and a suspect can have it.
 
-        One a pass, however many suspects wait; it is the least laden in the next pass too.
+        One per round, however many suspects wait. It is the least used one in the next round too.
         """
         if not self._keeps_one_free:
             heapq.heappop(self._connections)
