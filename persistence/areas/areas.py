@@ -1,7 +1,7 @@
 """
 Areas: the GitLab groups and projects that jobs are about.
 
-The tables are the web app's: a path is one area, and a GitLab id is one area, whatever the host.
+The tables are the web app's: there is one area per path and one per GitLab id, whatever the host.
 """
 
 import json
@@ -10,27 +10,28 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause
 from sqlalchemy.orm import Session
 from ulid import ULID
 
 from persistence.schema.commands import AreaType
 from persistence.schema.gitlab_url import HOST
 from persistence.schema.ids import JobId
+from persistence.schema.sql import fragment, sql
 
-_ADD = text("""
+_ADD = sql("""
     INSERT INTO area (full_path, gitlab_id, name, type)
     SELECT r.full_path, r.gitlab_id, r.name, r.type
       FROM jsonb_populate_recordset(NULL::area, CAST(:rows AS jsonb)) r ORDER BY r.full_path COLLATE "C"
     ON CONFLICT DO NOTHING RETURNING full_path
 """)
 
-_CORRECT = text("""
+_CORRECT = sql("""
     UPDATE area SET gitlab_id = r.gitlab_id, name = r.name, type = r.type
       FROM jsonb_populate_recordset(NULL::area, CAST(:rows AS jsonb)) r WHERE area.full_path = r.full_path
 """)
 
-_LINK = text("""
+_LINK = sql("""
     INSERT INTO job_area ("jobId", full_path)
     SELECT link.job_id, area.full_path
       FROM unnest(CAST(:job_ids AS text[]), CAST(:paths AS text[])) AS link(job_id, full_path)
@@ -39,35 +40,38 @@ _LINK = text("""
     ON CONFLICT DO NOTHING
 """)
 
-_KNOWN = f"""
+_KNOWN = fragment(
+    """
     SELECT area.full_path, area.gitlab_id, area.name, area.type::text AS type,
-           -- the shared table does not say it: of an area that we did not discover its jobs do, if they agree
+           -- The shared table has no host. If we did not discover the area, its jobs tell the host, if they agree.
            COALESCE((SELECT host FROM area_host known WHERE known.full_path = area.full_path),
-                    (SELECT CASE WHEN min({HOST}) = max({HOST}) THEN min({HOST}) END FROM job
+                    (SELECT CASE WHEN min($host) = max($host) THEN min($host) END FROM job
                       WHERE job.full_path = area.full_path AND job."gitlabGraphQLUrl" IS NOT NULL)) AS host
       FROM area
      WHERE area.full_path = ANY (CAST(:paths AS text[])) OR area.gitlab_id = ANY (CAST(:ids AS text[]))
      ORDER BY area.full_path COLLATE "C"
-"""  # noqa: S608 - no input is in it
+    """,
+    host=HOST,
+)
 
-_FIND = text(_KNOWN)
+_FIND = sql("$known", known=_KNOWN)
 
-_LOCK = text(f"{_KNOWN} FOR NO KEY UPDATE OF area")
+_LOCK = sql("$known FOR NO KEY UPDATE OF area", known=_KNOWN)
 
-_AUTHORIZE = text("""
+_AUTHORIZE = sql("""
     INSERT INTO area_authorization ("accountId", area_id)
     SELECT :account_id, path FROM unnest(CAST(:paths AS text[])) path ORDER BY path COLLATE "C"
     ON CONFLICT DO NOTHING
 """)
 
-_SET_HOST = text("""
+_SET_HOST = sql("""
     INSERT INTO area_host (full_path, host)
     SELECT path, :host FROM unnest(CAST(:paths AS text[])) path ORDER BY path COLLATE "C"
     ON CONFLICT (full_path) DO UPDATE SET host = excluded.host WHERE area_host.host <> excluded.host
 """)
 
-_MOVE = text("""
-    -- One statement: foreign keys are checked at its end, and neither side may be without the other.
+_MOVE = sql("""
+    -- One statement, since foreign keys are checked at its end: no row may refer to a path that does not exist.
     WITH moved AS (
         SELECT * FROM unnest(CAST(:formers AS text[]), CAST(:paths AS text[])) AS m(former, path)
     ), areas AS (
@@ -80,7 +84,7 @@ _MOVE = text("""
     UPDATE job_area SET full_path = moved.path FROM moved WHERE job_area.full_path = moved.former
 """)
 
-_MERGE = text("""
+_MERGE = sql("""
     WITH moved AS (
         SELECT * FROM unnest(CAST(:formers AS text[]), CAST(:paths AS text[])) AS m(former, path)
     ), authorizations AS (
@@ -99,20 +103,19 @@ _MERGE = text("""
     DELETE FROM area USING moved WHERE area.full_path = moved.former
 """)
 
-_RECORD = text("""
+_RECORD = sql("""
     INSERT INTO area_change (id, full_path, gitlab_id, former_path, former_gitlab_id, account_id, job_id)
     SELECT r.id, r.full_path, r.gitlab_id, r.former_path, r.former_gitlab_id, :account_id, :job_id
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-           AS r(id text, full_path text, gitlab_id text, former_path text, former_gitlab_id text)
+      FROM jsonb_populate_recordset(NULL::area_change, CAST(:rows AS jsonb)) r
 """)
 
 _TEMPORARY_PREFIX = "(moving) "
-"""Before a path for a moment: two areas may change places."""
+"""Prefix of temporary paths, for areas that swap their paths."""
 
 _MOVES_PER_STATEMENT = 50
 """
-Areas that one statement moves: for each, foreign keys read all of `job_area` and of `area_authorization`,
-which have no index by path and get none from us, and the statement must end within statement_timeout.
+Areas that one statement moves. For each, foreign keys read all of `job_area` and `area_authorization`, which have no
+index by path and get none from us, and the statement must end within statement_timeout.
 """
 
 
@@ -135,12 +138,12 @@ class KnownArea:
     name: str | None
     type: str
     host: str | None
-    """Of its GitLab, where that is known."""
+    """Of its GitLab, if it is known."""
 
 
 @dataclass(frozen=True)
 class AreaChanged:
-    """An area that is at another path than before, or a path that has another id."""
+    """An area that has moved to another path, or a path that has another id."""
 
     full_path: str
     gitlab_id: str
@@ -149,24 +152,24 @@ class AreaChanged:
 
 
 class Areas:
-    """The tables `area`, `area_authorization` and `job_area`, and ours that say more of areas."""
+    """The web app's tables `area`, `area_authorization` and `job_area`, and ours, `area_host` and `area_change`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def add(self, areas: Collection[NewArea]) -> set[str]:
-        """Add areas that nobody knew by path or id; returns their paths. A known one stays as it is."""
+        """Add the areas whose path and id are both new; returns their paths."""
         if not areas:
             return set()
         return set(self._session.scalars(_ADD, {"rows": json.dumps([asdict(area) for area in areas])}))
 
     def correct(self, areas: Collection[NewArea]) -> None:
-        """Write id, name and type of areas that the caller has locked."""
+        """Overwrite id, name and type of areas that the caller has locked."""
         if areas:
             self._session.execute(_CORRECT, {"rows": json.dumps([asdict(area) for area in areas])})
 
     def link(self, paths: dict[JobId, str]) -> None:
-        """Say which area a job is about, where we know the area."""
+        """Link jobs to their areas, by path, if the areas exist."""
         if paths:
             self._session.execute(_LINK, {"job_ids": list(paths), "paths": list(paths.values())})
 
@@ -179,18 +182,18 @@ class Areas:
         return self._read(_LOCK, paths, gitlab_ids)
 
     def authorize(self, account_id: str, paths: Collection[str]) -> None:
-        """The account may see these areas."""
+        """Authorize the account for these areas."""
         self._session.execute(_AUTHORIZE, {"account_id": account_id, "paths": list(paths)})
 
     def set_host(self, host: str, paths: Collection[str]) -> None:
-        """These areas are of that GitLab host."""
+        """Set the GitLab host of these areas."""
         self._session.execute(_SET_HOST, {"host": host, "paths": list(paths)})
 
     def move(self, paths: Mapping[str, str]) -> None:
         """
-        Give locked areas other paths, by their former ones, with all that hangs on them.
+        Move locked areas from their former paths to new ones, with everything that refers to them.
 
-        By way of a path that nobody has where one is another's former path: two may change places.
+        If one's new path is another's former path, all move to temporary paths first: two may swap their paths.
         """
         if paths.keys() & set(paths.values()):
             temporary = {former: _TEMPORARY_PREFIX + path for former, path in paths.items()}
@@ -199,21 +202,23 @@ class Areas:
         self._in_chunks(_MOVE, paths)
 
     def merge(self, paths: Mapping[str, str]) -> None:
-        """Let what hangs on an area, by its path, hang on the one at another path; the former one is gone."""
+        """Delete areas, by path, after moving everything that refers to each of them to the area at its new path."""
         self._in_chunks(_MERGE, paths)
 
     def record_changes(self, changes: Collection[AreaChanged], account_id: str, job_id: JobId) -> None:
-        """Put on record that areas changed, and whose discovery has found it."""
+        """Record changes of areas, and the account and job of the discovery that found them."""
         if changes:
             rows = json.dumps([asdict(change) | {"id": str(ULID())} for change in changes])
             self._session.execute(_RECORD, {"rows": rows, "account_id": account_id, "job_id": job_id})
 
-    def _in_chunks(self, statement: Any, paths: Mapping[str, str]) -> None:
+    def _in_chunks(self, statement: TextClause, paths: Mapping[str, str]) -> None:
         moves = iter(paths.items())
         while chunk := dict(islice(moves, _MOVES_PER_STATEMENT)):
             self._session.execute(statement, {"formers": list(chunk), "paths": list(chunk.values())})
 
-    def _read(self, statement: Any, paths: Iterable[str], gitlab_ids: Iterable[str]) -> list[KnownArea]:
+    def _read(
+        self, statement: TextClause, paths: Iterable[str], gitlab_ids: Iterable[str]
+    ) -> list[KnownArea]:
         values = {"paths": sorted(set(paths)), "ids": sorted(set(gitlab_ids))}
         return [_known(row) for row in self._session.execute(statement, values)]
 

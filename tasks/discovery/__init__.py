@@ -1,1 +1,1 @@
-"""Discoveries: areas and jobs that crawlers found."""
+"""Discoveries: what crawlers found becomes areas, authorizations and child jobs."""

@@ -1,7 +1,7 @@
 """
-Feeding in what discoveries found beyond an account's cap: `upkeep.feed_deferred`.
+Queueing deferred jobs, which discoveries found beyond an account's cap: `upkeep.feed_deferred`.
 
-Rung by reconcile, and by a pass that has seated jobs of an account for which something is deferred.
+Published by reconcile, and by an assignment round that has assigned jobs of an account with deferred jobs.
 """
 
 import structlog
@@ -19,12 +19,12 @@ log = structlog.get_logger()
 TASK = "upkeep.feed_deferred"
 
 CHUNK_JOBS = 1000
-"""Jobs that one unit feeds in at most; more rings again."""
+"""The most deferred jobs that one unit takes. If there may be more, it publishes the task again."""
 
 
 @task(name=TASK, accepts=FeedDeferred)
 def feed_deferred(_: FeedDeferred) -> None:
-    """Make deferred jobs for which there is room."""
+    """Queue the deferred jobs for which there is room."""
     with unit_of_work() as uow:
         fed = feed(uow)
         uow.commit()
@@ -33,7 +33,7 @@ def feed_deferred(_: FeedDeferred) -> None:
 
 
 def feed(uow: UnitOfWork) -> int:
-    """Feed in at most UNIT_JOBS jobs, account by account; how many."""
+    """Queue up to CHUNK_JOBS deferred jobs, account by account; returns how many were taken."""
     accounts = uow.deferred.accounts()
     existing = uow.accounts.lock_key_share(accounts)
     if gone := set(accounts) - existing:
@@ -49,12 +49,12 @@ def feed(uow: UnitOfWork) -> int:
 
 def _feed_account(uow: UnitOfWork, account_id: AccountId, limit: int) -> int:
     room = room_of(uow, account_id)
-    popped = uow.deferred.take(account_id, limit if room is None else max(min(room, limit), 0))
-    existing = uow.identities.twins_of_jobs([child.job for child in popped])
+    taken = uow.deferred.take(account_id, limit if room is None else max(min(room, limit), 0))
+    existing = uow.identities.twins_of_jobs([child.job for child in taken])
     bisect_on_refusal(
         uow,
-        [child for child in popped if child.job.id not in existing],
+        [child for child in taken if child.job.id not in existing],
         lambda part: spawn(uow, part),
         lambda child, why: reject(uow, child.job.row(), "refused_by_database", why),
     )
-    return len(popped)
+    return len(taken)

@@ -1,4 +1,4 @@
-"""Making the jobs that a discovery found, at once or when their account has room for them."""
+"""Creating and queueing the jobs that a discovery found, at once or when their account has room for them."""
 
 from collections.abc import Collection
 
@@ -14,9 +14,9 @@ from tasks.jobs.enqueue import announce_created, queue_new
 
 def spawn(uow: UnitOfWork, children: Collection[ChildJob]) -> None:
     """
-    Make jobs that are not there, queue them, and link them to their areas.
+    Insert new jobs, queue them, and link them to their areas.
 
-    Raises Contended where somebody was faster, and DataRefusedError where the database refuses one.
+    Raises Contended if another transaction has inserted one of them, and DataRefusedError if the database refuses one.
     """
     if not children:
         return
@@ -43,7 +43,7 @@ def room_of(uow: UnitOfWork, account_id: AccountId) -> int | None:
     """
     How many more jobs of the account may wait in the queue; None: any number.
 
-    Locks the account's lane, or two discoveries would both find the same room.
+    Locks the account queue, since two concurrent discoveries would otherwise both find the same room.
     """
     cap = settings().pending_cap
     if cap is None:

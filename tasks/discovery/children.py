@@ -1,0 +1,60 @@
+"""The child jobs of what a discovery found: which exist, which are queued again, and which are new."""
+
+from collections import Counter
+from collections.abc import Collection
+
+from ulid import ULID
+
+from persistence.jobs.deferred import ChildJob
+from persistence.jobs.identity import JobKey
+from persistence.jobs.jobs import KnownJob, NewJob
+from persistence.schema.ids import JobId
+from persistence.unit_of_work import UnitOfWork
+from tasks.discovery.items import FoundEntity
+from tasks.discovery.lock import LockedDiscovery
+from tasks.discovery.spawn import spawn
+from tasks.jobs.enqueue import requeue_ended
+
+
+def spawn_children(
+    uow: UnitOfWork, locked: LockedDiscovery, entities: Collection[FoundEntity], room: int | None
+) -> Counter[str]:
+    """
+    Create the children that do not exist, and queue those again that ended and are due; returns how many of each.
+
+    New children beyond *room* are deferred.
+    """
+    parent = locked.parent
+    wanted = {
+        JobKey(command.value, parent.graphql_url, entity.full_path): entity
+        for entity in entities
+        for command in entity.commands
+    }
+    existing = uow.identities.twins(wanted.keys())
+    requeued = {child.id for child in existing.values()} & locked.renewable
+    requeue_ended(uow, {id_: locked.jobs[id_] for id_ in requeued}, locked.entries, restart=False)
+    new = [_child(entity, key.command, parent) for key, entity in wanted.items() if key not in existing]
+    queued = new if room is None else new[: max(room, 0)]
+    spawn(uow, queued)
+    deferred = uow.deferred.add(new[len(queued) :])
+    return Counter(
+        jobs=len(queued),
+        deferred=len(deferred),
+        queuedAgain=len(requeued),
+        existing=len(existing) - len(requeued),
+    )
+
+
+def _child(entity: FoundEntity, command: str, parent: KnownJob) -> ChildJob:
+    job = NewJob(
+        id=JobId(str(ULID())),
+        command=command,
+        full_path=entity.full_path,
+        branch=None,
+        account_id=parent.account_id,
+        user_id=parent.user_id,
+        provider=parent.provider,
+        graphql_url=parent.graphql_url,
+        spawned_from=parent.id,
+    )
+    return ChildJob(job, entity.priority, entity.gitlab_id)

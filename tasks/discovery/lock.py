@@ -1,0 +1,82 @@
+"""The locks of a discovery, taken in the global order: account, account queue, entries, attempt, jobs, areas."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from persistence.exceptions import Contended
+from persistence.jobs.entries import Entry
+from persistence.jobs.jobs import KnownJob
+from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
+from persistence.settings import settings
+from persistence.unit_of_work import UnitOfWork
+from tasks.contract.frames import Discovery
+from tasks.discovery.area_plan import AreaPlan
+from tasks.discovery.items import FoundEntity
+from tasks.discovery.spawn import room_of
+from tasks.jobs.enqueue import should_requeue
+
+
+@dataclass(frozen=True)
+class ReceivedDiscovery:
+    """A discovery, its sender, and the job that it belongs to, as it was read without a lock."""
+
+    connection_id: ConnectionId
+    frame: Discovery
+    parent: KnownJob
+
+
+@dataclass(frozen=True)
+class LockedDiscovery:
+    """Everything that a discovery may change, locked."""
+
+    parent: KnownJob
+    entries: dict[JobId, Entry]
+    jobs: dict[JobId, KnownJob]
+    moving: set[JobId]
+    """Jobs at areas that have moved."""
+    renewable: set[JobId]
+    """Children that are to be queued again."""
+    room: int | None
+    """How many more jobs of the account may wait in the queue; None: any number."""
+
+
+def lock_discovery(
+    uow: UnitOfWork, received: ReceivedDiscovery, entities: Collection[FoundEntity], plan: AreaPlan
+) -> LockedDiscovery | None:
+    """
+    Lock everything that the discovery may change; None if it is stale or was applied before.
+
+    Raises Contended if the areas are no longer those that the plan was made for.
+    """
+    frame, parent = received.frame, received.parent
+    paths, gitlab_ids = area_keys(entities)
+    moving = uow.children.at_paths(plan.moved.keys(), parent.graphql_url)
+    again_after = settings().rediscovery_interval
+    candidates = uow.children.renewable({*paths, *plan.moved}, parent.graphql_url, again_after)
+    uow.accounts.lock_key_share([parent.account_id])
+    room = _room(uow, parent.account_id)
+    entries = uow.entries.lock({parent.id, *moving, *candidates})
+    applied = uow.attempts.lock_for_discovery(CrawlerJobId(frame.job_id), received.connection_id)
+    if applied is None or (frame.timestamp, frame.digest) in applied:
+        return None
+    jobs = uow.jobs.lock({parent.id, *moving, *candidates})
+    known = uow.areas.lock(paths, gitlab_ids)
+    if plan.known != {(area.full_path, area.gitlab_id) for area in known}:
+        raise Contended("areas were changed by another transaction")
+    now = uow.now()
+    renewable = {id_ for id_ in candidates & jobs.keys() if should_requeue(jobs[id_], entries.get(id_), now)}
+    return LockedDiscovery(jobs[parent.id], entries, jobs, moving, renewable, room)
+
+
+def area_keys(entities: Collection[FoundEntity]) -> tuple[list[str], list[str]]:
+    """The paths and the GitLab ids by which the areas of these entities are found."""
+    return [entity.full_path for entity in entities], [e.gitlab_id for e in entities if e.area_type]
+
+
+def _room(uow: UnitOfWork, account_id: AccountId) -> int | None:
+    """How many more jobs of the account may wait in the queue; 0 while jobs that were found earlier are deferred."""
+    room = room_of(uow, account_id)
+    if room is None or not uow.deferred.has_any([account_id]):
+        return room
+    uow.publish("upkeep.feed_deferred")
+    return 0
