@@ -1,1 +1,1 @@
-"""What every task rests on: the base class, retries, batches, chunks, rejected messages."""
+"""What all tasks share: the base class, retries, batches, chunks and rejected messages."""

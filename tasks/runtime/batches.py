@@ -1,4 +1,4 @@
-"""Batches, item by item: what is bad is kept as rejected, and never costs the good items beside it."""
+"""Batches: an invalid item is rejected and does not affect the valid ones."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -17,18 +17,18 @@ T = TypeVar("T")
 
 
 def derived_id(message: str, position: int) -> str:
-    """A ULID for what a payload left without an id: the same at each delivery."""
+    """A ULID for an item without an id, the same at each delivery."""
     return str(ULID.from_uuid(uuid5(NAMESPACE_OID, f"{message}:{position}")))
 
 
 def reject(uow: UnitOfWork, item: object, reason: str, detail: str = "") -> None:
-    """Keep one item of the message in hand as rejected; it is written with the unit's commit."""
+    """Reject one item of the current message; the unit's commit writes it."""
     name = current_task.name if current_task else None
     uow.rejected.keep(task=name, payload=item, reason=reason, detail=detail, message_id=message_id())
 
 
 def valid_items(uow: UnitOfWork, items: Iterable[object], kind: TypeAdapter[T]) -> Iterator[tuple[int, T]]:
-    """The items of a batch that are what they must be, with their positions; the rest is kept as rejected."""
+    """Yield the valid items of a batch with their positions; reject the others."""
     for position, item in enumerate(items):
         try:
             valid = kind.validate_python(item)
@@ -42,10 +42,10 @@ def bisect_on_refusal(
     uow: UnitOfWork, items: list[T], apply: Callable[[list[T]], None], refuse: Callable[[T, str], None]
 ) -> None:
     """
-    Apply a batch; where the database refuses a value, halve it until the culprit stands alone.
+    Apply a batch; if the database refuses a value, halve the batch until the bad item is alone.
 
-    In savepoints of the one transaction: the good items are applied, and the culprits handed to
-    *refuse* with the database's complaint.
+    Each half is a savepoint of the same transaction. The good items are applied; *refuse* gets each bad item with the
+    database's reason.
     """
     if not items:
         return

@@ -1,4 +1,4 @@
-"""Messages that no task could take, kept in `rejected_message`: at once, or when the database is back."""
+"""Stores messages that no task can process in `rejected_message`, now or when the database is back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,26 +22,25 @@ def keep(
     *, task: str | None, payload: object, reason: str, detail: str = "", message_id: str | None = None
 ) -> None:
     """
-    Keep a message in `rejected_message`, redacted, in a unit of work of its own; delivered again, once.
+    Store a message in `rejected_message`, redacted, in its own unit of work; a redelivery stores nothing.
 
-    *payload* may be anything at all. Raises DatabaseLost where there is no database: the message must
-    not be acknowledged then.
+    *payload* may be anything. Raises DatabaseLost if there is no database: the message must then not be acknowledged.
     """
     with unit_of_work(_no_publish) as uow:
         uow.rejected.keep(task=task, payload=payload, reason=reason, detail=detail, message_id=message_id)
-        # Not by the id alone: a foreign producer may give one id to many messages, and none must vanish.
+        # Not by the id alone: a foreign producer may use one id for many messages, and all must be stored.
         if message_id is None or uow.processed.mark_processed(uow.rejected.fingerprint()):
             uow.commit()
 
 
 def _no_publish(task: str, _arguments: dict[str, Any]) -> None:
-    """Nobody waits for a rejection."""
-    raise AssertionError(f"{task} was rung by a rejection")
+    """Refuse to publish: a rejection needs no task."""
+    raise AssertionError(f"a rejection published {task}")
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A message to keep: what `keep` takes."""
+    """A message to store: the arguments of `keep`."""
 
     task: str | None
     payload: object
@@ -52,23 +51,23 @@ class Rejected:
 
 def keep_or_requeue(rejected: Rejected, *, kept: Callable[[], None], requeue: Callable[[], None]) -> None:
     """
-    Keep a message, then call *kept*; call *requeue* if that does not succeed within database_wait.
+    Store a message, then call *kept*; call *requeue* if that does not succeed within database_wait.
 
-    For the worker's own process: it never sleeps, since the event loop has other messages to serve, but
-    tries again from the loop's timer. One of the two is called, unless the worker is stopped before: then
-    the message was not acknowledged, and kombu puts it back.
+    It runs in the worker's main process, whose event loop serves other messages: it never sleeps, but retries from
+    the loop's timer. If the worker stops first, neither is called: the message was not acknowledged, and kombu
+    requeues it.
     """
     log.warning("message_rejected", reason=rejected.reason, message_id=rejected.message_id)
     deadline = monotonic() + settings().database_wait.total_seconds()
-    _attempt(rejected, kept, requeue, deadline, _FIRST_DELAY_S)
+    _try_to_keep(rejected, kept, requeue, deadline, _FIRST_DELAY_S)
 
 
-def _attempt(
+def _try_to_keep(
     rejected: Rejected, kept: Callable[[], None], requeue: Callable[[], None], deadline: float, delay: float
 ) -> None:
     try:
         keep(**vars(rejected))
-    except Exception as error:  # noqa: BLE001 - whatever stops it from being kept, it is not lost
+    except Exception as error:  # noqa: BLE001 - whatever the reason, the message is not lost
         log.warning("rejection_not_kept", message_id=rejected.message_id, error=type(error).__name__)
         if monotonic() + delay > deadline:
             requeue()
@@ -76,19 +75,19 @@ def _attempt(
         following = min(2 * delay, _LONGEST_DELAY_S)
         loop = get_event_loop()
         assert loop is not None  # prefork, threads and solo all have one on Redis
-        loop.call_later(delay, _attempt, rejected, kept, requeue, deadline, following)
+        loop.call_later(delay, _try_to_keep, rejected, kept, requeue, deadline, following)
     else:
         kept()
 
 
 def describe_error(error: Exception) -> str:
-    """What is wrong with an input, without the input."""
+    """Describe what is wrong with an input, without quoting it."""
     if not isinstance(error, ValidationError):
         return str(error) if isinstance(error, TypeError) else type(error).__name__
     return "; ".join(f"{_place(e['loc'])} ({e['msg']})" for e in error.errors(include_input=False))
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """Where a fault is, in the words of the contract: pydantic's own for the members of a union are left out."""
+    """The place of a fault by the contract's names, without pydantic's labels for members of a union."""
     parts = [str(part) for part in location if isinstance(part, int) or part.isidentifier()]
     return ".".join(parts) or "it"

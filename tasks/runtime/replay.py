@@ -1,4 +1,4 @@
-"""A rejected message as the message that it was: what is kept of it, made into the arguments of its task."""
+"""Turns a rejected message back into the arguments of its task, to send it again."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
@@ -20,48 +20,48 @@ BATCHES: dict[str, tuple[str, TypeAdapter[Any]]] = {
     for name, field in payload.model_fields.items()
     if type_of_batch in field.metadata
 }
-"""The field of a task's payload that is a batch, and what an item of it is: such items are kept one by one."""
+"""By task: the payload field that is a batch, and the type of its items, which are rejected one by one."""
 
 _DISCOVERY_ITEM_KEYS = {"type", "jobId", "item"}
 
 
 class UnreplayableError(IllegalRequestError):
-    """The message cannot be sent again as it is kept; the text says why."""
+    """The message cannot be sent again as it was stored; the text says why."""
 
 
 def original_arguments(task: str | None, reason: str, kept: Any) -> dict[str, Any]:
     """
-    The arguments with which *task* is to be rung again, of what was kept of its message, or of one item.
+    The arguments to publish *task* with again, from what was stored of its message or of one item.
 
-    Raises UnreplayableError where it was for no task, where it is not what was sent any more, and where
-    it is certain to be rejected again.
+    Raises UnreplayableError if the message was for no known task, if what was stored differs from what was sent, or if
+    it would be rejected again.
     """
     if reason == "malformed":
-        raise UnreplayableError("it was no message")
+        raise UnreplayableError("it was not a message")
     if why := alteration_of(kept):
-        raise UnreplayableError(f"what is kept is not what was sent: {why}")
+        raise UnreplayableError(f"what was stored is not what was sent: {why}")
     return edited_arguments(task, kept)
 
 
 def edited_arguments(task: str | None, payload: Any) -> dict[str, Any]:
-    """As `original_arguments`, where somebody says what was sent, or should have been."""
+    """As `original_arguments`, with a payload that an operator has edited."""
     if task is None or task not in CONTRACT:
-        raise UnreplayableError("it was for no task" if task is None else f"there is no task {task}")
+        raise UnreplayableError("it named no task" if task is None else f"there is no task {task}")
     if task == "crawler.frames" and isinstance(payload, dict) and payload.keys() == _DISCOVERY_ITEM_KEYS:
-        raise UnreplayableError("it is one thing out of a discovery, without the frame around it")
+        raise UnreplayableError("it is one item of a discovery, without its frame")
     field, item = BATCHES.get(task, (None, None))
     match payload:
-        case {"args": list() as args, "kwargs": dict() as kwargs} if len(payload) == 2:  # noqa: PLR2004 - these two
+        case {"args": list() as args, "kwargs": dict() as kwargs} if len(payload) == 2:  # noqa: PLR2004 - these two keys
             return _checked(lambda: bind(CONTRACT[task], args, kwargs), CONTRACT[task].model_validate)
         case dict() if field is None or field in payload:
             return _checked(lambda: payload, CONTRACT[task].model_validate)
         case _ if field is not None and item is not None:
             return {field: [_checked(lambda: payload, item.validate_python)]}
-    raise UnreplayableError("it is no object")
+    raise UnreplayableError("it is not an object")
 
 
 def _checked(read: Callable[[], T], check: Callable[[T], object]) -> T:
-    """What *read* gives, as it is, where *check* raises nothing."""
+    """Return what *read* returns, if *check* accepts it."""
     try:
         value = read()
         check(value)

@@ -1,4 +1,4 @@
-"""Units of work that are run again as a whole: soon after a contention, later after a lost database."""
+"""Runs a unit of work again as a whole: soon after a lock conflict, later after a lost database."""
 
 import random
 from collections.abc import Callable
@@ -19,18 +19,18 @@ _CONTENDED_LONGEST_S = 1.0
 _LOST_STEP_S = 0.25
 _LOST_LONGEST_S = 5.0
 _MAX_IDLE_TIMEOUTS = 3
-"""Who was frozen as often in one unit is not frozen, but has something to do that takes too long, each time."""
+"""A unit that idles in its transaction this often is not frozen; it does something that takes too long each time."""
 
 
 def run_until_done(unit: Callable[[], None], *, until_time_limit: bool = False) -> None:
     """
-    Run a unit of work until it is through.
+    Run a unit of work until it succeeds.
 
-    One that met another transaction, or lost the database, left nothing behind and is run again,
-    for `database_wait`, or until the worker is told to stop; then its message goes back to its
-    queue. Raises Reject for that. *until_time_limit*: only the task's time limit ends it, for what no
-    other delivery of the message could write. Raises FellSilent where the unit takes too long without a
-    word to the database, each time: given back, its message would come again for ever.
+    A unit that met another transaction, or lost the database, wrote nothing and is run again, for `database_wait` or
+    until the worker stops. Then this raises Reject, which requeues the message. With *until_time_limit*, for results
+    that no other delivery of the message could write, only the task's time limit ends it.
+
+    Raises IdleTransactionEnded if the unit idles in its transaction each time: its message would come back forever.
     """
     deadline = monotonic() + settings().database_wait.total_seconds()
     idle_timeouts = 0
@@ -54,7 +54,7 @@ def run_until_done(unit: Callable[[], None], *, until_time_limit: bool = False) 
 
 
 def _pause(error: TransientError, attempt: int) -> float:
-    """Seconds: short and often for a lock, long and rarely for a database that is gone; with jitter."""
+    """Seconds to wait, with jitter: short after a lock conflict, long for a database that is away."""
     if isinstance(error, Contended):
         step, longest = _CONTENDED_STEP_S, _CONTENDED_LONGEST_S
     else:

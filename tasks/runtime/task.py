@@ -1,5 +1,5 @@
 """
-What every task is: one payload, validated; one unit of work, run again as a whole where that helps.
+The base of all tasks: it validates the payload, and runs the unit of work until it is done.
 
     @task(name="jobs.assign", accepts=Assign)
     def assign(_: Assign) -> None:
@@ -7,8 +7,7 @@ What every task is: one payload, validated; one unit of work, run again as a who
             ...
             uow.commit()
 
-A message leaves its queue in three ways only: its unit committed, it was kept as rejected, or it
-went back to the queue.
+A message leaves its queue in one of three ways: its unit committed, it was rejected, or it was requeued.
 """
 
 from collections.abc import Sequence
@@ -33,18 +32,18 @@ _REQUEUE_PAUSE_S = 5.0
 
 
 class UnitTask(Task):
-    """A task whose body is one unit of work, or a row of them that may each be run again."""
+    """A task whose body is one unit of work, or several that may each be run again."""
 
     abstract = True
     Request = "tasks.worker.request:Request"
     typing = False
-    """Arguments are the payload's fields, not the body's parameters: they are bound where they arrive."""
+    """Arguments are the payload's fields, not the body's parameters; `bind` checks them when the task runs."""
     max_retries = 3
-    """How often a message may kill its worker and be run again, before it is kept as rejected."""
+    """How often a message that kills its worker is run again before it is rejected."""
     accepts: type[Payload]
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Validate the payload, then run the body until it is done; what does not fit is kept as rejected."""
+        """Validate the payload and run the body until it is done; reject the message if either fails."""
         with bound_contextvars(task=self.name, message_id=message_id()):
             try:
                 payload = self._read(args, kwargs)
@@ -54,7 +53,7 @@ class UnitTask(Task):
             try:
                 run_until_done(lambda: self.run(payload))
             except (TaskPredicate, MemoryError):
-                raise  # tasks/worker/request.py answers a child that is out of memory
+                raise  # tasks/worker/request.py handles a child that is out of memory
             except Exception as error:
                 log.exception("unit_failed")
                 detail = str(error) if isinstance(error, CrawlyardError) else type(error).__name__
@@ -65,11 +64,11 @@ class UnitTask(Task):
 
 
 task = partial(shared_task, base=UnitTask)
-"""Declares a task by its name and the payload that it `accepts`; tasks/app.py collects them."""
+"""Declares a task by its name and the payload that it `accepts`; tasks/app.py imports them."""
 
 
 def bind(accepts: type[Payload], args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Bind arguments to the fields of a payload, by position and name. Raises TypeError where they do not fit."""
+    """Bind arguments to the fields of a payload, by position and name. Raises TypeError if they do not fit."""
     names = list(accepts.model_fields)
     if len(args) > len(names):
         raise TypeError(f"at most {len(names)} positional arguments are accepted")
@@ -81,9 +80,9 @@ def bind(accepts: type[Payload], args: Sequence[Any], kwargs: dict[str, Any]) ->
 
 def _keep_rejected(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: str) -> None:
     """
-    Keep the message in hand as rejected; where even that cannot be, it goes back to its queue.
+    Reject the current message, or requeue it if even that fails.
 
-    That is so where the database was never migrated, or is not ours to write to.
+    It fails if the database was never migrated, or if we may not write to it.
     """
     payload = {"args": args, "kwargs": kwargs} if args else kwargs
     name, id_ = current_task.name, message_id()
@@ -93,6 +92,6 @@ def _keep_rejected(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, d
             lambda: rejection.keep(task=name, payload=payload, reason=reason, detail=detail, message_id=id_)
         )
     except CrawlyardError as error:
-        log.error("message_requeued", why=str(error))  # noqa: TRY400 - a line, not a trace, a second
+        log.error("message_requeued", why=str(error))  # noqa: TRY400 - it may repeat for hours; a traceback each time helps no one
         stopping.wait(_REQUEUE_PAUSE_S)
         raise Reject(str(error), requeue=True) from None

@@ -1,4 +1,4 @@
-"""The unit of work of a task, the id of the message that it handles, and the tasks that it publishes."""
+"""The unit of work of a task, the id of its message, and how it publishes other tasks."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from persistence.unit_of_work import UnitOfWork
 
 
 def unit_of_work() -> UnitOfWork:
-    """Begin a unit of work whose bells are tasks of this app."""
+    """Begin a unit of work that publishes tasks through the current app."""
     return persistence_unit.unit_of_work(publish)
 
 
@@ -21,5 +21,5 @@ def publish(task: str, arguments: dict[str, Any]) -> None:
 
 
 def message_id() -> str:
-    """The id of the message in hand, the same at each delivery; a fresh one outside of a worker."""
+    """The id of the current message, the same at each delivery; a fresh one outside a worker."""
     return (current_task and current_task.request.id) or str(ULID())

@@ -1,1 +1,1 @@
-"""The worker process: transport, consumer, acknowledgement, lifecycle, liveness and logs."""
+"""The worker process: transport, consumer, acknowledgements, lifecycle, liveness and logs."""

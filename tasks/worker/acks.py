@@ -1,14 +1,13 @@
 """
-What is noted in Redis of messages in hand, so that trouble with Redis, or a clock that is off, costs nothing.
+Records unacknowledged messages in Redis, such that trouble with Redis or a wrong clock loses no message and no slot.
 
-A worker asks for a message only while it has a slot for one. kombu keeps the slot of a message that it could
-not acknowledge, as long as the connection lives, and drops a message that it could not note as delivered
-though it has popped it: a pause of Redis of six seconds took all of a worker's slots for ever, and a full
-Redis lost a message at each delivery.
+A worker asks for a message only while it has a free slot. kombu does not free the slot of a message that it could not
+acknowledge until the connection ends, and it drops a message that it has popped but could not record. A pause of
+Redis of six seconds took all slots of a worker forever, and a full Redis lost a message at each delivery.
 
-And kombu dates the messages in hand by the worker's clock. One that was an hour ahead gave all that others had
-in hand to itself, every five seconds, and what it had in hand when it died came back an hour late. So they
-are dated by the server's clock.
+kombu also dates unacknowledged messages with the worker's clock. A worker that was an hour ahead took over the
+messages of all others every five seconds, and when it died its own came back an hour late. Here the server's clock
+dates them.
 """
 
 from collections.abc import Callable
@@ -27,10 +26,10 @@ log = structlog.get_logger()
 
 
 class QoS(redis.QoS):
-    """The messages in hand, with the server's time of each, and a slot that is free when its unit has ended."""
+    """The unacknowledged messages, dated by the server. A slot is free when its unit has ended."""
 
     _clock_offset: float | None = None
-    """From our monotonic clock to the server's; read anew with each look for messages of the dead."""
+    """From our monotonic clock to the server's; measured again at each look for messages of dead workers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,9 +37,9 @@ class QoS(redis.QoS):
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """
-        Note a message as delivered, and hand it on also where Redis would not have the note.
+        Record a message as delivered, and pass it on even if Redis refuses the record.
 
-        It was popped: nobody else has it. Without the note it is lost if this worker dies of it.
+        It was popped, so no other worker has it. Without the record it is lost only if this worker dies.
         """
         try:
             self._record_unacked(message, delivery_tag)
@@ -50,24 +49,24 @@ class QoS(redis.QoS):
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Take the note away; where that cannot be, the message comes again, and changes nothing."""
+        """Remove the record; if that fails, the message is redelivered and changes nothing."""
         self._unrecorded.discard(delivery_tag)
         self._settle(partial(super().ack, delivery_tag), delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
-        """Put the message back at once, or where that cannot be, after the visibility timeout."""
+        """Requeue the message at once; if that fails, it is redelivered after the visibility timeout."""
         put_back = partial(super().reject, delivery_tag, requeue=requeue)
 
-        def tell() -> None:
-            if requeue and delivery_tag in self._unrecorded:  # what is put back is what the note holds
+        def report() -> None:
+            if requeue and delivery_tag in self._unrecorded:  # kombu requeues what the record contains
                 self._record_unacked(self._delivered[delivery_tag], delivery_tag)
                 self._unrecorded.discard(delivery_tag)
             put_back()
 
-        self._settle(tell, delivery_tag)
+        self._settle(report, delivery_tag)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Give messages of the dead to the living; a Redis that is full has to wait for that."""
+        """Requeue the messages of dead workers; while Redis is full, they wait."""
         self._clock_offset = None
         try:
             super().restore_visible(*args, **kwargs)
@@ -76,13 +75,13 @@ class QoS(redis.QoS):
 
     @property
     def visibility_timeout(self) -> float:
-        """What kombu subtracts from this machine's time: more by what that is ahead of the server's."""
+        """The timeout, corrected for kombu, which subtracts it from this machine's time instead of the server's."""
         return float(self.channel.visibility_timeout) + time() - self._now()
 
     def _record_unacked(self, message: Any, delivery_tag: str) -> None:
-        """Note a message as in hand, as kombu does, but for the clock."""
+        """Record a message as kombu does, but with the server's time."""
         where = message.delivery_info
-        held = dumps([message._raw, where["exchange"], where["routing_key"]])  # noqa: SLF001 - what kombu keeps
+        held = dumps([message._raw, where["exchange"], where["routing_key"]])  # noqa: SLF001 - as kombu does
         now = self._now()
         with self.pipe_or_acquire() as pipe:
             pipe.zadd(self.unacked_index_key, {delivery_tag: now})
@@ -97,13 +96,13 @@ class QoS(redis.QoS):
             self._clock_offset = seconds + microseconds / 1e6 - monotonic()
         return monotonic() + self._clock_offset
 
-    def _settle(self, tell: Callable[[], None], delivery_tag: str) -> None:
-        """Tell Redis, on another connection if the first is dead; the slot is free in any case."""
+    def _settle(self, report: Callable[[], None], delivery_tag: str) -> None:
+        """Report to Redis, on a second connection if the first is dead; free the slot in any case."""
         try:
             try:
-                tell()
+                report()
             except (BrokerLost, BrokerSilent):
-                tell()
+                report()
         except BaseException:
             virtual.QoS.ack(self, delivery_tag)
             raise

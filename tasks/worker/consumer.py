@@ -1,8 +1,8 @@
 """
-The worker's consumer: a message that no task can take is kept and acknowledged, and the worker lives on.
+The worker's consumer: it rejects and acknowledges messages that no task can process.
 
-Plain Celery logs such a message with its body, which may hold a secret, and drops it; some kinds end the
-worker. Here each of them is kept as rejected, and the log has the reason and the message's id alone.
+Plain Celery logs such a message with its body, which may hold a secret, and drops it; some end the worker. Here each
+is stored in `rejected_message`, and the log shows only the reason and the message's id.
 """
 
 import logging
@@ -20,19 +20,19 @@ from tasks.worker.transport import MISREAD
 logger = logging.getLogger(__name__)
 
 _RECONNECT_POLICY = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
-"""Celery's own pauses grow to 30 s: after a long outage nobody would consume for so long."""
+"""Celery's own pauses grow to 30 s, for which workers would stay idle after a long outage."""
 
 
 class Consumer(CeleryConsumer):
-    """Hands good messages on to Celery, and every other to `rejected_message`."""
+    """Passes valid messages on to Celery, and rejects all others."""
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Wait for the broker without end, and look for it often."""
+        """Wait for the broker without limit, and retry often."""
         conn.ensure_connection = partial(conn.ensure_connection, **_RECONNECT_POLICY)
         return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        """Celery's handler, behind a gate."""
+        """Celery's handler, called only for admitted messages."""
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> None:
@@ -42,25 +42,25 @@ class Consumer(CeleryConsumer):
             except MalformedError as error:
                 self._keep(message, "malformed", str(error))
             except MISREAD as error:
-                # Nothing is known to come here past the gate; if it does, it must not end the worker.
+                # No admitted message is known to do this; if one does, it must not end the worker.
                 self._keep(message, "malformed", type(error).__name__)
 
         return on_task_received
 
     def on_unknown_task(self, _body: object, message: Any, _error: object) -> None:
-        """Keep a message whose task nobody has heard of."""
+        """Reject a message for an unknown task."""
         self._keep(message, "unknown_task")
 
     def on_unknown_message(self, _body: object, message: Any) -> None:
-        """Keep a message without a task."""
+        """Reject a message without a task."""
         self._keep(message, "malformed", "there is no task")
 
     def on_invalid_task(self, _body: object, message: Any, error: Exception) -> None:
-        """Keep a message that Celery refuses."""
+        """Reject a message that Celery refuses."""
         self._keep(message, "malformed", type(error).__name__)
 
     def on_decode_error(self, message: Any, error: Exception) -> None:
-        """Keep a message that kombu cannot decode; a control message, which is for no task, is dropped."""
+        """Reject a message that kombu cannot decode; drop a control message, which is for no task."""
         if "task" in message.headers or message.content_type == WRAPPED:
             self._keep(message, "malformed", type(error).__name__)
         else:
@@ -79,7 +79,7 @@ class Consumer(CeleryConsumer):
 def admit(message: Any) -> None:
     """Raise MalformedError unless a task can be called with this message."""
     if message.content_type == WRAPPED:
-        read(message.body)  # says what is wrong with it
+        read(message.body)  # raises the reason
     try:
         body = message.decode()
     except (ContentDisallowed, DecodeError):
@@ -88,7 +88,7 @@ def admit(message: Any) -> None:
 
 
 def _rejected(message: Any, reason: str, detail: str) -> Rejected:
-    """The message as it is to be kept, with as much of it as can be read."""
+    """The message to store, with as much of it as can be read."""
     if message.content_type == WRAPPED:
         return Rejected(
             None, readable(message.body), reason, detail=detail, message_id=message_id(message.body)
@@ -98,7 +98,7 @@ def _rejected(message: Any, reason: str, detail: str) -> Rejected:
 
 
 def _payload(message: Any) -> object:
-    """Arguments, where the body has any, else the body."""
+    """The arguments if the body has them, else the body."""
     body = readable(message.body)
     match body:
         case [list() as args, dict() as kwargs, _]:

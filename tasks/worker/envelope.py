@@ -1,19 +1,19 @@
 """
-What a text in a queue must be to count as a message, and the form in which the worker gets it.
+Checks the texts of a queue, and reduces each to an envelope that is safe for kombu and Celery.
 
-kombu and Celery believe what they read: a bad base64, a `timelimit` that is a number or a task name that
-is a list ends the worker, and the restored message ends it again at each restart. So every text is read
-here first, and only what the worker needs goes on, in a form that can harm nobody:
+kombu and Celery trust what they read: invalid base64, a `timelimit` that is a number, or a task name that is a list
+ends the worker, and the redelivered message ends it again at each restart. Therefore every text is parsed here first,
+and only what the worker needs is passed on:
 
-- `eta`, `expires` and `timelimit` are dropped. They compare the clocks of two machines, and the
-  database's clock alone decides.
-- Delivery tag and destination are ours. A tag used twice would mix up two messages until they are
-  acknowledged, and a foreign routing key would lead a restored message into a queue that nobody reads.
-- `argsrepr`, `kwargsrepr` and priorities are dropped: the first repeat the payload in logs, the last
-  would let the sweep overtake the words that it rides behind.
+- `eta`, `expires` and `timelimit` are dropped. They compare the clocks of two machines; only the database's clock
+  counts.
+- Delivery tag and destination are replaced. A tag that occurs twice would confuse two messages until they are
+  acknowledged, and a foreign routing key would send a redelivered message to a queue that no worker reads.
+- `argsrepr`, `kwargsrepr` and priorities are dropped. The first two repeat the payload in logs; a priority would let
+  the sweep overtake the frames that are queued before it.
 
-A text that is no message goes on whole, inside an envelope of its own, so that it is acknowledged like
-any other, only once it is kept.
+A text that is not a message is passed on whole, wrapped in an envelope of its own, so that it is acknowledged like
+any other once it is stored.
 """
 
 import base64
@@ -30,29 +30,29 @@ from tasks.worker import serialization
 _JSON = "application/json"
 
 WRAPPED = "application/x-crawlyard-malformed"
-"""The content type of an envelope whose body is a text that is no message."""
+"""The content type of an envelope whose body is a text that is not a message."""
 
 MAX_DEPTH = 200
 """
 Levels of nesting that a body may have.
 
-Handing it to a child takes recursion: at 480 that fails, and the child's place in the pool is lost with it.
+Passing a body to a child is recursive: at 480 levels it fails, and the child's place in the pool is lost.
 """
 
 MAX_RETRIES = 1000
 
 _NAME = re.compile(r"[!-~]{1,200}")
-"""A task's name or an id: visible ASCII, so that it can be logged and stored."""
+"""The name of a task, or an id: visible ASCII, which can be logged and stored."""
 
 _EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
 
 class MalformedError(Exception):
-    """A text or a body that is no message of ours. The error's text holds nothing of it."""
+    """A text or a body that is not a valid message. The error does not quote it."""
 
 
 def seal(raw: bytes, queue: str) -> str:
-    """The envelope in which the text *raw*, popped from *queue*, goes on to kombu, whatever it is."""
+    """Return the envelope that kombu gets for the text *raw*, popped from *queue*, whatever it is."""
     raw = _unwrap(raw)
     try:
         envelope = read(raw)
@@ -68,9 +68,9 @@ def seal(raw: bytes, queue: str) -> str:
 
 def read(raw: bytes) -> dict[str, Any]:
     """
-    The parts of the envelope *raw* that the worker needs: body (as base64), content type, headers.
+    Return the parts of the envelope *raw* that the worker needs: body (as base64), content type, headers.
 
-    Raises MalformedError where one is missing or is not what it must be.
+    Raises MalformedError if one is missing or invalid.
     """
     envelope = _json_object(raw)
     if envelope.get("content-type") != _JSON:
@@ -87,7 +87,7 @@ def read(raw: bytes) -> dict[str, Any]:
 
 
 def check_body(body: object) -> None:
-    """Raise MalformedError unless *body* is `[args, kwargs, embed]` as Celery's protocol 2 has it."""
+    """Raise MalformedError unless *body* is `[args, kwargs, embed]`, as in Celery's protocol 2."""
     match body:
         case [list(), dict(), None | dict() as embed]:
             pass
@@ -101,11 +101,10 @@ def check_body(body: object) -> None:
 
 def readable(raw: bytes) -> object:
     """
-    As much of a malformed text as can be read by whoever looks at it later: JSON, else text.
+    As much of a malformed text as a person can read later: JSON, else text.
 
-    What is nested too deep stays text, since it would only be the next one's trouble. Of bytes that are no
-    text, and of text that is JSON neither by its own word nor in fact, only the length is kept: in a pickled
-    body stand secrets behind their names as nothing recognises them.
+    JSON that is nested too deep stays text. Of bytes that are not text, and of a body that is not JSON either by its
+    content type or in fact, only the length remains: a pickled body may contain secrets that no redaction recognizes.
     """
     whole = _parsed(raw)
     if isinstance(whole, dict) and isinstance(whole.get("body"), str):
@@ -114,7 +113,7 @@ def readable(raw: bytes) -> object:
 
 
 def _readable_body(envelope: dict[str, Any]) -> object:
-    """The body as it can be read; where it cannot be decoded, as it came."""
+    """The decoded body, or the original if it cannot be decoded."""
     raw: bytes | str = envelope["body"]
     with suppress(MalformedError):
         raw = _body(envelope)
@@ -124,18 +123,18 @@ def _readable_body(envelope: dict[str, Any]) -> object:
 
 
 def _hides_bytes(text: str) -> bool:
-    """Whether it is base64 of what is no text."""
+    """True if it is base64 of bytes that are not text."""
     try:
         base64.b64decode(text, validate=True).decode()
     except UnicodeDecodeError:
         return True
     except ValueError:
-        pass  # it is no base64
+        pass  # it is not base64
     return False
 
 
 def message_id(raw: bytes) -> str | None:
-    """The id in the headers of a malformed text, where there is one."""
+    """The id in the headers of a malformed text, if it has one."""
     try:
         headers = _json_object(raw).get("headers")
     except MalformedError:
@@ -174,7 +173,7 @@ def _headers(headers: object) -> dict[str, Any]:
         raise MalformedError("there are no headers")
     task, id_, retries = _name(headers.get("task")), _name(headers.get("id")), headers.get("retries")
     if task is None or id_ is None:
-        raise MalformedError("the header task or id is missing or no plain name")
+        raise MalformedError("the header task or id is missing or not a plain name")
     return {
         "lang": "py",
         "task": task,
@@ -183,7 +182,7 @@ def _headers(headers: object) -> dict[str, Any]:
         "parent_id": _name(headers.get("parent_id")),
         "origin": _name(headers.get("origin")),
         "redelivered": headers.get("redelivered") is True,
-        # It bounds how often a message may kill its child: a producer must not begin at -1000.
+        # It bounds how often a message may kill its child: a producer must not start it at -1000.
         "retries": retries if type(retries) is int and 0 <= retries <= MAX_RETRIES else 0,
     }
 
@@ -202,7 +201,7 @@ def _wrap(raw: bytes) -> dict[str, Any]:
 
 
 def _unwrap(raw: bytes) -> bytes:
-    """The text itself, where a worker died with it and Redis gives it back in its wrapping."""
+    """The original text, if a worker died with it and Redis redelivered it wrapped."""
     if WRAPPED.encode() not in raw:
         return raw
     try:
@@ -223,4 +222,4 @@ def _parsed(raw: bytes) -> object:
 
 
 def _describe_bytes(raw: bytes | str) -> str:
-    return f"[{len(raw):,} bytes that are no text]"
+    return f"[{len(raw):,} bytes that are not text]"

@@ -1,10 +1,9 @@
 """
-Signs of life: a file for each worker and each beat, whose time says when it was last known to be well.
+A liveness file for each worker and each beat; its modification time is when the process was last known to be well.
 
-A file, since whoever supervises a process is on its machine, and since database and broker may be away.
-Its name ends with the process's id. It is locked as long as that process lives: what a killed one leaves
-behind is told from what a stuck one holds, and removed by the next who looks. Nothing of Celery here, so
-that a look costs little.
+It is a file because a supervisor runs on the same machine, and the database and the broker may be away. Its name ends
+with the process's id. The process locks it while it lives: this distinguishes the file of a killed process, which the
+next reader removes, from that of a stuck one. This module does not import Celery, so that checking is cheap.
 """
 
 import fcntl
@@ -21,12 +20,12 @@ from typing import IO, Any
 
 _PRIVATE = 0o700
 _MAX_CLOCK_STEP = timedelta(seconds=5)
-"""A time so far to come says that the clock was set back; a living process would have set it anew."""
+"""A time further in the future means that the clock was set back; a healthy process would have updated it."""
 
 
 @dataclass(frozen=True)
 class ProcessLiveness:
-    """A living process, when it was last known to be well, and how long it may be unknown."""
+    """A living process: how long ago it was known to be well, and how long that may be."""
 
     pid: int
     age: timedelta
@@ -34,33 +33,33 @@ class ProcessLiveness:
 
     @property
     def is_well(self) -> bool:
-        """Whether it was well lately."""
+        """True if it was well recently."""
         return -_MAX_CLOCK_STEP <= self.age <= self.bound
 
 
 class LivenessFile:
-    """One's own. Only who made it beats: a forked child has a copy that it leaves alone."""
+    """The file of this process. Forked children must not use their copy."""
 
     def __init__(self, kind: str, bound: timedelta) -> None:
-        """Begin to be well. Raises OSError where no file can be made."""
+        """Create the file. Raises OSError if that is not possible."""
         folder = _own_folder()
         for _ in read(kind):
-            pass  # the dead are removed
+            pass  # removes the files of dead processes
         hidden = folder / f".{kind}-{os.getpid()}"
         self._path = folder / f"{kind}-{os.getpid()}"
         self._file = hidden.open("w", encoding="ascii")
         self._file.write(str(bound.total_seconds()))
         self._file.flush()
-        # Not flock: a child inherits that, and would hold it for a parent that is dead.
+        # Not flock: a child inherits it, and would keep the lock of a dead parent.
         fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        hidden.rename(self._path)  # nobody has seen it unlocked
+        hidden.rename(self._path)  # so that no reader sees it unlocked
 
     def beat(self, well_at: float | None = None) -> None:
-        """Say that all was well at this time of the epoch; by default now."""
+        """Record that all was well at this time of the epoch; by default now."""
         os.utime(self._file.fileno(), None if well_at is None else (well_at, well_at))
 
     def close(self) -> None:
-        """Take the file away; for good."""
+        """Remove the file; it cannot be used again."""
         self._path.unlink(missing_ok=True)
         self._file.close()
 
@@ -69,8 +68,8 @@ def read(kind: str) -> Iterator[ProcessLiveness]:
     """
     Every living process of this kind that runs as this user and with this temporary folder.
 
-    Not to be called by one that has a Pulse of the kind: closing its file here would unlock it.
-    Raises OSError where somebody else owns the folder.
+    A process with a LivenessFile of this kind must not call it: closing the file here would unlock its own.
+    Raises OSError if another user owns the folder.
     """
     for path in sorted(_own_folder().glob(f"{kind}-*")):
         with suppress(FileNotFoundError), path.open("r+", encoding="ascii") as file:
@@ -84,14 +83,16 @@ def read(kind: str) -> Iterator[ProcessLiveness]:
 
 def _is_locked(file: IO[Any]) -> bool:
     try:
-        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: another look at a dead one's is no life
+        fcntl.lockf(
+            file, fcntl.LOCK_SH | fcntl.LOCK_NB
+        )  # shared: two readers of a dead process's file must not take each other for it
     except BlockingIOError:
         return True
     return False
 
 
 def _own_folder() -> Path:
-    """A folder that nobody but this user can write to, whoever was first with its name."""
+    """A folder that only this user can write to, even if another user created the name first."""
     folder = Path(tempfile.gettempdir()) / f"crawlyard-{os.geteuid()}"
     folder.mkdir(mode=_PRIVATE, exist_ok=True)
     status = folder.lstat()

@@ -1,4 +1,4 @@
-"""What a worker does beside its tasks: begin, fork, ring the sweep, and tell all who wait that it stops."""
+"""The start, the forks and the stop of a worker, and its timer that publishes the sweep."""
 
 import gc
 from typing import Any
@@ -17,11 +17,11 @@ log = structlog.get_logger()
 SWEEP_TASK = "connections.expire_dead"
 
 _OBJECTS_PER_COLLECTION = 50_000
-"""A batch makes thousands, none of them in cycles: looking for garbage at each 700 cost a fifth of its CPU."""
+"""A batch creates thousands, none in cycles: collecting at every 700 took a fifth of its CPU time."""
 
 
 def install(app: Celery) -> None:
-    """Bind all of this to the workers of *app*."""
+    """Connect all of this to the workers of *app*."""
     signals.worker_init.connect(_begin)
     signals.worker_process_init.connect(_forked)
     signals.worker_shutting_down.connect(_stop)
@@ -32,13 +32,13 @@ def install(app: Celery) -> None:
 
 def _begin(**_: Any) -> None:
     """
-    Migrate first, where that is asked for, and refuse to begin on a database of another version.
+    Migrate if that is configured, and refuse to start on a database of another version.
 
-    Celery logs what a signal's receiver raises and goes on, which here would mean: with that database.
-    SystemExit passes. A database that is away is waited for by whoever needs it.
+    Celery logs what a signal's receiver raises and starts anyway, except for SystemExit. A database that is away does
+    not stop the start: the tasks wait for it.
     """
     stopping.reset()
-    from persistence.migrations.head import check_head  # noqa: PLC0415 - Alembic is loaded here alone
+    from persistence.migrations.head import check_head  # noqa: PLC0415 - only here is Alembic needed
     from persistence.migrations.run import migrate  # noqa: PLC0415
 
     try:
@@ -54,13 +54,13 @@ def _begin(**_: Any) -> None:
 
 
 def _forked(**_: Any) -> None:
-    """A forked child must not speak on its parent's database connections, nor look for garbage in its modules."""
+    """Drop the parent's database connections in a child, and keep its garbage collector off the modules."""
     forget_connections()
     collect_garbage_rarely()
 
 
 def collect_garbage_rarely() -> None:
-    """Look for garbage once in so many objects, and not among those that there are."""
+    """Collect garbage rarely, and never among the objects that exist now."""
     gc.freeze()
     gc.set_threshold(_OBJECTS_PER_COLLECTION)
 
@@ -71,41 +71,41 @@ def _stop(**_: Any) -> None:
 
 class StopStep(bootsteps.StartStopStep):
     """
-    Raises the flag where no signal does: a shutdown by remote control, a restart by SIGHUP, an error.
+    Sets the stop flag when no signal does: on a remote shutdown, a restart by SIGHUP, or an error.
 
-    Closing comes before any step is stopped, so before the pool is waited for.
+    Celery closes all steps before it stops any, and so before it waits for the pool.
     """
 
     def close(self, _worker: Any) -> None:
-        """Tell all who wait that the worker stops."""
+        """Set the stop flag."""
         _stop()
 
 
 class SweepTimer(bootsteps.StartStopStep):
     """
-    Rings the sweep from the worker's own timer, so that it goes on where beat is silent.
+    Publishes the sweep from the worker's own timer, so that sweeps continue without beat.
 
-    From the event loop and not from a thread, since children are forked at any time and would inherit a
-    lock that a thread holds. The broker's timeouts bound how long the loop can be held up.
+    It uses the event loop, not a thread: children may be forked at any time, and would inherit a lock that a thread
+    holds. The broker's timeouts bound how long it can block the loop.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
     _entry: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Ring from now on. Celery starts this anew with each connection to the broker."""
+        """Start the timer. Celery does so again after each connection to the broker."""
         interval = settings().sweep_interval.total_seconds()
         self._entry = consumer.timer.call_repeatedly(interval, publish_sweep, (consumer.app,))
 
     def stop(self, consumer: Any) -> None:
-        """Ring no more; where the broker was lost before all steps had started, there is nothing to stop."""
+        """Stop the timer, if it was started: the broker may have been lost before."""
         if self._entry is not None:
             consumer.timer.cancel(self._entry)
             self._entry = None
 
 
 def publish_sweep(app: Celery) -> None:
-    """Ring the sweep once. That it cannot be rung is a warning: the next one will."""
+    """Publish the sweep once. If that fails, it is only a warning: the timer publishes the next one."""
     try:
         app.send_task(SWEEP_TASK, retry=False)
     except Exception as error:  # noqa: BLE001 - whatever the broker's client raises

@@ -1,11 +1,11 @@
 """
-When a worker and beat are well: what their pulse beats with.
+Updates the liveness files of workers and beat.
 
-A worker is well when Redis has answered its consumer's own BRPOP: the event loop turns, the connection is
-alive, and the consumer has asked for more, which it does once a second where nothing comes. Answers to
-`inspect ping` prove none of this: they come by another connection. While every slot is taken it does not
-ask; so a silence is no fault before the longest of its tasks must have ended. And a message in hand for
-longer than that is one too, though the worker still asks: a child is stuck.
+A worker is well when Redis answers its consumer's BRPOP: the event loop runs, the connection is alive, and the
+consumer asks for messages, which an idle one does every second. Answers to `inspect ping` prove none of this, because
+they use another connection. While all slots are used the consumer does not ask, so it may be silent for as long as
+its longest task may take. A message that a worker has had for longer than that is a fault too, even if the consumer
+still asks: a child is stuck.
 """
 
 import atexit
@@ -26,14 +26,14 @@ log = structlog.get_logger()
 WORKER, BEAT = "worker", "beat"
 
 WORKER_MARGIN = timedelta(seconds=30)
-"""For a broker that comes back, a child that is replaced, a machine that is slow."""
+"""Allows for a broker that restarts, a child that is replaced, and a slow machine."""
 
 _BEATS_MISSED = 6
 _MIN_BOUND = timedelta(seconds=60)
 
 
 class _Worker:
-    """Its pulse, in a process that is a worker's, and since when it has had its messages in hand."""
+    """The liveness file of this process, if it is a worker, and since when it has had its messages."""
 
     def __init__(self) -> None:
         self.file: LivenessFile | None = None
@@ -44,26 +44,27 @@ _worker = _Worker()
 
 
 def install() -> None:
-    """Give every worker of this process a pulse."""
+    """Give each worker of this process a liveness file."""
     signals.worker_init.connect(_begin)
     signals.worker_shutdown.connect(_end)
 
 
 def on_broker_answer() -> None:
     """
-    Redis has answered the consumer.
+    Update the file: Redis has answered the consumer.
 
-    Never raises: the answer may be a message, which is nowhere else. A beat that is missed is the next one.
+    Never raises, because the answer may be a message that exists nowhere else. The next answer makes up for a failed
+    update.
     """
     if not _worker.file:
         return
-    with suppress(OSError, RuntimeError):  # no such file any more; a pool's thread has just ended a request
+    with suppress(OSError, RuntimeError):  # the file was removed, or a pool's thread has just ended a request
         now = time.time()
         _worker.file.beat(min((_worker.in_hand.setdefault(r, now) for r in reserved_requests), default=now))
 
 
 def begin_beat(app: Celery) -> None:
-    """Give beat a pulse, which beats when Redis has taken one of its messages."""
+    """Give beat a liveness file, updated when Redis has accepted one of its messages."""
     shortest = min(entry["schedule"] for entry in app.conf.beat_schedule.values())
     if file := _open_liveness_file(BEAT, max(_BEATS_MISSED * shortest, _MIN_BOUND)):
         signals.after_task_publish.connect(lambda **_: file.beat(), weak=False)
@@ -71,7 +72,7 @@ def begin_beat(app: Celery) -> None:
 
 
 def longest_task(app: Celery, queues: Any) -> timedelta:
-    """How long a task of these queues may take before it is killed."""
+    """The longest time limit of the tasks of these queues."""
     limits = (
         task.time_limit or app.conf.task_time_limit
         for name, task in app.tasks.items()
@@ -92,7 +93,7 @@ def _end(**_: Any) -> None:
 
 
 def _open_liveness_file(kind: str, bound: timedelta) -> LivenessFile | None:
-    """None where no file can be made: its supervisor will say so, and the work goes on."""
+    """Returns None if no file can be created: the work continues, and the supervisor reports the process."""
     try:
         return LivenessFile(kind, bound)
     except OSError as error:

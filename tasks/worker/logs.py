@@ -1,4 +1,4 @@
-"""Logs: one line an event, on standard error; the names of events are constant, ids are fields."""
+"""Logs on standard error, one line per event. Event names are constant; ids are fields."""
 
 import logging
 import sys
@@ -17,14 +17,14 @@ _SHARED = (
 
 
 class _Redacted(structlog.stdlib.ProcessorFormatter):
-    """What is logged holds no secret, whoever logs it: also Celery, and the text of an exception."""
+    """Redacts secrets from all log lines, including those of Celery and the texts of exceptions."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact_text(super().format(record))
 
 
 def install() -> None:
-    """Send our logs, and those of Celery and its libraries, through one formatter."""
+    """Format our logs, and those of Celery and its libraries, in one way."""
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -35,7 +35,7 @@ def install() -> None:
 
 
 def _set_up(loglevel: int | str | None = None, **_: Any) -> None:
-    """What a worker or beat logs; Celery sets nothing up where this signal has a receiver."""
+    """Set up the logs of a worker or beat. Celery does nothing itself if this signal has a receiver."""
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
@@ -49,6 +49,6 @@ def _set_up(loglevel: int | str | None = None, **_: Any) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(loglevel or logging.INFO)
-    # "Task received" and "succeeded", twice a message, would be most of the log.
+    # "Task received" and "succeeded" would be most of the log: two lines per message.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

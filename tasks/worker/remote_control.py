@@ -1,8 +1,8 @@
 """
-What a worker can be asked and told by remote control, which anybody on the broker may use.
+The remote control commands of a worker, which any client of the broker may send.
 
-Celery's own list goes further. `revoke`, and `hello` with a list in it, drop a message unhandled; `rate_limit`,
-`cancel_consumer` and `pool_shrink` stop a worker that looks alive. They are unknown here.
+Celery has more. `revoke`, and `hello` with a list of revoked tasks, drop messages unprocessed; `rate_limit`,
+`cancel_consumer` and `pool_shrink` stop a worker that looks alive. They are disabled here.
 """
 
 from celery.worker.control import Panel
@@ -11,13 +11,13 @@ ALLOWED = frozenset(
     {
         *("ping", "stats", "report", "conf", "clock", "registered", "active_queues"),
         *("active", "reserved", "scheduled", "revoked", "query_task"),
-        # As SIGTERM: units are finished, nothing is lost.
+        # Like SIGTERM: running units finish, and nothing is lost.
         "shutdown",
     }
 )
 
 
 def restrict() -> None:
-    """Let this process's worker know no other command."""
+    """Remove all other commands from this process's worker."""
     for name in Panel.data.keys() - ALLOWED:
         del Panel.data[name]

@@ -1,8 +1,8 @@
 """
-What becomes of a message whose child process died of it, or had to be killed: again, then kept.
+Handles a message whose child process died or was killed: it is run again, and finally rejected.
 
-Celery can retry such a message a bounded number of times, but acknowledges it before anybody is told that
-the bound is reached, and one that exceeds its time limit is either dropped or run for ever.
+Celery can retry such a message a bounded number of times, but acknowledges it before it reports that the bound is
+reached, and it either drops a message that exceeds its time limit or runs it forever.
 """
 
 from functools import partial
@@ -24,19 +24,19 @@ _REASONS = {TimeLimitExceeded: "time_limit", MemoryError: "out_of_memory"}
 
 
 class Request(CeleryRequest):
-    """A message in a child's hands. Task classes name this one as their `Request`."""
+    """A message that a child processes. Task classes name this class as their `Request`."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
-        """Run the message again if its child is gone; what the child itself reported is Celery's."""
+        """Run the message again if its child is gone; leave what the child itself reported to Celery."""
         error = getattr(exc_info.exception, "exc", None) or exc_info.exception
-        # Celery answers a MemoryError that a child reports with one of the worker's own, and ends.
+        # If a child reports a MemoryError, Celery raises it in the worker, which then ends.
         reported = return_ok and not isinstance(error, MemoryError)
         if reported or isinstance(error, _NOT_LOST):
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
             return
         task_ready(self)
         if self._already_cancelled or self._already_revoked:
-            return  # We killed it. Not acknowledged, it is put back when the channel closes.
+            return  # We killed it. It is not acknowledged, and is requeued when the channel closes.
         reason = _REASONS.get(type(error), "worker_lost")
         log.error("child_lost", reason=reason, task=self.task.name, message_id=self.id, retries=self._retries)
         if self._retries < self.task.max_retries:
@@ -45,7 +45,7 @@ class Request(CeleryRequest):
             self._keep(reason, type(error).__name__)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
-        """Leave a hard timeout to `on_failure`, which was called already; Celery's would answer it twice."""
+        """Ignore a hard timeout: `on_failure` has handled it, and Celery would handle it twice."""
         if soft:
             super().on_timeout(soft, timeout)
 
@@ -55,10 +55,10 @@ class Request(CeleryRequest):
 
     def _run_again(self) -> None:
         """
-        Publish the message once more, with its count, and only then acknowledge it.
+        Publish the message again with its count, and only then acknowledge it.
 
-        At the back of its queue, so that what is behind it is served first; without a countdown, which
-        would compare clocks.
+        It goes to the end of its queue, so that other messages are processed first. It has no countdown, which would
+        compare clocks.
         """
         try:
             self.task.apply_async(

@@ -1,8 +1,8 @@
 """
-JSON as everybody else means it: an object in a message is an object, whatever its keys.
+Plain JSON for messages: an object stays an object, whatever its keys.
 
-kombu's own JSON turns `{"__type__": "datetime", "__value__": …}` anywhere in a payload into a datetime,
-and an unknown `__type__` into an error that costs the whole message. A crawler's text must not do that.
+kombu's own JSON turns `{"__type__": "datetime", "__value__": …}` anywhere in a payload into a datetime, and fails the
+whole message for an unknown `__type__`. A text from a crawler must not do that.
 """
 
 import json
@@ -13,18 +13,18 @@ from kombu.serialization import registry
 
 def loads(text: str | bytes) -> Any:
     """
-    Read JSON. The last of duplicate keys wins, and NaN passes: the contract refuses it, item by item.
+    Read JSON. The last of duplicate keys wins. NaN is accepted; the contract refuses it, item by item.
 
-    Raises ValueError for what is no JSON, RecursionError for what is nested some hundred levels deep.
+    Raises ValueError for invalid JSON, and RecursionError for JSON that is nested several hundred levels deep.
     """
     return json.loads(text)
 
 
 def dumps(value: Any) -> str:
-    """Write JSON. Raises TypeError for what JSON lacks: times are sent as ISO 8601 text."""
+    """Write JSON. Raises TypeError for types that JSON lacks; times are sent as ISO 8601 text."""
     return json.dumps(value)
 
 
 def register() -> None:
-    """Put this JSON in kombu's place. Call it once, before the first message: tasks/app.py does."""
+    """Replace kombu's JSON. Call it once, before the first message; tasks/app.py does."""
     registry.register("json", dumps, loads, content_type="application/json", content_encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The Redis transport: what is popped is made harmless, and trouble with Redis stops no worker for good."""
+"""The Redis transport: it makes every popped text safe, and survives trouble with Redis."""
 
 from typing import Any
 
@@ -17,19 +17,19 @@ log = structlog.get_logger()
 SCHEMES = ("redis", "rediss")
 
 MISREAD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What code raises that met an unexpected shape. Errors of the broker are none of these and pass."""
+"""What code raises for data of an unexpected shape. Errors of the broker are not among them."""
 
 
 class Channel(redis.Channel):
-    """A channel whose BRPOP gives envelopes, also where the text in Redis was none."""
+    """A channel whose BRPOP always returns envelopes, whatever the text in Redis is."""
 
     QoS = QoS
     _command_client: Any = None
-    """The client for all but the consumer's own questions."""
+    """The client for everything but the consumer's BRPOP."""
 
     def _queue_bind(self, *args: Any) -> None:
-        # Ours are published to by name, and popped by name. A full Redis is emptied by who consumes:
-        # waiting for it to take this first, nobody would.
+        # We publish and pop by the queue's name and need no binding. A full Redis refuses it, and only workers that
+        # consume empty it: they must not wait for the binding.
         try:
             super()._queue_bind(*args)
         except OutOfMemoryError:
@@ -37,12 +37,12 @@ class Channel(redis.Channel):
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
         if asynchronous:
-            # redis-py's own hook for what a reply becomes. One step later kombu parses the text, where
-            # an error ends the worker while the text is in no list any more.
+            # redis-py's hook for converting a reply. One step later kombu parses the text; an error there ends the
+            # worker while the text is no longer in any list.
             client = super()._create_client(asynchronous)
             client.set_response_callback("BRPOP", self._sealed)
             return client
-        # kombu makes one for each message that it notes or acknowledges: an eighth of a worker's own time.
+        # kombu makes one for each message that it records or acknowledges: an eighth of a worker's own CPU time.
         if self._command_client is None or self._command_client.connection_pool is not self.pool:
             self._command_client = super()._create_client()
         return self._command_client
@@ -52,23 +52,23 @@ class Channel(redis.Channel):
         if not reply:
             return None
         key, text = reply
-        # The list of a priority is the queue's name, a separator and a digit; it goes on without it.
+        # The list of a priority is the queue's name, a separator and a digit; drop the latter two.
         queue = key.decode().rsplit(self.sep, 1)[0]
-        # Whoever asks workers by remote control waits for answers in a queue of its own.
+        # A client of remote control waits for answers in a queue of its own.
         return key, seal(text, queue) if queue in QUEUES else text
 
     def close(self) -> None:
-        """Close, and give back what is in hand, also where the connection that asks for messages is dead."""
-        # kombu listens to that one for a last time first. Its error left the rest to a second close, by when the
-        # transport has forgotten where its server is: that ended the worker, if it had a message in hand.
+        """Close, and requeue unacknowledged messages, even if the connection for BRPOP is dead."""
+        # kombu first reads from that connection once more. Its error left the rest to a second close, when the
+        # transport no longer knew its server's address: that ended a worker with an unacknowledged message.
         try:
             super().close()
         except BrokerLost:
             super().close()
 
     def _receive_one(self, client: Any) -> bool:
-        """Deliver a control message; one that kombu misreads is dropped, instead of the worker that read it."""
-        # It comes by PUBLISH to all workers at once, and is in no list: nothing of it could be given back.
+        """Deliver a control message; drop one that kombu cannot read, instead of letting it end the worker."""
+        # It is sent to all workers by PUBLISH and is in no list: it cannot be requeued.
         try:
             return bool(super()._receive_one(client))
         except MISREAD as error:
@@ -77,19 +77,19 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """kombu's Redis transport over that channel."""
+    """kombu's Redis transport with this channel."""
 
     Channel = Channel
 
 
 def register() -> None:
     """
-    Let this transport serve the Redis URLs. Call it before the first connection: tasks/app.py does.
+    Let this transport serve all Redis URLs. Call it before the first connection; tasks/app.py does.
 
-    `broker_transport` would do the same for redis:// only: for rediss:// kombu tells by the
-    transport's name whether to speak TLS, and redis+socket:// names its transport itself.
+    The setting `broker_transport` works for redis:// only: for rediss:// kombu decides by the transport's name
+    whether to use TLS, and redis+socket:// names its transport itself.
     """
     for scheme in SCHEMES:
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
-        if get_transport_cls(scheme) is not Transport:  # kombu remembers what it has looked up
+        if get_transport_cls(scheme) is not Transport:  # kombu caches its lookups
             raise RuntimeError("a connection to Redis was made before the transport was registered")

@@ -146,16 +146,21 @@ def test_arguments_items_and_payloads_are_distinguished(task: str, payload: Any,
 @pytest.mark.parametrize(
     ("task", "reason", "payload", "why"),
     [
-        (None, "malformed", "{", "it was no message"),
-        ("jobs.cancel", "malformed", {"args": [], "kwargs": {"job_ids": ["a"]}}, "it was no message"),
-        (None, "failed", {}, "it was for no task"),
+        (None, "malformed", "{", "it was not a message"),
+        ("jobs.cancel", "malformed", {"args": [], "kwargs": {"job_ids": ["a"]}}, "it was not a message"),
+        (None, "failed", {}, "it named no task"),
         ("nobody.knows", "unknown_task", {"args": [], "kwargs": {}}, "there is no task nobody.knows"),
         ("jobs.cancel", "invalid", {"job_ids": []}, "the contract refuses it: job_ids"),
         ("jobs.submit", "invalid", ORDER | {"priority": "high"}, "the contract refuses it: priority"),
         ("jobs.assign", "invalid", {"args": [1], "kwargs": {}}, "at most 0 positional arguments"),
         ("jobs.cancel", "invalid", {"args": [["a"]], "kwargs": {"job_ids": ["a"]}}, "is given twice"),
-        ("jobs.cancel", "failed", "job-1", "it is no object"),
-        ("crawler.frames", "invalid", {"type": "discovery", "jobId": ULID, "item": {}}, "out of a discovery"),
+        ("jobs.cancel", "failed", "job-1", "it is not an object"),
+        (
+            "crawler.frames",
+            "invalid",
+            {"type": "discovery", "jobId": ULID, "item": {}},
+            "item of a discovery",
+        ),
         ("failures.log", "unknown_job", {"job_id": "token=abc"}, "a secret was taken out of it"),
     ],
 )
@@ -188,7 +193,7 @@ def test_unreplayable_messages_are_reported_and_do_not_block_others(
             {
                 "id": bad,
                 "task": "failures.log",
-                "why": "what is kept is not what was sent: a secret was taken out of it",
+                "why": "what was stored is not what was sent: a secret was taken out of it",
             }
         ],
     }

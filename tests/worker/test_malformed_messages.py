@@ -232,7 +232,7 @@ def test_bytes_that_are_not_text_are_not_stored(valkey: Valkey, worker: Worker) 
     kept = notes(valkey, "kept")
     lengths = [*[len(body)] * 3, len(plain), len(base64.b64encode(body))]
     assert [n["payload"] if isinstance(n["payload"], str) else n["payload"]["body"] for n in kept] == [
-        f"[{length:,} bytes that are no text]" for length in lengths
+        f"[{length:,} bytes that are not text]" for length in lengths
     ]
     assert "Zq7" not in json.dumps(kept)
     assert base64.b64encode(body).decode() not in json.dumps(kept)
