@@ -1,1 +1,1 @@
-"""Retention, old jobs, adoption of an older database, and stored statistics."""
+"""Retention of old rows, old jobs, the adoption of an older database, and stored statistics."""

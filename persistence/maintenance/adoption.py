@@ -1,63 +1,72 @@
 """
-Taking up the jobs of an older database, which a migration left alone.
+Adopts the jobs of an older database, which a migration leaves alone.
 
-What we hold of them are queue entries carried over from an older component. An entry that is held
-though its job is queued or running is one of these: the web app's own word would be `paused`.
+Their queue entries were carried over from an older component and parked. A parked entry whose job is queued or
+running is one of these: if the web app had paused the job, its status would be `paused`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.orm import Session
 
 from persistence.db.engine import engine
 from persistence.db.sqlstate import translate_errors
 from persistence.jobs.entries import Entries
 from persistence.migrations.head import require_head
+from persistence.schema.commands import Command
+from persistence.schema.sql import fragment, sql
+from persistence.schema.tables import Adoption
 from persistence.settings import settings
 
 _LIMITS = text("SELECT set_config('lock_timeout', :lock, true)")
 
-_ADOPTED_FROM = text("SELECT adopted_from FROM adoption")
+_ADOPTED_FROM = select(Adoption.adopted_from)
+_LOCK_ADOPTED_FROM = _ADOPTED_FROM.with_for_update(key_share=True)
+_CLEAR = update(Adoption).values(adopted_from=None)
 
-_JOBS = text("""
+_OWN_COMMAND = Command.AUTHORIZATION_SCOPE.value
+"""Never sent to a crawler: if an older component queued such a job, its entry stays parked."""
+
+_JOBS = sql(
+    """
     SELECT status::text, count(*) FROM job
-     WHERE created_at <= :adopted_from AND command <> 'authorizationScope'
+     WHERE created_at <= :adopted_from AND command <> '$own_command'
      GROUP BY 1 ORDER BY 2 DESC, 1
-""")
+    """,
+    own_command=_OWN_COMMAND,
+)
 
-_PARKED = """
+_PARKED = fragment(
+    """
     FROM job_queue q JOIN job ON job.id = q.web_app_job_id
-   WHERE q.held AND q.status = 'pending' AND job.status IN ('queued', 'running')
-     AND job.created_at <= :adopted_from AND job.command <> 'authorizationScope'
-"""
-"""The web app's own command is never sent to a crawler: where an older component had queued it, it stays held."""
+   WHERE q.held AND q.status = $entry_pending AND job.status IN $job_crawlable
+     AND job.created_at <= :adopted_from AND job.command <> '$own_command'
+    """,
+    own_command=_OWN_COMMAND,
+)
 
-_COUNT_PARKED = text(f"SELECT count(*) {_PARKED}")
+_COUNT_PARKED = sql("SELECT count(*) $parked", parked=_PARKED)
 
-_LOCK_PARKED = text(f"SELECT q.id {_PARKED} ORDER BY q.id FOR NO KEY UPDATE OF q")
-
-_LOCK_ADOPTION = text("SELECT adopted_from FROM adoption FOR NO KEY UPDATE")
-
-_CLEAR = text("UPDATE adoption SET adopted_from = NULL")
+_LOCK_PARKED = sql("SELECT q.id $parked ORDER BY q.id FOR NO KEY UPDATE OF q", parked=_PARKED)
 
 
 @dataclass(frozen=True)
 class UnadoptedJobs:
-    """What an older database holds that reconcile does not look at."""
+    """The jobs of an older database, which reconcile does not touch."""
 
     adopted_from: datetime | None
-    """Jobs created up to then are left alone; None: there are none, or they were adopted."""
+    """Jobs created up to this time are left alone; None if there are none, or they were adopted."""
     jobs: Mapping[str, int]
-    """By status. The queued and the running will be taken up, of the rest only the word is heard."""
+    """By status. Queued and running jobs will be queued; for the others only later changes count."""
     held_entries: int
-    """Carried over in the queue, and seated by nobody until then."""
+    """Entries that were carried over and are parked until the adoption."""
 
 
 def read_unadopted_jobs() -> UnadoptedJobs:
-    """What `adopt` would release. Raises SchemaError where the schema is not at head."""
+    """What `adopt` would release. Raises SchemaError if the schema is not at head."""
     with translate_errors(), engine().connect() as connection:
         require_head(connection)
         return _read_unadopted(connection, connection.execute(_ADOPTED_FROM).scalar_one())
@@ -65,15 +74,15 @@ def read_unadopted_jobs() -> UnadoptedJobs:
 
 def adopt() -> UnadoptedJobs:
     """
-    Release everything that was left alone; returns what that was.
+    Release all jobs that were left alone; returns what they were.
 
-    Reconcile finds the jobs from its next round on. Safe twice. Raises Contended where a lock was
-    not had in time: nothing has changed then.
+    Reconcile finds the jobs from its next run on. Calling it again changes nothing. Raises Contended if a lock was
+    not granted in time; then nothing has changed.
     """
     with translate_errors(), engine().begin() as connection:
         require_head(connection)
         connection.execute(_LIMITS, {"lock": f"{settings().lock_timeout.total_seconds() * 1000:.0f}ms"})
-        unadopted = _read_unadopted(connection, connection.execute(_LOCK_ADOPTION).scalar_one())
+        unadopted = _read_unadopted(connection, connection.execute(_LOCK_ADOPTED_FROM).scalar_one())
         parked = list(connection.scalars(_LOCK_PARKED, {"adopted_from": unadopted.adopted_from}))
         Entries(Session(connection)).adopt(parked)
         connection.execute(_CLEAR)

@@ -1,76 +1,86 @@
 """
-Old rows, deleted in bounded batches.
+Deletes old rows in bounded batches.
 
-What hangs on a job by a foreign key goes with it (`old_jobs`), but for its error rows: they go by
-their own age, and before it.
+Rows that refer to a job by a foreign key are deleted with it (`old_jobs`), except its error rows: they are deleted
+earlier, by their own age.
 """
 
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import CursorResult, text
 from sqlalchemy.orm import Session
 
 from persistence.events.trim import trim_events
+from persistence.schema.sql import sql
 from persistence.settings import Settings
 
+
+class _Retained(NamedTuple):
+    """How to find the old rows of a table."""
+
+    oldest_first: str
+    """The rows that may be deleted, in an order that an index has."""
+    age: str
+    """The column that has the time from which a row is kept."""
+    setting: str
+    """The name of the setting that has the duration."""
+
+
 _OLD = {
-    # table: (the rows of which some may be old, their age, the setting that says for how long they are kept)
-    "handled_message": ("handled_message ORDER BY handled_at", "handled_at", "keep_handled"),
-    "rejected_message": ("rejected_message ORDER BY rejected_at", "rejected_at", "keep_rejected"),
-    "socket_connection": (
-        "socket_connection WHERE NOT is_active ORDER BY closed_at",
-        "closed_at",
-        "keep_connections",
+    "handled_message": _Retained("handled_message ORDER BY handled_at", "handled_at", "keep_handled"),
+    "rejected_message": _Retained("rejected_message ORDER BY rejected_at", "rejected_at", "keep_rejected"),
+    "socket_connection": _Retained(
+        "socket_connection WHERE NOT is_active ORDER BY closed_at", "closed_at", "keep_connections"
     ),
-    "credential_refresh": (
-        "credential_refresh WHERE ended_at IS NOT NULL ORDER BY started_at",
-        "started_at",
-        "keep_errors",
+    "credential_refresh": _Retained(
+        "credential_refresh WHERE ended_at IS NOT NULL ORDER BY started_at", "started_at", "keep_errors"
     ),
-    # Its ids are ULIDs: they are as old as they are small, nearly.
-    "area_change": ("area_change ORDER BY id", "changed_at", "keep_errors"),
-    "job_error_log": ("job_error_log ORDER BY timestamp", "timestamp", "keep_errors"),
+    # Ordered by id: ULIDs are roughly ordered by their time.
+    "area_change": _Retained("area_change ORDER BY id", "changed_at", "keep_errors"),
+    "job_error_log": _Retained("job_error_log ORDER BY timestamp", "timestamp", "keep_errors"),
 }
 
 _PREFER_INDEXES = text("""
-    -- Without statistics the planner would sort a whole table for its first rows, or read it to its
-    -- end, once a job, for what is not there.
+    -- Without statistics the planner would sort a whole table to get its first rows, or read all of it once for each
+    -- job to find that a row does not exist.
     SELECT set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true)
 """)
 
 _DELETE = """
-    -- The first rows, and only then their age: a search for old rows would read a young table to its end.
-    DELETE FROM {table} WHERE ctid = ANY (ARRAY (
-        SELECT ctid FROM (SELECT ctid, {age} AS age FROM {rows} LIMIT :limit FOR UPDATE SKIP LOCKED) first
+    -- Limited first, then tested for age: a search for old rows would read a table of recent rows to its end.
+    DELETE FROM $table WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM (SELECT ctid, $age AS age FROM $rows LIMIT :limit FOR UPDATE SKIP LOCKED) first
          WHERE age < clock_timestamp() - CAST(:keep AS interval)
     ))
 """
 
+_DELETE_FROM = {
+    table: sql(_DELETE, table=table, age=old.age, rows=old.oldest_first) for table, old in _OLD.items()
+}
+
 
 class Retention:
-    """What is kept for how long."""
+    """Deletes what is older than its retention."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def prefer_indexes(self) -> None:
-        """Until the unit ends, read in the order of an index wherever there is one."""
+        """Make the planner read in the order of an index wherever there is one, until the transaction ends."""
         self._session.execute(_PREFER_INDEXES)
 
     def delete_old(self, retention: Settings, limit: int) -> dict[str, int]:
-        """Delete at most *limit* rows a table that are older than they are kept; how many, by table. Not events."""
+        """Delete at most *limit* old rows of each table but events; the number of rows by table."""
         return {
-            table: self._delete(table, getattr(retention, setting), limit)
-            for table, (_, _, setting) in _OLD.items()
+            table: self._delete(table, getattr(retention, old.setting), limit) for table, old in _OLD.items()
         }
 
     def trim_events(self, older_than: timedelta, limit: int) -> int:
-        """See `event_trim`."""
+        """See `persistence.events.trim`."""
         return trim_events(self._session, older_than, limit)
 
     def _delete(self, table: str, keep: timedelta, limit: int) -> int:
-        rows, age, _ = _OLD[table]
-        statement = text(_DELETE.format(table=table, rows=rows, age=age))
-        result = cast("CursorResult[Any]", self._session.execute(statement, {"keep": keep, "limit": limit}))
+        values = {"keep": keep, "limit": limit}
+        result = cast("CursorResult[Any]", self._session.execute(_DELETE_FROM[table], values))
         return result.rowcount

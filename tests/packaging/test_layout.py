@@ -20,7 +20,6 @@ STILL_BUILT_FROM_STRINGS = {
     "persistence/jobs/entries.py",
     "persistence/jobs/jobs.py",
     "persistence/jobs/live_counts.py",
-    "persistence/maintenance/statistics.py",
     "persistence/reports/job_progress.py",
     "persistence/reports/statistics.py",
 }
