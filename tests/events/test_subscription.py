@@ -182,3 +182,10 @@ def sessions(database: str) -> int:
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"
         ).fetchall()
     return int(count)
+
+
+def test_the_documented_import_of_0_4_still_works() -> None:
+    """A program that follows events by the former module gets the same class."""
+    from persistence import subscription as former  # noqa: PLC0415 - the import is what is tested
+
+    assert former.Subscription is Subscription
