@@ -45,7 +45,7 @@ class Paced(Drive):
     def _drive(self, done: Event) -> None:
         self._begun = time.monotonic()
         while not done.is_set():
-            if not (self._hear() + self._submit() + self._look() + self._say()):
+            if not (self._collect() + self._submit() + self._look() + self._send()):
                 time.sleep(0.002)
         self.seconds = time.monotonic() - self._begun
 

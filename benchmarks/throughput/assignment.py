@@ -66,7 +66,7 @@ def fill(there: Bed, depth: int, *, waiting: str, held: str) -> Depth:
     add_accounts(there, ACCOUNTS)
     filled = Depth(there, held)
     filled.connect(CONNECTIONS)
-    filled.hold(LIVE, CONNECTIONS)
+    filled.occupy(LIVE, CONNECTIONS)
     filled.account = waiting
     filled.wait(depth)
     return filled

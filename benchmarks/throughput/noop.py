@@ -99,7 +99,7 @@ def _rounds(there: Bed, peer: Peer) -> list[float]:
 def _drain(there: Bed, peer: Peer, producer: Program, jobs: int, before: int) -> float:
     """Seconds from the first enqueue to the last end."""
     begun = time.monotonic()
-    producer.tell(str(jobs))
+    producer.send(str(jobs))
     producer.until_ready()
     wait_until(
         lambda: peer.left(there, before + jobs) <= 0, f"{peer.title} has done {jobs} jobs", pause=_LOOK_S

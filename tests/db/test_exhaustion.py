@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from persistence.db.engine import engine
 from support.worlds.world import World
-from tasks.runtime import task
+from tasks.runtime import retry
 from tasks.worker import lifecycle
 
 WAITED_FOR = {
@@ -110,7 +110,7 @@ def test_an_unusable_database_is_waited_for(
 
     submitted_once(world)
     assert len(pauses) == 2
-    assert pauses[0] >= task._LOST_STEP_S / 2
+    assert pauses[0] >= retry._LOST_STEP_S / 2
 
 
 @pytest.mark.parametrize("state", RUN_AGAIN)
@@ -121,7 +121,7 @@ def test_a_contended_unit_is_run_again(state: str, world: World, until_done: Cal
         submit(world)
 
     submitted_once(world)
-    assert max(pauses) < task._LOST_STEP_S
+    assert max(pauses) < retry._LOST_STEP_S
 
 
 @pytest.mark.parametrize("state", KEPT)

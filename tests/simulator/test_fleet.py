@@ -173,8 +173,8 @@ def test_a_slow_poll_does_not_delay_the_next_for_long(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It rests three times as long as a look took, but a second at most."""
-    monkeypatch.setattr(gateway._database, "submit_orders", lambda _: time.sleep(0.5) or [])
+    monkeypatch.setattr(gateway._database, "orders", lambda _: time.sleep(0.5) or [])
 
     gateway.step()
 
-    assert 0.5 < gateway._next_look - time.monotonic() <= 1.0
+    assert 0.5 < gateway._next_poll - time.monotonic() <= 1.0

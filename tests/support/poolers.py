@@ -48,8 +48,10 @@ class Pooler(EmbeddedServer):
         "kill": signal.SIGKILL,
     }
 
-    def __init__(self, nest: ServerSandbox, program: Path, url: str, connections: int, wait_s: int) -> None:
-        super().__init__(nest)
+    def __init__(
+        self, sandbox: ServerSandbox, program: Path, url: str, connections: int, wait_s: int
+    ) -> None:
+        super().__init__(sandbox)
         self._program = program
         self._server = urlsplit(url)
         self._limits = {"seats": connections, "wait_s": wait_s}
@@ -73,10 +75,10 @@ class Pooler(EmbeddedServer):
             host=self._server.hostname,
             port=self._server.port,
             own_port=port,
-            users=write_for_server(self._nest.folder / "users.txt", user),
+            users=write_for_server(self._sandbox.folder / "users.txt", user),
             **self._limits,
         )
-        return [str(self._program), str(write_for_server(self._nest.folder / "pgbouncer.ini", text))]
+        return [str(self._program), str(write_for_server(self._sandbox.folder / "pgbouncer.ini", text))]
 
     def _answers(self, port: int) -> bool:
         try:
@@ -89,8 +91,8 @@ class Pooler(EmbeddedServer):
 @contextmanager
 def pooler(program: Path, url: str, connections: int = SEATS, wait_s: int = 10) -> Iterator[Pooler]:
     """Run one in front of the server at *url*; at the end nothing of it is left."""
-    with temporary_sandbox() as nest:
-        pooler = Pooler(nest, program, url, connections, wait_s)
+    with temporary_sandbox() as sandbox:
+        pooler = Pooler(sandbox, program, url, connections, wait_s)
         pooler.start()
         yield pooler
 

@@ -76,7 +76,7 @@ class MiniSystem:
     def stop(self, *processes: Child) -> None:
         """End processes, and return when they have ended."""
         for process in processes:
-            process.ask_to_end()
+            process.request_stop()
         for process in processes:
             process.wait()
             self.processes.remove(process)
