@@ -1,4 +1,4 @@
-"""Connections: a crawler registers, beats, says goodbye. Only the sweep closes one."""
+"""Connections: a crawler registers, sends heartbeats and disconnects. Only the sweep closes a connection."""
 
 from collections.abc import Collection
 
@@ -33,9 +33,10 @@ def register(payload: Register) -> None:
 @task(name="connections.heartbeat", accepts=Heartbeat)
 def heartbeat(payload: Heartbeat) -> None:
     """
-    Note that connections live.
+    Record that connections are alive.
 
-    To beat twice is harmless: a message is claimed only where it leaves an event or a rejection.
+    A heartbeat delivered twice does no harm, so the message is marked as processed only if it leaves an event or a
+    rejection.
     """
     with unit_of_work() as uow:
         batch = FrameBatch()
@@ -44,14 +45,14 @@ def heartbeat(payload: Heartbeat) -> None:
                 received.connection_id, received.system_status, received.active_jobs, received.capacity
             )
         live = apply_heartbeats(uow, batch.beats.values())
-        is_plain = not uow.rejected.mark() and live == batch.beats.keys()
-        if is_plain or uow.processed.mark_processed(message_id()):
+        leaves_nothing = not uow.rejected.mark() and live == batch.beats.keys()
+        if leaves_nothing or uow.processed.mark_processed(message_id()):
             uow.commit()
 
 
 @task(name="connections.disconnect", accepts=Disconnect)
 def disconnect(payload: Disconnect) -> None:
-    """Note a goodbye; what the connection holds goes back with the next sweep, behind its last words."""
+    """Mark a connection as disconnected. The next sweep requeues its jobs, after the frames that came before."""
     with unit_of_work() as uow:
         is_new = uow.connections.mark_disconnected(ConnectionId(payload.connection_id))
         uow.commit()
@@ -60,7 +61,12 @@ def disconnect(payload: Disconnect) -> None:
 
 
 def register_connection(uow: UnitOfWork, registration: Register) -> None:
-    """Open a connection; live already: proof of life; closed: it is rejected, since an id serves once."""
+    """
+    Open a connection.
+
+    If it is open already, this proves that it is alive. If it is closed, the registration is rejected: each
+    connection id serves once.
+    """
     connection_id = ConnectionId(registration.connection_id)
     crawler_id = registration.crawler_id and redact_text(registration.crawler_id)
     outcome = uow.connections.register(
@@ -81,10 +87,10 @@ def register_connection(uow: UnitOfWork, registration: Register) -> None:
 
 def apply_heartbeats(uow: UnitOfWork, beats: Collection[Beat]) -> set[ConnectionId]:
     """
-    Prove the life of connections, one beat each, and lock them; returns those that are active.
+    Record that connections are alive, one beat each, and lock them; return those that are active.
 
-    Of one that is closed or unknown nothing changes, and an event tells it to register anew: under
-    a new id where it was closed (`known`), under the same one where its registration was lost.
+    Nothing changes on a connection that is closed or unknown. An event tells its gateway to register again: under a
+    new id if it was closed (`known`), under the same id if its registration was lost.
     """
     live = uow.connections.record_heartbeats(beats)
     others = {beat.connection_id for beat in beats} - live

@@ -1,4 +1,4 @@
-"""How far back passes look: a hint, which hides nobody for longer than until reconcile comes round."""
+"""`claim_from`, how far back rounds look: a hint that hides no entry for longer than until the next reconcile."""
 
 from datetime import timedelta
 
@@ -10,20 +10,20 @@ BEHIND = timedelta(seconds=10)
 
 
 def claim_from(world: World, account_id: str = "acc") -> str:
-    """As text, since Python knows no infinity."""
+    """As text, since Python has no infinite datetime."""
     return str(
         world.scalar("SELECT claim_from::text FROM account_lane WHERE account_id = :id", id=account_id)
     )
 
 
-def bounded(world: World) -> None:
-    """Reconcile comes round and notes how old the oldest that waits is."""
+def reconcile(world: World) -> None:
+    """Let reconcile record how old the oldest waiting entry is."""
     world.rows("DELETE FROM periodic_ring")
     world.deliver("upkeep.reconcile")
 
 
 def age(world: World, job_id: str, interval: str) -> None:
-    """Let a job have waited for so long."""
+    """Make a job older by *interval*."""
     world.rows(
         "UPDATE job_queue SET scheduled_at = scheduled_at - CAST(:interval AS interval) WHERE web_app_job_id = :id",
         id=job_id,
@@ -32,7 +32,7 @@ def age(world: World, job_id: str, interval: str) -> None:
 
 
 def test_an_account_queue_is_created_with_its_first_entry_and_no_bound(world: World) -> None:
-    """An account that nobody knew is served by the next pass."""
+    """The next round serves a new account."""
     world.account("new")
     (job_id,) = world.jobs(1, account_id="new")
     assert claim_from(world, "new") == "-infinity"
@@ -43,14 +43,14 @@ def test_an_account_queue_is_created_with_its_first_entry_and_no_bound(world: Wo
 
 
 def test_reconcile_records_the_oldest_waiting_entry_of_each_account(world: World) -> None:
-    """Of whatever host and priority; a little less, for those who began before and commit later."""
+    """Any host and priority counts; the bound is a little earlier, for transactions that commit late."""
     world.account("other")
     urgent, oldest, _ = world.jobs(3, priority=5)[0], *world.jobs(2)
     world.jobs(1, account_id="other")
     age(world, oldest, "2 hours")
     age(world, urgent, "1 hour")
 
-    bounded(world)
+    reconcile(world)
 
     [(first, second)] = world.rows(
         "SELECT a.claim_from, o.claim_from FROM account_lane a, account_lane o"
@@ -61,37 +61,37 @@ def test_reconcile_records_the_oldest_waiting_entry_of_each_account(world: World
 
 
 def test_the_bound_of_an_empty_account_follows_its_last_assignment(world: World) -> None:
-    """Once; it is not written anew each time."""
+    """It is written once, not in every reconcile."""
     world.crawler_with_jobs(1)
-    bounded(world)
+    reconcile(world)
     once = claim_from(world)
     assert once != "-infinity"
     world.rows("UPDATE account_lane SET last_seated_at = last_seated_at - interval '1 minute'")
-    bounded(world)
+    reconcile(world)
     assert claim_from(world) == once
 
 
 def test_reconcile_finds_entries_older_than_the_bound(world: World) -> None:
-    """A transaction that took longer than any, or a clock that was set back, hides a job for so long at most."""
+    """A very long transaction, or a clock set back, hides a job until the next reconcile at most."""
     world.jobs(1)
-    bounded(world)
+    reconcile(world)
     (late,) = world.jobs(1)
     age(world, late, "1 hour")
     crawler = world.crawler()
     world.assign()
     assert (len(crawler.orders()), len(world.attempts(late))) == (1, 0)
 
-    bounded(world)
+    reconcile(world)
     world.assign()
 
     assert len(world.attempts(late)) == 1
 
 
-@pytest.mark.parametrize("back", ["let go", "readied", "moved"])
+@pytest.mark.parametrize("back", ["unparked", "readied", "moved"])
 def test_a_returning_entry_is_not_older_than_the_bound(world: World, back: str) -> None:
-    """It was let go, is due, or was given to another account: it is the oldest there, and seated at once."""
+    """An entry that was unparked, became due or moved to another account is assigned at once, although it is old."""
     (job_id,) = world.jobs(1)
-    if back == "let go":
+    if back == "unparked":
         world.deliver("jobs.pause", job_ids=[job_id])
     age(world, job_id, "1 hour")
     owner = "acc"
@@ -100,9 +100,9 @@ def test_a_returning_entry_is_not_older_than_the_bound(world: World, back: str) 
     if back == "moved":
         owner = world.account("other")
     world.jobs(2, account_id=owner)
-    bounded(world)
+    reconcile(world)
 
-    if back == "let go":
+    if back == "unparked":
         world.deliver("jobs.resume", job_ids=[job_id])
     if back == "moved":
         world.rows("""UPDATE job SET "accountId" = 'other' WHERE id = :id""", id=job_id)

@@ -1,4 +1,4 @@
-"""The matchmaking pass: who is seated, where, and how fairly; nothing twice, nothing stranded."""
+"""The assignment round: which jobs are assigned where, how fairly, each once, and none left behind."""
 
 import random
 import threading
@@ -18,7 +18,7 @@ from tasks.runtime.unit import unit_of_work
 
 
 def test_a_queued_job_is_assigned_to_a_free_slot(world: World) -> None:
-    """The assignment, the entry, the connection and the event all say so; the job waits for job_started."""
+    """Attempt, entry, connection and event show it; the job itself stays queued until job_started."""
     (job_id,) = world.jobs(1)
     crawler = world.crawler()
 
@@ -35,7 +35,7 @@ def test_a_queued_job_is_assigned_to_a_free_slot(world: World) -> None:
 
 
 def test_no_connection_gets_more_than_its_capacity(world: World) -> None:
-    """What finds no seat stays pending; the least laden connection is filled first."""
+    """Jobs without a slot stay pending; the least used connection is filled first."""
     world.jobs(10)
     small, large = world.crawler(capacity=2), world.crawler(capacity=4)
 
@@ -46,7 +46,7 @@ def test_no_connection_gets_more_than_its_capacity(world: World) -> None:
 
 
 def test_a_slot_that_the_crawler_reports_as_used_is_not_free(world: World) -> None:
-    """Capacity less the greater of live and reported."""
+    """The free slots are the capacity less the greater of live attempts and reported jobs."""
     crawler = world.crawler(capacity=3)
     crawler.sends("heartbeat", activeJobs=2)
     world.jobs(3)
@@ -57,7 +57,7 @@ def test_a_slot_that_the_crawler_reports_as_used_is_not_free(world: World) -> No
 
 
 def test_a_disconnected_connection_gets_no_new_jobs(world: World) -> None:
-    """It keeps what it has until the next sweep, and gets nothing more."""
+    """It keeps its jobs until the next sweep, and gets no new ones."""
     crawler = world.crawler()
     world.deliver("connections.disconnect", connection_id=crawler.id)
     world.jobs(1)
@@ -68,7 +68,7 @@ def test_a_disconnected_connection_gets_no_new_jobs(world: World) -> None:
 
 
 def test_one_slot_alternates_between_a_large_and_a_small_account(world: World) -> None:
-    """Ties go to the account that was seated least recently, never to priority or age."""
+    """Ties go to the account that was served least recently, never to priority or age."""
     world.account("small")
     world.jobs(300, priority=9)
     world.jobs(10, account_id="small")
@@ -85,7 +85,7 @@ def test_one_slot_alternates_between_a_large_and_a_small_account(world: World) -
 
 
 def test_slots_are_shared_fairly_between_accounts(world: World) -> None:
-    """An account's live assignments count: who has fewer is served until all have the same."""
+    """Live attempts count: the account with fewer is served until both have the same number."""
     world.account("other")
     world.jobs(50)
     first = world.crawler(capacity=4)
@@ -102,7 +102,7 @@ def test_slots_are_shared_fairly_between_accounts(world: World) -> None:
 
 
 def test_within_an_account_jobs_are_ordered_by_priority_then_age(world: World) -> None:
-    """Higher priority first, and the older of two alike."""
+    """Higher priority comes first, then the older job."""
     low, high, older = (world.jobs(1, priority=p)[0] for p in (1, 5, 5))
     world.rows(
         "UPDATE job_queue SET scheduled_at = scheduled_at - interval '1 hour' WHERE web_app_job_id = :id",
@@ -124,7 +124,7 @@ def test_within_an_account_jobs_are_ordered_by_priority_then_age(world: World) -
 
 
 def test_a_full_host_does_not_block_other_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cap of a host applies before seats are counted out."""
+    """The cap of a host applies before slots are shared out."""
     monkeypatch.setenv("CRAWLYARD_HOST_CAP", "2")
     world.reload_settings()
     world.jobs(20, gitlab_host="full.example.org", priority=9)
@@ -139,7 +139,7 @@ def test_a_full_host_does_not_block_other_jobs(world: World, monkeypatch: pytest
 
 
 def test_the_account_cap_holds_under_concurrent_rounds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many pass at once, an account never has more live assignments than its cap."""
+    """However many rounds run at once, an account never has more live attempts than its cap."""
     monkeypatch.setenv("CRAWLYARD_ACCOUNT_CAP", "7")
     world.reload_settings()
     world.account("other")
@@ -155,7 +155,7 @@ def test_the_account_cap_holds_under_concurrent_rounds(world: World, monkeypatch
 
 
 def test_concurrent_rounds_assign_each_job_once_and_strand_none(world: World) -> None:
-    """Many rounds with real commits: each job gets one attempt, and none waits with a seat free and no bell."""
+    """In many rounds with real commits, each job gets one attempt, and none waits beside a free slot unnoticed."""
     random_ = random.Random(4)
     for _ in range(40):
         crawler = world.crawler(capacity=20)
@@ -186,11 +186,11 @@ def test_concurrent_rounds_assign_each_job_once_and_strand_none(world: World) ->
 def test_a_round_checks_for_new_requests_after_its_commit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody came while it was at work, and left a bell: it rings for another pass."""
+    """If another round was requested while it ran, it publishes one."""
 
     def assign_while_another_round_is_requested(uow: UnitOfWork) -> int:
-        visitor = world.in_thread(partial(rounds._acquire_round, visiting))
-        visitor.join()
+        other = world.in_thread(partial(rounds._acquire_round, visiting))
+        other.join()
         return 0
 
     with unit_of_work() as visiting:
@@ -205,7 +205,7 @@ def test_a_round_checks_for_new_requests_after_its_commit(
 
 
 def test_a_round_requested_during_another_is_not_lost(world: World) -> None:
-    """Who cannot have the lock leaves a bell, and the holder rings again after its commit."""
+    """A task that does not get the lock requests a round from the one that has it."""
     world.jobs(1)
     world.crawler()
     with engine().connect() as other:
@@ -220,7 +220,7 @@ def test_a_round_requested_during_another_is_not_lost(world: World) -> None:
 
 
 def test_a_job_cancelled_by_the_web_app_is_not_assigned(world: World) -> None:
-    """Its word is looked at again under the lock, and its entry no longer clogs the lane."""
+    """Its status is checked again under the lock, and its entry leaves the queue."""
     cancelled, paused, other = world.jobs(3)
     world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=cancelled)
     world.rows("UPDATE job SET status = 'paused' WHERE id = :id", id=paused)
@@ -235,7 +235,7 @@ def test_a_job_cancelled_by_the_web_app_is_not_assigned(world: World) -> None:
 
 
 def test_a_backed_off_job_waits_until_it_is_due(world: World) -> None:
-    """Then the next pass readies and seats it."""
+    """Then the next round marks it ready and assigns it."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.fails(order)
     world.assign()
@@ -248,7 +248,7 @@ def test_a_backed_off_job_waits_until_it_is_due(world: World) -> None:
 
 
 def test_a_short_queue_leaves_its_turns_to_the_others(world: World) -> None:
-    """However few its own live assignments are: no seat stays free while somebody waits."""
+    """However few live attempts its account has, no slot stays free while another account waits."""
     world.account("small")
     world.jobs(30)
     world.crawler(capacity=10)
@@ -262,7 +262,7 @@ def test_a_short_queue_leaves_its_turns_to_the_others(world: World) -> None:
 
 
 def test_many_suspects_reserve_one_connection_only(world: World) -> None:
-    """The healthy jobs of all accounts are seated on the others."""
+    """The healthy jobs of all accounts are assigned to the others."""
     world.account("sick")
     crawlers = [world.crawler(capacity=5) for _ in range(3)]
     world.jobs(3)
@@ -277,7 +277,7 @@ def test_many_suspects_reserve_one_connection_only(world: World) -> None:
 
 
 def test_a_job_moved_to_another_account_is_assigned_for_that_account(world: World) -> None:
-    """The web app's word wins: its lane, its cap and its token are the new account's."""
+    """The new account's queue, cap and token count."""
     (job_id,) = world.jobs(1)
     world.account("other")
     world.rows("""UPDATE job SET "accountId" = 'other'""")
@@ -292,7 +292,7 @@ def test_a_job_moved_to_another_account_is_assigned_for_that_account(world: Worl
 
 
 def test_a_suspect_is_assigned_alone(world: World) -> None:
-    """A job that was lost twice in a row gets an empty connection to itself, and no neighbours after."""
+    """A job that was lost twice in a row gets an empty connection to itself, also in later rounds."""
     busy, _ = world.crawler_with_jobs()
     world.rows("UPDATE socket_connection SET capacity = 5")
     (suspect,) = world.jobs(1, priority=9)
@@ -309,7 +309,7 @@ def test_a_suspect_is_assigned_alone(world: World) -> None:
 
 
 def test_a_suspect_waits_for_an_empty_connection_without_blocking_others(world: World) -> None:
-    """Where none is empty, the least laden one is kept from being filled."""
+    """If no connection is empty, the least used one is kept from being filled."""
     filling = world.jobs(2)
     one, two = world.crawler(capacity=2), world.crawler(capacity=2)
     world.assign()
@@ -329,7 +329,7 @@ def test_a_suspect_waits_for_an_empty_connection_without_blocking_others(world: 
 
 
 def test_an_entry_whose_job_has_a_live_attempt_is_repaired_and_blocks_nothing(world: World) -> None:
-    """A pending entry beside a live attempt is set to processing; the pass goes on."""
+    """The pending entry is marked as processing, and the round continues."""
     crawler, _ = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET status = 'pending'")
     living = world.scalar("SELECT id FROM job")
@@ -344,7 +344,7 @@ def test_an_entry_whose_job_has_a_live_attempt_is_repaired_and_blocks_nothing(wo
 
 
 def at_once(count: int, action: Callable[[], None]) -> None:
-    """Run *action* in so many threads at once."""
+    """Run *action* in *count* threads at once."""
     failures = []
 
     def run() -> None:
@@ -362,7 +362,7 @@ def at_once(count: int, action: Callable[[], None]) -> None:
 
 
 def test_a_round_is_bounded_and_publishes_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many jobs a transaction; what is left is the next pass's."""
+    """One transaction assigns a bounded number of jobs, and leaves the rest to the next round."""
     monkeypatch.setattr(rounds, "ROUND_LIMIT", 3)
     world.jobs(5)
     crawler = world.crawler(capacity=9)

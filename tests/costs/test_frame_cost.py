@@ -1,4 +1,4 @@
-"""What words cost: it follows the batch, also where all that has lived since some report began is still there."""
+"""The cost of frames follows the size of their batch, also while an open snapshot keeps all dead row versions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from support.worlds.world import World
 from tasks.fleet.batch import FrameBatch
 from tasks.fleet.frames import apply_batch
 
-SEATS = 100
+SLOTS = 100
 FEW, MANY = 3000, 30_000
 
 LIVED = """
@@ -34,8 +34,8 @@ ENDED = """
 
 
 @contextmanager
-def report() -> Iterator[None]:
-    """Somebody holds a snapshot open: nothing that dies meanwhile can be removed."""
+def open_snapshot() -> Iterator[None]:
+    """Hold a snapshot open, so that no row version that dies meanwhile can be removed."""
     with engine().connect().execution_options(isolation_level="REPEATABLE READ") as session:
         session.execute(text("SELECT count(*) FROM job"))
         yield
@@ -43,29 +43,29 @@ def report() -> Iterator[None]:
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
 def test_applying_frames_costs_no_more_beside_an_open_snapshot(world: World, analyzed: bool) -> None:  # noqa: FBT001
-    """Ten times as many attempts have lived and ended, and are in the index of the live still."""
-    crawler, orders = world.crawler_with_jobs(SEATS)
+    """The second time, ten times as many attempts have ended and are still in the index of live attempts."""
+    crawler, orders = world.crawler_with_jobs(SLOTS)
     frames = [crawler.frame("job_started", order) for order in orders]
 
     costs = []
-    with report():
+    with open_snapshot():
         for first, last in ((1, FEW), (FEW + 1, MANY)):
             world.rows(LIVED, first=first, last=last, crawler=crawler.id)
             world.rows(ENDED)
             world.rows("ANALYZE" if analyzed else "DELETE FROM pg_statistic")
-            costs.append(cost_of_words(world, frames))
+            costs.append(cost_of_frames(world, frames))
     few, many = costs
     assert many <= 1.8 * few, costs  # some indexes have one level more
 
 
-def cost_of_words(world: World, frames: list[dict[str, Any]]) -> int:
-    """Pages of all tables and indexes that are looked at for one batch, which is rolled back."""
+def cost_of_frames(world: World, frames: list[dict[str, Any]]) -> int:
+    """The pages of tables and indexes that one batch reads; it is rolled back."""
     with world.unit() as uow:
         return cost(uow, lambda uow: apply_batch(uow, FrameBatch.parse(frames))).pages
 
 
 def test_no_statement_runs_with_empty_parameters(world: World) -> None:
-    """An empty list of ids contradicts everything: the planner serves it from any partial index, read through."""
+    """The planner may serve an empty list of ids from any partial index, and read all of it."""
     empty = []
 
     def note(*execution: Any) -> None:

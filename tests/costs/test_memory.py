@@ -1,4 +1,4 @@
-"""A worker's memory is flat, however much it has heard: parent and child, by the resident size of their pages."""
+"""The memory of a worker does not grow with the frames it applies: the resident size of parent and child."""
 
 import subprocess
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from tasks.client import Producer
 
 BATCH = 500
 WARM_UP = 20
-"""Messages after which caches are full and pages are touched."""
+"""After this many messages, caches are full and pages are touched."""
 MESSAGES = 300 if deep() else 40
 GROWTH_MIB = 8
-"""A thousand bytes kept of each frame would be 20 MiB in 20,000, and 150 in 150,000."""
+"""A leak of a thousand bytes per frame would be 20 MiB in 20,000 frames, and 150 MiB in 150,000."""
 
 pytestmark = pytest.mark.timeout(1500)
 
 
 def resident(worker: Worker) -> dict[int, float]:
-    """What parent and children have in memory, in MiB by process id."""
+    """The resident memory of parent and children, in MiB by process id."""
     pids = [worker.pid, *worker.children()]
     table = ["ps", "-o", "pid=,rss=", "-p", ",".join(map(str, pids))]
     rows = subprocess.run(table, capture_output=True, check=True, text=True).stdout.splitlines()
@@ -32,7 +32,7 @@ def resident(worker: Worker) -> dict[int, float]:
 
 @pytest.fixture
 def worker(database: str, broker: str, tmp_path: Path) -> Iterator[Worker]:
-    """One child, and nobody else at the queues."""
+    """A worker with one child, and no other worker at the queues."""
     worker = Worker(
         "tasks", broker, tmp_path / "log", DATABASE_URL=through(database), CRAWLYARD_CONNECTION_TIMEOUT="900"
     )
@@ -41,27 +41,27 @@ def worker(database: str, broker: str, tmp_path: Path) -> Iterator[Worker]:
 
 
 def test_memory_does_not_grow(worker: Worker, broker: str, published: Published) -> None:
-    """After a warm-up the same two processes hear tens of thousands of frames, and do not grow."""
+    """After a warm-up, the same two processes apply tens of thousands of frames without growing."""
     world = World(published)
     world.account("acc")
     crawlers = [world.crawler_with_jobs(5) for _ in range(20)]
     producer = Producer(broker)
     sent = 0
 
-    def hear(messages: int) -> None:
+    def send(messages: int) -> None:
         nonlocal sent
         for _ in range(messages):
             sent += 1
             producer.publish("crawler.frames", {"frames": _batch(crawlers, sent)})
         wait_until(
             lambda: world.scalar("SELECT count(*) FROM handled_message") >= sent,
-            "all are heard",
+            "all are applied",
             patience=1200 if deep() else 300,
         )
 
-    hear(WARM_UP)
+    send(WARM_UP)
     before = resident(worker)
-    hear(MESSAGES)
+    send(MESSAGES)
     after = resident(worker)
     producer.close()
 
@@ -72,7 +72,7 @@ def test_memory_does_not_grow(worker: Worker, broker: str, published: Published)
 
 
 def _batch(crawlers: list[tuple[Crawler, list[str]]], turn: int) -> list[dict[str, object]]:
-    """Beats and progress, as of a fleet at work."""
+    """Heartbeats and progress of a busy fleet."""
     frames = [
         crawler.frame(
             "job_progress", order, stage="fetching", entityType="issues", processed=turn, total=10**6

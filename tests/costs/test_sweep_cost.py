@@ -1,4 +1,4 @@
-"""What a unit of a sweep costs that gives the jobs of the dead back: it follows these, not what the living hold."""
+"""The cost of requeueing lost jobs follows their number, not the number of live attempts."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from support.costs import cost
 from support.worlds.world import World
 from tasks.fleet.sweep import sweep
 
-SEATS = 100
+SLOTS = 100
 FEW, MANY = 2000, 20_000
 
 AT_WORK = """
@@ -24,8 +24,8 @@ AT_WORK = """
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
 def test_requeueing_reads_no_live_attempts(world: World, analyzed: bool) -> None:  # noqa: FBT001
-    """Ten times as many are at work while one crawler with many jobs is dead."""
-    dead, _ = world.crawler_with_jobs(SEATS)
+    """The second time, ten times as many attempts are live while one crawler with many jobs is dead."""
+    dead, _ = world.crawler_with_jobs(SLOTS)
     dead.silent_for(60)
     living = world.crawler()
 
@@ -39,12 +39,12 @@ def test_requeueing_reads_no_live_attempts(world: World, analyzed: bool) -> None
 
 
 def cost_of_a_sweep(world: World) -> int:
-    """Pages of all tables and indexes that its first unit looks at, which is rolled back."""
+    """The pages of tables and indexes that the first unit of a sweep reads; it is rolled back."""
     world.rows("UPDATE liveness_state SET last_sweep_at = clock_timestamp()")
     with world.unit() as uow:
-        return cost(uow, take_all).pages
+        return cost(uow, requeue_all).pages
 
 
-def take_all(uow: UnitOfWork) -> None:
-    """One unit, of which the dead one's jobs are all that it takes."""
-    assert sweep(uow, uow.now()) == SEATS
+def requeue_all(uow: UnitOfWork) -> None:
+    """Run one unit, which requeues all jobs of the dead crawler and no others."""
+    assert sweep(uow, uow.now()) == SLOTS

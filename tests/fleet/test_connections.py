@@ -1,4 +1,4 @@
-"""Connections: registered once under an id, kept alive by whatever is said, and told when they are none."""
+"""Connections are registered once under an id, kept alive by any frame, and told when they are closed or unknown."""
 
 from ulid import ULID
 
@@ -8,7 +8,7 @@ from tasks.fleet.batch import FrameBatch
 
 
 def test_a_closed_id_is_not_registered_again(world: World) -> None:
-    """An id serves once: it is rejected, and an event tells to register under a new one."""
+    """An id serves once: the registration is rejected, and an event asks for a new id."""
     crawler = world.crawler()
     crawler.silent_for(60)
     world.sweep()
@@ -23,7 +23,7 @@ def test_a_closed_id_is_not_registered_again(world: World) -> None:
 
 
 def test_a_live_id_registered_again_changes_nothing(world: World) -> None:
-    """But that it lives: not its capacity, and nobody is rung."""
+    """It proves life, but changes no capacity and publishes nothing."""
     crawler = world.crawler(capacity=3)
     before = crawler.row()
     world.published.messages.clear()
@@ -36,7 +36,7 @@ def test_a_live_id_registered_again_changes_nothing(world: World) -> None:
 
 
 def test_a_repeated_registration_counts_as_a_heartbeat(world: World) -> None:
-    """A gateway that cannot see its row yet repeats the registration and does not beat: it is not silent."""
+    """A gateway that cannot see its row yet repeats the registration instead of sending heartbeats."""
     crawler = world.crawler()
     crawler.silent_for(60)
 
@@ -48,7 +48,7 @@ def test_a_repeated_registration_counts_as_a_heartbeat(world: World) -> None:
 
 
 def test_a_registration_redelivered_after_its_connection_closed_changes_nothing(world: World) -> None:
-    """The same message says nothing new."""
+    """A message is processed once."""
     id_, message = str(ULID()), str(ULID())
     world.deliver("connections.register", message, connection_id=id_)
     world.rows("UPDATE socket_connection SET is_active = false, closed_at = clock_timestamp()")
@@ -60,7 +60,7 @@ def test_a_registration_redelivered_after_its_connection_closed_changes_nothing(
 
 
 def test_last_heartbeat_only_moves_forward(world: World) -> None:
-    """A database whose clock was set back must not make its crawlers look silent."""
+    """A database whose clock was set back does not make crawlers look silent."""
     crawler = world.crawler()
     crawler.silent_for(-60)
     before = crawler.row().last_heartbeat
@@ -72,7 +72,7 @@ def test_last_heartbeat_only_moves_forward(world: World) -> None:
 
 
 def test_frames_in_quick_succession_write_one_heartbeat(world: World) -> None:
-    """The row is written once a hundredth of the timeout, or with anything that is news; each word locks it."""
+    """Every frame locks the row, but only news or a heartbeat older than the resolution is written."""
     crawler, (order,) = world.crawler_with_jobs()
     quick = settings().heartbeat_resolution * 0.2
     world.rows(
@@ -92,7 +92,7 @@ def test_frames_in_quick_succession_write_one_heartbeat(world: World) -> None:
 
 
 def test_a_connection_is_not_silent_because_of_the_heartbeat_resolution(world: World) -> None:
-    """What was not written is not held against anybody: the verdict waits for as long."""
+    """A heartbeat that was not written does not count against the crawler: the limit is longer by the resolution."""
     crawler, orders = world.crawler_with_jobs()
     timeout = settings().connection_timeout.total_seconds()
     as_of = world.now()
@@ -108,7 +108,7 @@ def test_a_connection_is_not_silent_because_of_the_heartbeat_resolution(world: W
 
 
 def test_a_heartbeat_with_side_effects_is_processed_once(world: World) -> None:
-    """Events and rejections of a message delivered twice are there once."""
+    """A message delivered twice leaves its events and rejections once."""
     crawler, message = world.crawler(), str(ULID())
     beats = [{"connection_id": crawler.id}, {"connection_id": str(ULID())}, {"connection_id": "no ulid"}]
 
@@ -120,7 +120,7 @@ def test_a_heartbeat_with_side_effects_is_processed_once(world: World) -> None:
 
 
 def test_secrets_of_a_registration_are_not_stored(world: World) -> None:
-    """Neither in the row nor in the event."""
+    """Neither the row nor the event has them."""
     token = "glpat-abcdefghij0123456789"
     world.crawler(crawler_id=f"crawler {token}", metadata={"token": token, "os": "linux"})
 
@@ -129,7 +129,7 @@ def test_secrets_of_a_registration_are_not_stored(world: World) -> None:
 
 
 def test_the_last_value_of_each_field_of_several_heartbeats_wins() -> None:
-    """What a later beat does not say stays; a count and a list are one word."""
+    """A field that a later heartbeat does not report stays; a count and a list replace each other."""
     batch = FrameBatch()
     batch.add_heartbeat("a", "error", ["x", "y"], 7)
     batch.add_heartbeat("a")

@@ -1,8 +1,8 @@
 """
-Nobody who beats is declared dead, whatever goes wrong beside; and whoever is dead is found in time.
+No crawler that sends heartbeats is declared dead, whatever else goes wrong, and dead crawlers are found in time.
 
-With real workers, beats, databases and Redis, and fleets that beat all the while. Several little systems run
-side by side, since they mostly wait. At a tenth of the real durations, or at their full length.
+With real workers, beat, databases and Redis, and fleets that keep sending heartbeats. Several small systems run
+side by side, since they mostly wait. At a tenth of the real durations, or at full length in a deep run.
 """
 
 import logging
@@ -39,7 +39,7 @@ FULL = {
     "CRAWLYARD_DATABASE_WAIT": "60",
 }
 FEW = 9
-"""Crawlers, too few to be taken for a dead gateway's: nothing but the rule under test protects them."""
+"""A number of crawlers too small for mass silence: only the rule under test protects them."""
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,13 @@ SideBySide = Callable[..., list[Outcome]]
 
 @pytest.fixture
 def durations() -> dict[str, str]:
-    """A tenth of the defaults, or the defaults."""
+    """The defaults in a deep run, otherwise a tenth of them."""
     return FULL if deep() else {name: os.environ[name] for name in FULL}
 
 
 @pytest.fixture
 def databases(services: Services, migrated: str) -> Iterator[Callable[[], str]]:
-    """Makes migrated databases; gives their URLs."""
+    """A function that creates a migrated database and returns its URL."""
     made: list[str] = []
 
     def make() -> str:
@@ -86,7 +86,7 @@ def own_server(services: Services) -> Iterator[EmbeddedPostgres]:
 def side_by_side(
     services: Services, databases: Callable[[], str], durations: dict[str, str], tmp_path: Path
 ) -> SideBySide:
-    """Let each cause happen in a system of its own, all at once, to so many crawlers."""
+    """A function that runs each cause in a system of its own, all at once, with a given number of crawlers."""
 
     def stage(number: int, crawlers: int, database: str | None) -> Stage:
         broker = f"{services.broker_url.rsplit('/', 1)[0]}/{number}"
@@ -115,14 +115,14 @@ def _to_its_end(cause: Cause, stage: Stage) -> Outcome:
 
 
 def nobody_lost(outcomes: list[Outcome]) -> bool:
-    """Whether no crawler that kept beating lost a job, in any of them."""
+    """True if no crawler that kept sending heartbeats lost a job in any of them."""
     return [(o.cause, o.seconds, o.lost) for o in outcomes if o.lost] == []
 
 
 def test_no_outage_expires_crawlers_that_send_heartbeats(
     side_by_side: SideBySide, own_server: EmbeddedPostgres
 ) -> None:
-    """Workers away, with the beats kept or lost, and beat with them; or the database for two timeouts."""
+    """The workers are away, with the heartbeats kept or lost, or also beat; or the database is, for two timeouts."""
     kept, wiped = ((0.7, 0.9, 1.1, 1.3), (0.67, 0.8, 1.0, 1.3)) if deep() else ((0.8,), (0.8,))
     away = [
         (partial(causes.workers_away, timeouts=length, wiped=is_wiped), FEW, None)
@@ -145,10 +145,10 @@ def test_no_crawler_that_sends_heartbeats_expires(
     side_by_side: SideBySide, durations: dict[str, str]
 ) -> None:
     """
-    Sweeps that overtake beats, a flood, foreign clocks, a gateway cut off: none is lost, and the dead are found.
+    Sweeps overtake heartbeats, frames flood the queues, clocks are wrong, a gateway is cut off: no crawler is lost.
 
-    By the first sweep as of a time at which they had been silent for the timeout, within two intervals after
-    it, but for what the machine held the sweeps up; also without a beat and without another word.
+    Dead crawlers are found by the first sweep whose as_of is a timeout after their last frame, within two intervals
+    of that time plus the delay of the sweeps on this machine; also without beat, and without other frames.
     """
     beats = (3600, -3600) if deep() else (3600,)
     floods = [(50_000, 500), (10_000, 1)] if deep() else [(50_000, 500)]
@@ -165,7 +165,7 @@ def test_no_crawler_that_sends_heartbeats_expires(
 
     assert nobody_lost(outcomes)
     assert [len(outcome.deaths) for outcome in outcomes] == [*[1] * len(floods), 1, 3, FEW]
-    # A flood holds the sweeps up too, so that a grace may follow it: then it is enough that the dead are found.
+    # A flood delays the sweeps too, so a grace may follow it: there it is enough that the dead crawlers are found.
     prompt = outcomes[len(floods) :]
     interval = float(durations["CRAWLYARD_SWEEP_INTERVAL"])
     promised = float(durations["CRAWLYARD_CONNECTION_TIMEOUT"]) + 2 * interval
@@ -179,7 +179,7 @@ def test_no_crawler_that_sends_heartbeats_expires(
 
 
 def test_a_skewed_process_shifts_every_clock_function() -> None:
-    """What the tests of wrong clocks rest on."""
+    """The tests of wrong clocks rely on this."""
     code = (
         "import time, datetime as d, kombu.transport.redis as r; u = d.timezone.utc; "
         "print(time.time(), time.time_ns() / 1e9, r.time(), d.datetime.now().timestamp(), "

@@ -1,4 +1,4 @@
-"""What crawlers say: applied under the fence, once, and never at the cost of the good words beside it."""
+"""Frames are applied under the fence, once, and a bad one never costs the good ones in its message."""
 
 from collections import Counter
 from typing import Any
@@ -16,7 +16,7 @@ PROGRESS = {"stage": "fetching", "entityType": "issue"}
 
 
 def job_of(world: World, order: str) -> str:
-    """The job that an order is about."""
+    """The job of an order."""
     return str(
         world.scalar(
             "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :order", order=order
@@ -25,7 +25,7 @@ def job_of(world: World, order: str) -> str:
 
 
 def test_a_job_starts_progresses_and_finishes(world: World) -> None:
-    """The whole life, one word a message."""
+    """From assignment to completion, one frame per message."""
     crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
 
@@ -47,7 +47,7 @@ def test_a_job_starts_progresses_and_finishes(world: World) -> None:
 
 
 def test_frames_of_one_attempt_in_one_message_are_applied_in_order(world: World) -> None:
-    """What stands behind the last word is stale."""
+    """Frames after the terminal one are stale."""
     crawler, (order,) = world.crawler_with_jobs()
 
     world.sends(
@@ -65,7 +65,7 @@ def test_frames_of_one_attempt_in_one_message_are_applied_in_order(world: World)
 
 
 def test_each_frame_of_a_message_is_validated_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also in a message with a discovery, whose frames are applied in several transactions."""
+    """Even in a message with a discovery, which is applied in several transactions."""
     crawler, (order,) = world.crawler_with_jobs()
     validated: Counter[int] = Counter()
 
@@ -93,7 +93,7 @@ def test_each_frame_of_a_message_is_validated_once(world: World, monkeypatch: py
 
 
 def test_a_job_completed_without_a_start_is_accepted(world: World) -> None:
-    """The start may have been lost."""
+    """The frame that reported the start may have been lost."""
     crawler, (order,) = world.crawler_with_jobs()
 
     crawler.sends("job_completed", order)
@@ -104,7 +104,7 @@ def test_a_job_completed_without_a_start_is_accepted(world: World) -> None:
 
 
 def test_a_recoverable_failure_requeues_the_job_with_backoff(world: World) -> None:
-    """One attempt counts; resume_state is kept for the next; the error is on record without its secrets."""
+    """It counts one attempt, keeps resume_state for the next one, and logs the error without its secrets."""
     crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
 
@@ -130,7 +130,7 @@ def test_a_recoverable_failure_requeues_the_job_with_backoff(world: World) -> No
 
 
 def test_an_error_names_its_attempt_whatever_the_size_of_its_context(world: World) -> None:
-    """A context is cut where it is too long, and what the crawler claims in it of attempts is not believed."""
+    """A context that is too long is cut, and cannot name another attempt."""
     crawler, (order,) = world.crawler_with_jobs()
 
     crawler.fails(order, context={"crawler_job_id": "another's", "body": "x " * 60_000})
@@ -142,7 +142,7 @@ def test_an_error_names_its_attempt_whatever_the_size_of_its_context(world: Worl
 
 
 def test_the_last_attempt_fails_the_job(world: World) -> None:
-    """Three failures are all that a job has."""
+    """A job may fail three times."""
     (job_id,) = world.jobs(1)
     crawler = world.crawler()
     for _ in range(3):
@@ -158,7 +158,7 @@ def test_the_last_attempt_fails_the_job(world: World) -> None:
 
 
 def test_a_permanent_failure_fails_the_job_at_once(world: World) -> None:
-    """isRecoverable=false counts one attempt."""
+    """A failure with isRecoverable=false counts one attempt."""
     crawler, (order,) = world.crawler_with_jobs()
 
     crawler.fails(order, recoverable=False)
@@ -169,7 +169,7 @@ def test_a_permanent_failure_fails_the_job_at_once(world: World) -> None:
 
 
 def test_an_unsuccessful_completion_is_a_recoverable_failure(world: World) -> None:
-    """It leaves an error row and queues the job again."""
+    """A job_completed with success=false logs an error and queues the job again."""
     crawler, (order,) = world.crawler_with_jobs()
 
     crawler.sends("job_completed", order, success=False, message="half of it was missing")
@@ -182,7 +182,7 @@ def test_an_unsuccessful_completion_is_a_recoverable_failure(world: World) -> No
 
 
 def test_the_stage_of_a_progress_is_never_the_end(world: World) -> None:
-    """Completed and failed are stages of an entity, not of the job."""
+    """The stages completed and failed are those of an entity, not of the job."""
     crawler, (order,) = world.crawler_with_jobs()
 
     crawler.sends("job_progress", order, stage="failed", entityType="issue", processed=1)
@@ -191,7 +191,7 @@ def test_the_stage_of_a_progress_is_never_the_end(world: World) -> None:
 
 
 def test_progress_never_goes_backwards_within_an_attempt(world: World) -> None:
-    """A late frame changes nothing that is further already."""
+    """A late frame lowers neither a count nor the completion."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_progress", order, **PROGRESS, processed=8, total=10)
     crawler.sends("job_progress", order, **PROGRESS, processed=2, total=10)
@@ -201,7 +201,7 @@ def test_progress_never_goes_backwards_within_an_attempt(world: World) -> None:
 
 
 def expired(world: World) -> tuple[Crawler, str, str]:
-    """A crawler that fell silent, its old order, and the order that another crawler has now for the same job."""
+    """A crawler that fell silent, its old order, and the order of another crawler for the same job."""
     crawler, (old,) = world.crawler_with_jobs()
     crawler.silent_for(60)
     world.sweep()
@@ -211,7 +211,7 @@ def expired(world: World) -> tuple[Crawler, str, str]:
     return crawler, old, new
 
 
-WORDS = {
+FRAMES = {
     "job_started": {},
     "job_progress": {**PROGRESS, "processed": 3, "total": 4, "resumeState": {"currentPage": 3}},
     "job_completed": {"finalCounts": {"issue": 4}},
@@ -219,13 +219,13 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize("kind", FRAMES)
 def test_a_frame_of_an_expired_attempt_changes_nothing(world: World, kind: str) -> None:
-    """It is counted as stale on its own attempt, while the new attempt goes on."""
+    """It is counted as stale on its own attempt, and the new attempt continues."""
     crawler, old, new = expired(world)
     before = world.snapshot()
 
-    crawler.sends(kind, old, **WORDS[kind])
+    crawler.sends(kind, old, **FRAMES[kind])
 
     after = world.snapshot()
     changed = {table for table in before if before[table] != after[table]}
@@ -239,14 +239,14 @@ def test_a_frame_of_an_expired_attempt_changes_nothing(world: World, kind: str) 
     )
 
 
-@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize("kind", FRAMES)
 def test_a_frame_of_another_connection_changes_nothing(world: World, kind: str) -> None:
-    """The fence is of the connection that was given it, even where another one lives and knows it."""
+    """The fence belongs to the connection that got the job, even if a live one knows the crawler_job_id."""
     _, (order,) = world.crawler_with_jobs()
     stranger = world.crawler()
     before = world.snapshot()
 
-    stranger.sends(kind, order, **WORDS[kind])
+    stranger.sends(kind, order, **FRAMES[kind])
 
     after = world.snapshot()
     assert {table for table in before if before[table] != after[table]} == {"job_assignment_mapping"}
@@ -256,10 +256,10 @@ def test_a_frame_of_another_connection_changes_nothing(world: World, kind: str) 
 
 def test_a_completion_blocked_by_the_expiry_of_its_attempt_is_stale(world: World) -> None:
     """
-    The fence is held, not looked at: the word waits for the row that the expiry locked.
+    The fence locks the attempt: the completion waits for the row that the expiry has locked.
 
-    In the interleaving that beats a join on an unlocked row: the attempt is closed, uncommitted, when
-    the completion comes. Nothing but the attempt is locked, so that the fence alone holds it back.
+    Merely joining the row would not be enough here: when the completion arrives, the attempt is closed but not
+    committed. The expiry locks nothing but the attempt, so only the fence can make the completion wait.
     """
     crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
@@ -276,7 +276,7 @@ def test_a_completion_blocked_by_the_expiry_of_its_attempt_is_stale(world: World
 
 
 def test_an_unknown_crawler_job_id_is_rejected(world: World) -> None:
-    """It is kept, and the good words beside it are applied."""
+    """The frame is kept as rejected, and the good frames in the message are applied."""
     crawler, (order,) = world.crawler_with_jobs()
 
     world.sends(crawler.frame("job_completed", "project_42"), crawler.frame("job_completed", order))
@@ -286,7 +286,7 @@ def test_an_unknown_crawler_job_id_is_rejected(world: World) -> None:
 
 
 def test_every_frame_with_an_unknown_crawler_job_id_is_rejected(world: World) -> None:
-    """Also what stands behind its end, which would be late if there were such an attempt."""
+    """Even frames after the terminal one, which would be stale on an attempt that exists."""
     crawler = world.crawler()
 
     world.sends(
@@ -299,7 +299,7 @@ def test_every_frame_with_an_unknown_crawler_job_id_is_rejected(world: World) ->
 
 
 def test_bad_frames_are_rejected_and_the_good_ones_applied(world: World) -> None:
-    """Every kind of bad item stands alone, and proves life where it says who speaks."""
+    """Each bad item is rejected alone, and proves that its connection is alive if it names one."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.silent_for(60)
     bad = [
@@ -336,7 +336,7 @@ def _deep(levels: int) -> object:
 
 
 def test_a_message_delivered_twice_has_the_effect_of_one(world: World) -> None:
-    """Whatever it says, stale and bad words included."""
+    """The second delivery adds nothing, whatever the frames, stale and bad ones included."""
     crawler, (one, two, three) = world.crawler_with_jobs(3)
     message = str(ULID())
     frames = [
@@ -357,7 +357,7 @@ def test_a_message_delivered_twice_has_the_effect_of_one(world: World) -> None:
 
 
 def test_two_concurrent_deliveries_are_processed_once(world: World) -> None:
-    """The second waits for the first, and ends."""
+    """The second delivery waits for the first, and then changes nothing."""
     crawler, (order,) = world.crawler_with_jobs()
     message = str(ULID())
     frame = crawler.frame("job_failed", order, error="it broke", isRecoverable=True)
@@ -373,7 +373,7 @@ def test_two_concurrent_deliveries_are_processed_once(world: World) -> None:
 
 
 def test_a_completion_does_not_undo_a_cancellation_of_the_web_app(world: World) -> None:
-    """Its word wins; the attempt and the entry end all the same."""
+    """The status of the web app wins; the attempt and the entry still end."""
     crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
     world.rows("UPDATE job SET status = 'cancelled'")
@@ -386,7 +386,7 @@ def test_a_completion_does_not_undo_a_cancellation_of_the_web_app(world: World) 
 
 
 def test_progress_clears_losses(world: World) -> None:
-    """Losses are counted in a row."""
+    """Only losses in a row count."""
     crawler, (order,) = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET losses = 1")
 
@@ -396,7 +396,7 @@ def test_progress_clears_losses(world: World) -> None:
 
 
 def test_a_job_request_sets_the_capacity_and_publishes_a_round(world: World) -> None:
-    """Five where none is said."""
+    """Without a capacity in the frame, it is five."""
     crawler = world.crawler(capacity=1)
     world.published.messages.clear()
 
@@ -408,7 +408,7 @@ def test_a_job_request_sets_the_capacity_and_publishes_a_round(world: World) -> 
 
 
 def test_a_crawler_that_ended_a_job_has_one_more_free_slot(world: World) -> None:
-    """What it reported before must not keep the seat until its next beat."""
+    """What the crawler reported before does not keep the slot until its next heartbeat."""
     crawler, (one, two) = world.crawler_with_jobs(2)
     crawler.sends("heartbeat", activeJobs=2)
     crawler.sends("job_completed", one)
@@ -419,7 +419,7 @@ def test_a_crawler_that_ended_a_job_has_one_more_free_slot(world: World) -> None
 
 
 def test_a_heartbeat_of_a_closed_or_unknown_connection_changes_nothing(world: World) -> None:
-    """An event tells it to register anew: under a new id where it was closed."""
+    """An event asks it to register again, under a new id if it was closed."""
     crawler = world.crawler()
     crawler.silent_for(60)
     world.sweep()
@@ -436,7 +436,7 @@ def test_a_heartbeat_of_a_closed_or_unknown_connection_changes_nothing(world: Wo
 
 
 def test_a_heartbeat_stores_what_it_reports(world: World) -> None:
-    """The wire's `processing` is `crawling`; what is not said stays."""
+    """The wire's `processing` is stored as `crawling`; a field that is not reported stays as it is."""
     crawler = world.crawler(capacity=3)
 
     world.deliver(

@@ -1,4 +1,4 @@
-"""Progress in the database: one write a batch, losses forgiven for real progress alone, and who reads it."""
+"""Progress in the database: one write per batch, losses cleared only by real progress, and the readers."""
 
 import re
 from functools import partial
@@ -18,14 +18,14 @@ PROGRESS = {"stage": "fetching", "entityType": "issue"}
 
 
 def job_of(world: World, order: str) -> str:
-    """The job that an order is about."""
+    """The job of an order."""
     return str(
         world.scalar("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
     )
 
 
 def test_frames_of_many_jobs_are_written_in_one_statement(world: World) -> None:
-    """Each job is written once, whatever was said of it in the message."""
+    """One statement writes each job once, however many frames the message has about it."""
     crawler, orders = world.crawler_with_jobs(3)
     written = []
 
@@ -52,7 +52,7 @@ def test_frames_of_many_jobs_are_written_in_one_statement(world: World) -> None:
 
 
 def test_a_late_resume_state_does_not_replace_a_newer_one(world: World) -> None:
-    """Words of one attempt may come in another order than they were said, in messages of their own."""
+    """Frames of one attempt may arrive out of order, in separate messages."""
     crawler, (order,) = world.crawler_with_jobs()
     early = crawler.frame("job_progress", order, **PROGRESS, processed=1, resumeState={"currentPage": 1})
     early["frame"]["timestamp"] = "2026-05-04T03:02:00Z"
@@ -64,7 +64,7 @@ def test_a_late_resume_state_does_not_replace_a_newer_one(world: World) -> None:
 
 
 def test_concurrent_frames_of_one_job_are_all_applied(world: World) -> None:
-    """Two workers with a message each on one attempt: neither writes over what the other has written."""
+    """Workers with a message each about one attempt do not overwrite each other."""
     crawler, (order,) = world.crawler_with_jobs()
     frames = [
         crawler.frame("job_progress", order, **PROGRESS, processed=1, itemCounts={f"kind {n}": n})
@@ -80,13 +80,13 @@ def test_concurrent_frames_of_one_job_are_all_applied(world: World) -> None:
 
 
 def lose(world: World) -> None:
-    """Let all crawlers die, and the sweep find that."""
+    """Make all crawlers silent, and sweep."""
     world.rows("UPDATE socket_connection SET last_heartbeat = now() - interval '1 hour' WHERE is_active")
     world.sweep()
 
 
 def test_a_job_that_kills_its_crawlers_at_the_same_place_fails(world: World) -> None:
-    """A little progress each time does not make it immortal."""
+    """Repeating the same little progress does not clear its losses."""
     (job_id,) = world.jobs(1)
     for _ in range(5):
         crawler = world.crawler(capacity=1)
@@ -101,7 +101,7 @@ def test_a_job_that_kills_its_crawlers_at_the_same_place_fails(world: World) -> 
 
 
 def test_a_job_that_gets_further_each_time_continues(world: World) -> None:
-    """Its crawlers die of something else."""
+    """Something else must be killing its crawlers."""
     (job_id,) = world.jobs(1)
     for n in range(1, 8):
         crawler = world.crawler(capacity=1)
@@ -116,7 +116,7 @@ def test_a_job_that_gets_further_each_time_continues(world: World) -> None:
 
 
 def test_a_restarted_job_has_not_reached_its_best_yet(world: World) -> None:
-    """Forced from the start, its first page is progress once more."""
+    """When it is restarted with force, its first page counts as progress again."""
     crawler, (order,) = world.crawler_with_jobs()
     job_id = job_of(world, order)
     crawler.sends("job_progress", order, **PROGRESS, processed=9, total=10)
@@ -133,7 +133,7 @@ def test_a_restarted_job_has_not_reached_its_best_yet(world: World) -> None:
 
 @pytest.fixture
 def tree(world: World) -> Discoverer:
-    """A discovery that has found one project: a child at work, a finished one, the others wait."""
+    """A discovery that has found one project: one child is running, one is finished, the others wait."""
     discoverer = Discoverer.at_work(world)
     discoverer.finds(project("a", 1))
     crawler = world.crawler(capacity=2)
@@ -145,7 +145,7 @@ def tree(world: World) -> Discoverer:
 
 
 def test_a_subtree_is_shown_in_sums(world: World, tree: Discoverer) -> None:
-    """The root and all that was spawned below it, at any depth; nobody else's jobs."""
+    """It sums the root and all jobs spawned below it, at any depth, and no other jobs."""
     world.jobs(3)
     child = world.scalar("SELECT id FROM job WHERE command = :last", last=PROJECT_COMMANDS[-1])
     grandchild = world.insert_job(spawned_from=child)
@@ -165,7 +165,7 @@ def test_a_subtree_is_shown_in_sums(world: World, tree: Discoverer) -> None:
 
 
 def test_the_sql_in_the_contract_returns_the_same(world: World, tree: Discoverer) -> None:
-    """For readers in other languages."""
+    """The statement in docs/contract.md is for readers in other languages."""
     page = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
     (statement,) = re.findall(r"^```sql\n(WITH RECURSIVE family.*?);\n```$", page, re.MULTILINE | re.DOTALL)
 
@@ -183,7 +183,7 @@ def test_the_sql_in_the_contract_returns_the_same(world: World, tree: Discoverer
      '{"completion": -3, "counts": [1]}', '{"completion": null, "counts": {"issue": null}}'],
 )  # fmt: skip
 def test_an_odd_progress_value_of_the_web_app_does_not_hide_other_jobs(world: World, progress: str) -> None:
-    """The job counts as far as it can be told; nothing that reads many jobs fails for one."""
+    """The job counts as far as its value can be read; reading many jobs never fails because of one."""
     (job_id,) = world.jobs(1)
     world.rows("UPDATE job SET progress = CAST(:progress AS jsonb)", progress=progress)
 
@@ -196,7 +196,7 @@ def test_an_odd_progress_value_of_the_web_app_does_not_hide_other_jobs(world: Wo
 
 
 def test_a_cycle_of_ancestors_terminates(world: World) -> None:
-    """The web app may write anything."""
+    """The web app may write any ancestor."""
     a, b = world.jobs(2)
     world.rows(
         "UPDATE job_queue SET spawned_from = CASE web_app_job_id WHEN :a THEN :b ELSE :a END", a=a, b=b
@@ -209,7 +209,7 @@ def test_a_cycle_of_ancestors_terminates(world: World) -> None:
 
 
 def test_progress_is_read_for_one_job_many_or_an_account(world: World, tree: Discoverer) -> None:
-    """In the order of their ids, page by page; another account's are not among them."""
+    """Jobs come in id order, page by page, without those of other accounts."""
     world.account("other")
     world.submit(world.order(account_id="other"))
     mine = [id_ for (id_,) in world.rows("""SELECT id FROM job WHERE "accountId" = 'acc' ORDER BY id""")]
@@ -224,7 +224,7 @@ def test_progress_is_read_for_one_job_many_or_an_account(world: World, tree: Dis
 
 
 def test_the_command_shows_jobs_and_trees(world: World, tree: Discoverer, run: Run) -> None:
-    """For people, and as JSON."""
+    """It prints for people, and with --json for programs."""
     shown = run("progress", "--subtree", tree.job_id)
     assert shown.code == 0
     assert "25.0% of 6 jobs" in shown.out
@@ -235,7 +235,7 @@ def test_the_command_shows_jobs_and_trees(world: World, tree: Discoverer, run: R
 
 
 def test_the_command_reports_missing_jobs_and_usage_errors(database: str, run: Run) -> None:
-    """Exit code 1 for a job that there is not, 2 for a wrong request."""
+    """The exit code is 1 for a missing job and 2 for a usage error."""
     missing = run("progress", "--job", "none")
     assert (missing.code, missing.err) == (1, "There is no job none.\n")
     wrong = run("progress")

@@ -35,7 +35,7 @@ QUIET = SweepState(NOW - SECOND, None, None, None)
     ids=["first sweep", "clock set back", "longer than the gap", "exactly the gap", "in time"],
 )
 def test_a_gap_between_sweeps_is_an_outage(last: datetime | None, expected: bool) -> None:  # noqa: FBT001
-    """It is one if it is longer than the limit, or if nobody knows how long it was."""
+    """It is one if it is longer than the limit, or if its length is unknown."""
     assert was_outage(last, NOW, NOW, GAP) is expected
 
 

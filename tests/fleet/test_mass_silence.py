@@ -1,4 +1,4 @@
-"""The sweep, where many are silent at once or we were gone ourselves: nobody is taken for dead, or none is blamed."""
+"""The sweep when many crawlers are silent at once, or after an outage of ours: it waits, and counts no losses."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from support.worlds.world import World
 
 
 def test_after_a_gap_between_sweeps_nothing_expires_for_one_timeout(world: World) -> None:
-    """Our own outage is nobody's death: the beats of that time are lost, not missing."""
+    """The heartbeats of an outage of ours are lost, which is not the fault of the crawlers."""
     crawler, orders = world.crawler_with_jobs()
     crawler.silent_for(60)
     world.rows("UPDATE liveness_state SET last_sweep_at = clock_timestamp() - interval '3.5 seconds'")
@@ -27,7 +27,7 @@ def test_after_a_gap_between_sweeps_nothing_expires_for_one_timeout(world: World
 def test_the_first_sweep_and_one_after_a_clock_set_back_expire_nothing(
     world: World, last: str | None
 ) -> None:
-    """Where it is not known how long we were gone, it is taken for long."""
+    """If the length of the gap is unknown, it counts as an outage."""
     crawler, orders = world.crawler_with_jobs()
     crawler.silent_for(60)
     world.rows(
@@ -41,7 +41,7 @@ def test_the_first_sweep_and_one_after_a_clock_set_back_expire_nothing(
 
 
 def test_mass_silence_waits_one_more_timeout_and_counts_no_losses(world: World) -> None:
-    """A deploy or a dead gateway: the sweep waits, then takes all, and counts no loss, over all its units."""
+    """After a deploy, or behind a dead gateway, the sweep waits, then closes all and counts no loss in any unit."""
     crawlers = [world.crawler(capacity=1) for _ in range(12)]
     world.jobs(12)
     world.assign()
@@ -60,7 +60,7 @@ def test_mass_silence_waits_one_more_timeout_and_counts_no_losses(world: World) 
 
 
 def test_a_dead_gateway_is_detected_although_its_crawlers_time_out_one_by_one(world: World) -> None:
-    """Their beats were spread over an interval: when the first crosses the timeout, the others are missing too."""
+    """Their heartbeats are spread over an interval: when the first times out, the others have missed one too."""
     crawlers = [world.crawler(capacity=1) for _ in range(12)]
     world.jobs(12)
     world.assign()
@@ -74,7 +74,7 @@ def test_a_dead_gateway_is_detected_although_its_crawlers_time_out_one_by_one(wo
 
 
 def test_a_late_older_sweep_does_not_end_the_mass_silence(world: World) -> None:
-    """What it does not find is still to be taken by the sweep that found it."""
+    """What the older sweep does not find is still to be closed by the sweep that found the mass silence."""
     world.crawler()
     now = world.now()
     world.rows(
@@ -88,7 +88,7 @@ def test_a_late_older_sweep_does_not_end_the_mass_silence(world: World) -> None:
 
 
 def test_less_than_half_of_a_fleet_expires_at_once_with_losses(world: World) -> None:
-    """Deaths are deaths."""
+    """Half of the fleet or less counts as dead crawlers."""
     crawlers = [world.crawler(capacity=1) for _ in range(12)]
     world.jobs(12)
     world.assign()
@@ -102,7 +102,7 @@ def test_less_than_half_of_a_fleet_expires_at_once_with_losses(world: World) -> 
 
 
 def test_time_lost_in_an_outage_does_not_make_attempts_overdue(world: World) -> None:
-    """A job is stalled, or was never begun, only when it has had the whole time since we are back."""
+    """A job is stalled, or never started, only if it had the whole time since the end of our outage."""
     crawler, orders = world.crawler_with_jobs(2)
     crawler.sends("job_started", orders[0])
     world.rows(

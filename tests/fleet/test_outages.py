@@ -1,8 +1,8 @@
 """
-Our own outage is nobody's death, whatever its length: the band in which a grace has to begin, densely.
+Our own outage, whatever its length, closes no live connection: lengths around the start of the grace, densely.
 
-At the defaults (a timeout of 90 s, beats every 30 s, sweeps every 10 s), in virtual time: the rows age.
-Fewer than ten crawlers, so that they cannot be taken for a dead gateway's.
+At the default settings (a timeout of 90 s, heartbeats every 30 s, sweeps every 10 s), in virtual time: the rows age.
+With fewer than ten crawlers, so that mass silence does not protect them.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from support.worlds.world import World
 
 TIMEOUT_S, BEAT_S, SWEEP_S = 90, 30, 10
 UNNOTICED_S = TIMEOUT_S - 2 * BEAT_S
-"""Sweeps so far apart are no outage."""
+"""Sweeps that are this far apart are not an outage."""
 LENGTHS_S = (10, 25, 30, 35, 45, 60, 70, 75, 80, 85, 90, 100, 120, 180)
 
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(1800 if deep() else 120)
 
 @pytest.fixture
 def defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The settings at full length, which costs nothing where time is virtual."""
+    """The default settings, which cost no real time here."""
     monkeypatch.setenv("CRAWLYARD_CONNECTION_TIMEOUT", str(TIMEOUT_S))
     monkeypatch.setenv("CRAWLYARD_HEARTBEAT_INTERVAL", str(BEAT_S))
     monkeypatch.setenv("CRAWLYARD_SWEEP_INTERVAL", str(SWEEP_S))
@@ -38,7 +38,7 @@ def defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def chosen() -> list[Outage]:
-    """All of them, where there is time; else each length with its queue kept and wiped, the rest in turn."""
+    """All outages in a deep run; otherwise each length with its queue kept and wiped, and the rest in turn."""
     if deep():
         return outages(range(STEP_S, 2 * TIMEOUT_S + STEP_S + 1, STEP_S))
     every = outages(LENGTHS_S)
@@ -48,11 +48,11 @@ def chosen() -> list[Outage]:
 @pytest.mark.usefixtures("defaults")
 def test_no_outage_requeues_a_job_of_a_crawler_that_sends_heartbeats(world: World) -> None:
     """
-    And none hides a death for longer than the grace: a dead crawler's jobs are back in time.
+    Nor does one hide a dead crawler for longer than the grace: its jobs are requeued in time.
 
-    Lengths from nothing to two timeouts, each with beats kept in Redis and lost with it, whenever the
-    crawlers had beaten last, the last sweep just over or half an interval ago, sweeps behind the beats and
-    before them.
+    Outages last from nothing to two timeouts. Heartbeats are kept in Redis or lost with it; the crawlers sent their
+    last ones at any time before; the last sweep just ended or ran half an interval ago; sweeps come after the
+    heartbeats or before them.
     """
     fleet = [world.crawler_with_jobs()[0] for _ in range(BEAT_S // STEP_S)]
     orders = {crawler.id: crawler.orders() for crawler in fleet}
@@ -74,7 +74,7 @@ def test_no_outage_requeues_a_job_of_a_crawler_that_sends_heartbeats(world: Worl
 
 @pytest.mark.usefixtures("defaults")
 def test_a_clock_set_back_expires_only_dead_crawlers(world: World) -> None:
-    """All that it knows is of the future then: nothing is taken for one timeout, and the dead not an hour later."""
+    """All recorded times lie in the future then: nothing is closed for one timeout, but dead crawlers soon after."""
     fleet = [world.crawler_with_jobs()[0] for _ in range(BEAT_S // STEP_S)]
     orders = {crawler.id: crawler.orders() for crawler in fleet}
     dead, _ = world.crawler_with_jobs()
@@ -93,8 +93,8 @@ def test_a_clock_set_back_expires_only_dead_crawlers(world: World) -> None:
 
 
 def due(outage: Outage, dead_for: int) -> int:
-    """When a crawler that had been silent for so long is dead for certain: not before the grace, if there is one."""
+    """When a crawler that had been silent for *dead_for* must be found: after the grace, if there is one."""
     silent = TIMEOUT_S - dead_for
-    # The last sweep was up to an interval before it, and the next is up to one behind it.
+    # The last sweep was up to an interval before the outage, and the next is up to one after it.
     is_unnoticed = outage.seconds + 2 * SWEEP_S < UNNOTICED_S
     return max(silent, outage.seconds) if is_unnoticed else max(silent, outage.seconds + TIMEOUT_S)

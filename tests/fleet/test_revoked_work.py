@@ -1,4 +1,4 @@
-"""The wire has no frame that stops a crawler: what is revoked keeps its seat until the crawler lets go of it."""
+"""No frame stops a crawler: a revoked job keeps its slot until the crawler no longer reports it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from support.worlds.world import Crawler, World
 
 @pytest.fixture(params=["cancel", "pause", "pause the account"])
 def revoked(request: pytest.FixtureRequest, world: World) -> Any:
-    """Revoke all that the account has at work, in one of three ways."""
+    """Revoke all live attempts of the account, in one of three ways."""
 
     def revoke() -> None:
         if request.param == "pause the account":
@@ -22,7 +22,7 @@ def revoked(request: pytest.FixtureRequest, world: World) -> Any:
 
 
 def full_crawler(world: World) -> tuple[Crawler, list[str], list[str]]:
-    """A crawler with two jobs on its two seats, and two jobs of another account that wait for one."""
+    """A crawler with two jobs in its two slots, and two jobs of another account that wait."""
     crawler, orders = world.crawler_with_jobs(2)
     for order in orders:
         crawler.sends("job_started", order)
@@ -30,40 +30,40 @@ def full_crawler(world: World) -> tuple[Crawler, list[str], list[str]]:
     return crawler, orders, world.jobs(2, account_id="other")
 
 
-def seated(world: World, jobs: list[str]) -> int:
-    """How many of the jobs a pass seats now, or has seated before."""
+def count_assigned(world: World, jobs: list[str]) -> int:
+    """Run a round; the number of these jobs that were ever assigned."""
     world.assign()
     return sum(len(world.attempts(job_id)) for job_id in jobs)
 
 
 def test_a_slot_stays_used_until_the_crawler_stops_listing_the_job(world: World, revoked: Any) -> None:
-    """What it names as its own, it works on."""
+    """A crawler works on the jobs that it lists."""
     crawler, (first, second), waiting = full_crawler(world)
     crawler.sends("heartbeat", activeJobs=[first, second])
 
     revoked()
 
     assert (crawler.orders(), crawler.row().active_jobs, crawler.row().reported) == ([], [], 2)
-    assert seated(world, waiting) == 0
+    assert count_assigned(world, waiting) == 0
     crawler.sends("heartbeat", activeJobs=[second])
-    assert seated(world, waiting) == 1
+    assert count_assigned(world, waiting) == 1
 
 
 def test_a_slot_stays_used_until_the_crawler_reports_a_lower_count(world: World, revoked: Any) -> None:
-    """A count says as much as a list."""
+    """A count keeps slots used as a list does."""
     crawler, _, waiting = full_crawler(world)
     crawler.sends("heartbeat", activeJobs=2)
 
     revoked()
 
-    assert seated(world, waiting) == 0
+    assert count_assigned(world, waiting) == 0
     crawler.sends("heartbeat", activeJobs=1)
-    assert seated(world, waiting) == 1
+    assert count_assigned(world, waiting) == 1
 
 
 @pytest.mark.parametrize("end", ["job_completed", "job_failed"])
 def test_a_slot_stays_used_until_the_crawler_reports_the_end(world: World, revoked: Any, end: str) -> None:
-    """Its end frees the seat, and is stale otherwise: counted on the attempt, never applied."""
+    """The terminal frame frees the slot, and is otherwise stale: counted on the attempt, not applied."""
     crawler, (first, second), waiting = full_crawler(world)
     crawler.sends("heartbeat", activeJobs=[first, second])
     revoked()
@@ -77,15 +77,15 @@ def test_a_slot_stays_used_until_the_crawler_reports_the_end(world: World, revok
     assert world.row(stale, f=first) == (2, "cancelled")
     assert [e.error_type for e in world.rows("SELECT error_type FROM job_error_log")] == ["Cancelled"] * 2
     assert crawler.row().reported_jobs == [second]
-    assert seated(world, waiting) == 1
+    assert count_assigned(world, waiting) == 1
 
 
 def test_the_slots_of_a_crawler_that_reports_nothing_are_free_at_once(world: World, revoked: Any) -> None:
-    """Nothing says that it is at work; its next list takes the seats again."""
+    """Nothing shows that it still works on them; its next list uses the slots again."""
     crawler, orders, waiting = full_crawler(world)
 
     revoked()
 
     assert (crawler.row().active_jobs, crawler.row().reported) == ([], 0)
     crawler.sends("heartbeat", activeJobs=orders)
-    assert seated(world, waiting) == 0
+    assert count_assigned(world, waiting) == 0

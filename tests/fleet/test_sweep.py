@@ -1,4 +1,4 @@
-"""The sweep: dead crawlers' jobs go back, and nobody who lives is taken for dead."""
+"""The sweep requeues the jobs of dead crawlers, and closes no live connection."""
 
 from datetime import timedelta
 from time import monotonic
@@ -14,7 +14,7 @@ PROGRESS = {"stage": "fetching", "entityType": "issue", "processed": 1}
 
 
 def test_jobs_of_a_silent_crawler_are_requeued_and_assigned_elsewhere(world: World) -> None:
-    """One loss, an error row, resume_state kept, and a fresh fence for the next attempt."""
+    """It counts one loss, logs an error and keeps resume_state; the next attempt has a new fence."""
     crawler, (order,) = world.crawler_with_jobs()
     (job_id,) = (row.id for row in world.rows("SELECT id FROM job"))
     crawler.sends("job_progress", order, **PROGRESS, resumeState={"currentPage": 4})
@@ -43,7 +43,7 @@ def test_jobs_of_a_silent_crawler_are_requeued_and_assigned_elsewhere(world: Wor
 
 
 def test_a_crawler_that_sent_a_frame_in_time_keeps_its_jobs(world: World) -> None:
-    """Only connections silent for the whole timeout lose what they hold."""
+    """Only a connection that is silent for the whole timeout loses its jobs."""
     silent, _ = world.crawler_with_jobs(2)
     live, orders = world.crawler_with_jobs(2)
     silent.silent_for(9.5)
@@ -57,7 +57,7 @@ def test_a_crawler_that_sent_a_frame_in_time_keeps_its_jobs(world: World) -> Non
 
 
 def test_silence_is_judged_as_of_the_publish_time(world: World) -> None:
-    """However long the sweep waits in its queue, and whatever was not heard meanwhile."""
+    """It does not matter how long the sweep waits in its queue."""
     crawler, orders = world.crawler_with_jobs()
     published_at = world.now()
     crawler.silent_for(8)
@@ -69,7 +69,7 @@ def test_silence_is_judged_as_of_the_publish_time(world: World) -> None:
 
 
 def test_the_sweep_is_published_after_the_frames_with_the_database_time(world: World) -> None:
-    """Without as_of nothing is judged; rings in between are as one."""
+    """Without as_of nothing is judged; several messages within the interval publish one sweep."""
     crawler, orders = world.crawler_with_jobs()
     crawler.silent_for(60)
     before = world.now()
@@ -86,7 +86,7 @@ def test_the_sweep_is_published_after_the_frames_with_the_database_time(world: W
 
 
 def test_an_as_of_in_the_future_is_rejected(world: World) -> None:
-    """Nobody's clock but the database's is believed."""
+    """Only the database's clock counts."""
     crawler, orders = world.crawler_with_jobs()
 
     world.deliver("connections.expire_dead", as_of=(world.now() + timedelta(hours=1)).isoformat())
@@ -96,7 +96,7 @@ def test_an_as_of_in_the_future_is_rejected(world: World) -> None:
 
 
 def test_a_redelivered_as_of_in_the_future_is_rejected_once(world: World) -> None:
-    """Its COMMIT may have been the last thing that its worker did."""
+    """Its worker may have died right after the COMMIT."""
     as_of = (world.now() + timedelta(hours=1)).isoformat()
 
     for message in ("a message", "a message", "another"):
@@ -106,7 +106,7 @@ def test_a_redelivered_as_of_in_the_future_is_rejected_once(world: World) -> Non
 
 
 def test_a_disconnect_counts_no_loss(world: World) -> None:
-    """The job goes on at once elsewhere; neither an attempt nor a loss is counted."""
+    """The job can be assigned at once, with neither an attempt nor a loss counted."""
     crawler, (order,) = world.crawler_with_jobs()
     job_id = world.scalar("SELECT id FROM job")
     world.deliver("connections.disconnect", connection_id=crawler.id, reason="update")
@@ -127,7 +127,7 @@ def test_a_disconnect_counts_no_loss(world: World) -> None:
 
 
 def test_a_completion_sent_before_the_sweep_of_a_disconnect_counts(world: World) -> None:
-    """Words mark, only the sweep judges: what was said before the sweep was rung is heard before it."""
+    """A disconnect only marks the connection: frames sent before the sweep was published are applied before it."""
     crawler, (order,) = world.crawler_with_jobs()
     world.deliver("connections.disconnect", connection_id=crawler.id)
     crawler.sends("job_completed", order)
@@ -139,7 +139,7 @@ def test_a_completion_sent_before_the_sweep_of_a_disconnect_counts(world: World)
 
 
 def test_disconnects_are_backed_off_and_bounded(world: World) -> None:
-    """The second waits a little, the twenty-first fails the job."""
+    """The second one waits a little; the twenty-first fails the job."""
     crawler, _ = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET goodbyes = 1")
     world.deliver("connections.disconnect", connection_id=crawler.id)
@@ -155,7 +155,7 @@ def test_disconnects_are_backed_off_and_bounded(world: World) -> None:
 
 
 def test_the_fifth_loss_in_a_row_fails_the_job(world: World) -> None:
-    """A job that kills its crawlers is found."""
+    """The job itself probably kills its crawlers."""
     crawler, _ = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET losses = 4")
     crawler.silent_for(60)
@@ -167,7 +167,7 @@ def test_the_fifth_loss_in_a_row_fails_the_job(world: World) -> None:
 
 
 def test_a_job_missing_from_its_crawlers_list_is_requeued_after_the_grace(world: World) -> None:
-    """Noted first, forgiven when it is back in the list, taken when it stays away."""
+    """The absence is recorded first, cleared if the job is back in the list, and ends the attempt if it lasts."""
     crawler, (one, two) = world.crawler_with_jobs(2)
     crawler.sends("heartbeat", activeJobs=[one])
     world.sweep()
@@ -191,7 +191,7 @@ def test_a_job_missing_from_its_crawlers_list_is_requeued_after_the_grace(world:
 
 
 def test_a_crawler_that_reports_only_a_count_disowns_nothing(world: World) -> None:
-    """A count says how many, not which."""
+    """A count does not show which jobs the crawler has."""
     crawler, orders = world.crawler_with_jobs(2)
     crawler.sends("heartbeat", activeJobs=0)
 
@@ -202,7 +202,7 @@ def test_a_crawler_that_reports_only_a_count_disowns_nothing(world: World) -> No
 
 
 def test_stalled_and_never_started_jobs_are_requeued(world: World) -> None:
-    """An hour without progress, five minutes without a start; the connection lives on."""
+    """An hour without progress, or five minutes without a start, ends an attempt but not its connection."""
     crawler, (stalled, idle, fresh) = world.crawler_with_jobs(3)
     crawler.sends("job_started", stalled)
     aged = (
@@ -223,7 +223,7 @@ def test_stalled_and_never_started_jobs_are_requeued(world: World) -> None:
 
 
 def test_a_listed_job_is_not_requeued_as_never_started(world: World) -> None:
-    """It has it, and will come to it."""
+    """The crawler has the job, and will start it."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("heartbeat", activeJobs=[order])
     world.rows("UPDATE job_assignment_mapping SET assigned_at = assigned_at - interval '31 seconds'")
@@ -234,7 +234,7 @@ def test_a_listed_job_is_not_requeued_as_never_started(world: World) -> None:
 
 
 def test_a_heartbeat_that_commits_first_wins(world: World) -> None:
-    """The sweep skips a row that is being beaten, and looks again under its own lock."""
+    """The sweep skips a row that a heartbeat has locked, without waiting for it."""
     crawler, orders = world.crawler_with_jobs()
     crawler.silent_for(60)
     with engine().connect() as beat:
@@ -251,12 +251,12 @@ def test_a_heartbeat_that_commits_first_wins(world: World) -> None:
 
 
 def test_an_attempt_committed_while_the_sweep_locks_is_not_missed(world: World) -> None:
-    """Lock, then look: the dependants are read by the statement after the lock."""
+    """The attempts of a connection are read after it is locked."""
     crawler = world.crawler(capacity=2)
     (job_id,) = world.jobs(1)
     with engine().connect() as assigning:
         assigning.execute(text("SELECT FROM socket_connection FOR NO KEY UPDATE"))
-        world.deliver("jobs.assign")  # finds the connection locked, and passes it over
+        world.deliver("jobs.assign")  # skips the locked connection
         assert crawler.orders() == []
         assigning.rollback()
     world.assign()
@@ -269,7 +269,7 @@ def test_an_attempt_committed_while_the_sweep_locks_is_not_missed(world: World) 
 
 
 def test_a_large_sweep_runs_in_chunks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each takes a bounded number of jobs, and rings the next with the same as_of."""
+    """Each unit requeues a bounded number of jobs, and publishes the next one with the same as_of."""
     monkeypatch.setattr("tasks.fleet.sweep.CHUNK_JOBS", 4)
     for _ in range(5):
         crawler, _ = world.crawler_with_jobs(2)
@@ -288,7 +288,7 @@ def test_a_large_sweep_runs_in_chunks(world: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_sweep_publishes_a_round_for_due_jobs(world: World) -> None:
-    """Where beat is silent, backed-off jobs are found all the same."""
+    """Without beat, this is how backed-off jobs are found."""
     world.sweep()
     assert world.published.of("jobs.assign") == []
     world.jobs(1)
@@ -298,7 +298,7 @@ def test_a_sweep_publishes_a_round_for_due_jobs(world: World) -> None:
 
 
 def test_updates_of_a_live_connection_stay_hot(world: World) -> None:
-    """A heartbeat changes no indexed column and finds room on its page."""
+    """A heartbeat changes no indexed column, and its page has room for the new version."""
     crawlers = [world.crawler() for _ in range(50)]
     beats = [{"connection_id": c.id, "active_jobs": 1, "system_status": "idle"} for c in crawlers]
     world.rows("SELECT pg_stat_reset_single_table_counters('socket_connection'::regclass)")
@@ -314,7 +314,7 @@ def test_updates_of_a_live_connection_stay_hot(world: World) -> None:
 
 
 def test_a_disconnect_a_sweep_and_a_reconcile_delivered_twice_have_the_effect_of_one(world: World) -> None:
-    """The same message again, and the same as_of again, change nothing more."""
+    """The same message, or the same as_of, changes nothing the second time."""
     leaving, _ = world.crawler_with_jobs(2)
     silent, _ = world.crawler_with_jobs(2)
     world.insert_job()

@@ -1,4 +1,4 @@
-"""The sweep: what was seen without a lock is looked at again under it, and nobody is waited for."""
+"""The sweep checks under lock what it read without one, and waits for no other transaction."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ PROGRESS = {"stage": "fetching", "entityType": "issue", "processed": 1}
 def test_an_attempt_that_progressed_after_the_read_is_not_stalled(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The overdue are read again when their connections are locked."""
+    """Overdue attempts are read again after their connections are locked."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_progress", order, **PROGRESS)
     world.rows(STALLED)
@@ -37,7 +37,7 @@ def test_an_attempt_that_progressed_after_the_read_is_not_stalled(
 def test_an_attempt_created_before_the_lock_is_not_missed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a connection holds is read by the statement after the one that locked it."""
+    """The attempts of a connection are read by the statement after the one that locks it."""
     silent, _ = world.crawler_with_jobs(1)
     world.rows("UPDATE socket_connection SET capacity = 2")
     world.jobs(1)
@@ -53,7 +53,7 @@ def test_an_attempt_created_before_the_lock_is_not_missed(
 def test_a_job_deleted_during_the_sweep_affects_no_other_job(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its attempt is gone when the sweep comes to lock it; the other is given back."""
+    """Its attempt is gone when the sweep locks it; the other job is requeued."""
     crawler, _ = world.crawler_with_jobs(2)
     gone, other = (id_ for (id_,) in world.rows("SELECT id FROM job ORDER BY id"))
     crawler.silent_for(60)
@@ -70,7 +70,7 @@ def test_a_job_deleted_during_the_sweep_affects_no_other_job(
 
 
 def test_an_entry_that_is_not_processing_is_unchanged_by_a_lost_attempt(world: World) -> None:
-    """It is reconcile's to mend: a job that has failed is not brought back by the loss of a stray attempt."""
+    """Reconcile repairs such an entry: a failed job does not return because a stray attempt is lost."""
     crawler, _ = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET status = 'failed', settled_at = now()")
     crawler.silent_for(60)
@@ -82,7 +82,7 @@ def test_an_entry_that_is_not_processing_is_unchanged_by_a_lost_attempt(world: W
 
 
 def test_an_overdue_attempt_on_a_dead_connection_is_closed_once(world: World) -> None:
-    """As lost with its crawler."""
+    """It ends as lost with its crawler."""
     crawler, _ = world.crawler_with_jobs()
     world.rows(STALLED)
     crawler.silent_for(60)
@@ -94,7 +94,7 @@ def test_an_overdue_attempt_on_a_dead_connection_is_closed_once(world: World) ->
 
 
 def test_overdue_attempts_are_found_after_a_disconnect_without_jobs(world: World) -> None:
-    """They are looked for once nobody is leaving any more, and in the same sweep."""
+    """They are looked for in the same sweep, after all closable connections are closed."""
     crawler, _ = world.crawler_with_jobs()
     world.rows(STALLED)
     idle = world.crawler()
@@ -108,7 +108,7 @@ def test_overdue_attempts_are_found_after_a_disconnect_without_jobs(world: World
 
 
 def test_one_list_without_a_job_never_disowns_it(world: World) -> None:
-    """The crawler must leave it out again when the grace is over."""
+    """The crawler must leave it out again after the grace."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("heartbeat", activeJobs=[])
     world.sweep()
@@ -129,7 +129,7 @@ def test_one_list_without_a_job_never_disowns_it(world: World) -> None:
 def test_a_listed_job_is_not_disowned_although_its_absence_is_still_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sweep notes so many at a time, and passes over who is locked."""
+    """A sweep records a bounded number of changes, and skips locked attempts, so an absence may be out of date."""
     crawler, (order,) = world.crawler_with_jobs()
     world.rows("UPDATE job_assignment_mapping SET absent_since = now() - interval '1 minute'")
     crawler.sends("heartbeat", activeJobs=[order])
@@ -141,7 +141,7 @@ def test_a_listed_job_is_not_disowned_although_its_absence_is_still_recorded(
 
 
 def test_a_list_older_than_the_assignment_does_not_disown_the_job(world: World) -> None:
-    """The crawler could not know it."""
+    """The crawler could not know the job yet."""
     crawler = world.crawler()
     crawler.sends("heartbeat", activeJobs=[])
     world.jobs(1)
@@ -153,23 +153,23 @@ def test_a_list_older_than_the_assignment_does_not_disown_the_job(world: World) 
 
 
 def test_a_fleet_is_counted_as_of_the_publish_time(world: World) -> None:
-    """However late the sweep is: who had spoken by then was not silent, and no half of the fleet is missing."""
-    rung_at = world.now() - timedelta(minutes=10)
+    """In a late sweep, crawlers that had sent a frame by then are not silent, so there is no mass silence."""
+    published_at = world.now() - timedelta(minutes=10)
     for _ in range(12):
         world.crawler()
     world.rows(
         "UPDATE socket_connection SET last_heartbeat = CAST(:at AS timestamptz) - interval '1 second'",
-        at=rung_at,
+        at=published_at,
     )
 
-    world.sweep(as_of=rung_at)
+    world.sweep(as_of=published_at)
 
     assert world.row("SELECT mass_waited_at, grace_until FROM liveness_state") == (None, None)
     assert world.scalar("SELECT count(*) FROM socket_connection WHERE is_active") == 12
 
 
 def test_a_late_sweep_is_not_recorded_as_the_last(world: World) -> None:
-    """Else the time since its ring would look like an outage."""
+    """Otherwise the time since its as_of would look like an outage."""
     now = world.now()
     world.rows("UPDATE liveness_state SET last_sweep_at = :now", now=now)
 
@@ -179,7 +179,7 @@ def test_a_late_sweep_is_not_recorded_as_the_last(world: World) -> None:
 
 
 def test_a_sweep_uses_the_state_saved_by_the_previous_sweep(world: World) -> None:
-    """It waits for it before it looks: here it has found that we were gone, and nothing is to be taken."""
+    """It waits for the state: here the other sweep has found an outage, so nothing is closed."""
     crawler, orders = world.crawler_with_jobs()
     crawler.silent_for(60)
     as_of = world.now()
@@ -195,12 +195,12 @@ def test_a_sweep_uses_the_state_saved_by_the_previous_sweep(world: World) -> Non
 
 
 def test_a_disconnect_after_the_publish_time_is_left_to_the_next_sweep(world: World) -> None:
-    """Its last words are behind this sweep still."""
+    """Its last frames may come after this sweep."""
     crawler, orders = world.crawler_with_jobs()
-    rung_at = world.now()
+    published_at = world.now()
     world.deliver("connections.disconnect", connection_id=crawler.id)
 
-    world.sweep(as_of=rung_at)
+    world.sweep(as_of=published_at)
     assert crawler.orders() == orders
 
     world.sweep()
@@ -210,7 +210,7 @@ def test_a_disconnect_after_the_publish_time_is_left_to_the_next_sweep(world: Wo
 def test_a_heartbeat_that_commits_during_the_sweep_wins(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within the one statement that looks and locks: the row is tested again under its lock."""
+    """The statement that locks the connections checks each row again under its lock."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
     world.reload_settings()
     beating, silent = world.crawler(), world.crawler()
@@ -235,7 +235,7 @@ def test_a_heartbeat_that_commits_during_the_sweep_wins(
 
 @contextmanager
 def slowly_counted(world: World) -> Iterator[Callable[[], None]]:
-    """Whoever has `slowly` on its path waits, when it counts a connection's jobs, until it is told to go on."""
+    """With `slowly` on its search path, a session that counts the jobs of a connection waits to be released."""
     world.rows("CREATE SCHEMA slowly")
     world.rows("""
         CREATE FUNCTION slowly.jsonb_array_length(jobs jsonb) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
@@ -252,13 +252,13 @@ def slowly_counted(world: World) -> Iterator[Callable[[], None]]:
 
 
 def test_the_sweep_waits_for_no_frame(world: World) -> None:
-    """Who is being heard is left for the next one; of the others the overdue are taken."""
-    (speaking, (said,)), (quiet, _) = world.crawler_with_jobs(), world.crawler_with_jobs()
+    """Overdue attempts of a locked connection are left to the next sweep; the others are closed."""
+    (busy, (order,)), (quiet, _) = world.crawler_with_jobs(), world.crawler_with_jobs()
     world.rows(STALLED)
 
-    with held("SELECT FROM socket_connection WHERE id = :id", id=speaking.id):
+    with held("SELECT FROM socket_connection WHERE id = :id", id=busy.id):
         world.sweep()
-        assert (speaking.orders(), quiet.orders()) == ([said], [])
+        assert (busy.orders(), quiet.orders()) == ([order], [])
 
     world.sweep()
-    assert speaking.orders() == []
+    assert busy.orders() == []

@@ -1,4 +1,4 @@
-"""The worker's own timer: it rings from one connection to the broker to the next, and once each time."""
+"""The worker's own sweep timer runs once per connection to the broker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,25 +11,25 @@ from tasks.worker.lifecycle import SweepTimer
 
 @dataclass
 class Timer:
-    """A worker's timer: notes what is to be called."""
+    """A worker's timer that only records what is to be called."""
 
     entries: list[Callable[..., None]] = field(default_factory=list)
 
     def call_repeatedly(
         self, _seconds: float, call: Callable[..., None], _arguments: object
     ) -> Callable[..., None]:
-        """Begin."""
+        """Start a timer."""
         self.entries.append(call)
         return call
 
     def cancel(self, entry: Callable[..., None]) -> None:
-        """End."""
+        """Stop a timer."""
         self.entries.remove(entry)
 
 
 @dataclass
 class Consumer:
-    """As much of Celery's as the step sees."""
+    """The part of Celery's consumer that the step uses."""
 
     timer: Timer = field(default_factory=Timer)
     app: object = app
@@ -37,7 +37,7 @@ class Consumer:
 
 @pytest.mark.usefixtures("database")
 def test_a_sweep_timer_that_never_started_can_be_stopped() -> None:
-    """The broker was lost again while the steps were started: Celery stops all of them, and starts them anew."""
+    """If the broker is lost while the steps start, Celery stops all of them and starts them again."""
     consumer = Consumer()
     timer = SweepTimer(consumer)
 
