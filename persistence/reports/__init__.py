@@ -1,1 +1,1 @@
-"""Read-only views for operators. Nothing is decided by them."""
+"""Read-only reports for operators. No task decides anything by them."""

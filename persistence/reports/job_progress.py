@@ -1,8 +1,8 @@
 """
-How far jobs are, for whoever looks: one, many, an account's, or a subtree with all that was spawned in it.
+Reads the progress of jobs, for operators: of single jobs, of an account, or of a job with all that it spawned.
 
-Nothing is kept up to date for it but the jobs' own rows: a counter would be a row that everybody locks.
-Source of `job.progress`: tasks/jobs/progress.py writes it.
+Computed from the rows of the jobs, because a counter for many jobs would be a row that every task locks.
+`job.progress` is written by tasks/jobs/progress.py.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,62 +10,74 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from persistence.db.snapshot import snapshot
+from persistence.schema.sql import fragment, sql
 from persistence.settings import settings
 
-_COMPLETION = """
-    CASE WHEN job.status = 'finished' THEN 1
+_COMPLETION = fragment("""
+    CASE WHEN job.status = $job_finished THEN 1
          WHEN jsonb_typeof(job.progress -> 'completion') = 'number'
          THEN LEAST(GREATEST((job.progress -> 'completion')::numeric, 0), 1)::float8 ELSE 0 END
-"""
-"""The web app may write anything in `job.progress`."""
+""")
+"""From 0 to 1. The web app may write anything into `job.progress`."""
 
-_JOBS = f"""
+_JOBS = fragment(
+    """
     SELECT job.id, job.status::text AS status, job.command::text AS command, job.full_path, job.spawned_from,
-           job.started_at, job.finished_at, job.progress, job.resume_state, {_COMPLETION} AS completion
+           job.started_at, job.finished_at, job.progress, job.resume_state, $completion AS completion
       FROM job
-"""  # noqa: S608 - no input is in it
+    """,
+    completion=_COMPLETION,
+)
 
-_OF_IDS = text(f"{_JOBS} WHERE job.id = ANY (CAST(:ids AS text[])) ORDER BY job.id")
+_OF_IDS = sql("$jobs WHERE job.id = ANY (CAST(:ids AS text[])) ORDER BY job.id", jobs=_JOBS)
 
-_OF_ACCOUNT = text(f"""
-    {_JOBS} JOIN (
+_OF_ACCOUNT = sql(
+    """
+    $jobs JOIN (
         SELECT web_app_job_id FROM job_queue WHERE account_id = :account_id AND web_app_job_id > :after
          ORDER BY web_app_job_id LIMIT :limit
     ) page ON page.web_app_job_id = job.id ORDER BY job.id
-""")  # noqa: S608
+    """,
+    jobs=_JOBS,
+)
 
-SUBTREE = f"""
+_SUBTREE = """
     WITH RECURSIVE family AS (
         SELECT id FROM job WHERE id = :id
         UNION SELECT entry.web_app_job_id FROM job_queue entry JOIN family ON entry.spawned_from = family.id
     )
-    SELECT job.status::text AS status, count(*) AS jobs, sum({_COMPLETION}) AS completed,
+"""
+"""A job with all that it spawned. docs/contract.md has the statement for readers in other languages."""
+
+_SUMS = sql(
+    """
+    $subtree
+    SELECT job.status::text AS status, count(*) AS jobs, sum($completion) AS completed,
            sum((SELECT COALESCE(sum(CASE jsonb_typeof(value) WHEN 'number' THEN value::numeric END), 0)
                   FROM jsonb_each(CASE jsonb_typeof(job.progress -> 'counts')
                                   WHEN 'object' THEN job.progress -> 'counts' END))) AS items
       FROM family JOIN job ON job.id = family.id
      GROUP BY job.status ORDER BY count(*) DESC, job.status::text
-"""  # noqa: S608
-"""A job with all that it spawned, by status. docs/contract.md gives it to readers in other languages."""
+    """,
+    subtree=_SUBTREE,
+    completion=_COMPLETION,
+)
 
 _MAX_ITEMS = 2**63 - 1
-"""A count by the web app may have more digits than Python writes."""
+"""A count that the web app wrote may have more digits than Python writes."""
 
-_DEFERRED = text("""
-    WITH RECURSIVE family AS (
-        SELECT id FROM job WHERE id = :id
-        UNION SELECT entry.web_app_job_id FROM job_queue entry JOIN family ON entry.spawned_from = family.id
-    )
-    SELECT count(*) FROM deferred_job JOIN family ON family.id = deferred_job.spawned_from
-""")
+_DEFERRED = sql(
+    "$subtree SELECT count(*) FROM deferred_job JOIN family ON family.id = deferred_job.spawned_from",
+    subtree=_SUBTREE,
+)
 
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far one job is."""
+    """The progress of one job."""
 
     id: str
     status: str
@@ -75,43 +87,43 @@ class JobProgress:
     started_at: datetime | None
     finished_at: datetime | None
     completion: float
-    """0 to 1; of a finished job it is 1."""
+    """From 0 to 1; 1 for a finished job."""
     progress: Any
-    """As it is stored, or None."""
+    """As stored, or None."""
     resume_state: Any
 
 
 @dataclass(frozen=True)
 class TreeProgress:
-    """How far a job is with all that it spawned."""
+    """The progress of a job with all that it spawned."""
 
     root: str
     jobs: int
     by_status: Mapping[str, int]
     completion: float
-    """The mean of the jobs' completions; what is deferred has not begun."""
+    """The mean completion of the jobs; a deferred job counts as 0."""
     items: int
-    """Everything that was counted."""
+    """The sum of all counts in the progress of the jobs."""
     deferred: int
-    """Jobs that wait outside of the queue for their account's cap."""
+    """Jobs that wait outside of the queue, because their account is at its cap."""
 
 
 def read_jobs_progress(ids: Collection[str]) -> list[JobProgress]:
-    """Those of the jobs that exist, in the order of their ids."""
+    """The jobs with these ids that exist, in the order of their ids."""
     with _snapshot() as connection:
         return _read(connection, _OF_IDS, {"ids": list(ids)})
 
 
 def read_account_progress(account_id: str, *, after: str = "", limit: int = 100) -> list[JobProgress]:
-    """At most *limit* jobs of the account that were ever queued, in the order of their ids, behind the id *after*."""
+    """At most *limit* jobs of the account with a queue entry whose ids follow *after*, in the order of their ids."""
     with _snapshot() as connection:
         return _read(connection, _OF_ACCOUNT, {"account_id": account_id, "after": after, "limit": limit})
 
 
 def read_subtree_progress(root: str) -> TreeProgress | None:
-    """The job with all that it spawned, at any depth; None where there is no such job."""
+    """The job with all that it spawned, at any depth; None if there is no such job."""
     with _snapshot() as connection:
-        rows = connection.execute(text(SUBTREE), {"id": root}).all()
+        rows = connection.execute(_SUMS, {"id": root}).all()
         deferred: int = connection.execute(_DEFERRED, {"id": root}).scalar_one()
     jobs = sum(row.jobs for row in rows)
     if not jobs:

@@ -1,8 +1,8 @@
 """
-How things stand, all of it read at one moment: for whoever looks, never to decide upon.
+The current status for operators, read in one snapshot.
 
-With 1,000,000 jobs and entries in memory it takes a quarter of a second (jobs 40 ms, queue 170), and is
-right as of now; what takes longer is counted by upkeep (`statistics`).
+With 1,000,000 jobs and entries in memory it takes a quarter of a second (jobs 40 ms, queue 170 ms). What takes longer
+is counted by `upkeep.take_statistics`.
 """
 
 from collections.abc import Mapping
@@ -15,23 +15,26 @@ from sqlalchemy import Connection, Row, func, select, text
 from persistence.db.snapshot import snapshot
 from persistence.fleet.silence import is_silent
 from persistence.migrations.head import require_head
+from persistence.schema.sql import sql
+from persistence.schema.states import ATTEMPT_LIVE
 from persistence.schema.tables import SocketConnection
 from persistence.settings import settings
 
-_QUEUE = text("""
-    SELECT count(*) FILTER (WHERE status = 'pending' AND ready AND NOT held) AS ready,
-           count(*) FILTER (WHERE status = 'pending' AND NOT ready AND NOT held) AS backed_off,
-           count(*) FILTER (WHERE status = 'pending' AND held) AS held,
-           count(*) FILTER (WHERE status = 'processing') AS processing,
-           count(*) FILTER (WHERE status = 'completed') AS completed,
-           count(*) FILTER (WHERE status = 'failed') AS failed,
-           now() - min(scheduled_at) FILTER (WHERE status = 'pending' AND ready AND NOT held) AS oldest_ready
+_QUEUE = sql("""
+    SELECT count(*) FILTER (WHERE $claimable) AS ready,
+           count(*) FILTER (WHERE status = $entry_pending AND NOT ready AND NOT held) AS backed_off,
+           count(*) FILTER (WHERE status = $entry_pending AND held) AS held,
+           count(*) FILTER (WHERE status = $entry_processing) AS processing,
+           count(*) FILTER (WHERE status = $entry_completed) AS completed,
+           count(*) FILTER (WHERE status = $entry_failed) AS failed,
+           now() - min(scheduled_at) FILTER (WHERE $claimable) AS oldest_ready
       FROM job_queue
 """)
 
-_LIVE_ATTEMPTS = text("""
-    SELECT status, count(*) FROM job_assignment_mapping WHERE completed_at IS NULL GROUP BY 1
-""")
+NO_LIVE_ATTEMPTS = {status.value: 0 for status in sorted(ATTEMPT_LIVE)}
+"""Live attempts by status, where there are none."""
+
+_LIVE_ATTEMPTS = sql("SELECT status, count(*) FROM job_assignment_mapping WHERE $live GROUP BY 1")
 
 _JOBS = text("SELECT status::text, count(*) FROM job GROUP BY 1 ORDER BY 2 DESC, 1")
 
@@ -43,7 +46,7 @@ _HELD_ACCOUNTS = text("""
 """)
 
 _FAILURES = text("""
-    -- error_type is the crawler's own word: there may be any number of them
+    -- Crawlers choose error_type: there may be any number of types.
     SELECT error_type, count(*) FROM job_error_log
      WHERE timestamp > now() - interval '1 hour' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 100
 """)
@@ -63,7 +66,7 @@ _SWEEP = text("""
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """Entries by state. Pending are: ready, backed off, and held (which may be ready or not)."""
+    """Entries by state. Pending entries are ready, backed off, or parked (`held`), whether ready or not."""
 
     ready: int
     backed_off: int
@@ -72,24 +75,24 @@ class QueueCounts:
     completed: int
     failed: int
     oldest_ready: timedelta | None
-    """For how long the oldest ready entry has been due; None: there is none."""
+    """How long the oldest ready entry has been due; None if there is none."""
 
     @property
     def pending(self) -> int:
-        """All that wait."""
+        """All pending entries."""
         return self.ready + self.backed_off + self.held
 
 
 @dataclass(frozen=True)
 class ConnectionCounts:
-    """Connections; the silent and those that said goodbye are still among the active."""
+    """Connections by state. The silent and the disconnecting (`said_goodbye`) are also counted as active."""
 
     active: int
     silent: int
     said_goodbye: int
     closed_last_hour: int
     seats: int
-    """The capacity of all that may be seated on."""
+    """The slots of all connections that can take jobs."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,14 @@ class SweepClock:
     last_sweep_at: datetime | None
     age: timedelta | None
     grace_left: timedelta | None
-    """For how long nothing is taken away yet, since we were the ones who were gone."""
+    """How long no connection is closed yet after an outage of the dispatcher; None if there is no such grace."""
     server_up: timedelta
-    """How long the database's server has been running."""
+    """How long the database server has been running."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How things stand. What is counted by a word is in descending order."""
+    """The current status. Counts by name are in descending order."""
 
     taken_at: datetime
     jobs: Mapping[str, int]
@@ -123,7 +126,7 @@ def read_status() -> Status:
     """
     Count everything in one snapshot.
 
-    Raises SchemaError where the schema is not at head, and the database's errors as ours.
+    Raises SchemaError if the schema is not at head, and the database's errors as ours.
     """
     with snapshot(settings().statement_timeout) as connection:
         require_head(connection)
@@ -142,12 +145,12 @@ def read_status() -> Status:
 
 
 def read_sweep(connection: Connection) -> SweepClock:
-    """When the last sweep ran, alone."""
+    """When the last sweep ran."""
     return _clock(connection.execute(_SWEEP).one())
 
 
 def connection_counts(connection: Connection) -> ConnectionCounts:
-    """The connections alone."""
+    """Count the connections."""
     active, leaving = SocketConnection.is_active, SocketConnection.goodbye_at.is_not(None)
     count, capacity = func.count(), func.sum(SocketConnection.capacity)
     counts = select(
@@ -161,22 +164,22 @@ def connection_counts(connection: Connection) -> ConnectionCounts:
 
 
 def live_attempts(connection: Connection) -> dict[str, int]:
-    """How many attempts are assigned, and how many running."""
-    return {"assigned": 0, "running": 0} | _counts(connection, _LIVE_ATTEMPTS)
+    """The number of assigned and of running attempts."""
+    return NO_LIVE_ATTEMPTS | _counts(connection, _LIVE_ATTEMPTS)
 
 
 def held_accounts(connection: Connection) -> dict[str, int]:
-    """How many accounts are held, by the reason."""
+    """The number of blocked and of paused accounts, by reason."""
     return _counts(connection, _HELD_ACCOUNTS)
 
 
 def failures_last_hour(connection: Connection) -> dict[str, int]:
-    """Error rows of the last hour, by their type."""
+    """Errors of the last hour, by type."""
     return _counts(connection, _FAILURES)
 
 
 def rejected_last_hour(connection: Connection) -> dict[str, int]:
-    """Rejected messages of the last hour, by the reason."""
+    """Rejected messages of the last hour, by reason."""
     return _counts(connection, _REJECTED)
 
 

@@ -1,4 +1,4 @@
-"""What upkeep counted last, as it is kept in the table `statistic`."""
+"""Reads the counts that `upkeep.take_statistics` stored in the table `statistic`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ _READ = text("SELECT name, value, taken_at, now() - taken_at AS age FROM statist
 
 @dataclass(frozen=True)
 class QueueDepth:
-    """How many stand somewhere, and for how long the one that came first."""
+    """The number of entries in a state, and how long the oldest has been in it."""
 
     entries: int
     oldest: timedelta | None
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> "QueueDepth":
-        """From a statistic; the time is in seconds."""
+        """Parse a stored value, whose time is in seconds."""
         return cls(value["entries"], timedelta(seconds=value["oldest"]))
 
 
 @dataclass(frozen=True)
 class BusyAccount:
-    """An account that has work, and how many of its entries are in each state."""
+    """An account with unsettled entries, and the number of its entries by state."""
 
     account_id: str
     entries: Mapping[str, int]
@@ -33,7 +33,7 @@ class BusyAccount:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What was done in so many seconds up to the counting."""
+    """What was done in the last seconds before the count."""
 
     seconds: float
     jobs_finished: int
@@ -45,27 +45,27 @@ class Throughput:
 
 @dataclass(frozen=True)
 class CountedStatistics:
-    """All that was counted at one moment."""
+    """All counts of one moment."""
 
     taken_at: datetime
     age: timedelta
     jobs: Mapping[str, Mapping[str, int]]
     """By command, then by status."""
     queue: Mapping[str, QueueDepth]
-    """By state: ready, backed_off, held, processing, completed, failed; deferred is outside of the queue."""
+    """By state: ready, backed_off, held, processing, completed, failed; deferred jobs are outside of the queue."""
     accounts: int
-    """How many accounts have an entry or a deferred job."""
+    """The number of accounts with an entry or a deferred job."""
     accounts_with_work: int
-    """Of how many something is not settled."""
+    """The number of accounts with unsettled entries."""
     busiest_accounts: list[BusyAccount]
-    """The first of them, by what is not settled."""
+    """The accounts with the most unsettled entries."""
     areas: Mapping[str, int]
     authorizations: int
     throughput: Throughput
 
 
 def read_counted_statistics(connection: Connection) -> CountedStatistics | None:
-    """What was counted last; None where nothing was, or by another version."""
+    """The last counts; None if there are none, or another version of Crawlyard took them."""
     rows = {row.name: row for row in connection.execute(_READ)}
     if not rows.keys() >= {"jobs", "queue", "accounts", "areas", "authorizations", "throughput"}:
         return None

@@ -20,8 +20,6 @@ STILL_BUILT_FROM_STRINGS = {
     "persistence/jobs/entries.py",
     "persistence/jobs/jobs.py",
     "persistence/jobs/live_counts.py",
-    "persistence/reports/job_progress.py",
-    "persistence/reports/statistics.py",
 }
 """Modules that still build a statement from strings. Take a module out when it no longer does; add none."""
 
