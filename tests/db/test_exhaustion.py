@@ -14,8 +14,7 @@ from sqlalchemy import text
 
 from persistence.db.engine import engine
 from support.worlds.world import World
-from tasks.runtime import retry
-from tasks.worker import lifecycle
+from tasks.runtime import retry, stopping
 
 WAITED_FOR = {
     "08006": "connection_failure",
@@ -57,7 +56,7 @@ def until_done(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object
             if len(pauses) == 2:
                 remedy()
 
-        monkeypatch.setattr(lifecycle, "mark_waiting", wait)
+        monkeypatch.setattr(stopping, "wait", wait)
         return pauses
 
     return install
