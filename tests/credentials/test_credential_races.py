@@ -1,38 +1,16 @@
-"""Tokens of accounts when reports, renewals, refreshes and rounds run at the same time."""
+"""Tokens when reports, renewals and refreshes overlap, or concern very many jobs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
 
 import pytest
 
 from console.simulator.gitlab import GitLab, Reply
 from persistence.exceptions import Contended
 from persistence.schema.ids import AccountId
-from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from support.worlds.tokens import Tokens
 from support.worlds.world import World
-from tasks.client import Producer
 from tasks.credentials.refresh import reserve_refresh
-
-EXPIRING = "UPDATE account SET access_token_expires_at = now() + interval '200 seconds' WHERE id = 'acc'"
-
-
-@pytest.fixture
-def without_provider(monkeypatch: pytest.MonkeyPatch, world: World, tokens: Tokens) -> None:
-    """No OAuth provider is configured, so no token can be refreshed here."""
-    monkeypatch.delenv("CRAWLYARD_OAUTH_PROVIDERS")
-    world.reload_settings()
-
-
-def dead(tokens: Tokens, jobs: int = 1) -> None:
-    """Let the account's token die while *jobs* jobs are running; all of them wait for a new token."""
-    crawler, orders = tokens.at_work(jobs)
-    tokens.gitlab.expire()
-    tokens.world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
-
 
 # Reports about an older token
 
@@ -57,45 +35,9 @@ def test_a_token_replaced_without_notice_is_not_mistaken_for_the_new_one(
     assert (tokens.account_queue().held_at, len(tokens.needed())) == (None, 1)
 
 
-def test_a_block_for_an_expiring_token_keeps_that_token(
-    world: World, tokens: Tokens, without_provider: None
-) -> None:
-    """A report about the old token does not block an account whose token the web app has replaced without notice."""
-    crawler, (order,) = tokens.at_work()
-    world.submit(world.order(gitlab_host=tokens.gitlab.url))
-    world.rows(EXPIRING)
-    world.assign()
-    assert tokens.account_queue().held_reason == "token_expiring"
-    tokens.authorize()
-
-    crawler.sends("token_refresh_request", order)
-    tokens.refresh()
-
-    assert tokens.statuses() == ["queued", "queued"]
-    assert (tokens.account_queue().held_at, tokens.needed()) == (None, [])
-
-
-def test_a_round_does_not_change_the_reason_of_a_blocked_account(
-    world: World, tokens: Tokens, without_provider: None
-) -> None:
-    """An account whose owner was already asked to authorize is not asked again."""
-    dead(tokens)
-    tokens.refresh()
-    before = tokens.account_queue()
-    world.rows(EXPIRING)
-
-    with world.unit() as uow:
-        uow.account_queues.lock([AccountId("acc")])
-        assert uow.account_queues.block_expiring([AccountId("acc")], settings().token_margin) == set()
-        uow.commit()
-
-    assert tokens.account_queue() == before
-    assert before.held_reason == "authorization_needed"
-
-
 def test_a_finished_reservation_is_not_reusable(world: World, tokens: Tokens) -> None:
     """Once a reservation has an outcome, not even its own run may send the token."""
-    dead(tokens)
+    tokens.die()
     with world.unit() as uow:
         claim = reserve_refresh(uow, AccountId("acc"), "this run")
         assert claim is not None
@@ -117,7 +59,7 @@ def test_a_refresh_token_is_not_sent_where_two_gitlabs_could_be_meant(
         both = tokens.gitlab.providers()[:-1] + ", " + other.providers()[1:]
         monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", both)
         world.reload_settings()
-        dead(tokens)
+        tokens.die()
         world.submit(world.order(gitlab_host=other.url))
 
         tokens.refresh()
@@ -132,7 +74,7 @@ def test_a_refresh_token_is_not_sent_where_two_gitlabs_could_be_meant(
 
 def test_a_refusal_for_replaced_tokens_adds_no_event(world: World, tokens: Tokens) -> None:
     """If the owner authorizes during the call, the refused token no longer matters."""
-    dead(tokens)
+    tokens.die()
 
     def meanwhile(_: Reply) -> Reply:
         tokens.authorize()
@@ -149,32 +91,11 @@ def test_a_refusal_for_replaced_tokens_adds_no_event(world: World, tokens: Token
     assert (tokens.gitlab.calls, tokens.account_queue().held_at) == (1, None)
 
 
-def test_a_token_renewed_before_the_round_could_block_it_is_used(
-    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The round checks the token again under the lock, so it does not block the account for the new token."""
-    world.submit(world.order(gitlab_host=tokens.gitlab.url))
-    world.rows(EXPIRING)
-    from persistence.jobs.account_queues import AccountQueues  # noqa: PLC0415 - after the environment is set
-
-    lock = AccountQueues.lock_skipping
-
-    def renew_then_lock(account_queues: AccountQueues, ids: Any) -> Any:
-        tokens.authorize()
-        return lock(account_queues, ids)
-
-    monkeypatch.setattr(AccountQueues, "lock_skipping", renew_then_lock)
-    world.assign()
-
-    assert tokens.account_queue().held_at is None
-    assert world.published.of("credentials.refresh") == []
-
-
 def test_a_write_with_a_doubtful_commit_adds_one_event(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the commit succeeded but raised an error, the retried write finds nothing left to do."""
-    dead(tokens)
+    tokens.die()
     commit, doubtful = UnitOfWork.commit, iter([False, True])
 
     def commit_in_doubt(uow: UnitOfWork) -> None:
@@ -191,7 +112,7 @@ def test_a_write_with_a_doubtful_commit_adds_one_event(
 
 def test_a_call_that_may_still_be_running_is_not_given_up(world: World, tokens: Tokens) -> None:
     """A run may need the timeout for connecting, sending and reading each, and then wait for the database."""
-    dead(tokens)
+    tokens.die()
 
     def meanwhile(reply: Reply) -> Reply:
         world.rows("UPDATE credential_refresh SET started_at = started_at - interval '15 seconds'")
@@ -203,33 +124,6 @@ def test_a_call_that_may_still_be_running_is_not_given_up(world: World, tokens: 
 
     assert (tokens.gitlab.calls, tokens.needed()) == (1, [])
     assert tokens.statuses() == ["queued"]
-
-
-# What is reported
-
-
-def test_an_expiring_token_is_not_reported_as_revoked(
-    world: World, tokens: Tokens, without_provider: None
-) -> None:
-    """The web app is warned before the token expires."""
-    world.submit(world.order(gitlab_host=tokens.gitlab.url))
-    world.rows(EXPIRING)
-
-    world.assign()
-    tokens.refresh()
-
-    assert tokens.needed() == [("OAUTH2_EXPIRED", "warning")]
-    assert tokens.statuses() == ["queued"]
-
-
-def test_the_accounts_own_token_is_redacted_from_crawler_details(world: World, tokens: Tokens) -> None:
-    """The token is redacted although it does not look like a secret."""
-    crawler, (order,) = tokens.at_work()
-    token = world.scalar("SELECT access_token FROM account WHERE id = 'acc'")
-
-    crawler.sends("token_refresh_request", order, error_details=f"401: {token} was not accepted")
-
-    assert world.scalar("SELECT error_message FROM job_error_log") == "401: [redacted] was not accepted"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +156,7 @@ def test_very_many_jobs_expire_in_chunks(
 ) -> None:
     """The refresh is published again for the rest, and the web app is asked once."""
     monkeypatch.setattr("tasks.credentials.refresh.CHUNK_JOBS", 2)
-    dead(tokens, jobs=3)
+    tokens.die(3)
     tokens.gitlab.revoke()
     world.published.messages.clear()
 
@@ -280,7 +174,7 @@ def test_jobs_unblocked_in_chunks_are_announced_once_although_a_publish_failed(
 ) -> None:
     """Reconcile publishes the refresh for the rest, which does not announce the new token again."""
     monkeypatch.setattr("tasks.credentials.renewed.CHUNK_JOBS", 2)
-    dead(tokens, jobs=3)
+    tokens.die(3)
     tokens.authorize()
     world.deliver("credentials.renewed", account_id="acc")
     world.published.messages.clear()
@@ -312,7 +206,7 @@ def test_a_job_that_fails_after_the_refusal_is_expired_like_the_others(world: Wo
 @pytest.mark.parametrize("reply", [(200, b"{" * 2**20), (200, b"[" * 50_000)], ids=["endless", "deep"])
 def test_an_unusable_answer_counts_as_unclear(tokens: Tokens, reply: Reply) -> None:
     """An endless or deeply nested answer is reported as unusable."""
-    dead(tokens)
+    tokens.die()
     tokens.gitlab.answer = lambda _: reply
 
     tokens.refresh()
@@ -329,7 +223,7 @@ def test_a_renewal_of_an_unknown_account_is_rejected(world: World, tokens: Token
     assert world.events("credential_renewed") == []
 
 
-# Everything at once, and what is shown of secrets
+# Everything at once
 
 
 def test_no_interleaving_leaves_jobs_waiting_for_an_unblocked_account(world: World, tokens: Tokens) -> None:
@@ -361,62 +255,3 @@ def test_no_interleaving_leaves_jobs_waiting_for_an_unblocked_account(world: Wor
         world.deliver("jobs.cancel", account_id="acc")
         assert (crawler.row().active_jobs, crawler.row().reported) == ([], 0)
     assert (tokens.needed(), world.rejections()) == ([], [])
-
-
-ANSWERS = {
-    "refused": lambda _: (400, b'{"error": "invalid_grant"}'),
-    "a token in the wrong place": lambda reply: (500, reply[1]),
-    "a token in an error": lambda reply: (400, b'{"error": ' + reply[1] + b"}"),
-    "the write refused": lambda reply: reply,
-}
-
-
-@contextmanager
-def refusing_writes(world: World) -> Iterator[None]:
-    """Let the web app's table refuse the new tokens."""
-    world.rows("ALTER TABLE account ADD CONSTRAINT refused CHECK (refresh_token IS NULL) NOT VALID")
-    try:
-        yield
-    finally:
-        world.rows("ALTER TABLE account DROP CONSTRAINT refused")
-    assert world.rejections() == [("credentials.refresh", "failed")]
-
-
-@pytest.fixture
-def logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Everything that was logged or printed, at any level."""
-    caplog.set_level("DEBUG")
-    return lambda: [caplog.text, *capfd.readouterr()]
-
-
-@pytest.mark.parametrize("outcome", ANSWERS)
-def test_no_secret_is_shown_on_failure(
-    world: World, tokens: Tokens, outcome: str, logged: Callable[[], list[str]]
-) -> None:
-    """No table, log or output contains a token, a lost new token or the client's secret."""
-    dead(tokens)
-    tokens.gitlab.answer = ANSWERS[outcome]
-
-    with refusing_writes(world) if outcome == "the write refused" else nullcontext():
-        tokens.refresh()
-
-    tables = world.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    messages = logged()
-    for (table,) in tables:
-        if table != "account":
-            messages += [row for (row,) in world.rows(f'SELECT CAST(t AS text) FROM "{table}" t')]
-    secrets = [*tokens.gitlab.issued, tokens.gitlab.client_secret]
-    assert len(secrets) >= 3
-    assert [secret for secret in secrets if any(secret in text for text in messages)] == []
-
-
-def test_a_refresh_is_routed_to_the_upkeep_queue(world: World, broker: str) -> None:
-    """Workers and producers agree on the route, so that assignment rounds do not wait for a GitLab."""
-    producer = Producer(broker)
-    for app in (world.app, producer._app):
-        queues = [
-            app.amqp.router.route({}, task)["queue"].name
-            for task in ("credentials.refresh", "credentials.renewed")
-        ]
-        assert queues == ["upkeep", "dispatch"]
-    producer.close()

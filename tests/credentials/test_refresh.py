@@ -13,6 +13,7 @@ from persistence.settings import settings
 from support.crashes import Killed
 from support.worlds.tokens import Tokens
 from support.worlds.world import Crawler, World
+from tasks.client import Producer
 
 
 @pytest.fixture
@@ -235,57 +236,6 @@ def test_a_gitlab_that_is_not_configured_never_sees_a_token(world: World, tokens
     assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
 
 
-def test_nothing_is_assigned_for_an_expiring_token(world: World, tokens: Tokens) -> None:
-    """The token is refreshed first, while jobs of other accounts are assigned."""
-    tokens.refresh()
-    tokens.gitlab.calls = 0
-    world.rows("UPDATE account SET access_token_expires_at = now() + interval '200 seconds' WHERE id = 'acc'")
-    world.rows("UPDATE account_lane SET renewed_at = now() - interval '1 hour'")
-    world.account("other")
-    (other,) = world.submit(world.order(account_id="other"))
-    world.crawler()
-    world.published.messages.clear()
-
-    world.assign()
-
-    assert world.rows("SELECT web_app_job_id FROM job_queue WHERE status = 'processing'") == [(other,)]
-    assert tokens.account_queue().held_reason == "token_expiring"
-    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
-    tokens.refresh()
-    world.assign()
-    assert tokens.gitlab.calls == 1
-    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'processing'") == 2
-
-
-def test_a_short_lived_token_is_used(world: World, tokens: Tokens) -> None:
-    """A token that was just renewed is not renewed again for its short lifetime."""
-    tokens.refresh()
-    world.rows("UPDATE account SET access_token_expires_at = now() + interval '60 seconds' WHERE id = 'acc'")
-
-    world.assign()
-
-    assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'processing'") == 1
-
-
-def test_no_secret_is_logged_or_published(
-    world: World, tokens: Tokens, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No log, and no table but `account`, contains a token or the client's secret."""
-    old = world.row("SELECT access_token, refresh_token FROM account WHERE id = 'acc'")
-    tokens.refresh()
-    new = world.row("SELECT access_token, refresh_token FROM account WHERE id = 'acc'")
-
-    tables = world.rows(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'account'"
-    )
-    for secret in (*old, *new, tokens.gitlab.client_secret):
-        assert secret not in caplog.text
-        for (table,) in tables:
-            assert (
-                world.scalar(f'SELECT count(*) FROM "{table}" t WHERE strpos(t::text, :s) > 0', s=secret) == 0
-            )
-
-
 def test_an_account_that_is_not_blocked_is_unchanged(world: World, tokens: Tokens) -> None:
     """Publishing the refresh once too often is harmless."""
     tokens.refresh()
@@ -379,3 +329,15 @@ def test_another_dead_token_report_causes_no_second_request(world: World, tokens
     assert tokens.gitlab.calls == 2
     assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
     assert tokens.account_queue().held_reason == "authorization_needed"
+
+
+def test_a_refresh_is_routed_to_the_upkeep_queue(world: World, broker: str) -> None:
+    """Workers and producers agree on the route, so that assignment rounds do not wait for a GitLab."""
+    producer = Producer(broker)
+    for app in (world.app, producer._app):
+        queues = [
+            app.amqp.router.route({}, task)["queue"].name
+            for task in ("credentials.refresh", "credentials.renewed")
+        ]
+        assert queues == ["upkeep", "dispatch"]
+    producer.close()

@@ -1,4 +1,4 @@
-"""A crawler at work on a discovery, and what it may find."""
+"""A crawler that runs a discovery, and the entities that it finds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +10,17 @@ PROJECT_COMMANDS = ("project", "issues", "mergeRequests", "branches", "pipelines
 
 
 def group(path: str, id_: int, **changes: Any) -> dict[str, Any]:
-    """A group, as jobs_discovered says it."""
+    """A group, as an item of jobs_discovered."""
     return _found("crawl_group", path, id_) | changes
 
 
 def project(path: str, id_: int, **changes: Any) -> dict[str, Any]:
-    """A project."""
+    """A project, as an item of jobs_discovered."""
     return _found("crawl_project", path, id_) | changes
 
 
 def user(path: str, id_: int) -> dict[str, Any]:
-    """A user."""
+    """A user, as an item of jobs_discovered."""
     return _found("crawl_user", path, id_)
 
 
@@ -31,7 +31,7 @@ def _found(job_type: str, path: str, id_: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Discoverer:
-    """A crawler, and its order to discover."""
+    """A crawler and its order of a discovery."""
 
     world: World
     crawler: Crawler
@@ -40,7 +40,7 @@ class Discoverer:
 
     @classmethod
     def at_work(cls, world: World, account: str = "acc", host: str = "gitlab.example.org") -> "Discoverer":
-        """One for the discovery of all that the account sees on this host."""
+        """Assign the discovery of everything that the account sees on this host to a new crawler."""
         job = world.order(
             account_id=account, command="GROUP_PROJECT_DISCOVERY", namespace_path=None, gitlab_host=host
         )
@@ -51,7 +51,7 @@ class Discoverer:
         return cls(world, crawler, order, job_id)
 
     def frame(self, *found: Any, at: str = NOW, summary: dict[str, int] | None = None) -> dict[str, Any]:
-        """A frame of what was found."""
+        """A frame with these entities."""
         frame = self.crawler.frame(
             "jobs_discovered", self.order, discovered_jobs=list(found), discovery_summary=summary or {}
         )
@@ -59,11 +59,11 @@ class Discoverer:
         return frame
 
     def finds(self, *found: Any, at: str = NOW, summary: dict[str, int] | None = None) -> None:
-        """Say what was found, in a message of its own."""
+        """Send a frame with these entities in a message of its own."""
         self.world.sends(self.frame(*found, at=at, summary=summary))
 
     def sends(self, kind: str, **data: Any) -> None:
-        """Say one frame about the order."""
+        """Send one frame about the order."""
         self.crawler.sends(kind, self.order, **data)
 
     def attempt(self) -> Any:
