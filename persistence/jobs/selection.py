@@ -72,7 +72,7 @@ _FAILED_AT = """
 """
 
 UNFINISHED = "status NOT IN ('finished', 'failed', 'cancelled')"
-TO_BE_CRAWLED = "status IN ('queued', 'running')"
+CRAWLABLE = "status IN ('queued', 'running')"
 PAUSED = "status = 'paused'"
 FAILED = f"""
     status = 'failed'

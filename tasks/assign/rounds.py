@@ -24,7 +24,7 @@ from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.assign.fairness import FreeSlots, LiveLoad, assignment_order, quotas
 from tasks.contract.payloads import Assign
-from tasks.jobs.external_status import settle_entries
+from tasks.jobs.transitions import settle_entries
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
 

@@ -16,7 +16,8 @@ from persistence.schema.states import JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.frames import Discovery, JobFrame, TokenRefreshFrame
-from tasks.jobs.transitions import Closing, LockedJobs, announce, revoke_attempts
+from tasks.jobs.locking import LockedJobs
+from tasks.jobs.transitions import Closing, announce, revoke_attempts
 
 _DEFAULT_MESSAGE = "the account's access token is not accepted any more"
 

@@ -26,6 +26,7 @@ from tasks.credentials.credential_needed import request_authorization, request_n
 from tasks.credentials.oauth import Answer, Away, Refused, Renewed
 from tasks.credentials.oauth import refresh as request_refresh
 from tasks.credentials.renewed import CHUNK_JOBS, unblock_account
+from tasks.jobs.locking import lock_waiting_jobs
 from tasks.jobs.transitions import announce
 from tasks.runtime.retry import run_until_done
 from tasks.runtime.task import task
@@ -211,9 +212,8 @@ def _still_blocked(uow: UnitOfWork, reserved: ReservedRefresh) -> BlockedAccount
 def _require_authorization(uow: UnitOfWork, account_id: AccountId, refused: Refused) -> None:
     """Set a chunk of the waiting jobs to expired, and ask the web app once for a new authorization."""
     job_ids = uow.blocks.waiting_jobs(account_id, {JobStatus.WAITING_CREDENTIAL_RENEWAL}, CHUNK_JOBS)
-    uow.entries.lock(job_ids)
-    jobs = uow.jobs.lock(job_ids)
-    announce(uow, jobs, uow.jobs.expire(jobs.keys()), JobStatus.CREDENTIAL_EXPIRED)
+    jobs = lock_waiting_jobs(uow, job_ids).jobs
+    announce(uow, jobs, uow.jobs.expire(jobs), JobStatus.CREDENTIAL_EXPIRED)
     if len(job_ids) == CHUNK_JOBS:
         uow.publish(TASK, account_id=account_id)
     request_authorization(uow, account_id, refused)

@@ -5,6 +5,7 @@ from persistence.schema.ids import AccountId
 from persistence.schema.states import JOB_RENEWABLE, JobStatus
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Renewed
+from tasks.jobs.locking import lock_waiting_jobs
 from tasks.jobs.transitions import announce
 from tasks.runtime.batches import reject
 from tasks.runtime.task import task
@@ -38,11 +39,10 @@ def unblock_account(uow: UnitOfWork, account_id: AccountId, *, is_news: bool) ->
     The caller has locked the account's row in `account_lane`. *is_news*: add the event `credential_renewed`.
     """
     job_ids = uow.blocks.waiting_jobs(account_id, JOB_RENEWABLE, CHUNK_JOBS)
-    entries = uow.entries.lock(job_ids)
-    jobs = uow.jobs.lock(job_ids)
-    queued = uow.jobs.renew(jobs.keys())
-    uow.entries.unpark(queued & entries.keys())
-    announce(uow, jobs, queued, JobStatus.QUEUED)
+    locked = lock_waiting_jobs(uow, job_ids)
+    queued = uow.jobs.renew(locked.jobs)
+    uow.entries.unpark(queued & locked.entries.keys())
+    announce(uow, locked.jobs, queued, JobStatus.QUEUED)
     if len(job_ids) < CHUNK_JOBS:
         uow.account_queues.unblock(account_id)
     else:  # blocked until the last job is queued: if the publish fails, reconcile continues

@@ -14,6 +14,7 @@ from tasks.discovery.items import FoundEntity
 from tasks.discovery.lock import LockedDiscovery
 from tasks.discovery.spawn import spawn
 from tasks.jobs.enqueue import requeue_ended
+from tasks.jobs.locking import LockedJobs
 
 
 def spawn_children(
@@ -32,7 +33,7 @@ def spawn_children(
     }
     existing = uow.identities.twins(wanted.keys())
     requeued = {child.id for child in existing.values()} & locked.renewable
-    requeue_ended(uow, {id_: locked.jobs[id_] for id_ in requeued}, locked.entries, restart=False)
+    requeue_ended(uow, LockedJobs(locked.entries, {}, locked.jobs).only(requeued), restart=False)
     new = [_child(entity, key.command, parent) for key, entity in wanted.items() if key not in existing]
     queued = new if room is None else new[: max(room, 0)]
     spawn(uow, queued)

@@ -33,8 +33,9 @@ from tasks.credentials.dead_token import lock_account_queues, wait_for_tokens
 from tasks.discovery.apply import apply_discoveries
 from tasks.fleet.batch import AttemptFrames, FrameBatch, group_by_attempt
 from tasks.fleet.connections import apply_heartbeats
+from tasks.jobs.locking import LockedJobs
 from tasks.jobs.progress import advance
-from tasks.jobs.transitions import LockedJobs, announce, backoff, log_errors
+from tasks.jobs.transitions import announce, backoff, log_errors
 from tasks.runtime.batches import bisect_on_refusal, reject
 from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work

@@ -1,22 +1,22 @@
 """
-Accounts that are paused: by their lane alone, never by their jobs.
+Paused accounts: `account_lane.paused_at` alone says so; their jobs stay as they are.
 
-The jobs that wait stay as they are, and the passes leave them out, those that come later too.
+Rounds leave the jobs of a paused account out, including jobs that are queued later.
 """
 
 from persistence.sanitize.json_values import clean_text
 from persistence.schema.event_types import EventType
-from persistence.schema.ids import AccountId, JobId
-from persistence.schema.states import EntryStatus, JobStatus
+from persistence.schema.ids import AccountId
+from persistence.schema.states import JOB_CRAWLABLE, EntryStatus, JobStatus
 from persistence.unit_of_work import UnitOfWork
-from tasks.jobs.external_status import TO_BE_CRAWLED, settle_entries
-from tasks.jobs.transitions import announce, lock_jobs, revoke
+from tasks.jobs.locking import LockedJobs, lock_jobs
+from tasks.jobs.transitions import announce, revoke, settle_entries
 from tasks.runtime.batches import reject
 from tasks.runtime.chunks import ChunkResult
 from tasks.runtime.unit import message_id
 
 CHUNK_ATTEMPTS = 1000
-"""Live attempts of paused accounts that one unit revokes at most."""
+"""Live attempts of paused accounts that one unit of work revokes at most."""
 
 _REASON_BYTES = 2000
 
@@ -24,9 +24,9 @@ _PAUSED_ACCOUNT = "the account is paused"
 
 
 def pause_account(account_id: AccountId, reason: str | None, uow: UnitOfWork, _place: str) -> ChunkResult:
-    """Pause the account's lane; committed by itself, since no pass that begins then seats any of its jobs."""
+    """Pause the account. Committed before anything else: no round that begins later assigns any of its jobs."""
     if not uow.accounts.lock_key_share([account_id]):
-        if uow.processed.mark_processed(message_id()):  # by this unit, since no other one has anything to do
+        if uow.processed.mark_processed(message_id()):  # no later chunk has anything to do and would mark it
             reject(uow, {"account_id": account_id}, "unknown_account")
         return ChunkResult()
     uow.account_queues.open([account_id])
@@ -37,24 +37,24 @@ def pause_account(account_id: AccountId, reason: str | None, uow: UnitOfWork, _p
 
 
 def wait_for_round(uow: UnitOfWork, _place: str) -> ChunkResult:
-    """A pass that looked at the lanes before the account was paused may still seat its jobs: outwait it."""
+    """Wait for the round that may have read the account queues before the account was paused."""
     uow.round_lock.wait()
     uow.publish("jobs.assign")
     return ChunkResult()
 
 
 def revoke_account(account_id: AccountId, reason: str | None, uow: UnitOfWork, _place: str) -> ChunkResult:
-    """Revoke what lives of the account, a unit at a time."""
+    """Revoke the live attempts of the account, one chunk of them."""
     revoked = revoke_paused(uow, reason or _PAUSED_ACCOUNT, account_id)
     return ChunkResult(revoked, account_id if revoked else None)
 
 
 def revoke_paused(uow: UnitOfWork, reason: str = _PAUSED_ACCOUNT, account_id: AccountId | None = None) -> int:
     """
-    Revoke at most UNIT_ATTEMPTS live attempts of paused accounts, or of this one; how many there were.
+    Revoke at most CHUNK_ATTEMPTS live attempts of paused accounts, or of this one; returns how many were found.
 
-    Their jobs are queued again, with what was counted, and wait. Where an account was resumed meanwhile,
-    they go on.
+    Their jobs are queued again, with the same counters, and wait. Attempts of an account that was resumed
+    meanwhile continue.
     """
     seen = uow.attempts.live_of_paused_accounts(CHUNK_ATTEMPTS, account_id)
     uow.account_queues.lock({attempt.account_id for attempt in seen})
@@ -63,23 +63,21 @@ def revoke_paused(uow: UnitOfWork, reason: str = _PAUSED_ACCOUNT, account_id: Ac
     }
     job_ids = {attempt.job_id for attempt in seen if attempt.crawler_job_id in still}
     if job_ids:
-        _revoke_jobs(uow, job_ids, reason)
+        _revoke_jobs(uow, lock_jobs(uow, job_ids), reason)
     return len(seen)
 
 
-def _revoke_jobs(uow: UnitOfWork, job_ids: set[JobId], reason: str) -> None:
-    locked = lock_jobs(uow, job_ids)
+def _revoke_jobs(uow: UnitOfWork, locked: LockedJobs, reason: str) -> None:
     revoke(uow, locked, reason)
-    others = [job for job in locked.jobs.values() if job.status not in TO_BE_CRAWLED]
-    settle_entries(uow, others)
-    waiting = locked.jobs.keys() - {job.id for job in others}
-    processing = {id_ for id_, entry in locked.entries.items() if entry.status is EntryStatus.PROCESSING}
-    uow.entries.unpark(waiting & processing)
-    announce(uow, locked.jobs, uow.jobs.release(waiting), JobStatus.QUEUED)
+    waiting = locked.where(lambda job: job.status in JOB_CRAWLABLE)
+    settle_entries(uow, [job for id_, job in locked.jobs.items() if id_ not in waiting.jobs])
+    processing = {id_ for id_, entry in waiting.entries.items() if entry.status is EntryStatus.PROCESSING}
+    uow.entries.unpark(processing)
+    announce(uow, waiting.jobs, uow.jobs.release(waiting.jobs), JobStatus.QUEUED)
 
 
 def resume_account(account_id: AccountId, uow: UnitOfWork, _place: str) -> ChunkResult:
-    """Open the account's lane again, and let what is deferred for it be fed in."""
+    """Resume the account, and feed the jobs that are deferred for it."""
     if uow.account_queues.resume(account_id):
         uow.events.add(EventType.ACCOUNT_RESUMED, account_id=account_id)
         uow.publish("jobs.assign")

@@ -1,10 +1,9 @@
 """
-Jobs that are there already on their way into the queue: `jobs.enqueue`, for what the web app inserted itself.
+Queueing jobs that exist; `jobs.enqueue` is for those that the web app inserted itself.
 
-It may be said again at will, and before the rows can be seen: those are left to reconcile.
+It may be sent again at any time, and before the rows are visible: reconcile finds those later.
 """
 
-from collections.abc import Container, Mapping
 from datetime import datetime
 
 from pydantic import TypeAdapter
@@ -16,18 +15,18 @@ from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.schema.commands import Command
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import EntryId, JobId
-from persistence.schema.states import EntryStatus, JobStatus
+from persistence.schema.states import ENTRY_SETTLED, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Enqueue
 from tasks.contract.types import Id
+from tasks.jobs.locking import LockedJobs, lock_existing_jobs
 from tasks.jobs.transitions import announce
 from tasks.runtime.batches import reject, valid_items
 from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work
 
 _ID = TypeAdapter(Id)
-_SETTLED = (EntryStatus.COMPLETED, EntryStatus.FAILED)
 
 
 @task(name="jobs.enqueue", accepts=Enqueue)
@@ -41,38 +40,34 @@ def enqueue(payload: Enqueue) -> None:
 
 def enqueue_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     """
-    Queue jobs that are there, queued and without a runnable entry; the others are left as they are.
+    Queue those of the jobs that exist, are queued, and have no entry that is pending or being worked on.
 
-    One that ended before and was set to queued again by the web app starts with nothing counted
-    against it.
+    A job that had ended and that the web app has queued again starts with all counters at 0.
     """
-    entries = uow.entries.lock(job_ids)
-    jobs = uow.jobs.lock_key_share(job_ids)
-    for id_, job in jobs.items():
+    locked = lock_existing_jobs(uow, job_ids)
+    for id_, job in locked.jobs.items():
         if job.command == Command.AUTHORIZATION_SCOPE:
             reject(uow, id_, "own_command", "authorizationScope is never sent to a crawler")
-    waiting = {
-        id_: job
-        for id_, job in jobs.items()
-        if job.status is JobStatus.QUEUED and job.command != Command.AUTHORIZATION_SCOPE
-    }
-    parked = {id_ for id_ in waiting.keys() & entries.keys() if entries[id_].held}
-    ended = {id_ for id_ in waiting.keys() & entries.keys() if entries[id_].status in _SETTLED}
+    waiting = locked.where(
+        lambda job: job.status is JobStatus.QUEUED and job.command != Command.AUTHORIZATION_SCOPE
+    )
+    parked = {id_ for id_, entry in waiting.entries.items() if entry.held}
+    ended = {id_ for id_, entry in waiting.entries.items() if entry.status in ENTRY_SETTLED}
     uow.entries.unpark(parked)
     uow.entries.reset(ended)
-    new = uow.entries.insert(_default_entry(job) for id_, job in waiting.items() if id_ not in entries)
+    new = _insert_missing(uow, waiting)
     for id_ in sorted(new):
-        announce_created(uow, id_, waiting[id_].account_id, existing=False)
+        announce_created(uow, id_, waiting.jobs[id_].account_id, existing=False)
     if new or parked or ended:
         uow.publish("jobs.assign")
 
 
 def queue_new(uow: UnitOfWork, jobs: list[NewJob], entries: dict[JobId, NewEntry]) -> None:
     """
-    Queue new jobs; an identity that is taken is free after all where its job has moved away.
+    Queue new jobs. An identity that another entry has is released if the job of that entry has moved since.
 
-    Raises Contended where somebody was faster: run again, the unit finds that job. DataRefusedError
-    where there is no such job to be found.
+    Raises Contended if another transaction was faster: the unit of work that runs again finds that job.
+    Raises DataRefusedError if there is no such job.
     """
     missing = entries.keys() - uow.entries.insert(entries.values())
     if missing:
@@ -89,18 +84,17 @@ def queue_new(uow: UnitOfWork, jobs: list[NewJob], entries: dict[JobId, NewEntry
 
 def should_requeue(job: KnownJob, entry: Entry | None, now: datetime) -> bool:
     """
-    Whether a job that was found again is to be crawled again, with its entry locked.
+    True if a job that was discovered again is to be crawled again: it has failed, or rediscovery is due.
 
-    That is so where it has failed, or is a discovery that finished too long ago. One that the web app
-    has ended while it was worked on is left to reconcile.
+    False while its entry is not settled: if the web app has ended such a job, reconcile deals with it.
     """
-    if entry and entry.status not in _SETTLED:
+    if entry and entry.status not in ENTRY_SETTLED:
         return False
     return job.status is JobStatus.FAILED or is_rediscovery_due(job, now)
 
 
 def is_rediscovery_due(job: KnownJob, now: datetime) -> bool:
-    """Whether it is a discovery that has finished, and not so recently that it need not be repeated."""
+    """True if the job is a discovery that finished longer than rediscovery_interval ago."""
     return (
         job.command == Command.GROUP_PROJECT_DISCOVERY
         and job.status is JobStatus.FINISHED
@@ -108,29 +102,26 @@ def is_rediscovery_due(job: KnownJob, now: datetime) -> bool:
     )
 
 
-def requeue_ended(
-    uow: UnitOfWork, jobs: Mapping[JobId, KnownJob], entries: Container[JobId], *, restart: bool
-) -> None:
-    """Queue jobs that have ended once more, from where they were or, with *restart*, from the start."""
-    if not jobs:
+def requeue_ended(uow: UnitOfWork, locked: LockedJobs, *, restart: bool) -> None:
+    """Queue jobs again that are not queued or running, from where they were or, with *restart*, from the start."""
+    if not locked.jobs:
         return
-    uow.jobs.requeue(jobs, restart=restart)
-    uow.entries.reset(id_ for id_ in jobs if id_ in entries)
-    uow.entries.insert(_default_entry(job) for id_, job in jobs.items() if id_ not in entries)
-    announce(uow, dict(jobs), jobs, JobStatus.QUEUED)
+    requeued = uow.jobs.requeue(locked.jobs, restart=restart)
+    uow.entries.reset(locked.entries)
+    _insert_missing(uow, locked)
+    announce(uow, locked.jobs, requeued, JobStatus.QUEUED)
     uow.publish("jobs.assign")
 
 
-def _default_entry(job: KnownJob) -> NewEntry:
-    """The place in the queue of a job that the web app made: nothing is known but its row."""
-    return NewEntry(
-        id=EntryId(str(ULID())),
-        job_id=job.id,
-        priority=1,
-        max_attempts=settings().max_attempts,
+def _insert_missing(uow: UnitOfWork, locked: LockedJobs) -> set[JobId]:
+    """Queue those of the jobs that have no entry: the web app inserted them, and only their row is known."""
+    missing = locked.jobs.keys() - locked.entries.keys()
+    return uow.entries.insert(
+        NewEntry(EntryId(str(ULID())), id_, priority=1, max_attempts=settings().max_attempts)
+        for id_ in missing
     )
 
 
 def announce_created(uow: UnitOfWork, job_id: JobId, account_id: str, *, existing: bool) -> None:
-    """Leave the event that answers an order: the job is there, and was before or was not."""
+    """Add the event that answers an order: the job exists, as a new one or since before."""
     uow.events.add(EventType.JOB_CREATED, job_id=job_id, account_id=account_id, existing=existing)

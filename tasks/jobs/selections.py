@@ -1,4 +1,4 @@
-"""Steps over what a command selects: a thousand at a time, each unit behind the one before."""
+"""Steps of a command over the jobs that it selects: a chunk of them per unit of work, in id order."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,28 +11,29 @@ from tasks.contract.payloads import Selection
 from tasks.runtime.chunks import ChunkResult, Step
 
 CHUNK_JOBS = 1000
-"""Jobs that one unit changes at most."""
+"""Jobs that one unit of work changes at most."""
 
 MAX_PASSES = 5
 """
-Walks of a command that closes attempts, at most: it looks until it finds nothing.
+Passes over its selection that a command makes at most which closes attempts: it repeats until nothing changes.
 
-A discovery that was being applied meanwhile has left children behind the walk, and nobody looks for them
-later. With its attempt closed it leaves no more; what is ordered all the time must not keep us for ever.
+A discovery that is applied at the same time creates children that the first pass has already gone by, and nothing
+would find them later. Once its attempt is closed it creates no more. The bound is for a selection to which new jobs
+are submitted all the time.
 """
 
 ChangeJobs: TypeAlias = Callable[[UnitOfWork, list[JobId]], None]
 Value: TypeAlias = datetime | int | None
 
 _OF_DEFERRED = ("account_id", "area", "subtree_of")
-"""Nobody knows the id of a deferred job."""
+"""The kinds of selection that can include deferred jobs; their ids are not known outside."""
 
 
 def step_over_jobs(selection: Selection, state: str, change: ChangeJobs, **values: Value) -> Step:
     """
-    *change* the jobs of the selection that are in *state*, a condition of persistence.selection.
+    Apply *change* to the jobs of the selection that meet *state*, a condition of persistence/jobs/selection.py.
 
-    They were found without a lock: what is not so any more under it, is not to be changed.
+    They are found without a lock: *change* locks them, and leaves out the jobs that no longer meet it.
     """
     choice = Choice(*selection.choice)
 
@@ -47,9 +48,9 @@ def step_over_jobs(selection: Selection, state: str, change: ChangeJobs, **value
 
 def step_over_deferred(selection: Selection, state: str, change: ChangeJobs, **values: Value) -> Step:
     """
-    *change* the deferred jobs of the selection that are in *state*.
+    Apply *change* to the deferred jobs of the selection that meet *state*.
 
-    Comes before the jobs: what is fed in meanwhile is one of them by then.
+    This step comes before the jobs: a deferred job that is fed meanwhile is found among them.
     """
     choice = Choice(*selection.choice)
 

@@ -1,8 +1,7 @@
 """
-Orders on their way in: `jobs.submit` creates their jobs and queues them; it may be said again at will.
+The task `jobs.submit`: creates the jobs of orders and queues them. It may be sent again at any time.
 
-A job's identity is its GitLab host, path, branch and command: an
-order for one that exists is answered with that job.
+An order for a job that exists, as persistence/jobs/identity.py defines it, is answered with that job.
 """
 
 from collections.abc import Iterable
@@ -22,13 +21,13 @@ from persistence.sanitize.text import redact_text
 from persistence.schema.commands import AREA_TYPE_OF_COMMAND, Command
 from persistence.schema.gitlab_url import graphql_url
 from persistence.schema.ids import EntryId, JobId, global_id
-from persistence.schema.states import JobStatus
+from persistence.schema.states import JOB_CRAWLABLE, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Order, Submit
 from tasks.jobs.enqueue import announce_created, is_rediscovery_due, queue_new, requeue_ended
-from tasks.jobs.external_status import TO_BE_CRAWLED
-from tasks.jobs.transitions import lock_jobs, revoke
+from tasks.jobs.locking import lock_jobs
+from tasks.jobs.transitions import revoke
 from tasks.runtime.batches import bisect_on_refusal, derived_id, reject, valid_items
 from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work
@@ -58,7 +57,7 @@ def submit(payload: Submit) -> None:
 
 @dataclass(frozen=True)
 class OrderedJob:
-    """An order, and the id that its job has or gets."""
+    """An order, and the id of its job if that is new."""
 
     order: Order
     job_id: JobId
@@ -90,7 +89,7 @@ class OrderedJob:
         )
 
     def area(self) -> NewArea | None:
-        """The group or project that it is about, where its GitLab id is known."""
+        """The group or project that the job is about; None if its GitLab id is not known."""
         order, kind = self.order, AREA_TYPE_OF_COMMAND.get(self.order.requested_command)
         if kind is None or order.entity_id is None or order.namespace_path is None:
             return None
@@ -113,14 +112,14 @@ class OrderedJob:
 
 @dataclass(frozen=True)
 class ExistingJob:
-    """The job that an order asks for, and that is there already."""
+    """The job that an order asks for and that exists already."""
 
     job_id: JobId
     is_same_host: bool
 
 
 def with_known_owners(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
-    """The orders whose account and user exist, held until the commit; the rest is kept as rejected."""
+    """The orders whose account and user exist, which are locked until the commit; the others are rejected."""
     accounts = uow.accounts.lock_key_share(ordered.order.account_id for ordered in orders)
     users = uow.accounts.lock_users_key_share(o.order.user_id for o in orders if o.order.user_id is not None)
     known = []
@@ -137,10 +136,10 @@ def with_known_owners(uow: UnitOfWork, orders: list[OrderedJob]) -> list[Ordered
 
 def submit_orders(uow: UnitOfWork, orders: list[OrderedJob]) -> None:
     """
-    Make the jobs that are not there, queue them, and answer the other orders with the job that is.
+    Create and queue the jobs that do not exist yet, and answer the other orders with the job that does.
 
-    Looked for before the insert, since the shared index lets jobs without a branch through, and once
-    more after it, where somebody was faster.
+    Existing jobs are looked up before the insert, since the shared index allows several jobs without a branch, and
+    once more after it, in case another transaction was faster.
     """
     existing = _existing(uow, orders)
     created = _create(uow, _distinct(ordered for ordered in orders if ordered.job_id not in existing))
@@ -151,7 +150,7 @@ def submit_orders(uow: UnitOfWork, orders: list[OrderedJob]) -> None:
 
 
 def _existing(uow: UnitOfWork, orders: list[OrderedJob]) -> dict[JobId, ExistingJob]:
-    """By the order's own job id: the job that is there already, by its id or by its identity."""
+    """The jobs that exist already, with the same id or the same identity, by the job id of the order."""
     if not orders:
         return {}
     found = {id_: ExistingJob(id_, is_same_host=True) for id_ in uow.jobs.find(o.job_id for o in orders)}
@@ -163,7 +162,7 @@ def _existing(uow: UnitOfWork, orders: list[OrderedJob]) -> dict[JobId, Existing
 
 
 def _distinct(orders: Iterable[OrderedJob]) -> list[OrderedJob]:
-    """The first of each identity, and of each id."""
+    """The first order of each identity, and of each id."""
     firsts: dict[tuple[str | None, ...], OrderedJob] = {}
     for ordered in orders:
         firsts.setdefault(identity(ordered.job()) or (ordered.job_id,), ordered)
@@ -174,7 +173,7 @@ def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
     """Insert jobs with their entries and areas; returns the orders whose job is new."""
     if not orders:
         return []
-    # Areas first: a discovery of the same ones locks them before it makes jobs.
+    # Areas first: a discovery of the same areas locks them before it creates jobs.
     areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
     uow.areas.add(list({area.full_path: area for area in areas.values()}.values()))
     ids = uow.jobs.insert(ordered.job() for ordered in orders)
@@ -189,9 +188,9 @@ def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
 
 def _answer(uow: UnitOfWork, orders: list[OrderedJob], existing: dict[JobId, ExistingJob]) -> None:
     """
-    Answer orders whose job was there; reject what collides.
+    Answer orders whose job existed; reject orders that collide with another job.
 
-    Queued again is what is forced, and a discovery that has not finished within rediscovery_interval.
+    A job is queued again if the order is forced, or if it is a discovery whose repetition is due.
     """
     requested = {}
     for ordered in orders:
@@ -210,23 +209,18 @@ def _answer(uow: UnitOfWork, orders: list[OrderedJob], existing: dict[JobId, Exi
 
 
 def _requeue(uow: UnitOfWork, requested: dict[JobId, OrderedJob]) -> None:
-    """Queue existing jobs again that have ended; one that waits or is worked on is left as it is."""
+    """Queue existing jobs again that have ended; a job that waits or runs is left as it is."""
     if not requested:
         return
     locked = lock_jobs(uow, sorted(requested))
     now = uow.now()
-    requeued = {
-        id_: job for id_, job in locked.jobs.items() if _should_requeue(requested[id_].order, job, now)
-    }
-    revoke(uow, locked.only(requeued), "the job was ordered again")
-    resumed = {id_: job for id_, job in requeued.items() if requested[id_].order.resume}
-    requeue_ended(uow, resumed, locked.entries, restart=False)
-    requeue_ended(
-        uow, {id_: requeued[id_] for id_ in requeued.keys() - resumed.keys()}, locked.entries, restart=True
-    )
+    requeued = locked.where(lambda job: _should_requeue(requested[job.id].order, job, now))
+    revoke(uow, requeued, "the job was ordered again")
+    requeue_ended(uow, requeued.where(lambda job: requested[job.id].order.resume), restart=False)
+    requeue_ended(uow, requeued.where(lambda job: not requested[job.id].order.resume), restart=True)
 
 
 def _should_requeue(order: Order, job: KnownJob, now: datetime) -> bool:
     if order.force:
-        return job.status not in TO_BE_CRAWLED
+        return job.status not in JOB_CRAWLABLE
     return job.status in (JobStatus.FAILED, JobStatus.CANCELLED) or is_rediscovery_due(job, now)

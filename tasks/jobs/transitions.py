@@ -1,30 +1,30 @@
 """
-Closing attempts that did not end by themselves.
+The ends of attempts that their crawlers did not end, and what becomes of their jobs.
 
-Lost ones are given back to the queue, and counted where the crawler may be to blame; revoked ones
-are closed, and their entry follows the web app's word. Each leaves an error row and events in the
-same transaction.
+A lost attempt is closed and its job queued again; the loss is counted if the crawler may have caused it. A revoked
+attempt is closed, and its entry follows the status of the job. Each leaves an error and events in the same
+transaction.
 """
 
 import random
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from persistence.attempts.attempts import Attempt
 from persistence.error_log.log import JobError
-from persistence.exceptions import Contended
 from persistence.jobs.entries import Entry, EntryUpdate
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.event_types import EventType
-from persistence.schema.ids import CrawlerJobId, JobId
+from persistence.schema.ids import JobId
 from persistence.schema.reasons import Ending
-from persistence.schema.states import AttemptStatus, EntryStatus, JobStatus
+from persistence.schema.states import JOB_ENDED, AttemptStatus, EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
+from tasks.jobs.locking import LockedJobs, lock_attempts
 
 MAX_LOSSES = 5
-"""In a row; the fifth fails the job."""
+"""Losses in a row; the fifth fails the job."""
 
 MAX_DISCONNECTS = 20
 
@@ -35,29 +35,15 @@ _IMMEDIATELY = timedelta(0)
 
 @dataclass(frozen=True)
 class Closing:
-    """An attempt that we close, and why."""
+    """An attempt to be closed, and why."""
 
     attempt: Attempt
     ending: Ending
     message: str
 
 
-@dataclass(frozen=True)
-class LockedJobs:
-    """Jobs with all that hangs on them, locked in the one order."""
-
-    entries: dict[JobId, Entry]
-    attempts: dict[CrawlerJobId, Attempt]
-    jobs: dict[JobId, KnownJob]
-
-    def only(self, job_ids: Container[JobId]) -> "LockedJobs":
-        """The same, with the attempts of these jobs alone."""
-        attempts = {fence: a for fence, a in self.attempts.items() if a.job_id in job_ids}
-        return LockedJobs(self.entries, attempts, self.jobs)
-
-
 def backoff(failures: int) -> timedelta:
-    """How long to wait after the *failures*-th failure: doubled each time, with jitter, bounded."""
+    """The delay after the *failures*-th failure: doubled each time, with jitter, bounded."""
     jitter = random.uniform(1, 1.25)  # noqa: S311 - nothing is secret about it
     doubled: timedelta = settings().retry_delay * jitter * 2 ** min(failures - 1, 30)
     return min(doubled, LONGEST_BACKOFF)
@@ -65,11 +51,11 @@ def backoff(failures: int) -> timedelta:
 
 def requeue_lost(uow: UnitOfWork, closings: Collection[Closing], *, count_losses: bool) -> None:
     """
-    Close lost attempts and queue their jobs again, or fail those that were lost too often.
+    Close lost attempts, whose connections are locked, and queue their jobs again; too many losses fail a job.
 
-    The caller has locked the connections. *count_losses*: whether losses are held against the jobs.
+    Attempts that have ended meanwhile are left alone. Without *count_losses* a loss is not counted.
     """
-    locked = _lock(uow, {c.attempt.job_id for c in closings}, {c.attempt.crawler_job_id for c in closings})
+    locked = lock_attempts(uow, [c.attempt for c in closings])
     closed = [c for c in closings if c.attempt.crawler_job_id in locked.attempts]
     _close(uow, closed, AttemptStatus.FAILED, locked)
     updates = {
@@ -86,38 +72,40 @@ def requeue_lost(uow: UnitOfWork, closings: Collection[Closing], *, count_losses
 
 
 def revoke(uow: UnitOfWork, locked: LockedJobs, message: str) -> None:
-    """Close the live attempts of jobs that `lock_jobs` has locked; nothing is counted."""
+    """Close the live attempts of these jobs; nothing is counted."""
     revoke_attempts(
         uow, [Closing(attempt, Ending.CANCELLED, message) for attempt in locked.attempts.values()], locked
     )
 
 
 def revoke_attempts(uow: UnitOfWork, closings: Collection[Closing], locked: LockedJobs) -> None:
-    """Close attempts that are locked, each for its reason; nothing is counted."""
+    """Close attempts of these jobs, each for its reason; nothing is counted."""
     _close(uow, closings, AttemptStatus.CANCELLED, locked)
     if closings:
         uow.publish("jobs.assign")
 
 
-def lock_jobs(uow: UnitOfWork, job_ids: Collection[JobId]) -> LockedJobs:
+def settle_entries(uow: UnitOfWork, jobs: Iterable[KnownJob]) -> None:
     """
-    Lock the connections, entries, live attempts and rows of *job_ids*, in the one order.
+    Make the entries of locked jobs, which have no live attempt, follow the jobs' statuses, which the web app changed.
 
-    Raises Contended where a job was seated elsewhere between our look and our lock.
+    The entry of a job that has ended fails; any other is parked until its job is queued again.
+    Source: the web app writes `job` too; design rule "its word wins".
     """
-    seen = uow.attempts.live_of_jobs(job_ids)
-    connections = uow.connections.lock(attempt.connection_id for attempt in seen.values())
-    entries = uow.entries.lock(job_ids)
-    live = uow.attempts.live_of_jobs(job_ids)  # with the entries locked, nobody seats them any more
-    if not {attempt.connection_id for attempt in live.values()} <= connections:
-        raise Contended("a job was seated while its connection was being locked")
-    return LockedJobs(entries, uow.attempts.lock_live(live), uow.jobs.lock(job_ids))
+    by_status: dict[JobStatus, list[JobId]] = {}
+    for job in jobs:
+        by_status.setdefault(job.status, []).append(job.id)
+    for status, job_ids in sorted(by_status.items()):
+        if status in JOB_ENDED:
+            uow.entries.fail(job_ids, error=status.value)
+        else:
+            uow.entries.park(job_ids)
 
 
 def announce(
-    uow: UnitOfWork, jobs: dict[JobId, KnownJob], changed: Iterable[JobId], status: JobStatus
+    uow: UnitOfWork, jobs: Mapping[JobId, KnownJob], changed: Iterable[JobId], status: JobStatus
 ) -> None:
-    """Leave an event for each job whose status changed."""
+    """Add an event for each job whose status changed."""
     for job_id in sorted(changed):
         uow.events.add(
             EventType.JOB_UPDATED, job_id=job_id, account_id=jobs[job_id].account_id, status=status
@@ -125,7 +113,7 @@ def announce(
 
 
 def log_errors(uow: UnitOfWork, errors: Collection[tuple[JobError, str | None]]) -> None:
-    """Put errors on record, and leave an event for each; with each the account, for the event's readers."""
+    """Log errors, and add an event for each; with each comes its account, for the readers of the event."""
     types = uow.error_log.log([error for error, _ in errors])
     for (error, account_id), error_type in zip(errors, types, strict=True):
         uow.events.add(
@@ -135,12 +123,6 @@ def log_errors(uow: UnitOfWork, errors: Collection[tuple[JobError, str | None]])
             error_type=error_type,
             is_recoverable=error.is_recoverable,
         )
-
-
-def _lock(uow: UnitOfWork, job_ids: set[JobId], fences: set[CrawlerJobId]) -> LockedJobs:
-    entries = uow.entries.lock(job_ids)
-    attempts = uow.attempts.lock_live(fences)
-    return LockedJobs(entries, attempts, uow.jobs.lock({attempt.job_id for attempt in attempts.values()}))
 
 
 def _close(uow: UnitOfWork, closings: Collection[Closing], status: AttemptStatus, locked: LockedJobs) -> None:
@@ -174,7 +156,7 @@ def _error(closing: Closing, locked: LockedJobs) -> JobError:
 
 
 def _entry_after_loss(entry: Entry, closing: Closing, *, count_losses: bool) -> EntryUpdate:
-    """What becomes of the entry of a lost attempt."""
+    """The entry after a loss or a disconnect: pending, at once or later, or failed."""
     losses = entry.losses + (closing.ending.is_loss and count_losses)
     goodbyes = entry.goodbyes + (closing.ending is Ending.GOODBYE)
     is_over = losses >= MAX_LOSSES or goodbyes > MAX_DISCONNECTS

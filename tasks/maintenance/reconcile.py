@@ -9,15 +9,15 @@ import structlog
 
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.ids import JobId
-from persistence.schema.states import JOB_RENEWABLE, EntryStatus, JobStatus
+from persistence.schema.states import JOB_CRAWLABLE, JOB_RENEWABLE, EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Reconcile
 from tasks.credentials.refresh import publish_pending_refreshes
 from tasks.jobs.accounts import revoke_paused
 from tasks.jobs.enqueue import enqueue_jobs
-from tasks.jobs.external_status import TO_BE_CRAWLED, settle_entries
-from tasks.jobs.transitions import LockedJobs, announce, lock_jobs, revoke
+from tasks.jobs.locking import LockedJobs, lock_jobs
+from tasks.jobs.transitions import announce, revoke, settle_entries
 from tasks.runtime.batches import bisect_on_refusal
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
@@ -90,7 +90,7 @@ def _repair(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     locked = lock_jobs(uow, job_ids)
     renewed = uow.jobs.renew(id_ for id_, job in locked.jobs.items() if _has_new_token(locked, job))
     announce(uow, locked.jobs, renewed, JobStatus.QUEUED)
-    to_run = renewed | {id_ for id_, job in locked.jobs.items() if job.status in TO_BE_CRAWLED}
+    to_run = renewed | {id_ for id_, job in locked.jobs.items() if job.status in JOB_CRAWLABLE}
     others = {job_id: job for job_id, job in locked.jobs.items() if job_id not in to_run}
     revoke(uow, locked.only(others), "the web app has ended or paused the job")
     settle_entries(uow, others.values())

@@ -14,7 +14,7 @@ from persistence.schema.ids import ConnectionId, CrawlerJobId, JobId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from support.worlds.world import World
-from tasks.jobs.transitions import lock_jobs
+from tasks.jobs.locking import lock_jobs
 
 ROWS = ("3", "1", "2")
 """Ids, in the order in which their rows stand in each table."""

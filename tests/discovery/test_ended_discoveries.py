@@ -7,9 +7,9 @@ import pytest
 
 from support.worlds.discoveries import PROJECT_COMMANDS, Discoverer, group, project
 from support.worlds.world import World
-from tasks.jobs import commands, pausing
+from tasks.jobs import cancel, pause
 
-LOCKS: dict[str, Any] = {"cancel": commands, "pause": pausing}
+LOCKS: dict[str, Any] = {"cancel": cancel, "pause": pause}
 """The module whose `lock_jobs` locks the selected jobs, by command."""
 
 

@@ -7,7 +7,8 @@ import pytest
 from ulid import ULID
 
 from support.worlds.world import World
-from tasks.jobs import commands, selections
+from tasks.jobs import selections
+from tasks.jobs.locking import lock_jobs
 from tasks.runtime import chunks
 
 
@@ -91,13 +92,12 @@ def test_a_job_ended_by_the_web_app_meanwhile_is_not_cancelled(
     """Between our look and our lock: its word stands, and reconcile settles the rest by it."""
     crawler, orders = world.crawler_with_jobs()
     job_id = world.scalar("SELECT id FROM job")
-    lock_jobs = commands.lock_jobs
 
     def slow(*arguments: Any) -> Any:
         world.rows("UPDATE job SET status = :s", s=status)
         return lock_jobs(*arguments)
 
-    monkeypatch.setattr(commands, "lock_jobs", slow)
+    monkeypatch.setattr("tasks.jobs.cancel.lock_jobs", slow)
     cancel(world, job_ids=[job_id])
 
     assert (statuses(world, job_id), world.entry(job_id).status) == ([status], "processing")

@@ -8,7 +8,8 @@ from ulid import ULID
 
 from support.worlds.stages import STAGES, at_every_stage, stand
 from support.worlds.world import World
-from tasks.jobs import pausing, selections
+from tasks.jobs import selections
+from tasks.jobs.locking import lock_jobs
 
 
 def pause(world: World, message: str | None = None, **selection: Any) -> None:
@@ -175,13 +176,12 @@ def test_an_end_written_by_the_web_app_wins_over_a_concurrent_pause(
 ) -> None:
     """It is written between our look and our lock: the job stays cancelled, and reconcile ends the rest."""
     (job_id, other) = world.jobs(2)
-    lock_jobs = pausing.lock_jobs
 
     def slow(*arguments: Any) -> Any:
         world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=job_id)
         return lock_jobs(*arguments)
 
-    monkeypatch.setattr(pausing, "lock_jobs", slow)
+    monkeypatch.setattr("tasks.jobs.pause.lock_jobs", slow)
     pause(world, job_ids=[job_id, other])
 
     assert stand(world, job_id) == ("cancelled", "pending", False)

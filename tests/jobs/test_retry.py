@@ -8,7 +8,8 @@ from ulid import ULID
 
 from support.worlds.stages import STAGES, at_every_stage, stand
 from support.worlds.world import World
-from tasks.jobs import commands, selections
+from tasks.jobs import selections
+from tasks.jobs.locking import lock_jobs
 
 
 def retry(world: World, message: str | None = None, **selection: Any) -> None:
@@ -170,13 +171,12 @@ def test_a_redelivered_retry_does_not_retry_a_new_failure(world: World) -> None:
 def test_a_job_requeued_meanwhile_is_unchanged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The web app cancels it between our look and our lock: it stays cancelled."""
     job_id, other = failed(world, 2)
-    lock_jobs = commands.lock_jobs
 
     def slow(*arguments: Any) -> Any:
         world.rows("UPDATE job SET status = 'cancelled' WHERE id = :id", id=job_id)
         return lock_jobs(*arguments)
 
-    monkeypatch.setattr(commands, "lock_jobs", slow)
+    monkeypatch.setattr("tasks.jobs.retry.lock_jobs", slow)
     retry(world, job_ids=[job_id, other])
 
     assert statuses(world, job_id, other) == ["cancelled", "queued"]
