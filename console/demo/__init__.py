@@ -1,1 +1,1 @@
-"""A day of a small fleet in a minute, on real servers, with an audit at the end."""
+"""A demo of a small fleet at work for a minute, on real servers, with an audit at the end."""

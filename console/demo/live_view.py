@@ -1,4 +1,4 @@
-"""The demo on the screen: a live picture on a terminal, plain lines elsewhere."""
+"""Shows the demo: a live screen on a terminal, plain lines elsewhere."""
 
 import time
 from collections import Counter, deque
@@ -14,30 +14,31 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from console.demo.happenings import DemoEvent
+from console.demo.event_watcher import DemoEvent
 from console.output.screen import counted, plain
 from console.simulator.counters import FleetCounts
 from console.simulator.crawler import Crawler, CrawlerState
+from persistence.schema.states import JobStatus
 
 _PARTS = (
-    ("finished", "finished", "green"),
-    ("failed", "failed", "red"),
-    ("cancelled", "cancelled", "yellow"),
-    ("running", "at work", "cyan"),
-    ("queued", "waiting", "bright_black"),
+    (JobStatus.FINISHED, "green"),
+    (JobStatus.FAILED, "red"),
+    (JobStatus.CANCELLED, "yellow"),
+    (JobStatus.RUNNING, "cyan"),
+    (JobStatus.QUEUED, "bright_black"),
 )
-"""Of the bar: job.status, how it is called, its colour. What is not ordered yet stays empty."""
+"""The parts of the bar: job.status and colour. Jobs that are not ordered yet leave it empty."""
 
 _CRAWLER_WIDTH = 38
 _FLEET_LINES = 8
-_REMEMBERED = 200
+_MOST_EVENTS = 200
 _LINES_BESIDE_EVENTS = 9
-_STATE_SECONDS = 1.0
+_SUMMARY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What there is to see at one moment."""
+    """The state of the demo at one moment."""
 
     jobs: Counter[str]
     """By status."""
@@ -49,35 +50,35 @@ class Moment:
 
 
 class View(Protocol):
-    """Somewhere to show it."""
+    """Shows the state of the demo."""
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start showing."""
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Show no more."""
+        """Stop showing."""
 
     def show(self, moment: Moment) -> None:
         """Show this moment."""
 
 
 def view(console: Console, title: str, *, is_plain: bool) -> View:
-    """The live picture where there is a terminal to show it on, else plain lines."""
+    """Return a live screen if there is a terminal, else plain lines."""
     if is_plain or not console.is_terminal:
         return PlainLines(console, title)
     return LiveView(console, title)
 
 
 class PlainLines:
-    """A line for each happening, and one for the state of things each second."""
+    """One line per event, and one line per second with the totals."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._title = title
         self._begun = time.monotonic()
-        self._next_state = 0.0
+        self._next_summary = 0.0
 
     def __enter__(self) -> Self:
         self._print(self._title)
@@ -89,13 +90,13 @@ class PlainLines:
         pass
 
     def show(self, moment: Moment) -> None:
-        """Print what is new."""
+        """Print the new events, and the totals if a second has passed."""
         for event in moment.new_events:
             self._print(event.text)
-        if time.monotonic() >= self._next_state:
-            self._next_state = time.monotonic() + _STATE_SECONDS
-            states = ", ".join(f"{moment.jobs[status]} {name}" for status, name, _ in _PARTS)
-            self._print(f"{states}; {counted(moment.connected, 'crawler')} connected")
+        if time.monotonic() >= self._next_summary:
+            self._next_summary = time.monotonic() + _SUMMARY_SECONDS
+            totals = ", ".join(f"{moment.jobs[status]} {status}" for status, _ in _PARTS)
+            self._print(f"{totals}; {counted(moment.connected, 'crawler')} connected")
 
     def _print(self, text: str) -> None:
         self._console.print(f"{_clock(self._begun)}  {plain(text)}", markup=False, soft_wrap=True)
@@ -108,7 +109,7 @@ class LiveView:
         self._title = title
         self._begun = time.monotonic()
         self._moment: Moment | None = None
-        self._news: deque[tuple[str, DemoEvent]] = deque(maxlen=_REMEMBERED)
+        self._events: deque[tuple[str, DemoEvent]] = deque(maxlen=_MOST_EVENTS)
         self._live = Live(self, console=console, screen=True, refresh_per_second=8)
 
     def __enter__(self) -> Self:
@@ -121,9 +122,9 @@ class LiveView:
         self._live.stop()
 
     def show(self, moment: Moment) -> None:
-        """Let the next refresh show this."""
+        """Show this moment at the next refresh."""
         self._moment = moment
-        self._news.extend((_clock(self._begun), event) for event in moment.new_events)
+        self._events.extend((_clock(self._begun), event) for event in moment.new_events)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         yield Group(*self._lines(options.max_width, options.height or options.max_height))
@@ -145,13 +146,13 @@ class LiveView:
             fleet,
             Text(),
             Text("Events", style="bold"),
-            *(_event_line(at, event) for at, event in list(self._news)[-events:] if events),
+            *(_event_line(at, event) for at, event in list(self._events)[-events:] if events),
         ]
 
 
 @dataclass(frozen=True)
 class _JobsBar:
-    """All jobs of the day as one bar, a colour for each status."""
+    """All jobs as one bar, with a colour for each status."""
 
     moment: Moment
 
@@ -159,7 +160,7 @@ class _JobsBar:
         width, total = options.max_width - 2, max(self.moment.expected, self.moment.jobs.total(), 1)
         yield Segment(" ")
         done = reached = 0
-        for status, _, colour in _PARTS:
+        for status, colour in _PARTS:
             done += self.moment.jobs[status]
             until = done * width // total
             yield Segment("━" * (until - reached), Style(color=colour))
@@ -178,23 +179,23 @@ def _both_ends(left: Text, right: Text) -> Table:
 
 def _legend(moment: Moment) -> Text:
     legend = Text(" ", no_wrap=True, overflow="ellipsis")
-    for status, name, colour in _PARTS:
+    for status, colour in _PARTS:
         legend.append("■ ", style=colour)
-        legend.append(f"{moment.jobs[status]} {name}   ")
-    to_come = moment.expected - moment.jobs.total()
-    if to_come > 0:
-        legend.append(f"{to_come} to come", style="bright_black")
+        legend.append(f"{moment.jobs[status]} {status}   ")
+    not_ordered = moment.expected - moment.jobs.total()
+    if not_ordered > 0:
+        legend.append(f"{not_ordered} not ordered yet", style="bright_black")
     return legend
 
 
 def _fleet_sums(moment: Moment) -> str:
     counts = moment.counts
-    summary = f"{counts.said:,} words said, {counts.repeated} repeated"
-    return f"{summary}, {counts.stale_said} too late" if counts.stale_said else summary
+    summary = f"{counts.said:,} frames sent, {counts.repeated} repeated"
+    return f"{summary}, {counts.stale_said} stale" if counts.stale_said else summary
 
 
 def _fleet(moment: Moment, width: int) -> Table:
-    """As many crawlers as there is room for; those with a story before the others, if not all."""
+    """As many crawlers as fit; if not all do, those that are frozen, dead or disconnected come first."""
     columns = max(width // _CRAWLER_WIDTH, 1)
     room = columns * _FLEET_LINES
     crawlers = list(moment.crawlers)

@@ -1,9 +1,9 @@
 """
-The demo: a day of a small fleet in a minute, on servers of its own, with an audit at the end.
+The demo: a small fleet at work for a minute, on servers of its own, with an audit at the end.
 
-Real servers, a real worker and beat; the web app and the fleet are simulated. Some crawlers die, one
-says goodbye, one freezes and comes back with stale words. It ends by itself, and well only if the
-books balance.
+Servers, worker and beat are real; the web app and the fleet are simulated. Some crawlers die, one disconnects,
+and one freezes and comes back with stale frames. The demo ends by itself, and succeeds only if the audit finds
+no fault.
 """
 
 import json
@@ -22,50 +22,51 @@ import psycopg
 from rich.console import Console
 from sqlalchemy import Engine, NullPool, create_engine
 
-from console.demo.books import DemoAudit, audit_demo
-from console.demo.happenings import EventWatcher
+from console.demo.audit import DemoAudit, audit_demo
+from console.demo.event_watcher import EventWatcher
 from console.demo.live_view import Moment, View, view
 from console.demo.processes import Supervisor
 from console.demo.summary import Result, print_summary
 from console.embedded.servers import Services, embedded_services
 from console.output.screen import console
-from console.simulator.fleet import Fleet, FleetOptions, incidents_of_a_day
+from console.simulator.fleet import Fleet, FleetOptions, demo_incidents
 from console.simulator.gitlab import GitLab
 from console.simulator.projects import GroupTree, pick_group_tree
 from console.simulator.web_app import WebApp, WebAppOptions
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.run import migrate
+from persistence.schema.states import JOB_ENDED
 from persistence.settings import PREFIX, Settings
 from tasks.client import Producer
 
 DAY_SECONDS = 40.0
-"""Of the orders and the work; who was lost in it is waited for a little longer."""
+"""Of ordering and crawling; jobs of lost crawlers take a little longer."""
 LONGEST_JOB_SECONDS = 6.0
 CAPACITY = 5
 HEARTBEAT_SECONDS = 1.0
 
 _ORDERS_SHARE = 0.7
 _USES_BEFORE = 10
-"""Of the explorer's token: so often at least it is used before it dies."""
+"""The discovering account's token is used at least this many times before it expires."""
 _WORK_SHARE = 0.75
-_TURN_SECONDS = 0.25
-_OPENING_SECONDS = 30.0
+_STEP_SECONDS = 0.25
+_CONNECTING_SECONDS = 30.0
 _DEADLINE_SECONDS = 180.0
 _SLOWEST_PACE = 20.0
-"""Jobs a second that are waited for beyond the deadline where thousands are ordered."""
+"""Jobs per second; with thousands of jobs, the deadline is extended to allow for this pace."""
 _SETTLING_SECONDS = 15.0
-"""For words on their way, once all jobs have ended."""
-_CRASHES = 5
+"""For frames that are still in transit when all jobs have ended."""
+_MOST_RESTARTS = 5
 INTERRUPTED = 130
 
 
 _UNPREPARED: dict[str, Any] = {"prepare_threshold": None}
-"""A pooler may stand between, and give the next statement to another session."""
+"""No prepared statements: behind a pooler, the next statement may run in another session."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What `crawlyard demo` was asked for; see its help."""
+    """The options of `crawlyard demo`; see its help."""
 
     jobs: int
     crawlers: int
@@ -76,11 +77,11 @@ class DemoOptions:
 
 
 class DemoError(CrawlyardError):
-    """The demo could not go on; the text says why, and where the logs are."""
+    """The demo could not continue; the text says why, and where the logs are."""
 
 
 def run(options: DemoOptions) -> int:
-    """Play the day and print how it went; returns the exit code, 0 only if the books balance."""
+    """Run the demo, print how it went, and return the exit code: 0 only if the audit finds no fault."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     screen = console()
     logs = Path(tempfile.mkdtemp(prefix="crawlyard-demo-"))
@@ -97,7 +98,7 @@ def run(options: DemoOptions) -> int:
 
 def _run_demo(options: DemoOptions, screen: Console, logs: Path) -> Result:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1, 100_000)
-    title = f"Crawlyard, a day in a minute: {options.jobs} jobs, {options.crawlers} crawlers, seed {seed}"
+    title = f"Crawlyard demo: {options.jobs} jobs, {options.crawlers} crawlers, seed {seed}"
     begun = time.monotonic()
     group_tree = pick_group_tree(random.Random(f"{seed} estate"), options.jobs // 10)  # noqa: S311 - a simulation
     with (
@@ -106,7 +107,7 @@ def _run_demo(options: DemoOptions, screen: Console, logs: Path) -> Result:
         _dispatcher(options, logs, gitlab) as running,
     ):
         services, processes = running
-        # One each, since they are not to be shared by threads.
+        # One for each thread, since a producer must not be shared.
         with (
             closing(Producer(services.broker_url)) as publisher,
             closing(Producer(services.broker_url)) as other,
@@ -125,7 +126,7 @@ def _run_demo(options: DemoOptions, screen: Console, logs: Path) -> Result:
 
 @contextmanager
 def _dispatcher(options: DemoOptions, logs: Path, gitlab: GitLab) -> Iterator[tuple[Services, Supervisor]]:
-    """The servers, migrated, with a worker and beat at work."""
+    """Run the servers, migrated, with a worker and beat."""
     with embedded_services() as services:
         engine = create_engine(_sqlalchemy(services.database_url))
         migrate(engine)
@@ -143,13 +144,13 @@ def _sqlalchemy(database_url: str) -> str:
 
 
 def _worker_settings(options: DemoOptions, services: Services) -> Settings:
-    """The settings of worker and beat, without this process's environment."""
+    """Return the settings of worker and beat, without this process's environment."""
     ours = {name.removeprefix(PREFIX).lower(): value for name, value in _settings(options).items()}
     return Settings.model_validate(services.environment() | ours)
 
 
 def _settings(options: DemoOptions) -> dict[str, str]:
-    """The usual settings in proportion to a day that is a minute; a slow job is no stalled one."""
+    """Return short timeouts, since the demo is short. They are long enough that a slow job is not taken for stalled."""
     patience = max(5.0, 3 * _work_seconds(options))
     seconds = {
         "HEARTBEAT_INTERVAL": HEARTBEAT_SECONDS,
@@ -166,9 +167,9 @@ def _settings(options: DemoOptions) -> dict[str, str]:
 
 
 def _work_seconds(options: DemoOptions) -> float:
-    """The mean of one job, so that the fleet has to do for most of the day."""
-    seats = options.crawlers * CAPACITY
-    return min(LONGEST_JOB_SECONDS, _WORK_SHARE * DAY_SECONDS * seats / options.jobs) / options.speed
+    """Return the mean duration of a job, such that the fleet is busy for most of the demo."""
+    slots = options.crawlers * CAPACITY
+    return min(LONGEST_JOB_SECONDS, _WORK_SHARE * DAY_SECONDS * slots / options.jobs) / options.speed
 
 
 def _fleet_options(options: DemoOptions, seed: int, group_tree: GroupTree, gitlab: GitLab) -> FleetOptions:
@@ -178,7 +179,7 @@ def _fleet_options(options: DemoOptions, seed: int, group_tree: GroupTree, gitla
         capacity=CAPACITY,
         work_seconds=_work_seconds(options),
         heartbeat_seconds=HEARTBEAT_SECONDS,
-        incidents=incidents_of_a_day(options.crawlers, options.jobs),
+        incidents=demo_incidents(options.crawlers, options.jobs),
         found=group_tree.found,
         gitlab=gitlab,
     )
@@ -189,7 +190,7 @@ def _web_app_options(options: DemoOptions, seed: int, group_tree: GroupTree, git
 
 
 class _DemoRun:
-    """The demo while it runs: shown, supervised, and ended when all is done or time is up."""
+    """A running demo: it shows the state, restarts crashed processes, and ends when all is done or time is up."""
 
     def __init__(
         self, options: DemoOptions, fleet: Fleet, web_app: WebApp, processes: Supervisor, screen_view: View
@@ -202,7 +203,7 @@ class _DemoRun:
         self._expected = options.jobs + len(web_app.order_log.discovered)
 
     def run(self, services: Services) -> tuple[DemoAudit, bool]:
-        """Play the day to its end; returns the books, and whether it ended in time."""
+        """Run to the end; returns the audit, and whether the demo ended in time."""
         url = _sqlalchemy(services.database_url)
         reader = create_engine(
             url, isolation_level="REPEATABLE READ", poolclass=NullPool, connect_args=_UNPREPARED
@@ -210,23 +211,23 @@ class _DemoRun:
         audited = partial(self._audit, reader, _worker_settings(self._options, services))
         with psycopg.connect(services.database_url, autocommit=True, **_UNPREPARED) as connection:
             watcher = EventWatcher(connection)
-            self._open(watcher)
+            self._wait_for_crawlers(watcher)
             with self._web_app:
                 in_time = self._run(watcher, audited)
                 self._show(watcher)
                 return audited(), in_time
 
-    def _open(self, watcher: EventWatcher) -> None:
-        """Let the crawlers come to work, but do not wait for ever."""
-        deadline = time.monotonic() + _OPENING_SECONDS
+    def _wait_for_crawlers(self, watcher: EventWatcher) -> None:
+        """Return when all crawlers are connected, or after half a minute."""
+        deadline = time.monotonic() + _CONNECTING_SECONDS
         while self._fleet.connected < self._options.crawlers and time.monotonic() < deadline:
-            self._turn(watcher)
+            self._step(watcher)
 
     def _run(self, watcher: EventWatcher, audited: Callable[[], DemoAudit]) -> bool:
         deadline = time.monotonic() + max(_DEADLINE_SECONDS, self._options.jobs / _SLOWEST_PACE)
         settled_at: float | None = None
         while (now := time.monotonic()) < deadline:
-            jobs = self._turn(watcher)
+            jobs = self._step(watcher)
             if not self._is_over(jobs):
                 settled_at = None
                 continue
@@ -236,17 +237,17 @@ class _DemoRun:
         return False
 
     def _is_over(self, jobs: dict[str, int]) -> bool:
-        ended = sum(jobs.get(status, 0) for status in ("finished", "failed", "cancelled"))
+        ended = sum(jobs.get(status, 0) for status in JOB_ENDED)
         return self._web_app.is_done and ended >= self._expected and not self._fleet.has_pending_work
 
-    def _turn(self, watcher: EventWatcher) -> dict[str, int]:
-        """A quarter of a second; returns the jobs by status."""
-        time.sleep(_TURN_SECONDS)
+    def _step(self, watcher: EventWatcher) -> dict[str, int]:
+        """Wait a quarter of a second, look after the processes, and return the jobs by status."""
+        time.sleep(_STEP_SECONDS)
         self._fleet.check()
         self._web_app.check()
         self._processes.restart_crashed()
-        if self._processes.restarts >= _CRASHES:
-            raise DemoError(f"Worker or beat do not stay up. {self._processes.log_tails()}")
+        if self._processes.restarts >= _MOST_RESTARTS:
+            raise DemoError(f"The worker or beat keeps crashing. {self._processes.log_tails()}")
         return self._show(watcher)
 
     def _show(self, watcher: EventWatcher) -> dict[str, int]:

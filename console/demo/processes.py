@@ -1,4 +1,4 @@
-"""Supervised child processes of our own command: started again when they crash, ended when we end."""
+"""Runs `crawlyard` commands as child processes: restarted when they crash, ended when this process ends."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from typing import Self
 _WRAPPER = Path(__file__).with_name("tied_process.py")
 _ROOT = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 15.0
-"""What a worker gets to finish what it has begun."""
+"""Time for a worker to finish its running tasks."""
 _MARGIN_SECONDS = 5.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LAST_BACKOFF_SECONDS = 10.0
@@ -20,7 +20,7 @@ _LOG_LINES = 15
 
 
 class Child:
-    """One `crawlyard` command that is to run until we end; its output goes to NAME.log."""
+    """One `crawlyard` command that runs until this process ends; its output goes to NAME.log."""
 
     def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
@@ -34,11 +34,11 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
+        """True if the process runs."""
         return self._process.poll() is None
 
     def restart_crashed(self) -> None:
-        """Start it again if it has crashed, a little later each time."""
+        """Restart the process if it has crashed, with a longer delay each time."""
         if self.is_running:
             return
         now = time.monotonic()
@@ -51,12 +51,12 @@ class Child:
             self._process = self._start()
 
     def request_stop(self) -> None:
-        """Let go of the leash: SIGTERM now, SIGKILL for all that is left of it after a while."""
+        """Close the wrapper's input: it sends SIGTERM now, and SIGKILL to what is left after a while."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def wait(self) -> None:
-        """Return when it has ended."""
+        """Return when the process has ended; kill it if it takes too long."""
         try:
             self._process.wait(_PATIENCE_SECONDS + _MARGIN_SECONDS)
         except subprocess.TimeoutExpired:
@@ -64,7 +64,7 @@ class Child:
             self._process.wait()
 
     def log_tail(self) -> str:
-        """The last lines that it printed, under the name of its log."""
+        """Return the path of the log and its last lines."""
         lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
         return "\n".join([f"{self._log}:", *lines])
 
@@ -77,12 +77,12 @@ class Child:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                start_new_session=True,  # Ctrl-C at the terminal is ours to hear
+                start_new_session=True,  # Ctrl-C at the terminal goes to this process only
             )
 
 
 class Supervisor:
-    """Some children that begin and end together."""
+    """Child processes that end together."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
@@ -107,21 +107,21 @@ class Supervisor:
         return child
 
     def restart_crashed(self) -> None:
-        """Start again what has crashed; to be called now and then."""
+        """Restart the children that have crashed; call this regularly."""
         for child in self._children:
             child.restart_crashed()
 
     @property
     def restarts(self) -> int:
-        """How often a child had to be started again."""
+        """The number of restarts of all children."""
         return sum(child.restarts for child in self._children)
 
     def log_tails(self) -> str:
-        """What those that were started again printed last, and where it is."""
+        """Return the last log lines of the children that were restarted."""
         return "\n".join(child.log_tail() for child in self._children if child.restarts)
 
 
 def _import_path() -> dict[str, str]:
-    """Lets a child find this very code, and not a package of the same name in the current directory."""
+    """Make a child import this code, and not a package of the same name in the current directory."""
     paths = (str(_ROOT), os.environ.get("PYTHONPATH"))
     return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}

@@ -1,4 +1,4 @@
-"""The demo's last page: what became of the jobs, what happened on the way, and whether the books balance."""
+"""The demo's summary: what became of the jobs, what happened to them, and what the audit found."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from console.demo.books import DemoAudit
+from console.demo.audit import DemoAudit
 from console.output.screen import as_json, counted
 
 
@@ -18,23 +18,23 @@ class Result:
     """How a demo went."""
 
     options: Mapping[str, Any]
-    """What was asked for, the seed among it."""
+    """The options of the command, with the seed that was used."""
     seconds: float
     audited: DemoAudit
     fleet: Mapping[str, int]
-    """Its tally."""
+    """The counts of the fleet."""
     restarts: int
-    """Of worker and beat, by the supervisor."""
+    """How often the worker and beat crashed and were restarted."""
     logs: Path
     in_time: bool
 
     @property
     def is_good(self) -> bool:
-        """Whether the demo has shown what it is to show."""
+        """True if the demo ended in time and the audit found no fault."""
         return self.in_time and self.audited.is_consistent
 
     def summary(self) -> dict[str, Any]:
-        """As a machine reads it."""
+        """Return the result for --json."""
         audited = self.audited
         return {
             "balanced": self.is_good,
@@ -54,45 +54,49 @@ class Result:
 
 
 def print_summary(screen: Console, result: Result) -> None:
-    """Print it."""
+    """Print the result as text."""
     audited, sums, fleet = result.audited, result.audited.sums, result.fleet
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
     rows = (
         (audited.ordered, "jobs ordered"),
-        (audited.discovered, "jobs that followed from a discovery"),
+        (audited.discovered, "jobs found by a discovery"),
         (sums["finished"], "finished"),
-        (sums["failed"], "failed for good, their errors on record"),
+        (sums["failed"], "failed, with their errors in the log"),
         (sums["cancelled"], "cancelled"),
         (sums["open"], "still open" if sums["open"] else ""),
         (None, None),
-        (sums["attempts"], f"attempts, {sums['retries']:,} of them not the first of their job"),
+        (sums["attempts"], f"attempts, {sums['retries']:,} of them retries"),
         (
             sums["losses"],
-            f"attempts lost to {counted(fleet['died'], 'death')} and {counted(fleet['froze'], 'freeze')}",
+            f"attempts lost: {_crawlers(fleet['died'])} died, {_crawlers(fleet['froze'])} froze",
         ),
-        (sums["goodbyes"], f"given back at {counted(fleet['left'], 'goodbye')}"),
+        (sums["goodbyes"], f"attempts returned: {_crawlers(fleet['left'])} disconnected"),
         (
             sums["tokens_died"],
-            f"given up when a token died, which was renewed {_times(sums['tokens_renewed'])}",
+            f"attempts stopped by an expired token, which was renewed {_times(sums['tokens_renewed'])}",
         ),
-        (sums["errors"], f"errors on record, {sums['redacted']} with an access token taken out"),
-        (sums["stale_words"], "stale words counted; none of them changed anything"),
+        (sums["errors"], f"errors in the log, {sums['redacted']} with an access token redacted"),
+        (sums["stale_words"], "stale frames, counted and ignored"),
         (None, None),
     )
-    for number, what in rows:
-        if what != "":
-            table.add_row("" if number is None else f"{number:,}", what or "")
+    for number, text in rows:
+        if text != "":
+            table.add_row("" if number is None else f"{number:,}", text or "")
     screen.print()
     screen.print(table)
     screen.print(
-        f"{audited.seconds:.1f} s from the first order to the last end, {result.seconds:.0f} s in all:"
-        f" {audited.throughput:,.0f} jobs/s, until nine tenths had ended {audited.main_throughput:,.0f}",
+        f"{audited.seconds:.1f} s from the first order to the end of the last job, {result.seconds:.0f} s in all:"
+        f" {audited.throughput:,.0f} jobs/s, {audited.main_throughput:,.0f} jobs/s for the first 90 %",
         soft_wrap=True,
     )
     _print_verdict(screen, result)
     screen.print(f"Logs: {result.logs}", soft_wrap=True)
+
+
+def _crawlers(count: int) -> str:
+    return counted(count, "crawler")
 
 
 def _times(count: int) -> str:
@@ -101,9 +105,9 @@ def _times(count: int) -> str:
 
 def _print_verdict(screen: Console, result: Result) -> None:
     if result.is_good:
-        screen.print(Text("The books balance: every job is there once, and none is lost.", style="green"))
+        screen.print(Text("The audit found no fault: no job was lost or done twice.", style="green"))
         return
     if not result.in_time:
-        screen.print(Text("Not done in time.", style="red"))
+        screen.print(Text("The jobs did not end in time.", style="red"))
     for fault in result.audited.faults:
         screen.print(Text(str(fault), style="red"), soft_wrap=True)

@@ -1,8 +1,8 @@
 """
-Runs one program, and ends it when whoever started us closes our standard input, or dies.
+Runs one program, and ends it when the parent process closes our standard input or dies.
 
-A script of the standard library alone: `python -I tied_process.py SECONDS PROGRAM ARGUMENT…`. SIGTERM goes
-to the program, and after SECONDS SIGKILL to all of its process group. Exits as the program did.
+A script that needs only the standard library: `python -I tied_process.py SECONDS PROGRAM ARGUMENT…`. It sends
+SIGTERM to the program and, after SECONDS, SIGKILL to its process group. It exits with the program's code.
 """
 
 import os
@@ -13,7 +13,7 @@ import threading
 
 
 def main() -> None:
-    """Run the program to its end, or to ours."""
+    """Run the program until it ends, or until the parent process does."""
     patience, argv = float(sys.argv[1]), sys.argv[2:]
     program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - the parent's
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -25,8 +25,8 @@ def main() -> None:
 
 
 def end_with_parent(program: "subprocess.Popen[bytes]", patience: float) -> None:
-    """Wait until nobody holds the other end of our input, then end the program."""
-    while os.read(sys.stdin.fileno(), 4096):  # not by its buffer: that is locked when we exit before
+    """Wait until the other end of our input is closed, then end the program."""
+    while os.read(sys.stdin.fileno(), 4096):  # unbuffered: at exit, a lock on the buffer would block
         pass
     program.terminate()
     try:
@@ -36,7 +36,7 @@ def end_with_parent(program: "subprocess.Popen[bytes]", patience: float) -> None
 
 
 def kill_group(program: "subprocess.Popen[bytes]") -> None:
-    """Leave nothing behind."""
+    """Kill all that is left of the program's process group."""
     try:
         os.killpg(program.pid, signal.SIGKILL)
     except ProcessLookupError:

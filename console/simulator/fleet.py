@@ -52,7 +52,7 @@ class FleetOptions:
     """The one whose tokens may die; all others accept any."""
 
 
-def incidents_of_a_day(crawlers: int, jobs: int) -> tuple[Incident, ...]:
+def demo_incidents(crawlers: int, jobs: int) -> tuple[Incident, ...]:
     """One freezes and comes back; some die and one says goodbye, where enough others are there."""
     deaths = max(crawlers // 6, 1) if crawlers > 3 else 0  # noqa: PLR2004
     incidents = [Incident(jobs // 10, Crawler.freeze)]

@@ -18,7 +18,7 @@ from ulid import ULID
 from console.simulator.background import Background
 from console.simulator.gateway import PUBLISH_ERRORS, Publisher
 from console.simulator.gitlab import GitLab
-from console.simulator.ledger import OrderLog
+from console.simulator.order_log import OrderLog
 from console.simulator.projects import GroupTree, Target, by_first_group, targets
 
 ACCOUNTS = 8

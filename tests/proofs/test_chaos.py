@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console.simulator.ledger import OrderLog
+from console.simulator.order_log import OrderLog
 from proofs.chaos.accounting import journal
 from proofs.chaos.accounting.evidence import Attempt, Connection, Evidence, Job, Rejected
 from proofs.chaos.accounting.journal import Journal, Record, WorkPeriod

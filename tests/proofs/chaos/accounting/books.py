@@ -2,9 +2,9 @@
 
 from sqlalchemy import NullPool, create_engine
 
-from console.demo.books import audit_demo
+from console.demo.audit import audit_demo
 from console.embedded.servers import Services
-from console.simulator.ledger import OrderLog
+from console.simulator.order_log import OrderLog
 from persistence.settings import PREFIX, Settings
 from proofs.chaos.scale import SETTINGS
 

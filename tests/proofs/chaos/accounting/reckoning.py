@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from console.simulator.ledger import OrderLog
+from console.simulator.order_log import OrderLog
 from proofs.chaos.accounting.evidence import ENDED, Attempt, Evidence, Job, Rejected
 from proofs.chaos.accounting.journal import Record, WorkPeriod
 from proofs.chaos.accounting.silence import wrongly_expired

@@ -1,8 +1,8 @@
 """
-What happens, in words: the database looked at now and then, for the eye only.
+Polls the database for new events, and describes them in one line each for the demo's screen.
 
-Events are read in the order of (xid, id), below the oldest transaction that still runs, so that none
-is missed that commits late. Only those worth a line are asked for, and what belongs together is one line.
+Events are read in the order of (xid, id) up to the oldest transaction that still runs, so that an event that
+commits late is not missed. Only event types worth a line are read; consecutive similar events share a line.
 """
 
 from collections import Counter
@@ -14,6 +14,7 @@ import psycopg
 from psycopg.rows import namedtuple_row
 
 from console.output.screen import counted
+from persistence.schema.states import JobStatus
 
 _EVENTS = """
     SELECT event.xid::text AS xid, event.id, event.type, event.payload ->> 'reason' AS reason,
@@ -32,55 +33,57 @@ _EVENTS = """
                AND event.payload ->> 'error_type' NOT IN ('ConnectionLost', 'Goodbye', 'Cancelled', 'Stalled',
                                                           'NeverStarted', 'Disowned',
                                                           'CredentialExpired')
-            OR event.type = 'job_updated' AND event.payload ->> 'status' IN ('failed', 'cancelled'))
+            OR event.type = 'job_updated' AND event.payload ->> 'status' = ANY (%s))
      ORDER BY event.xid, event.id LIMIT 500
 """
+
+_SHOWN_STATUSES = [JobStatus.FAILED.value, JobStatus.CANCELLED.value]
 
 _COUNTS = "SELECT status, count(*) FROM job GROUP BY status"
 
 _GOOD, _BAD, _NEUTRAL = "green", "red", "yellow"
 
 _REASONS = {
-    "ConnectionLost": "given back: their crawler was lost",
-    "Goodbye": "given back: their crawler has left",
-    "Cancelled": "taken away: cancelled",
-    "Stalled": "taken back: stalled",
-    "NeverStarted": "taken back: never started",
-    "Disowned": "taken back: not listed by their crawler",
-    "CredentialExpired": "given up: the access token is not accepted any more",
+    "ConnectionLost": "requeued: the connection was lost",
+    "Goodbye": "requeued: the crawler disconnected",
+    "Cancelled": "revoked: cancelled",
+    "Stalled": "requeued: stalled",
+    "NeverStarted": "requeued: never started",
+    "Disowned": "requeued: missing from the crawler's list",
+    "CredentialExpired": "parked: the access token has expired",
 }
 
 
 @dataclass(frozen=True)
 class DemoEvent:
-    """One line, and the colour of its mark."""
+    """One line, and the colour of its bullet."""
 
     text: str
     colour: str
 
 
 class EventWatcher:
-    """Looks at a database; each look tells what is new since the last one."""
+    """Reads what is new in a database since the last read."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._cursor: tuple[str, int] = ("0", 0)
 
     def jobs_by_status(self) -> Counter[str]:
-        """How many jobs there are of each status."""
+        """Count the jobs of each status."""
         return Counter(dict(self._connection.execute(_COUNTS).fetchall()))
 
     def new_events(self) -> list[DemoEvent]:
-        """What happened since the last look, oldest first."""
+        """Return the events since the last call, the oldest first."""
         with self._connection.cursor(row_factory=namedtuple_row) as cursor:
-            rows: list[Any] = cursor.execute(_EVENTS, self._cursor).fetchall()
+            rows: list[Any] = cursor.execute(_EVENTS, (*self._cursor, _SHOWN_STATUSES)).fetchall()
         if rows:
             self._cursor = (rows[-1].xid, rows[-1].id)
-        return [_describe(list(together)) for _, together in groupby(rows, key=_kind)]
+        return [_describe(list(similar)) for _, similar in groupby(rows, key=_kind)]
 
 
 def _kind(row: Any) -> tuple[object, ...]:
-    """What rows in a row must share to be told as one."""
+    """Return a key that is equal for rows that share a line."""
     match row.type:
         case "connection_registered":
             return (row.type,)
@@ -93,27 +96,27 @@ def _kind(row: Any) -> tuple[object, ...]:
 
 def _describe(rows: list[Any]) -> DemoEvent:
     row, count = rows[0], len(rows)
-    what = f"{count} jobs" if count > 1 else row.job
-    who = row.crawler_id or "a crawler"
+    jobs = f"{count} jobs" if count > 1 else row.job
+    crawler = row.crawler_id or "a crawler"
     match row.type:
         case "connection_registered":
-            described = f"{count} crawlers registered" if count > 1 else f"{who} registered", _GOOD
+            described = f"{count} crawlers registered" if count > 1 else f"{crawler} registered", _GOOD
         case "connection_lost" if row.goodbye:
-            described = f"{who} said goodbye", _NEUTRAL
+            described = f"{crawler} disconnected", _NEUTRAL
         case "connection_lost":
-            described = f"{who} was silent for too long and is taken for dead", _BAD
+            described = f"{crawler} was silent for too long and is considered dead", _BAD
         case "connection_expired":
-            described = f"{who} spoke after its connection had expired", _NEUTRAL
+            described = f"{crawler} sent frames after its connection had expired", _NEUTRAL
         case "job_revoked":
-            described = f"{who}: {counted(count, 'job')} {_REASONS.get(row.reason, row.reason)}", _NEUTRAL
+            described = f"{crawler}: {counted(count, 'job')} {_REASONS.get(row.reason, row.reason)}", _NEUTRAL
         case "credential_needed":
-            described = f"a new token is needed: {row.action}", _BAD
+            described = f"an account needs a new token: {row.action}", _BAD
         case "credential_renewed":
-            described = "the token was renewed: what waited for it goes on", _GOOD
+            described = "the token was renewed: the parked jobs continue", _GOOD
         case "progress_updated":
-            described = f"a discovery found {row.discovered} more to crawl", _GOOD
+            described = f"a discovery spawned {row.discovered} jobs", _GOOD
         case "error_logged":
             described = f"{row.error_type}: {row.job}", _NEUTRAL
         case _:
-            described = f"{row.status}: {what}", _BAD if row.status == "failed" else _NEUTRAL
+            described = f"{row.status}: {jobs}", _BAD if row.status == JobStatus.FAILED else _NEUTRAL
     return DemoEvent(*described)
