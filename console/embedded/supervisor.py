@@ -1,17 +1,17 @@
 """
-Runs servers for another process, and outlives it to stop them and to remove their folder.
+Runs servers for a parent process, and outlives it to stop them and to remove their folder.
 
-A script of the standard library alone, started as `python -I supervisor.py PARENT_PID`: whatever
-becomes of the parent (a normal end, Ctrl-C, SIGKILL), the keeper sees the pipe close and cleans
-up. It starts the servers itself, so that none can be lost between its start and its being noted.
+A script that needs only the standard library, started as `python -I supervisor.py PARENT_PID`. However the
+parent ends (normally, by Ctrl-C, by SIGKILL), the supervisor sees the pipe close and cleans up. It starts the
+servers itself, so that no server can run that it does not know of.
 
-Its first line on stdout names the folder. Then each line of JSON on stdin gets one back:
+Its first line on stdout names the folder. After that, each line of JSON on stdin is answered by one line:
 
     {"id": 1, "do": "start", "name": "redis", "argv": [...], "quit": 15}   -> {"id": 1, "pid": 4711}
     {"id": 2, "do": "poll", "name": "redis"}                               -> {"id": 2, "code": null}
     {"id": 3, "do": "signal", "name": "redis", "signal": 9}                -> {"id": 3}
 
-or {"id": …, "error": "…"}. A code is null while the server runs, else how it ended.
+or by {"id": …, "error": "…"}. A code is null while the server runs, and its exit code afterwards.
 """
 
 import json
@@ -31,21 +31,21 @@ from select import select
 from typing import Any
 
 PARENT_CHECK_SECONDS = 1.0
-"""Seconds between looks at the parent: a forked child of it may hold the pipe open after its death."""
+"""Interval of the checks that the parent exists: a child that it forked may keep the pipe open after its death."""
 PATIENCE = 10.0
-"""Seconds that servers get to end by themselves, before SIGKILL."""
+"""Seconds until servers that do not end get SIGKILL."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """A server, and the signal that ends it when its data no longer matter."""
+    """A server, and the signal that ends it fastest, since its data are not needed any more."""
 
     process: subprocess.Popen[bytes]
     quit: int
 
 
 class ServerSupervisor:
-    """The servers of one parent and the folder that they share, owned by the user they run as."""
+    """The servers of one parent process, and their folder, which belongs to the user that they run as."""
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
@@ -56,14 +56,14 @@ class ServerSupervisor:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
 
     def serve(self) -> None:
-        """Do what the parent asks, until it closes the pipe or is gone."""
-        tell({"folder": str(self.folder)})
+        """Answer the parent's requests until it closes the pipe or has ended."""
+        send({"folder": str(self.folder)})
         for request in self._requests():
             try:
                 reply = getattr(self, f"do_{request['do']}")(request)
             except (OSError, subprocess.SubprocessError) as error:
                 reply = {"error": str(error)}
-            tell({"id": request["id"], **reply})
+            send({"id": request["id"], **reply})
 
     def _requests(self) -> Iterator[Any]:
         while os.getppid() == self._parent:
@@ -74,10 +74,10 @@ class ServerSupervisor:
                 yield json.loads(line)
 
     def do_start(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Start a server in the folder; what it prints goes to NAME.log there."""
+        """Start a server in the folder; its output goes to NAME.log there."""
         user = self._user
         with (self.folder / f"{request['name']}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - the parent, which started us, names the program
+            process = subprocess.Popen(  # noqa: S603 - the parent process names the program
                 request["argv"],
                 cwd=self.folder,
                 env=environment(),
@@ -93,24 +93,24 @@ class ServerSupervisor:
         return {"pid": process.pid}
 
     def do_poll(self, request: dict[str, Any]) -> dict[str, Any]:
-        """How a server ended, or null."""
+        """Return a server's exit code, or null while it runs."""
         return {"code": self._children[request["name"]].process.poll()}
 
     def do_signal(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a signal, unless the server has ended: its pid may be another's by now."""
+        """Send a signal, unless the server has ended: its pid may belong to another process by now."""
         self._children[request["name"]].process.send_signal(request["signal"])
         return {}
 
     def reap(self) -> None:
-        """Collect servers that have ended, so that they do not linger as zombies."""
+        """Collect servers that have ended, so that they do not remain as zombies."""
         for child in self._children.values():
             child.process.poll()
 
     def clean_up(self) -> None:
-        """End every server, by force where need be, and remove the folder."""
+        """End every server, with SIGKILL if necessary, and remove the folder."""
         for child in self._children.values():
             child.process.send_signal(child.quit)
-            child.process.send_signal(signal.SIGCONT)  # one that was frozen could not obey
+            child.process.send_signal(signal.SIGCONT)  # a frozen process does not handle the other signal
         deadline = time.monotonic() + PATIENCE
         for child in self._children.values():
             try:
@@ -121,7 +121,7 @@ class ServerSupervisor:
         self._remove_folder()
 
     def _remove_folder(self) -> None:
-        """Backends of a killed Postgres notice its death in a moment, and may write until then."""
+        """Remove the folder repeatedly: backends of a killed Postgres may write to it for a moment."""
         deadline = time.monotonic() + PATIENCE
         while self.folder.exists() and time.monotonic() < deadline:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -129,12 +129,12 @@ class ServerSupervisor:
 
 
 def unprivileged_user() -> pwd.struct_passwd | None:
-    """Whom servers run as when we are root, since Postgres refuses root; None: as ourselves."""
+    """Return the user that servers run as if we are root, since Postgres refuses to run as root; else None."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 
 def place_for_folders() -> str:
-    """The system's temporary directory; for root one that every user can reach."""
+    """Return the system's temporary directory, or for root one that every user can reach."""
     usual = tempfile.gettempdir()
     if os.geteuid() != 0:
         return usual
@@ -142,29 +142,29 @@ def place_for_folders() -> str:
 
 
 def open_to_all(folder: Path) -> bool:
-    """Whether every user can pass through *folder* and its parents."""
+    """Return true if every user can pass through *folder* and its parents."""
     resolved = folder.resolve()
     return all(one.exists() and one.stat().st_mode & 0o001 for one in (resolved, *resolved.parents))
 
 
 def environment() -> dict[str, str]:
-    """Nothing of the parent's but its time zone: there may be secrets in it, or a PGDATA."""
+    """Pass on only the time zone of our environment, which may contain secrets, or PGDATA."""
     kept = {name: os.environ[name] for name in ("TZ",) if name in os.environ}
     return {"PATH": os.defpath, "LC_ALL": "C", **kept}
 
 
-def tell(message: dict[str, Any]) -> None:
+def send(message: dict[str, Any]) -> None:
     """Write one line to the parent."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Keep servers for the process whose pid is the argument."""
+    """Run servers for the process whose pid is the argument."""
     try:
         supervisor = ServerSupervisor(parent=int(sys.argv[1]))
     except OSError as error:
-        tell({"error": str(error)})
+        send({"error": str(error)})
         return
     signal.signal(signal.SIGCHLD, lambda *_: supervisor.reap())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,4 +1,4 @@
-"""A temporary folder whose processes and files end with us, however we end; the near side of the keeper."""
+"""A temporary folder with processes in it, all of which are removed when this process ends; supervisor.py does it."""
 
 import json
 import subprocess
@@ -19,11 +19,11 @@ _LOG_LINES = 15
 
 
 class SandboxError(CrawlyardError):
-    """The keeper could not do what was asked; the text says why."""
+    """The supervisor could not do what was requested; the text says why."""
 
 
 class ServerSandbox:
-    """A folder and what runs in it, asked of the keeper; usable from several threads."""
+    """A folder and the programs that the supervisor runs in it; usable from several threads."""
 
     def __init__(self, supervisor: "subprocess.Popen[str]") -> None:
         self._supervisor = supervisor
@@ -33,23 +33,23 @@ class ServerSandbox:
         self.folder = Path(_unless_error(self._answer())["folder"])
 
     def launch(self, name: str, argv: list[str], quit_signal: int) -> int:
-        """Start a program in the folder, its output appended to NAME.log; returns its pid."""
+        """Start a program in the folder, append its output to NAME.log, and return its pid."""
         log = self._log(name)
         self._log_starts[name] = log.stat().st_size if log.exists() else 0
         pid: int = self._ask(do="start", name=name, argv=argv, quit=quit_signal)["pid"]
         return pid
 
     def code(self, name: str) -> int | None:
-        """How a program ended (negative: by that signal); None while it runs."""
+        """Return a program's exit code (negative: the signal that ended it), or None while it runs."""
         code: int | None = self._ask(do="poll", name=name)["code"]
         return code
 
     def signal(self, name: str, number: int) -> None:
-        """Send a signal to a program; without effect if it has ended."""
+        """Send a signal to a program; no effect if it has ended."""
         self._ask(do="signal", name=name, signal=number)
 
     def run(self, name: str, argv: list[str], quit_signal: int) -> None:
-        """Run a program to its end. Raises NestError with its last lines unless it ends well."""
+        """Run a program to its end. Raises SandboxError with its last lines if it fails."""
         self.launch(name, argv, quit_signal)
         while (code := self.code(name)) is None:
             time.sleep(0.01)
@@ -57,7 +57,7 @@ class ServerSandbox:
             raise SandboxError(f"{name} ended with {code}:\n{self.log_tail(name)}")
 
     def log_tail(self, name: str) -> str:
-        """The last lines that a program printed since it was started last."""
+        """Return the last lines that a program has printed since its last start."""
         with self._log(name).open("rb") as log:
             log.seek(self._log_starts[name])
             text = log.read().decode(errors="replace")
@@ -70,7 +70,7 @@ class ServerSandbox:
         with self._lock:
             self._last_id += 1
             self._send({"id": self._last_id, **request})
-            # Ctrl-C between question and answer leaves an answer behind: not ours, skip it.
+            # Ctrl-C between a request and its answer leaves that answer in the pipe: skip it.
             while (answer := self._answer()).get("id") != self._last_id:
                 pass
         return _unless_error(answer)
@@ -81,13 +81,13 @@ class ServerSandbox:
             self._supervisor.stdin.write(json.dumps(request) + "\n")
             self._supervisor.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise SandboxError("the embedded servers have ended: their keeper is gone") from None
+            raise SandboxError("the embedded servers have ended, since their supervisor has ended") from None
 
     def _answer(self) -> dict[str, Any]:
         assert self._supervisor.stdout is not None
         line = self._supervisor.stdout.readline()
         if not line:
-            raise SandboxError("the keeper of the embedded servers has ended")
+            raise SandboxError("the supervisor of the embedded servers has ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -100,7 +100,7 @@ def _unless_error(answer: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def temporary_sandbox() -> Iterator[ServerSandbox]:
-    """Give a nest; at the end its processes are gone and its folder is removed."""
+    """Provide a sandbox; at the end its processes are stopped and its folder is removed."""
     supervisor = subprocess.Popen(  # noqa: S603 - our own script, by our own interpreter
         [sys.executable, "-I", "-S", str(_SUPERVISOR_SCRIPT), str(getpid())],
         cwd="/",
@@ -108,7 +108,7 @@ def temporary_sandbox() -> Iterator[ServerSandbox]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # Ctrl-C at the terminal is ours to hear, not the keeper's
+        start_new_session=True,  # Ctrl-C at the terminal goes to this process, not to the supervisor
     )
     try:
         yield ServerSandbox(supervisor)
@@ -117,7 +117,7 @@ def temporary_sandbox() -> Iterator[ServerSandbox]:
 
 
 def _close(supervisor: "subprocess.Popen[str]") -> None:
-    """Let the keeper clean up, and wait for it."""
+    """Let the supervisor clean up, and wait for it."""
     assert supervisor.stdin is not None
     assert supervisor.stdout is not None
     supervisor.stdin.close()

