@@ -215,7 +215,9 @@ def test_a_liveness_time_in_the_future_does_not_count(here: Path) -> None:
 
 def hold(deed: str) -> "subprocess.Popen[bytes]":
     """A process with a pulse `x` that has done this, and does no more."""
-    script = "import time; from datetime import timedelta; from tasks.worker.heartbeat_file import Pulse"
+    script = (
+        "import time; from datetime import timedelta; from tasks.worker.heartbeat_file import LivenessFile"
+    )
     script += f"; x = LivenessFile('worker', timedelta(seconds=9)); {deed}; print(flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
     assert holder.stdout

@@ -1,0 +1,64 @@
+"""A transaction with our timeouts, whose errors are ours."""
+
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from persistence.db.sqlstate import is_database_lost, translate_errors
+from persistence.settings import settings
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+_LIMITS = text("""
+    SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),
+           set_config('idle_in_transaction_session_timeout', :silence, true)
+""")
+
+
+class Transaction:
+    """A READ COMMITTED transaction. It is rolled back unless it was committed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> Self:
+        limits = {
+            "statement": settings().statement_timeout,
+            "lock": settings().lock_timeout,
+            # A frozen or cut-off worker must release its locks before heartbeats that wait for them are missed.
+            "silence": min(settings().statement_timeout, settings().outage_gap),
+        }
+        try:
+            with translate_errors():
+                self._session.execute(
+                    _LIMITS, {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in limits.items()}
+                )
+        except BaseException:
+            self._session.close()  # __exit__ is not called
+            raise
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Roll back unless committed, and translate the database's errors."""
+        with translate_errors():
+            try:
+                if error is not None and is_database_lost(error):
+                    # The pool must not reuse it: a connection to a server that is now read-only would stay so.
+                    self._session.invalidate()
+                else:
+                    self._session.close()
+            except Exception:
+                if error is None:
+                    raise  # otherwise the error that led here tells more
+            if error is not None:
+                raise error
+
+    def now(self) -> datetime:
+        """The database's current time."""
+        now: datetime = self._session.scalars(select(func.clock_timestamp())).one()
+        return now
