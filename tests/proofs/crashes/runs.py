@@ -141,7 +141,7 @@ class Runs:
         self.deliver()
         if not does_more:
             faults += self._compare(expected, died_at, "delivered again")
-        if not faults and (does_more or expected.messages - self.take_picture().bells):
+        if not faults and (does_more or expected.messages - self.take_picture().messages):
             self.settle()
             end = self.undisturbed_final if expected is self.undisturbed else self.doubtful_final
             faults += [

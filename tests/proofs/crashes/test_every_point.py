@@ -67,7 +67,7 @@ def named(name: str) -> Scenario:
 
 
 def test_a_task_that_is_not_idempotent_is_detected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where messages are not claimed, every error is logged twice unless the first COMMIT never was."""
+    """If messages are not marked as processed, a repeated delivery logs every error twice."""
     monkeypatch.setattr(ProcessedMessages, "mark_processed", lambda *_: True)
     with Runs.of(named("errors"), world, monkeypatch) as runs:
         commit = runs.points[-1].number
@@ -84,11 +84,11 @@ def test_a_task_that_is_not_idempotent_is_detected(world: World, monkeypatch: py
 
 
 def test_a_unit_that_commits_midway_is_detected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes behind that COMMIT is lost with its process, since the message is claimed already."""
-    claim = ProcessedMessages.claim
+    """Everything after that COMMIT is lost with its process, since the message is marked as processed already."""
+    mark = ProcessedMessages.mark_processed
 
     def mark_and_commit(processed: ProcessedMessages, message_id: str) -> bool:
-        is_first = claim(processed, message_id)
+        is_first = mark(processed, message_id)
         processed._session.commit()
         return is_first
 
@@ -100,8 +100,8 @@ def test_a_unit_that_commits_midway_is_detected(world: World, monkeypatch: pytes
 
 
 def test_a_missing_publish_is_detected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit that is run again must ring again."""
-    publish, published = UnitOfWork.ring, []
+    """A unit that is run again must publish again."""
+    publish, published = UnitOfWork.publish, []
 
     def publish_once(uow: UnitOfWork, task: str, **arguments: Any) -> None:
         if not published:
@@ -109,7 +109,7 @@ def test_a_missing_publish_is_detected(world: World, monkeypatch: pytest.MonkeyP
         published.append(task)
 
     with Runs.of(named("arrival"), world, monkeypatch) as runs:
-        assert runs.undisturbed.bells
+        assert runs.undisturbed.messages
         monkeypatch.setattr(UnitOfWork, "publish", publish_once)
         faults = runs.kill(runs.points[-1].number - 1, Death.SESSION_BEFORE)
 
