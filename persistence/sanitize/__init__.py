@@ -1,1 +1,1 @@
-"""Values that others chose, made safe to store: no secrets, nothing that Postgres refuses."""
+"""Makes values that others chose safe to store: without secrets, and accepted by Postgres."""

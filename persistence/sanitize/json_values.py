@@ -19,7 +19,8 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from persistence.sanitize.text import REDACTED, is_secret, redact_text
+from persistence.sanitize.secret_patterns import is_secret
+from persistence.sanitize.text import REDACTED, redact_text
 
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
 
