@@ -1,5 +1,6 @@
 """What the documentation promises is there: every setting with its default, every task, every link."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -106,6 +107,24 @@ def test_the_contract_has_every_event() -> None:
     """One row a type."""
     kinds = re.findall(r"^\| `(\w+)` \|", section(CONTRACT_TEXT, "## Events"), re.MULTILINE)
     assert sorted(kinds) == sorted(EventType)
+
+
+def test_every_step_of_the_walks_exists() -> None:
+    """Each step of ARCHITECTURE.md names a file, and a function, class or method that is defined in it."""
+    text = section((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), "## Four walks")
+    steps = re.findall(r"`([\w/]+\.py)` `([\w.]+)`", text)
+    assert len(steps) >= len(re.findall(r"^\d+\. ", text, re.MULTILINE)) > 0
+    assert [step for step in steps if step[1] not in defined_in(ROOT / step[0])] == []
+
+
+def defined_in(file: Path) -> set[str]:
+    """The functions, classes and methods (`Class.method`) of a file; nothing if there is no such file."""
+    if not file.exists():
+        return set()
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, kinds)]
+    methods = {f"{c.name}.{m.name}" for c in found for m in c.body if isinstance(m, kinds)}
+    return {node.name for node in found} | methods
 
 
 def test_every_test_in_the_parity_table_exists() -> None:
