@@ -32,6 +32,7 @@ from persistence.events.outbox import Events
 from persistence.fleet.connections import Connections
 from persistence.fleet.intervals import Intervals
 from persistence.fleet.round_lock import RoundLock
+from persistence.fleet.slots import Slots
 from persistence.fleet.sweep_state import SweepStates
 from persistence.jobs.account_queues import AccountQueues
 from persistence.jobs.deferred import DeferredJobs
@@ -87,6 +88,7 @@ class UnitOfWork(Transaction):
         self.retention = Retention(session)
         self.round_lock = RoundLock(session)
         self.selections = Selections(session)
+        self.slots = Slots(session)
         self.statistics = Statistics(session)
         self.sweep_state = SweepStates(session)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from persistence.fleet.connections import ConnectionSlots
+from persistence.fleet.slots import ConnectionSlots
 from persistence.jobs.account_queues import HostQueue
 from persistence.jobs.entries import Entry
 from persistence.jobs.live_counts import HostQueueKey

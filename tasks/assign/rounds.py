@@ -69,7 +69,7 @@ def assign_jobs(uow: UnitOfWork) -> int:
     queues = _without_expiring(uow, uow.account_queues.waiting(settings().token_margin))
     if not queues:
         return 0
-    free_slots = FreeSlots(uow.connections.lock_with_free_slots(ROUND_LIMIT), ROUND_LIMIT)
+    free_slots = FreeSlots(uow.slots.lock_free(ROUND_LIMIT), ROUND_LIMIT)
     if not free_slots.free:
         return 0
     live_load = LiveLoad(
@@ -223,7 +223,7 @@ def _finish(uow: UnitOfWork, opened: list[NewAttempt], *, reached_limit: bool) -
     """Occupy the slots, and publish what the new attempts make possible: deferred jobs, and another round."""
     if not opened:
         return
-    uow.connections.occupy_slots((attempt.connection_id, attempt.crawler_job_id) for attempt in opened)
+    uow.slots.occupy((attempt.connection_id, attempt.crawler_job_id) for attempt in opened)
     if settings().pending_cap is not None and uow.deferred.has_any({a.account_id for a in opened}):
         uow.publish("upkeep.feed_deferred")
     if reached_limit:

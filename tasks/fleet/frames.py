@@ -269,6 +269,6 @@ def _free_slots(
     """Free the slots of ended attempts. A crawler no longer works on what it ended, even if that was revoked."""
     ended = [(a.connection_id, a.crawler_job_id) for a in attempts if a.terminal]
     freed = [slot for slot in ended if slot in live]
-    uow.connections.free_slots(freed, reported_ended=ended)
+    uow.slots.free(freed, reported_ended=ended)
     if freed:
         uow.publish("jobs.assign")

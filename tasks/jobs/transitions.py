@@ -129,7 +129,7 @@ def _close(uow: UnitOfWork, closings: Collection[Closing], status: AttemptStatus
     if not closings:
         return
     uow.attempts.close([c.attempt for c in closings], status)
-    uow.connections.free_slots([(c.attempt.connection_id, c.attempt.crawler_job_id) for c in closings])
+    uow.slots.free([(c.attempt.connection_id, c.attempt.crawler_job_id) for c in closings])
     log_errors(uow, [(_error(c, locked), c.attempt.account_id) for c in closings])
     for closing in closings:
         attempt = closing.attempt

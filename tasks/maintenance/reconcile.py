@@ -79,9 +79,9 @@ def reconcile_jobs(uow: UnitOfWork) -> int:
 
 def _recount_slots(uow: UnitOfWork) -> None:
     """Free the slots of jobs that the web app deleted while a crawler worked on them: no attempt is left to end."""
-    locked = uow.connections.lock_skipping(uow.connections.miscounted(CHUNK_ROWS))
+    locked = uow.connections.lock_skipping(uow.slots.miscounted(CHUNK_ROWS))
     if locked:
-        uow.connections.recount_slots(locked)
+        uow.slots.recount(locked)
         uow.publish("jobs.assign")
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.fleet.connections import ConnectionSlots
+from persistence.fleet.slots import ConnectionSlots
 from persistence.jobs.account_queues import HostQueue
 from persistence.jobs.entries import Entry
 from persistence.schema.ids import AccountId, ConnectionId, EntryId, JobId
