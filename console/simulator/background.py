@@ -1,4 +1,4 @@
-"""A simulation's own thread: it runs from `__enter__` to `__exit__`, and what ends it before is kept."""
+"""A thread of a simulation, which runs from `__enter__` to `__exit__` and keeps the exception that ended it."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ _JOIN_SECONDS = 10.0
 
 
 class Background(ABC):
-    """A thread. What went wrong in it is raised by `check`."""
+    """A thread whose exception is raised by `check`."""
 
     def __init__(self, name: str) -> None:
         self._stop = threading.Event()
@@ -27,16 +27,16 @@ class Background(ABC):
         self._thread.join(_JOIN_SECONDS)
 
     def check(self) -> None:
-        """Raise what has ended the thread, if anything has."""
+        """Raise the exception that ended the thread, if there is one."""
         if self._failure:
             raise self._failure
 
     @abstractmethod
     def _run_loop(self) -> None:
-        """What the thread does, until `_stop` is set."""
+        """Run in the thread, until `_stop` is set."""
 
     def _run(self) -> None:
         try:
             self._run_loop()
-        except Exception as error:  # noqa: BLE001 - told to whoever asks by `check`
+        except Exception as error:  # noqa: BLE001 - raised by `check`
             self._failure = error

@@ -1,4 +1,4 @@
-"""One simulated crawler: takes orders, works on them page by page, and tells how it went."""
+"""One simulated crawler: accepts orders, works on them page by page, and sends frames about them."""
 
 import random
 from collections import Counter
@@ -8,29 +8,30 @@ from enum import StrEnum
 from typing import Any
 
 from console.simulator.counters import FleetCounts
-from console.simulator.gateway import Gateway, Link, Order
+from console.simulator.gateway import Gateway, Link
 from console.simulator.gitlab import GitLab
 from console.simulator.mishaps import Outcome, OutcomePolicy
+from console.simulator.orders import Order
 
 ITEMS_PER_PAGE = 20
 FOUND_PER_FRAME = 10
 _WAKE_DELAY_SECONDS = 0.5
-"""Between a crawler's awakening and its hearing that its connection is gone."""
+"""Time between a crawler's waking up and its learning that its connection has expired."""
 
 _POLL_SECONDS = 0.05
-"""Between two looks whether what was discovered has been heard."""
+"""Between two checks whether all discovery frames were applied."""
 
 Script = Iterator[float]
-"""What somebody does over time: it yields how many seconds it waits before it goes on."""
+"""A course of action over time: it yields the seconds to wait before its next step."""
 
 
 class CrawlerState(StrEnum):
-    """What a crawler is like, in words for the screen."""
+    """The state of a crawler, as the demo shows it."""
 
     AT_WORK = "at work"
     FROZEN = "frozen"
     DEAD = "died"
-    GONE = "said goodbye"
+    GONE = "disconnected"
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,21 @@ class FleetContext:
     outcomes: OutcomePolicy
     counts: FleetCounts
     begin: Callable[[Script], None]
-    """Lets a script run, from now on."""
+    """Starts a script."""
     work_seconds: float
-    """The mean of a job."""
+    """The mean duration of a job."""
     pages: int
     found: Sequence[Mapping[str, str]] = ()
-    """What there is to discover, as jobs_discovered says it."""
+    """What a discovery finds, as items of jobs_discovered."""
     gitlab: GitLab | None = None
-    """The one whose tokens may die; all others accept any."""
+    """The instance whose tokens may expire; all others accept any token."""
 
 
 class Crawler:
     """
-    Works on up to *capacity* jobs at once, until something befalls it.
+    Works on up to *capacity* jobs at once, until it dies, freezes or disconnects.
 
-    Its scripts look before each word whether the job is still its own: what was taken away
-    in the meantime is dropped without a word.
+    Before each frame, a script checks that the attempt was not revoked; if it was, it stops and sends nothing.
     """
 
     def __init__(self, context: FleetContext, name: str, seed: str, capacity: int) -> None:
@@ -72,55 +72,55 @@ class Crawler:
 
     @property
     def link(self) -> Link:
-        """Its connection, or its last one."""
+        """Its current link, or its last one."""
         return self._link
 
     @property
     def beats(self) -> bool:
-        """Whether it proves life when it is time."""
+        """True if it sends heartbeats."""
         return self.state is CrawlerState.AT_WORK
 
     def fences(self) -> list[str]:
-        """What it works on."""
+        """The fences of the attempts that it works on."""
         return list(self._work)
 
-    # What the gateway tells it
+    # Called by the gateway
 
     def accept(self, order: Order) -> None:
-        """Begin to work on an order."""
+        """Start to work on an order."""
         if self.state is CrawlerState.AT_WORK:
             self._context.counts.taken += 1
             self._work[order.fence] = order
             self._context.begin(self._discover(order) if order.entity_type == "areas" else self._crawl(order))
 
     def revoke(self, fence: str) -> None:
-        """Forget a job that was taken away; who is frozen does not hear it."""
+        """Stop working on a revoked order; a frozen crawler does not react."""
         if self.state is CrawlerState.AT_WORK and fence in self._work:
             del self._work[fence]
             self._context.counts.dropped += 1
 
     def on_expired(self) -> None:
-        """Register anew, at once or after waking up."""
+        """Register again, immediately or after waking up."""
         self._has_expired = True
         if self.state is CrawlerState.AT_WORK:
-            self._start_anew()
+            self._reconnect()
 
-    # What may befall it
+    # Incidents
 
     def die(self) -> None:
-        """Never beat or speak again."""
+        """Never send anything again."""
         self._context.counts.died += 1
         self._end(CrawlerState.DEAD)
         self._context.gateway.forget(self._link)
 
     def disconnect(self) -> None:
-        """Leave in the middle of the work, but not without a word."""
+        """Disconnect in the middle of the work."""
         self._context.counts.left += 1
         self._end(CrawlerState.GONE)
         self._context.gateway.disconnect(self._link)
 
     def freeze(self) -> None:
-        """Stop everything until the connection has expired; then wake up, and know nothing of it."""
+        """Do nothing until the connection has expired; then wake up without knowing that."""
         self._context.counts.froze += 1
         self.state = CrawlerState.FROZEN
         self._context.begin(self._frozen())
@@ -129,7 +129,7 @@ class Crawler:
         self.state = state
         self._work.clear()
 
-    # What it does
+    # Scripts
 
     def _crawl(self, order: Order) -> Script:
         outcome = self._context.outcomes.outcome(order)
@@ -150,7 +150,7 @@ class Crawler:
             self._report_end(order, outcome)
 
     def _discover(self, order: Order) -> Script:
-        """Tell what there is, some at a time, and end only when all of it was heard."""
+        """Send what there is to discover, a page at a time, and complete only when all of it was applied."""
         found, counts = self._context.found, self._context.counts
         seconds = self._context.work_seconds / (len(found) / FOUND_PER_FRAME + 1)
         self._send("job_started", order, entityType=order.entity_type, entityId=order.entity_id)
@@ -158,8 +158,8 @@ class Crawler:
             yield seconds
             if not self._can_go_on(order):
                 return
-            page = [dict(thing) for thing in found[first : first + FOUND_PER_FRAME]]
-            counts.found.update((thing["namespace_path"], thing["job_type"]) for thing in page)
+            page = [dict(item) for item in found[first : first + FOUND_PER_FRAME]]
+            counts.found.update((item["namespace_path"], item["job_type"]) for item in page)
             self._send("jobs_discovered", order, discovered_jobs=page, discovery_summary=self._summary())
         while self._owns(order) and self._context.gateway.has_unapplied(order.fence):
             yield _POLL_SECONDS
@@ -170,17 +170,17 @@ class Crawler:
             self._send("job_completed", order, success=True, finalCounts={"areas": len(found)})
 
     def _summary(self) -> dict[str, int]:
-        kinds = Counter(thing["job_type"] for thing in self._context.found)
+        kinds = Counter(item["job_type"] for item in self._context.found)
         return {"total_groups": kinds["crawl_group"], "total_projects": kinds["crawl_project"]}
 
     def _first_page(self, order: Order) -> int:
-        """Where a former attempt has left it, or the first."""
+        """Return the page after the last one of the former attempt, or the first page."""
         reached = (order.resume_state or {}).get("currentPage", 0)
         self._context.counts.resumed += reached > 0
         return min(int(reached) + 1, self._context.pages)
 
     def _last_page(self, first: int, outcome: Outcome) -> int:
-        """The last page before the end, which for a failure may be any."""
+        """Return the last page before the attempt ends; a failure may end it after any page."""
         if outcome is Outcome.COMPLETED:
             return self._context.pages
         return self._rng.randint(first - 1, self._context.pages)
@@ -233,9 +233,9 @@ class Crawler:
         self._work.clear()
         yield _WAKE_DELAY_SECONDS
         self._context.counts.came_back += 1
-        self._start_anew()
+        self._reconnect()
 
-    def _start_anew(self) -> None:
+    def _reconnect(self) -> None:
         self._context.counts.dropped += len(self._work)
         self._work.clear()
         self._context.gateway.forget(self._link)
@@ -243,7 +243,7 @@ class Crawler:
         self._has_expired = False
 
     def _can_go_on(self, order: Order) -> bool:
-        """Whether it is its own still, and its token is accepted; one whose token has died is given up with a word."""
+        """Return true if the attempt was not revoked and its token is valid; if the token expired, end the attempt."""
         if not self._owns(order):
             return False
         gitlab = self._context.gitlab

@@ -1,8 +1,8 @@
 """
-A simulated fleet: crawlers behind a gateway, all in one loop of one thread.
+A simulated fleet: crawlers behind a gateway, all in one loop in one thread.
 
-Used by the demo, the tests and the benchmarks. What befalls whom and how jobs end follows from the
-seed, as far as timing allows.
+The demo, the tests and the benchmarks use it. The seed determines which crawlers have incidents and how jobs
+end, as far as timing allows.
 """
 
 import heapq
@@ -20,12 +20,12 @@ from console.simulator.gateway import FLUSH_SECONDS, Gateway, Publisher
 from console.simulator.gitlab import GitLab
 from console.simulator.mishaps import OutcomePolicy
 
-_TURN_SECONDS = 0.01
+_STEP_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Incident:
-    """Befalls the first busy crawler, once the fleet has brought so many attempts to an end."""
+    """Happens to the first busy crawler once the fleet has ended *after* attempts."""
 
     after: int
     apply: Callable[[Crawler], None]
@@ -33,27 +33,27 @@ class Incident:
 
 @dataclass(frozen=True)
 class FleetOptions:
-    """How large a fleet is, how it works, and what befalls it."""
+    """The size of a fleet, how it works, and its incidents."""
 
     crawlers: int
     seed: int
     capacity: int = 5
     work_seconds: float = 1.0
-    """The mean of one job."""
+    """The mean duration of a job."""
     pages: int = 3
-    """Progress frames of one job."""
+    """Progress frames per job."""
     heartbeat_seconds: float = 30.0
     flush_seconds: float = FLUSH_SECONDS
-    """Words wait so long for company."""
+    """Frames are collected for this long before they are published together."""
     incidents: tuple[Incident, ...] = field(default=())
     found: Sequence[Mapping[str, str]] = ()
-    """What there is to discover, as jobs_discovered says it."""
+    """What a discovery finds, as items of jobs_discovered."""
     gitlab: GitLab | None = None
-    """The one whose tokens may die; all others accept any."""
+    """The instance whose tokens may expire; all others accept any token."""
 
 
 def demo_incidents(crawlers: int, jobs: int) -> tuple[Incident, ...]:
-    """One freezes and comes back; some die and one says goodbye, where enough others are there."""
+    """One crawler freezes and comes back; if there are enough others, some die and one disconnects."""
     deaths = max(crawlers // 6, 1) if crawlers > 3 else 0  # noqa: PLR2004
     incidents = [Incident(jobs // 10, Crawler.freeze)]
     incidents += [Incident(jobs * (3 + n) // (6 + deaths), Crawler.die) for n in range(deaths)]
@@ -63,7 +63,7 @@ def demo_incidents(crawlers: int, jobs: int) -> tuple[Incident, ...]:
 
 
 class Fleet(Background):
-    """Runs from `__enter__` to `__exit__`. What went wrong in its thread is raised by `check`."""
+    """Runs from `__enter__` to `__exit__`; `check` raises the exception of its thread."""
 
     def __init__(self, options: FleetOptions, publisher: Publisher, database_url: str) -> None:
         super().__init__("fleet")
@@ -94,26 +94,26 @@ class Fleet(Background):
 
     @property
     def has_pending_work(self) -> bool:
-        """Whether a frozen crawler has yet to speak, or words have yet to be sent."""
+        """True if frames are not sent yet, or a frozen crawler has not come back yet."""
         return self._gateway.unsent > 0 or self.counts.came_back < self.counts.froze
 
     @property
     def connected(self) -> int:
-        """How many crawlers have an open connection, as far as the gateway knows."""
+        """The number of crawlers with an open connection, as far as the gateway knows."""
         return sum(
             crawler.link.is_open and crawler.state in (CrawlerState.AT_WORK, CrawlerState.FROZEN)
             for crawler in self.crawlers
         )
 
     def add_crawler(self) -> None:
-        """One more crawler comes to work; called before the fleet runs, or from its own thread."""
+        """Add a crawler; call this before the fleet runs, or in its thread."""
         n = next(self._names)
         seed = f"{self._options.seed} crawler {n}"
         self.crawlers.append(Crawler(self._context, f"crawler-{n:02}", seed, self._options.capacity))
 
     def _run_loop(self) -> None:
         try:
-            while not self._stop.wait(_TURN_SECONDS):
+            while not self._stop.wait(_STEP_SECONDS):
                 self._step()
         finally:
             self._gateway.close()
@@ -130,7 +130,7 @@ class Fleet(Background):
         self._go_on(script, time.monotonic())
 
     def _go_on(self, script: Script, now: float) -> None:
-        """Run a script up to its next wait, counted from when it was due: a busy loop works off, and never drifts."""
+        """Run a script to its next wait, which is counted from when this step was due: a busy loop does not drift."""
         pause = next(script, None)
         if pause is not None:
             heapq.heappush(self._timetable, (now + pause, next(self._number), script))

@@ -1,10 +1,10 @@
 """
-A simulated gateway: holds the crawlers' links, rings for them, and reads their orders.
+A simulated gateway: keeps the crawlers' links, publishes their frames, and reads their orders.
 
-It keeps the two promises that a gateway owes the dispatcher. What matters is said until it is
-answered: a registration until its row is there, a discovery until the view `crawler_order` lists its
-timestamp, the end of a job until its order has left that view. And a bell that nobody heard is rung
-again later, with nothing lost between.
+It does the two things that the dispatcher requires of a gateway. It repeats what matters until it is answered:
+a registration until its row exists, a discovery until the view `crawler_order` lists its timestamp, the end of
+a job until its order has left that view. And if publishing fails, it publishes again later, and loses nothing
+in between.
 """
 
 import time
@@ -17,93 +17,67 @@ from typing import Any, Protocol
 import psycopg
 import redis
 from kombu.exceptions import OperationalError
-from psycopg.rows import class_row
 from ulid import ULID
 
 from console.simulator.counters import FleetCounts
+from console.simulator.orders import Order, OrderDatabase
 
 FRAMES_PER_MESSAGE = 500
 BEATS_PER_MESSAGE = 1000
 REGISTRATIONS_PER_STEP = 100
 FLUSH_SECONDS = 0.02
-"""Frames wait so long for company."""
+"""Frames are collected for this long before they are published together."""
 POLL_SECONDS = 0.05
-"""Between two looks at the orders; more where a look takes long."""
+"""Between two polls of the orders; longer if a poll takes long."""
 LONGEST_REST_SECONDS = 1.0
-"""However long a look took: one that was held up by the network must not blind us for longer."""
+"""Upper bound of that: after a poll that the network delayed, the next one must not be late too."""
 FRESH_SECONDS = 1.0
-"""A look at the orders is good for so long."""
+"""The result of a poll counts as current for this long."""
 CONNECTIONS_SECONDS = 0.25
 REPEAT_SECONDS = 1.0
 QUIET_SECONDS = 0.5
-"""After a bell that was not heard, or a database that did not answer."""
+"""Pause after publishing has failed, or after the database did not answer."""
 
 ENDS = ("job_completed", "job_failed", "token_refresh_request")
-"""Words that end an attempt."""
+"""Frames that end an attempt."""
 
 PUBLISH_ERRORS = (OperationalError, redis.RedisError, OSError)
-"""What a lost broker makes its clients raise; anything else is a fault of ours."""
-
-_ORDERS = """
-    SELECT crawler_job_id AS fence, connection_id, "entityType" AS entity_type, "entityId" AS entity_id,
-           "gitlabUrl" AS gitlab_url, resume_state, account.access_token, discoveries
-      FROM crawler_order LEFT JOIN account ON account.id = crawler_order.account_id
-     WHERE connection_id = ANY (%s)
-     ORDER BY crawler_job_id
-"""
-
-_CONNECTIONS = "SELECT id, is_active FROM socket_connection WHERE id = ANY (%s)"
+"""What clients raise if the broker is down; any other exception is a bug."""
 
 
 class Publisher(Protocol):
-    """Whoever can publish a task by its name."""
+    """Publishes tasks by name."""
 
     def ring(self, task: str, **arguments: Any) -> object:
-        """Publish, or raise one of UNHEARD within seconds."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """One job for a crawler, with what the wire's job_response says of it."""
-
-    fence: str
-    """The crawler_job_id, to be echoed in every word about it."""
-    connection_id: str
-    entity_type: str
-    entity_id: str | None
-    gitlab_url: str | None
-    resume_state: dict[str, Any] | None
-    access_token: str | None = field(repr=False)
-    discoveries: list[str] = field(default_factory=list, compare=False)
-    """The timestamps of the discoveries that were applied."""
+        """Publish a task, or raise one of PUBLISH_ERRORS within seconds."""
 
 
 class LinkedCrawler(Protocol):
-    """The crawler at the far end of a link."""
+    """The crawler at the other end of a link."""
 
     name: str
     capacity: int
 
     @property
     def beats(self) -> bool:
-        """Whether it proves life when it is time."""
+        """True if it sends heartbeats."""
 
     def fences(self) -> list[str]:
-        """What it works on."""
+        """The fences of the attempts that it works on."""
 
     def accept(self, order: Order) -> None:
-        """Work on this."""
+        """Start to work on an order."""
 
     def revoke(self, fence: str) -> None:
-        """Work on it no more: it was taken away."""
+        """Stop working on an order that was revoked."""
 
     def on_expired(self) -> None:
-        """Its connection was closed: a new one is needed."""
+        """React to the end of its connection; it needs a new one."""
 
 
 @dataclass(eq=False)
 class Link:
-    """One connection, from its first registration to its end; its id serves once."""
+    """One connection, from its first registration to its end; its id is never used again."""
 
     crawler: LinkedCrawler
     id: str = field(default_factory=lambda: str(ULID()))
@@ -124,7 +98,7 @@ class Gateway:
     ) -> None:
         self._publisher = publisher
         self._flush_seconds = flush_seconds
-        self._database = _Database(database_url)
+        self._database = OrderDatabase(database_url)
         self._heartbeat_seconds = heartbeat_seconds
         self._counts = counts
         self._links: dict[str, Link] = {}
@@ -132,8 +106,8 @@ class Gateway:
         self._frames: deque[dict[str, Any]] = deque()
         self._ends: dict[str, dict[str, Any]] = {}
         self._discoveries: dict[str, dict[str, dict[str, Any]]] = {}
-        """By fence and timestamp: those that are not listed yet."""
-        # Each is in the order of the times, since all that enter it wait equally long.
+        """Frames by fence and timestamp, until the view lists the timestamp."""
+        # Each of these queues is sorted by time, since all of its items wait equally long.
         self._registrations: deque[tuple[float, Link]] = deque()
         self._beats: deque[tuple[float, Link]] = deque()
         self._repeats: deque[tuple[float, dict[str, Any]]] = deque()
@@ -143,27 +117,27 @@ class Gateway:
 
     @property
     def unsent(self) -> int:
-        """Frames that wait to be sent."""
+        """The number of frames that are not published yet."""
         return len(self._frames)
 
     def connect(self, crawler: LinkedCrawler) -> Link:
-        """Begin a connection under a new id; orders come once its row is there."""
+        """Start a connection under a new id; orders arrive once its row exists."""
         link = Link(crawler)
         self._links[link.id] = link
         self._registrations.appendleft((0.0, link))
         return link
 
     def disconnect(self, link: Link) -> None:
-        """Say goodbye for a crawler, and forget it."""
+        """Disconnect a crawler, and forget its link."""
         self.forget(link)
         self._disconnecting.append(link)
 
     def forget(self, link: Link) -> None:
-        """Nobody is at the far end any more."""
+        """Forget a link, whose crawler is gone."""
         self._links.pop(link.id, None)
 
     def send(self, link: Link, kind: str, fence: str, **data: Any) -> None:
-        """Pass on what a crawler says of a job; an end or a discovery is repeated until it is answered."""
+        """Send a crawler's frame about a job; an end or a discovery is repeated until it is answered."""
         timestamp = datetime.now(UTC).isoformat()
         frame = {"type": kind, "timestamp": timestamp, "jobId": fence, "data": data}
         message = {"connection_id": link.id, "frame": frame}
@@ -176,11 +150,11 @@ class Gateway:
             self._discoveries.setdefault(fence, {})[timestamp] = message
 
     def has_unapplied(self, fence: str) -> bool:
-        """Whether anything that was discovered for this job may be lost yet."""
+        """Return true if a discovery frame of this job may not have been applied yet."""
         return bool(self._discoveries.get(fence))
 
     def step(self) -> None:
-        """Do all that is due at this moment."""
+        """Do everything that is due now."""
         now = time.monotonic()
         if now >= self._next_poll:
             self._poll()
@@ -198,7 +172,7 @@ class Gateway:
         """Close the connection to the database."""
         self._database.close()
 
-    # What is said
+    # Publishing
 
     def _register(self, now: float) -> None:
         for _ in range(REGISTRATIONS_PER_STEP):
@@ -224,10 +198,10 @@ class Gateway:
 
     def _beat(self, now: float) -> None:
         """
-        A beat that nobody heard is not repeated: the next one says it all.
+        Publish heartbeats; a failed one is not repeated, since the next one replaces it.
 
-        Jobs are listed only where the orders were read just now: a crawler that lists its jobs disowns
-        the rest, and what a blind gateway has not seen is not to be disowned.
+        A heartbeat lists the crawler's jobs only if the orders were read just now: jobs that it does not list are
+        disowned, and a gateway that could not read the orders does not know all of them.
         """
         has_polled = now - self._polled_at < FRESH_SECONDS
         beats: list[dict[str, Any]] = []
@@ -241,7 +215,7 @@ class Gateway:
             self._counts.beats += len(beats)
 
     def _repeat(self, now: float) -> None:
-        """Say again what was not answered in time."""
+        """Queue the frames again that were not answered in time."""
         while self._repeats and self._repeats[0][0] <= now:
             _, message = self._repeats.popleft()
             if self._is_unanswered(message):
@@ -264,7 +238,7 @@ class Gateway:
         return self._ends.get(fence) is message or self._discoveries.get(fence, {}).get(timestamp) is message
 
     def _publish(self, task: str, **arguments: Any) -> bool:
-        """Whether the bell was heard; after one that was not there is silence for a moment."""
+        """Publish, and return true if it worked; after a failure, publish nothing for a moment."""
         if time.monotonic() < self._quiet_until:
             return False
         try:
@@ -276,10 +250,10 @@ class Gateway:
         self._counts.rung += 1
         return True
 
-    # What is heard
+    # Reading
 
     def _poll(self) -> None:
-        """Look at the orders, and now and then at the connections; rest three times as long as it took."""
+        """Read the orders and, less often, the connections; then pause for three times as long as that took."""
         begun = time.monotonic()
         try:
             if begun >= self._next_connections:
@@ -315,41 +289,12 @@ class Gateway:
                 link.crawler.accept(order)
 
     def _end(self, vanished: Iterable[str]) -> None:
-        """Orders that have left the view were answered, or taken away."""
+        """Handle orders that have left the view: their ends were applied, or they were revoked."""
         for fence in vanished:
             link = self._orders.pop(fence)
             self._discoveries.pop(fence, None)
             if self._ends.pop(fence, None) is None:
                 link.crawler.revoke(fence)
-
-
-class _Database:
-    """A connection that is made on first use, and again after it was lost."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: psycopg.Connection | None = None
-
-    def orders(self, connection_ids: list[str]) -> list[Order]:
-        """The live orders of these connections."""
-        cursor = self._open().cursor(row_factory=class_row(Order))
-        return cursor.execute(_ORDERS, [connection_ids]).fetchall()
-
-    def connections(self, ids: list[str]) -> list[tuple[str, bool]]:
-        """Those of the connections that are known, and whether they are active."""
-        return self._open().execute(_CONNECTIONS, [ids]).fetchall()
-
-    def close(self) -> None:
-        if self._connection:
-            self._connection.close()
-            self._connection = None
-
-    def _open(self) -> psycopg.Connection:
-        if self._connection is None:
-            self._connection = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=2, prepare_threshold=None
-            )
-        return self._connection
 
 
 def _beat_of(link: Link, *, lists: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """
-A GitLab as far as tokens go, over real HTTP: hands out pairs, rotates them, and forgives nothing.
+A GitLab that issues, refreshes and revokes OAuth tokens, over real HTTP.
 
-A refresh token works once; the second time it comes, the whole family of tokens is revoked, as GitLab does.
+A refresh token works once. If it is used again, all tokens of its authorization are revoked, as GitLab does.
 """
 
 import json
@@ -21,12 +21,12 @@ Reply = tuple[int, bytes]
 """An HTTP status and a body."""
 
 Answer = Callable[[Reply], Reply]
-"""Puts another reply in place of the right one, which has taken effect by then."""
+"""Replaces the correct reply by another one; the request has taken effect by then."""
 
 
 @dataclass
 class _Family:
-    """All tokens that came of one authorization."""
+    """All tokens of one authorization."""
 
     access_token: str
     refresh_token: str
@@ -36,15 +36,15 @@ class _Family:
 
 
 class GitLab:
-    """Serves from `__enter__` to `__exit__`, on a loopback port of its own."""
+    """Serves from `__enter__` to `__exit__`, on a free loopback port."""
 
     def __init__(self, dies_at_use: int | None = None) -> None:
         self.client_id = "crawlyard"
         self.client_secret = secrets.token_hex(16)
         self.calls = 0
-        """To refresh a token."""
+        """Requests to refresh a token."""
         self.issued: list[str] = []
-        """Every token that there ever was."""
+        """Every token that was ever issued."""
         self._uses_left = dies_at_use
         self.answer: Answer = lambda reply: reply
         self._families: list[_Family] = []
@@ -65,17 +65,17 @@ class GitLab:
         self._server.server_close()
 
     def providers(self) -> str:
-        """What CRAWLYARD_OAUTH_PROVIDERS must be to refresh tokens here."""
+        """Return the value of CRAWLYARD_OAUTH_PROVIDERS with which tokens are refreshed here."""
         return json.dumps({self.url: {"client_id": self.client_id, "client_secret": self.client_secret}})
 
     def authorize(self) -> tuple[str, str]:
-        """A first pair: access token and refresh token."""
+        """Issue a first pair: access token and refresh token."""
         with self._lock:
             self._families.append(_Family(*self._pair()))
             return self._families[-1].access_token, self._families[-1].refresh_token
 
     def accepts(self, access_token: str | None) -> bool:
-        """Whether a call with this token is answered; at a certain use all tokens die, where that was wanted."""
+        """Return true if the token is valid. With *dies_at_use*, all tokens expire at that use."""
         with self._lock:
             if self._uses_left is not None:
                 self._uses_left -= 1
@@ -87,12 +87,12 @@ class GitLab:
             )
 
     def expire(self) -> None:
-        """Let all access tokens die; they can be refreshed."""
+        """Expire all access tokens; they can be refreshed."""
         with self._lock:
             self._expire()
 
     def revoke(self) -> None:
-        """Let everything die."""
+        """Revoke all tokens."""
         with self._lock:
             for family in self._families:
                 family.is_revoked = True
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         form = {name: values[-1] for name, values in parse_qs(body).items()}
         reply = self.gitlab.token(form) if self.path == "/oauth/token" else _reply(404, error="not found")
         status, text = self.gitlab.answer(reply)
-        with suppress(OSError):  # whoever asked has gone
+        with suppress(OSError):  # the client has closed the connection
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(text)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _reply(status: int, **body: Any) -> Reply:

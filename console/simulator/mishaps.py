@@ -1,11 +1,11 @@
-"""What goes wrong with a simulated crawl: decided by the seed and the job, told as real crawlers tell it."""
+"""Decides by seed and job how a simulated crawl ends, and what error it reports, in the words of real crawlers."""
 
 import random
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from console.simulator.gateway import Order
+from console.simulator.orders import Order
 
 _PERMANENT_SHARE = 0.03
 _ALWAYS_SHARE = 0.015
@@ -18,14 +18,14 @@ class Outcome(Enum):
 
     COMPLETED = auto()
     UNSUCCESSFUL = auto()
-    """job_completed with success false: a recoverable failure in other words."""
+    """job_completed with success false, which means a recoverable failure."""
     FAILED = auto()
     FAILED_FOR_GOOD = auto()
 
 
 @dataclass(frozen=True)
 class FailureCase:
-    """One way to fail. The texts may hold {token}, as those of careless libraries do."""
+    """One way to fail. The texts may contain {token}, as careless libraries log it."""
 
     error_type: str
     error: str
@@ -34,11 +34,11 @@ class FailureCase:
 
     @property
     def contains_token(self) -> bool:
-        """Whether the crawler's access token is in it."""
+        """True if the text contains the crawler's access token."""
         return "{token}" in f"{self.error}{self.stack_trace}{self.context}"
 
     def as_data(self, order: Order) -> dict[str, Any]:
-        """As data of a job_failed frame."""
+        """Return the data of a job_failed frame."""
         values = {
             "token": order.access_token or "",
             "url": order.gitlab_url or "",
@@ -91,7 +91,7 @@ PERMANENT = (
 
 
 class OutcomePolicy:
-    """Decides how attempts end: much of it is the job's own, some of it is chance."""
+    """Decides how attempts end, partly by job and partly at random."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -99,7 +99,7 @@ class OutcomePolicy:
         self._have_failed: set[str] = set()
 
     def outcome(self, order: Order) -> Outcome:
-        """How this attempt ends."""
+        """Return how this attempt ends."""
         job = f"{order.entity_type} {order.entity_id}"
         lot = random.Random(f"{self._seed} {job}").random()  # noqa: S311
         if lot < _PERMANENT_SHARE:
@@ -114,5 +114,5 @@ class OutcomePolicy:
         return Outcome.FAILED if self._rng.random() < _RANDOM_SHARE else Outcome.COMPLETED
 
     def failure(self, outcome: Outcome) -> FailureCase:
-        """What went wrong."""
+        """Choose an error."""
         return self._rng.choice(PERMANENT if outcome is Outcome.FAILED_FOR_GOOD else RECOVERABLE)

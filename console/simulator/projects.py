@@ -1,4 +1,4 @@
-"""Real groups and projects for the simulated web app and its GitLabs; see data/README.md for where they are from."""
+"""Real groups and projects for the simulated web app and GitLab; data/README.md says where they come from."""
 
 import gzip
 import random
@@ -10,7 +10,7 @@ GROUP_COMMANDS = ("group", "groupMembers", "groupProjects", "groupIssues")
 PROJECT_COMMANDS = ("project", "issues", "mergeRequests", "branches", "pipelines")
 _GROUP_SHARE = 0.1
 _FIRST_ID = 10_000_000
-"""Of what a discovery finds: no target has such an id."""
+"""The first id of what a discovery finds; no target has such a high id."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class Target:
 
 @dataclass(frozen=True)
 class GroupTree:
-    """A top-level group with all that is in it, as a discovery finds it: what jobs_discovered says of each."""
+    """A top-level group with everything in it, as items of jobs_discovered."""
 
     root: str
     found: tuple[dict[str, str], ...]
 
     def jobs(self) -> set[tuple[str, str]]:
-        """Path and command of every job that follows from it."""
+        """Path and command of every job that its discovery spawns."""
         commands = {"crawl_group": GROUP_COMMANDS, "crawl_project": PROJECT_COMMANDS}
         return {(f["namespace_path"], command) for f in self.found for command in commands[f["job_type"]]}
 
 
 def pick_group_tree(rng: random.Random, jobs: int) -> GroupTree:
-    """A real top-level group from which about so many jobs follow."""
+    """Choose a real top-level group whose discovery spawns about this many jobs."""
     by_root: defaultdict[str, list[str]] = defaultdict(list)
     for path in _projects():
         by_root[path.partition("/")[0]].append(path)
@@ -74,7 +74,7 @@ def _found(root: str, projects: list[str]) -> GroupTree:
 
 def targets(rng: random.Random, count: int, without: str = "") -> list[Target]:
     """
-    That many different targets, in no order; as unevenly spread over groups as the real projects are.
+    Choose *count* different targets, in random order, spread over groups as unevenly as the real projects.
 
     None is in the top-level group *without*.
     """
@@ -92,7 +92,7 @@ def targets(rng: random.Random, count: int, without: str = "") -> list[Target]:
 
 
 def by_first_group(wanted: list[Target]) -> list[list[Target]]:
-    """The targets by their top-level group, the largest first."""
+    """Group the targets by top-level group, the largest first."""
     groups: defaultdict[str, list[Target]] = defaultdict(list)
     for target in wanted:
         groups[target.full_path.partition("/")[0]].append(target)

@@ -1,8 +1,8 @@
 """
-A simulated web app: has users and accounts, orders jobs in both ways, and cancels a few.
+A simulated web app: has users and accounts, orders jobs by message and by INSERT, and cancels a few.
 
-It keeps the promise that a submitter owes the dispatcher: an order is said until its job is there,
-a bell is rung until its jobs are queued. All of it is noted in the ledger before it is said.
+It does what the dispatcher requires of a submitter: it publishes an order until its job exists, and a
+jobs.enqueue until its jobs are queued. It records everything in the order log before it publishes it.
 """
 
 import random
@@ -23,7 +23,7 @@ from console.simulator.projects import GroupTree, Target, by_first_group, target
 
 ACCOUNTS = 8
 HOSTS = ("https://gitlab.example.org", "https://git.example.net")
-_TURN_SECONDS = 0.02
+_STEP_SECONDS = 0.02
 _REPEAT_SECONDS = 1.0
 _QUIET_SECONDS = 0.5
 _EVERY_TENTH = 10
@@ -51,22 +51,22 @@ _CANCEL = """
 
 @dataclass(frozen=True)
 class WebAppOptions:
-    """How much is ordered, and over how many seconds."""
+    """How many jobs are ordered, and over how many seconds."""
 
     jobs: int
     seed: int
     seconds: float
     group_tree: GroupTree
-    """What the discovery among the jobs will find."""
+    """What the discovery will find."""
     gitlab: GitLab
-    """Where it is found, by an account whose token will die."""
+    """The instance of the discovering account, whose token will expire."""
     discovers_at: float = 0.0
-    """When that is ordered, in seconds from the beginning."""
+    """When the discovery is ordered, in seconds from the start."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody's access to a GitLab instance."""
+    """A user's access to a GitLab instance."""
 
     id: str
     user_id: str
@@ -75,7 +75,7 @@ class Account:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job as the web app sees it, before anybody else does."""
+    """A job that the web app is going to order."""
 
     id: str
     account: Account
@@ -83,11 +83,11 @@ class PlannedJob:
     priority: int
 
     def order(self) -> dict[str, Any]:
-        """As an order of jobs.submit."""
+        """Return the job as an order of jobs.submit."""
         target = self.target
         job_type = {"group": "crawl_group", "project": "crawl_project"}.get(target.command)
-        asks = {"job_type": job_type} if job_type else {"command": target.command}
-        return asks | {
+        kind = {"job_type": job_type} if job_type else {"command": target.command}
+        return kind | {
             "account_id": self.account.id,
             "user_id": self.account.user_id,
             "provider": "gitlab-onprem",
@@ -100,7 +100,7 @@ class PlannedJob:
 
 
 class WebApp(Background):
-    """Runs from `__enter__` to `__exit__`, in a thread. What went wrong there is raised by `check`."""
+    """Runs in a thread from `__enter__` to `__exit__`; `check` raises the exception of the thread."""
 
     def __init__(self, options: WebAppOptions, publisher: Publisher, database_url: str) -> None:
         super().__init__("web app")
@@ -122,16 +122,16 @@ class WebApp(Background):
 
     @property
     def is_done(self) -> bool:
-        """Whether all is ordered and has been answered."""
+        """True if everything was ordered, and every order has had its effect."""
         return not self._plan and not self._unanswered and not self._unqueued
 
-    # What it wants
+    # Plan
 
     def _account(self, number: int) -> Account:
         return Account(str(ULID()), str(ULID()), HOSTS[number % len(HOSTS)])
 
     def _planned(self, options: WebAppOptions) -> Iterable[tuple[float, Callable[[], None]]]:
-        """What is done when, in seconds from the beginning."""
+        """Plan the steps, each with its time in seconds from the start."""
         yield options.discovers_at, self._discover
         jobs = self._planned_jobs(options.jobs - 1)
         size = max(len(jobs) // 40, 1)
@@ -146,7 +146,7 @@ class WebApp(Background):
         return lambda: how(batch)
 
     def _planned_jobs(self, count: int) -> list[PlannedJob]:
-        """The large groups have an account each, all others share the first: it has about half of the jobs."""
+        """Give each large group an account; all others share the first account, which has about half of the jobs."""
         groups = by_first_group(targets(self._rng, count, without=self._group_tree.root))
         jobs = [
             PlannedJob(
@@ -161,10 +161,10 @@ class WebApp(Background):
         self._rng.shuffle(jobs)
         return jobs
 
-    # What it does
+    # Actions
 
     def _run_loop(self) -> None:
-        with self._connected() as connection:
+        with self._connect() as connection:
             self._insert_accounts(connection)
         self._work()
 
@@ -186,17 +186,17 @@ class WebApp(Background):
 
     def _work(self) -> None:
         begun = time.monotonic()
-        while not self._stop.wait(_TURN_SECONDS):
+        while not self._stop.wait(_STEP_SECONDS):
             try:
                 while self._plan and self._plan[0][0] <= time.monotonic() - begun and not self._stop.is_set():
                     self._plan[0][1]()
                     self._plan.popleft()
                 self._repeat()
             except psycopg.OperationalError:
-                self._stop.wait(_QUIET_SECONDS)  # and then the same step again: all of them bear that
+                self._stop.wait(_QUIET_SECONDS)  # then repeat the step; all steps are idempotent
 
     def _discover(self) -> None:
-        """Order that all be found which one account sees."""
+        """Order a discovery of everything that one account may read."""
         self.order_log.discovery = self.order_log.discovery or str(ULID())
         order = {
             "account_id": self._discovering_account.id,
@@ -211,7 +211,7 @@ class WebApp(Background):
         self._publish("jobs.submit", orders=[order])
 
     def _submit(self, batch: list[PlannedJob]) -> None:
-        """Order by message; every tenth time twice, as if the first had been lost."""
+        """Order by message; publish every tenth message twice, as if the first had been lost."""
         self.order_log.submitted.update(job.id for job in batch)
         orders = [job.order() for job in batch]
         self._unanswered.update({order["web_app_job_id"]: order for order in orders})
@@ -221,10 +221,10 @@ class WebApp(Background):
             self._publish("jobs.submit", orders=orders)
 
     def _insert(self, batch: list[PlannedJob]) -> None:
-        """Insert the rows in a transaction of the web app's own, then ring."""
+        """Insert the rows in a transaction of the web app's own, then publish."""
         self.order_log.inserted.update(job.id for job in batch)
         with (
-            self._connected() as connection,
+            self._connect() as connection,
             connection.cursor() as cursor,
         ):
             cursor.executemany(_INSERT_AREA, [_area(job.target) for job in batch])
@@ -235,19 +235,19 @@ class WebApp(Background):
         self._publish("jobs.enqueue", job_ids=[job.id for job in batch])
 
     def _cancel_some(self) -> None:
-        """One in a hundred by message, and one that waits and one that runs by UPDATE."""
+        """Cancel one job in a hundred by message and, the first time, one queued and one running job by UPDATE."""
         open_ids = self._ids(_NOT_ENDED, list(self.order_log.ordered - {self.order_log.discovery}))
         self._rng.shuffle(middle := open_ids[1:-1])
         cancelled = middle[: len(self.order_log.ordered) // 100 + 1]
         updated = [*open_ids[:1], *open_ids[-1:]] if not self.order_log.cancelled_by_update else []
-        # Of an UPDATE whose COMMIT was not answered nobody knows: it may have been.
+        # Recorded first: an UPDATE whose COMMIT got no answer may have been committed.
         self.order_log.asked_to_cancel.update(cancelled, updated)
         self.order_log.cancelled_by_update.update(self._ids(_CANCEL, updated))
         if cancelled:
             self._publish("jobs.cancel", job_ids=cancelled, reason="no longer wanted")
 
     def _repeat(self) -> None:
-        """Say again what nothing has come of."""
+        """Publish again what has had no effect yet."""
         if time.monotonic() < self._next_repeat or not (self._unanswered or self._unqueued):
             return
         self._next_repeat = time.monotonic() + _REPEAT_SECONDS
@@ -260,19 +260,19 @@ class WebApp(Background):
         if self._unqueued:
             self._publish("jobs.enqueue", job_ids=sorted(self._unqueued))
 
-    def _connected(self) -> psycopg.Connection:
-        """A fresh connection; a pooler may stand between, so that nothing is prepared on the server."""
+    def _connect(self) -> psycopg.Connection:
+        """Open a connection without prepared statements, which a pooler might not support."""
         return psycopg.connect(self._database_url, connect_timeout=2, prepare_threshold=None)
 
     def _ids(self, statement: LiteralString, *values: list[str]) -> list[str]:
-        with self._connected() as connection:
+        with self._connect() as connection:
             return [id_ for (id_,) in connection.execute(statement, values)]
 
     def _publish(self, task: str, **arguments: Any) -> None:
         try:
             self._publisher.ring(task, **arguments)
         except PUBLISH_ERRORS:
-            self._stop.wait(_QUIET_SECONDS)  # it is said again, or reconciled
+            self._stop.wait(_QUIET_SECONDS)  # it is published again, or reconcile finds the jobs
 
 
 def _area(target: Target) -> tuple[str, str, str, str]:

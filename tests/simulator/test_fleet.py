@@ -1,4 +1,4 @@
-"""The simulated fleet keeps a gateway's promises: what matters is said until it is answered, and no word is lost."""
+"""The simulated gateway repeats what matters until it is answered, and loses no frame."""
 
 import random
 import time
@@ -11,7 +11,8 @@ from kombu.exceptions import OperationalError
 
 from console.simulator.counters import FleetCounts
 from console.simulator.crawler import Crawler, CrawlerState, FleetContext
-from console.simulator.gateway import Gateway, Order
+from console.simulator.gateway import Gateway
+from console.simulator.orders import Order
 from console.simulator.mishaps import PERMANENT, RECOVERABLE, OutcomePolicy
 from console.simulator.projects import by_first_group, targets
 
@@ -19,32 +20,32 @@ ORDER = Order("F", "C", "project", "gid://gitlab/Project/1", "https://gitlab.exa
 
 
 class FakePublisher:
-    """Notes what is rung; refuses while it is broken."""
+    """Records what is published; fails while it is broken."""
 
     def __init__(self) -> None:
         self.is_broken = False
-        self.rung: list[tuple[str, dict[str, Any]]] = []
+        self.published: list[tuple[str, dict[str, Any]]] = []
 
     def ring(self, task: str, **arguments: Any) -> None:
-        """Note it, or refuse."""
+        """Record the task, or fail."""
         if self.is_broken:
             raise OperationalError
-        self.rung.append((task, arguments))
+        self.published.append((task, arguments))
 
     def of(self, task: str) -> list[dict[str, Any]]:
-        """What was rung of one task."""
-        return [arguments for name, arguments in self.rung if name == task]
+        """The arguments of each published message of one task."""
+        return [arguments for name, arguments in self.published if name == task]
 
 
 @pytest.fixture
 def publisher() -> FakePublisher:
-    """A broker, so to speak."""
+    """A publisher without a broker."""
     return FakePublisher()
 
 
 @pytest.fixture
 def gateway(publisher: FakePublisher, database: str) -> Iterator[Gateway]:
-    """A gateway at a migrated database."""
+    """A gateway on a migrated database."""
     gateway = Gateway(publisher, database, 0.2, FleetCounts())
     yield gateway
     gateway.close()
@@ -52,15 +53,15 @@ def gateway(publisher: FakePublisher, database: str) -> Iterator[Gateway]:
 
 @pytest.fixture
 def crawler(gateway: Gateway) -> Crawler:
-    """A crawler that never gets to the end of its first job."""
-    world = FleetContext(
+    """A crawler that never ends its first job."""
+    context = FleetContext(
         gateway, OutcomePolicy(1), FleetCounts(), lambda script: next(script, None) and None, 60.0, 3
     )
-    return Crawler(world, "crawler-01", "seed", 5)
+    return Crawler(context, "crawler-01", "seed", 5)
 
 
-def turn_until(gateway: Gateway, done: Callable[[], object]) -> None:
-    """Let the gateway work until something is true."""
+def step_until(gateway: Gateway, done: Callable[[], object]) -> None:
+    """Run the gateway until *done* is true."""
     deadline = time.monotonic() + 10
     while not done():
         assert time.monotonic() < deadline
@@ -71,42 +72,42 @@ def turn_until(gateway: Gateway, done: Callable[[], object]) -> None:
 def test_a_registration_is_repeated_under_one_id_until_its_row_exists(
     gateway: Gateway, crawler: Crawler, publisher: FakePublisher, database: str
 ) -> None:
-    """A lost registration costs a second. Once the row is there nothing is repeated, and beats begin."""
-    turn_until(gateway, lambda: len(publisher.of("connections.register")) == 2)
+    """A lost registration is repeated after a second; once the row exists, the gateway sends heartbeats instead."""
+    step_until(gateway, lambda: len(publisher.of("connections.register")) == 2)
     registrations = publisher.of("connections.register")
     assert registrations[0] == registrations[1]
     assert registrations[0]["connection_id"] == crawler.link.id
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [crawler.link.id])
-    turn_until(gateway, lambda: publisher.of("connections.heartbeat"))
+    step_until(gateway, lambda: publisher.of("connections.heartbeat"))
     assert publisher.of("connections.heartbeat")[0]["beats"][0]["connection_id"] == crawler.link.id
 
 
 def test_a_closed_connection_is_replaced_under_a_new_id(
     gateway: Gateway, crawler: Crawler, publisher: FakePublisher, database: str
 ) -> None:
-    """An id serves once."""
+    """A connection's id is never used again."""
     first = crawler.link.id
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO socket_connection (id, is_active, closed_at) VALUES (%s, false, now())", [first]
         )
-    turn_until(gateway, lambda: crawler.link.id != first)
-    turn_until(gateway, lambda: publisher.of("connections.register")[-1]["connection_id"] == crawler.link.id)
+    step_until(gateway, lambda: crawler.link.id != first)
+    step_until(gateway, lambda: publisher.of("connections.register")[-1]["connection_id"] == crawler.link.id)
 
 
 def test_frames_are_neither_lost_nor_reordered_while_the_broker_is_down(
     gateway: Gateway, crawler: Crawler, publisher: FakePublisher
 ) -> None:
-    """Frames wait in their order until a bell is heard."""
+    """Frames wait in order until publishing works again."""
     publisher.is_broken = True
     for n in range(3):
         gateway.send(crawler.link, "job_progress", f"F{n}")
         gateway.step()
         time.sleep(0.03)
-    assert (publisher.rung, gateway.unsent) == ([], 3)
+    assert (publisher.published, gateway.unsent) == ([], 3)
     publisher.is_broken = False
-    turn_until(gateway, lambda: gateway.unsent == 0)
+    step_until(gateway, lambda: gateway.unsent == 0)
     frames = [
         frame_item["frame"] for message in publisher.of("crawler.frames") for frame_item in message["frames"]
     ]
@@ -114,7 +115,7 @@ def test_frames_are_neither_lost_nor_reordered_while_the_broker_is_down(
 
 
 def test_a_frozen_crawler_sends_stale_frames_before_it_registers_again(gateway: Gateway) -> None:
-    """It hears neither that its work was given away nor that its connection has expired."""
+    """A frozen crawler does not notice that its orders were revoked or that its connection has expired."""
     scripts = []
     counts = FleetCounts()
     crawler = Crawler(
@@ -135,18 +136,18 @@ def test_a_frozen_crawler_sends_stale_frames_before_it_registers_again(gateway: 
 
 
 def test_the_seed_determines_orders_and_outcomes() -> None:
-    """The same seed gives the same day, another one another."""
-    days = [targets(random.Random(seed), 300) for seed in (1, 1, 2)]
-    assert days[0] == days[1] != days[2]
-    assert len(set(days[0])) == 300
-    sizes = [len(group) for group in by_first_group(days[0])]
+    """The same seed gives the same orders and outcomes, another seed gives others."""
+    orders = [targets(random.Random(seed), 300) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+    assert len(set(orders[0])) == 300
+    sizes = [len(group) for group in by_first_group(orders[0])]
     assert sizes[0] > 10 * sizes[-1]
-    fates = [[OutcomePolicy(seed).outcome(ORDER) for _ in range(3)] for seed in (1, 1)]
-    assert fates[0] == fates[1]
+    outcomes = [[OutcomePolicy(seed).outcome(ORDER) for _ in range(3)] for seed in (1, 1)]
+    assert outcomes[0] == outcomes[1]
 
 
 def test_simulated_errors_contain_tokens_as_careless_libraries_log_them() -> None:
-    """Else there would be nothing to redact."""
+    """Some simulated errors contain the access token, so that redaction has something to redact."""
     shown = [str(failure.as_data(ORDER)) for failure in (*RECOVERABLE, *PERMANENT) if failure.contains_token]
     assert len(shown) == 3
     assert all("glpat-abc" in text for text in shown)
@@ -156,23 +157,23 @@ def test_simulated_errors_contain_tokens_as_careless_libraries_log_them() -> Non
 def test_a_gateway_that_cannot_read_the_orders_lists_no_jobs(
     gateway: Gateway, crawler: Crawler, publisher: FakePublisher, database: str
 ) -> None:
-    """It would disown what it has not seen; that it lives it says all the same."""
+    """It sends heartbeats without lists of jobs, since jobs missing from a list would be disowned."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [crawler.link.id])
-    turn_until(gateway, lambda: publisher.of("connections.heartbeat"))
+    step_until(gateway, lambda: publisher.of("connections.heartbeat"))
     assert publisher.of("connections.heartbeat")[0]["beats"][0]["active_jobs"] == []
 
     gateway._database._url = "postgresql://nobody@127.0.0.1:9/nothing"
     gateway._database.close()
 
-    turn_until(gateway, lambda: "active_jobs" not in publisher.of("connections.heartbeat")[-1]["beats"][0])
+    step_until(gateway, lambda: "active_jobs" not in publisher.of("connections.heartbeat")[-1]["beats"][0])
     assert publisher.of("connections.heartbeat")[-1]["beats"][0]["connection_id"] == crawler.link.id
 
 
 def test_a_slow_poll_does_not_delay_the_next_for_long(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It rests three times as long as a look took, but a second at most."""
+    """The pause is three times as long as the poll took, but at most a second."""
     monkeypatch.setattr(gateway._database, "orders", lambda _: time.sleep(0.5) or [])
 
     gateway.step()
