@@ -12,8 +12,8 @@ from kombu.exceptions import OperationalError
 from console.simulator.counters import FleetCounts
 from console.simulator.crawler import Crawler, CrawlerState, FleetContext
 from console.simulator.gateway import Gateway
-from console.simulator.orders import Order
 from console.simulator.mishaps import PERMANENT, RECOVERABLE, OutcomePolicy
+from console.simulator.orders import Order
 from console.simulator.projects import by_first_group, targets
 
 ORDER = Order("F", "C", "project", "gid://gitlab/Project/1", "https://gitlab.example.org", None, "glpat-abc")
