@@ -48,7 +48,7 @@ PUBLISH_ERRORS = (OperationalError, redis.RedisError, OSError)
 class Publisher(Protocol):
     """Publishes tasks by name."""
 
-    def ring(self, task: str, **arguments: Any) -> object:
+    def publish(self, task: str, payload: dict[str, Any], /) -> object:
         """Publish a task, or raise one of PUBLISH_ERRORS within seconds."""
 
 
@@ -242,7 +242,7 @@ class Gateway:
         if time.monotonic() < self._quiet_until:
             return False
         try:
-            self._publisher.ring(task, **arguments)
+            self._publisher.publish(task, arguments)
         except PUBLISH_ERRORS:
             self._counts.unheard += 1
             self._quiet_until = time.monotonic() + QUIET_SECONDS

@@ -270,7 +270,7 @@ class WebApp(Background):
 
     def _publish(self, task: str, **arguments: Any) -> None:
         try:
-            self._publisher.ring(task, **arguments)
+            self._publisher.publish(task, arguments)
         except PUBLISH_ERRORS:
             self._stop.wait(_QUIET_SECONDS)  # it is published again, or reconcile finds the jobs
 

@@ -26,15 +26,15 @@ class FakePublisher:
         self.is_broken = False
         self.published: list[tuple[str, dict[str, Any]]] = []
 
-    def ring(self, task: str, **arguments: Any) -> None:
+    def publish(self, task: str, payload: dict[str, Any]) -> None:
         """Record the task, or fail."""
         if self.is_broken:
             raise OperationalError
-        self.published.append((task, arguments))
+        self.published.append((task, payload))
 
     def of(self, task: str) -> list[dict[str, Any]]:
-        """The arguments of each published message of one task."""
-        return [arguments for name, arguments in self.published if name == task]
+        """The payloads of the published messages of one task."""
+        return [payload for name, payload in self.published if name == task]
 
 
 @pytest.fixture

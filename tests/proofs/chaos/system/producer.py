@@ -29,7 +29,7 @@ class _Producer(Producer):
 
 class UnreliablePublisher(Background):
     """
-    A bell; `ring` is one thread's. A *share* of what is rung meets one of three fates, equally likely.
+    `publish` is called by one thread. A *share* of what is rung meets one of three fates, equally likely.
 
     It is held back for up to two seconds, so that later words overtake it; it is delivered again as
     it is, as by a broker; it is said again under a new id, as by somebody who saw no answer.
@@ -51,7 +51,7 @@ class UnreliablePublisher(Background):
         """How many messages wait to be sent."""
         return len(self._later)
 
-    def ring(self, task: str, **payload: Any) -> None:
+    def publish(self, task: str, payload: dict[str, Any]) -> None:
         """Publish, now or later, once or twice; raises one of UNHEARD where now nobody hears it."""
         id_, draw = str(uuid4()), self._rng.random()
         if draw < self.share / 3:
@@ -67,7 +67,7 @@ class UnreliablePublisher(Background):
         """Let go of the broker."""
         self._producer.close()
 
-    def _live(self) -> None:
+    def _run_loop(self) -> None:
         with closing(_Producer(self._broker_url)) as producer:
             while not self._stop.wait(_TURN_S):
                 self._send_what_is_due(producer)
