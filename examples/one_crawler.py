@@ -1,5 +1,5 @@
 """
-One simulated crawler, until Ctrl-C: for trying a web app where no real crawler is at hand.
+Runs one simulated crawler until Ctrl-C, for trying a web app without a real crawler.
 
     DATABASE_URL=… BROKER_URL=… .venv/bin/python examples/one_crawler.py
 """
@@ -13,7 +13,7 @@ from tasks.client import Producer
 
 
 def main() -> None:
-    """Work off whatever is ordered; most of it succeeds."""
+    """Work on all orders; most of them succeed."""
     options = FleetOptions(crawlers=1, seed=1, heartbeat_seconds=10)
     with (
         closing(Producer(os.environ["BROKER_URL"])) as producer,

@@ -1,4 +1,4 @@
-"""The web app of examples/web-app, as a process beside a real worker and a simulated fleet; for `make test-node`."""
+"""The web app of examples/web-app, run as a process with a real worker and a simulated fleet; for `make test-node`."""
 
 import json
 import os
@@ -26,14 +26,14 @@ END = """
 
 @pytest.fixture
 def producer(broker: str) -> Iterator[Producer]:
-    """A bell."""
-    with closing(Producer(broker)) as bell:
-        yield bell
+    """A producer, which publishes for the fleet."""
+    with closing(Producer(broker)) as opened:
+        yield opened
 
 
 @pytest.fixture
 def worker(world: World, broker: str, tmp_path: Path) -> Iterator[None]:
-    """A worker; without beat: what is done, a bell has asked for."""
+    """A worker. There is no beat: it runs only the tasks that are published here."""
     environment = {"DATABASE_URL": os.environ["DATABASE_URL"], "BROKER_URL": broker}
     with Supervisor(tmp_path, environment) as processes:
         child = processes.start("worker", "worker", "--concurrency", "1")
@@ -43,7 +43,7 @@ def worker(world: World, broker: str, tmp_path: Path) -> Iterator[None]:
 
 @contextmanager
 def fleet(producer: Producer, work_seconds: float = 0.1) -> Iterator[None]:
-    """One crawler, whose first jobs end well."""
+    """One crawler, whose first jobs succeed."""
     options = FleetOptions(
         crawlers=1, seed=1, work_seconds=work_seconds, heartbeat_seconds=settings().heartbeat_interval.total_seconds()
     )  # fmt: skip
@@ -54,7 +54,7 @@ def fleet(producer: Producer, work_seconds: float = 0.1) -> Iterator[None]:
 
 @contextmanager
 def node(program: str, *arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    """One of the programs, until the test ends."""
+    """Run one of the programs, and kill it at the end."""
     process = subprocess.Popen(
         ["node", str(PROGRAMS / program), *arguments],
         env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -67,13 +67,13 @@ def node(program: str, *arguments: str, **environment: str) -> Iterator["subproc
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, list[str], str]:
-    """Exit code, lines on standard output, and standard error."""
+    """Wait for a program; returns its exit code, its lines of output, and its errors."""
     out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out.splitlines(), err
 
 
 def first_line(process: "subprocess.Popen[str]") -> str:
-    """The job's id, from the line that tells it."""
+    """Return the job's id from the first line of output."""
     assert process.stdout is not None
     (job_id,) = re.findall(r"Inserted job (\w{26})\.", process.stdout.readline())
     return str(job_id)
@@ -81,7 +81,7 @@ def first_line(process: "subprocess.Popen[str]") -> str:
 
 @pytest.mark.usefixtures("worker")
 def test_the_web_app_sees_its_job_finish(world: World, producer: Producer) -> None:
-    """The job is inserted in its own transaction, queued by its ring, crawled, and told of to the end."""
+    """The job is inserted, published, crawled, and followed until it has finished."""
     with fleet(producer), node("main.js", "--account", "mine") as web_app:
         job_id = first_line(web_app)
         code, lines, err = ended(web_app)
@@ -96,11 +96,11 @@ def test_the_web_app_sees_its_job_finish(world: World, producer: Producer) -> No
 
 @pytest.mark.usefixtures("worker")
 def test_the_web_app_survives_a_lost_connection(world: World, producer: Producer) -> None:
-    """Ended by the server before anything has come of the job: what comes is told all the same, once."""
+    """If the server ends the connection, all later events are printed all the same, once each."""
     with node("main.js") as web_app:
         job_id = first_line(web_app)
-        wait_until(lambda: world.scalar("SELECT count(*) FROM job_queue") == 1, "its ring was heard")
-        wait_until(lambda: world.rows(END), "it follows")
+        wait_until(lambda: world.scalar("SELECT count(*) FROM job_queue") == 1, "the job is queued")
+        wait_until(lambda: world.rows(END), "the web app follows the events")
         with fleet(producer):
             code, lines, err = ended(web_app)
 
@@ -112,7 +112,7 @@ def test_the_web_app_survives_a_lost_connection(world: World, producer: Producer
 
 @pytest.mark.usefixtures("worker")
 def test_a_failed_job_is_reported(world: World, producer: Producer) -> None:
-    """Exit code 1, and why."""
+    """The exit code is 1, and the error is the job's status."""
     with node("main.js") as web_app:
         job_id = first_line(web_app)
         producer.publish("jobs.cancel", {"job_ids": [job_id]})
@@ -121,19 +121,19 @@ def test_a_failed_job_is_reported(world: World, producer: Producer) -> None:
 
 
 def test_a_job_that_exceeds_its_time_is_reported(world: World, broker: str) -> None:
-    """Nobody works; nor is the bell heard, which is only a warning."""
+    """Without a crawler the program ends with an error; that it could not publish is only a warning."""
     silent = f"redis://127.0.0.1:{free_port()}/0"
     with node("main.js", "--timeout", "0.5", BROKER_URL=silent) as web_app:
         job_id = first_line(web_app)
         code, _, err = ended(web_app)
-    warning, complaint = err.splitlines()
-    assert (code, complaint) == (1, f"Job {job_id} has not ended within 0.5 s.")
-    assert warning.startswith("The bell was not heard (")
+    warning, error = err.splitlines()
+    assert (code, error) == (1, f"Job {job_id} has not ended within 0.5 s.")
+    assert warning.startswith("jobs.enqueue could not be published (")
     assert world.job(job_id).status == "queued"
 
 
 def test_a_missing_database_is_reported(broker: str) -> None:
-    """In one line."""
+    """The error is one line."""
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
     with node("main.js", DATABASE_URL=nowhere) as web_app:
         code, lines, err = ended(web_app)
@@ -143,16 +143,16 @@ def test_a_missing_database_is_reported(broker: str) -> None:
 
 @pytest.mark.usefixtures("worker")
 def test_celery_node_publishes_too(world: World) -> None:
-    """Its message is handled as any other is."""
+    """A message from celery-node is handled like any other."""
     job_id = world.insert_job()
     with node("celery-node.js", job_id) as other:
-        assert ended(other) == (0, [f"Rang for {job_id}."], "")
-    wait_until(lambda: world.scalar("SELECT count(*) FROM job_queue") == 1, "its ring was heard")
+        assert ended(other) == (0, [f"Published jobs.enqueue for {job_id}."], "")
+    wait_until(lambda: world.scalar("SELECT count(*) FROM job_queue") == 1, "the job is queued")
     assert (world.entry(job_id).status, world.rejections()) == ("pending", [])
 
 
 def test_celery_node_ends_the_process_without_redis(world: World) -> None:
-    """A limit of its own: nothing catches what its connection meets."""
+    """celery-node does not handle the error of its connection, which ends the process."""
     with node("celery-node.js", "a-job", BROKER_URL=f"redis://127.0.0.1:{free_port()}/0") as other:
         code, lines, err = ended(other)
     assert (code, lines) == (1, [])

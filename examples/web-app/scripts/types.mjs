@@ -1,20 +1,20 @@
-// Writes src/contract.ts from `crawlyard contract`; with --check, says whether it is up to date.
+// Writes src/contract.ts from `crawlyard contract`; with --check, fails if it is out of date.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { compile } from "json-schema-to-typescript";
 
 const FILE = new URL("../src/contract.ts", import.meta.url);
 const CRAWLYARD = process.env.CRAWLYARD ?? new URL("../../../.venv/bin/crawlyard", import.meta.url).pathname;
-const BANNER = `// Made from \`crawlyard contract\` by \`npm run types\`: the payload of every task, by its name. Not to be edited.`;
+const BANNER = `// Generated from \`crawlyard contract\` by \`npm run types\`: the payload of every task, by name. Do not edit.`;
 
-/** Titles name the definitions alone: of each field that has one, a type would be made. */
+/** Removes the titles, or every field with a title would become a type of its own. */
 function withoutTitles(schema) {
   if (Array.isArray(schema)) return schema.map(withoutTitles);
   if (schema === null || typeof schema !== "object") return schema;
   const rest = Object.entries(schema).filter(
     ([key, value]) => !(key === "title" && typeof value === "string"),
   );
-  // Bounded lists would become tuples of every length.
+  // With their bounds, lists would become tuples of every length.
   return Object.fromEntries(
     rest.filter(([key]) => key !== "maxItems" && key !== "minItems").map(([key, value]) => [key, withoutTitles(value)]),
   );
@@ -26,7 +26,7 @@ function contract() {
   const properties = {};
   for (const [name, schema] of Object.entries(schemas)) {
     const { $defs = {}, $schema: _dialect, $id: _id, ...payload } = schema;
-    Object.assign(definitions, $defs); // the same name is the same model in all of them
+    Object.assign(definitions, $defs); // a name means the same model in all schemas
     properties[name] = payload;
   }
   const whole = {
@@ -43,6 +43,6 @@ const text = await compile(contract(), "Contract", { bannerComment: BANNER, prin
 if (!process.argv.includes("--check")) {
   writeFileSync(FILE, text);
 } else if (readFileSync(FILE, "utf8") !== text) {
-  console.error("src/contract.ts is not what `crawlyard contract` says: npm run types writes it anew.");
+  console.error("src/contract.ts differs from `crawlyard contract`: run `npm run types` to generate it again.");
   process.exitCode = 1;
 }

@@ -1,4 +1,4 @@
-// Made from `crawlyard contract` by `npm run types`: the payload of every task, by its name. Not to be edited.
+// Generated from `crawlyard contract` by `npm run types`: the payload of every task, by name. Do not edit.
 
 /**
  * `job.provider` and `account.provider_id`.

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 
-const POLL_MS = 2000; // bells get lost, and what a long transaction held back comes without one
+const POLL_MS = 2000; // a notification may be lost, and events that a long transaction held back come without one
 const PAGE_ROWS = 500;
 const LONGEST_PAUSE_MS = 5000;
 
@@ -36,7 +36,7 @@ const END = `
    WHERE event.xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY event.xid DESC, event.id DESC LIMIT 1
 `;
 
-/** The last event that was handled. bigint and xid8 are texts here: a number would lose digits. */
+/** The last event that was handled. bigint and xid8 are strings here: a number would lose digits. */
 export interface Cursor {
   cluster: string;
   xid: string;
@@ -52,7 +52,7 @@ export interface Event {
   created_at: Date;
 }
 
-/** An event; or null for a gap: some may have been missed, so look at the tables. */
+/** An event, or null for a gap: events may have been missed, so read the tables. */
 export type Item = Event | null;
 
 interface Place {
@@ -64,22 +64,22 @@ interface Place {
   id: string | null;
 }
 
-/** Events from now on, each once and in order; a lost connection is made again. */
+/** Yields events from now on, each once and in order, and reconnects if the connection is lost. */
 export class EventStream {
   #url: string;
   #cursor: Cursor;
   #client: pg.Client | null;
-  #rung = false;
+  #notified = false;
   #wake = () => {};
 
   private constructor(url: string, client: pg.Client, cursor: Cursor) {
     this.#url = url;
     this.#client = client;
     this.#cursor = cursor;
-    this.#hear(client);
+    this.#listen(client);
   }
 
-  /** Listens, and notes where the events end; what comes after it is followed. Rejects where there is no database. */
+  /** Listens, and starts after the last event that exists now. Rejects if the database does not answer. */
   static async open(url: string): Promise<EventStream> {
     const client = await connected(url);
     return new EventStream(url, client, await endOf(client));
@@ -91,8 +91,8 @@ export class EventStream {
     while (!signal.aborted) {
       try {
         this.#client ??= await this.#reconnected();
-        yield* this.#look(this.#client);
-        await this.#bell(signal);
+        yield* this.#read(this.#client);
+        await this.#notification(signal);
         pause = 100;
       } catch (error) {
         console.warn(`No events for the moment: ${error instanceof Error ? error.message : error}`);
@@ -108,8 +108,8 @@ export class EventStream {
     this.#client = null;
   }
 
-  /** What can be read now. The cursor moves before an event is given: each comes once. */
-  async *#look(client: pg.Client): AsyncGenerator<Item> {
+  /** Yields what can be read now. The cursor moves before an event is yielded, so that each comes once. */
+  async *#read(client: pg.Client): AsyncGenerator<Item> {
     for (;;) {
       const { cluster, xid, id } = this.#cursor;
       const { rows } = await client.query<Place & Event>(PAGE, [cluster, xid, id, PAGE_ROWS]);
@@ -126,9 +126,9 @@ export class EventStream {
     }
   }
 
-  /** Waits for a NOTIFY, but not for long. */
-  async #bell(signal: AbortSignal): Promise<void> {
-    if (!this.#rung && !signal.aborted) {
+  /** Waits for a NOTIFY, at most for POLL_MS. */
+  async #notification(signal: AbortSignal): Promise<void> {
+    if (!this.#notified && !signal.aborted) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, POLL_MS);
         this.#wake = () => {
@@ -137,29 +137,29 @@ export class EventStream {
         };
       });
     }
-    this.#rung = false;
+    this.#notified = false;
   }
 
   async #reconnected(): Promise<pg.Client> {
     const client = await connected(this.#url);
-    this.#hear(client);
+    this.#listen(client);
     return client;
   }
 
-  #hear(client: pg.Client): void {
-    const ring = () => {
-      this.#rung = true;
+  #listen(client: pg.Client): void {
+    const wake = () => {
+      this.#notified = true;
       this.#wake();
     };
-    client.on("notification", ring);
-    client.on("error", ring); // the next look finds the connection gone
+    client.on("notification", wake);
+    client.on("error", wake); // the next read fails, and reconnects
   }
 }
 
-/** A session that listens: what comes from now on rings. */
+/** Opens a session that is notified of events from now on. */
 async function connected(url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000, keepAlive: true });
-  client.on("error", () => {}); // while nobody else listens, an error would end the process
+  client.on("error", () => {}); // without a listener, an error would end the process
   await client.connect();
   await client.query("LISTEN crawlyard_event");
   return client;

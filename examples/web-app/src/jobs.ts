@@ -9,7 +9,7 @@ export interface Job {
 
 const HOST = "https://gitlab.example.org";
 
-/** Inserts a job, and the account that it needs where there is none; returns the job's id. */
+/** Inserts a job, and its account if that does not exist; returns the job's id. */
 export async function insertJob(url: string, job: Job): Promise<string> {
   const id = ulid();
   await inTransaction(url, async (client) => {
@@ -26,7 +26,7 @@ export async function insertJob(url: string, job: Job): Promise<string> {
   return id;
 }
 
-/** The job's status; null where it was deleted. */
+/** Returns the job's status, or null if the job was deleted. */
 export async function statusOf(url: string, id: string): Promise<string | null> {
   return inTransaction(url, async (client) => {
     const { rows } = await client.query<{ status: string }>("SELECT status::text FROM job WHERE id = $1", [id]);
@@ -34,7 +34,7 @@ export async function statusOf(url: string, id: string): Promise<string | null> 
   });
 }
 
-/** 26 characters, sorted by time: 48 bits of milliseconds, 80 of chance. */
+/** Returns a ULID: 26 characters that sort by time, of 48 bits of milliseconds and 80 random bits. */
 function ulid(): string {
   let number = (BigInt(Date.now()) << 80n) | BigInt(`0x${randomBytes(10).toString("hex")}`);
   let text = "";

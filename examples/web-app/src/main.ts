@@ -1,8 +1,8 @@
-// Inserts a job, rings for it, follows its events, and ends when it has ended: 0 if it is finished, else 1.
+// Inserts a job, publishes jobs.enqueue for it, and follows its events until it ends. Exit code 0 if it finished, else 1.
 import { parseArgs } from "node:util";
 import { EventStream } from "./events.js";
 import { insertJob, statusOf } from "./jobs.js";
-import { ring } from "./ring.js";
+import { publish } from "./publish.js";
 
 const ENDED = new Set(["finished", "failed", "cancelled"]);
 
@@ -15,11 +15,11 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Follows the events until the job has ended; its last status, or undefined where time is over. */
+/** Follows the events until the job ends; returns its last status, or undefined after the timeout. */
 async function ending(events: EventStream, url: string, id: string, signal: AbortSignal) {
   for await (const event of events.follow(signal)) {
     if (event === null) {
-      console.warn("Events were missed; the table says the rest.");
+      console.warn("Events were missed; reading the job's status from the table.");
       const status = await statusOf(url, id);
       if (status === null || ENDED.has(status)) return status ?? "deleted";
     } else if (event.job_id === id) {
@@ -34,16 +34,16 @@ async function ending(events: EventStream, url: string, id: string, signal: Abor
 async function main(): Promise<string | null> {
   const { DATABASE_URL, BROKER_URL } = process.env;
   const seconds = Number(options.timeout);
-  if (!DATABASE_URL || !BROKER_URL) return "DATABASE_URL and BROKER_URL must be set.";
+  if (!DATABASE_URL || !BROKER_URL) return "Set DATABASE_URL and BROKER_URL.";
   if (!(seconds > 0)) return "--timeout must be a number of seconds.";
 
-  const events = await EventStream.open(DATABASE_URL); // before the job is there: nothing of it is missed
+  const events = await EventStream.open(DATABASE_URL); // before the job exists, so that none of its events is missed
   try {
     const job = { accountId: options.account, command: options.command, path: options.path };
     const id = await insertJob(DATABASE_URL, job);
     console.log(`Inserted job ${id}.`);
-    await ring(BROKER_URL, "jobs.enqueue", { job_ids: [id] }).catch((error: Error) =>
-      console.warn(`The bell was not heard (${error.message}); the job is found some time later.`),
+    await publish(BROKER_URL, "jobs.enqueue", { job_ids: [id] }).catch((error: Error) =>
+      console.warn(`jobs.enqueue could not be published (${error.message}); the dispatcher will find the job later.`),
     );
     const status = await ending(events, DATABASE_URL, id, AbortSignal.timeout(seconds * 1000));
     if (status === undefined) return `Job ${id} has not ended within ${seconds} s.`;

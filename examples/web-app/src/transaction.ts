@@ -5,10 +5,10 @@ const AGAIN = new Set(["40P01", "40001"]); // deadlock_detected, serialization_f
 const ATTEMPTS = 5;
 
 /**
- * Does *work* in one transaction, from the start again where the database broke a deadlock.
+ * Runs *work* in one transaction, and repeats it from the start if PostgreSQL ended it because of a deadlock.
  *
- * The dispatcher gives way where it waits for the web app's rows, but a deletion of jobs takes rows
- * of both: then either may be the one that PostgreSQL ends.
+ * The dispatcher gives way if it waits for rows that the web app has locked. But a deletion of jobs locks rows of
+ * both: then PostgreSQL may end either transaction.
  */
 export async function inTransaction<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
@@ -23,7 +23,7 @@ export async function inTransaction<T>(url: string, work: (client: pg.Client) =>
 
 async function once<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000 });
-  client.on("error", () => {}); // told by the query that it breaks
+  client.on("error", () => {}); // the query that fails reports the error
   try {
     await client.connect();
     await client.query("BEGIN");
@@ -31,7 +31,7 @@ async function once<T>(url: string, work: (client: pg.Client) => Promise<T>): Pr
     await client.query("COMMIT");
     return result;
   } finally {
-    await client.end(); // and what was not committed is rolled back
+    await client.end(); // this rolls back what was not committed
   }
 }
 

@@ -5,19 +5,19 @@ import type { Contract } from "./contract.js";
 type Task = Exclude<keyof Contract, "frame">;
 
 /**
- * Rings one task: a JSON text, pushed to the list that has its queue's name.
+ * Publishes one task: pushes a JSON text to the list that has the queue's name.
  *
- * Rejects within seconds where there is no Redis. A bell for jobs that are in the table may be lost:
- * the jobs are found some time later anyway.
+ * Rejects within seconds if Redis does not answer. For jobs that are in the table this is no loss: the dispatcher
+ * finds them a little later.
  */
-export async function ring<T extends Task>(brokerUrl: string, task: T, payload: Contract[T]): Promise<void> {
+export async function publish<T extends Task>(brokerUrl: string, task: T, payload: Contract[T]): Promise<void> {
   const redis = new Redis(brokerUrl, {
     lazyConnect: true,
     connectTimeout: 2000,
     maxRetriesPerRequest: 0,
     retryStrategy: () => null,
   });
-  redis.on("error", () => {}); // what failed is told by the call that failed
+  redis.on("error", () => {}); // the call that fails reports the error
   try {
     await redis.connect();
     await redis.lpush(queueOf(task), JSON.stringify(envelope(task, payload)));
