@@ -72,23 +72,11 @@ def assign_jobs(uow: UnitOfWork) -> int:
     free_slots = FreeSlots(uow.slots.lock_free(ROUND_LIMIT), ROUND_LIMIT)
     if not free_slots.free:
         return 0
-    live_load = LiveLoad(
-        Counter(uow.live_counts.by_host_queue()), settings().account_cap, settings().host_cap
-    )
-    stuck, opened, claims = StuckEntries(), list[NewAttempt](), 0
-    while free_slots.free and claims < _MAX_CLAIMS:
-        claim = _claim(uow, quotas(queues, live_load, free_slots.free), stuck)
-        if not claim.entries and not claim.exhausted:
-            break
-        _settle(uow, claim.moved_on)
-        placed = _place(claim.waiting, queues, live_load, free_slots)
-        opened += _open_attempts(uow, placed, claim.jobs)
-        stuck.add(
-            e for e in claim.entries if e.job_id not in claim.jobs or (e.is_suspect and e not in placed)
-        )
-        queues = [queue for queue in queues if (queue.account_id, queue.host) not in claim.exhausted]
-        claims += 1
-    _finish(uow, opened, reached_limit=claims == _MAX_CLAIMS or len(opened) >= ROUND_LIMIT)
+    opened = _fill_slots(uow, queues, free_slots)
+    if opened:
+        uow.slots.occupy((attempt.connection_id, attempt.crawler_job_id) for attempt in opened)
+        if settings().pending_cap is not None and uow.deferred.has_any({a.account_id for a in opened}):
+            uow.publish("upkeep.feed_deferred")
     return len(opened)
 
 
@@ -103,6 +91,31 @@ def _without_expiring(uow: UnitOfWork, queues: list[HostQueue]) -> list[HostQueu
     for account_id in sorted(blocked):
         uow.publish("credentials.refresh", account_id=account_id)
     return [queue for queue in queues if not queue.is_expiring]
+
+
+def _fill_slots(uow: UnitOfWork, queues: list[HostQueue], free_slots: FreeSlots) -> list[NewAttempt]:
+    """Claim and assign until slots or queues are exhausted, or a limit is reached: then publish another round."""
+    live_load = LiveLoad(
+        Counter(uow.live_counts.by_host_queue()), settings().account_cap, settings().host_cap
+    )
+    stuck = StuckEntries()
+    opened: list[NewAttempt] = []
+    claims = 0
+    while free_slots.free and claims < _MAX_CLAIMS:
+        claim = _claim(uow, quotas(queues, live_load, free_slots.free), stuck)
+        if not claim.entries and not claim.exhausted:
+            break
+        _settle(uow, claim.moved_on)
+        placed = _place(claim.waiting, queues, live_load, free_slots)
+        opened += _open_attempts(uow, placed, claim.jobs)
+        stuck.add(
+            e for e in claim.entries if e.job_id not in claim.jobs or (e.is_suspect and e not in placed)
+        )
+        queues = [queue for queue in queues if (queue.account_id, queue.host) not in claim.exhausted]
+        claims += 1
+    if opened and (claims == _MAX_CLAIMS or len(opened) >= ROUND_LIMIT):
+        uow.publish("jobs.assign")
+    return opened
 
 
 @dataclass
@@ -217,14 +230,3 @@ def _new_attempt(entry: Entry, connection_id: ConnectionId, job: KnownJob) -> Ne
         user_id=job.user_id,
         host=entry.host,
     )
-
-
-def _finish(uow: UnitOfWork, opened: list[NewAttempt], *, reached_limit: bool) -> None:
-    """Occupy the slots, and publish what the new attempts make possible: deferred jobs, and another round."""
-    if not opened:
-        return
-    uow.slots.occupy((attempt.connection_id, attempt.crawler_job_id) for attempt in opened)
-    if settings().pending_cap is not None and uow.deferred.has_any({a.account_id for a in opened}):
-        uow.publish("upkeep.feed_deferred")
-    if reached_limit:
-        uow.publish("jobs.assign")
