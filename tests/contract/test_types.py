@@ -1,4 +1,4 @@
-"""What a value of the contract may be: to its bound and no further."""
+"""Values of the contract are accepted up to their bounds."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from tasks.contract.types import BATCH_LIMIT, AreaPath, JsonObject, Path, Ulid, 
 
 
 def nested(depth: int) -> Any:
-    """An object so many levels deep."""
+    """An object with so many levels."""
     value: Any = 0
     for _ in range(depth):
         value = {"a": value}
@@ -30,7 +30,7 @@ JSON = TypeAdapter(JsonObject)
     ],
 )
 def test_json_within_the_bounds_is_accepted_unchanged(value: Any) -> None:
-    """Deep, large and long, but not beyond all use."""
+    """JSON up to the bounds of depth, size and length is accepted."""
     assert JSON.validate_python(value) == value
 
 
@@ -51,14 +51,14 @@ def test_json_within_the_bounds_is_accepted_unchanged(value: Any) -> None:
     ],
 )
 def test_json_that_cannot_be_stored_is_refused(value: Any, complaint: str) -> None:
-    """Before it could abort a statement, and everything beside it."""
+    """It is refused before it could make a statement fail."""
     with pytest.raises(ValidationError) as refused:
         JSON.validate_python(value)
     assert [error["type"] for error in refused.value.errors()] == [complaint]
 
 
 def test_a_batch_is_a_list_of_bounded_length() -> None:
-    """What is more is refused as a whole, and can be sent in parts."""
+    """A longer list is refused as a whole."""
     batch = TypeAdapter(Annotated[Any, type_of_batch])
     assert len(batch.validate_python([0] * BATCH_LIMIT)) == BATCH_LIMIT
     for value in ([0] * (BATCH_LIMIT + 1), "ab", {"a": 1}, None):
@@ -79,7 +79,7 @@ def test_a_batch_is_a_list_of_bounded_length() -> None:
     ],
 )
 def test_texts_are_limited_to_what_an_index_holds(kind: Any, good: str, bad: list[str]) -> None:
-    """A key that is longer than an index takes would abort the statement."""
+    """A longer key would make the statement fail."""
     adapter = TypeAdapter(kind)
     assert adapter.validate_python(good) == good
     for text in bad:

@@ -1,8 +1,8 @@
 """
-A database that has run out of something, or has become read-only: units wait for it, and nothing is rejected.
+Units wait for a database that has run out of a resource or has become read-only; no message is rejected.
 
-Real: no connection left at the server, none in the pool, no room for temporary files, read-only. A full disk, an
-I/O error and the like need root: there a trigger raises what the server would.
+Exhausted connections, a full pool, full temporary space and a read-only database are real. A full disk, an I/O error
+and the like would need root: a trigger raises their errors instead.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ Pauses = list[float]
 
 @pytest.fixture
 def until_done(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], Pauses]:
-    """Let a trouble pass while a unit waits for the second time; returns its pauses."""
+    """Remove a fault during the second pause of a unit; returns the pauses."""
 
     def install(remedy: Callable[[], object]) -> Pauses:
         pauses: Pauses = []
@@ -64,7 +64,7 @@ def until_done(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object
 
 @contextmanager
 def trouble(world: World, body: str) -> Iterator[Callable[[], object]]:
-    """Let each insert of a queue entry do this, until what is yielded is called."""
+    """Run this at each insert of a queue entry, until the yielded function is called."""
     world.rows(
         f"CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$"
     )
@@ -80,12 +80,12 @@ def trouble(world: World, body: str) -> Iterator[Callable[[], object]]:
 
 
 def raising(state: str) -> str:
-    """What raises this SQLSTATE."""
+    """A PL/pgSQL statement that raises this SQLSTATE."""
     return f"RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'trouble';"
 
 
 def submitted_once(world: World) -> None:
-    """A unit took place, wholly and once."""
+    """Check that the order was submitted completely and once."""
     assert world.scalar("SELECT count(*) FROM job") == 1
     assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 1
     assert len(world.events("job_created")) == 1
@@ -94,7 +94,7 @@ def submitted_once(world: World) -> None:
 
 
 def submit(world: World) -> None:
-    """One order."""
+    """Submit one order."""
     world.deliver("jobs.submit", orders=[world.order()])
 
 
@@ -102,7 +102,7 @@ def submit(world: World) -> None:
 def test_an_unusable_database_is_waited_for(
     state: str, world: World, until_done: Callable[..., Pauses]
 ) -> None:
-    """With pauses that grow, until it is well; the unit then takes place once."""
+    """The unit waits with growing pauses, and then runs once."""
     with trouble(world, raising(state)) as remedy:
         pauses = until_done(remedy)
         submit(world)
@@ -114,7 +114,7 @@ def test_an_unusable_database_is_waited_for(
 
 @pytest.mark.parametrize("state", RUN_AGAIN)
 def test_a_contended_unit_is_run_again(state: str, world: World, until_done: Callable[..., Pauses]) -> None:
-    """At once, and not as one that has lost its database."""
+    """It is run again after short pauses, not like a unit that lost its database."""
     with trouble(world, raising(state)) as remedy:
         pauses = until_done(remedy)
         submit(world)
@@ -125,7 +125,7 @@ def test_a_contended_unit_is_run_again(state: str, world: World, until_done: Cal
 
 @pytest.mark.parametrize("state", KEPT)
 def test_a_permanent_fault_rejects_the_message(state: str, world: World) -> None:
-    """Nothing of it took place."""
+    """The message is rejected, and nothing was written."""
     with trouble(world, raising(state)):
         submit(world)
 
@@ -135,7 +135,7 @@ def test_a_permanent_fault_rejects_the_message(state: str, world: World) -> None
 
 
 def test_a_full_temporary_disk_is_waited_for(world: World, until_done: Callable[..., Pauses]) -> None:
-    """The server's own 53400."""
+    """The server itself raises 53400."""
     limits = "SET LOCAL temp_file_limit = '64kB'; SET LOCAL work_mem = '64kB';"
     with trouble(world, f"{limits} {SPILL}") as remedy:
         pauses = until_done(remedy)
@@ -149,7 +149,7 @@ def test_a_full_temporary_disk_is_waited_for(world: World, until_done: Callable[
 def test_a_server_without_free_connections_is_waited_for(
     world: World, database: str, until_done: Callable[..., Pauses]
 ) -> None:
-    """The server's own 53300, as others take all that there are."""
+    """The server itself raises 53300 while other clients use all connections."""
     with ExitStack() as others:
         engine().dispose()
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
@@ -165,7 +165,7 @@ def test_a_server_without_free_connections_is_waited_for(
 def test_a_pool_without_free_connections_is_waited_for(
     world: World, until_done: Callable[..., Pauses], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of this process's own connections are taken."""
+    """All connections of this process's pool are used."""
     monkeypatch.setattr(engine().pool, "_timeout", 0.1)
     order = world.order()
     with ExitStack() as others:
@@ -182,7 +182,7 @@ def test_a_pool_without_free_connections_is_waited_for(
 def test_a_read_only_database_is_waited_for(
     world: World, database: str, until_done: Callable[..., Pauses]
 ) -> None:
-    """As a standby that a failover has led to too early: the server's own 25006, then none."""
+    """The server itself raises 25006, like a standby that a failover led to too early."""
     name = database.rsplit("/", 1)[1]
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute("SET default_transaction_read_only = off")
@@ -205,9 +205,9 @@ def test_a_read_only_database_is_waited_for(
 
 def test_a_connection_to_an_old_primary_is_given_up(world: World, until_done: Callable[..., Pauses]) -> None:
     """
-    One that a failover left behind, alive and read-only, is not used again.
+    A connection that a failover left alive but read-only is not used again.
 
-    The database's name leads elsewhere already; the pool would hand the old connection out for half an hour.
+    The database's name already leads elsewhere; the pool would reuse the old connection for half an hour.
     """
     order = world.order()
     engine().dispose()

@@ -1,4 +1,4 @@
-"""What the web app may write into the shared rows, however absurd, is read as a value, and stops nobody."""
+"""Any value that the web app may write into its tables can be read, and stops no task."""
 
 from typing import Any
 
@@ -57,21 +57,21 @@ def write(world: World, table: str, id_: str, column: str, value: str) -> None:
 
 
 def job_of(world: World, order: str) -> str:
-    """The job that an order is about."""
+    """The job of an order."""
     return str(
         world.scalar("SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :o", o=order)
     )
 
 
 def progress_of(job: str) -> JobProgress:
-    """A job, as it is read for whoever looks."""
+    """The progress of a job as reports read it."""
     (found,) = read_jobs_progress([job])
     return found
 
 
 @pytest.mark.parametrize("kind", OF_JOBS)
 def test_an_absurd_value_of_a_job_loses_no_frame(kind: str, world: World) -> None:
-    """Words on that job and on its neighbours are applied, and no task fails of it, up to the sweep."""
+    """Frames about that job and about others are applied, and every task up to the sweep succeeds."""
     crawler, (one, two) = world.crawler_with_jobs(2)
     bad, good = job_of(world, one), job_of(world, two)
     write(world, "job", bad, *OF_JOBS[kind])
@@ -92,7 +92,7 @@ def test_an_absurd_value_of_a_job_loses_no_frame(kind: str, world: World) -> Non
 
 @pytest.mark.parametrize("kind", OF_JOBS)
 def test_an_absurd_value_of_a_job_can_be_shown(kind: str, world: World, run: Run) -> None:
-    """On a terminal and as JSON, beside the others."""
+    """`crawlyard progress` shows it as text and as JSON, along with other jobs."""
     one, two = world.jobs(2)
     write(world, "job", one, *OF_JOBS[kind])
 
@@ -105,7 +105,7 @@ def test_an_absurd_value_of_a_job_can_be_shown(kind: str, world: World, run: Run
 
 @pytest.mark.parametrize("kind", OF_ACCOUNTS)
 def test_an_absurd_value_of_an_account_does_not_affect_others(kind: str, world: World) -> None:
-    """The other account's jobs are handed out, and no task fails of it."""
+    """The other account's jobs are assigned, and no task fails."""
     world.account("other")
     write(world, "account", "acc", *OF_ACCOUNTS[kind])
     world.jobs(1)
@@ -122,7 +122,7 @@ def test_an_absurd_value_of_an_account_does_not_affect_others(kind: str, world: 
 
 
 def test_times_outside_of_pythons_range_are_clamped(world: World) -> None:
-    """What is beyond stays beyond all that it is compared with."""
+    """Such times still compare as earlier or later than all others."""
     (job,) = world.jobs(1)
     write(world, "job", job, "started_at", "0044-03-15 BC")
     write(world, "job", job, "finished_at", "infinity")
@@ -133,7 +133,7 @@ def test_times_outside_of_pythons_range_are_clamped(world: World) -> None:
 
 
 def test_unreadable_json_has_a_placeholder() -> None:
-    """Deep, long or beyond doubles; what is merely large is read."""
+    """JSON that is too deep, or has too long numbers, becomes a placeholder; large JSON is read."""
     nested, flat = "[" * 101 + "]" * 101, [[]] * 1_000
 
     for text in (DEEP, TOO_DEEP_TO_SHOW, LONG, f"[{LONG[:400]}.5]", nested):

@@ -1,4 +1,4 @@
-"""Locks: in one order, no stronger than needed, and held until the commit."""
+"""Rows are locked in one order, no more strongly than needed, until the commit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from support.worlds.world import World
 from tasks.jobs.locking import lock_jobs
 
 ROWS = ("3", "1", "2")
-"""Ids, in the order in which their rows stand in each table."""
+"""Ids, in the order in which their rows were inserted into each table."""
 
 JOBS = [JobId(id_) for id_ in ROWS]
 FENCES = [CrawlerJobId(id_) for id_ in ROWS]
@@ -42,7 +42,7 @@ SEED = """
 
 @dataclass(frozen=True)
 class Locking:
-    """What locks rows of a table, by a key."""
+    """A method that locks rows of a table, and the key of the table."""
 
     table: str
     key: str
@@ -50,37 +50,39 @@ class Locking:
 
 
 LOCKINGS = {
-    "accounts.hold": Locking("account", "id", lambda uow, _: uow.accounts.lock_key_share(ROWS)),
+    "accounts.lock_key_share": Locking("account", "id", lambda uow, _: uow.accounts.lock_key_share(ROWS)),
     "areas.lock": Locking("area", "full_path", lambda uow, _: uow.areas.lock(ROWS, ROWS)),
-    "assignments.count_stale": Locking(
+    "attempts.count_stale": Locking(
         "job_assignment_mapping", "id", lambda uow, _: uow.attempts.count_stale(dict.fromkeys(FENCES, 1))
     ),
-    "assignments.lock_live": Locking(
+    "attempts.lock_live": Locking(
         "job_assignment_mapping", "id", lambda uow, _: uow.attempts.lock_live(FENCES)
     ),
-    "connections.beat": Locking(
+    "connections.record_heartbeats": Locking(
         "socket_connection",
         "id",
         lambda uow, _: uow.connections.record_heartbeats([Beat(id_) for id_ in CONNECTIONS]),
     ),
     "connections.lock": Locking("socket_connection", "id", lambda uow, _: uow.connections.lock(CONNECTIONS)),
-    "deferred.forget": Locking("deferred_job", "id", lambda uow, _: uow.deferred.delete(JOBS)),
+    "deferred.delete": Locking("deferred_job", "id", lambda uow, _: uow.deferred.delete(JOBS)),
     "deferred.prioritize": Locking("deferred_job", "id", lambda uow, _: uow.deferred.prioritize(JOBS, 2)),
-    "errors.resolve": Locking(
+    "error_log.resolve": Locking(
         "job_error_log",
         "id",
-        lambda uow, world: uow.error_log.resolve("f", "mended", until=world.now(), since=None, limit=3),
+        lambda uow, world: uow.error_log.resolve("f", "fixed", until=world.now(), since=None, limit=3),
     ),
-    "jobs.hold": Locking("job", "id", lambda uow, _: uow.jobs.lock_key_share(JOBS)),
+    "jobs.lock_key_share": Locking("job", "id", lambda uow, _: uow.jobs.lock_key_share(JOBS)),
     "jobs.lock": Locking("job", "id", lambda uow, _: uow.jobs.lock(JOBS)),
-    "lanes.lock": Locking("account_lane", "account_id", lambda uow, _: uow.account_queues.lock(ROWS)),
-    "queue.lock": Locking("job_queue", "id", lambda uow, _: uow.entries.lock(JOBS)),
+    "account_queues.lock": Locking(
+        "account_lane", "account_id", lambda uow, _: uow.account_queues.lock(ROWS)
+    ),
+    "entries.lock": Locking("job_queue", "id", lambda uow, _: uow.entries.lock(JOBS)),
 }
 
 
 @pytest.fixture
 def rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three rows in every table, in no order; and a unit waits long enough for its locks to be looked at."""
+    """Three rows in every table, not in the order of their ids, and a lock timeout that leaves time to look."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
     world.reload_settings()
     for statement in SEED.split(";"):
@@ -89,13 +91,13 @@ def rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", LOCKINGS)
 def test_rows_are_locked_in_the_order_of_their_keys(world: World, rows: None, name: str) -> None:
-    """Who waits for the first has locked none of the others, wherever they stand: no two wait for each other."""
+    """A unit that waits for the first row has locked no other, so that two units cannot deadlock."""
     at = LOCKINGS[name]
     key = f"SELECT {at.key} FROM {at.table}"
 
     def lock() -> None:
         with world.unit() as uow:
-            # From an index rows would come in order by themselves.
+            # An index would return the rows in order.
             uow.accounts._session.execute(text("SELECT set_config('enable_indexscan', 'off', true)"))
             at.lock(uow, world)
 
@@ -114,12 +116,12 @@ def test_rows_are_locked_in_the_order_of_their_keys(world: World, rows: None, na
 @pytest.mark.parametrize(
     ("name", "statement"),
     [
-        ("accounts.hold", "UPDATE account SET access_token = 'new' WHERE id <> 'acc'"),
-        ("jobs.hold", "UPDATE job SET status = 'paused'"),
+        ("accounts.lock_key_share", "UPDATE account SET access_token = 'new' WHERE id <> 'acc'"),
+        ("jobs.lock_key_share", "UPDATE job SET status = 'paused'"),
         ("jobs.lock", "INSERT INTO job_area SELECT id, id FROM job"),
-        ("queue.lock", "UPDATE job SET status = 'paused'"),
+        ("entries.lock", "UPDATE job SET status = 'paused'"),
         (
-            "lanes.lock",
+            "account_queues.lock",
             """INSERT INTO job (id, "accountId") SELECT id || 'x', id FROM account WHERE id <> 'acc'""",
         ),
         ("areas.lock", "INSERT INTO job_area SELECT id, id FROM job"),
@@ -128,7 +130,7 @@ def test_rows_are_locked_in_the_order_of_their_keys(world: World, rows: None, na
 def test_allowed_statements_of_the_web_app_are_not_blocked(
     world: World, rows: None, name: str, statement: str
 ) -> None:
-    """Its foreign keys to what we lock, and its changes of what we only hold, pass while we are at work."""
+    """Foreign keys to rows that we lock, and changes to rows that we lock FOR KEY SHARE, do not wait for us."""
     with world.unit() as uow:
         LOCKINGS[name].lock(uow, world)
 
@@ -140,8 +142,8 @@ def test_allowed_statements_of_the_web_app_are_not_blocked(
 @pytest.mark.parametrize(
     ("name", "statement"),
     [
-        ("accounts.hold", "DELETE FROM account WHERE id = '1'"),
-        ("jobs.hold", "DELETE FROM job WHERE id = '1'"),
+        ("accounts.lock_key_share", "DELETE FROM account WHERE id = '1'"),
+        ("jobs.lock_key_share", "DELETE FROM job WHERE id = '1'"),
         ("jobs.lock", "UPDATE job SET status = 'paused' WHERE id = '1'"),
         ("areas.lock", "UPDATE area SET gitlab_id = 'x' WHERE full_path = '1'"),
     ],
@@ -149,7 +151,7 @@ def test_allowed_statements_of_the_web_app_are_not_blocked(
 def test_locked_rows_cannot_be_deleted_before_the_commit(
     world: World, rows: None, name: str, statement: str
 ) -> None:
-    """What a unit builds upon does not go, or change, before it has ended."""
+    """Rows that a unit relies on are neither deleted nor changed before it ends."""
     with world.unit() as uow:
         LOCKINGS[name].lock(uow, world)
 
@@ -160,7 +162,7 @@ def test_locked_rows_cannot_be_deleted_before_the_commit(
 def test_a_job_assigned_between_read_and_lock_makes_the_unit_run_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection would come out of order now, and must be locked before its seats are changed."""
+    """Its connection must be locked first, which would now be out of order."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "30")
     world.reload_settings()
     (job_id,) = world.jobs(1)
@@ -192,6 +194,6 @@ def test_a_job_assigned_between_read_and_lock_makes_the_unit_run_again(
 
 
 def _by_the_web_app(statement: str) -> int:
-    """Run a statement of a session that waits for nobody; how many rows it changed."""
+    """Run a statement in a session that does not wait for locks; returns the number of changed rows."""
     with psycopg.connect(settings().session_url, options="-c lock_timeout=200ms") as web_app:
         return web_app.execute(statement).rowcount

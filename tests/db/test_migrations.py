@@ -1,4 +1,4 @@
-"""The schema: it comes up anywhere, beside a web app's tables, and over what an older component left."""
+"""The schema is created in any database: empty, with a web app's tables, or with an older component's."""
 
 import os
 import re
@@ -39,12 +39,12 @@ def run(statements: str) -> None:
 
 
 def dump(url: str, *tables: str) -> list[str]:
-    """What pg_dump says of these tables, or of everything: schema and rows, an object each, in order."""
+    """The objects and rows that pg_dump writes of these tables, or of all, sorted."""
     binaries = os.environ.get("CRAWLYARD_TEST_POSTGRES_BIN")
     pg_dump = (Path(binaries) if binaries else wheel_binaries()) / "pg_dump"
     chosen = [f'--table="{table}"' for table in tables]
     dumped = subprocess.run([pg_dump, *chosen, f"--dbname={url}"], check=True, capture_output=True, text=True)
-    # its order follows foreign keys, ours too; newer ones write a random key: \restrict …
+    # The order of pg_dump follows foreign keys, also ours; newer versions write a random \restrict key.
     lines = (
         line for line in dumped.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))
     )
@@ -52,7 +52,7 @@ def dump(url: str, *tables: str) -> list[str]:
 
 
 def test_migrating_an_empty_database_matches_the_mappings(empty_database: str) -> None:
-    """Nothing is left alone where nothing was; what the mappings say is what the database has."""
+    """The database has exactly what the mappings say, and no jobs that await adoption."""
     migrated = migrate()
 
     assert (migrated.before, migrated.after) == (None, head_revision())
@@ -62,7 +62,7 @@ def test_migrating_an_empty_database_matches_the_mappings(empty_database: str) -
 
 
 def test_alembics_own_check_finds_nothing_to_migrate(database: str) -> None:
-    """`alembic check` raises where a mapping has no migration."""
+    """`alembic check` raises if a mapping has no migration."""
     config = Config()
     config.set_main_option("script_location", "persistence:migrations")
     with engine().connect() as connection:
@@ -71,7 +71,7 @@ def test_alembics_own_check_finds_nothing_to_migrate(database: str) -> None:
 
 
 def test_a_database_at_head_stays_as_it_is(database: str) -> None:
-    """Migrated again, it is the same to the letter."""
+    """Migrating again changes nothing."""
     before = dump(database)
 
     migrated = migrate()
@@ -81,7 +81,7 @@ def test_a_database_at_head_stays_as_it_is(database: str) -> None:
 
 
 def test_concurrent_migrations_are_harmless(web_app: World) -> None:
-    """One of them migrates, the others wait for it and find it done."""
+    """One of them migrates; the others wait for it and change nothing."""
     migrated = []
     threads = [Thread(target=lambda: migrated.append(migrate())) for _ in range(4)]
     for thread in threads:
@@ -109,7 +109,7 @@ def test_concurrent_migrations_are_harmless(web_app: World) -> None:
 def test_an_impossible_migration_explains_itself_and_changes_nothing(
     web_app: World, empty_database: str, flaw: str, error: type[Exception], says: str
 ) -> None:
-    """One transaction: not a table, not a type, not a row differs afterwards."""
+    """The failed migration is one transaction: no table, type or row differs afterwards."""
     run(OLDER_COMPONENT + flaw)
     before = dump(empty_database)
 
@@ -132,7 +132,7 @@ def test_the_statement_printed_by_a_failed_migration_fixes_it(web_app: World) ->
 
 
 def test_a_migration_gives_way_to_a_running_web_app(web_app: World, empty_database: str) -> None:
-    """It waits for a lock for a moment only: the web app's writes would queue up behind it."""
+    """It waits only briefly for a lock, because the web app's writes would queue up behind it."""
     before = dump(empty_database)
     with engine().connect() as at_work:
         at_work.execute(text("UPDATE job SET label = 'some' WHERE id = 'old-queued'"))
@@ -145,7 +145,7 @@ def test_a_migration_gives_way_to_a_running_web_app(web_app: World, empty_databa
 
 
 def test_tables_of_the_web_app_are_not_changed(web_app: World, empty_database: str) -> None:
-    """Columns, types, defaults, indexes, constraints, triggers and rows are the same to the letter."""
+    """Their columns, types, defaults, indexes, constraints, triggers and rows stay the same."""
     before = dump(empty_database, *ITS_TABLES)
 
     migrate()
@@ -157,7 +157,7 @@ def test_tables_of_the_web_app_are_not_changed(web_app: World, empty_database: s
 
 
 def test_other_index_and_constraint_names_of_the_web_app_are_accepted(web_app: World) -> None:
-    """Nothing of ours hangs on its tables but the foreign keys that point at `job`."""
+    """Our only dependencies on its tables are foreign keys to `job`."""
     indexes = "SELECT indexname FROM pg_indexes WHERE tablename = ANY (:tables) ORDER BY 1"
     before = web_app.rows(indexes, tables=list(ITS_TABLES))
 
@@ -172,7 +172,7 @@ def test_other_index_and_constraint_names_of_the_web_app_are_accepted(web_app: W
 
 
 def test_the_life_of_a_job_works_with_enums_of_the_web_app(web_app: World) -> None:
-    """Submitted, inserted by itself, assigned, failed and retried, completed, cancelled, paused: on its types."""
+    """Jobs are submitted, inserted, assigned, retried, completed, cancelled and paused with its types."""
     migrate()
     (done,) = web_app.submit(web_app.order(entity_id="42", user_id="ann", branch="main"))
     own = web_app.insert_job(branch="main")
@@ -220,7 +220,7 @@ def test_the_life_of_a_job_works_with_enums_of_the_web_app(web_app: World) -> No
 
 @pytest.mark.parametrize("kind", ["job_ids", "account_id", "area", "subtree_of"])
 def test_the_job_commands_work_with_enums_of_the_web_app(web_app: World, kind: str) -> None:
-    """Paused, resumed, failed and retried, given another priority, cancelled: on its types, by each selection."""
+    """Jobs are paused, resumed, retried, prioritized and cancelled with its types, by each selection."""
     migrate()
     job_id = web_app.insert_job(full_path="a/b")
     child = web_app.insert_job(full_path="a/b/c", spawned_from=job_id)
@@ -243,7 +243,7 @@ def test_the_job_commands_work_with_enums_of_the_web_app(web_app: World, kind: s
 
 
 def test_discoveries_and_tokens_work_with_enums_of_the_web_app(web_app: World) -> None:
-    """Areas and children of its types, one that moves, and an attempt whose token dies and is renewed."""
+    """Areas and child jobs are created and moved, and a token is renewed, with its types."""
     migrate()
     discoverer = Discoverer.at_work(web_app)
     discoverer.finds(group("new", 7), project("new/tool", 42))
@@ -272,7 +272,7 @@ def test_discoveries_and_tokens_work_with_enums_of_the_web_app(web_app: World) -
 
 
 def test_data_of_an_older_component_is_carried_over(web_app: World) -> None:
-    """The newest entry stands for its job, held; who was connected or at work is so no more; no token is kept."""
+    """The newest entry of a job is parked, connections and attempts are closed, and no token is copied."""
     run(OLDER_COMPONENT)
 
     migrate()
@@ -307,7 +307,7 @@ def test_data_of_an_older_component_is_carried_over(web_app: World) -> None:
 def test_the_life_of_a_discovery_works_with_enums_of_the_web_app(
     web_app: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found, moved, merged, renamed, failed and found again, deferred and fed: on its types, and in its lengths."""
+    """Areas are found, moved, merged and renamed, and jobs deferred, with its types and lengths."""
     migrate()
     discoverer = Discoverer.at_work(web_app)
     discoverer.finds(group("old/area", 1), project("old/tool", 42), project("lab/tool", 43), user("ann", 1))
@@ -344,7 +344,7 @@ def test_the_life_of_a_discovery_works_with_enums_of_the_web_app(
 
 
 def test_old_jobs_are_left_alone_until_they_are_adopted(web_app: World) -> None:
-    """Neither seated nor mended before; afterwards the queued and the running wait, with what was counted."""
+    """Before adoption nothing changes them; afterwards queued and running jobs wait, with their counts."""
     run(OLDER_COMPONENT)
     migrate()
     crawler = web_app.crawler()
@@ -370,7 +370,7 @@ def test_old_jobs_are_left_alone_until_they_are_adopted(web_app: World) -> None:
 
 
 def test_data_of_an_older_component_is_not_a_fault(web_app: World) -> None:
-    """Neither before it is adopted nor after, once reconcile has come round and a crawler is at work on it."""
+    """The audit finds no fault before the adoption, or after it once reconcile has run."""
     run(OLDER_COMPONENT)
     run("""
         INSERT INTO job (id, created_at, "accountId") VALUES ('old-scope', now() - interval '1 day', 'acc');
@@ -395,7 +395,7 @@ def _faults() -> list[str]:
 
 
 def test_a_view_is_stated_once_and_created_by_the_revision_that_it_names() -> None:
-    """No migration holds the text of a view, and each file names one that reads it."""
+    """No migration contains the text of a view, and each file of a view names the migration that creates it."""
     folder = Path(str(files("persistence")))
     versions = {
         path.name.split("_")[0]: path.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""A PgBouncer in transaction mode, with fewer sessions than clients: what it cannot do is not asked of it."""
+"""Crawlyard works through a PgBouncer in transaction mode with fewer server connections than clients."""
 
 import signal
 import tempfile
@@ -27,7 +27,7 @@ from support.processes.workers import wait_until
 from support.worlds.readers import append, named
 from support.worlds.world import World
 
-SEATS = 2
+CONNECTIONS = 2
 
 pytestmark = pytest.mark.skipif(
     poolers.installed() is None, reason="PgBouncer is not installed (Debian: apt-get install pgbouncer)"
@@ -36,10 +36,10 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def between(services: Services, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pooler]:
-    """A pooler with two seats and little patience, which the settings of the moment lead to."""
+    """A pooler with two server connections and a short timeout, to which the settings lead."""
     program = poolers.installed()
     assert program is not None
-    with pooler(program, services.database_url, SEATS, wait_s=1) as between:
+    with pooler(program, services.database_url, CONNECTIONS, wait_s=1) as between:
         monkeypatch.delenv("CRAWLYARD_DIRECT_DATABASE_URL", raising=False)
         monkeypatch.setenv("DATABASE_URL", between.url.rpartition("/")[0] + "/migrated")
         engines.engine().dispose()
@@ -50,24 +50,28 @@ def between(services: Services, world: World, monkeypatch: pytest.MonkeyPatch) -
         engines.engine.cache_clear()
 
 
-def seats_taken() -> ExitStack:
-    """Every seat of the pool, held by somebody's open transaction."""
+def all_connections_used() -> ExitStack:
+    """Open a transaction on every server connection of the pooler."""
     held = ExitStack()
-    for _ in range(SEATS):
+    for _ in range(CONNECTIONS):
         connection = held.enter_context(psycopg.connect(settings().psycopg_url))
         connection.execute("SELECT 1")
     return held
 
 
 def test_a_full_pool_counts_as_a_lost_database(between: Pooler, world: World) -> None:
-    """It is waited for, and the reason is the pooler's own; what comes later is done."""
-    with seats_taken(), pytest.raises(DatabaseLost, match=r"08P01\): query_wait_timeout"), world.unit():
+    """The error carries the pooler's own reason, and later units succeed."""
+    with (
+        all_connections_used(),
+        pytest.raises(DatabaseLost, match=r"08P01\): query_wait_timeout"),
+        world.unit(),
+    ):
         pass
     world.jobs(1)
 
 
 def test_an_unreachable_pooler_counts_as_a_lost_database(between: Pooler, world: World) -> None:
-    """Killed with our sessions in it, and come back."""
+    """The pooler is killed with our sessions in it, and restarted."""
     world.jobs(1)
     between.stop("kill")
     for _ in range(2):
@@ -80,7 +84,7 @@ def test_an_unreachable_pooler_counts_as_a_lost_database(between: Pooler, world:
 def test_a_session_ended_before_its_commit_counts_as_a_lost_database(
     between: Pooler, world: World, database: str
 ) -> None:
-    """Server and pooler both say so, which are two answers to one COMMIT; nothing of the unit took place."""
+    """Server and pooler both report it, which are two answers to one COMMIT. The unit wrote nothing."""
     with pytest.raises(DatabaseLost), world.unit() as uow:
         session = uow.accounts._session
         session.execute(text("INSERT INTO account (id) VALUES ('nobody')"))
@@ -92,7 +96,7 @@ def test_a_session_ended_before_its_commit_counts_as_a_lost_database(
 
 
 def test_more_units_than_server_connections_take_turns(between: Pooler, world: World) -> None:
-    """Eight at once, on two seats; each limit is of its own transaction."""
+    """Eight threads share two server connections; timeouts apply to their own transactions only."""
     done: list[timedelta] = []
 
     def work() -> None:
@@ -112,7 +116,7 @@ def test_more_units_than_server_connections_take_turns(between: Pooler, world: W
 
 
 def test_no_listen_is_sent_through_a_pooler(between: Pooler, world: World, database: str) -> None:
-    """Events come all the same, within a second or so; no session is left that hears others' bells."""
+    """Events still arrive within about a second, and no server session is left listening."""
     with Subscription(NOW, within=timedelta(seconds=20)) as subscription:
         got: list[str | None] = []
         reader = Thread(target=lambda: got.append(named(next(iter(subscription)))))
@@ -121,12 +125,12 @@ def test_no_listen_is_sent_through_a_pooler(between: Pooler, world: World, datab
         append(database, "a")
         reader.join(10)
         assert got == ["a"]
-    channels = [world.rows("SELECT pg_listening_channels()") for _ in range(SEATS)]
-    assert channels == [[]] * SEATS
+    channels = [world.rows("SELECT pg_listening_channels()") for _ in range(CONNECTIONS)]
+    assert channels == [[]] * CONNECTIONS
 
 
 def about(output: CommandOutput) -> dict[str, str]:
-    """The levels of what the doctor says of a pooler."""
+    """The levels of the doctor's findings about a pooler."""
     levels = {finding["about"]: finding["level"] for finding in output.json["findings"]}
     assert "connections to the server" not in levels
     return {name: levels[name] for name in ("pooler", "direct URL")}
@@ -135,7 +139,7 @@ def about(output: CommandOutput) -> dict[str, str]:
 def test_the_doctor_detects_a_pooler(
     between: Pooler, database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether readers of events find a way past it is a warning, a way that leads nowhere a fault."""
+    """A missing or pooled direct URL is a warning; one that leads nowhere is a fault."""
     direct = "CRAWLYARD_DIRECT_DATABASE_URL"
     assert about(run("doctor", "--json")) == {"pooler": "ok", "direct URL": "warning"}
     monkeypatch.setenv(direct, database)
@@ -150,7 +154,7 @@ def test_the_doctor_detects_a_pooler(
 
 @pytest.mark.timeout(180)
 def test_the_demo_runs_through_a_pooler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Worker, beat, fleet, web app and onlookers share three seats: no job is lost, and none is done twice."""
+    """Worker, beat, fleet and web app share three server connections; no job is lost or done twice."""
     program = poolers.installed()
     assert program is not None
     with embedded_services() as services, pooler(program, services.database_url, 3) as between:

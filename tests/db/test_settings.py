@@ -1,4 +1,4 @@
-"""Settings come from the environment; a wrong one is one line that names it and shows nothing of it."""
+"""Settings come from the environment; a wrong one is reported by name in one line, without its value."""
 
 import json
 import os
@@ -20,7 +20,7 @@ Read = Callable[..., Settings]
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Read:
-    """Read the settings from an environment that holds nothing else; a variable that is None is not set."""
+    """Read the settings from an environment that contains nothing else; None removes a variable."""
 
     def in_environment(**variables: str | None) -> Settings:
         for name in os.environ:
@@ -35,32 +35,32 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
 
 @pytest.fixture
 def complaint(read: Read) -> Callable[..., str]:
-    """Read wrong settings, and return what is said of them, which is one line."""
+    """Read wrong settings, and return the error, which is one line."""
 
-    def said(**variables: str | None) -> str:
+    def read_wrong(**variables: str | None) -> str:
         with pytest.raises(SettingsError) as raised:
             read(**variables)
         text = str(raised.value)
         assert len(text.splitlines()) == 1
         assert SECRET not in text
-        # Nor is it in what a traceback would show.
+        # A traceback does not show it either.
         assert raised.value.__cause__ is None
         assert raised.value.__suppress_context__
         return text
 
-    return said
+    return read_wrong
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "POSTGRES"])
 def test_every_form_of_database_url_names_psycopg(scheme: str, read: Read) -> None:
-    """As web apps, libpq and SQLAlchemy write it."""
+    """The schemes of web apps, libpq and SQLAlchemy are accepted."""
     url = read(DATABASE_URL=f"{scheme}://me:pw@db:5433/crawlyard").database_url
 
     assert url == "postgresql+psycopg://me:pw@db:5433/crawlyard"
 
 
 def test_parameters_that_only_an_orm_knows_are_left_out(read: Read) -> None:
-    """They are what libpq would refuse; its own are kept, repeated ones too."""
+    """They would make libpq fail. The parameters of libpq stay, even repeated ones."""
     url = read(
         DATABASE_URL="postgres://db/x?schema=public&connection_limit=5&pool_timeout=3&pgbouncer=true"
         "&statement_cache_size=0&socket_timeout=9&sslmode=verify-full&options=-c%20a%3Db&sslmode=require"
@@ -70,7 +70,7 @@ def test_parameters_that_only_an_orm_knows_are_left_out(read: Read) -> None:
 
 
 def test_a_percent_encoded_password_stays_intact(read: Read) -> None:
-    """Whatever it consists of."""
+    """Special characters survive."""
     url = make_url(read(DATABASE_URL="postgres://m%40e:p%40s%2Fs%3A%23%25%3F@db/x").database_url)
 
     assert (url.username, url.password, url.host) == ("m@e", "p@s/s:#%?", "db")
@@ -87,7 +87,7 @@ def test_a_unix_socket_url_is_accepted(read: Read) -> None:
     "url", ["redis://h:6379/0", "rediss://:pw@h/1?ssl_cert_reqs=required", "redis+socket:///run/redis.sock"]
 )
 def test_a_redis_url_stays_as_it_is(url: str, read: Read) -> None:
-    """In each of its forms."""
+    """Every form of a Redis URL is accepted."""
     assert read(BROKER_URL=url).broker_url == url
 
 
@@ -96,12 +96,12 @@ def test_a_redis_url_stays_as_it_is(url: str, read: Read) -> None:
 def test_a_missing_url_is_asked_for_with_an_example(
     name: str, value: str | None, complaint: Callable[..., str]
 ) -> None:
-    """An empty variable is a missing one."""
+    """An empty variable counts as missing."""
     assert complaint(**{name: value}).startswith(f"{name} must be set, for example to ")
 
 
 def test_all_missing_settings_are_reported_at_once(complaint: Callable[..., str]) -> None:
-    """In one line."""
+    """One line names all of them."""
     assert complaint(DATABASE_URL=None, BROKER_URL=None) == (
         "DATABASE_URL must be set, for example to postgresql://user:password@localhost:5432/crawlyard; "
         "BROKER_URL must be set, for example to redis://localhost:6379/0"
@@ -139,12 +139,12 @@ def test_all_missing_settings_are_reported_at_once(complaint: Callable[..., str]
 def test_a_wrong_setting_is_named_in_one_line(
     name: str, value: str, expected: str, complaint: Callable[..., str]
 ) -> None:
-    """And never shows its value, which may be a password."""
+    """The line does not show the value, which may be a password."""
     assert complaint(**{name: value}).startswith(f"{name} {expected}")
 
 
 def test_every_wrong_setting_is_named(complaint: Callable[..., str]) -> None:
-    """Nobody mends one only to hear of the next."""
+    """One line names all wrong settings."""
     assert complaint(CRAWLYARD_RETRY_DELAY="x", CRAWLYARD_POOL_SIZE="y") == (
         "CRAWLYARD_RETRY_DELAY must be a number of seconds; "
         "CRAWLYARD_POOL_SIZE input should be a valid integer, unable to parse string as an integer"
@@ -161,7 +161,7 @@ def _timing(timeout: str, interval: str, sweep: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("timing", [_timing("90", "30", "14.9"), _timing("81", "30", "10")])
 def test_two_sweeps_fit_into_the_connection_timeout(timing: dict[str, str], read: Read) -> None:
-    """It is the timeout less twice the heartbeat interval."""
+    """The outage gap, timeout minus two heartbeat intervals, must exceed two sweeps."""
     settings = read(**timing)
 
     assert settings.outage_gap > 2 * settings.sweep_interval
@@ -173,7 +173,7 @@ def test_two_sweeps_fit_into_the_connection_timeout(timing: dict[str, str], read
 def test_settings_by_which_every_sweep_looks_like_an_outage_are_refused(
     timing: dict[str, str], complaint: Callable[..., str]
 ) -> None:
-    """The line names all three, since any of them may be the wrong one."""
+    """The line names all three settings, because any of them may be wrong."""
     assert complaint(**timing) == (
         "CRAWLYARD_CONNECTION_TIMEOUT must exceed twice CRAWLYARD_HEARTBEAT_INTERVAL plus twice "
         "CRAWLYARD_SWEEP_INTERVAL, or every sweep would look like an outage"
@@ -181,7 +181,7 @@ def test_settings_by_which_every_sweep_looks_like_an_outage_are_refused(
 
 
 def test_the_defaults_match_the_platform(read: Read) -> None:
-    """As its operators know them."""
+    """The defaults are the platform's own values."""
     settings = read()
 
     assert settings.connection_timeout == timedelta(seconds=90)
@@ -202,12 +202,12 @@ def test_the_defaults_match_the_platform(read: Read) -> None:
 
 
 def test_durations_are_seconds(read: Read) -> None:
-    """With a fraction where one is wanted."""
+    """Fractions are allowed."""
     assert read(CRAWLYARD_SWEEP_INTERVAL="0.5").sweep_interval == timedelta(milliseconds=500)
 
 
 def test_a_url_may_stand_in_a_file(tmp_path: Path, read: Read) -> None:
-    """As container secrets do, with the newline that editors leave."""
+    """As container secrets are, with a trailing newline."""
     (tmp_path / "database").write_text("postgres://me:pw@db/x\n")
     (tmp_path / "broker").write_text("redis://:pw@cache:6379/0\n")
 
@@ -223,7 +223,7 @@ def test_a_url_may_stand_in_a_file(tmp_path: Path, read: Read) -> None:
 
 
 def test_an_empty_file_name_is_ignored(read: Read) -> None:
-    """As for every other variable."""
+    """An empty variable counts as not set."""
     assert read(DATABASE_URL_FILE="").database_url == "postgresql+psycopg://me@localhost/crawlyard"
 
 
@@ -239,7 +239,7 @@ def test_an_empty_file_name_is_ignored(read: Read) -> None:
 def test_an_unreadable_file_is_reported_by_its_variable_in_one_line(
     content: bytes | None, expected: str, tmp_path: Path, complaint: Callable[..., str]
 ) -> None:
-    """Neither its content nor its path is shown: the URL itself may have been put in the path's place."""
+    """The line shows neither content nor path: somebody may have set the path to the URL itself."""
     path = tmp_path / SECRET
     if content is not None:
         path.write_bytes(content)
@@ -248,14 +248,14 @@ def test_an_unreadable_file_is_reported_by_its_variable_in_one_line(
 
 
 def test_a_folder_is_not_accepted_as_a_file(tmp_path: Path, complaint: Callable[..., str]) -> None:
-    """Which is what Docker makes of a secret whose file is missing."""
+    """Docker creates a folder for a secret whose file is missing."""
     assert complaint(DATABASE_URL=None, DATABASE_URL_FILE=str(tmp_path)) == (
         "DATABASE_URL_FILE names a file that cannot be read: Is a directory"
     )
 
 
 def test_a_url_may_be_given_only_once(tmp_path: Path, complaint: Callable[..., str]) -> None:
-    """Of two, nobody could tell which is in force."""
+    """With two values, it would be unclear which one applies."""
     (tmp_path / "broker").write_text(f"redis://:{SECRET}@cache")
 
     assert complaint(BROKER_URL_FILE=str(tmp_path / "broker")) == (
@@ -303,12 +303,12 @@ def _providers(url: str = "https://gitlab.example.org", **fields: object) -> str
 def test_wrong_providers_are_reported_in_one_line_with_the_place(
     given: str, expected: str, complaint: Callable[..., str]
 ) -> None:
-    """Which GitLab, and which field of it; no value."""
+    """The line names the GitLab and the field, but no value."""
     assert complaint(CRAWLYARD_OAUTH_PROVIDERS=given).startswith(expected)
 
 
 def test_providers_are_matched_whatever_the_case_of_their_host(read: Read) -> None:
-    """By scheme and host in small letters, and without the slash behind it."""
+    """The key is scheme and host in lower case, without a trailing slash."""
     providers = read(CRAWLYARD_OAUTH_PROVIDERS=_providers("https://GitLab.Example.org/")).oauth_providers
 
     assert list(providers) == ["https://gitlab.example.org"]
@@ -317,7 +317,7 @@ def test_providers_are_matched_whatever_the_case_of_their_host(read: Read) -> No
 
 
 def test_providers_may_stand_in_a_file(tmp_path: Path, read: Read, complaint: Callable[..., str]) -> None:
-    """They hold secrets; of both, nobody could tell which is in force."""
+    """They contain secrets. File and variable may not both be set."""
     (tmp_path / "providers").write_text(_providers() + "\n")
     name = {"CRAWLYARD_OAUTH_PROVIDERS_FILE": str(tmp_path / "providers")}
 
@@ -328,7 +328,7 @@ def test_providers_may_stand_in_a_file(tmp_path: Path, read: Read, complaint: Ca
 
 
 def test_sessions_use_the_direct_url_when_it_is_set(tmp_path: Path, read: Read) -> None:
-    """The same URL where none is, in a form that psycopg takes."""
+    """Without a direct URL, sessions use DATABASE_URL in psycopg's form."""
     assert read().session_url == "postgresql://me@localhost/crawlyard"
     assert read(CRAWLYARD_DIRECT_DATABASE_URL="").session_url == "postgresql://me@localhost/crawlyard"
     assert read(CRAWLYARD_DIRECT_DATABASE_URL="postgres://db/x?schema=y").session_url == "postgresql://db/x"
@@ -341,7 +341,7 @@ def test_sessions_use_the_direct_url_when_it_is_set(tmp_path: Path, read: Read) 
 
 
 def test_a_wrong_direct_url_is_reported_by_name(complaint: Callable[..., str]) -> None:
-    """And not shown."""
+    """The line does not show its value."""
     message = complaint(CRAWLYARD_DIRECT_DATABASE_URL=f"mysql://me:{SECRET}@h/x")
     assert message.startswith("CRAWLYARD_DIRECT_DATABASE_URL must begin with postgres://")
     assert SECRET not in message

@@ -1,4 +1,4 @@
-"""One task, one transaction: what commits, what rings, what is run again, and what goes back to its queue."""
+"""What a unit of work commits and publishes, and when a task is run again, rejected or requeued."""
 
 import time
 import traceback
@@ -30,7 +30,7 @@ _IDLE = """
 
 
 def test_uncommitted_work_is_rolled_back_and_publishes_nothing(world: World) -> None:
-    """Leaving the block is no commit."""
+    """Leaving the block without a commit writes and publishes nothing."""
     with unit_of_work() as uow:
         uow.account_queues.open(["acc"])
         uow.events.add(EventType.JOB_UPDATED, job_id="x")
@@ -42,14 +42,14 @@ def test_uncommitted_work_is_rolled_back_and_publishes_nothing(world: World) -> 
 
 
 def test_messages_are_published_once_after_the_commit(database: str) -> None:
-    """Whoever is rung finds what was committed."""
+    """A published task finds the committed rows."""
     seen = []
 
-    def ring(task: str, arguments: dict[str, object]) -> None:
+    def publish(task: str, arguments: dict[str, object]) -> None:
         with engine().connect() as other:
             seen.append((task, arguments, other.scalar(text("SELECT count(*) FROM account_lane"))))
 
-    with units.unit_of_work(ring) as uow:
+    with units.unit_of_work(publish) as uow:
         uow.account_queues.open(["acc"])
         uow.publish("jobs.assign")
         uow.publish("jobs.assign")
@@ -61,15 +61,15 @@ def test_messages_are_published_once_after_the_commit(database: str) -> None:
 
 
 def test_events_and_rejections_belong_to_the_units_transaction(world: World) -> None:
-    """What cannot be told is not done either."""
-    for tell in (
+    """If events or rejections cannot be written, nothing is committed."""
+    for add in (
         lambda uow: uow.events.add(EventType.JOB_UPDATED, text="NUL \x00"),
         lambda uow: uow.rejected._rows.append({"id": "x", "task": "NUL \x00"}),
     ):
         with pytest.raises(DataRefusedError), unit_of_work() as uow:
             uow.account_queues.open(["acc"])
             uow.publish("jobs.assign")
-            tell(uow)
+            add(uow)
             uow.commit()
 
     assert world.scalar("SELECT count(*) FROM account_lane") == 0
@@ -77,15 +77,15 @@ def test_events_and_rejections_belong_to_the_units_transaction(world: World) -> 
 
 
 def test_a_failed_publish_does_not_affect_the_commit(world: World) -> None:
-    """It is a warning: sweeps find what it was about. The other bells ring."""
+    """It only logs a warning, and the other messages are published."""
     published = []
 
-    def ring(task: str, _: dict[str, object]) -> None:
+    def publish(task: str, _: dict[str, object]) -> None:
         if task == "jobs.assign":
             raise OSError("no broker")
         published.append(task)
 
-    with units.unit_of_work(ring) as uow:
+    with units.unit_of_work(publish) as uow:
         uow.account_queues.open(["acc"])
         uow.publish("jobs.assign")
         uow.publish("upkeep.reconcile")
@@ -96,7 +96,7 @@ def test_a_failed_publish_does_not_affect_the_commit(world: World) -> None:
 
 
 def test_a_frozen_unit_releases_its_locks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frozen worker, or one parted from the server without a word: its session ends, and it is run again."""
+    """The session of a frozen or cut-off worker ends, and its unit is run again."""
     monkeypatch.setenv("CRAWLYARD_STATEMENT_TIMEOUT", "0.5")
     settings.cache_clear()
 
@@ -116,7 +116,7 @@ def test_a_frozen_unit_releases_its_locks(world: World, monkeypatch: pytest.Monk
 def test_a_message_that_always_idles_in_transaction_is_rejected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given back, it would come again for ever. Twice is no reason: a worker may be frozen more than once."""
+    """It would be requeued forever. Two idle timeouts are allowed: a worker may be frozen more than once."""
     monkeypatch.setenv("CRAWLYARD_STATEMENT_TIMEOUT", "0.2")
     settings.cache_clear()
     deliveries: list[int] = []
@@ -139,7 +139,7 @@ def test_a_message_that_always_idles_in_transaction_is_rejected(
 
 
 def test_a_savepoint_rolls_back_rows_events_rejections_and_messages(world: World) -> None:
-    """All or nothing; what stood before it stays."""
+    """A failed savepoint undoes everything inside it; what was done before stays."""
     with unit_of_work() as uow:
         uow.publish("jobs.assign")
         with pytest.raises(DataRefusedError), uow.savepoint():
@@ -157,7 +157,7 @@ def test_a_savepoint_rolls_back_rows_events_rejections_and_messages(world: World
 
 
 def test_timeouts_apply_to_the_transaction_only(world: World) -> None:
-    """SET LOCAL: a pooler may give the session to somebody else next."""
+    """They are set with SET LOCAL, because a pooler may give the session to another client next."""
     with unit_of_work() as uow:
         session = uow.accounts._session
         assert session.scalar(text("SHOW lock_timeout")) == "500ms"
@@ -170,13 +170,13 @@ def test_timeouts_apply_to_the_transaction_only(world: World) -> None:
 
 
 def test_database_errors_are_translated_and_hold_no_values(world: World) -> None:
-    """Chosen by SQLSTATE: refused values, a lock not had in time, a connection lost."""
+    """Refused values, lock timeouts and lost connections become our errors, without the values."""
     with pytest.raises(DataRefusedError) as refused, unit_of_work() as uow:
         uow.accounts._session.execute(text("SELECT CAST(:secret AS int)"), {"secret": "topsecret"})
     assert refused.value.sqlstate == "22P02"
     assert "topsecret" not in "".join(traceback.format_exception(refused.value))
 
-    secret = str(ULID())  # the source, which a trace shows, does not have it
+    secret = str(ULID())  # not in the source, which a traceback shows
     with pytest.raises(DatabaseFaultError) as fault, unit_of_work() as uow:
         uow.accounts._session.execute(text("SELECT FROM nowhere WHERE id = :secret"), {"secret": secret})
     assert secret not in "".join(traceback.format_exception(fault.value))
@@ -191,13 +191,13 @@ def test_database_errors_are_translated_and_hold_no_values(world: World) -> None
 
 
 def test_unexpected_answers_count_as_a_lost_database() -> None:
-    """As where a session ended before its COMMIT, and a pooler says so beside the server."""
+    """If a session ends before its COMMIT, both server and pooler answer, and psycopg raises InternalError."""
     with pytest.raises(DatabaseLost), translate_errors():
         raise psycopg.InternalError("received 2 results from command 'COMMIT'")
 
 
 def test_a_unit_that_lost_a_lock_conflict_is_run_again(world: World) -> None:
-    """As a whole, soon and often; its first tries leave nothing."""
+    """The whole unit is repeated soon; failed tries leave nothing behind."""
     tries = []
 
     def unit() -> None:
@@ -210,14 +210,14 @@ def test_a_unit_that_lost_a_lock_conflict_is_run_again(world: World) -> None:
 
     run_until_done(unit)
 
-    assert [lane for (lane,) in world.rows("SELECT account_id FROM account_lane")] == ["try-3"]
+    assert [id_ for (id_,) in world.rows("SELECT account_id FROM account_lane")] == ["try-3"]
     assert tries[-1] - tries[0] < 1
 
 
 def test_a_unit_without_a_database_waits_and_then_requeues_its_message(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never acknowledged unhandled: after database_wait it goes back to its queue."""
+    """The message is requeued after database_wait, and not acknowledged before it was processed."""
     monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "1")
     world.reload_settings()
     tries = []
@@ -226,16 +226,16 @@ def test_a_unit_without_a_database_waits_and_then_requeues_its_message(
         tries.append(time.monotonic())
         raise DatabaseLost("gone")
 
-    with pytest.raises(Reject) as given_back:
+    with pytest.raises(Reject) as requeued:
         run_until_done(unit)
 
-    assert given_back.value.requeue is True
+    assert requeued.value.requeue is True
     assert len(tries) > 2
     assert tries[-1] - tries[0] <= 1
 
 
 def test_a_waiting_unit_ends_when_the_worker_stops(world: World) -> None:
-    """A stop does not wait for the database, and does not ask for it again and again either."""
+    """Once the worker stops, a unit neither waits for the database nor retries."""
     tries = []
 
     def unit() -> None:
@@ -244,17 +244,17 @@ def test_a_waiting_unit_ends_when_the_worker_stops(world: World) -> None:
         raise DatabaseLost("gone")
 
     try:
-        with pytest.raises(Reject) as given_back:
+        with pytest.raises(Reject) as requeued:
             run_until_done(unit)
     finally:
         stopping.reset()
 
-    assert given_back.value.requeue is True
+    assert requeued.value.requeue is True
     assert len(tries) == 1
 
 
 def test_unknown_arguments_are_rejected_with_the_reason(world: World) -> None:
-    """Unknown ones, too many, one twice: never a TypeError in a log and a message gone."""
+    """Unknown, surplus and repeated arguments reject the message instead of losing it."""
     world.deliver("jobs.assign", surprise=1)
     world.deliver("connections.register", connection_id="x", access_token="glpat-abcdefghij0123456789")
     world.app.tasks["connections.register"].apply(args=[1, 2, 3, 4, 5, 6], throw=True)
@@ -265,7 +265,7 @@ def test_unknown_arguments_are_rejected_with_the_reason(world: World) -> None:
 
 
 def test_an_invalid_message_is_rejected_once_however_often_it_is_delivered(world: World) -> None:
-    """Delivered again since its worker died behind the COMMIT; but another one with its id is another one."""
+    """A redelivery stores nothing new, but another message with the same id is stored."""
     for message, payload in (("one", 1), ("one", 1), ("one", 2), ("two", 1)):
         world.deliver("jobs.submit", message, orders=payload)
 
@@ -274,7 +274,7 @@ def test_an_invalid_message_is_rejected_once_however_often_it_is_delivered(world
 
 
 def test_a_message_that_cannot_be_rejected_is_requeued(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that was never migrated loses nothing."""
+    """A database that was never migrated loses no message."""
     monkeypatch.setattr("tasks.runtime.task._REQUEUE_PAUSE_S", 0)
     outcomes = []
     monkeypatch.setattr("tasks.runtime.task.run_until_done", _noting(outcomes, run_until_done))
@@ -304,7 +304,7 @@ def _noting(outcomes: list[str], run_until_done: Callable[[Callable[[], None]], 
 
 
 def test_a_schema_fault_rejects_the_message(world: World) -> None:
-    """What no retry mends is neither lost nor tried for ever."""
+    """A fault that retrying does not cure neither loses the message nor repeats it forever."""
     world.rows("ALTER TABLE socket_connection RENAME TO connection")
 
     try:
@@ -316,7 +316,7 @@ def test_a_schema_fault_rejects_the_message(world: World) -> None:
 
 
 def test_a_code_fault_rejects_the_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug in a task is no reason to lose what it was told."""
+    """A bug in a task does not lose its message."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
@@ -329,7 +329,7 @@ def test_a_code_fault_rejects_the_message(world: World, monkeypatch: pytest.Monk
 
 
 def test_a_unit_out_of_memory_is_left_to_the_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs the message again a bounded number of times; kept at once it would get no second try."""
+    """The worker runs the message again a bounded number of times, instead of rejecting it at once."""
 
     def too_large(_: object) -> int:
         raise MemoryError
@@ -342,13 +342,13 @@ def test_a_unit_out_of_memory_is_left_to_the_worker(world: World, monkeypatch: p
 
 
 def test_a_refused_batch_is_bisected_to_the_bad_item(world: World) -> None:
-    """In savepoints of one transaction: the good items are applied, in their order."""
+    """The good items are applied in their order, in savepoints of one transaction."""
     applied: list[int] = []
     refused: list[int] = []
     with unit_of_work() as uow:
 
         def apply(items: list[int]) -> None:
-            uow.account_queues.open([f"lane-{item}" for item in items])
+            uow.account_queues.open([f"account-{item}" for item in items])
             if 13 in items or 77 in items:
                 raise DataRefusedError("no", "22000")
             applied.extend(items)
@@ -362,6 +362,6 @@ def test_a_refused_batch_is_bisected_to_the_bad_item(world: World) -> None:
 
 
 def test_a_validated_item_keeps_its_position(world: World) -> None:
-    """Ids are derived from message id and position: the bad items count."""
+    """Positions count invalid items too, because ids are derived from them."""
     with unit_of_work() as uow:
         assert list(batches.valid_items(uow, [1, "x", 3], TypeAdapter(int))) == [(0, 1), (2, 3)]

@@ -1,4 +1,4 @@
-"""Large commands, unit by unit: each unit is a transaction, the last one claims the message."""
+"""A large command runs in chunks, each a transaction; the last one marks the message as processed."""
 
 from collections.abc import Callable
 
@@ -14,32 +14,32 @@ from tasks.runtime.chunks import ChunkResult, run_in_chunks
 
 @pytest.fixture
 def message(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The id of the message in hand, at each delivery."""
+    """The id of the current message, the same at each delivery."""
     id_ = str(ULID())
     monkeypatch.setattr(chunks, "message_id", lambda: id_)
     return id_
 
 
 class Step:
-    """Three places to go to; it notes where it was asked to begin, and asks for a bell in each unit."""
+    """A step of three places. It records where each unit began, and publishes a task in each."""
 
     def __init__(self, name: str, changed: Callable[[], int] = lambda: 1) -> None:
         self.name, self.changed, self.places = name, changed, list[str]()
 
     def __call__(self, uow: UnitOfWork, place: str) -> ChunkResult:
-        """Go on to the next place."""
+        """Run one unit."""
         self.places.append(place)
         uow.publish("jobs.assign", name=self.name, place=place)
         return ChunkResult(self.changed(), {"": "b", "b": "c"}.get(place))
 
 
 def handled(world: World) -> list[str]:
-    """The messages that came to their end."""
+    """The ids of the processed messages."""
     return [id_ for (id_,) in world.rows("SELECT message_id FROM handled_message")]
 
 
 def test_steps_run_one_after_another_to_their_end(world: World, message: str) -> None:
-    """Each unit begins where the one before has ended, each step at the start; all are committed."""
+    """Each unit begins where the previous one ended, and each step at the start; all are committed."""
     one, two = Step("one"), Step("two")
 
     run_in_chunks(one, two)
@@ -52,7 +52,7 @@ def test_steps_run_one_after_another_to_their_end(world: World, message: str) ->
 
 
 def test_passes_repeat_until_nothing_changes(world: World, message: str) -> None:
-    """From the first step on, and the message is claimed by the look that found nothing."""
+    """All steps are repeated, and the pass that changes nothing marks the message as processed."""
     changes = iter([1, 0, 0, 0, 1, 0, 1, 0, 0])
     one, two = Step("one", lambda: next(changes, 0)), Step("two", lambda: 0)
 
@@ -63,7 +63,7 @@ def test_passes_repeat_until_nothing_changes(world: World, message: str) -> None
 
 
 def test_the_number_of_passes_is_bounded(world: World, message: str) -> None:
-    """Though there is always something: the message is handled all the same."""
+    """The message is processed after max_passes, even if every pass changes something."""
     step = Step("one")
 
     run_in_chunks(step, max_passes=2)
@@ -74,7 +74,7 @@ def test_the_number_of_passes_is_bounded(world: World, message: str) -> None:
 def test_a_possibly_last_pass_is_not_postponed(
     world: World, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The change that used up the time was the last one: the next look says so, and the message is handled."""
+    """If the time limit ends a pass, the next pass still begins, since it may find that nothing is left."""
     monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
     changes = iter([0, 0, 1])
     step = Step("one", lambda: next(changes, 0))
@@ -85,7 +85,7 @@ def test_a_possibly_last_pass_is_not_postponed(
 
 
 def test_a_redelivered_finished_command_runs_no_step(world: World, message: str) -> None:
-    """Not even the first."""
+    """A processed message changes nothing."""
     run_in_chunks(Step("one"))
     again = Step("again")
 
@@ -95,7 +95,7 @@ def test_a_redelivered_finished_command_runs_no_step(world: World, message: str)
 
 
 def test_an_interruption_loses_only_the_current_chunk(world: World, message: str) -> None:
-    """What was committed before stays, and the message is not claimed: its next delivery begins again."""
+    """Committed units stay, the message is not marked as processed, and its next delivery starts again."""
 
     def dies() -> int:
         if len(step.places) == 2:
@@ -114,7 +114,7 @@ def test_an_interruption_loses_only_the_current_chunk(world: World, message: str
 def test_a_long_command_yields_after_its_time_limit(
     world: World, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message goes back to its queue behind the unit that was at work then."""
+    """The message is requeued after the unit that was running."""
     monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
     step = Step("one")
 
@@ -127,7 +127,7 @@ def test_a_long_command_yields_after_its_time_limit(
 def test_a_command_never_yields_before_its_first_change(
     world: World, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long it takes to pass over what is done: a delivery ends only after it has changed something."""
+    """A delivery yields only after it has changed something, however long it skips finished work."""
     monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
     nothing, step = Step("nothing", lambda: 0), Step("one")
 
@@ -138,7 +138,7 @@ def test_a_command_never_yields_before_its_first_change(
 
 
 def test_a_message_processed_by_a_peer_meanwhile_is_skipped(world: World, message: str) -> None:
-    """Delivered twice at the same time, the slower one ends, and its last unit is rolled back."""
+    """If two deliveries run at once, the last unit of the slower one is rolled back."""
 
     def is_overtaken() -> int:
         if len(step.places) == 3:

@@ -1,4 +1,4 @@
-"""Messages in hand that Redis would not note: they go back to their queue all the same."""
+"""Messages that a full Redis did not record as unacknowledged are still requeued."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,17 +24,19 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 def channel(valkey: Valkey) -> Iterator[Any]:
-    """A worker's channel, with a message in its queue."""
+    """A worker's channel with one message in its queue."""
     transport.register()
     with Connection(valkey.url) as connection:
         channel = connection.channel()
         channel.queue_declare(QUEUE)
-        channel.basic_publish(channel.prepare_message("word", properties={}), exchange="", routing_key=QUEUE)
+        channel.basic_publish(
+            channel.prepare_message("message", properties={}), exchange="", routing_key=QUEUE
+        )
         yield channel
 
 
-def in_hand(valkey: Valkey, channel: Any) -> str:
-    """Pop the message while Redis is full; its tag."""
+def pop_unrecorded(valkey: Valkey, channel: Any) -> str:
+    """Pop the message while Redis is full; returns its tag."""
     valkey.client.config_set("maxmemory", 1)
     message = channel.basic_get(QUEUE)
     valkey.client.config_set("maxmemory", 0)
@@ -43,15 +45,15 @@ def in_hand(valkey: Valkey, channel: Any) -> str:
 
 
 def test_a_message_not_recorded_by_a_full_redis_is_requeued(valkey: Valkey, channel: Any) -> None:
-    """What is put back is what the note holds: it is written first."""
-    channel.basic_reject(in_hand(valkey, channel), requeue=True)
+    """The record is written first, because kombu requeues what it contains."""
+    channel.basic_reject(pop_unrecorded(valkey, channel), requeue=True)
 
     assert (valkey.client.llen(QUEUE), valkey.client.hlen("unacked")) == (1, 0)
 
 
 def test_an_acknowledged_message_is_removed(valkey: Valkey, channel: Any) -> None:
-    """Nothing of it is left to be put back."""
-    channel.basic_ack(in_hand(valkey, channel))
+    """Nothing is left to requeue."""
+    channel.basic_ack(pop_unrecorded(valkey, channel))
     channel.close()
 
     assert (valkey.client.llen(QUEUE), valkey.client.hlen("unacked")) == (0, 0)
@@ -64,12 +66,12 @@ def _refused() -> None:
 def test_a_connection_lost_while_polling_requeues_its_messages(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Closed as a worker closes it, beside a channel that cannot be closed, it raises nothing: the worker goes on."""
+    """Closing the connection as a worker does raises nothing, even next to a channel that cannot be closed."""
     transport.register()
     connection = Connection(valkey.url)
     channel = connection.default_channel
     channel.queue_declare(QUEUE)
-    channel.basic_publish(channel.prepare_message("word", properties={}), exchange="", routing_key=QUEUE)
+    channel.basic_publish(channel.prepare_message("message", properties={}), exchange="", routing_key=QUEUE)
     assert channel.basic_get(QUEUE) is not None
     channel.basic_consume(QUEUE, no_ack=False, callback=print, consumer_tag="crawler")
     channel.connection.cycle._register_BRPOP(channel)

@@ -1,4 +1,4 @@
-"""Whatever befalls Redis and the way there, each worker consumes again by itself within seconds, in each pool."""
+"""After any trouble with Redis or the network, workers of every pool consume again within seconds."""
 
 import json
 import re
@@ -17,31 +17,31 @@ from support.processes.workers import Valkey, Worker, envelope, running, wait_un
 from tasks.client import Producer
 
 POOLS = {"prefork": "crawler", "threads": "dispatch", "solo": "upkeep"}
-"""Each has a queue of its own, so that it is seen who consumes."""
+"""Each pool has its own queue, which shows which worker consumes."""
 
 PACE = 1 if deep() else 0.25
-"""Of celeryconfig's timeouts of the broker's connections."""
+"""The factor applied to celeryconfig's timeouts of broker connections."""
 OPTIONS = {
     "socket_timeout": 3 * PACE,
     "socket_connect_timeout": 2 * PACE,
     "health_check_interval": max(5 * PACE, 1),
-    # What could not be acknowledged in one test is to be gone before the next.
+    # Messages that one test could not acknowledge must be gone before the next.
     "visibility_timeout": 10,
     "unacked_restore_interval": 1,
 }
 FREEZES_S = (8 * PACE, 16 * PACE)
-"""One that no connection outlasts, and one that a BRPOP does, while what is said meanwhile is not answered."""
+"""A freeze that BRPOP outlasts while other commands time out, and one that no connection outlasts."""
 SOON_S = 15.0
-"""For all that is noticed at once; a loaded machine needs some."""
+"""For trouble that is noticed at once, on a loaded machine."""
 
 pytestmark = pytest.mark.timeout(400)
 
 
 class Site:
     """
-    A server, a wire to it, and a worker of each pool at its end.
+    A server, a wire to it, and a worker of each pool at the other end.
 
-    What they have done they note at a server of its own, which no trouble befalls.
+    The workers write notes to a second server, which has no trouble.
     """
 
     def __init__(self, server: Valkey, notes: Valkey, wire: Wire, workers: dict[str, Worker]) -> None:
@@ -51,20 +51,20 @@ class Site:
         self.workers = workers
 
     def push(self, pool: str, **kwargs: object) -> str:
-        """Ring a task as a bare producer does; returns the message's id."""
+        """Publish a task as a bare producer does; returns the message's id."""
         message = envelope("crawler.frames", kwargs)
         self.server.client.lpush(POOLS[pool], json.dumps(message))
         return str(message["headers"]["id"])
 
     def seen(self) -> set[str]:
-        """The ids of the messages that were served."""
+        """The ids of the processed messages."""
         return {json.loads(note)["id"] for note in self.notes.client.lrange("seen", 0, -1)}
 
     def consumes(self, within: float = SOON_S) -> None:
         """
-        Every worker serves a message that is pushed from now on.
+        Wait until every worker has processed a message that is pushed from now on.
 
-        Several are pushed: what a server hands to a connection that is dead, and does not know it, is gone.
+        Several are pushed, because a server loses messages to connections that are dead without its knowledge.
         """
         pushed: dict[str, set[str]] = {pool: set() for pool in POOLS}
         deadline = time.monotonic() + within
@@ -80,15 +80,15 @@ class Site:
             time.sleep(0.2)
         assert all(worker.lives() for worker in self.workers.values())
 
-    def serves_all(self, ids: set[str], within: float = SOON_S) -> None:
-        """These very messages are served and acknowledged."""
-        wait_until(lambda: ids <= self.seen(), "all are served", patience=within)
+    def processes_all(self, ids: set[str], within: float = SOON_S) -> None:
+        """Wait until exactly these messages are processed and acknowledged."""
+        wait_until(lambda: ids <= self.seen(), "all are processed", patience=within)
         wait_until(lambda: not self.server.client.exists("unacked"), "all are acknowledged", patience=within)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One for all tests: each leaves it consuming, and begins by seeing to it that it does."""
+    """One site for all tests; each test begins and ends with consuming workers."""
     folder = tmp_path_factory.mktemp("site")
     with ExitStack() as stack:
         server, notes = Valkey(folder), Valkey(folder)
@@ -109,31 +109,31 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(autouse=True)
 def at_work(site: Site) -> None:
-    """All three consume before the trouble begins, and have nothing in hand."""
+    """All three workers consume and have no unacknowledged message before the trouble begins."""
     site.consumes()
     wait_until(lambda: not site.server.client.exists(*POOLS.values(), "unacked"), "all is acknowledged")
 
 
 def test_work_resumes_after_flushall(site: Site) -> None:
-    """An emptied Redis is as good as any."""
+    """Workers continue with an emptied Redis."""
     site.server.client.flushall()
     site.consumes()
 
 
 def test_work_resumes_after_client_kill(site: Site) -> None:
-    """Connections that the server closes are made anew, and what is pushed meanwhile waits for them."""
+    """Workers reconnect after the server closed their connections, and lose no message."""
     site.server.client.client_kill_filter(_type="normal", skipme=True)
-    site.serves_all({site.push(pool) for pool in POOLS for _ in range(5)})
+    site.processes_all({site.push(pool) for pool in POOLS for _ in range(5)})
 
 
 def test_work_resumes_after_the_network_was_cut(site: Site) -> None:
-    """Both ends learn of it."""
+    """Both ends notice the cut."""
     site.wire.cut()
     site.consumes()
 
 
 def test_work_resumes_after_a_restart(site: Site) -> None:
-    """It comes back empty; and nobody pauses for more than two seconds before looking for it again."""
+    """Redis comes back empty; no worker pauses longer than two seconds before it retries."""
     before = {pool: len(worker.output()) for pool, worker in site.workers.items()}
     site.server.kill()
     time.sleep(30 if deep() else 5)
@@ -148,7 +148,7 @@ def test_work_resumes_after_a_restart(site: Site) -> None:
 
 
 def test_work_resumes_after_a_failover(site: Site, tmp_path: Path) -> None:
-    """The address leads to another server, as with a service's name or a virtual IP."""
+    """The address leads to another server, as with a virtual IP."""
     other = Valkey(tmp_path)
     with running(other):
         first, site.server = site.server, other
@@ -170,45 +170,45 @@ def test_work_resumes_after_a_failover(site: Site, tmp_path: Path) -> None:
 
 
 def test_work_resumes_after_redis_was_a_replica(site: Site) -> None:
-    """One that was demoted refuses to be written to; promoted again it is consumed from."""
+    """A replica refuses writes; after its promotion workers consume again."""
     site.server.client.replicaof("127.0.0.1", "9")
     try:
         for worker in site.workers.values():
             wait_until(lambda w=worker: re.search("UNBLOCKED|ReadOnlyError", w.output()), "it is refused")
     finally:
         site.server.client.replicaof("NO", "ONE")
-    site.serves_all({site.push(pool) for pool in POOLS})
+    site.processes_all({site.push(pool) for pool in POOLS})
 
 
 def test_work_resumes_after_an_error_reply(site: Site) -> None:
-    """A key of another type in the place of a queue; then no more."""
+    """A key of the wrong type replaces a queue for a while."""
     for queue in POOLS.values():
         site.server.client.set(queue, "no list")
     for worker in site.workers.values():
         wait_until(lambda w=worker: "WRONGTYPE" in w.output(), "it is refused")
     site.server.client.delete(*POOLS.values())
-    site.serves_all({site.push(pool) for pool in POOLS})
+    site.processes_all({site.push(pool) for pool in POOLS})
 
 
 @pytest.mark.parametrize("seconds", FREEZES_S)
 def test_work_resumes_after_a_freeze(site: Site, seconds: float) -> None:
-    """A server that stops to answer, and goes on: whatever was not answered meanwhile is said again."""
+    """A server stops answering for a while; unanswered commands are repeated."""
     with site.server.frozen():
         time.sleep(seconds)
     site.consumes()
 
 
 def test_work_resumes_after_the_network_went_dead(site: Site) -> None:
-    """No end of the connection learns of it: the worker is the one that finds out."""
+    """Neither end is notified; the worker detects it by its timeouts."""
     site.wire.go_dead()
     site.consumes(within=SOON_S + 20 * PACE)
 
 
 def test_an_unanswered_acknowledgement_does_not_leak_a_slot(site: Site) -> None:
     """
-    Each worker's only unit ends while Redis is frozen, for longer than an answer is waited for.
+    Each worker's only unit ends while Redis is frozen, for longer than a command waits for its answer.
 
-    And for less than the connections last: nothing but the unit's end gives its slot back.
+    The connections survive the freeze, so only the end of the unit can free its slot.
     """
     begun = site.notes.client.llen("order")
     for pool in POOLS:
@@ -222,9 +222,9 @@ def test_an_unanswered_acknowledgement_does_not_leak_a_slot(site: Site) -> None:
 
 def test_a_full_redis_is_drained(site: Site) -> None:
     """
-    It takes no note of what is in hand, and yet all that waits is served, once.
+    A full Redis records no unacknowledged messages, but all waiting messages are processed once.
 
-    Nothing else would ever make room: who waited for that would wait for ever.
+    Only that makes room again.
     """
     for worker in site.workers.values():
         worker.send(signal.SIGSTOP)
@@ -232,7 +232,7 @@ def test_a_full_redis_is_drained(site: Site) -> None:
     with full(site.server):
         for worker in site.workers.values():
             worker.send(signal.SIGCONT)
-        site.serves_all(ids)
+        site.processes_all(ids)
         with (
             pytest.raises(OperationalError, match="maxmemory"),
             closing(Producer(site.server.url)) as producer,
@@ -241,7 +241,7 @@ def test_a_full_redis_is_drained(site: Site) -> None:
 
 
 def test_a_worker_starts_although_redis_is_full(site: Site, tmp_path: Path) -> None:
-    """As after an evening without workers."""
+    """A worker drains a Redis that filled up while no worker ran."""
     server = Valkey(tmp_path)
     with running(server):
         for _ in range(5):
@@ -252,13 +252,15 @@ def test_a_worker_starts_although_redis_is_full(site: Site, tmp_path: Path) -> N
             )
             with running(worker):
                 wait_until(
-                    lambda: not server.client.exists("crawler", "unacked"), "all is served", patience=SOON_S
+                    lambda: not server.client.exists("crawler", "unacked"),
+                    "all is processed",
+                    patience=SOON_S,
                 )
 
 
 @contextmanager
 def full(server: Valkey) -> Iterator[None]:
-    """A server that has no room for another word."""
+    """A server whose memory is full."""
     server.client.config_set("maxmemory", 1)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Celery's settings: what holds the promises about messages together."""
+"""The settings of Celery on which the guarantees about messages depend."""
 
 import runpy
 import ssl
@@ -16,7 +16,7 @@ CONFIGURATION = Path(__file__).parents[2] / "celeryconfig.py"
 
 @pytest.fixture
 def configured(services: object, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What the file says where these variables are set."""
+    """The settings of the file with these variables set."""
 
     def configured(**variables: str) -> dict[str, Any]:
         for name, value in variables.items():
@@ -33,7 +33,7 @@ def configured(services: object, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_unit_ends_before_its_time_limit_and_the_limit_before_redelivery(
     configured: Any, wait: str, statement: str
 ) -> None:
-    """Its wait for the database, the hard limit, and the time at which its message is given to another."""
+    """database_wait plus one statement < time limit < visibility timeout, whatever the settings."""
     config = configured(CRAWLYARD_DATABASE_WAIT=wait, CRAWLYARD_STATEMENT_TIMEOUT=statement)
 
     longest = timedelta(seconds=float(wait) + float(statement))
@@ -44,7 +44,7 @@ def test_a_unit_ends_before_its_time_limit_and_the_limit_before_redelivery(
 
 
 def test_a_message_is_acknowledged_only_after_it_was_processed(configured: Any) -> None:
-    """Not before, not by a timeout, and not by Celery's own ways with a child that is gone."""
+    """It is not acknowledged early, on a timeout, or by Celery's own handling of a lost child."""
     config = configured()
 
     names = ("acks_late", "acks_on_timeout", "reject_on_worker_lost", "retry_on_worker_lost")
@@ -54,7 +54,7 @@ def test_a_message_is_acknowledged_only_after_it_was_processed(configured: Any) 
 
 
 def test_a_certificate_is_verified_unless_the_url_disables_it(configured: Any) -> None:
-    """By default kombu would trust anybody."""
+    """By default kombu accepts any certificate."""
     assert configured(BROKER_URL="rediss://h/0")["broker_use_ssl"] == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     assert "broker_use_ssl" not in configured(BROKER_URL="rediss://h/0?ssl_cert_reqs=none")
     assert "broker_use_ssl" not in configured(BROKER_URL="redis://h/0")
@@ -64,7 +64,7 @@ def test_a_certificate_is_verified_unless_the_url_disables_it(configured: Any) -
     "task", ["connections.expire_dead", "connections.heartbeat", "connections.disconnect"]
 )
 def test_the_sweep_and_all_crawler_messages_share_one_queue(services: object, task: str) -> None:
-    """No verdict overtakes its evidence."""
+    """A sweep cannot overtake the reports that it judges by."""
     assert _queue(task) == _queue("crawler.frames") == "crawler"
 
 

@@ -1,4 +1,4 @@
-"""Messages in hand, and the clocks of the workers that hold them: a clock that is off gives nothing away too early."""
+"""A worker with a wrong clock does not disturb the redelivery of unacknowledged messages."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 def open_channel(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Opens a channel as a worker does whose clock is off by so many seconds; as long as no other is opened."""
+    """Open a channel like a worker whose clock is off by so many seconds, until the next one is opened."""
     transport.register()
     opened: list[Connection] = []
 
@@ -47,18 +47,18 @@ def open_channel(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
         connection.close()
 
 
-def say(channel: Any) -> None:
+def publish(channel: Any) -> None:
     """Put a message into the queue."""
-    channel.basic_publish(channel.prepare_message("word", properties={}), exchange="", routing_key=QUEUE)
+    channel.basic_publish(channel.prepare_message("message", properties={}), exchange="", routing_key=QUEUE)
 
 
 @pytest.mark.parametrize("off", [HOUR_S, -HOUR_S])
 def test_an_unacknowledged_message_is_not_redelivered_because_of_a_wrong_clock(
     off: float, valkey: Valkey, open_channel: Open
 ) -> None:
-    """Neither by a worker that is ahead of the one that holds it, nor by one that it is behind."""
+    """A worker whose clock is an hour ahead takes no message from a live one."""
     holder = open_channel(min(off, 0.0))
-    say(holder)
+    publish(holder)
     assert holder.basic_get(QUEUE) is not None
 
     open_channel(max(off, 0.0)).qos.restore_visible(interval=1)
@@ -70,9 +70,9 @@ def test_an_unacknowledged_message_is_not_redelivered_because_of_a_wrong_clock(
 def test_a_message_of_a_dead_worker_is_redelivered_despite_a_wrong_clock(
     off: float, valkey: Valkey, open_channel: Open
 ) -> None:
-    """In its time, where the dead one was an hour ahead of whoever looks."""
+    """It comes back after the visibility timeout, even if the dead worker's clock was an hour ahead."""
     holder = open_channel(off)
-    say(holder)
+    publish(holder)
     assert holder.basic_get(QUEUE) is not None
     other = open_channel(0.0)
 

@@ -1,4 +1,4 @@
-"""What of a foreign text reaches a worker: only what it needs, and in a form that can harm nobody."""
+"""Only the parts of a foreign text that a worker needs reach it, in a safe form."""
 
 import base64
 import json
@@ -11,12 +11,12 @@ from tasks.worker.envelope import MAX_DEPTH, MalformedError, check_body, seal
 
 
 def sealed(**changes: Any) -> dict[str, Any]:
-    """A message of another language, as kombu gets it."""
+    """A message of a producer in another language, as kombu gets it."""
     return dict(json.loads(seal(json.dumps(envelope("jobs.assign", **changes)).encode(), "dispatch")))
 
 
 def test_times_of_other_clocks_are_dropped() -> None:
-    """Neither when to begin, nor when it is too late, nor how long it may take."""
+    """eta, expires and timelimit do not reach the worker."""
     times = {"eta": "2040-01-01T00:00:00Z", "expires": "2020-01-01T00:00:00Z", "timelimit": [1, 1]}
 
     headers = sealed(headers=times)["headers"]
@@ -26,7 +26,7 @@ def test_times_of_other_clocks_are_dropped() -> None:
 
 
 def test_the_delivery_tag_and_destination_are_replaced() -> None:
-    """Two messages with one tag would be mixed up; a foreign destination is a queue that nobody reads."""
+    """Messages with equal tags would be confused; a foreign destination is a queue that no worker reads."""
     foreign = {"delivery_tag": "1", "delivery_info": {"exchange": "x", "routing_key": "y"}, "priority": 9}
 
     one, two = (sealed(properties=foreign)["properties"] for _ in range(2))
@@ -38,7 +38,7 @@ def test_the_delivery_tag_and_destination_are_replaced() -> None:
 
 @pytest.mark.parametrize(("retries", "counted"), [(-1000, 0), (10**9, 0), (True, 0), ("2", 0), (2, 2)])
 def test_a_message_cannot_choose_its_retry_count(retries: object, counted: int) -> None:
-    """It bounds how often a message may kill its child."""
+    """The worker counts how often a message killed its child; a producer cannot change that."""
     assert sealed(headers={"retries": retries})["headers"]["retries"] == counted
 
 
@@ -54,13 +54,13 @@ def test_a_message_cannot_choose_its_retry_count(retries: object, counted: int) 
     ],
 )
 def test_a_body_with_callbacks_or_a_bad_shape_is_refused(body: object) -> None:
-    """Callbacks, another shape, and what is too deep for a child."""
+    """Callbacks, other shapes, and nesting too deep for a child are refused."""
     with pytest.raises(MalformedError):
         check_body(body)
 
 
 def test_a_body_is_passed_on_unchanged() -> None:
-    """Nothing in it is read as anything else than JSON."""
+    """The body is read as plain JSON, without kombu's type objects."""
     kwargs = {"__type__": "datetime", "__value__": "never", "text": "\\u0000"}
 
     body = json.loads(base64.b64decode(sealed(body=[[], kwargs, {}])["body"]))

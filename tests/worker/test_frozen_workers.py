@@ -1,4 +1,4 @@
-"""A worker that freezes within a transaction, as on a paused machine, holds the others up for a moment only."""
+"""A worker that freezes within a transaction, as on a paused machine, blocks the others only briefly."""
 
 import pytest
 
@@ -10,10 +10,10 @@ from support.worlds.world import World
 
 def test_the_locks_of_a_frozen_worker_are_released_before_any_connection_expires(world: World) -> None:
     """
-    Beats that share a message with the beat of a locked connection are heard in time, and sweeps go on.
+    Heartbeats that share a message with a locked connection's are recorded in time, and sweeps continue.
 
-    In time: after as long as sweeps may be away without a grace. What the frozen worker does when it wakes
-    is run again as after a lost database, and has changed nothing.
+    The locks are released within the gap between sweeps that needs no grace period. The frozen unit has changed
+    nothing; when the worker wakes, it is run again as after a lost database.
     """
     frozen, frozen_orders = world.crawler_with_jobs()
     other, other_orders = world.crawler_with_jobs()

@@ -1,4 +1,4 @@
-"""`crawlyard health --worker` and `--beat`: who is stuck is told from who is idle, busy or without a broker."""
+"""`crawlyard health --worker` and `--beat` distinguish stuck processes from idle and busy ones."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TIME_LIMIT_S = 2.5
 BOUND_S = TIME_LIMIT_S + 2
 BEATS_BOUND_S = 2
 SLACK_S = 15.0
-"""For a slow machine to notice and tell."""
+"""Extra time on a slow machine."""
 
 POOLS = {"prefork": "crawler", "threads": "dispatch", "solo": "upkeep"}
 
@@ -43,7 +43,7 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary folder of this test's own, as a container has one."""
+    """A temporary folder of its own for the test, as in a container."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -53,7 +53,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def settings_of_the_command(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it reads; and a patience that fits the bounds."""
+    """The settings that the command reads, and a patience that fits the bounds."""
     monkeypatch.setenv("BROKER_URL", valkey.url)
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing")
     monkeypatch.setattr(processes, "RECOVERY_S", 3.0)
@@ -61,7 +61,7 @@ def settings_of_the_command(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def start_worker(valkey: Valkey, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start a worker, which is ready a little later, and whose units may take so long."""
+    """Start a worker with a short time limit, without waiting until it is ready."""
     with ExitStack() as stack:
 
         def start(pool: str, queue: str, children: int = 1, broker: str = "") -> Worker:
@@ -76,24 +76,24 @@ def start_worker(valkey: Valkey, tmp_path: Path) -> Iterator[StartWorker]:
 
 
 def push(valkey: Valkey, queue: str, task: str) -> None:
-    """Ring a task as a bare producer does."""
+    """Publish a task as a bare producer does."""
     valkey.client.lpush(queue, json.dumps(envelope(task)))
 
 
 def unwell(kind: str = "worker") -> list[int]:
-    """The processes that are not well."""
+    """The pids of the processes that are not well."""
     return [reading.pid for reading in read(kind) if not reading.is_well]
 
 
 def well(kind: str = "worker") -> list[int]:
-    """The processes that are well."""
+    """The pids of the processes that are well."""
     return [reading.pid for reading in read(kind) if reading.is_well]
 
 
 def test_a_worker_is_healthy_while_idle_busy_or_without_a_broker(
     valkey: Valkey, start_worker: StartWorker, run: Run, here: Path
 ) -> None:
-    """For longer than its bound, in each pool; and it leaves nothing behind when it ends."""
+    """It stays healthy for longer than its bound in every pool, and removes its file when it ends."""
     workers = {start_worker(pool, queue) for pool, queue in POOLS.items()}
     for worker in workers:
         worker.wait_until_ready()
@@ -102,7 +102,7 @@ def test_a_worker_is_healthy_while_idle_busy_or_without_a_broker(
 
     watch(pids, BOUND_S + 1 if deep() else 2)
     for queue in POOLS.values():
-        push(valkey, queue, "jobs.pause")  # waits, and comes again
+        push(valkey, queue, "jobs.pause")  # waits, and is requeued
     watch(pids, BOUND_S + 1)
 
     assert int(valkey.client.get("waits")) >= 6
@@ -113,7 +113,7 @@ def test_a_worker_is_healthy_while_idle_busy_or_without_a_broker(
     )
 
     valkey.kill()
-    wait_until(lambda: set(unwell()) == pids, "nobody consumes", patience=BOUND_S + SLACK_S)
+    wait_until(lambda: set(unwell()) == pids, "no worker consumes", patience=BOUND_S + SLACK_S)
     output = run("health", "--worker")
     assert (output.code, output.out.count("excused, since the broker cannot be used")) == (0, 3)
     valkey.start()
@@ -130,7 +130,7 @@ def test_a_worker_is_healthy_while_idle_busy_or_without_a_broker(
 
 
 def watch(pids: set[int], seconds: float) -> None:
-    """These are well all the time, but for moments, as on a machine that is loaded; the command waits for longer."""
+    """Check for some time that these are well, except for moments, which the command tolerates too."""
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:
         wait_until(lambda: set(well()) == pids, "all are well", patience=BOUND_S)
@@ -141,9 +141,9 @@ def test_a_stuck_worker_is_reported_beside_a_healthy_one(
     valkey: Valkey, start_worker: StartWorker, run: Run
 ) -> None:
     """
-    Its process frozen, one of its two children, its thread hung, or its way to a broker that answers dead.
+    A worker is stuck if its process, a child or a thread hangs, or its connection is dead although the broker answers.
 
-    Soon after its time, and only as long as it lasts.
+    It is reported soon after its bound, and only for as long as it is stuck.
     """
     wire = Wire(valkey.port)
     frozen = start_worker("prefork", "crawler")
@@ -182,7 +182,7 @@ def test_a_stuck_worker_is_reported_beside_a_healthy_one(
 
 
 def test_the_file_of_a_killed_worker_does_not_count(run: Run, here: Path) -> None:
-    """A file that nobody holds is nobody's, and is taken away."""
+    """A file without a lock belongs to a dead process, and is removed."""
     holder = hold("x.beat()")
     assert well() == [holder.pid]
     holder.kill()
@@ -195,7 +195,7 @@ def test_the_file_of_a_killed_worker_does_not_count(run: Run, here: Path) -> Non
 
 
 def test_a_folder_of_another_user_is_refused(start_worker: StartWorker, run: Run, here: Path) -> None:
-    """Others may write to the system's temporary folder: what they prepared there proves nothing."""
+    """Other users may write to the temporary folder of the system; a folder that they created proves nothing."""
     (here / f"crawlyard-{os.geteuid()}").mkdir(mode=0o777)
     (here / f"crawlyard-{os.geteuid()}").chmod(0o777)
 
@@ -206,7 +206,7 @@ def test_a_folder_of_another_user_is_refused(start_worker: StartWorker, run: Run
 
 
 def test_a_liveness_time_in_the_future_does_not_count(here: Path) -> None:
-    """A clock that was set back makes no stuck process well for an hour."""
+    """After the clock was set back, a stuck process does not count as well."""
     holder = hold("x.beat(time.time() + 3600)")
     assert unwell() == [holder.pid]
     holder.kill()
@@ -214,7 +214,7 @@ def test_a_liveness_time_in_the_future_does_not_count(here: Path) -> None:
 
 
 def hold(deed: str) -> "subprocess.Popen[bytes]":
-    """A process with a pulse `x` that has done this, and does no more."""
+    """Start a process that creates a liveness file `x`, does this with it, and then sleeps."""
     script = (
         "import time; from datetime import timedelta; from tasks.worker.heartbeat_file import LivenessFile"
     )
@@ -231,7 +231,7 @@ def hold(deed: str) -> "subprocess.Popen[bytes]":
 
 @pytest.fixture
 def beat(settings_of_the_command: None, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A beat that rings often, and may be silent for two seconds."""
+    """A beat that publishes often, and may be silent for two seconds."""
     environment = os.environ | {"CRAWLYARD_ASSIGN_INTERVAL": "0.3", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     with (tmp_path / "beat.log").open("wb") as log:
         process = subprocess.Popen(
@@ -249,7 +249,7 @@ def beat(settings_of_the_command: None, tmp_path: Path) -> Iterator["subprocess.
 def test_a_beat_that_stopped_sending_is_reported(
     valkey: Valkey, beat: "subprocess.Popen[bytes]", run: Run
 ) -> None:
-    """Frozen, it is not well, and well again by itself as soon as it can send. A full Redis is not its fault."""
+    """A frozen beat is not well, and recovers as soon as it can send. A full Redis is not its fault."""
     wait_until(lambda: well("beat") == [beat.pid], "it is well")
     assert run("health", "--beat").code == 0
 
@@ -271,7 +271,7 @@ def test_a_beat_that_stopped_sending_is_reported(
 def test_beat_sends_again_when_redis_is_back(
     valkey: Valkey, beat: "subprocess.Popen[bytes]", run: Run, here: Path
 ) -> None:
-    """By itself and within seconds; meanwhile it is not blamed. When it ends it leaves nothing behind."""
+    """It does so by itself within seconds, and is not reported meanwhile. It removes its file when it ends."""
     wait_until(lambda: valkey.client.llen("dispatch"), "it sends")
     valkey.kill()
     wait_until(lambda: unwell("beat") == [beat.pid], "it is not well", patience=BEATS_BOUND_S + SLACK_S)

@@ -1,4 +1,4 @@
-"""Messages that no task can take: each is kept, none ends the worker, and no log repeats them."""
+"""A message that no task can process is rejected, does not end the worker, and appears in no log."""
 
 import base64
 import json
@@ -16,12 +16,12 @@ ARGUMENTS = {"frames": [{"access_token": SECRET}]}
 
 
 def text(*args: Any, **changes: Any) -> bytes:
-    """A message as it lies in Redis."""
+    """A message as Redis stores it."""
     return json.dumps(envelope("crawler.frames", *args, **changes)).encode()
 
 
 def without(part: str) -> bytes:
-    """A good message, less one part of its envelope."""
+    """A valid message without one part of its envelope."""
     message = envelope("crawler.frames", ARGUMENTS)
     del message[part]
     return json.dumps(message).encode()
@@ -123,7 +123,7 @@ def app() -> str:
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """The server of all tests that do without an own one."""
+    """The server of all tests that need none of their own."""
     server = Valkey(tmp_path_factory.mktemp("valkey"))
     with running(server):
         yield server
@@ -131,7 +131,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="module")
 def worker(app: str, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """One worker for all of them: that it lives on is the point."""
+    """One worker for all tests: it must survive every message."""
     process = Worker(app, valkey.url, tmp_path_factory.mktemp("worker") / "log")
     with running(process):
         yield process
@@ -147,22 +147,22 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture(autouse=True)
 def nothing_noted(valkey: Valkey) -> None:
-    """Every test finds the notes of its own messages only."""
+    """Each test sees only the notes of its own messages."""
     valkey.client.delete("kept", "seen", "no_database", "refused")
 
 
 def notes(valkey: Valkey, name: str) -> list[dict[str, Any]]:
-    """What the app has noted."""
+    """The notes that the app wrote."""
     return [json.loads(note) for note in valkey.client.lrange(name, 0, -1)]
 
 
 def is_settled(valkey: Valkey) -> bool:
-    """Whether nothing waits, and nothing is unacknowledged."""
+    """True if no message waits, and none is unacknowledged."""
     return not valkey.client.exists("crawler", "unacked", "unacked_index")
 
 
 def assert_consumes(valkey: Valkey, worker: Worker) -> None:
-    """The worker lives, takes another message, and has acknowledged all of them."""
+    """Check that the worker lives, processes another message, and has acknowledged all messages."""
     marker = text({"frames": ["marker"]})
     valkey.client.lpush("crawler", marker)
     wait_until(
@@ -176,7 +176,7 @@ def assert_consumes(valkey: Valkey, worker: Worker) -> None:
 def test_a_malformed_message_is_rejected_and_the_worker_continues(
     kind: str, valkey: Valkey, worker: Worker
 ) -> None:
-    """A message that no task can take is kept once, acknowledged, and costs no other message."""
+    """The message is stored once and acknowledged, and no other message is lost."""
     valkey.client.lpush("crawler", MALFORMED[kind])
 
     assert_consumes(valkey, worker)
@@ -188,7 +188,7 @@ def test_a_malformed_message_is_rejected_and_the_worker_continues(
 
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_an_unusual_but_valid_message_reaches_its_task(kind: str, valkey: Valkey, worker: Worker) -> None:
-    """What a foreign producer says of time, delivery and retries is dropped, and its message handled at once."""
+    """Foreign times, delivery information and retries are dropped, and the message is processed at once."""
     valkey.client.lpush("crawler", HARMLESS[kind])
 
     assert_consumes(valkey, worker)
@@ -206,7 +206,7 @@ def test_arguments_arrive_as_they_were_sent(valkey: Valkey, worker: Worker) -> N
 
 
 def test_a_malformed_message_is_stored_readably(valkey: Valkey, worker: Worker) -> None:
-    """Task, id and arguments of an unknown task's message are kept, and the body of a text that is none."""
+    """The task, id and arguments of an unknown task's message are stored, and the body of a malformed one."""
     unknown = envelope("nobody.knows", ARGUMENTS)
     disguised = text(ARGUMENTS, **{"content-type": "text/secret"})
     valkey.client.lpush("crawler", json.dumps(unknown), disguised)
@@ -220,7 +220,7 @@ def test_a_malformed_message_is_stored_readably(valkey: Valkey, worker: Worker) 
 
 
 def test_bytes_that_are_not_text_are_not_stored(valkey: Valkey, worker: Worker) -> None:
-    """A pickled body has a secret behind its name as nothing recognises it: only its length is kept."""
+    """No redaction recognizes the secrets in a pickled body, so only its length is stored."""
     body = pickle.dumps([[], {"access_token": "Zq7-0123456789-qZ7w"}, {}])
     pickled = {"content-type": "application/x-python-serialize"}
     plain = pickle.dumps([[], {"access_token": "Zq7-0123456789-qZ7w"}, {}], protocol=0)
@@ -239,7 +239,7 @@ def test_bytes_that_are_not_text_are_not_stored(valkey: Valkey, worker: Worker) 
 
 
 def test_no_log_repeats_a_malformed_message(valkey: Valkey, worker: Worker) -> None:
-    """A token in a malformed message reaches neither standard output nor standard error, even at DEBUG."""
+    """A token in a malformed message does not reach the logs, even at level DEBUG."""
     valkey.client.lpush("crawler", *MALFORMED.values())
 
     assert_consumes(valkey, worker)
@@ -250,24 +250,24 @@ def test_no_log_repeats_a_malformed_message(valkey: Valkey, worker: Worker) -> N
     assert encoded not in worker.output()
 
 
-def held(valkey: Valkey) -> int:
-    """How many messages are in the queue or in a worker's hands, at one moment."""
+def queued_or_unacknowledged(valkey: Valkey) -> int:
+    """The number of messages that are queued or unacknowledged, at one moment."""
     with valkey.client.pipeline(transaction=True) as moment:
         return sum(moment.hlen("unacked").llen("crawler").execute())
 
 
 def test_without_a_database_nothing_is_acknowledged(app: str, own_valkey: Valkey, tmp_path: Path) -> None:
-    """A malformed message waits for the database, is requeued after database_wait, and is kept in the end."""
+    """A malformed message waits for the database, is requeued after database_wait, and is stored in the end."""
     own_valkey.client.set("no_database", 1)
     own = Worker(app, own_valkey.url, tmp_path / "log", CRAWLYARD_DATABASE_WAIT="1.2")
     with running(own):
         own_valkey.client.lpush("crawler", MALFORMED["no JSON"])
         wait_until(lambda: int(own_valkey.client.get("refused") or 0) >= 4, "it was requeued and tried again")
-        wait_until(lambda: held(own_valkey) == 1, "it is in the queue, or in the worker's hands")
+        wait_until(lambda: queued_or_unacknowledged(own_valkey) == 1, "it is queued or unacknowledged")
         assert own.output().count("message_rejected") >= 2
 
         own_valkey.client.delete("no_database")
-        wait_until(lambda: notes(own_valkey, "kept"), "it is kept")
+        wait_until(lambda: notes(own_valkey, "kept"), "it is stored")
         wait_until(lambda: is_settled(own_valkey), "it is acknowledged")
     assert [n["payload"] for n in notes(own_valkey, "kept")] == [MALFORMED["no JSON"].decode()]
 
@@ -275,7 +275,7 @@ def test_without_a_database_nothing_is_acknowledged(app: str, own_valkey: Valkey
 def test_a_worker_killed_while_waiting_returns_the_message(
     app: str, own_valkey: Valkey, tmp_path: Path
 ) -> None:
-    """A text that is no message survives its worker, and is kept as it came by the next one."""
+    """A malformed text survives its worker, and the next worker stores the original."""
     own_valkey.client.set("no_database", 1)
     first = Worker(app, own_valkey.url, tmp_path / "first")
     own_valkey.client.lpush("crawler", MALFORMED["no JSON"])
@@ -286,13 +286,13 @@ def test_a_worker_killed_while_waiting_returns_the_message(
 
     second = Worker(app, own_valkey.url, tmp_path / "second")
     with running(second):
-        wait_until(lambda: notes(own_valkey, "kept"), "it is kept")
+        wait_until(lambda: notes(own_valkey, "kept"), "it is stored")
     assert [n["payload"] for n in notes(own_valkey, "kept")] == [MALFORMED["no JSON"].decode()]
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_threads_and_solo_pools_survive_too(pool: str, app: str, own_valkey: Valkey, tmp_path: Path) -> None:
-    """Threads and solo keep what is malformed and handle what is merely strange."""
+    """The other pools also reject malformed messages and process unusual ones."""
     own = Worker(app, own_valkey.url, tmp_path / "log", pool=pool)
     with running(own):
         own_valkey.client.lpush("crawler", *MALFORMED.values(), *HARMLESS.values())

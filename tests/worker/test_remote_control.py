@@ -1,4 +1,4 @@
-"""Remote control, which anybody on the broker may use: it neither ends nor blinds a worker, nor costs a message."""
+"""Remote control, which any client of the broker may use, neither stops a worker nor loses a message."""
 
 import base64
 import json
@@ -76,7 +76,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="module")
 def worker(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """One worker for all of them: that it lives on is the point."""
+    """One worker for all tests: it must survive every message."""
     process = Worker("support.processes.worker_app", valkey.url, tmp_path_factory.mktemp("worker") / "log")
     with running(process):
         yield process
@@ -84,14 +84,14 @@ def worker(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def operator(valkey: Valkey) -> Iterator[Celery]:
-    """Somebody on the broker, with kombu's own transport, as whoever has not our app."""
+    """A client of the broker that uses kombu's own transport, not our app."""
     with Celery("operator", broker=valkey.url, set_as_current=False) as app:
         app.conf.broker_transport = "kombu.transport.redis:Transport"
         yield app
 
 
 def assert_is_well(valkey: Valkey, worker: Worker, operator: Celery) -> None:
-    """The worker has read all that was published before, answers, and handles a message with the id `abc`."""
+    """Check that the worker has read all earlier messages, answers, and processes one with the id `abc`."""
     wait_until(lambda: operator.control.ping(timeout=1, limit=1), "it answers")
     valkey.client.delete("seen")
     valkey.client.lpush("crawler", json.dumps(envelope("crawler.frames", headers={"id": "abc"})))
@@ -101,7 +101,7 @@ def assert_is_well(valkey: Valkey, worker: Worker, operator: Celery) -> None:
 
 
 def test_a_malformed_control_message_is_dropped(valkey: Valkey, worker: Worker, operator: Celery) -> None:
-    """One PUBLISH reaches all workers at once: none of them ends, loses its broker, or keeps it as a message."""
+    """No worker ends, loses its broker connection, or stores the message as rejected."""
     for text in MALFORMED:
         valkey.client.publish(CHANNEL, text)
         assert_is_well(valkey, worker, operator)
@@ -115,7 +115,7 @@ def test_a_malformed_control_message_is_dropped(valkey: Valkey, worker: Worker, 
 def test_control_commands_that_stop_workers_or_drop_messages_are_disabled(
     command: str, valkey: Valkey, worker: Worker, operator: Celery
 ) -> None:
-    """The worker goes on with every message, whatever it was told."""
+    """The command is answered with an error, and the worker continues to process messages."""
     (answer,) = operator.control.broadcast(
         command, arguments=REFUSED[command], reply=True, limit=1, timeout=30
     )
@@ -125,7 +125,7 @@ def test_control_commands_that_stop_workers_or_drop_messages_are_disabled(
 
 
 def test_allowed_control_commands_are_answered(worker: Worker, operator: Celery) -> None:
-    """Whatever `celery inspect` is used for."""
+    """The commands of `celery inspect` work."""
     inspect = operator.control.inspect(timeout=30, limit=1)
 
     assert [queue["name"] for (queues,) in [inspect.active_queues().values()] for queue in queues]
@@ -136,7 +136,7 @@ def test_allowed_control_commands_are_answered(worker: Worker, operator: Celery)
 
 
 def test_our_own_app_receives_the_answers(valkey: Valkey, worker: Worker) -> None:
-    """An answer is no message of ours, and no malformed one."""
+    """Answers are not sealed or rejected like messages of our queues."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""Real workers, a real beat and a real fleet: nothing is lost, whatever is taken away on the way."""
+"""Real workers, beat and a simulated fleet lose no job, whatever fails meanwhile."""
 
 import os
 import signal
@@ -51,19 +51,19 @@ def run(
 
 @pytest.fixture
 def producer(broker: str) -> Iterator[Producer]:
-    """A web app's."""
+    """The producer of a web app."""
     producer = Producer(broker)
     yield producer
     producer.close()
 
 
 def ended(world: World) -> bool:
-    """Whether no job waits or runs."""
+    """True if no job waits or runs."""
     return world.scalar("SELECT count(*) = 0 FROM job WHERE status IN ('queued', 'running')") is True
 
 
 def balanced(world: World, jobs: list[str]) -> None:
-    """Every job is there once and finished with exactly one completed attempt, or failed with its errors."""
+    """Check that every job exists once, and has finished with one completed attempt or failed with errors."""
     assert sorted(row.id for row in world.rows("SELECT id FROM job")) == sorted(jobs)
     assert (
         world.rows("""
@@ -81,7 +81,7 @@ def balanced(world: World, jobs: list[str]) -> None:
 
 
 def submitted(world: World, producer: Producer, count: int) -> list[str]:
-    """Submit orders through the broker, and wait until their jobs are there."""
+    """Submit orders through the broker, and wait until their jobs exist."""
     orders = [world.order() for _ in range(count)]
     producer.publish("jobs.submit", {"orders": orders})
     wait_until(lambda: world.scalar("SELECT count(*) FROM job") >= count, "the jobs are there")
@@ -89,14 +89,14 @@ def submitted(world: World, producer: Producer, count: int) -> list[str]:
 
 
 def fleet(producer: Producer, database: str, crawlers: int = 4, seed: int = 5) -> Fleet:
-    """Crawlers that work fast and beat often."""
+    """Crawlers that work fast and send heartbeats often."""
     options = FleetOptions(crawlers=crawlers, seed=seed, work_seconds=0.3, heartbeat_seconds=1)
     return Fleet(options, producer, database)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_every_pool_completes_jobs(run: Start, producer: Producer, database: str, pool: str) -> None:
-    """From the order to the end, with one worker for all queues and beat beside it."""
+    """Jobs finish with one worker for all queues, and beat."""
     world = run(f"worker --pool {pool} --concurrency 2", "beat")
     jobs = submitted(world, producer, 30)
 
@@ -110,7 +110,7 @@ def test_every_pool_completes_jobs(run: Start, producer: Producer, database: str
 def test_every_job_ends_although_redis_is_flushed_midway(
     run: Start, producer: Producer, database: str, broker: str
 ) -> None:
-    """What matters is said until it is answered, and sweeps find what lost its bell."""
+    """Producers repeat messages until they see the result, and sweeps find rows whose message was lost."""
     world = run(
         "worker --concurrency 2", "beat", CRAWLYARD_RECONCILE_INTERVAL="1", CRAWLYARD_ASSIGN_INTERVAL="1"
     )
@@ -131,7 +131,7 @@ def test_every_job_ends_although_redis_is_flushed_midway(
 
 
 def test_a_job_whose_message_was_lost_is_found(run: Start, producer: Producer, database: str) -> None:
-    """Inserted by the web app, and nothing rung: reconcile queues it."""
+    """Reconcile queues a job that the web app inserted without publishing anything."""
     world = run("worker --concurrency 1", "beat", CRAWLYARD_RECONCILE_INTERVAL="1")
     jobs = [world.insert_job() for _ in range(3)]
 
@@ -142,7 +142,7 @@ def test_a_job_whose_message_was_lost_is_found(run: Start, producer: Producer, d
 
 
 def test_jobs_of_a_dead_crawler_are_requeued_without_beat(run: Start, producer: Producer) -> None:
-    """Each worker's own timer rings the sweep."""
+    """Each worker's own timer publishes the sweep."""
     world = run(
         "worker --concurrency 1", CRAWLYARD_CONNECTION_TIMEOUT="4", CRAWLYARD_HEARTBEAT_INTERVAL="0.5"
     )
@@ -160,7 +160,7 @@ def test_jobs_of_a_dead_crawler_are_requeued_without_beat(run: Start, producer: 
 
 
 def test_several_beats_act_as_one(run: Start, producer: Producer) -> None:
-    """Sweeps follow each other at the interval, however many ring for them."""
+    """Sweeps keep their interval, however many beats publish them."""
     world = run("worker --concurrency 1", "beat", "beat", "beat", CRAWLYARD_SWEEP_INTERVAL="1")
     last = wait_until(lambda: world.scalar("SELECT last_sweep_at FROM liveness_state"), "a first sweep")
     sweeps = [last]
@@ -176,7 +176,7 @@ def test_several_beats_act_as_one(run: Start, producer: Producer) -> None:
 def test_no_message_is_lost_while_the_database_is_away(
     run: Start, producer: Producer, services: Services, database: str, broker: str
 ) -> None:
-    """Under load, and for longer than a unit waits: each message goes back to its queue until it is handled."""
+    """Under load, and for longer than a unit waits, each message is requeued until it is processed."""
     world = run("worker --concurrency 2", CRAWLYARD_DATABASE_WAIT="1")
     before = submitted(world, producer, 5)
     services.postgres.stop("immediate")
@@ -197,14 +197,14 @@ def test_no_message_is_lost_while_the_database_is_away(
 
 
 def _jobs(world: World) -> int:
-    """How many there are; 0 while a pooler has yet to notice that the server is back."""
+    """The number of jobs; 0 until a pooler has noticed that the server is back."""
     with suppress(OperationalError):
         return int(world.scalar("SELECT count(*) FROM job"))
     return 0
 
 
 def _waited_in_vain(broker: str) -> bool:
-    """Whether a message lies in its queue again, marked as delivered before."""
+    """True if a redelivered message is in its queue."""
     with redis.Redis.from_url(broker) as client:
         return any(b'"redelivered": true' in message for message in client.lrange("dispatch", 0, -1))
 
@@ -212,7 +212,7 @@ def _waited_in_vain(broker: str) -> bool:
 def test_a_starting_worker_migrates_when_configured(
     services: Services, empty_database: str, broker: str, tmp_path: Path
 ) -> None:
-    """The tables come into being on first use."""
+    """The worker creates the tables and then sweeps."""
     environment = {"BROKER_URL": broker, "CRAWLYARD_MIGRATE_ON_START": "1"} | poolers.environment(
         empty_database
     )
@@ -230,7 +230,7 @@ def test_a_starting_worker_migrates_when_configured(
 def test_a_job_of_a_script_outlives_ctrl_c_and_ends_on_sigterm(
     database: str, broker: str, published: Published, tmp_path: Path
 ) -> None:
-    """A script that starts one with `&` makes it ignore SIGINT: worker and beat go on with what they do."""
+    """A script that starts worker and beat with `&` makes them ignore SIGINT; they continue."""
     world = World(published)
     urls = {"DATABASE_URL": poolers.through(database), "BROKER_URL": broker}
     logs = [tmp_path / "worker", tmp_path / "beat"]
