@@ -1,4 +1,4 @@
-"""Real Postgres and real Redis for every test: one pair a test process, a fresh database a test."""
+"""Real PostgreSQL and Redis for every test: one pair per test process, an empty database per test."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from support.worlds.tokens import Tokens
 from support.worlds.world import EMPTY, Published, World
 from tasks.worker import transport
 
-# A test that speaks to Redis before another makes the app would leave kombu with its own transport.
+# Without this, a test that uses Redis before the app is imported would leave kombu with its own transport.
 transport.register()
 
 FAST = {
@@ -50,7 +50,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what no pooler can do, where the tests go through one; each test says why."""
+    """With a pooler, skip the tests that cannot work through one; each states its reason."""
     for item in items if poolers.is_asked_for() else ():
         if marker := item.get_closest_marker("unpooled"):
             item.add_marker(pytest.mark.skip(reason=f"not through a pooler: {marker.args[0]}"))
@@ -80,7 +80,7 @@ def services() -> Iterator[Services | Given]:
 
 @pytest.fixture(scope="session")
 def migrated(services: Services | Given) -> str:
-    """The URL of a database that was migrated once; `database` empties it for each test."""
+    """The URL of a database that is migrated once; `database` empties it for each test."""
     with _admin(services) as admin:
         if isinstance(services, Given):
             copy_migrated(admin, "migrated", lambda name: _migrate(_url(services, name)))
@@ -94,7 +94,7 @@ def migrated(services: Services | Given) -> str:
 
 @pytest.fixture
 def empty_database(services: Services | Given) -> Iterator[str]:
-    """The URL of a database without a table; what `engine()` and `settings()` give is of it."""
+    """The URL of a database without tables, which `engine()` and `settings()` use."""
     name = f"test_{uuid4().hex}"
     with _admin(services) as admin:
         admin.execute(f"CREATE DATABASE {name}")
@@ -108,16 +108,16 @@ def empty_database(services: Services | Given) -> Iterator[str]:
 @pytest.fixture
 def database(migrated: str) -> Iterator[str]:
     """
-    The URL of a migrated database without a job; what `engine()` and `settings()` give is of it.
+    The URL of a migrated database without jobs, which `engine()` and `settings()` use.
 
-    Emptied and not made anew: making and dropping one takes ten times as long.
+    It is emptied, because creating and dropping a database takes ten times as long.
     """
     with psycopg.connect(migrated, autocommit=True) as admin:
         admin.execute(_END_OTHERS)
         admin.execute(EMPTY)
     _use(migrated)
     yield migrated
-    # A connection that is given back to a pool that is gone is closed by nobody, and told of in some later test.
+    # A connection returned to a disposed pool is never closed, and reported in some later test.
     wait_until(
         lambda: not engines.engine().pool.checkedout(),
         "threads of the test have given their connections back",
@@ -127,7 +127,7 @@ def database(migrated: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def busy_database(services: Services, migrated: str) -> Iterator[str]:
-    """The URL of a database in which everything has happened once; change it only in what you roll back."""
+    """The URL of a database in which everything has happened once. Roll back all changes to it."""
     name, url = "busy", _url(services, "busy")
     with psycopg.connect(migrated, autocommit=True) as admin:
         admin.execute(_END_OTHERS)
@@ -136,7 +136,7 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, psycopg.connect(url, autocommit=True) as admin:
         patch.setenv(
             "CRAWLYARD_RETRY_DELAY", "900"
-        )  # what was backed off is not to be due before it is looked at
+        )  # entries that back off must not become due before a test looks at them
         _use(url)
         admin.execute(EMPTY)
         published = Published()
@@ -151,7 +151,7 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> Published:
-    """The bells, noted instead of rung."""
+    """Records messages instead of publishing them."""
     published = Published()
     monkeypatch.setattr("tasks.runtime.unit.publish", published.publish)
     return published
@@ -159,7 +159,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Published:
 
 @pytest.fixture
 def world(database: str, published: Published) -> World:
-    """A database with one account, and what a web app and crawlers do to it; its bells are only noted."""
+    """A database with one account, changed by a web app and crawlers. Messages are only recorded."""
     world = World(published)
     world.account("acc")
     return world
@@ -190,7 +190,7 @@ def broker(services: Services | Given) -> Iterator[str]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run the command in this process, with the settings of the moment."""
+    """Run the command in this process with the current settings."""
     from console.main import crawlyard  # noqa: PLC0415
     from console.output.exit_codes import ended  # noqa: PLC0415 - after the environment is set
 
@@ -226,7 +226,7 @@ def sql(database: str) -> Sql:
 
 @pytest.fixture
 def nowhere(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A database that is not there."""
+    """The URL of a database that does not exist."""
     url = f"postgresql://me:{SECRET}@127.0.0.1:{free_port()}/x"
     monkeypatch.setenv("DATABASE_URL", url)
     _forget_engine()
@@ -235,14 +235,14 @@ def nowhere(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 
 def _use(url: str) -> None:
-    """Let what is tested have it, also in processes of its own; through the pooler, if there is one."""
+    """Make this and child processes use the database, through the pooler if there is one."""
     os.environ.update(poolers.environment(url))
     settings.cache_clear()
     _forget_engine()
 
 
 def _forget_engine() -> None:
-    """The next is made by the settings of the moment; what this one has kept open is closed."""
+    """Dispose the engine; the next one is created from the current settings."""
     if engines.engine.cache_info().currsize:
         engines.engine().dispose()
     engines.engine.cache_clear()

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CommandOutput:
-    """What a command printed, and how it ended."""
+    """The output and exit code of a command."""
 
     code: int
     out: str
@@ -16,7 +16,7 @@ class CommandOutput:
 
     @property
     def json(self) -> Any:
-        """What it printed, read."""
+        """Its output, parsed as JSON."""
         return json.loads(self.out)
 
 
@@ -26,4 +26,4 @@ Sql = Callable[..., list[Any]]
 """Runs one statement, commits it, and returns its rows."""
 
 SECRET = "hush-hush"
-"""In settings, and in nothing that is shown."""
+"""A secret in the settings; no output may show it."""

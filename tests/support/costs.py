@@ -1,4 +1,4 @@
-"""What is looked at for something, counted by the server: no clock, and so the same on every machine."""
+"""The cost of an action as the server counts it: pages and entries, not time, so it is the same everywhere."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from persistence.unit_of_work import UnitOfWork
 
-_LOOKED_AT = text("""
+_COUNTERS = text("""
     SELECT sum(pg_stat_get_xact_blocks_fetched(oid))::int AS pages,
            (sum(pg_stat_get_xact_tuples_returned(oid)) FILTER (WHERE relname LIKE 'job_queue%'))::int AS entries
       FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
@@ -15,15 +15,15 @@ _LOOKED_AT = text("""
 
 
 class Cost(NamedTuple):
-    """Pages of all tables and indexes, cached or not, and entries of the queue."""
+    """Fetched pages of all tables and indexes, cached or not, and entries read from the queue."""
 
     pages: int
     entries: int
 
 
 def cost(uow: UnitOfWork, action: Callable[[UnitOfWork], object]) -> Cost:
-    """What *action* looks at in this transaction."""
-    before = Cost(*uow._session.execute(_LOOKED_AT).one())
+    """Measure *action* in this transaction."""
+    before = Cost(*uow._session.execute(_COUNTERS).one())
     action(uow)
-    after = Cost(*uow._session.execute(_LOOKED_AT).one())
+    after = Cost(*uow._session.execute(_COUNTERS).one())
     return Cost(after.pages - before.pages, after.entries - before.entries)

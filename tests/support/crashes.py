@@ -1,4 +1,4 @@
-"""Deliveries that die at a chosen point: before or after a statement or a COMMIT, with their process or connection."""
+"""Deliveries that fail before or after a chosen statement or COMMIT, with their process or their connection."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +17,7 @@ COMMIT = "COMMIT"
 
 @dataclass(frozen=True)
 class Point:
-    """A statement, or a COMMIT, of a delivery."""
+    """One statement or COMMIT of a delivery."""
 
     number: int
     statement: str
@@ -29,7 +29,7 @@ class Point:
 
     @property
     def is_commit(self) -> bool:
-        """Whether a transaction ends here."""
+        """True if it ends a transaction."""
         return self.statement == COMMIT
 
 
@@ -37,12 +37,12 @@ Hook = Callable[[Point], None]
 
 
 def nothing(_: Point) -> None:
-    """Let it pass."""
+    """Do nothing."""
 
 
 @contextmanager
 def at_each_point(before: Hook = nothing, after: Hook = nothing) -> Iterator[list[Point]]:
-    """Call the hooks around each statement and each COMMIT of this process; gives the points as they are passed."""
+    """Call the hooks around each statement and COMMIT of this process; yields the list of points reached."""
     passed: list[Point] = []
     dialect = engine().dialect
 
@@ -73,7 +73,7 @@ def at_each_point(before: Hook = nothing, after: Hook = nothing) -> Iterator[lis
 
 
 class Killed(BaseException):
-    """Stands for a process that is killed: nothing catches it on its way."""
+    """Stands for the death of the process: nothing catches it."""
 
 
 class Death(StrEnum):
@@ -86,32 +86,32 @@ class Death(StrEnum):
 
     @property
     def is_of_process(self) -> bool:
-        """Whether the message comes again; else the task goes on by itself."""
+        """True if the message is redelivered; otherwise the task itself continues."""
         return self in (Death.PROCESS_BEFORE, Death.PROCESS_AFTER)
 
     @property
     def is_before(self) -> bool:
-        """Whether the server never hears of what happens there."""
+        """True if the server never receives the statement."""
         return self in (Death.PROCESS_BEFORE, Death.SESSION_BEFORE)
 
 
 @dataclass
 class Crash:
-    """One death, at the point of this number. A process that is dead reaches the database no more."""
+    """One death, at the point with this number. A dead process no longer reaches the database."""
 
     at: int
     death: Death
     died_at: Point | None = None
 
     def before(self, point: Point) -> None:
-        """Die, if it is time; or stay dead."""
+        """Die at the chosen point, or stay dead."""
         if self.died_at and self.death.is_of_process:
             raise Killed
         if point.number == self.at and self.death.is_before:
             self._die(point)
 
     def after(self, point: Point) -> None:
-        """Die, if it is time."""
+        """Die at the chosen point."""
         if point.number == self.at and not self.death.is_before and not self.died_at:
             self._die(point)
 
@@ -128,15 +128,17 @@ class Crash:
 
 
 def _end(session: Any) -> None:
-    """End a session as an administrator, a failover or a restart does; it learns of that with its next words."""
-    backend = session.execute("SELECT pg_backend_pid()").fetchone()  # its own word: a pooler makes another up
+    """End a session like an administrator, a failover or a restart; its next statement fails."""
+    backend = session.execute(
+        "SELECT pg_backend_pid()"
+    ).fetchone()  # asked of the server: a pooler makes one up
     with psycopg.connect(settings().session_url, autocommit=True) as admin:
         ended = admin.execute("SELECT pg_terminate_backend(%s, 5000)", backend).fetchone()
     assert ended == (True,)
 
 
 def crashed(action: Callable[[], None], at: int, death: Death) -> Point | None:
-    """Do something that dies at the point of this number; the point, None where it was not reached."""
+    """Run an action that dies at the point with this number; returns the point, or None if it was not reached."""
     crash = Crash(at, death)
     with at_each_point(crash.before, crash.after), suppress(Killed):
         action()

@@ -1,4 +1,4 @@
-"""How deep the tests go: as far as `make test` has time for, or as far as `make chaos` lets them."""
+"""The depth of the tests: short forms for `make test`, long forms on request."""
 
 import os
 

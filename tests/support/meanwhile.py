@@ -1,4 +1,4 @@
-"""What somebody else does while a unit of work is between two of its statements."""
+"""Lets another session act between two statements of a unit of work."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from persistence.db.engine import engine
 def once(
     patch: pytest.MonkeyPatch, owner: type, name: str, action: Callable[[], None], *, before: bool = False
 ) -> None:
-    """Let somebody do something, once, right after a method has returned, or before it is called."""
+    """Run an action once, right after a method has returned, or before it is called."""
     method, actions = getattr(owner, name), [action]
 
     def called(*arguments: Any, **named: Any) -> Any:
@@ -30,7 +30,7 @@ def once(
 
 @contextmanager
 def held(statement: str, **values: Any) -> Iterator[None]:
-    """Another session holds the rows of a statement."""
+    """Lock the rows of a statement in another session."""
     with engine().connect() as peer:
         peer.execute(text(f"{statement} FOR UPDATE"), values)
         yield

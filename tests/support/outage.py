@@ -1,4 +1,4 @@
-"""An outage in virtual time: crawlers that beat, workers that are away, and the one queue between them."""
+"""Simulates an outage in virtual time: crawlers that send heartbeats, a worker that is away, and their queue."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ SWEEP = "connections.expire_dead"
 BEAT = "connections.heartbeat"
 
 STEP_S = 5
-"""Of virtual time. Half a sweep interval: crawlers of six phases beat in turn, every thirty seconds."""
+"""Virtual time. Half a sweep interval: crawlers in six groups send heartbeats in turn, every thirty seconds."""
 
 _AGE = """
     WITH spoke AS (
@@ -49,31 +49,31 @@ _BEGIN = """
 
 @dataclass(frozen=True)
 class Outage:
-    """What went wrong, and when; seconds of virtual time."""
+    """One outage; times in seconds of virtual time."""
 
     seconds: int
     wiped: bool
-    """Whether all that lay in the queue was lost."""
+    """True if all messages in the queue are lost."""
     since_sweep: int
-    """So long before it was the last sweep."""
+    """The time between the last sweep and the outage."""
     overtaken: bool
-    """Whether each sweep overtakes the beats just before it, which another child has in hand."""
+    """True if each sweep overtakes the heartbeats queued before it, as if another child processed these."""
 
 
 @dataclass
 class Line:
-    """Crawlers, the queue, and a worker that takes everything in it at once, or is away."""
+    """Crawlers, their queue, and a worker that processes all of it at once, or is away."""
 
     world: World
     beating: dict[str, list[str]]
-    """What each of them works on."""
+    """The orders of each crawler, by connection."""
     dead: Crawler
     clock: int = 0
     queue: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     published_at: int = 0
 
     def begin(self, outage: Outage, dead_for: int) -> None:
-        """All was well until now: each crawler has beaten at its time, and the last sweep was just so long ago."""
+        """Set up a healthy past: each crawler has sent its heartbeat in time, and the last sweep is as old as given."""
         self.clock, self.published_at, self.queue = 0, -outage.since_sweep, []
         said = {id_: float(n * STEP_S) for n, id_ in enumerate(self.beating)} | {
             self.dead.id: float(dead_for)
@@ -81,7 +81,7 @@ class Line:
         self.world.rows(_BEGIN, since_sweep=outage.since_sweep, ids=list(said), ago=list(said.values()))
 
     def pass_time(self, seconds: int) -> None:
-        """Everything that the database knows, and every message's time, is so much older."""
+        """Make all times in the database and in queued messages older."""
         self.world.rows(_AGE, age=timedelta(seconds=seconds))
         self.clock += seconds
         for _, payload in self.queue:
@@ -89,9 +89,9 @@ class Line:
                 payload["as_of"] -= timedelta(seconds=seconds)
 
     def publish(self, sweep_interval: int) -> None:
-        """Whose turn it is beats; beat rings where it is time."""
+        """Queue the heartbeats of the group whose turn it is, and a sweep if one is due."""
         turns = len(self.beating)
-        # Number n has beaten n steps before the beginning.
+        # Crawler n sent its last heartbeat n steps before the beginning.
         beats = [
             {"connection_id": id_, "active_jobs": orders}
             for n, (id_, orders) in enumerate(self.beating.items())
@@ -103,7 +103,7 @@ class Line:
             self.queue.append((SWEEP, {}))
 
     def work(self, *, overtaken: bool) -> None:
-        """Take the queue to its end."""
+        """Process the queue until it is empty."""
         while self.queue:
             task, payload = self.queue.pop(0)
             if overtaken and task == BEAT and self.queue and "as_of" in self.queue[0][1]:
@@ -119,7 +119,7 @@ def _plain(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def released_after(line: Line, outage: Outage, sweep_interval: int, until: int) -> int | None:
-    """Let it happen, and go on until that time; when the dead crawler's jobs came back, by the virtual clock."""
+    """Simulate the outage and the time after it; returns when the dead crawler's jobs were requeued."""
     for _ in range(0, outage.seconds, STEP_S):
         line.clock += STEP_S
         line.publish(sweep_interval)
@@ -138,7 +138,7 @@ def released_after(line: Line, outage: Outage, sweep_interval: int, until: int) 
 
 
 def outages(seconds: Iterable[int]) -> list[Outage]:
-    """Each length with everything that may come with it."""
+    """All variants of an outage of each length."""
     return [
         Outage(length, wiped, since_sweep, overtaken)
         for length in seconds

@@ -1,4 +1,4 @@
-"""A PgBouncer in transaction mode between what is tested and its server, where the environment names its program."""
+"""A PgBouncer in transaction mode before the tests' server, if the environment names its program."""
 
 import os
 import shutil
@@ -15,10 +15,10 @@ from console.embedded.server import EmbeddedServer, StopMode, write_for_server
 from console.embedded.temporary_folder import ServerSandbox, temporary_sandbox
 
 VARIABLE = "CRAWLYARD_TEST_PGBOUNCER"
-"""The path of PgBouncer's program: `make test-pgbouncer` sets it."""
+"""The path of the PgBouncer program; `make test-pgbouncer` sets it."""
 
-SEATS = 4
-"""Sessions at the server for each database: fewer than the clients of any test with workers."""
+CONNECTIONS = 4
+"""Server connections per database: fewer than any test with workers has clients."""
 
 _CONFIGURATION = """\
 [databases]
@@ -30,16 +30,16 @@ unix_socket_dir =
 pool_mode = transaction
 auth_type = scram-sha-256
 auth_file = {users}
-default_pool_size = {seats}
+default_pool_size = {connections}
 max_client_conn = 300
 query_wait_timeout = {wait_s}
 server_login_retry = 1
 """
-"""As docs/scaling.md has it."""
+"""As in docs/scaling.md."""
 
 
 class Pooler(EmbeddedServer):
-    """PgBouncer in front of the server that a URL names; stopped, killed and started again as the others are."""
+    """PgBouncer before the server of a URL. It can be stopped, killed and restarted like the embedded servers."""
 
     name = "pgbouncer"
     signals: ClassVar[Mapping[StopMode, signal.Signals]] = {
@@ -54,15 +54,15 @@ class Pooler(EmbeddedServer):
         super().__init__(sandbox)
         self._program = program
         self._server = urlsplit(url)
-        self._limits = {"seats": connections, "wait_s": wait_s}
+        self._limits = {"connections": connections, "wait_s": wait_s}
 
     @property
     def url(self) -> str:
-        """Where clients find the server's own database."""
+        """The URL of the server's database through the pooler."""
         return self.url_of(self._server.geturl())
 
     def url_of(self, url: str) -> str:
-        """Where clients find through it what the server has at *url*; others are given back as they are."""
+        """Rewrite a URL of the server to lead through the pooler; other URLs stay unchanged."""
         return self._url_at(self.port, url)
 
     def _url_at(self, port: int, url: str) -> str:
@@ -89,8 +89,8 @@ class Pooler(EmbeddedServer):
 
 
 @contextmanager
-def pooler(program: Path, url: str, connections: int = SEATS, wait_s: int = 10) -> Iterator[Pooler]:
-    """Run one in front of the server at *url*; at the end nothing of it is left."""
+def pooler(program: Path, url: str, connections: int = CONNECTIONS, wait_s: int = 10) -> Iterator[Pooler]:
+    """Run a pooler before the server at *url*, and remove it at the end."""
     with temporary_sandbox() as sandbox:
         pooler = Pooler(sandbox, program, url, connections, wait_s)
         pooler.start()
@@ -98,23 +98,23 @@ def pooler(program: Path, url: str, connections: int = SEATS, wait_s: int = 10) 
 
 
 _between: list[Pooler] = []
-"""The one that this test process goes through, if there is one."""
+"""The pooler of this test process, if any."""
 
 
 def installed() -> Path | None:
-    """PgBouncer's program: the one that the environment names, or else the machine's own, if it has one."""
+    """The PgBouncer program that the environment names, or the installed one, or None."""
     path = os.environ.get(VARIABLE) or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     return Path(path) if path else None
 
 
 def is_asked_for() -> bool:
-    """Whether the tests are to go through one."""
+    """True if the tests must use a pooler."""
     return bool(os.environ.get(VARIABLE))
 
 
 @contextmanager
 def in_front_of(url: str) -> Iterator[None]:
-    """Put one between what is tested and the server at *url*, where the environment says so."""
+    """Run a pooler before the server at *url*, if the environment asks for it."""
     if not is_asked_for():
         yield
         return
@@ -125,12 +125,12 @@ def in_front_of(url: str) -> Iterator[None]:
 
 
 def environment(url: str) -> dict[str, str]:
-    """The variables for Crawlyard's settings: its way to the database at *url*, and the way past the pooler."""
+    """The settings for the database at *url*: the URL through the pooler, and the direct one."""
     if not _between:
         return {"DATABASE_URL": url}
     return {"DATABASE_URL": through(url), "CRAWLYARD_DIRECT_DATABASE_URL": url}
 
 
 def through(url: str) -> str:
-    """The URL that leads to the same database through the pooler; the same where there is none."""
+    """The URL of the same database through the pooler, if there is one."""
     return _between[0].url_of(url) if _between else url

@@ -1,4 +1,4 @@
-"""Texts that hold secrets, or look as if they did, in all encodings; and whether a secret shows."""
+"""Texts that contain secrets, or look as if they did, in all encodings, and a check that no secret shows."""
 
 import json
 from collections.abc import Callable
@@ -159,7 +159,7 @@ PLANTED = st.builds(
 
 
 def shows_a_secret(value: object) -> bool:
-    """Whether either end of a planted secret can be read, in whatever encoding."""
+    """True if either end of a planted secret is readable, in any encoding."""
     text = str(value)
     return any(
         "Zq7" in form or "qZ7w" in form

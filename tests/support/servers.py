@@ -1,4 +1,4 @@
-"""Servers that run already and serve many test sessions, one after another; and their migrated database."""
+"""Servers that already run and serve many test sessions in turn, and their migrated database."""
 
 import json
 import os
@@ -11,31 +11,31 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 VARIABLE = "CRAWLYARD_TEST_SERVERS"
-"""The URLs of such servers, as JSON: tests/mutants sets it, where starting them would be most of the work."""
+"""Names the URLs of such servers, as JSON. tests/proofs/mutants sets it, because starting servers would dominate."""
 
 _MIGRATIONS = Path(__file__).parents[2] / "persistence" / "migrations" / "versions"
 
 
 @dataclass(frozen=True)
 class Given:
-    """PostgreSQL and Valkey, for the tests that want no more of them than a URL."""
+    """PostgreSQL and Valkey, for tests that need only their URLs."""
 
     database_url: str
     broker_url: str
 
     def environment(self) -> dict[str, str]:
-        """The two variables that Crawlyard's settings want."""
+        """The two variables that Crawlyard's settings require."""
         return {"DATABASE_URL": self.database_url, "BROKER_URL": self.broker_url}
 
 
 def given() -> Given | None:
-    """The servers of the environment, if there are any."""
+    """The servers that the environment names, if any."""
     urls = os.environ.get(VARIABLE)
     return None if urls is None else Given(**json.loads(urls))
 
 
 def copy_migrated(admin: psycopg.Connection, name: str, migrate: Callable[[str], None]) -> None:
-    """Make the database *name* anew, as a copy of one that was migrated by the same migrations."""
+    """Create the database *name* again, as a copy of one that the same migrations created."""
     digest = sha256(b"".join(file.read_bytes() for file in sorted(_MIGRATIONS.glob("*.py")))).hexdigest()
     template = f"migrated_{digest[:16]}"
     if not admin.execute("SELECT FROM pg_database WHERE datname = %s", [template]).rowcount:

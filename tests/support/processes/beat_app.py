@@ -1,4 +1,4 @@
-"""`crawlyard beat` whose bound is seconds, for tests that wait until it is exceeded."""
+"""`crawlyard beat` with a liveness bound of seconds, for tests that wait until it is exceeded."""
 
 from datetime import timedelta
 

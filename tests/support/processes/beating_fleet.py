@@ -1,4 +1,4 @@
-"""Crawlers behind a gateway that only beat: each holds a job, and lives until it is told to fall silent."""
+"""Crawlers that only send heartbeats: each has a job, and stays alive until it must fall silent."""
 
 import threading
 import time
@@ -14,23 +14,23 @@ from support.processes.workers import wait_until
 from support.worlds.world import NOW
 
 TURNS = 3
-"""Messages of beats in an interval, each with other crawlers in it."""
+"""Heartbeat messages per interval; each contains a different part of the fleet."""
 
 _LIVE = "SELECT connection_id, crawler_job_id FROM crawler_order ORDER BY 1"
 
 
 @dataclass(frozen=True)
 class Death:
-    """How the jobs of a dead crawler came back, in seconds of the database's time."""
+    """How the jobs of a dead crawler were requeued, in seconds of the database's clock."""
 
     delay: float
-    """From its last heartbeat to the release of its jobs."""
+    """From its last heartbeat until its jobs were requeued."""
     by_first_sweep: bool
-    """Whether the sweep that took it was the first as of a time at which its silence was long enough."""
+    """True if the first sweep whose as_of was late enough did it."""
 
 
 class HeartbeatFleet:
-    """So many connections with a job each."""
+    """Connections with one job each."""
 
     def __init__(self, system: MiniSystem, crawlers: int) -> None:
         self._system = system
@@ -45,7 +45,7 @@ class HeartbeatFleet:
         self._unsent: list[list[dict[str, Any]]] = []
 
     def begin(self) -> None:
-        """Register, be given a job each, and begin it."""
+        """Register all crawlers, and wait until each has started a job."""
         self._system.publish_many(
             "connections.register", [{"connection_id": id_, "capacity": 1} for id_ in self.ids]
         )
@@ -65,22 +65,22 @@ class HeartbeatFleet:
         wait_until(lambda: self._system.one(running) == len(self.ids), f"{self._system.name}: all work", 240)
 
     def live(self) -> dict[str, str]:
-        """Who has which job."""
+        """The job of each connection."""
         return dict(self._system.rows(_LIVE))
 
     def lost(self) -> list[str]:
-        """Connections that kept beating and have lost their job, or were closed."""
+        """Connections that kept sending heartbeats but lost their job or were closed."""
         active = {id_ for (id_,) in self._system.rows("SELECT id FROM socket_connection WHERE is_active")}
         held = self.live()
         beating = [id_ for id_ in self.ids if id_ not in self.silent]
         return [id_ for id_ in beating if id_ not in active or held.get(id_) != self.jobs[id_]]
 
     def fall_silent(self, *ids: str) -> None:
-        """Beat no more."""
+        """Stop the heartbeats of these connections."""
         self.silent.update(ids)
 
     def cut_off(self, seconds: float, *, late: bool = False) -> None:
-        """Cut the gateway off; its words are said *late*, or not at all. All beat just before and after."""
+        """Cut the gateway off; its heartbeats arrive *late* or never. All send one just before and after."""
         self._beat(self.ids)
         self._unsent, self._is_late = [], late
         self._is_cut.set()
@@ -92,7 +92,7 @@ class HeartbeatFleet:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Beat at the interval, a part of the fleet after the other, whatever happens."""
+        """Send heartbeats at the interval, for one part of the fleet after the other."""
         thread = threading.Thread(target=self._go_on)
         thread.start()
         try:
@@ -102,7 +102,7 @@ class HeartbeatFleet:
             thread.join()
 
     def deaths(self) -> dict[str, Death]:
-        """What became of those that fell silent."""
+        """The deaths of the crawlers that fell silent."""
         rows = self._system.rows(
             """
             SELECT connection_id, extract(epoch FROM ended_at - last_heartbeat)::float8,
@@ -110,7 +110,7 @@ class HeartbeatFleet:
                      WHERE as_of > last_heartbeat + make_interval(secs => %s)) = sweep_log.as_of
               FROM end_log JOIN sweep_log USING (xid)
             """,
-            1.01 * self._timeout,  # the verdict waits for a sign of life that was not written
+            1.01 * self._timeout,  # the sweep allows for a heartbeat that was not written
         )
         return {id_: Death(delay, is_first) for id_, delay, is_first in rows}
 

@@ -1,4 +1,4 @@
-"""Why a crawler that beats might be taken for dead: each cause made to happen in a little system."""
+"""Causes for which a live crawler might be taken for dead, each produced in a small system."""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from support.processes.workers import wait_until
 from support.worlds.world import NOW
 
 START_S = 3
-"""A worker that is being started is still away, for about so long."""
+"""A worker needs about this long to start."""
 
 
 _SWEEPS = """
@@ -30,28 +30,28 @@ _SWEEPS = """
 
 @dataclass(frozen=True)
 class Sweeps:
-    """How the sweeps came, since all was well; in seconds of the database's time."""
+    """The sweeps of a run; times in seconds of the database's clock."""
 
     longest_gap: float
-    """Between the times as of which they judged."""
+    """The longest time between the as_of of two sweeps."""
     usual_gap: float
     stall: float
-    """What the machine held them up at worst: beyond the interval, and from ring to judgement."""
+    """The longest delay by the machine: beyond the interval, and from publishing to sweeping."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cause did."""
+    """The result of one cause."""
 
     cause: str
     seconds: float
-    """How long it was, as measured."""
+    """Its measured duration."""
     connections: int
-    """That kept beating."""
+    """Connections that kept sending heartbeats."""
     lost: list[str]
-    """Those of them that lost a job: wrongly."""
+    """Those of them that wrongly lost a job."""
     deaths: dict[str, Death]
-    """What became of those that did not."""
+    """The others, which fell silent."""
     sweeps: Sweeps
 
     def __str__(self) -> str:
@@ -72,28 +72,28 @@ class Stage:
 
     @property
     def timeout(self) -> float:
-        """A connection silent for so long is dead."""
+        """The connection timeout."""
         return self.seconds("CONNECTION_TIMEOUT")
 
     @property
     def interval(self) -> float:
-        """Between two sweeps."""
+        """The sweep interval."""
         return self.seconds("SWEEP_INTERVAL")
 
     def seconds(self, setting: str) -> float:
-        """A duration."""
+        """A setting in seconds."""
         return float(self.system.settings[f"CRAWLYARD_{setting}"])
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """All have a job and beat, and the sweeps of a healthy system judge them."""
+        """Run the fleet, each crawler with a job, in a healthy system."""
         self.fleet.begin()
         with self.fleet.beating():
             self.system.is_well()
             yield
 
     def outcome(self, cause: str, *dead: str, seconds: float | None = None) -> Outcome:
-        """Go on until whoever should die has died, and everybody else could have; then count."""
+        """Continue until the silent crawlers have expired and any other could have; then count."""
         self.system.has_gone_on(self.timeout + self.interval)
         wait_until(
             lambda: self.fleet.deaths().keys() >= {*dead},
@@ -111,7 +111,7 @@ class Stage:
 
 
 def workers_away(stage: Stage, timeouts: float, *, wiped: bool, beat_too: bool = False) -> Outcome:
-    """All workers are stopped, and others started later; with *beat_too* beat as well, and all at once."""
+    """Stop all workers and start others later; with *beat_too* also beat, all at once."""
     system = stage.system
     commands = ["worker --concurrency 1"] + ["beat"] * beat_too
     running = [system.start(command) for command in commands]
@@ -133,7 +133,7 @@ def workers_away(stage: Stage, timeouts: float, *, wiped: bool, beat_too: bool =
 
 
 def database_away(stage: Stage, server: EmbeddedPostgres) -> Outcome:
-    """The database is stopped for two timeouts; messages that waited in vain fall behind a sweep."""
+    """Stop the database for two timeouts; requeued messages end up after a sweep."""
     stage.system.start("worker --concurrency 2")
     with stage.running():
         dead = stage.fleet.ids[0]
@@ -148,10 +148,10 @@ def database_away(stage: Stage, server: EmbeddedPostgres) -> Outcome:
 
 def beats_overtaken(stage: Stage, frames: int, frames_a_message: int) -> Outcome:
     """
-    Two workers with two children each, and beats that sweeps overtake, or that stand in line for long.
+    Two workers with two children each, and heartbeats that sweeps overtake, or that wait long in the queue.
 
-    First they wait in a child for a row that somebody holds, and sweeps pass them in another; then behind a
-    flood of frames of a connection that is silent afterwards.
+    First one child waits for a locked row with heartbeats while sweeps run in another. Then heartbeats wait after a
+    flood of frames from a connection that is silent afterwards.
     """
     system = stage.system
     noisy = str(ULID())
@@ -173,7 +173,7 @@ def beats_overtaken(stage: Stage, frames: int, frames_a_message: int) -> Outcome
 
 
 def clocks_off(stage: Stage, beats: tuple[float, ...]) -> Outcome:
-    """One worker's clock is an hour ahead, another's an hour behind, and so is that of one beat after another."""
+    """One worker's clock is an hour ahead and another's an hour behind, and so are those of successive beats."""
     system = stage.system
     for seconds in (3600, -3600):
         system.start("worker --concurrency 1", **off(seconds))
@@ -188,7 +188,7 @@ def clocks_off(stage: Stage, beats: tuple[float, ...]) -> Outcome:
 
 
 def gateway_cut_off(stage: Stage) -> Outcome:
-    """Three times: its beats are lost, are said late, and are lost for almost a timeout."""
+    """Three times: heartbeats are lost, arrive late, and are lost for almost a timeout."""
     stage.system.start("worker --concurrency 1")
     with stage.running():
         dead = stage.fleet.ids[:3]
@@ -201,7 +201,7 @@ def gateway_cut_off(stage: Stage) -> Outcome:
 
 
 def crawlers_die(stage: Stage) -> Outcome:
-    """One after another, with no beat and nothing else said."""
+    """All crawlers fall silent one after another, with no beat and no other message."""
     stage.system.start("worker --concurrency 1")
     with stage.running():
         for id_ in stage.fleet.ids:

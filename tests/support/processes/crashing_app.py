@@ -1,9 +1,9 @@
 """
 The real app, in a worker that kills itself with SIGKILL at a chosen point of a chosen task, once.
 
-The Redis hash `crash` says where: `task`, `at` (the number of the point), `moment` (before, after) and
-`whom` (child, worker). It is gone when the shot is fired. The sets `rung` and `ended` hold the ids of the
-messages that were published for the crawlers' queue and of those whose task came to its end.
+The Redis hash `crash` says where: `task`, `at` (the number of the point), `moment` (before, after) and `whom` (child,
+worker). The crash deletes it. The sets `rung` and `ended` contain the ids of the messages published to the crawlers'
+queue, and of those whose task has ended.
 """
 
 import os
@@ -21,7 +21,7 @@ from tasks.app import app
 orders = redis.Redis.from_url(os.environ["BROKER_URL"], decode_responses=True)
 
 app.conf.broker_transport_options |= {"visibility_timeout": 3, "unacked_restore_interval": 1}
-# Billiard misses the moment of a child's death at times, and looks again after five seconds.
+# Billiard sometimes misses the death of a child, and by default looks again after five seconds.
 AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.1})
 
 _watch = ExitStack()

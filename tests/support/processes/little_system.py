@@ -1,4 +1,4 @@
-"""A whole system of its own in little: a database, a Redis, workers and beats that come and go. Several run at once."""
+"""A small complete system: a database, a Redis, workers and beats. Several can run at once."""
 
 import json
 from collections.abc import Mapping
@@ -28,12 +28,12 @@ _LOGS = """
     CREATE TRIGGER log_end AFTER UPDATE OF is_active ON socket_connection
        FOR EACH ROW WHEN (OLD.is_active AND NOT NEW.is_active) EXECUTE FUNCTION log_end();
 """
-"""Which sweep was as of when, and which of them ended which connection: the tests' own tables."""
+"""The tests' own tables: the as_of of each sweep, and the connections that it closed."""
 
 
 @dataclass
 class MiniSystem:
-    """Its parts. To be used from one thread."""
+    """The parts of the system. Use it from one thread."""
 
     name: str
     database_url: str
@@ -51,7 +51,7 @@ class MiniSystem:
         self.rows("INSERT INTO account (id) VALUES ('acc')")
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
-        """Run one statement and commit it; in a new session, where the server was away meanwhile."""
+        """Run one statement and commit it, in a new session if the server was away."""
         try:
             result = self._session.execute(sql, values or None)
         except psycopg.OperationalError:
@@ -61,12 +61,12 @@ class MiniSystem:
         return result.fetchall() if result.description else []
 
     def one(self, sql: str, *values: Any) -> Any:
-        """The one value of a statement."""
+        """The single value of a statement."""
         ((value,),) = self.rows(sql, *values)
         return value
 
     def start(self, command: str, **environment: str) -> Child:
-        """Start `crawlyard COMMAND` on it."""
+        """Start `crawlyard COMMAND` on this system."""
         urls = {"DATABASE_URL": self.database_url, "BROKER_URL": self.broker_url}
         name = f"{self.name}-{len(self.processes)}-{command.partition(' ')[0]}"
         child = Child(name, command.split(), {**self.settings, **urls, **environment}, self.folder)
@@ -74,7 +74,7 @@ class MiniSystem:
         return child
 
     def stop(self, *processes: Child) -> None:
-        """End processes, and return when they have ended."""
+        """Stop processes and wait until they have ended."""
         for process in processes:
             process.request_stop()
         for process in processes:
@@ -86,25 +86,25 @@ class MiniSystem:
         self.publish_many(task, [payload])
 
     def publish_many(self, task: str, payloads: list[dict[str, Any]]) -> None:
-        """Publish one message a payload, all at once."""
+        """Publish one message per payload, all at once."""
         queue = "crawler" if task.startswith(("crawler.", "connections.")) else "dispatch"
         self.broker.lpush(queue, *(json.dumps(envelope(task, payload)) for payload in payloads))
 
     def is_swept(self) -> None:
-        """Wait for a sweep as of a later time than now."""
+        """Wait for a sweep whose as_of is later than now."""
         now = self.one("SELECT clock_timestamp()")
         swept = "SELECT COALESCE(last_sweep_at > %s, false) FROM liveness_state"
         wait_until(lambda: self.one(swept, now), f"{self.name}: a sweep", patience=240)
 
     def is_well(self) -> None:
-        """Sweeps come, and the grace of the first is taken for over."""
+        """Wait until sweeps run, and end the grace period of the first one."""
         self.is_swept()
         self.rows("UPDATE liveness_state SET grace_until = clock_timestamp()")
         self.is_swept()
         self.rows("DELETE FROM sweep_log")
 
     def has_gone_on(self, seconds: float) -> None:
-        """Wait until a sweep has been as of so long after now, by the database's clock."""
+        """Wait for a sweep whose as_of is so much later than now, by the database's clock."""
         until_then = self.one("SELECT clock_timestamp() + make_interval(secs => %s)", seconds)
         swept = "SELECT COALESCE(last_sweep_at > %s, false) FROM liveness_state"
         wait_until(
@@ -112,7 +112,7 @@ class MiniSystem:
         )
 
     def end(self) -> None:
-        """End whatever still runs."""
+        """Stop everything that still runs."""
         self.stop(*self.processes)
         self.broker.flushdb()
         self.broker.close()

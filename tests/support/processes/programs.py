@@ -1,4 +1,4 @@
-"""Programs that a test starts: they hear signals, whoever started the tests, and end with the test."""
+"""Programs that a test starts: they receive signals whatever started the tests, and end with the test."""
 
 import signal
 import subprocess
@@ -14,10 +14,10 @@ def let_children_hear_signals() -> None:
     """
     Give programs that this process starts from now on the default action for the signals that end a program.
 
-    A script that starts a job with `&` makes it ignore SIGINT, nohup makes it ignore SIGHUP, and some CI runners
-    do both. What is ignored or blocked is inherited by every program below, and a Python that ignores SIGINT
-    raises no KeyboardInterrupt. A handler is not inherited: the new program has the default. Ours does nothing,
-    so that this process goes on ignoring the signal, as it was asked to.
+    A script that starts a job with `&` makes it ignore SIGINT, nohup makes it ignore SIGHUP, and some CI runners do
+    both. Child programs inherit ignored and blocked signals, and a Python that ignores SIGINT raises no
+    KeyboardInterrupt. Handlers are not inherited: a new program gets the default action. The handlers set here do
+    nothing, so that this process keeps ignoring the signal.
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     for number in _ENDING:
@@ -27,7 +27,7 @@ def let_children_hear_signals() -> None:
 
 @contextmanager
 def program(command: Sequence[str | Path], **options: Any) -> Iterator["subprocess.Popen[str]"]:
-    """Run a program; at the end it is killed if need be, and its pipes are closed, also where the test fails."""
+    """Run a program; at the end kill it if it still runs, and close its pipes, even if the test fails."""
     with subprocess.Popen(command, text=True, **options) as process:
         try:
             yield process

@@ -1,4 +1,4 @@
-"""A wire between a client and a server on loopback that can go dead without a word, or lead elsewhere."""
+"""A wire between a client and a server on loopback that can go dead silently, or lead to another server."""
 
 import socket
 import threading
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 class Wire:
     """
-    A TCP port that hands all on to another; what is plugged in later may find another server there.
+    A TCP port that forwards to another; later connections may lead to a different server.
 
-    A dead link stays open at both ends and carries nothing: as after a network was cut, or a router has
-    forgotten the connection.
+    A dead link stays open at both ends and carries nothing, as after a network was cut, or when a router has lost the
+    connection.
     """
 
     def __init__(self, port: int) -> None:
@@ -23,20 +23,20 @@ class Wire:
         self._accepting.start()
 
     def go_dead(self, *, for_good: bool = False) -> None:
-        """Carry nothing more on the links that there are; new ones work, if not *for_good*."""
+        """Make all existing links dead; new ones work unless *for_good*."""
         self._is_dead = for_good
         for link in self._links:
             link.is_dead = True
 
     def cut(self) -> None:
-        """Close the links that there are, at both ends."""
+        """Close all existing links at both ends."""
         for link in self._links:
             link.close()
         self._links.clear()
 
     def close(self) -> None:
-        """Take the wire away."""
-        self._listener.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
+        """Close the wire and its port."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
         self._accepting.join()
         self._listener.close()
         self.cut()
@@ -54,7 +54,7 @@ class Wire:
 
 
 class _Link:
-    """One connection, and a thread for each direction."""
+    """One connection, with a thread for each direction."""
 
     def __init__(self, client: socket.socket, server: socket.socket, *, is_dead: bool) -> None:
         self.is_dead = is_dead

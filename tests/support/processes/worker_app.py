@@ -1,8 +1,8 @@
 """
-The smallest app with our consumer, request, transport and lifecycle, and tasks that misbehave to order.
+The smallest app with our consumer, request, transport and lifecycle, and tasks that misbehave on request.
 
-What would be kept in the database goes to the Redis list `kept`, what a task was called with to `seen`.
-While the key `no_database` exists, nothing can be kept.
+Rejected messages go to the Redis list `kept` instead of the database, and the arguments of tasks to `seen`. While the
+key `no_database` exists, rejecting fails.
 """
 
 import json
@@ -24,7 +24,7 @@ notes = redis.Redis.from_url(os.environ.get("NOTES_URL", os.environ["BROKER_URL"
 
 
 def keep(**rejected: Any) -> None:
-    """Stand in for the database."""
+    """Store a rejected message in Redis instead of the database."""
     if notes.exists("no_database"):
         notes.incr("refused")
         raise DatabaseLost
@@ -44,12 +44,12 @@ app.conf.broker_transport_options |= json.loads(os.environ.get("BROKER_OPTIONS",
 if limit := os.environ.get("TIME_LIMIT"):
     app.conf.task_time_limit = float(limit)
     liveness.WORKER_MARGIN = timedelta(seconds=2)
-# Billiard misses the moment of a child's death at times, and looks again after five seconds.
+# Billiard sometimes misses the death of a child, and by default looks again after five seconds.
 AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.1})
 
 
 class Task(app.Task):
-    """What tasks.base gives its tasks, as far as the worker is concerned."""
+    """The parts of UnitTask that matter to the worker."""
 
     Request = "tasks.worker.request:Request"
     max_retries = 2
@@ -58,7 +58,7 @@ class Task(app.Task):
 
 @app.task(name="crawler.frames", base=Task, bind=True)
 def note(self: Any, **kwargs: Any) -> None:
-    """Note what it was called with, after so many seconds."""
+    """Note its arguments, after so many seconds."""
     notes.rpush("order", "note")
     stopping.wait(kwargs.get("seconds", 0))
     notes.rpush("seen", json.dumps({"id": self.request.id, "kwargs": kwargs, "pid": os.getpid()}))
@@ -96,6 +96,6 @@ def wait_in_vain() -> None:
     """Wait as for a lost database, then requeue."""
     patience = float(notes.get("patience") or 0)
     notes.rpush("order", "wait")
-    notes.incr("waits")  # the last request to the server: a test may take it away as soon as it sees this
+    notes.incr("waits")  # the last request to the server: a test may stop it as soon as it sees this
     stopping.wait(patience)
     raise Reject(requeue=True)

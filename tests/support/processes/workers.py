@@ -1,4 +1,4 @@
-"""A Valkey and Celery workers as processes of their own, for tests that are about what dies."""
+"""Valkey and Celery workers as separate processes, for tests in which they die."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def wait_until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S) -> T:
-    """The first true answer of *probe*; fails with *what* if there is none in time."""
+    """Wait for a true answer of *probe* and return it; fail with *what* if there is none in time."""
     deadline = time.monotonic() + patience
     while not (answer := probe()):
         assert time.monotonic() < deadline, f"not in {patience} s: {what}"
@@ -33,14 +33,14 @@ def wait_until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S) 
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A loopback port on which no program listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Valkey:
-    """A server on a loopback port that can be killed and started again, empty."""
+    """A server on a loopback port that can be killed and restarted, empty."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -57,13 +57,13 @@ class Valkey:
         wait_until(self._answers, "Valkey answers")
 
     def kill(self) -> None:
-        """End it without a farewell."""
+        """Kill it."""
         self._process.kill()
         self._process.wait()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It takes connections and answers nobody."""
+        """Freeze it: it accepts connections but does not answer."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -71,7 +71,7 @@ class Valkey:
             self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it for good."""
+        """Stop it for good."""
         self.client.close()
         self.kill()
 
@@ -83,7 +83,7 @@ class Valkey:
 
 
 class Worker:
-    """A worker process; what it writes goes to a file."""
+    """A worker process; its output goes to a file."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Worker:
             self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Return when it consumes."""
+        """Wait until it consumes."""
         wait_until(
             lambda: " ready." in self.output() or not self.lives(), "the worker is ready", 2 * PATIENCE_S
         )
@@ -138,11 +138,11 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the worker's own process."""
+        """The pid of the worker's main process."""
         return self._process.pid
 
     def children(self) -> list[int]:
-        """The processes that it has forked."""
+        """The pids of its child processes."""
         table = subprocess.run(
             ["ps", "-axo", "pid=,ppid="], capture_output=True, check=True, text=True
         ).stdout
@@ -150,15 +150,15 @@ class Worker:
         return [pid for pid, parent in rows if parent == self.pid]
 
     def lives(self) -> bool:
-        """Whether the process runs."""
+        """True while the process runs."""
         return self._process.poll() is None
 
     def output(self) -> str:
-        """All that it has written."""
+        """Its output so far."""
         return self._log.read_text(errors="replace")
 
     def send(self, signal_: signal.Signals) -> None:
-        """Send a signal to the worker's own process."""
+        """Send a signal to the main process."""
         self._process.send_signal(signal_)
 
     def ask_to_stop(self) -> None:
@@ -166,16 +166,16 @@ class Worker:
         self.send(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL; its children end with it."""
+        """Kill it; its children end too."""
         self._process.kill()
         self._process.wait()
 
     def wait(self) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait until it ends; returns its exit code."""
         return self._process.wait(PATIENCE_S)
 
     def close(self) -> None:
-        """End it in a friendly way, else by force."""
+        """Stop it with SIGTERM, or kill it if that fails."""
         self.ask_to_stop()
         try:
             self.wait()
@@ -186,7 +186,7 @@ class Worker:
 
 @contextmanager
 def running(*services: Valkey | Worker) -> Iterator[None]:
-    """Close *services* in the end, the last first."""
+    """Close the services at the end, in reverse order."""
     try:
         yield
     finally:
@@ -195,7 +195,7 @@ def running(*services: Valkey | Worker) -> Iterator[None]:
 
 
 def envelope(task: object, kwargs: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """A message as a bare producer of any language pushes it; *changes* replace its parts."""
+    """A message as a bare producer in any language pushes it; *changes* replace parts of it."""
     body = changes.pop("body", [[], kwargs or {}, {}])
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"task": task, "id": str(uuid4()), "lang": "js", **changes.pop("headers", {})}

@@ -1,4 +1,4 @@
-"""Jobs that ended some time ago, the clean-up that looks for them, and whoever holds a row meanwhile."""
+"""Jobs that ended some time ago, the clean-up that deletes them, and sessions that lock their rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from support.worlds.world import World
 
 
 def clean_up(world: World) -> None:
-    """Ring upkeep.clean_up, long after the last time."""
+    """Deliver upkeep.clean_up, long after the last time."""
     world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '1 day'")
     world.published.messages.clear()
     world.deliver("upkeep.clean_up")
 
 
 def ended(world: World, count: int = 1, status: str = "finished", *, hours: int = 1) -> list[str]:
-    """Jobs that ended 7 days and so many *hours* ago."""
+    """Create jobs that ended 7 days and this many hours ago."""
     job_ids = world.jobs(count)
     world.rows(
         "UPDATE job SET status = :status, finished_at = now() WHERE id = ANY (:ids)",
@@ -34,12 +34,12 @@ def ended(world: World, count: int = 1, status: str = "finished", *, hours: int 
 
 
 def left(world: World) -> set[str]:
-    """The jobs that there are."""
+    """The ids of all jobs."""
     return {job_id for (job_id,) in world.rows("SELECT id FROM job")}
 
 
 def deleted(world: World) -> set[str]:
-    """The jobs of which an event says that they were deleted; each has one event at most."""
+    """The jobs with an event of their deletion; each has at most one."""
     job_ids = [event.job_id for event in world.events("job_deleted")]
     assert len(job_ids) == len(set(job_ids))
     return set(job_ids)
@@ -47,7 +47,7 @@ def deleted(world: World) -> set[str]:
 
 @contextmanager
 def somebody(sql: str, **values: Any) -> Iterator[None]:
-    """A transaction of somebody else that has done this, and goes on; rolled back in the end."""
+    """Run statements in another session's transaction, which is rolled back at the end."""
     with engine().connect() as connection:
         connection.execute(text(sql), values)
         yield

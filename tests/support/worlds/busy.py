@@ -1,4 +1,4 @@
-"""A world in which everything has happened that Crawlyard is made for: what a check must not mistake for a fault."""
+"""A database in which everything normal has happened; the audit must not find a fault in it."""
 
 from support.worlds.discoveries import Discoverer, group, project
 from support.worlds.world import Crawler, World
@@ -10,11 +10,11 @@ BEATING = """
     UPDATE socket_connection SET last_heartbeat = clock_timestamp()
      WHERE is_active AND last_heartbeat > clock_timestamp() - interval '50 seconds'
 """
-"""Who was not made silent by a minute has beaten just now."""
+"""Give all connections that were not made silent a heartbeat of now."""
 
 
 def make_busy(world: World) -> None:
-    """Let jobs succeed, fail, get lost, be given back, revoked, paused, retried, ordered again, and discovered."""
+    """Let jobs succeed, fail, get lost, be requeued, revoked, paused, retried, resubmitted and discovered."""
     world.account("acc")
     for account in ("held", "paused"):
         world.account(account)
@@ -54,7 +54,7 @@ def _ended_and_begun_anew(world: World) -> None:
 
 
 def _closed_attempts(world: World) -> None:
-    """By a death, a goodbye, and a crawler that knows nothing of its job; each job waits again."""
+    """A crawler dies, one disconnects, and one does not report its job; each job waits again."""
     dead, _ = world.crawler_with_jobs(2)
     dead.silent_for(60)
     _sweep(world)
@@ -71,7 +71,7 @@ def _closed_attempts(world: World) -> None:
 
 
 def _changed_by_the_web_app(world: World) -> None:
-    """Cancelled, paused and resumed: asked for, or written behind our back."""
+    """Jobs are cancelled, paused and resumed, by commands or directly in the web app's table."""
     crawler, _ = world.crawler_with_jobs(7)
     rows = world.rows(
         "SELECT web_app_job_id FROM job_assignment_mapping WHERE connection_id = :id ORDER BY 1",
@@ -100,7 +100,7 @@ def _found(world: World) -> None:
 
 
 def _blocked(world: World) -> None:
-    """One account is held for want of a token, one is paused; both with work begun."""
+    """One account is blocked for lack of a token and one is paused; both have running jobs."""
     crawler, (order,) = world.crawler_with_jobs(1, account_id="held")
     crawler.sends("token_refresh_request", order)
     world.crawler_with_jobs(1, account_id="paused")
@@ -116,6 +116,6 @@ def _assigned(world: World) -> Crawler:
 
 
 def _sweep(world: World) -> None:
-    """Take away what is silent on purpose, however long this machine took to come so far."""
+    """Expire the connections that are silent on purpose, and only these."""
     world.rows(BEATING)
     world.sweep()

@@ -1,4 +1,4 @@
-"""What must never be, once for each check of the audit: how a database gets there, and who is to be named."""
+"""A corruption for each check of the audit: the statements that cause it, and the ids to be reported."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from support.worlds.busy import TOKEN
 
 @dataclass(frozen=True)
 class Corruption:
-    """Statements that break one invariant of the busy world; run them where they are rolled back."""
+    """Statements that break one invariant of the busy database; run them in a transaction that is rolled back."""
 
     victims: str
-    """A query for the ids that are to be named, as the database is before."""
+    """A query for the ids to be reported, run before the statements."""
     statements: tuple[str, ...]
-    """`{victim}` stands for the first of them."""
+    """`{victim}` is replaced by the first of the ids."""
     also: frozenset[str] = frozenset()
-    """Checks that this cannot but break as well."""
+    """Checks that this inevitably breaks too."""
 
 
 _ALLOWED = "ALTER TABLE {0} DROP CONSTRAINT {0}_{1}_check"

@@ -1,4 +1,4 @@
-"""Databases from before us: a web app's own, and what an older component left in it."""
+"""Databases older than Crawlyard: a web app's own tables, and those of an older component."""
 
 from persistence.schema.commands import Command
 from persistence.schema.states import JobStatus
@@ -68,7 +68,7 @@ WEB_APP = f"""
           FROM unnest(ARRAY['queued', 'running', 'finished', 'failed']::job_status[]) status;
     INSERT INTO job_area SELECT id, 'old/area' FROM job;
 """
-"""What a web app with an ORM and enums of its own has made, and what it holds: four jobs of a day ago."""
+"""The tables of a web app with its own ORM and enums, with four jobs of a day ago."""
 
 OLDER_COMPONENT = """
     CREATE TYPE entry_status AS ENUM ('pending', 'processing', 'completed', 'failed');
@@ -109,7 +109,7 @@ OLDER_COMPONENT = """
                ('a5', 'old-queued', NULL, 'acc', now(), 'assigned', 'socket');
     INSERT INTO job_error_log (id, job_id, error_message) VALUES ('e1', 'old-failed', 'it broke');
 """
-"""The four tables of the component before us: an index named like ours, and all that must not be twice, twice."""
+"""The four tables of the older component: one index is named like ours, and every key has duplicates."""
 
 OLDER = """
     INSERT INTO account (id) VALUES ('a');
@@ -122,4 +122,4 @@ OLDER = """
     INSERT INTO job_queue (id, web_app_job_id, account_id, held) VALUES ('ours', 'ours', 'a', true);
     UPDATE adoption SET adopted_from = now() - interval '1 hour';
 """
-"""Jobs that nobody looks at until they are adopted, two of them in the queue of an older component, and one of ours."""
+"""Jobs that are left alone until they are adopted, two of them in an older queue, and one job of ours."""

@@ -1,4 +1,4 @@
-"""Writers and readers of events, whose transactions a test holds open."""
+"""Writers and readers of events, with transactions that a test keeps open."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ _APPEND = """
 
 
 class Writer:
-    """A session whose transaction stays open until it is told to commit."""
+    """A session whose transaction stays open until the test commits it."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
@@ -25,11 +25,11 @@ class Writer:
     def append(
         self, *job_ids: str, kind: str = "job_updated", account: str | None = None, days_ago: int = 0
     ) -> None:
-        """Append an event for each job; as a unit of work does, but without a NOTIFY."""
+        """Append an event for each job, like a unit of work but without NOTIFY."""
         self._connection.execute(_APPEND, [kind, account, days_ago, list(job_ids)])
 
     def notify(self) -> None:
-        """Ring with the commit."""
+        """NOTIFY with the commit."""
         self._connection.execute("NOTIFY crawlyard_event")
 
     def commit(self) -> None:
@@ -39,32 +39,32 @@ class Writer:
 
 @contextmanager
 def writer(database: str) -> Iterator[Writer]:
-    """A session of its own; what it has not committed is rolled back."""
+    """Open a session; its uncommitted events are rolled back."""
     with psycopg.connect(database) as connection:
         yield Writer(connection)
         connection.rollback()
 
 
 def append(database: str, *job_ids: str, **event: Any) -> None:
-    """Append and commit, without a NOTIFY."""
+    """Append and commit events, without NOTIFY."""
     with writer(database) as session:
         session.append(*job_ids, **event)
         session.commit()
 
 
 class Reader:
-    """A reader that keeps its cursor, and reads nothing twice unless it is given."""
+    """A reader that keeps its cursor and asserts that no event is read twice."""
 
     def __init__(self, connection: psycopg.Connection[Any], matching: EventFilter, page_rows: int) -> None:
         self.events = EventReader(connection, matching, page_rows)
         self.cursor = self.events.start(BEGINNING)
 
     def start(self, point: EventCursor | str) -> None:
-        """Go to another starting point."""
+        """Continue from another cursor."""
         self.cursor = self.events.start(point)
 
     def read(self) -> list[str | None]:
-        """The jobs of the events that can be read now; a gap is `gap`."""
+        """The jobs of the events that are readable now; `gap` for a gap."""
         found: list[str | None] = []
         while True:
             page = self.events.page(self.cursor)
@@ -74,7 +74,7 @@ class Reader:
                 return found
 
     def until(self, *job_ids: str) -> None:
-        """Read until it has read exactly these; others in the cluster may hold events back for a moment."""
+        """Read until exactly these were read; other sessions of the cluster may delay events briefly."""
         found: list[str | None] = []
 
         def all_read() -> bool:
@@ -87,7 +87,7 @@ class Reader:
 
 @contextmanager
 def reader(database: str, matching: EventFilter | None = None, page_rows: int = 1000) -> Iterator[Reader]:
-    """A reader at the beginning."""
+    """A reader that starts at the beginning."""
     with psycopg.connect(database, autocommit=True) as connection:
         yield Reader(connection, matching or EventFilter(), page_rows)
 

@@ -1,4 +1,4 @@
-"""Jobs at every stage of their life, for what must work wherever a job stands."""
+"""Jobs in every stage of their life, for rules that must hold in all of them."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ STAGES = {
     "failed": ("failed", "failed", False),
     "cancelled": ("cancelled", "failed", False),
 }
-"""The status of the job, that of its entry, and whether that is held."""
+"""By stage: the status of the job, that of its entry, and whether the entry is parked."""
 
 
 def at_every_stage(world: World, **order: Any) -> dict[str, str]:
-    """One job of each stage, by its name."""
+    """Create one job of each stage; returns job ids by stage."""
     attempted = (
         "finished",
         "failed",
@@ -27,7 +27,7 @@ def at_every_stage(world: World, **order: Any) -> dict[str, str]:
         "assigned",
         "running",
         "backed off",
-    )  # no pass after the last
+    )  # no assignment round after the last
     jobs = {stage: _attempted(world, stage, **order) for stage in attempted}
     jobs["paused"], jobs["credential expired"], jobs["pending"] = world.jobs(3, **order)
     _set_status(world, jobs["paused"], "paused")
@@ -39,13 +39,13 @@ def at_every_stage(world: World, **order: Any) -> dict[str, str]:
 
 
 def stand(world: World, job_id: str) -> tuple[str, str, bool]:
-    """How a job and its entry stand, as in STAGES."""
+    """The state of a job and its entry, as in STAGES."""
     entry = world.entry(job_id)
     return world.job(job_id).status, entry.status, entry.held
 
 
 def _attempted(world: World, stage: str, **order: Any) -> str:
-    """A job that was given to a crawler of its own, and what became of it."""
+    """Assign a job to a new crawler, and let it end in this way."""
     crawler, (fence,) = world.crawler_with_jobs(1, **order)
     attempt = "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :fence"
     job_id = str(world.scalar(attempt, fence=fence))

@@ -1,4 +1,4 @@
-"""A web app and its crawlers, as far as a test needs them: short words for what they do."""
+"""A web app and its crawlers for tests: short methods for what they do."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,55 +26,55 @@ EMPTY = """
         INSERT INTO event_edge DEFAULT VALUES;
     END $$
 """
-"""As migrated."""
+"""Restores the state after the migrations."""
 
 NOW = "2026-05-04T03:02:01Z"
 
 
 @dataclass
 class Published:
-    """Bells that were rung."""
+    """The messages that were published."""
 
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def publish(self, task: str, arguments: dict[str, Any]) -> None:
-        """Note a bell."""
+        """Record a message."""
         self.messages.append((task, arguments))
 
     def of(self, task: str) -> list[dict[str, Any]]:
-        """The arguments with which *task* was rung."""
+        """The arguments of all messages for *task*."""
         return [arguments for name, arguments in self.messages if name == task]
 
 
 @dataclass(frozen=True)
 class Crawler:
-    """A connection, by its id."""
+    """A crawler, by the id of its connection."""
 
     world: "World"
     id: str
 
     def orders(self) -> list[str]:
-        """The crawler_job_ids that it is to work on."""
+        """The crawler_job_ids of its orders."""
         rows = self.world.rows(
             "SELECT crawler_job_id FROM crawler_order WHERE connection_id = :id ORDER BY 1", id=self.id
         )
         return [crawler_job_id for (crawler_job_id,) in rows]
 
     def frame(self, kind: str, job: str | None = None, **data: Any) -> dict[str, Any]:
-        """A frame, with who says it."""
+        """A frame with its connection."""
         frame = {"type": kind, "timestamp": NOW, "data": data}
         return {"connection_id": self.id, "frame": frame | ({"jobId": job} if job else {})}
 
     def sends(self, kind: str, job: str | None = None, **data: Any) -> None:
-        """Say one frame."""
+        """Send one frame."""
         self.world.sends(self.frame(kind, job, **data))
 
     def fails(self, job: str, *, recoverable: bool = True, **data: Any) -> None:
-        """Report a failure."""
+        """Send job_failed."""
         self.sends("job_failed", job, **{"error": "it broke", "isRecoverable": recoverable, **data})
 
     def silent_for(self, seconds: float) -> None:
-        """Age its last heartbeat: the row ages, never the clock."""
+        """Make its last heartbeat this old."""
         self.world.rows(
             "UPDATE socket_connection SET last_heartbeat = clock_timestamp() - make_interval(secs => :s)"
             " WHERE id = :id",
@@ -83,12 +83,12 @@ class Crawler:
         )
 
     def row(self) -> Any:
-        """Its row."""
+        """The connection's row."""
         return self.world.row("SELECT * FROM socket_connection WHERE id = :id", id=self.id)
 
 
 class World:
-    """The database, and who changes it."""
+    """The database, and everyone who changes it."""
 
     def __init__(self, published: Published) -> None:
         self.published = published
@@ -105,12 +105,12 @@ class World:
             return list(result) if result.returns_rows else []
 
     def row(self, sql: str, **values: Any) -> Any:
-        """The one row of a statement."""
+        """The single row of a statement."""
         (row,) = self.rows(sql, **values)
         return row
 
     def scalar(self, sql: str, **values: Any) -> Any:
-        """The one value of a statement."""
+        """The single value of a statement."""
         return self.row(sql, **values)[0]
 
     def in_one_transaction(self, statements: Iterable[str], **values: Any) -> None:
@@ -120,7 +120,7 @@ class World:
                 connection.execute(text(statement), values)
 
     def empty(self) -> None:
-        """As a database in which there was never a job, but for the account `acc`."""
+        """Empty the database, except for the account `acc`."""
         self.rows(EMPTY)
         self.account("acc")
 
@@ -135,37 +135,37 @@ class World:
             yield uow
 
     def snapshot(self) -> dict[str, list[Any]]:
-        """Every row of every table that says something about jobs, without its times."""
+        """All rows of all tables about jobs, without timestamps."""
         return {
             table: self.rows(f"SELECT {columns} FROM {table} ORDER BY 1")
             for table, columns in _COMPARED_COLUMNS.items()
         }
 
     def in_thread(self, action: Callable[[], None]) -> Thread:
-        """Do something at the same time; join it."""
+        """Run an action in a thread; the test must join it."""
         thread = Thread(target=action)
         thread.start()
         return thread
 
     def wait_for_lock_waiter(self) -> None:
-        """Wait until a session of this database waits for another one's row lock."""
+        """Wait until a session of this database waits for a row lock of another."""
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         waiting = f"{sessions} AND wait_event_type = 'Lock'"
         wait_until(lambda: self.scalar(waiting) > 0, "somebody waits for a lock")
 
     def reload_settings(self) -> None:
-        """Read the settings anew."""
+        """Read the settings again."""
         settings.cache_clear()
 
     # The web app
 
     def account(self, id_: str) -> str:
-        """An account, with a token that must show nowhere else."""
+        """Insert an account with a token that must appear nowhere else."""
         self.rows("INSERT INTO account (id, access_token) VALUES (:id, 'glpat-abcdefghij0123456789')", id=id_)
         return id_
 
     def order(self, **changes: Any) -> dict[str, Any]:
-        """An order for a project like no other."""
+        """An order for a new project."""
         path = f"group/project-{ULID()}"
         return {
             "account_id": "acc",
@@ -177,16 +177,16 @@ class World:
         } | changes
 
     def submit(self, *orders: dict[str, Any], message: str | None = None) -> list[str]:
-        """Submit orders; their job ids."""
+        """Submit orders; returns the job ids."""
         self.deliver("jobs.submit", message, orders=list(orders))
         return [order.get("web_app_job_id", "") for order in orders]
 
     def jobs(self, count: int, **changes: Any) -> list[str]:
-        """Submit so many orders."""
+        """Submit this many orders; returns the job ids."""
         return self.submit(*(self.order(**changes) for _ in range(count)))
 
     def insert_job(self, **columns: Any) -> str:
-        """Insert a job row as the web app does, without a bell."""
+        """Insert a job row as the web app does, without publishing anything."""
         row = {
             "id": str(ULID()),
             "accountId": "acc",
@@ -207,14 +207,14 @@ class World:
         return self.row("SELECT * FROM job_queue WHERE web_app_job_id = :id", id=job_id)
 
     def attempts(self, job_id: str) -> list[Any]:
-        """A job's assignments, the oldest first."""
+        """A job's attempts, oldest first."""
         return self.rows(
             "SELECT * FROM job_assignment_mapping WHERE web_app_job_id = :id ORDER BY assigned_at, id",
             id=job_id,
         )
 
     def errors(self, job_id: str) -> list[Any]:
-        """A job's error rows, the oldest first."""
+        """A job's error rows, oldest first."""
         return self.rows("SELECT * FROM job_error_log WHERE job_id = :id ORDER BY timestamp, id", id=job_id)
 
     def events(self, kind: str) -> list[Any]:
@@ -222,13 +222,13 @@ class World:
         return self.rows("SELECT * FROM dispatch_event WHERE type = :kind ORDER BY xid, id", kind=kind)
 
     def rejections(self) -> list[tuple[str, str]]:
-        """Task and reason of what was rejected."""
+        """The task and reason of each rejected message."""
         return [tuple(r) for r in self.rows("SELECT task, reason FROM rejected_message ORDER BY id")]
 
     # Crawlers
 
     def crawler(self, capacity: int = 5, **changes: Any) -> Crawler:
-        """A registered crawler."""
+        """Register a crawler."""
         id_ = str(ULID())
         self.deliver("connections.register", connection_id=id_, capacity=capacity, **changes)
         return Crawler(self, id_)
@@ -238,7 +238,7 @@ class World:
         self.deliver("crawler.frames", message, frames=list(frames))
 
     def crawler_with_jobs(self, jobs: int = 1, **changes: Any) -> tuple[Crawler, list[str]]:
-        """A crawler that was just given so many new jobs, and its orders."""
+        """A crawler with this many new jobs, and its orders."""
         self.jobs(jobs, **changes)
         crawler = self.crawler(capacity=jobs)
         self.assign()
@@ -247,16 +247,16 @@ class World:
     # Crawlyard
 
     def deliver(self, task: str, message: str | None = None, /, **payload: Any) -> str:
-        """Run a task as a worker does, as the delivery of a message with this id; REJECTED: it is to come again."""
+        """Run a task as the delivery of a message with this id. Returns the state: REJECTED means requeued."""
         result = self.app.tasks[task].apply(kwargs=payload, task_id=message or str(ULID()), throw=True)
         return str(result.state)
 
     def assign(self) -> None:
-        """One pass."""
+        """Run one assignment round."""
         self.deliver("jobs.assign")
 
     def sweep(self, as_of: datetime | None = None) -> None:
-        """A sweep with all its units, after others that ran in time: no outage is seen."""
+        """Run a sweep with all its units, as if sweeps had run in time before: it sees no outage."""
         as_of = as_of or self.now()
         self.rows(
             "UPDATE liveness_state SET last_sweep_at = CAST(:t AS timestamptz) - interval '1 second',"

@@ -1,10 +1,10 @@
 """
 Sets the clock of a Python process off by CLOCK_OFF_S seconds, before anything else is imported.
 
-A folder to put on PYTHONPATH. What is shifted: `time.time`, `time.time_ns`, `time.clock_gettime` of the wall
-clock, `time.localtime`, `time.gmtime`, `time.ctime` and `time.strftime` of now, and `now`, `utcnow` and `today`
-of `datetime.datetime` and `datetime.date`, in place, so that every library has the one class. What is not: the
-monotonic clock, which no change of a clock moves, and what C code asks the kernel itself.
+A folder for PYTHONPATH. It shifts `time.time`, `time.time_ns`, `time.clock_gettime` of the wall clock,
+`time.localtime`, `time.gmtime`, `time.ctime` and `time.strftime` of now, and `now`, `utcnow` and `today` of
+`datetime.datetime` and `datetime.date`, in place, because libraries have imported these classes. It does not shift
+the monotonic clock, which changes of a clock do not affect, nor times that C code gets from the kernel.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ def _of_now_unless_told(told: Callable[[float], Any]) -> Callable[..., Any]:
 
 
 def shift_datetime() -> None:
-    """Shift the constructors of now; the class itself stays, since C code compares with it."""
+    """Shift the constructors for the current time; the class stays, because C code compares with it."""
     now = dt.datetime.now
     _replace(dt.datetime, "now", lambda cls, tz=None: _as(cls, now(tz) + OFF))
     _replace(dt.datetime, "utcnow", lambda cls: _as(cls, now(dt.UTC).replace(tzinfo=None) + OFF))
@@ -46,14 +46,14 @@ def shift_datetime() -> None:
 
 
 def _as(cls: type, when: dt.datetime) -> dt.datetime:
-    """The same moment, of whatever class was asked."""
+    """The same time, as an instance of the class that was called."""
     parts = (when.year, when.month, when.day, when.hour, when.minute, when.second, when.microsecond)
     same: dt.datetime = cls(*parts, tzinfo=when.tzinfo)
     return same
 
 
 def _replace(cls: type, name: str, function: Callable[..., Any]) -> None:
-    """Set a class method of a class made in C, which Python code may not."""
+    """Set a class method of a C class, which Python code normally cannot."""
     (attributes,) = gc.get_referents(cls.__dict__)
     attributes[name] = classmethod(functools.wraps(getattr(cls, name))(function))
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
