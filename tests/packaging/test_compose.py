@@ -1,4 +1,4 @@
-"""The image and docker-compose.yml keep what they promise. No Docker is needed for it."""
+"""The image and docker-compose.yml, checked without Docker."""
 
 import json
 import os
@@ -35,7 +35,7 @@ every_service_of_ours = pytest.mark.parametrize("name", sorted(OURS))
 
 @pytest.fixture(scope="module")
 def celery() -> dict[str, Any]:
-    """What celeryconfig says where nothing but the URLs is set."""
+    """The settings of celeryconfig if only the URLs are set."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     script = """
 import celeryconfig as c, json
@@ -53,31 +53,31 @@ print(json.dumps([c.task_time_limit, c.worker_soft_shutdown_timeout, [q.name for
 
 
 def with_defaults(text: str) -> str:
-    """The text as compose reads it where no variable is set."""
+    """The text as compose reads it without any variable."""
     return INTERPOLATED.sub(r"\2", text)
 
 
 def seconds(duration: str) -> int:
-    """How long `130s` is; nothing else is used."""
+    """Parse a duration such as `130s`; no other unit is used."""
     assert duration.endswith("s")
     return int(duration[:-1])
 
 
 def commands() -> list[list[str]]:
-    """Every command of ours that a container runs, its healthcheck's included."""
+    """Every command of ours that a container runs, including healthchecks."""
     run = [[with_defaults(word) for word in SERVICES[name]["command"]] for name in sorted(OURS)]
     checks = [service["healthcheck"].get("test", []) for service in SERVICES.values()]
     return run + [words[2:] for words in checks if words[1:2] == ["crawlyard"]]
 
 
 def test_the_compose_file_has_the_expected_services() -> None:
-    """Two servers, the migration, two kinds of workers and beat."""
+    """There are two servers, the migration, two kinds of workers and beat."""
     assert set(SERVICES) == {"postgres", "valkey"} | OURS
 
 
 @every_service
 def test_every_service_has_a_healthcheck_and_restarts_or_runs_once(name: str) -> None:
-    """One that dies comes back, and one that hangs is seen."""
+    """A service that dies is restarted, and one that hangs is detected."""
     service = SERVICES[name]
 
     if name in ONE_SHOT:
@@ -91,7 +91,7 @@ def test_every_service_has_a_healthcheck_and_restarts_or_runs_once(name: str) ->
 
 @pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
 def test_a_stuck_service_is_killed_and_restarted(name: str) -> None:
-    """Docker starts anew what has ended, and not what is unhealthy; each judges what runs in it."""
+    """Docker restarts stopped containers, not unhealthy ones, so the healthcheck kills a stuck process."""
     kind = "beat" if name == "beat" else "worker"
 
     assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "crawlyard", "health", f"--{kind}", "--end-stuck"]
@@ -100,7 +100,7 @@ def test_a_stuck_service_is_killed_and_restarted(name: str) -> None:
 
 @every_service
 def test_services_have_minimal_privileges(name: str) -> None:
-    """No root, no capability, no file but where it must write, no memory without bound."""
+    """No root, no capabilities, a read-only file system, and limits of memory and processes."""
     service = SERVICES[name]
 
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
@@ -114,7 +114,7 @@ def test_services_have_minimal_privileges(name: str) -> None:
 
 @every_service
 def test_no_port_is_published_beyond_this_machine(name: str) -> None:
-    """Ports are bound to 127.0.0.1, and only those of the two servers."""
+    """Only the two servers publish ports, bound to 127.0.0.1."""
     ports = SERVICES[name].get("ports", [])
 
     assert bool(ports) == (name in {"postgres", "valkey"})
@@ -123,7 +123,7 @@ def test_no_port_is_published_beyond_this_machine(name: str) -> None:
 
 @every_service
 def test_images_are_pinned(name: str) -> None:
-    """By the version that is meant, ours by the project's."""
+    """Each image has a version; ours has the project's."""
     image, _, tag = SERVICES[name]["image"].partition(":")
 
     assert re.match(r"\d+\.\d+", tag)
@@ -133,7 +133,7 @@ def test_images_are_pinned(name: str) -> None:
 
 @every_service_of_ours
 def test_secrets_are_files(name: str) -> None:
-    """No password stands in the environment, where everybody who inspects the container sees it."""
+    """The environment contains no password, because inspecting a container shows it."""
     service = SERVICES[name]
 
     assert service["environment"] == {
@@ -143,7 +143,7 @@ def test_secrets_are_files(name: str) -> None:
 
 
 def test_every_secret_is_a_file_outside_the_image() -> None:
-    """Compose cannot give a read-only container any other kind."""
+    """Compose can give a read-only container only secrets from files."""
     used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
 
     assert COMPOSE["secrets"] == {secret: {"file": f"./secrets/{secret}"} for secret in used}
@@ -152,7 +152,7 @@ def test_every_secret_is_a_file_outside_the_image() -> None:
 
 @pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
 def test_workers_wait_for_the_schema_and_the_broker(name: str) -> None:
-    """Which in turn waits for the database."""
+    """The migration in turn waits for the database."""
     assert SERVICES[name]["depends_on"] == {
         "migrate": {"condition": "service_completed_successfully"},
         "valkey": {"condition": "service_healthy"},
@@ -162,7 +162,7 @@ def test_workers_wait_for_the_schema_and_the_broker(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(WORKERS))
 def test_a_worker_gets_time_to_finish_its_units(name: str, celery: dict[str, Any]) -> None:
-    """The longest that a unit may take and the soft shutdown fit in before the kill."""
+    """The longest unit and the soft shutdown end before Docker kills the container."""
     grace = seconds(SERVICES[name]["stop_grace_period"])
 
     assert grace >= celery["time_limit"] + celery["soft_shutdown"] + 20
@@ -170,13 +170,13 @@ def test_a_worker_gets_time_to_finish_its_units(name: str, celery: dict[str, Any
 
 @pytest.mark.parametrize("name", sorted(WORKERS))
 def test_workers_can_be_scaled(name: str) -> None:
-    """Nothing of it is there only once: no name, no port, no volume."""
+    """Workers have no fixed name, port or volume."""
     assert not {"container_name", "hostname", "ports", "volumes", "networks"} & SERVICES[name].keys()
     assert "--name" not in SERVICES[name]["command"]
 
 
 def test_every_queue_has_a_worker(celery: dict[str, Any]) -> None:
-    """And each only one kind of them."""
+    """Each queue has exactly one kind of worker."""
     served = [words[words.index("--queues") + 1] for words in commands() if words[0] == "worker"]
 
     assert sorted(",".join(served).split(",")) == sorted(celery["queues"])
@@ -184,7 +184,7 @@ def test_every_queue_has_a_worker(celery: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_can_be_run(words: list[str]) -> None:
-    """The command knows it, and its options."""
+    """`crawlyard` accepts the command and its options."""
     context = click.Context(crawlyard, info_name="crawlyard")
     name, command, rest = crawlyard.resolve_command(context, words)
 
@@ -193,7 +193,7 @@ def test_every_command_can_be_run(words: list[str]) -> None:
 
 
 def test_the_broker_refuses_messages_rather_than_dropping_them() -> None:
-    """And is full before the kernel would end it."""
+    """It is full before the kernel would kill it, and keeps nothing on disk."""
     command = SERVICES["valkey"]["command"]
     options = dict(zip(command[2::2], command[3::2], strict=True))
     limit = SERVICES["valkey"]["deploy"]["resources"]["limits"]["memory"]
@@ -205,7 +205,7 @@ def test_the_broker_refuses_messages_rather_than_dropping_them() -> None:
 
 
 def test_every_variable_is_in_the_example_file() -> None:
-    """What compose asks for is explained there, and what is set there exists."""
+    """The example explains every variable of compose, and sets only existing ones."""
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     offered = set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE))
     asked = {
@@ -222,33 +222,33 @@ def test_every_variable_is_in_the_example_file() -> None:
 
 
 def test_the_image_runs_the_command_as_an_unprivileged_user() -> None:
-    """As the user that compose names, and without a shell in between."""
+    """It runs as the user that compose names, without a shell."""
     final = DOCKERFILE.split("\nFROM ")[-1]
 
     assert 'ENTRYPOINT ["crawlyard"]' in final
     assert [f"USER {SERVICES[name]['user']}" in final for name in sorted(OURS)] == [True] * len(OURS)
-    # Whatever compiles stays behind.
+    # Build tools stay in the build stage.
     assert "RUN" not in final
 
 
 def test_the_image_contains_exactly_the_distribution() -> None:
-    """What is copied exists, is let through by .dockerignore, and includes what the wheel does."""
+    """The copied files exist, pass .dockerignore, and include everything in the wheel."""
     copied = {
         source.rstrip("/")
         for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
         for source in sources.split()
     }
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    acquire_interval = {line[1:] for line in ignored if line.startswith("!")}
+    allowed = {line[1:] for line in ignored if line.startswith("!")}
 
     assert "*" in ignored
-    assert copied == acquire_interval
+    assert copied == allowed
     assert set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]) <= copied
     assert all((ROOT / source).exists() for source in copied)
 
 
 def test_everything_in_the_image_is_verified_by_hash() -> None:
-    """Each install and the build ask for hashes; what was built from these is installed without the network."""
+    """Every install and the build require hashes; the results are installed without network access."""
     steps = [
         step for step in re.split(r"&&|\n(?=[A-Z])", DOCKERFILE) if re.search(r"\b(install|build) ", step)
     ]

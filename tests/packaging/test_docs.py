@@ -1,4 +1,4 @@
-"""What the documentation promises is there: every setting with its default, every task, every link."""
+"""The documentation is complete and correct: settings, tasks, events, tests it names, and links."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from persistence.schema import Base
-from persistence.schema import tables as dispatch
+from persistence.schema import tables
 from persistence.schema.event_types import EventType
 from persistence.settings import Settings
 from persistence.unit_of_work import unit_of_work
@@ -40,18 +40,18 @@ ITEMS: dict[str, type[BaseModel]] = {
     "connections.heartbeat": SaidBeat,
     "failures.log": Failure,
 }
-"""Of the batches whose items have fields of their own."""
+"""The items of batches that have fields of their own."""
 
 
 OURS = [
     mapped
-    for mapped in vars(dispatch).values()
+    for mapped in vars(tables).values()
     if isinstance(mapped, type) and hasattr(mapped, "__tablename__")
 ]
 
 
 def section(text: str, heading: str) -> str:
-    """What stands below a heading, up to the next one of its level or above."""
+    """The text below a heading, up to the next heading of its level or above."""
     level = heading.split(" ", 1)[0]
     _, found, rest = text.partition(f"\n{heading}\n")
     assert found, f"there is no {heading}"
@@ -59,7 +59,7 @@ def section(text: str, heading: str) -> str:
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading, as GitHub makes it."""
+    """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -79,20 +79,20 @@ def test_the_settings_page_is_made_from_the_settings() -> None:
 
 @pytest.mark.parametrize("task", CONTRACT)
 def test_the_contract_has_every_task_with_its_fields(task: str) -> None:
-    """A section for each task names every field of its payload, and of the items of its batch."""
+    """The section of a task names every field of its payload, and of the items of its batch."""
     text = section(CONTRACT_TEXT, f"### `{task}`")
     fields = [*CONTRACT[task].model_fields, *(ITEMS[task].model_fields if task in ITEMS else ())]
     assert [field for field in fields if f"`{field}`" not in text] == []
 
 
 def test_the_contract_has_no_unknown_task() -> None:
-    """What was renamed or removed does not stay behind."""
+    """Sections of renamed or removed tasks do not remain."""
     headings = HEADING.findall(section(CONTRACT_TEXT, "## Tasks"))
     assert {heading.strip("`") for heading in headings} == set(CONTRACT)
 
 
 def test_the_contract_has_every_frame_with_its_fields() -> None:
-    """Each type is there, those too that are only kept, and each field of its data in camelCase."""
+    """Each type has a row with each field of its data in camelCase; types that are only stored are named."""
     text = section(CONTRACT_TEXT, "## Frames")
     assert [kind for kind in ("heartbeat", "job_request") if f"`{kind}`" not in text] == []
     for frame in (*get_args(JobFrame), *get_args(Discovery)):
@@ -104,7 +104,7 @@ def test_the_contract_has_every_frame_with_its_fields() -> None:
 
 
 def test_the_contract_has_every_event() -> None:
-    """One row a type."""
+    """One row per type."""
     kinds = re.findall(r"^\| `(\w+)` \|", section(CONTRACT_TEXT, "## Events"), re.MULTILINE)
     assert sorted(kinds) == sorted(EventType)
 
@@ -128,7 +128,7 @@ def defined_in(file: Path) -> set[str]:
 
 
 def test_every_test_in_the_parity_table_exists() -> None:
-    """Nobody is sent to a test that was renamed, and each row of the tables names one."""
+    """Each row of the tables names a test, and each named test exists."""
     text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     rows = [row for row in re.findall(r"^\| .* \|$", text, re.MULTILINE) if "shown by" not in row]
     named = [re.findall(r"`((?:\w+/)?test_\w+\.py)::(test_\w+)`", row) for row in rows]
@@ -143,7 +143,7 @@ def test_every_test_in_the_parity_table_exists() -> None:
 
 
 def test_every_repository_method_in_the_parity_table_exists(database: str) -> None:
-    """Nobody is sent to a method that was renamed."""
+    """Each named method exists."""
     text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([A-Z]\w+)\.(\w+)`", text))
     with unit_of_work(lambda *_: None) as uow:
@@ -155,7 +155,7 @@ def test_every_repository_method_in_the_parity_table_exists(database: str) -> No
 
 
 def test_the_readme_lists_every_table_and_sequence_for_drizzle(database: str) -> None:
-    """One that is missing there would be dropped by a push."""
+    """Drizzle's push would drop a table that the list lacks."""
     ours = set(re.findall(r'"(\w+)"', section(README, "### Beside Drizzle")))
     theirs = {table.name for table in Base.metadata.tables.values()} - {t.__tablename__ for t in OURS}
     with psycopg.connect(database) as connection:
@@ -166,7 +166,7 @@ def test_the_readme_lists_every_table_and_sequence_for_drizzle(database: str) ->
 
 
 def test_the_example_reads_events_as_in_the_contract() -> None:
-    """The statement is the same, but for the space around it."""
+    """The example uses the statement of the contract, apart from whitespace."""
     (statement,) = re.findall(r"^```sql\n(-- \$1 cluster.*?)^```$", CONTRACT_TEXT, re.MULTILINE | re.DOTALL)
     example = (ROOT / "examples" / "web-app" / "src" / "events.ts").read_text(encoding="utf-8")
     assert " ".join(statement.split()) in " ".join(example.split())
@@ -174,7 +174,7 @@ def test_the_example_reads_events_as_in_the_contract() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_has_a_target(page: Path) -> None:
-    """A file or folder of ours, and where it names a heading, one that is there."""
+    """The target is an existing file or folder, and an existing heading of it."""
     targets = LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
     broken = []
     for target in targets:

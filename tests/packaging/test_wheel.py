@@ -1,4 +1,4 @@
-"""The wheel: installed in an empty environment it migrates, works and beats, whatever lies in the current directory."""
+"""The wheel works in an empty environment, whatever files the current directory contains."""
 
 import json
 import os
@@ -27,13 +27,13 @@ DECOYS = [
 
 @dataclass(frozen=True)
 class Installed:
-    """The `crawlyard` command of an environment that has nothing but the wheel, seen from a foreign folder."""
+    """The `crawlyard` command of an environment with only the wheel, run in another folder."""
 
     program: Path
     folder: Path
 
     def run(self, *arguments: str) -> str:
-        """What a command prints; it must end well."""
+        """Run a command, which must succeed; returns its output."""
         found = subprocess.run(
             [self.program, *arguments], cwd=self.folder, env=_environment(), capture_output=True, text=True,
             timeout=60, check=False,
@@ -43,7 +43,7 @@ class Installed:
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[Path]:
-        """A command that goes on, and where its output is; it ends well when it is told to."""
+        """Run a command in the background; yields its log. It must end with 0 on SIGTERM."""
         log = self.folder.parent / f"{arguments[0]}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -60,7 +60,7 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our wheel, just built."""
+    """Our wheel, built from the source."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, capture_output=True, check=True)
@@ -69,7 +69,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in an environment of its own, and a folder full of decoys."""
+    """The wheel in its own environment, and a folder full of decoys."""
     home = tmp_path_factory.mktemp("installed")
     environment = home / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
@@ -86,9 +86,8 @@ def _install(wheel: Path, environment: Path) -> None:
     python = environment / "bin" / "python"
     uv = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--offline", "--no-deps", "--no-cache"]
     subprocess.run([*uv, "--python", python, wheel], check=True)
-    # What the wheel depends on is borrowed from where the tests run, so that no network is needed. A
-    # folder named in a .pth file is searched, the .pth files in it are not read: an editable
-    # installation of our source there does not shine through.
+    # The dependencies come from the environment of the tests, so that no network is needed. A .pth file adds that
+    # folder to the path, but .pth files in it are not read: an editable installation of our source is not found.
     found = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         capture_output=True, text=True, check=True,
@@ -98,13 +97,13 @@ def _install(wheel: Path, environment: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """As ours, without what would lead to the source; what is written shows at once."""
+    """Our environment without variables that lead to the source, and with unbuffered output."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 
 def test_the_wheel_contains_only_our_packages(wheel: Path) -> None:
-    """The migrations are in it, tests and benchmarks are not."""
+    """It contains the migrations, but no tests or benchmarks."""
     names = ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"celeryconfig.py", "console", "persistence", "tasks"}
@@ -115,7 +114,7 @@ def test_the_wheel_contains_only_our_packages(wheel: Path) -> None:
 def test_the_wheel_works_beside_foreign_modules(
     installed: Installed, empty_database: str, broker: str
 ) -> None:
-    """Migrated, with a worker and beat, a sweep takes place; nothing of the current directory is used or changed."""
+    """It migrates, and a worker and beat sweep, without using or changing the current directory."""
     before = sorted(installed.folder.rglob("*"))
 
     assert installed.run("migrate").startswith("The database was migrated from nothing")
@@ -125,7 +124,7 @@ def test_the_wheel_works_beside_foreign_modules(
         installed.running("beat") as beat,
     ):
         wait_until(lambda: " ready." in worker.read_text(), "the worker is ready")
-        wait_until(lambda: "connections.expire_dead" in beat.read_text(), "beat rings the sweep")
+        wait_until(lambda: "connections.expire_dead" in beat.read_text(), "beat publishes the sweep")
         wait_until(lambda: _swept(empty_database), "a sweep was recorded")
         assert installed.run("health").count("ok ") == 3
 
