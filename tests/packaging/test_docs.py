@@ -11,8 +11,7 @@ import psycopg
 import pytest
 from pydantic import BaseModel
 
-from persistence.schema import Base
-from persistence.schema import tables
+from persistence.schema import Base, tables
 from persistence.schema.event_types import EventType
 from persistence.settings import Settings
 from persistence.unit_of_work import unit_of_work
