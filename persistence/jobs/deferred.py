@@ -1,27 +1,33 @@
-"""Deferred jobs: found by a discovery, waiting outside of the queue until their account has room again."""
+"""The table `deferred_job`: discovered jobs that wait outside of the queue until their account has room."""
 
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from persistence.jobs.jobs import NewJob
 from persistence.schema.ids import AccountId, JobId
+from persistence.schema.sql import among, sql
+from persistence.schema.tables import DeferredJob
 
-_ADD = text("""
-    INSERT INTO deferred_job (id, account_id, user_id, provider, graphql_url, command, full_path, priority,
-                              entity_id, spawned_from)
-    SELECT r.id, r.account_id, r.user_id, r.provider, r.graphql_url, r.command, r.full_path, r.priority,
-           r.entity_id, r.spawned_from
-      FROM jsonb_populate_recordset(NULL::deferred_job, CAST(:rows AS jsonb)) r
+_COLUMNS = """
+    id, account_id, user_id, provider, graphql_url, command, full_path, priority, entity_id, spawned_from
+"""
+
+_ADD = sql(
+    """
+    INSERT INTO deferred_job ($columns)
+    SELECT $columns FROM jsonb_populate_recordset(NULL::deferred_job, CAST(:rows AS jsonb)) r
      ORDER BY r.full_path COLLATE "C", r.command COLLATE "C"
     ON CONFLICT DO NOTHING RETURNING id
-""")
+    """,
+    columns=_COLUMNS,
+)
 
-_ACCOUNTS = text("""
-    -- A loose index scan: one probe an account, however many jobs are deferred for it.
+_ACCOUNTS = sql("""
+    -- A loose index scan: one probe per account, however many jobs are deferred for it.
     WITH RECURSIVE account AS (
         (SELECT account_id FROM deferred_job ORDER BY account_id LIMIT 1)
         UNION ALL
@@ -34,33 +40,40 @@ _ACCOUNTS = text("""
      WHERE lane.paused_at IS NULL
 """)
 
-_HAS = text("SELECT EXISTS (SELECT FROM deferred_job WHERE account_id = ANY (CAST(:ids AS text[])))")
+_HAS_ANY = select(exists().where(among(DeferredJob.account_id)))
 
-_TAKE = text("""
+_TAKE = sql(
+    """
     DELETE FROM deferred_job WHERE id IN (
         SELECT id FROM deferred_job WHERE account_id = :account_id ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
-    RETURNING id, account_id, user_id, provider, graphql_url, command, full_path, priority, entity_id, spawned_from
-""")
+    RETURNING $columns
+    """,
+    columns=_COLUMNS,
+)
 
-_DROP_ACCOUNTS = text("DELETE FROM deferred_job WHERE account_id = ANY (CAST(:ids AS text[]))")
+_DROP_ACCOUNTS = sql("DELETE FROM deferred_job WHERE account_id = ANY (CAST(:ids AS text[]))")
 
 _LOCK = """
     SELECT id FROM deferred_job WHERE id = ANY (CAST(:ids AS text[])) ORDER BY id FOR UPDATE
 """
 
-_DELETE = text(f"""
-    WITH locked AS ({_LOCK}) DELETE FROM deferred_job USING locked WHERE deferred_job.id = locked.id
-""")  # noqa: S608 - no input is in it
+_DELETE = sql(
+    "WITH locked AS ($lock) DELETE FROM deferred_job USING locked WHERE deferred_job.id = locked.id",
+    lock=_LOCK,
+)
 
-_PRIORITIZE = text(f"""
-    WITH locked AS ({_LOCK})
+_PRIORITIZE = sql(
+    """
+    WITH locked AS ($lock)
     UPDATE deferred_job SET priority = :priority FROM locked WHERE deferred_job.id = locked.id
-""")  # noqa: S608
+    """,
+    lock=_LOCK,
+)
 
 
 @dataclass(frozen=True)
 class ChildJob:
-    """A job that a discovery found, whether it is made at once or deferred."""
+    """A job that a discovery found, and that is created at once or deferred."""
 
     job: NewJob
     priority: int
@@ -74,7 +87,7 @@ class DeferredJobs:
         self._session = session
 
     def add(self, children: Collection[ChildJob]) -> set[JobId]:
-        """Defer jobs; returns those that were not deferred already, for the same path and command."""
+        """Defer jobs; returns those for whose path and command no job was deferred yet."""
         rows = [
             {
                 "id": child.job.id,
@@ -93,15 +106,15 @@ class DeferredJobs:
         return set(self._session.scalars(_ADD, {"rows": json.dumps(rows)})) if rows else set()
 
     def accounts(self) -> list[AccountId]:
-        """The accounts for which something is deferred, and which are not paused, in order."""
+        """The accounts that have deferred jobs and are not paused, in order."""
         return list(self._session.scalars(_ACCOUNTS))
 
     def has_any(self, account_ids: Collection[AccountId]) -> bool:
-        """Whether anything is deferred for one of these accounts."""
-        return bool(self._session.scalars(_HAS, {"ids": list(account_ids)}).one())
+        """True if a job is deferred for one of these accounts."""
+        return bool(self._session.scalars(_HAS_ANY, {"ids": list(account_ids)}).one())
 
     def take(self, account_id: AccountId, limit: int) -> list[ChildJob]:
-        """Take at most *limit* deferred jobs of the account out of the table, the oldest first."""
+        """Delete at most *limit* deferred jobs of the account, the oldest, and return them in id order."""
         rows = self._session.execute(_TAKE, {"account_id": account_id, "limit": limit})
         return [
             ChildJob(
@@ -123,13 +136,13 @@ class DeferredJobs:
         ]
 
     def drop_accounts(self, account_ids: Collection[str]) -> None:
-        """Forget what is deferred for accounts that are gone."""
+        """Delete what is deferred for accounts that no longer exist."""
         self._session.execute(_DROP_ACCOUNTS, {"ids": list(account_ids)})
 
     def delete(self, ids: Collection[JobId]) -> None:
-        """Deferred jobs are not to be made any more."""
+        """Delete deferred jobs."""
         self._session.execute(_DELETE, {"ids": list(ids)})
 
     def prioritize(self, ids: Collection[JobId], priority: int) -> None:
-        """Deferred jobs will have this priority."""
+        """Give deferred jobs this priority."""
         self._session.execute(_PRIORITIZE, {"ids": list(ids), "priority": priority})

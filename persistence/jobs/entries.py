@@ -1,9 +1,11 @@
 """
-The queue: one entry a job. Pending, processing, then completed or failed; back to pending by a retry.
+The table `job_queue`: one entry a job. Pending, processing, then completed or failed; pending again after a retry.
 
-An entry is claimable while it is pending, ready and not held. `ready` means due: backed-off
-entries wait outside the claim index, whose head they would otherwise clog (1,873 buffers a pick
-with 200,000 of them on PostgreSQL 15).
+An entry is claimable while it is pending, ready and not parked (the column `held`). `ready` means due: entries that
+are backed off stay out of the claim index, at whose head each claim would read past them (1,873 buffers a claim with
+200,000 of them on PostgreSQL 15).
+
+The methods that change entries rely on the caller's locks: tasks/jobs/locking.py.
 """
 
 import json
@@ -202,7 +204,7 @@ _OUT_OF_SYNC = sql(
 
 @dataclass(frozen=True)
 class NewEntry:
-    """A queue entry to be made; account, host and lineage are its job's."""
+    """A queue entry to be inserted; its account, host and `spawned_from` are those of its job."""
 
     id: EntryId
     job_id: JobId
@@ -210,11 +212,11 @@ class NewEntry:
     max_attempts: int
     data: dict[str, Any] | None = None
     is_unique: bool = False
-    """No other entry may be queued for a job of the same path, branch, command and host."""
+    """The entry carries its job's identity, which no other entry may have."""
 
 
 class Entry(NamedTuple):
-    """A queue entry as it was read, locked."""
+    """A queue entry that is locked, as it was read."""
 
     id: EntryId
     job_id: JobId
@@ -231,24 +233,24 @@ class Entry(NamedTuple):
 
     @property
     def is_suspect(self) -> bool:
-        """Lost so often in a row that it is seated alone, so that its neighbours are not blamed."""
+        """True if its job was lost so often in a row that it is assigned alone."""
         return self.losses >= SUSPECT_LOSSES
 
 
 @dataclass(frozen=True)
 class EntryUpdate:
-    """What becomes of an entry whose attempt did not succeed."""
+    """An entry after an attempt that did not succeed."""
 
     entry: Entry
     attempts: int
     losses: int
     goodbyes: int
     retry_in: timedelta | None
-    """None: it has failed for good."""
+    """None if it has failed for good."""
     error: str
 
     def row(self) -> dict[str, Any]:
-        """By column, but for the error; the delay in seconds."""
+        """The values by column, except the error, and the delay in seconds."""
         status = EntryStatus.FAILED if self.retry_in is None else EntryStatus.PENDING
         return {
             "id": self.entry.id,
@@ -267,12 +269,12 @@ class Entries:
         self._session = session
 
     def insert(self, entries: Iterable[NewEntry]) -> set[JobId]:
-        """Queue jobs, due at once; returns those that were. The rest have an entry, or a twin, already."""
+        """Insert entries, due at once; returns the jobs that got one: those with no entry, whose identity was free."""
         rows = json.dumps([vars(entry) for entry in entries])
         return set(self._session.scalars(_INSERT, {"rows": rows}).all())
 
     def count_claimable(self, account_id: AccountId, limit: int) -> int:
-        """How many entries of the account a pass may seat, counted no further than *limit*."""
+        """How many entries of the account are claimable; *limit* if there are more."""
         values = {"account_id": account_id, "limit": limit}
         return int(self._session.scalars(_COUNT_CLAIMABLE, values).one())
 
@@ -282,18 +284,18 @@ class Entries:
         return {entry.job_id: entry for entry in map(_entry, rows)}
 
     def mark_due_ready(self, limit: int) -> int:
-        """Let at most *limit* backed-off entries whose time has come into the claim index; how many."""
+        """Make at most *limit* backed-off entries claimable that are due; returns how many."""
         return len(self._session.scalars(_MARK_DUE_READY, {"limit": limit}).all())
 
     def has_due(self) -> bool:
-        """Whether there is anything that a pass could seat."""
+        """True if an entry is claimable, or due to become so."""
         return bool(self._session.scalars(_HAS_DUE).one())
 
     def claim(self, quotas: dict[tuple[str, str], int]) -> list[Entry]:
         """
-        Lock the first claimable entries of each lane (account, host), at most its quota of them.
+        Lock the first claimable entries of each host queue (account, host), by priority and age, up to its quota.
 
-        By priority, then age. What a peer holds is left out.
+        Entries that a peer has locked are left out.
         """
         values = {
             "accounts": [account for account, _ in quotas],
@@ -303,57 +305,57 @@ class Entries:
         return [_entry(row) for row in self._session.execute(_CLAIM, values).all()]
 
     def sync_owner(self, job_ids: Iterable[JobId]) -> None:
-        """Entries that the caller has locked are of the account and host of their job, which has changed."""
+        """Set the account and host of entries to those of their jobs, which have changed."""
         self._update(_SYNC_OWNER, job_ids)
 
     def mark_processing(self, job_ids: Iterable[JobId]) -> None:
-        """Pending entries that the caller has locked are being worked on."""
+        """Pending entries are being worked on."""
         self._update(_MARK_PROCESSING, job_ids)
 
     def restore_processing(self, job_ids: Iterable[JobId]) -> None:
-        """Entries that the caller has locked, in any other state, have a live attempt: they are being worked on."""
+        """Entries in any other state are being worked on: they have a live attempt."""
         self._update(_RESTORE_PROCESSING, job_ids)
 
     def mark_completed(self, job_ids: Iterable[JobId]) -> None:
-        """Entries that the caller has locked are done."""
+        """Entries are completed; one that is not processing, though its attempt was live, too."""
         self._update(_MARK_COMPLETED, job_ids)
 
     def update(self, updates: Collection[EntryUpdate]) -> None:
-        """Entries that the caller has locked go back to pending, or have failed."""
+        """Entries that are not settled are pending again, or have failed."""
         errors = {text: clean_text(text, _ERROR_BYTES) for text in {update.error for update in updates}}
         rows = [update.row() | {"error": errors[update.error]} for update in updates]
         self._session.execute(_UPDATE, {"rows": json.dumps(rows)})
 
     def clear_losses(self, job_ids: Iterable[JobId]) -> None:
-        """Progress was made: the losses in a row are none."""
+        """Set the losses in a row to 0, after progress."""
         self._update(_CLEAR_LOSSES, job_ids)
 
     def fail(self, job_ids: Iterable[JobId], error: str) -> None:
-        """Entries that the caller has locked will not run: failed, with this as the error."""
+        """Entries that are not completed have failed, with this error."""
         self._update(_FAIL, job_ids, error=error)
 
     def park(self, job_ids: Iterable[JobId]) -> None:
-        """Entries that the caller has locked stay pending and are seated by nobody."""
+        """Entries that are not completed are pending and parked: no round claims them."""
         self._update(_PARK, job_ids)
 
     def unpark(self, job_ids: Iterable[JobId]) -> None:
-        """Entries that the caller has locked are pending and held by nobody; what was counted stays."""
+        """Entries that are not settled are pending and not parked; what was counted stays."""
         self._update(_UNPARK, job_ids)
 
     def reset(self, job_ids: Iterable[JobId]) -> None:
-        """Entries that the caller has locked are pending and due, with nothing counted against them."""
+        """Entries in any state are pending and due, with all counters at 0; their jobs have no live attempt."""
         self._update(_RESET, job_ids)
 
     def adopt(self, ids: Collection[EntryId]) -> None:
-        """Entries that the caller has locked, carried over from an older component, may be claimed when due."""
+        """Parked entries that were carried over from an older component may be claimed when due."""
         self._session.execute(_ADOPT, {"ids": list(ids)})
 
     def keep(self, job_ids: Collection[JobId]) -> None:
-        """The clean-up leaves these old jobs alone for a while; the caller has locked their entries."""
+        """The clean-up leaves these old jobs alone for a while."""
         self._session.execute(_KEEP, {"ids": list(job_ids)})
 
     def prioritize(self, job_ids: Iterable[JobId], priority: int) -> set[JobId]:
-        """Entries that the caller has locked get this priority; returns the jobs of those that had another."""
+        """Entries that are not settled get this priority; returns the jobs of those that had another."""
         return set(self._session.scalars(_PRIORITIZE, {"ids": list(job_ids), "priority": priority}))
 
     def out_of_sync(self, limit: int) -> list[JobId]:

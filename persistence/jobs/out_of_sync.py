@@ -16,7 +16,7 @@ OUT_OF_SYNC = fragment(
               THEN q.id IS NULL OR q.status IN $entry_settled OR q.held
                    OR (q.status = $entry_processing) <> EXISTS (
                           SELECT FROM job_assignment_mapping a
-                           WHERE a.web_app_job_id = job.id AND a.completed_at IS NULL)
+                           WHERE a.web_app_job_id = job.id AND a.$live)
                    OR (q.status = $entry_pending AND (job.status = $job_running OR q.account_id <> job."accountId"))
               ELSE (q.status = $entry_pending AND NOT q.held) OR q.status = $entry_processing
                    OR (q.held AND job.status IN $job_ended)
@@ -24,7 +24,7 @@ OUT_OF_SYNC = fragment(
                    OR (q.held AND q.account_id <> job."accountId"
                        AND job.status IN $job_awaiting_token)
                    OR EXISTS (SELECT FROM job_assignment_mapping a
-                               WHERE a.web_app_job_id = job.id AND a.completed_at IS NULL) END
+                               WHERE a.web_app_job_id = job.id AND a.$live) END
     """,
     own_command=Command.AUTHORIZATION_SCOPE.value,
 )

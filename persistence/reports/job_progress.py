@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from persistence.db.snapshot import snapshot
+from persistence.jobs.subtree import SUBTREE
 from persistence.schema.sql import fragment, sql
 from persistence.settings import settings
 
@@ -44,14 +45,6 @@ _OF_ACCOUNT = sql(
     jobs=_JOBS,
 )
 
-_SUBTREE = """
-    WITH RECURSIVE family AS (
-        SELECT id FROM job WHERE id = :id
-        UNION SELECT entry.web_app_job_id FROM job_queue entry JOIN family ON entry.spawned_from = family.id
-    )
-"""
-"""A job with all that it spawned. docs/contract.md has the statement for readers in other languages."""
-
 _SUMS = sql(
     """
     $subtree
@@ -62,7 +55,7 @@ _SUMS = sql(
       FROM family JOIN job ON job.id = family.id
      GROUP BY job.status ORDER BY count(*) DESC, job.status::text
     """,
-    subtree=_SUBTREE,
+    subtree=SUBTREE,
     completion=_COMPLETION,
 )
 
@@ -71,7 +64,7 @@ _MAX_ITEMS = 2**63 - 1
 
 _DEFERRED = sql(
     "$subtree SELECT count(*) FROM deferred_job JOIN family ON family.id = deferred_job.spawned_from",
-    subtree=_SUBTREE,
+    subtree=SUBTREE,
 )
 
 

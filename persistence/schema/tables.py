@@ -11,7 +11,8 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.schema.base import Base, Json, Ulid, Xid8
-from persistence.schema.sql import CLAIMABLE, LIVE, SUSPECT_LOSSES
+from persistence.schema.sql import CLAIMABLE, LIVE, fragment
+from persistence.schema.states import AttemptStatus, EntryStatus, SystemStatus
 
 
 class SocketConnection(Base):
@@ -30,7 +31,7 @@ class SocketConnection(Base):
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     active_jobs: Mapped[Json] = mapped_column(server_default=text("'[]'"))
     """The crawler_job_ids of its live assignments."""
-    system_status: Mapped[str] = mapped_column(server_default="idle")
+    system_status: Mapped[str] = mapped_column(server_default=SystemStatus.IDLE.value)
     details: Mapped[Json | None] = mapped_column("metadata")
     capacity: Mapped[int] = mapped_column(server_default=text("5"))
     reported: Mapped[int] = mapped_column(server_default=text("0"))
@@ -63,7 +64,7 @@ class QueueEntry(Base):
     max_attempts: Mapped[int] = mapped_column(server_default=text("3"))
     data: Mapped[Json | None]
     """What the order needs beyond the job: entity_id, tags, metadata, host."""
-    status: Mapped[str] = mapped_column(server_default="pending")
+    status: Mapped[str] = mapped_column(server_default=EntryStatus.PENDING.value)
     error: Mapped[str | None]
     last_attempt_at: Mapped[datetime | None]
     account_id: Mapped[str]
@@ -86,7 +87,7 @@ class QueueEntry(Base):
     """When the clean-up last found a reason to keep a job that was old enough to delete."""
 
     __table_args__ = (
-        CheckConstraint("(status IN ('completed', 'failed')) = (settled_at IS NOT NULL)", name="settled"),
+        CheckConstraint(fragment("(status IN $entry_settled) = (settled_at IS NOT NULL)"), name="settled"),
         Index(
             "job_queue_claim_idx",
             "account_id",
@@ -96,7 +97,11 @@ class QueueEntry(Base):
             "id",
             postgresql_where=text(CLAIMABLE),
         ),
-        Index("job_queue_due_idx", "scheduled_at", postgresql_where=text("status = 'pending' AND NOT ready")),
+        Index(
+            "job_queue_due_idx",
+            "scheduled_at",
+            postgresql_where=text(fragment("status = $entry_pending AND NOT ready")),
+        ),
         Index(
             "job_queue_identity_key", "identity", unique=True, postgresql_where=text("identity IS NOT NULL")
         ),
@@ -115,7 +120,7 @@ class QueueEntry(Base):
         Index(
             "job_queue_suspect_idx",
             "web_app_job_id",
-            postgresql_where=text(f"status = 'processing' AND losses >= {SUSPECT_LOSSES}"),
+            postgresql_where=text(fragment("status = $entry_processing AND losses >= $suspect_losses")),
         ),
         {"postgresql_with": {"fillfactor": "80"}},
     )
@@ -134,7 +139,7 @@ class Assignment(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     assigned_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
-    status: Mapped[str] = mapped_column(server_default="assigned")
+    status: Mapped[str] = mapped_column(server_default=AttemptStatus.ASSIGNED.value)
     details: Mapped[Json | None] = mapped_column("metadata")
     connection_id: Mapped[Ulid | None]
     host: Mapped[str] = mapped_column(server_default="")
@@ -147,7 +152,7 @@ class Assignment(Base):
     """The discovery frames that were applied, in order: {timestamp, digest} each."""
 
     __table_args__ = (
-        CheckConstraint("(status IN ('assigned', 'running')) = (completed_at IS NULL)", name="closed"),
+        CheckConstraint(fragment("(status IN $attempt_live) = (completed_at IS NULL)"), name="closed"),
         Index("job_assignment_mapping_live_key", "web_app_job_id", unique=True, postgresql_where=text(LIVE)),
         Index("job_assignment_mapping_live_connection_idx", "connection_id", postgresql_where=text(LIVE)),
         Index("job_assignment_mapping_web_app_job_id_idx", "web_app_job_id"),

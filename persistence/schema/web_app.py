@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.schema.base import Base, Json
 from persistence.schema.commands import Command
+from persistence.schema.states import JobStatus
 
 _SCOPE = Command.AUTHORIZATION_SCOPE.value
 
@@ -83,7 +84,7 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    status: Mapped[str] = mapped_column(server_default="queued")
+    status: Mapped[str] = mapped_column(server_default=JobStatus.QUEUED.value)
     command: Mapped[str] = mapped_column(server_default=_SCOPE)
     full_path: Mapped[str | None]
     branch: Mapped[str | None]

@@ -1,12 +1,12 @@
 """
-How far a job is: what its crawler tells, merged into `job.progress`; never backwards within an attempt.
+The progress of a job: what its crawler reports, merged into `job.progress`. Within an attempt it never goes back.
 
-Frames may come late, twice, or in any order. Counts, totals and completion only rise, so their order is
-nothing to them. Of words that replace each other, that of the newest frame stands, by the crawler's clock;
-a time later than the database's is taken for now, or a clock that was wrong for a moment would silence
-the crawler until then.
+Frames may arrive late, twice, or in any order. Counts, totals and completion only rise, so that order does not matter
+to them. Of values that replace each other, those of the newest frame by the crawler's clock are kept. A timestamp
+later than the database's time is taken as that time; otherwise one wrong timestamp would make every later frame look
+old.
 
-A new attempt starts anew; it keeps the history, and the best that any attempt has reached.
+A new attempt starts at zero. It keeps the history, and the best that any attempt has reached.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ MAX_COUNTS = 500
 MAX_SNAPSHOTS = 50
 
 STEP = 0.05
-"""A snapshot is taken when completion has risen so far, or a milestone was reached."""
+"""A snapshot is taken when completion has risen by this much, or a milestone was reached."""
 
 MILESTONES = {0.25: "25%", 0.5: "50%", 0.75: "75%", 0.9: "90%"}
 
@@ -54,7 +54,7 @@ class _Stored(BaseModel):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where an attempt was at some time."""
+    """How far an attempt was at some time."""
 
     at: AwareDatetime
     attempt: str
@@ -72,7 +72,7 @@ class Best:
 
 
 class Discovered(_Stored):
-    """What came of an attempt's discoveries, and the last summary that the crawler gave."""
+    """The results of an attempt's discoveries, and the last summary from the crawler."""
 
     frames: _Counted = 0
     groups: _Counted = 0
@@ -87,16 +87,16 @@ class Discovered(_Stored):
 
 
 class Progress(_Stored):
-    """The JSON in `job.progress`, camelCase; what others put there beside it is kept within an attempt."""
+    """The JSON in `job.progress`, in camelCase. Keys that others add are kept within an attempt."""
 
     model_config = ConfigDict(extra="allow")
 
     crawler_job_id: str
-    """The attempt that it tells of."""
+    """The attempt that it is about."""
     completion: _Completion = 0.0
     counts: dict[str, _Counted] = Field(default_factory=dict)
     totals: dict[str, _Counted] = Field(default_factory=dict)
-    """By entity type, as far as they were said."""
+    """By entity type, as far as they were reported."""
     stage: str | None = None
     entity_type: str | None = None
     message: str | None = None
@@ -104,10 +104,10 @@ class Progress(_Stored):
     processing_rate: float | None = None
     """Items a second."""
     estimated_time_remaining: float | None = None
-    """Seconds, in the crawler's own estimate."""
+    """Seconds, as the crawler estimates."""
     started_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
-    """The times of the attempt's first and newest word, by the crawler's clock."""
+    """The times of the attempt's first and newest frame, by the crawler's clock."""
     resume_state_at: AwareDatetime | None = None
     seconds_elapsed: float | None = None
     seconds_remaining: float | None = None
@@ -129,14 +129,14 @@ class Progress(_Stored):
 
 @dataclass(frozen=True)
 class Advance:
-    """What words have made of a job."""
+    """The progress of a job after some frames."""
 
     progress: Progress | None
-    """None where they say nothing of it."""
+    """None if the frames do not report any."""
     resume_state: Json | None
-    """Where the next attempt may start; None: as before."""
+    """Where the next attempt may start; None if the frames have no new one."""
     is_best: bool
-    """Whether the job came further than in any attempt before."""
+    """True if the job is further than any attempt was before."""
 
 
 def advance(
@@ -170,8 +170,8 @@ def with_discovery(
     """
     The progress after a discovery was applied.
 
-    Under `discovery` are its sums: frames, groups, projects, users, namespaces, jobs (made), existing,
-    queuedAgain, deferred; and the last summary that the crawler gave.
+    `discovery` has its sums: frames, groups, projects, users, namespaces, jobs (created), existing, queuedAgain,
+    deferred; and the last summary from the crawler.
     """
     progress = _current_progress(before, attempt)
     current = progress.discovery or Discovered()
@@ -182,12 +182,12 @@ def with_discovery(
 
 
 def _current_progress(before: str | None, attempt: CrawlerJobId) -> Progress:
-    """What this attempt had told before; a new one, or one whose JSON is not ours any more, starts anew."""
+    """The progress of this attempt so far; empty for a new attempt, or if the JSON is not ours."""
     if before is None:
         return Progress(crawler_job_id=attempt)
     try:
         progress = Progress.model_validate_json(before)
-    except ValueError:  # deeper, too, than pydantic reads: what it reads it can write
+    except ValueError:  # also if it is nested deeper than pydantic reads; whatever it reads it can write
         return Progress(crawler_job_id=attempt)
     if progress.crawler_job_id == attempt:
         return progress
@@ -219,7 +219,7 @@ def _merge(progress: Progress, frame: JobFrame, at: datetime) -> None:
 
 
 def _update_latest(progress: Progress, data: JobProgressData) -> None:
-    """Of these the newest word stands."""
+    """Replace what only the newest frame decides."""
     progress.stage, progress.entity_type = data.stage, _name(data.entity_type)
     if data.message is not None:
         progress.message = redact_text(data.message)
@@ -229,7 +229,7 @@ def _update_latest(progress: Progress, data: JobProgressData) -> None:
 
 
 def _record_milestones(progress: Progress, reached: set[str], at: datetime) -> None:
-    """Note milestones, each once, and take a snapshot where one was reached or much was done since the last."""
+    """Record milestones, each once, and take a snapshot at each of them and whenever completion has risen by STEP."""
     progress.milestones.update(dict.fromkeys(sorted(reached), at))
     last = progress.history[-1] if progress.history else None
     seen = last.completion if last and last.attempt == progress.crawler_job_id else 0.0
@@ -245,19 +245,19 @@ def _record_milestones(progress: Progress, reached: set[str], at: datetime) -> N
 
 @lru_cache(maxsize=4096)
 def _name(name: str) -> str:
-    """A name without a secret: there are few, said again and again."""
+    """A name without secrets. Cached: there are few names, and each is reported again and again."""
     return redact_text(name)
 
 
 def _raise_counts(kept: dict[str, int], counts: dict[str, int]) -> None:
-    """Counts only rise; names beyond MAX_COUNTS are left out, or frame by frame the row would grow for ever."""
+    """Raise counts. New names beyond MAX_COUNTS are left out: the row would grow with every frame."""
     for name, count in zip(map(_name, counts), counts.values(), strict=True):
         if name in kept or len(kept) < MAX_COUNTS:
             kept[name] = max(kept.get(name, 0), count)
 
 
 def _share(progress: Progress) -> float:
-    """What was processed of all whose total is known."""
+    """The processed share of everything whose total is known."""
     total = sum(progress.totals.values())
     done = sum(min(progress.counts.get(name, 0), of) for name, of in progress.totals.items())
     return done / total if total else 0.0
@@ -283,7 +283,7 @@ def _update_times(progress: Progress) -> None:
 
 
 def _remaining(progress: Progress, elapsed: float) -> float | None:
-    """Seconds: as the crawler estimates, else at its rate, else at the pace so far; None where nothing tells."""
+    """Seconds, as the crawler estimates, else at its rate, else at the pace so far; None if none of these is known."""
     total, share = sum(progress.totals.values()), progress.completion
     if share == 1.0:
         return 0.0

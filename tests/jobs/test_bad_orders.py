@@ -48,7 +48,7 @@ BAD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", BAD)
 def test_a_bad_order_is_rejected_alone(world: World, fault: str) -> None:
-    """It is kept with its reason, and costs the good orders beside it nothing."""
+    """It is stored with its reason, and the valid orders beside it are applied."""
     before, after = world.order(), world.order()
 
     world.submit(before, world.order(**BAD[fault]), after)
@@ -64,7 +64,7 @@ def test_a_bad_order_is_rejected_alone(world: World, fault: str) -> None:
 
 @pytest.mark.parametrize("item", [None, "order", 7, [], {}])
 def test_an_item_that_is_not_an_order_is_rejected_alone(world: World, item: object) -> None:
-    """Whatever it is."""
+    """An item of any other type is stored as rejected."""
     world.deliver("jobs.submit", orders=[item, world.order()])
 
     assert world.rejections() == [("jobs.submit", "invalid")]
@@ -72,7 +72,7 @@ def test_an_item_that_is_not_an_order_is_rejected_alone(world: World, item: obje
 
 
 def test_an_order_with_an_access_token_is_rejected_and_the_token_is_not_stored(world: World) -> None:
-    """The older form of an order carried one; tokens live in `account` only."""
+    """Orders had a token in an older format; tokens are in `account` only."""
     message = f"failed with {TOKEN}"
     world.submit(
         world.order(access_token=TOKEN),
@@ -89,7 +89,7 @@ def test_an_order_with_an_access_token_is_rejected_and_the_token_is_not_stored(w
 
 
 def test_an_order_refused_only_by_the_database_is_rejected_alone(world: World) -> None:
-    """A path within our bounds may still be too long for an index: the batch is halved until it is found."""
+    """A path within our bounds may still be too long for an index: the batch is bisected until it is found."""
     random_ = random.Random(3)
     # astral and without a pattern, or it would be compressed
     too_long = ["".join(chr(random_.randint(0x20000, 0x2A000)) for _ in range(1000)) for _ in range(2)]
@@ -108,7 +108,7 @@ def test_an_order_refused_only_by_the_database_is_rejected_alone(world: World) -
 
 
 def test_orders_of_unknown_owners_are_rejected_and_the_others_applied(world: World) -> None:
-    """An unknown account or user is an answer, not an aborted batch."""
+    """An unknown account or user rejects its own order and does not abort the batch."""
     world.rows("INSERT INTO \"user\" (id) VALUES ('ann')")
     good, bad_account, bad_user = (
         world.order(user_id="ann"),

@@ -1,4 +1,4 @@
-"""Cancelling jobs: those that were meant and no others, wherever they stand; nothing of them lives on."""
+"""jobs.cancel: the selected jobs end in every state, no others do, and none keeps a live attempt."""
 
 from functools import partial
 from typing import Any
@@ -13,17 +13,17 @@ from tasks.runtime import chunks
 
 
 def statuses(world: World, *job_ids: str) -> list[str]:
-    """How these jobs stand."""
+    """The statuses of these jobs."""
     return [world.job(job_id).status for job_id in job_ids]
 
 
 def cancel(world: World, message: str | None = None, **selection: Any) -> None:
-    """Ring jobs.cancel."""
+    """Deliver jobs.cancel."""
     world.deliver("jobs.cancel", message, **selection)
 
 
 def test_a_pending_job_is_cancelled(world: World) -> None:
-    """Its entry has failed as cancelled; nothing was revoked, and the others wait on."""
+    """Its entry fails with the error `cancelled`; no attempt is revoked, and the other jobs keep waiting."""
     job_id, other = world.jobs(2)
     world.published.messages.clear()
 
@@ -42,7 +42,7 @@ def test_a_pending_job_is_cancelled(world: World) -> None:
 
 @pytest.mark.parametrize("stage", ["assigned", "running"])
 def test_a_live_attempt_is_closed_and_its_slot_is_freed(world: World, stage: str) -> None:
-    """It ends cancelled, with an error row and an event; nothing is counted, and its neighbour goes on."""
+    """The attempt ends as cancelled, with an error and an event; no loss is counted, and the other job continues."""
     crawler, orders = world.crawler_with_jobs(2)
     (waiting,) = world.jobs(1)
     fence = {a.crawler_job_id: a.web_app_job_id for a in world.rows("SELECT * FROM job_assignment_mapping")}
@@ -73,7 +73,7 @@ def test_a_live_attempt_is_closed_and_its_slot_is_freed(world: World, stage: str
 
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
 def test_an_ended_job_is_unchanged(world: World, status: str) -> None:
-    """Neither the job nor its entry changes, and nobody is told."""
+    """Neither the job nor its entry changes, and no event is added."""
     (job_id,) = world.jobs(1)
     world.rows("UPDATE job SET status = :s, finished_at = now()", s=status)
     world.deliver("upkeep.reconcile")
@@ -89,7 +89,7 @@ def test_an_ended_job_is_unchanged(world: World, status: str) -> None:
 def test_a_job_ended_by_the_web_app_meanwhile_is_not_cancelled(
     world: World, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
-    """Between our look and our lock: its word stands, and reconcile settles the rest by it."""
+    """It ends between the read and the lock: its status stays, and reconcile settles entry and attempt."""
     crawler, orders = world.crawler_with_jobs()
     job_id = world.scalar("SELECT id FROM job")
 
@@ -108,7 +108,7 @@ def test_a_job_ended_by_the_web_app_meanwhile_is_not_cancelled(
 
 @pytest.mark.parametrize("status", ["paused", "credential_expired", "waiting_credential_renewal"])
 def test_a_parked_job_is_cancelled_too(world: World, status: str) -> None:
-    """Its entry waits no more."""
+    """Its entry is settled."""
     (job_id,) = world.jobs(1)
     world.rows("UPDATE job SET status = :s", s=status)
     world.deliver("upkeep.reconcile")
@@ -120,7 +120,7 @@ def test_a_parked_job_is_cancelled_too(world: World, status: str) -> None:
 
 
 def test_all_jobs_of_an_account_are_cancelled(world: World) -> None:
-    """Pending and live ones; its own bookkeeping and the jobs of others are not touched."""
+    """Pending and live jobs are; its authorizationScope job and the jobs of other accounts are not."""
     world.account("other")
     crawler, _ = world.crawler_with_jobs(1)
     world.jobs(2)
@@ -135,7 +135,7 @@ def test_all_jobs_of_an_account_are_cancelled(world: World) -> None:
 
 
 def test_an_area_is_cancelled_with_everything_below_it(world: World) -> None:
-    """But not a path that only begins alike, nor one that a wildcard would mean."""
+    """A path that only starts with the same letters, or that a wildcard would match, is not selected."""
     inside = [world.jobs(1, namespace_path=path)[0] for path in ("a_b", "a_b/c", "a_b/c/d")]
     outside = [
         world.jobs(1, namespace_path=path)[0]
@@ -150,7 +150,7 @@ def test_an_area_is_cancelled_with_everything_below_it(world: World) -> None:
 
 
 def test_a_subtree_is_cancelled_to_its_leaves(world: World) -> None:
-    """Below a job that has finished, and through one that has; siblings and parents go on."""
+    """Finished jobs at the root or in between do not end the search; siblings and parents continue."""
     top = world.insert_job()
     root = world.insert_job(spawned_from=top, status="finished")
     child = world.insert_job(spawned_from=root, status="finished")
@@ -166,7 +166,7 @@ def test_a_subtree_is_cancelled_to_its_leaves(world: World) -> None:
 
 
 def test_a_cycle_of_jobs_terminates(world: World) -> None:
-    """Each job of it is cancelled once."""
+    """Each job of the cycle is cancelled once."""
     one, two = world.insert_job(), world.insert_job()
     world.rows("UPDATE job SET spawned_from = CASE id WHEN :one THEN :two ELSE :one END", one=one, two=two)
 
@@ -177,7 +177,7 @@ def test_a_cycle_of_jobs_terminates(world: World) -> None:
 
 
 def test_large_selections_are_cancelled_in_chunks(world: World) -> None:
-    """A thousand at a time, until none is left; each is announced once."""
+    """Chunks of a thousand jobs follow until none is left; each job has one event."""
     world.jobs(1003)
 
     cancel(world, account_id="acc", reason="enough")
@@ -193,7 +193,7 @@ def test_large_selections_are_cancelled_in_chunks(world: World) -> None:
 def test_a_cancel_interrupted_between_chunks_continues_on_redelivery(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever wants ten cancelled gets ten; what is ordered after its end is left alone."""
+    """All selected jobs are cancelled in the end; jobs that are submitted after that are not."""
     monkeypatch.setattr(selections, "CHUNK_JOBS", 3)
     monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
     message = str(ULID())
@@ -209,7 +209,7 @@ def test_a_cancel_interrupted_between_chunks_continues_on_redelivery(
 
 
 def test_later_frames_of_a_cancelled_attempt_are_stale(world: World) -> None:
-    """They are counted on it and change nothing: the job stays cancelled, the seat is freed once."""
+    """They are counted as stale and change nothing: the job stays cancelled, and the slot is freed once."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_started", order)
     crawler.sends("heartbeat", activeJobs=[order])
@@ -232,7 +232,7 @@ def test_later_frames_of_a_cancelled_attempt_are_stale(world: World) -> None:
 
 
 def test_a_cancel_delivered_twice_has_the_effect_of_one(world: World) -> None:
-    """What was ordered since lives on."""
+    """Jobs that were submitted since continue."""
     world.crawler_with_jobs(2)
     message = str(ULID())
     cancel(world, message, account_id="acc")
@@ -250,7 +250,7 @@ def test_a_cancel_delivered_twice_has_the_effect_of_one(world: World) -> None:
     [{}, {"job_ids": []}, {"area": "a", "account_id": "acc"}, {"account_id": ""}, {"everything": True}],
 )
 def test_an_invalid_selection_is_rejected(world: World, selection: dict[str, Any]) -> None:
-    """Exactly one of ids, account, area and subtree; nothing is cancelled otherwise."""
+    """A selection is exactly one of ids, account, area and subtree; anything else cancels nothing."""
     world.jobs(1)
 
     cancel(world, **selection)
@@ -260,7 +260,7 @@ def test_an_invalid_selection_is_rejected(world: World, selection: dict[str, Any
 
 
 def test_a_cancel_concurrent_with_a_round_leaves_no_live_attempt(world: World) -> None:
-    """Many rounds with real commits: a cancelled job is worked on by nobody, and its seat is free."""
+    """In many repetitions with real commits no cancelled job has a live attempt, and its slot is free."""
     crawler = world.crawler(capacity=4)
     for _ in range(40):
         ids = world.jobs(4)

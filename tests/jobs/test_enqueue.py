@@ -1,4 +1,4 @@
-"""Jobs that exist already: what the web app inserted is queued, and what has ended is queued again on request."""
+"""Existing jobs: those that the web app inserted are queued, and ended ones are queued again on request."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from support.worlds.world import World
 
 
 def queue_counts(world: World) -> dict[str, int]:
-    """How many entries are in which state."""
+    """The number of entries by status."""
     return dict(world.rows("SELECT status, count(*) FROM job_queue GROUP BY 1"))
 
 
 def ended(world: World, status: str, **columns: Any) -> dict[str, Any]:
-    """An order whose job has ended so, and says where it could be resumed."""
+    """An order whose job has ended with this status and has a resume state."""
     order = world.order(**columns)
     world.submit(order)
     entry = "completed" if status == "finished" else "failed"
@@ -31,7 +31,7 @@ def ended(world: World, status: str, **columns: Any) -> dict[str, Any]:
 
 
 def test_jobs_inserted_by_the_web_app_are_queued(world: World) -> None:
-    """The entry knows the account and the host of the row; the job is announced and a pass is rung."""
+    """The entry gets the account and host of the job; an event is added and a round is published."""
     job_id = world.insert_job(gitlabGraphQLUrl="https://gitlab.example.net:8443/api/graphql")
 
     world.deliver("jobs.enqueue", job_ids=[job_id])
@@ -44,7 +44,7 @@ def test_jobs_inserted_by_the_web_app_are_queued(world: World) -> None:
 
 
 def test_uncommitted_jobs_are_left_to_reconcile(world: World) -> None:
-    """The web app may ring before its transaction commits: an unknown id is no error."""
+    """The web app may publish before its transaction commits: an unknown id is no error."""
     visible, invisible = world.insert_job(), str(ULID())
 
     world.deliver("jobs.enqueue", job_ids=[invisible, visible])
@@ -69,7 +69,7 @@ def test_uncommitted_jobs_are_left_to_reconcile(world: World) -> None:
     ],
 )
 def test_a_job_that_is_not_queued_is_ignored(world: World, status: str) -> None:
-    """Nothing is queued, rejected, announced or rung."""
+    """No entry, rejection, event or message results."""
     job_id = world.insert_job(status=status)
     before = world.snapshot()
 
@@ -80,7 +80,7 @@ def test_a_job_that_is_not_queued_is_ignored(world: World, status: str) -> None:
 
 
 def test_an_authorization_scope_job_is_rejected_and_the_others_queued(world: World) -> None:
-    """No crawler ever gets an authorizationScope job."""
+    """No crawler is ever assigned an authorizationScope job."""
     own, good = world.insert_job(command="authorizationScope", full_path=None), world.insert_job()
 
     world.deliver("jobs.enqueue", job_ids=[own, good])
@@ -91,7 +91,7 @@ def test_an_authorization_scope_job_is_rejected_and_the_others_queued(world: Wor
 
 @pytest.mark.parametrize("bad", [None, 7, "", "x" * 65, "a\x00b", "\ud800", ["x"]])
 def test_an_invalid_id_is_rejected_alone(world: World, bad: object) -> None:
-    """What stands beside it is queued."""
+    """The valid ids beside it are queued."""
     good = world.insert_job()
 
     world.deliver("jobs.enqueue", job_ids=[bad, good])
@@ -101,7 +101,7 @@ def test_an_invalid_id_is_rejected_alone(world: World, bad: object) -> None:
 
 
 def test_a_job_enqueued_twice_has_one_entry(world: World) -> None:
-    """In the same message, again in another one, and the same message delivered again."""
+    """The id may be repeated in the message, in another message, or by a redelivery."""
     job_id, message = world.insert_job(), str(ULID())
     world.deliver("jobs.enqueue", message, job_ids=[job_id, job_id])
     before = world.snapshot()
@@ -116,7 +116,7 @@ def test_a_job_enqueued_twice_has_one_entry(world: World) -> None:
 
 
 def test_a_rejection_delivered_twice_is_stored_once(world: World) -> None:
-    """A message that was handled changes nothing when it comes again."""
+    """A processed message changes nothing when it is delivered again."""
     own, message = world.insert_job(command="authorizationScope"), str(ULID())
 
     for _ in range(2):
@@ -126,7 +126,7 @@ def test_a_rejection_delivered_twice_is_stored_once(world: World) -> None:
 
 
 def test_a_running_job_is_not_requeued(world: World) -> None:
-    """Its entry and its attempt stay."""
+    """Its entry and its attempt stay as they are."""
     crawler, orders = world.crawler_with_jobs()
     (job_id,) = [id_ for (id_,) in world.rows("SELECT id FROM job")]
 
@@ -138,7 +138,7 @@ def test_a_running_job_is_not_requeued(world: World) -> None:
 
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
 def test_an_ended_job_set_to_queued_starts_with_clean_counts(world: World, status: str) -> None:
-    """The web app wants it anew: the failures of before are not held against it."""
+    """The web app wants it crawled anew: earlier failures no longer count."""
     job_id = ended(world, status)["web_app_job_id"]
     world.rows("UPDATE job SET status = 'queued'")
 
@@ -156,7 +156,7 @@ def test_an_ended_job_set_to_queued_starts_with_clean_counts(world: World, statu
 
 
 def test_a_thousand_jobs_are_queued_in_one_message(world: World) -> None:
-    """All of them, each once."""
+    """Each of them gets one entry."""
     world.rows(
         'INSERT INTO job (id, "accountId", command, full_path)'
         " SELECT 'job-' || n, 'acc', 'project', 'group/' || n FROM generate_series(1, 1000) n"
@@ -172,7 +172,7 @@ def test_a_thousand_jobs_are_queued_in_one_message(world: World) -> None:
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled", "paused"])
 @pytest.mark.parametrize("resume", [True, False])
 def test_force_requeues_an_ended_job(world: World, status: str, resume: bool) -> None:  # noqa: FBT001
-    """With nothing counted against it; `resume` keeps where it was, otherwise it starts anew."""
+    """All counters are 0; with `resume` it continues where it was, otherwise it starts from the beginning."""
     order = ended(world, status)
     job_id = order["web_app_job_id"]
 
@@ -193,7 +193,7 @@ def test_force_requeues_an_ended_job(world: World, status: str, resume: bool) ->
 
 
 def test_without_force_an_ended_job_stays_ended(world: World) -> None:
-    """It is answered with the job, whatever became of it."""
+    """The order is answered with the job, however that ended."""
     order = ended(world, "failed")
 
     world.submit(order | {"resume": True})
@@ -204,7 +204,7 @@ def test_without_force_an_ended_job_stays_ended(world: World) -> None:
 
 
 def test_force_does_not_change_a_waiting_or_running_job(world: World) -> None:
-    """A live attempt goes on, and the entry stays where it is."""
+    """A live attempt continues, and the entry stays as it is."""
     waiting = world.order()
     crawler, (order,) = world.crawler_with_jobs()
     running = world.row("SELECT * FROM job")
@@ -220,7 +220,7 @@ def test_force_does_not_change_a_waiting_or_running_job(world: World) -> None:
 
 
 def test_force_requeues_a_job_without_an_entry(world: World) -> None:
-    """Completed entries are deleted after a while; the job is not."""
+    """A job can lose its completed entry to the clean-up and still be ordered again."""
     order = ended(world, "finished")
     world.rows("DELETE FROM job_queue")
 

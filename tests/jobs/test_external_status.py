@@ -1,4 +1,4 @@
-"""The web app's word wins: over what a crawler says, over a loss, and over what our own rows say."""
+"""A status that the web app writes wins over frames, over a loss, and over our own rows."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from persistence.settings import settings
 from support.worlds.world import World
 from tasks.jobs.transitions import LONGEST_BACKOFF, backoff
 
-WORDS: dict[str, dict[str, Any]] = {
+FRAMES: dict[str, dict[str, Any]] = {
     "job_started": {},
     "job_progress": {"stage": "fetching", "entityType": "issue", "processed": 1},
     "job_completed": {},
@@ -20,18 +20,18 @@ BY_THE_WEB_APP = ("paused", "cancelled", "failed", "finished", "credential_expir
 
 
 def the_web_app_says(world: World, status: str) -> None:
-    """Write it into every job."""
+    """Write this status into every job."""
     world.rows("UPDATE job SET status = :status", status=status)
 
 
 @pytest.mark.parametrize("status", BY_THE_WEB_APP)
-@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize("kind", FRAMES)
 def test_no_frame_undoes_a_status_of_the_web_app(world: World, status: str, kind: str) -> None:
-    """The attempt may go on or end; the job stays what the web app has made of it."""
+    """The attempt may continue or end; the job keeps the status that the web app wrote."""
     crawler, (order,) = world.crawler_with_jobs()
     the_web_app_says(world, status)
 
-    crawler.sends(kind, order, **WORDS[kind])
+    crawler.sends(kind, order, **FRAMES[kind])
 
     assert world.scalar("SELECT status FROM job") == status
     assert world.events("job_updated") == []
@@ -39,7 +39,7 @@ def test_no_frame_undoes_a_status_of_the_web_app(world: World, status: str, kind
 
 @pytest.mark.parametrize("status", ["paused", "cancelled", "finished"])
 def test_no_permanent_failure_undoes_a_status_of_the_web_app(world: World, status: str) -> None:
-    """Neither of the crawler's, nor of a fifth loss."""
+    """Neither a permanent failure from the crawler nor a fifth loss changes it."""
     crawler, (order,) = world.crawler_with_jobs()
     other, _ = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET losses = 4")
@@ -56,7 +56,7 @@ def test_no_permanent_failure_undoes_a_status_of_the_web_app(world: World, statu
 
 @pytest.mark.parametrize("status", ["paused", "cancelled"])
 def test_no_loss_requeues_a_job_that_must_not_be_crawled(world: World, status: str) -> None:
-    """Its entry goes back to the queue; reconcile or a pass settles it by what the job says."""
+    """Its entry becomes pending, and reconcile or a round settles it by the job's status."""
     crawler, _ = world.crawler_with_jobs()
     the_web_app_says(world, status)
     crawler.silent_for(60)
@@ -70,7 +70,7 @@ def test_no_loss_requeues_a_job_that_must_not_be_crawled(world: World, status: s
 
 
 def test_a_parked_job_ended_by_the_web_app_is_settled(world: World) -> None:
-    """Else the clean-up would never find it."""
+    """The clean-up finds old jobs by their settled entries."""
     (job_id,) = world.jobs(1)
     world.deliver("jobs.pause", job_ids=[job_id])
     assert world.entry(job_id).held
@@ -83,7 +83,7 @@ def test_a_parked_job_ended_by_the_web_app_is_settled(world: World) -> None:
 
 
 def test_a_completed_entry_stays_completed_beside_a_live_attempt(world: World) -> None:
-    """A stray attempt of a finished job is revoked; the job was crawled all the same."""
+    """A stray attempt of a finished job is revoked; the entry still records that it was crawled."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_completed", order)
     world.rows("UPDATE job_assignment_mapping SET status = 'running', completed_at = NULL")
@@ -96,7 +96,7 @@ def test_a_completed_entry_stays_completed_beside_a_live_attempt(world: World) -
 
 
 def test_a_requeued_job_paused_meanwhile_has_clean_counts(world: World) -> None:
-    """Paused before it was taken up, and resumed: it begins as one that had ended."""
+    """If it is paused before it is enqueued and then resumed, its counters are at 0, as after any end."""
     crawler, (order,) = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET attempts = 2")
     crawler.sends("job_completed", order)
@@ -112,7 +112,7 @@ def test_a_requeued_job_paused_meanwhile_has_clean_counts(world: World) -> None:
 
 
 def test_a_reported_failure_clears_losses(world: World) -> None:
-    """A failure counts as an attempt, and forgives the losses before it."""
+    """A failure counts as an attempt and sets the losses before it to 0."""
     crawler, (order,) = world.crawler_with_jobs()
     world.rows("UPDATE job_queue SET losses = 3")
 
@@ -122,7 +122,7 @@ def test_a_reported_failure_clears_losses(world: World) -> None:
 
 
 def test_the_backoff_doubles_up_to_a_limit(world: World) -> None:
-    """With jitter; however often a job has failed."""
+    """The jitter stays in its bounds, however often a job has failed."""
     first = settings().retry_delay
     for times in range(1, 5):
         assert first * 2 ** (times - 1) <= backoff(times) <= first * 1.25 * 2 ** (times - 1)

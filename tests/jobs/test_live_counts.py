@@ -1,4 +1,4 @@
-"""Live attempts are counted as they come and go: whatever ends them, a lane's count is what lives in it."""
+"""Live attempts are counted as they begin and end: a host queue's count is the number of its live attempts."""
 
 import pytest
 from sqlalchemy import text
@@ -11,14 +11,14 @@ HOST = "gitlab.example.org"
 
 
 def counted(world: World) -> dict[tuple[str, str], int]:
-    """The counts, with those that are nothing left out; they agree with what lives."""
+    """The counts that are not 0; they agree with the live attempts."""
     assert world.rows(MISCOUNTED) == []
     with world.unit() as uow:
         return {key: live for key, live in uow.live_counts.by_host_queue().items() if live}
 
 
 def test_a_host_queue_counts_its_live_attempts(world: World) -> None:
-    """By account and host; what has completed, failed or was cancelled counts no more."""
+    """Attempts are counted by account and host until they complete, fail or are cancelled."""
     crawler, orders = world.crawler_with_jobs(4)
     assert counted(world) == {("acc", HOST): 4}
 
@@ -33,7 +33,7 @@ def test_a_host_queue_counts_its_live_attempts(world: World) -> None:
 
 
 def test_attempts_of_a_dead_crawler_are_not_counted(world: World) -> None:
-    """The sweep closes it like anything else."""
+    """The sweep counts the attempts that it closes."""
     crawler, _ = world.crawler_with_jobs(2)
     crawler.silent_for(100)
     world.sweep()
@@ -41,7 +41,7 @@ def test_attempts_of_a_dead_crawler_are_not_counted(world: World) -> None:
 
 
 def test_each_backend_has_a_row_of_its_own(world: World) -> None:
-    """A transaction does not wait for another one that has changed the same lane."""
+    """A transaction does not wait for another one that has changed the same host queue."""
     world.rows(
         "INSERT INTO live_count SELECT 'acc', :host, shard, 1 FROM generate_series(0, 15) shard", host=HOST
     )
@@ -55,7 +55,7 @@ def test_each_backend_has_a_row_of_its_own(world: World) -> None:
 
 
 def test_changes_rolled_back_by_a_savepoint_are_not_counted(world: World) -> None:
-    """Nor what a unit has opened and closed again."""
+    """Neither is an attempt that one unit of work has opened and closed."""
     with world.unit() as uow:
         uow.live_counts.record("acc", HOST, 1)
         with pytest.raises(ZeroDivisionError), uow.savepoint():
@@ -68,7 +68,7 @@ def test_changes_rolled_back_by_a_savepoint_are_not_counted(world: World) -> Non
 
 
 def test_reconcile_recounts(world: World) -> None:
-    """A job that the web app deleted took its attempt along; what was never counted is counted too."""
+    """It corrects a count after the web app deleted a job with its attempt, and counts what never was."""
     _, (deleted, _) = world.crawler_with_jobs(2)
     world.rows(
         "DELETE FROM job USING job_assignment_mapping a WHERE job.id = a.web_app_job_id AND crawler_job_id = :id",
@@ -82,7 +82,7 @@ def test_reconcile_recounts(world: World) -> None:
 
 
 def test_the_clean_up_deletes_empty_counts(world: World) -> None:
-    """A lane that is idle, and a backend that is gone, leave none for ever."""
+    """Idle host queues and closed backends leave no rows for good."""
     world.rows("INSERT INTO live_count VALUES ('idle', '', 1, 0), ('acc', '', 1, 1)")
     world.deliver("upkeep.clean_up", more=True)
     assert world.rows("SELECT account_id FROM live_count") == [("acc",)]

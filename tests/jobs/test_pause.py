@@ -1,4 +1,4 @@
-"""Pausing and resuming jobs: nothing of a paused job lives on, nothing that was counted is lost."""
+"""jobs.pause and jobs.resume: a paused job has no live attempt, and its counters are kept."""
 
 from functools import partial
 from typing import Any
@@ -13,17 +13,17 @@ from tasks.jobs.locking import lock_jobs
 
 
 def pause(world: World, message: str | None = None, **selection: Any) -> None:
-    """Ring jobs.pause."""
+    """Deliver jobs.pause."""
     world.deliver("jobs.pause", message, **selection)
 
 
 def resume(world: World, message: str | None = None, **selection: Any) -> None:
-    """Ring jobs.resume."""
+    """Deliver jobs.resume."""
     world.deliver("jobs.resume", message, **selection)
 
 
 def test_waiting_and_running_jobs_are_paused(world: World) -> None:
-    """Their entries are held; what waits for something else, or has ended, is left as it is."""
+    """Their entries are parked; jobs that wait for something else or have ended are left as they are."""
     jobs = at_every_stage(world)
 
     pause(world, job_ids=[*jobs.values(), str(ULID())])
@@ -39,7 +39,7 @@ def test_waiting_and_running_jobs_are_paused(world: World) -> None:
 
 
 def test_a_requeued_job_paused_at_once_starts_with_clean_counts(world: World) -> None:
-    """Paused before anybody has seen that the web app had queued it again, it has nothing counted against it."""
+    """A job that the web app queued again, and that is paused before it is enqueued, has all counters at 0."""
     crawler, (order,) = world.crawler_with_jobs()
     (job_id,) = (a.web_app_job_id for a in world.rows("SELECT web_app_job_id FROM job_assignment_mapping"))
     crawler.fails(order, recoverable=False)
@@ -54,7 +54,7 @@ def test_a_requeued_job_paused_at_once_starts_with_clean_counts(world: World) ->
 
 @pytest.mark.parametrize("stage", ["assigned", "running"])
 def test_a_paused_jobs_attempt_is_cancelled(world: World, stage: str) -> None:
-    """With an error row that says why; nothing is counted against the job, and its order is gone."""
+    """An error gives the reason; no loss is counted, and the order is gone."""
     job_id = at_every_stage(world)[stage]
 
     pause(world, job_ids=[job_id], reason="the instance is being upgraded")
@@ -72,7 +72,7 @@ def test_a_paused_jobs_attempt_is_cancelled(world: World, stage: str) -> None:
 
 
 def test_a_paused_job_is_not_assigned_until_it_is_resumed(world: World) -> None:
-    """Reconcile leaves it in peace as well; resumed, it is given to the next crawler."""
+    """Reconcile does not change it either; after it is resumed, the next round assigns it."""
     (job_id,) = world.jobs(1)
     pause(world, job_ids=[job_id])
     crawler = world.crawler()
@@ -89,7 +89,7 @@ def test_a_paused_job_is_not_assigned_until_it_is_resumed(world: World) -> None:
 
 
 def test_only_paused_jobs_are_resumed(world: World) -> None:
-    """What the web app paused itself goes on likewise; nothing else changes."""
+    """Jobs that the web app paused are resumed too; nothing else changes."""
     jobs = at_every_stage(world)
     events_before = len(world.events("job_updated"))
 
@@ -104,7 +104,7 @@ def test_only_paused_jobs_are_resumed(world: World) -> None:
 
 
 def test_a_paused_and_resumed_job_keeps_its_counts(world: World) -> None:
-    """Its failures, and the time before which it is not to be tried again."""
+    """It keeps its failures and the time before which it is not retried."""
     job_id = at_every_stage(world)["backed off"]
     before = world.entry(job_id)
     assert (before.attempts, before.ready) == (1, False)
@@ -117,7 +117,7 @@ def test_a_paused_and_resumed_job_keeps_its_counts(world: World) -> None:
 
 
 def test_a_running_job_just_paused_by_the_web_app_resumes_in_place(world: World) -> None:
-    """Resumed before reconcile has heard of the pause, its attempt lives, and its words count."""
+    """If it is resumed before reconcile has seen the pause, its attempt stays live and its frames apply."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_started", order)
     job_id = world.scalar("SELECT id FROM job")
@@ -132,7 +132,7 @@ def test_a_running_job_just_paused_by_the_web_app_resumes_in_place(world: World)
 
 
 def test_a_job_that_ended_while_paused_runs_again_when_resumed(world: World) -> None:
-    """The web app's word was paused, and stood against the crawler's end; then its word is queued."""
+    """The web app's `paused` won over the crawler's completion; then the job is queued again."""
     crawler, (order,) = world.crawler_with_jobs()
     job_id = world.scalar("SELECT id FROM job")
     world.rows("UPDATE job SET status = 'paused'")
@@ -145,7 +145,7 @@ def test_a_job_that_ended_while_paused_runs_again_when_resumed(world: World) -> 
 
 
 def test_a_job_without_an_entry_is_paused_and_resumed_too(world: World) -> None:
-    """The web app inserted it, and its bell was lost: reconcile queues it no more, resume does."""
+    """The web app inserted it and never published it: once paused, reconcile does not queue it, but resume does."""
     job_id = world.insert_job()
     pause(world, job_ids=[job_id])
     world.deliver("upkeep.reconcile")
@@ -157,7 +157,7 @@ def test_a_job_without_an_entry_is_paused_and_resumed_too(world: World) -> None:
 
 
 def test_pause_and_resume_delivered_twice_have_the_effect_of_one(world: World) -> None:
-    """A pause does not undo the resumption that came after it, nor the other way round."""
+    """A redelivered pause does not undo a later resume, nor the other way round."""
     (job_id,) = world.jobs(1)
     paused, resumed = str(ULID()), str(ULID())
     pause(world, paused, job_ids=[job_id])
@@ -174,7 +174,7 @@ def test_pause_and_resume_delivered_twice_have_the_effect_of_one(world: World) -
 def test_an_end_written_by_the_web_app_wins_over_a_concurrent_pause(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is written between our look and our lock: the job stays cancelled, and reconcile ends the rest."""
+    """It is written between the read and the lock: the job stays cancelled, and reconcile settles the rest."""
     (job_id, other) = world.jobs(2)
 
     def slow(*arguments: Any) -> Any:
@@ -195,7 +195,7 @@ def test_an_end_written_by_the_web_app_wins_over_a_concurrent_pause(
 def test_a_large_selection_is_paused_in_chunks(
     world: World, monkeypatch: pytest.MonkeyPatch, verb: Any
 ) -> None:
-    """Each job once, in several transactions."""
+    """Each job is paused once, in several transactions."""
     monkeypatch.setattr(selections, "CHUNK_JOBS", 4)
     ids = world.jobs(10)
     if verb is resume:
@@ -210,7 +210,7 @@ def test_a_large_selection_is_paused_in_chunks(
 
 
 def test_a_pause_and_a_concurrent_completion_do_not_both_apply(world: World) -> None:
-    """Many rounds with real commits: finished and completed, or paused and held; nobody is left at work."""
+    """In many repetitions with real commits a job is finished with a completed entry, or paused with a parked one."""
     outcomes = set()
     for _ in range(25):
         crawler, (order,) = world.crawler_with_jobs()

@@ -1,4 +1,4 @@
-"""An account is paused by its lane: nothing of it is seated, nothing lives, and no job row is rewritten."""
+"""A paused account: no job of it is assigned, no attempt is live, and no row of a job is rewritten."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -21,30 +21,30 @@ LIVE = "SELECT account_id FROM job_assignment_mapping WHERE status IN ('assigned
 
 
 def pause(world: World, message: str | None = None, account: str = "acc", **payload: Any) -> None:
-    """Ring jobs.pause for an account."""
+    """Deliver jobs.pause for an account."""
     world.deliver("jobs.pause", message, account_id=account, **payload)
 
 
 def resume(world: World, message: str | None = None, account: str = "acc") -> None:
-    """Ring jobs.resume for an account."""
+    """Deliver jobs.resume for an account."""
     world.deliver("jobs.resume", message, account_id=account)
 
 
 def reconcile(world: World) -> None:
-    """Ring upkeep.reconcile, long after the last time."""
+    """Deliver upkeep.reconcile, long after the last time."""
     world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '1 hour'")
     world.published.messages.clear()
     world.deliver("upkeep.reconcile")
 
 
-def lane(world: World, account: str = "acc") -> tuple[bool, str | None]:
-    """Whether the account is paused, and why."""
+def pause_of(world: World, account: str = "acc") -> tuple[bool, str | None]:
+    """Whether the account is paused, and the reason."""
     row = world.row("SELECT * FROM account_lane WHERE account_id = :account", account=account)
     return row.paused_at is not None, row.paused_reason
 
 
 def test_pausing_an_account_changes_only_its_live_attempts(world: World) -> None:
-    """Their jobs wait again, with nothing counted; the rows of all others are as they were."""
+    """The jobs of these attempts wait again, with nothing counted; the rows of all other jobs are unchanged."""
     jobs = at_every_stage(world)
     rows = "SELECT xmin::text, id FROM job UNION ALL SELECT xmin::text, web_app_job_id FROM job_queue ORDER BY 2, 1"
     before = world.rows(rows)
@@ -61,14 +61,14 @@ def test_pausing_an_account_changes_only_its_live_attempts(world: World) -> None
     assert [(e.job_id, e.payload) for e in world.events("job_updated")[events_before:]] == [
         (jobs["running"], {"status": "queued"})
     ]
-    assert lane(world) == (True, "its owner asked for it")
+    assert pause_of(world) == (True, "its owner asked for it")
     assert [(e.account_id, e.job_id, e.payload) for e in world.events("account_paused")] == [
         ("acc", None, {"reason": "its owner asked for it"})
     ]
 
 
 def test_present_and_later_jobs_of_a_paused_account_wait(world: World) -> None:
-    """Others are served meanwhile; resumed, the account is next."""
+    """Other accounts are assigned jobs meanwhile; after the resume this account is next."""
     world.account("other")
     (first,) = world.jobs(1)
     pause(world)
@@ -85,7 +85,7 @@ def test_present_and_later_jobs_of_a_paused_account_wait(world: World) -> None:
 
     resume(world)
 
-    assert lane(world) == (False, None)
+    assert pause_of(world) == (False, None)
     assert [(e.account_id, e.payload) for e in world.events("account_resumed")] == [("acc", {})]
     assert world.published.messages == [("jobs.assign", {})]
     world.assign()
@@ -93,7 +93,7 @@ def test_present_and_later_jobs_of_a_paused_account_wait(world: World) -> None:
 
 
 def test_individually_paused_jobs_stay_paused(world: World) -> None:
-    """Resuming their account is not meant for them."""
+    """Resuming their account does not resume them."""
     one, other = world.jobs(2)
     world.deliver("jobs.pause", job_ids=[one])
     pause(world)
@@ -104,11 +104,11 @@ def test_individually_paused_jobs_stay_paused(world: World) -> None:
 
 
 def test_pausing_or_resuming_twice_adds_no_event(world: World) -> None:
-    """The first reason stands."""
+    """The first reason is kept."""
     resume(world)
     pause(world, reason="first")
     pause(world, reason="second")
-    assert lane(world) == (True, "first")
+    assert pause_of(world) == (True, "first")
     resume(world)
     resume(world)
 
@@ -116,7 +116,7 @@ def test_pausing_or_resuming_twice_adds_no_event(world: World) -> None:
 
 
 def test_a_secret_in_the_reason_is_not_stored(world: World) -> None:
-    """Neither in the lane, nor in the event, nor in the error rows."""
+    """It is redacted in the account's row, in the event and in the errors."""
     world.crawler_with_jobs()
 
     pause(world, reason="curl -H 'PRIVATE-TOKEN: glpat-abcdefghij0123456789' was abused")
@@ -126,11 +126,11 @@ def test_a_secret_in_the_reason_is_not_stored(world: World) -> None:
         " UNION ALL SELECT error_message FROM job_error_log"
     )
     assert [text for (text,) in kept if text and "glpat" in text] == []
-    assert lane(world)[1] is not None
+    assert pause_of(world)[1] is not None
 
 
 def test_an_unknown_account_is_rejected(world: World) -> None:
-    """A misspelt id is seen, and gets no lane."""
+    """A misspelt id is reported as rejected and gets no row in account_lane."""
     pause(world, account="nobody")
 
     assert world.rejections() == [("jobs.pause", "unknown_account")]
@@ -141,7 +141,7 @@ def test_an_unknown_account_is_rejected(world: World) -> None:
 def test_a_rejection_interrupted_by_a_kill_is_stored_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first unit of the command has said all that there is to say."""
+    """The first chunk rejects the message and marks it processed in one transaction."""
 
     def die(*_: Any) -> None:
         raise Killed
@@ -155,20 +155,20 @@ def test_a_rejection_interrupted_by_a_kill_is_stored_once(
 
 
 def test_a_redelivered_pause_does_not_undo_later_changes(world: World) -> None:
-    """Nor does a resumption."""
+    """Neither does a redelivered resume."""
     paused, resumed = str(ULID()), str(ULID())
     pause(world, paused)
     resume(world, resumed)
     pause(world, paused)
-    assert lane(world) == (False, None)
+    assert pause_of(world) == (False, None)
 
     pause(world)
     resume(world, resumed)
-    assert lane(world) == (True, None)
+    assert pause_of(world) == (True, None)
 
 
 def test_a_pause_interrupted_between_chunks_continues(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lane is paused from the first on; attempts are revoked a few at a time."""
+    """The account is paused from the first chunk on; attempts are revoked a few at a time."""
     monkeypatch.setattr(accounts, "CHUNK_ATTEMPTS", 2)
     monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
     world.crawler_with_jobs(5)
@@ -176,7 +176,7 @@ def test_a_pause_interrupted_between_chunks_continues(world: World, monkeypatch:
 
     for left in (3, 1, 0, 0):
         pause(world, message)
-        assert (len(world.rows(LIVE)), lane(world)[0]) == (left, True)
+        assert (len(world.rows(LIVE)), pause_of(world)[0]) == (left, True)
 
     assert len(world.events("account_paused")) == 1
     assert len({e.xid for e in world.events("job_revoked")}) == 3
@@ -185,7 +185,7 @@ def test_a_pause_interrupted_between_chunks_continues(world: World, monkeypatch:
 def test_a_round_that_began_before_the_pause_leaves_no_live_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lane is paused at once, then the pause waits for the pass, and revokes what it has seated."""
+    """The account is paused at once; then the task waits for the round and revokes what that assigned."""
     (job_id,) = world.jobs(1)
     world.crawler()
     with unit_of_work() as uow:
@@ -193,7 +193,7 @@ def test_a_round_that_began_before_the_pause_leaves_no_live_attempt(
         queues = uow.account_queues.waiting(timedelta(0))
         paused = world.in_thread(partial(pause, world))
         world.wait_for_lock_waiter()
-        assert lane(world)[0]
+        assert pause_of(world)[0]
         monkeypatch.setattr(uow.account_queues, "waiting", lambda _margin: queues)
         assert assign_jobs(uow) == 1
         uow.commit()
@@ -201,11 +201,13 @@ def test_a_round_that_began_before_the_pause_leaves_no_live_attempt(
 
     assert [a.status for a in world.attempts(job_id)] == ["cancelled"]
     assert stand(world, job_id) == ("queued", "pending", False)
-    assert world.published.of("jobs.assign") != []  # for a pass that met the waiting pause and left
+    assert (
+        world.published.of("jobs.assign") != []
+    )  # for a round that began while the pause waited, and gave up
 
 
 def test_concurrent_rounds_and_pauses_leave_no_live_attempt(world: World) -> None:
-    """Many rounds with real commits: after both, nothing of a paused account lives."""
+    """In many repetitions with real commits no attempt of a paused account is live at the end."""
     world.crawler(capacity=50)
     for _ in range(25):
         world.jobs(2)
@@ -218,7 +220,7 @@ def test_concurrent_rounds_and_pauses_leave_no_live_attempt(world: World) -> Non
 
 
 def test_reconcile_revokes_live_attempts_of_a_paused_account(world: World) -> None:
-    """A pause whose message was lost after its first unit is brought to its end; others work on."""
+    """It completes a pause whose message was lost after the first chunk; other accounts' attempts continue."""
     world.account("other")
     crawler, _ = world.crawler_with_jobs(2)
     other, (kept,) = world.crawler_with_jobs(1, account_id="other")
@@ -238,7 +240,7 @@ def test_reconcile_revokes_live_attempts_of_a_paused_account(world: World) -> No
 def test_an_account_resumed_meanwhile_keeps_its_attempts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between our look at its attempts and our lock of its lane: they live, and their words count."""
+    """It is resumed between the read of its attempts and the lock: they stay live and their frames apply."""
     crawler, orders = world.crawler_with_jobs(2)
     lock = AccountQueues.lock
 
@@ -255,7 +257,7 @@ def test_an_account_resumed_meanwhile_keeps_its_attempts(
 
 
 def test_pausing_an_account_does_not_requeue_a_cancelled_job(world: World) -> None:
-    """Its word wins where an attempt is revoked for another reason."""
+    """The web app's status wins even if the attempt is revoked for another reason."""
     world.crawler_with_jobs()
     job_id = world.scalar("SELECT id FROM job")
     world.rows("UPDATE job SET status = 'cancelled'")
@@ -269,7 +271,7 @@ def test_pausing_an_account_does_not_requeue_a_cancelled_job(world: World) -> No
 def test_deferred_jobs_are_not_fed_until_the_account_is_resumed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What discoveries found waits outside of the queue, and is asked for when it may come."""
+    """They stay outside of the queue until the resume, which publishes the task that feeds them."""
     world.rows(
         "INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from)"
         " VALUES ('01KAQ3V1W0000000000000000A', 'acc', 'issues', 'a', 1, 'root')"

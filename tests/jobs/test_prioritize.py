@@ -1,4 +1,4 @@
-"""Another priority for jobs: it counts for what waits, and for what will wait again."""
+"""jobs.prioritize: another priority, for entries that wait and for those that may wait again."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from tasks.runtime import chunks
 
 
 def prioritize(world: World, priority: object, message: str | None = None, **selection: Any) -> None:
-    """Ring jobs.prioritize."""
+    """Deliver jobs.prioritize."""
     world.deliver("jobs.prioritize", message, priority=priority, **selection)
 
 
 def priorities(world: World) -> dict[str, int]:
-    """Of every entry, by its job."""
+    """The priority of every entry, by its job."""
     return dict(tuple(row) for row in world.rows("SELECT web_app_job_id, priority FROM job_queue"))
 
 
 def test_every_open_entry_gets_the_priority(world: World) -> None:
-    """Held, backed off and at work too; nothing else of it changes, and each is announced."""
+    """Parked, backed-off and processing entries too; nothing else changes, and each has an event."""
     jobs = at_every_stage(world)
     events_before = len(world.events("job_updated"))
 
@@ -40,7 +40,7 @@ def test_every_open_entry_gets_the_priority(world: World) -> None:
 
 
 def test_the_next_round_uses_the_priority(world: World) -> None:
-    """The last becomes the first."""
+    """The last job is assigned first."""
     first, *_, last = world.jobs(4)
     prioritize(world, 2, job_ids=[last])
     prioritize(world, -1, job_ids=[first])
@@ -52,7 +52,7 @@ def test_the_next_round_uses_the_priority(world: World) -> None:
 
 
 def test_an_unchanged_priority_adds_no_event(world: World) -> None:
-    """Nothing has changed."""
+    """No entry changes."""
     ids = world.jobs(2, priority=3)
 
     prioritize(world, 3, job_ids=ids)
@@ -63,7 +63,7 @@ def test_an_unchanged_priority_adds_no_event(world: World) -> None:
 def test_a_prioritize_interrupted_between_chunks_continues(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Delivered again, it does not begin again with those that have it; after its end it changes nothing."""
+    """A redelivery skips the jobs that have the priority already; after the last chunk it changes nothing."""
     monkeypatch.setattr(selections, "CHUNK_JOBS", 3)
     monkeypatch.setattr(chunks, "TIME_LIMIT_S", 0)
     message = str(ULID())
@@ -80,7 +80,7 @@ def test_a_prioritize_interrupted_between_chunks_continues(
 
 @pytest.mark.parametrize("priority", [None, 1_000_001, "high", 1.5, True])
 def test_an_invalid_priority_is_rejected(world: World, priority: object) -> None:
-    """The entry keeps its own."""
+    """The entry keeps its priority."""
     (job_id,) = world.jobs(1)
 
     prioritize(world, priority, job_ids=[job_id])

@@ -1,4 +1,4 @@
-"""How far a job is: never backwards within an attempt, whatever order its words come in."""
+"""The progress of a job never goes back within an attempt, in whatever order its frames arrive."""
 
 import json
 from collections import Counter
@@ -23,42 +23,44 @@ A, B = CrawlerJobId("A"), CrawlerJobId("B")
 
 
 def at(second: float) -> str:
-    """A time of the crawler's clock."""
+    """A time by the crawler's clock."""
     return (BEGIN + timedelta(seconds=second)).isoformat()
 
 
-def word(kind: str, second: float = 0, **data: Any) -> Any:
+def a_frame(kind: str, second: float = 0, **data: Any) -> Any:
     """A frame about an attempt."""
     return FRAME.validate_python({"type": kind, "timestamp": at(second), "jobId": "A", "data": data})
 
 
 def page(number: int, second: float | None = None, total: int | None = 10, **data: Any) -> Any:
     """A page of issues was processed."""
-    said = {"stage": "fetching", "entityType": "issue", "processed": number, "currentPage": number}
+    counts = {"stage": "fetching", "entityType": "issue", "processed": number, "currentPage": number}
     state = {"resumeState": {"currentPage": number}}
-    return word("job_progress", number if second is None else second, **said, **state, total=total, **data)
+    return a_frame(
+        "job_progress", number if second is None else second, **counts, **state, total=total, **data
+    )
 
 
-def told(*frames: Any, before: Any = None, attempt: CrawlerJobId = A) -> dict[str, Any]:
+def progress_after(*frames: Any, before: Any = None, attempt: CrawlerJobId = A) -> dict[str, Any]:
     """The progress after these frames."""
-    progress = advance(kept(before), attempt, frames, NOW).progress
+    progress = advance(stored(before), attempt, frames, NOW).progress
     assert progress is not None
     return json.loads(progress.json_())
 
 
-def kept(progress: Any) -> str | None:
-    """As it stands in the job."""
+def stored(progress: Any) -> str | None:
+    """As it is stored in the job."""
     return None if progress is None else json.dumps(progress)
 
 
 def test_the_progress_of_a_whole_attempt_is_recorded() -> None:
-    """Completion, counts, milestones each once, times and history."""
-    progress = told(
-        word("job_started", 0),
+    """It has completion, counts, each milestone once, times and history."""
+    progress = progress_after(
+        a_frame("job_started", 0),
         page(3, 30),
         page(6, 60, itemCounts={"note": 4}),
         page(10, 100),
-        word("job_completed", 110, finalCounts={"issue": 10, "label": 2}),
+        a_frame("job_completed", 110, finalCounts={"issue": 10, "label": 2}),
     )
 
     assert (progress["crawlerJobId"], progress["completion"]) == ("A", 1.0)
@@ -80,7 +82,7 @@ def _second(time: str) -> float:
 
 
 def test_no_frames_record_no_progress() -> None:
-    """A batch without words on the attempt writes nothing."""
+    """A batch without frames about the attempt writes nothing."""
     assert advance(None, A, [], NOW).progress is None
 
 
@@ -92,15 +94,15 @@ def test_no_frames_record_no_progress() -> None:
 def test_order_repetition_and_batching_do_not_change_the_progress(
     order: list[int], cuts: set[int], again: list[int]
 ) -> None:
-    """At no step does anything fall, and in the end all that counts is as in the right order."""
-    frames = [word("job_started", 0), *(page(n, 10 * n, message=f"page {n}") for n in (1, 3, 4, 7, 9))]
-    right = told(*frames)
+    """No value falls at any step, and the result is the same as in the right order."""
+    frames = [a_frame("job_started", 0), *(page(n, 10 * n, message=f"page {n}") for n in (1, 3, 4, 7, 9))]
+    right = progress_after(*frames)
     sent = [frames[n] for n in [*order, *again]]
     bounds = [0, *sorted(cuts), len(sent)]
 
     progress: dict[str, Any] | None = None
     for first, last in pairwise(bounds):
-        before, progress = progress, told(*sent[first:last], before=progress)
+        before, progress = progress, progress_after(*sent[first:last], before=progress)
         if before:
             assert progress["completion"] >= before["completion"]
             assert before["counts"].get("issue", 0) <= progress["counts"].get("issue", 0)
@@ -124,10 +126,10 @@ def test_order_repetition_and_batching_do_not_change_the_progress(
 
 
 def test_a_late_frame_does_not_overwrite_a_newer_one() -> None:
-    """Its counts are heard, its message, page and resume state are not."""
-    before = told(page(5, 50, message="newer"))
+    """Its counts apply; its message, page and resume state do not."""
+    before = progress_after(page(5, 50, message="newer"))
 
-    late = advance(kept(before), A, [page(4, 40, message="older", itemCounts={"note": 9})], NOW)
+    late = advance(stored(before), A, [page(4, 40, message="older", itemCounts={"note": 9})], NOW)
 
     assert late.progress is not None
     assert (late.progress.message, late.progress.current_page, late.resume_state) == ("newer", 5, None)
@@ -135,24 +137,24 @@ def test_a_late_frame_does_not_overwrite_a_newer_one() -> None:
 
 
 def test_the_newest_resume_state_wins_within_a_batch() -> None:
-    """Whatever the order of the array."""
+    """The order of the array does not matter."""
     assert advance(None, A, [page(5, 50), page(4, 40)], NOW).resume_state == {"currentPage": 5}
 
 
 def test_a_resume_state_is_kept_when_newer_frames_have_none() -> None:
-    """Only a newer resume state makes it old."""
-    before = told(word("job_progress", 60, stage="fetching", entityType="issue", processed=1))
+    """Only a newer resume state replaces it."""
+    before = progress_after(a_frame("job_progress", 60, stage="fetching", entityType="issue", processed=1))
 
-    assert advance(kept(before), A, [page(4, 40)], NOW).resume_state == {"currentPage": 4}
+    assert advance(stored(before), A, [page(4, 40)], NOW).resume_state == {"currentPage": 4}
 
 
 def test_a_fast_clock_does_not_suppress_later_frames() -> None:
-    """A time later than ours is taken for ours."""
-    ahead = told(page(1, second=86_400, message="from tomorrow"))
+    """A time later than the database's is taken as the database's."""
+    ahead = progress_after(page(1, second=86_400, message="from tomorrow"))
     assert datetime.fromisoformat(ahead["updatedAt"]) == NOW
 
     progress = advance(
-        kept(ahead), A, [page(2, second=86_500, message="set right")], NOW + timedelta(seconds=5)
+        stored(ahead), A, [page(2, second=86_500, message="set right")], NOW + timedelta(seconds=5)
     ).progress
 
     assert progress is not None
@@ -160,31 +162,33 @@ def test_a_fast_clock_does_not_suppress_later_frames() -> None:
 
 
 def test_times_without_a_zone_are_utc() -> None:
-    """They can be compared with the others."""
+    """They can be compared with times that have a zone."""
     naive = FRAME.validate_python(
         {"type": "job_progress", "timestamp": "2026-05-04T03:00:09", "jobId": "A",
          "data": {"stage": "fetching", "entityType": "issue", "processed": 1}}
     )  # fmt: skip
 
-    assert _second(told(page(1, 5), naive)["updatedAt"]) == 9
+    assert _second(progress_after(page(1, 5), naive)["updatedAt"]) == 9
 
 
 def test_several_kinds_of_entities_share_the_completion() -> None:
-    """The sum of what was processed of the sum of the totals; it never falls when another kind turns up."""
+    """It is all that was processed over all totals, and does not fall when another kind appears."""
     issues = page(5, 10, total=10)
-    merge_requests = word(
+    merge_requests = a_frame(
         "job_progress", 20, stage="fetching", entityType="merge_request", processed=10, total=30
     )
 
-    assert told(issues, merge_requests)["completion"] == 0.5
-    assert told(merge_requests, issues)["completion"] == pytest.approx(15 / 40)
+    assert progress_after(issues, merge_requests)["completion"] == 0.5
+    assert progress_after(merge_requests, issues)["completion"] == pytest.approx(15 / 40)
 
 
 def test_a_new_attempt_starts_anew_and_keeps_the_history() -> None:
-    """And the best that was reached."""
-    before = told(word("job_started", 0), page(6, 60), word("job_failed", 70, error="x", isRecoverable=True))
+    """It also keeps the best that was reached."""
+    before = progress_after(
+        a_frame("job_started", 0), page(6, 60), a_frame("job_failed", 70, error="x", isRecoverable=True)
+    )
 
-    after = told(word("job_started", 80), before=before, attempt=B)
+    after = progress_after(a_frame("job_started", 80), before=before, attempt=B)
 
     assert (after["completion"], after["counts"], list(after["milestones"])) == (0.0, {}, ["started"])
     assert "message" not in after
@@ -195,12 +199,12 @@ def test_a_new_attempt_starts_anew_and_keeps_the_history() -> None:
 
 @pytest.mark.parametrize("frame", [page(6, 10), page(1, 10, itemCounts={"note": 9})])
 def test_progress_is_best_only_beyond_every_earlier_attempt(frame: Any) -> None:
-    """By completion, by what was counted, or by the page."""
-    before = told(page(5, 50))
+    """It may exceed them by completion, by the counts, or by the page."""
+    before = progress_after(page(5, 50))
 
-    assert advance(kept(before), B, [frame], NOW).is_best
-    assert not advance(kept(before), B, [page(5, 10)], NOW).is_best
-    assert not advance(kept(before), B, [word("job_started", 10)], NOW).is_best
+    assert advance(stored(before), B, [frame], NOW).is_best
+    assert not advance(stored(before), B, [page(5, 10)], NOW).is_best
+    assert not advance(stored(before), B, [a_frame("job_started", 10)], NOW).is_best
 
 
 @pytest.mark.parametrize(
@@ -216,17 +220,17 @@ def test_progress_is_best_only_beyond_every_earlier_attempt(frame: Any) -> None:
     ids=["its estimate", "its rate", "its pace", "no total", "a rate of nothing", "beyond all bounds"],
 )
 def test_the_remaining_time_is_estimated(frames: list[Any], seconds: float | None) -> None:
-    """As the crawler says, else as its words tell, else not at all."""
-    assert told(*frames).get("secondsRemaining") == seconds
+    """By the crawler's estimate, else by its rate or the pace so far, else not at all."""
+    assert progress_after(*frames).get("secondsRemaining") == seconds
 
 
 def test_growing_fields_are_bounded() -> None:
-    """Names of counts, and snapshots over all attempts."""
+    """Names of counts and snapshots have a maximum number, over all attempts."""
     progress: dict[str, Any] | None = None
     for attempt in range(30):
-        progress = told(
+        progress = progress_after(
             *(page(n, n) for n in range(11)),
-            word("job_progress", 11, stage="fetching", entityType=f"kind {attempt}", processed=1,
+            a_frame("job_progress", 11, stage="fetching", entityType=f"kind {attempt}", processed=1,
                  itemCounts={f"{attempt} {n}": 1 for n in range(400)}),
             before=progress,
             attempt=CrawlerJobId(f"attempt {attempt // 2}"),
@@ -243,13 +247,13 @@ def test_growing_fields_are_bounded() -> None:
      {"crawlerJobId": "A", "completion": "NaN"}, {"crawlerJobId": ["A"]}],
 )  # fmt: skip
 def test_foreign_progress_values_are_tolerated(before: Any) -> None:
-    """The attempt starts anew."""
-    assert told(page(5), before=before)["completion"] == 0.5
+    """The attempt starts at zero."""
+    assert progress_after(page(5), before=before)["completion"] == 0.5
 
 
 def test_foreign_fields_are_kept_within_an_attempt() -> None:
-    """Keys that are not ours."""
-    assert told(page(5), before=told(page(4)) | {"pinned": True})["pinned"] is True
+    """Keys that others added stay until the next attempt."""
+    assert progress_after(page(5), before=progress_after(page(4)) | {"pinned": True})["pinned"] is True
 
 
 @pytest.mark.parametrize(
@@ -269,20 +273,20 @@ def test_foreign_fields_are_kept_within_an_attempt() -> None:
     ],
 )
 def test_unusable_progress_is_replaced(hostile: dict[str, Any]) -> None:
-    """Nothing raises, and what is told can be kept as JSON."""
-    before = told(page(2)) | hostile
+    """Nothing raises, and the new progress can be stored as JSON."""
+    before = progress_after(page(2)) | hostile
 
-    found = with_discovery(kept(before), A, Counter(jobs=2), {"totalGroups": 1})
+    found = with_discovery(stored(before), A, Counter(jobs=2), {"totalGroups": 1})
 
-    assert told(page(5), before=before) == told(page(5))
+    assert progress_after(page(5), before=before) == progress_after(page(5))
     assert found.discovery is not None
     assert (found.discovery.jobs, found.discovery.summary) == (2, {"totalGroups": 1})
     json.dumps(json.loads(found.json_()), allow_nan=False)
 
 
 def test_secrets_are_redacted() -> None:
-    """Of messages, and of the names of counts."""
-    progress = told(
+    """They are redacted in messages and in the names of counts."""
+    progress = progress_after(
         page(1, message="token=glpat-abcdefghij0123456789", itemCounts={"glpat-abcdefghij0123456789": 1})
     )
 

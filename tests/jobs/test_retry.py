@@ -1,4 +1,4 @@
-"""Retrying failed jobs: the ones that were meant, from where they were, with nothing counted against them."""
+"""jobs.retry: the selected failed jobs continue where they were, with all counters at 0."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from tasks.jobs.locking import lock_jobs
 
 
 def retry(world: World, message: str | None = None, **selection: Any) -> None:
-    """Ring jobs.retry."""
+    """Deliver jobs.retry."""
     world.deliver("jobs.retry", message, **selection)
 
 
@@ -30,7 +30,7 @@ def failed(world: World, count: int, **order: Any) -> list[str]:
 
 
 def age(world: World, job_id: str, hours: int) -> None:
-    """Let the job have failed so long ago."""
+    """Make the job have failed this long ago."""
     world.rows(
         "UPDATE job_queue SET settled_at = now() - make_interval(hours => :h) WHERE web_app_job_id = :id",
         h=hours,
@@ -39,12 +39,12 @@ def age(world: World, job_id: str, hours: int) -> None:
 
 
 def statuses(world: World, *job_ids: str) -> list[str]:
-    """How these jobs stand."""
+    """The statuses of these jobs."""
     return [world.job(job_id).status for job_id in job_ids]
 
 
 def test_only_failed_jobs_are_retried(world: World) -> None:
-    """Expired credentials are no failure, nor is a cancellation; who is at work goes on."""
+    """Neither an expired credential nor a cancellation is a failure; a running job continues."""
     jobs = at_every_stage(world)
     events_before = len(world.events("job_updated"))
 
@@ -59,7 +59,7 @@ def test_only_failed_jobs_are_retried(world: World) -> None:
 
 
 def test_a_retried_job_resumes_where_it_was(world: World) -> None:
-    """Due at once, with nothing counted against it; its errors stay on record."""
+    """It is due at once, with all counters at 0; its errors are kept."""
     (job_id,) = failed(world, 1)
     world.rows(
         "UPDATE job_queue SET losses = 3, goodbyes = 2, ready = false, scheduled_at = now() + interval '1 day'"
@@ -78,7 +78,7 @@ def test_a_retried_job_resumes_where_it_was(world: World) -> None:
 
 
 def test_a_retried_job_without_an_entry_gets_one(world: World) -> None:
-    """Cleaned up, or failed by the web app before it was ever queued."""
+    """The entry was cleaned up, or the web app failed the job before it was queued."""
     job_id = world.insert_job(status="failed")
 
     retry(world, job_ids=[job_id])
@@ -87,7 +87,7 @@ def test_a_retried_job_without_an_entry_gets_one(world: World) -> None:
 
 
 def test_a_job_failed_by_the_web_app_during_its_attempt_restarts(world: World) -> None:
-    """Its attempt ends, so that two never work on one job."""
+    """Its attempt is closed, so that no two crawlers work on one job."""
     crawler, _ = world.crawler_with_jobs()
     job_id = world.scalar("SELECT id FROM job")
     world.rows("UPDATE job SET status = 'failed'")
@@ -119,7 +119,7 @@ def test_retry_can_be_limited_to_recent_failures(world: World) -> None:
 
 
 def test_the_failure_time_of_a_job_without_an_entry_is_its_finish_time(world: World) -> None:
-    """Where nobody knows when, no time selects it."""
+    """A job without any time of failure is selected by no time."""
     now = world.now()
     old, young = (
         world.insert_job(status="failed", finished_at=now - timedelta(hours=hours)) for hours in (2, 0)
@@ -132,7 +132,7 @@ def test_the_failure_time_of_a_job_without_an_entry_is_its_finish_time(world: Wo
 
 
 def test_an_error_group_is_retried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every failed job that ever met this error, once each, however often it met it; in this time, if any."""
+    """Each failed job that ever had this error is retried once, within the given times if there are any."""
     monkeypatch.setattr(selections, "CHUNK_JOBS", 2)
     meant, old, other, finished = failed(world, 4)
     more = failed(world, 3)
@@ -155,7 +155,7 @@ def test_an_error_group_is_retried(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_redelivered_retry_does_not_retry_a_new_failure(world: World) -> None:
-    """The message was for the first failure."""
+    """The message applied to the first failure only."""
     (job_id,) = failed(world, 1)
     message = str(ULID())
     retry(world, message, job_ids=[job_id])
@@ -169,7 +169,7 @@ def test_a_redelivered_retry_does_not_retry_a_new_failure(world: World) -> None:
 
 
 def test_a_job_requeued_meanwhile_is_unchanged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The web app cancels it between our look and our lock: it stays cancelled."""
+    """The web app cancels it between the read and the lock: it stays cancelled."""
     job_id, other = failed(world, 2)
 
     def slow(*arguments: Any) -> Any:
@@ -193,7 +193,7 @@ def test_a_job_requeued_meanwhile_is_unchanged(world: World, monkeypatch: pytest
     ids=["two choices", "a time without its zone", "no choice"],
 )
 def test_an_invalid_retry_selection_is_rejected(world: World, payload: dict[str, Any]) -> None:
-    """Nothing is retried."""
+    """No job is retried."""
     (job_id,) = failed(world, 1)
 
     retry(world, **payload)

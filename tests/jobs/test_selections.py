@@ -1,4 +1,4 @@
-"""What the five commands select: the jobs that were meant, those that are deferred too, and no others."""
+"""What the five commands select: the named jobs, deferred ones included, and no others."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from persistence.jobs.selection import FAILED, START, UNFINISHED, Choice
 from support.worlds.world import World
 from tasks.jobs import selections as walks
 
-# By verb: how the jobs stand before, and what tells that one was changed.
+# By verb: the status of the jobs before, and the condition of a changed job.
 VERBS = {
     "cancel": ("queued", "job.status = 'cancelled'"),
     "pause": ("queued", "job.status = 'paused'"),
@@ -21,8 +21,8 @@ VERBS = {
 }
 
 
-def ring(world: World, verb: str, **selected: Any) -> None:
-    """Ring the task of a verb."""
+def deliver(world: World, verb: str, **selected: Any) -> None:
+    """Deliver the task of a verb."""
     priority = {"priority": 9} if verb == "prioritize" else {}
     world.deliver(f"jobs.{verb}", **selected, **priority)
 
@@ -53,7 +53,7 @@ def family(world: World) -> dict[str, str]:
 
 @pytest.fixture(params=VERBS)
 def verb(request: pytest.FixtureRequest) -> str:
-    """Each of the five."""
+    """Each of the five verbs."""
     return str(request.param)
 
 
@@ -70,7 +70,7 @@ def verb(request: pytest.FixtureRequest) -> str:
 def test_each_command_changes_only_the_selected_jobs(
     world: World, monkeypatch: pytest.MonkeyPatch, verb: str, *, kind: str, named: Any, meant: set[str]
 ) -> None:
-    """Also where one unit takes a single job, and one page looks at two; never the web app's own bookkeeping."""
+    """Also with one job per chunk and two rows per page; authorizationScope jobs are never selected."""
     monkeypatch.setattr(walks, "CHUNK_JOBS", 1)
     monkeypatch.setattr(selection, "WINDOW", 2)
     ids = family(world)
@@ -79,10 +79,10 @@ def test_each_command_changes_only_the_selected_jobs(
     world.deliver("upkeep.reconcile")
     named = [ids[name] for name in named] if kind == "job_ids" else ids.get(named, named)
 
-    ring(world, verb, **{kind: named})
+    deliver(world, verb, **{kind: named})
 
     if kind == "account_id" and verb in ("pause", "resume"):
-        assert changed(world, verb) == set()  # that is the lane's affair
+        assert changed(world, verb) == set()  # that pauses the account, not its jobs
     else:
         assert changed(world, verb) == {ids[name] for name in meant}
     assert world.job(ids["root"]).status == "finished"
@@ -90,7 +90,7 @@ def test_each_command_changes_only_the_selected_jobs(
 
 
 def defer(world: World, path: str, account: str, parent: str) -> str:
-    """A job that waits outside of the queue."""
+    """Insert a deferred job."""
     id_ = str(ULID())
     world.rows(
         "INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from)"
@@ -110,7 +110,7 @@ def defer(world: World, path: str, account: str, parent: str) -> str:
 def test_deferred_jobs_are_changed_too(
     world: World, monkeypatch: pytest.MonkeyPatch, verb: str, *, kind: str, named: str, meant: set[int]
 ) -> None:
-    """Cancelled it is forgotten, prioritized it will have that priority; the other verbs leave it."""
+    """Cancel deletes it, prioritize gives it the priority; the other verbs leave it."""
     monkeypatch.setattr(walks, "CHUNK_JOBS", 1)
     monkeypatch.setattr(selection, "WINDOW", 2)
     ids = family(world)
@@ -125,7 +125,7 @@ def test_deferred_jobs_are_changed_too(
         for number, (path, account, parent) in enumerate(places, start=1)
     }
 
-    ring(world, verb, **{kind: ids.get(named, named)})
+    deliver(world, verb, **{kind: ids.get(named, named)})
 
     left = {row.id: row.priority for row in world.rows("SELECT id, priority FROM deferred_job")}
     chosen = {deferred[number] for number in meant}
@@ -139,7 +139,7 @@ def test_deferred_jobs_are_changed_too(
 
 
 def test_a_page_reads_a_bounded_range_of_the_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its place is behind what it looked at, found or not, and every page begins at the one before."""
+    """Its place is the end of what it read, found or not, and the next page begins there."""
     for number in range(5):
         world.insert_job(id=f"j{number}", accountId=world.account("other") if number == 3 else "acc")
     monkeypatch.setattr(selection, "WINDOW", 2)
@@ -154,7 +154,7 @@ def test_a_page_reads_a_bounded_range_of_the_table(world: World, monkeypatch: py
 
 @pytest.mark.parametrize("kind", ["account_id", "area", "subtree_of", "error_group"])
 def test_no_page_reads_the_whole_table(world: World, kind: str) -> None:
-    """Out of 30,000 jobs it reads those of its stretch, by the primary key, whatever is selected."""
+    """Of 30,000 jobs it reads those in its range, by the primary key, whatever is selected."""
     world.rows(
         'INSERT INTO job (id, "accountId", command, full_path, spawned_from)'
         " SELECT 'j' || lpad(n::text, 6, '0'), 'acc', 'issues', 'a/' || n, 'j' || lpad((n / 10)::text, 6, '0')"
@@ -172,7 +172,7 @@ def test_no_page_reads_the_whole_table(world: World, kind: str) -> None:
 
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_a_page_of_an_error_group_does_not_read_the_group(world: World, *, analyzed: bool) -> None:
-    """Of an error that all jobs met it reads what the jobs of its stretch met; also before any statistics."""
+    """Of an error that all jobs have it reads the errors of the jobs in its range; also without statistics."""
     world.rows(
         'INSERT INTO job (id, "accountId", command, full_path, status)'
         " SELECT 'j' || lpad(n::text, 6, '0'), 'acc', 'issues', 'a/' || n, 'failed' FROM generate_series(1, 20000) n"

@@ -1,4 +1,4 @@
-"""Jobs on their way in: each is made once, however often it is said, and by however many at once."""
+"""jobs.submit: each job is created once, however often it is ordered, and by however many at once."""
 
 import random
 from collections import Counter
@@ -14,17 +14,17 @@ from support.worlds.world import World
 
 
 def queue_counts(world: World) -> dict[str, int]:
-    """How many entries are in which state."""
+    """The number of entries by status."""
     return dict(world.rows("SELECT status, count(*) FROM job_queue GROUP BY 1"))
 
 
 def details(world: World) -> list[tuple[str, str]]:
-    """Why what was rejected, with all that is said about it."""
+    """The rejections, with their reasons and details."""
     return [tuple(row) for row in world.rows("SELECT reason, detail FROM rejected_message ORDER BY id")]
 
 
 def test_an_order_creates_a_job_an_entry_and_an_area(world: World) -> None:
-    """Each in its own words; the GitLab id is a global one, and nothing is running yet."""
+    """Each has the values of the order; the GitLab id is global, and nothing runs yet."""
     order = world.order(
         entity_id="42", namespace_path="group/project", branch="main", priority=7, tags=["nightly"],
         metadata={"batch": 3}, gitlab_host="HTTPS://GitLab.example.org/", provider="gitlab-onprem",
@@ -83,7 +83,7 @@ def test_an_order_creates_a_job_an_entry_and_an_area(world: World) -> None:
 def test_an_area_is_created_when_its_id_is_known(
     world: World, order: dict[str, Any], area: tuple[str, str] | None
 ) -> None:
-    """Groups and projects are numbered apart; an id of anything else, or without a path, is of no area."""
+    """Groups and projects have separate ids; an id of anything else, or without a path, makes no area."""
     world.submit(world.order(**order))
 
     assert world.rows("SELECT gitlab_id, type FROM area") == ([] if area is None else [area])
@@ -92,7 +92,7 @@ def test_an_area_is_created_when_its_id_is_known(
 
 
 def test_a_known_area_is_unchanged(world: World) -> None:
-    """The web app's word about it is not overwritten; the job is linked to it."""
+    """What the web app stored about it is not overwritten; the job is linked to it."""
     world.rows(
         "INSERT INTO area (full_path, gitlab_id, name, type) VALUES ('group/p', 'other', 'Named', 'group')"
     )
@@ -104,7 +104,7 @@ def test_a_known_area_is_unchanged(world: World) -> None:
 
 
 def test_an_order_without_an_id_gets_one_derived_from_its_message(world: World) -> None:
-    """The same at each delivery, another one at each position, and a ULID."""
+    """The id is a ULID, the same at each delivery and different at each position."""
     orders = [world.order(web_app_job_id=None, command="users", namespace_path=None) for _ in range(3)]
 
     world.submit(*orders, message="the-message")
@@ -117,7 +117,7 @@ def test_an_order_without_an_id_gets_one_derived_from_its_message(world: World) 
 
 
 def test_an_order_delivered_twice_creates_one_job(world: World) -> None:
-    """The same message changes nothing the second time, a bad item's rejection included."""
+    """A redelivery changes nothing, and stores no second rejection of an invalid item."""
     message, orders = str(ULID()), [world.order(), world.order(web_app_job_id=None), {"bad": True}]
     world.submit(*orders, message=message)
     before = world.snapshot()
@@ -131,7 +131,7 @@ def test_an_order_delivered_twice_creates_one_job(world: World) -> None:
 
 
 def test_a_repeated_job_id_creates_one_job(world: World) -> None:
-    """In another message it is answered with the job that exists, and changes nothing of it."""
+    """In another message it is answered with the existing job, which does not change."""
     order = world.order(priority=1)
     world.submit(order)
     before = world.snapshot()
@@ -149,7 +149,7 @@ def test_a_repeated_job_id_creates_one_job(world: World) -> None:
 
 @pytest.mark.parametrize("branch", [None, "main"])
 def test_an_order_for_an_existing_job_is_answered_with_it(world: World, branch: str | None) -> None:
-    """Host, path, branch and command make it the same; any of them else, and it is another."""
+    """Host, path, branch and command identify a job; if any of them differs, it is another job."""
     order = world.order(branch=branch)
     (job_id,) = world.submit(order)
 
@@ -167,7 +167,7 @@ def test_an_order_for_an_existing_job_is_answered_with_it(world: World, branch: 
 
 
 def test_a_job_inserted_by_the_web_app_answers_an_order(world: World) -> None:
-    """Also where we have no entry of it, and its branch is NULL."""
+    """Also if it has no entry and its branch is NULL."""
     own = world.insert_job(full_path="group/own")
 
     world.submit(world.order(namespace_path="group/own"))
@@ -178,7 +178,7 @@ def test_a_job_inserted_by_the_web_app_answers_an_order(world: World) -> None:
 
 @pytest.mark.parametrize("branch", [None, "main"])
 def test_two_equal_orders_in_one_message_create_one_job(world: World, branch: str | None) -> None:
-    """The first is made, the second is answered with it."""
+    """The first creates the job, the second is answered with it."""
     order = world.order(branch=branch)
 
     world.submit(order, order | {"web_app_job_id": str(ULID())}, order)
@@ -189,7 +189,7 @@ def test_two_equal_orders_in_one_message_create_one_job(world: World, branch: st
 
 
 def test_orders_without_a_path_create_separate_jobs(world: World) -> None:
-    """Each is a job of its own."""
+    """Each order has a job of its own."""
     order = world.order(namespace_path=None, command="users")
 
     world.submit(order, order | {"web_app_job_id": str(ULID())})
@@ -198,7 +198,7 @@ def test_orders_without_a_path_create_separate_jobs(world: World) -> None:
 
 
 def test_the_same_path_without_a_branch_on_another_host_creates_another_job(world: World) -> None:
-    """Only with a branch the shared unique index stands between them."""
+    """The shared unique index forbids it only for jobs with a branch."""
     order = world.order()
 
     world.submit(order)
@@ -210,7 +210,7 @@ def test_the_same_path_without_a_branch_on_another_host_creates_another_job(worl
 
 @pytest.mark.parametrize("apart", [True, False], ids=["in two messages", "in one message"])
 def test_a_collision_with_another_host_is_rejected_with_that_reason(world: World, apart: bool) -> None:  # noqa: FBT001
-    """The shared index has room for one branch of a path: the second order is told so, the others are applied."""
+    """The shared index allows one job for each path and branch: the second order is rejected, the others apply."""
     order, other = world.order(branch="main"), world.order()
     colliding = order | {"web_app_job_id": str(ULID()), "gitlab_host": "gitlab.example.net"}
 
@@ -230,7 +230,7 @@ def test_a_collision_with_another_host_is_rejected_with_that_reason(world: World
 
 @pytest.mark.parametrize("branch", [None, "main"])
 def test_two_concurrent_equal_orders_create_one_job(world: World, branch: str | None) -> None:
-    """Many rounds with real commits: one job, one entry, both answered with it, nothing rejected."""
+    """In many repetitions with real commits there is one job with one entry, and both orders are answered with it."""
     random_ = random.Random(7)
     order_count = 0
     made = set()
@@ -256,7 +256,7 @@ def test_two_concurrent_equal_orders_create_one_job(world: World, branch: str | 
 
 
 def test_an_order_concurrent_with_an_insert_of_the_web_app_is_answered_with_that_job(world: World) -> None:
-    """It waits for the web app's transaction, then finds what that made: nothing is rejected for it."""
+    """It waits for the web app's transaction and then finds its job: nothing is rejected."""
     own = {"id": str(ULID()), "path": "group/own", "url": "https://gitlab.example.org/api/graphql"}
     with engine().connect() as web_app:
         web_app.execute(
@@ -277,7 +277,7 @@ def test_an_order_concurrent_with_an_insert_of_the_web_app_is_answered_with_that
 
 
 def test_a_path_changed_by_the_web_app_frees_its_identity(world: World) -> None:
-    """The job that was there has another path now: an order for the old one is a new job."""
+    """The existing job has another path now: an order for the old path creates a new job."""
     order = world.order()
     world.submit(order)
     world.rows("UPDATE job SET full_path = 'group/moved'")
@@ -289,7 +289,7 @@ def test_a_path_changed_by_the_web_app_frees_its_identity(world: World) -> None:
 
 
 def test_a_path_with_a_space_is_not_a_path_with_a_branch(world: World) -> None:
-    """Their identities differ, however they are spelled."""
+    """Their identities differ, even if path and branch read the same when joined."""
     world.submit(world.order(namespace_path="x y"))
     world.submit(world.order(namespace_path="x", branch="y "))
 

@@ -13,13 +13,7 @@ LARGE_FOLDERS = {Path("console/commands")}
 STILL_BUILT_FROM_STRINGS = {
     "persistence/areas/areas.py",
     "persistence/areas/children.py",
-    "persistence/credentials/blocks.py",
     "persistence/fleet/connections.py",
-    "persistence/jobs/account_queues.py",
-    "persistence/jobs/deferred.py",
-    "persistence/jobs/entries.py",
-    "persistence/jobs/jobs.py",
-    "persistence/jobs/live_counts.py",
 }
 """Modules that still build a statement from strings. Take a module out when it no longer does; add none."""
 

@@ -1,0 +1,181 @@
+"""Each rule has one place: states are spelled once, and a table has one module that writes it."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from persistence.schema.states import AttemptStatus, EntryStatus, JobStatus, SystemStatus
+
+ROOT = Path(__file__).parents[2]
+
+STATES = {
+    member.value for kind in (JobStatus, EntryStatus, AttemptStatus, SystemStatus) for member in kind
+} - {JobStatus.UNKNOWN}
+
+EXEMPT = ("persistence/migrations/", "persistence/schema/states.py", "console/simulator/", "console/demo/")
+"""
+Migrations do not change any more; the simulator and the demo stand for programs of others, which spell states.
+"""
+
+WRITERS = {
+    "job": {"persistence/jobs/jobs.py"},
+    # The column `identity` has its own module.
+    "job_queue": {"persistence/jobs/entries.py", "persistence/jobs/identity.py"},
+    "account_lane": {"persistence/jobs/account_queues.py"},
+    "deferred_job": {"persistence/jobs/deferred.py"},
+    "live_count": {"persistence/jobs/live_counts.py"},
+}
+
+CLASSES = {
+    "Job": "job",
+    "QueueEntry": "job_queue",
+    "AccountQueue": "account_lane",
+    "DeferredJob": "deferred_job",
+}
+
+WRITE = re.compile(r'\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+"?(\w+)"?', re.IGNORECASE)
+
+QUOTED = re.compile(r"'(\w+)'")
+
+
+@cache
+def product() -> dict[str, ast.Module]:
+    """The modules of the product to which the rules apply, by their paths."""
+    paths = [path for folder in ("persistence", "tasks", "console") for path in (ROOT / folder).rglob("*.py")]
+    names = {path.relative_to(ROOT).as_posix(): path for path in sorted(paths)}
+    return {
+        name: ast.parse(path.read_text("utf-8"))
+        for name, path in names.items()
+        if not name.startswith(EXEMPT)
+    }
+
+
+def strings(tree: ast.Module) -> Iterator[str]:
+    """The string constants of a module, without its docstrings."""
+    documentation = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value
+
+
+def spelled_in_sql(text: str) -> set[str]:
+    """The states that a statement compares or sets in quotes."""
+    return set(QUOTED.findall(text)) & STATES if re.search(r"\bstatus\b", text) else set()
+
+
+def spelled_in_python(tree: ast.Module) -> set[str]:
+    """The states that are compared with something's status, or are the default of a column, as strings."""
+    found = set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.keyword)
+            and node.arg == "server_default"
+            and isinstance(node.value, ast.Constant)
+        ):
+            found |= {node.value.value} & STATES
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(isinstance(part, ast.Attribute) and part.attr.endswith("status") for part in sides):
+                constants = [c.value for side in sides for c in ast.walk(side) if isinstance(c, ast.Constant)]
+                found |= {value for value in constants if isinstance(value, str)} & STATES
+    return found
+
+
+def written(tree: ast.Module) -> set[str]:
+    """The tables that a module writes, in text or in Core."""
+    tables = {table for text in strings(tree) for table in WRITE.findall(text)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="insert" | "update" | "delete"), args=[ast.Name(id=name), *_]):
+                tables.add(CLASSES.get(name, name))
+    return tables
+
+
+def test_states_are_spelled_in_one_module() -> None:
+    """A status in SQL is a $name, and one in Python a member of an enum: both come from schema/states.py."""
+    spelled = {
+        name: states
+        for name, tree in product().items()
+        if (states := spelled_in_python(tree).union(*map(spelled_in_sql, strings(tree))))
+    }
+
+    assert spelled == {}
+
+
+def test_each_table_is_written_by_one_module() -> None:
+    """What changes a job, an entry or an account queue stands beside everything else that does."""
+    writers = defaultdict(set)
+    for name, tree in product().items():
+        for table in written(tree) & WRITERS.keys():
+            writers[table].add(name)
+
+    assert writers == WRITERS
+
+
+@pytest.mark.parametrize(
+    ("expression", "module"),
+    [
+        (r"""jsonb_build_array\(\$?\w+\.command""", "persistence/jobs/identity.py"),
+        (r"""substring\((\w+\.)?"gitlabGraphQLUrl\"""", "persistence/schema/gitlab_url.py"),
+        (r"""RECURSIVE\s+family""", "persistence/jobs/subtree.py"),
+        (r"""/api/graphql""", "persistence/schema/gitlab_url.py"),
+    ],
+)
+def test_an_expression_has_one_module(expression: str, module: str) -> None:
+    """The identity of a job, the host of its URL, and what is below it are stated once."""
+    found = {
+        name for name, tree in product().items() if any(re.search(expression, text) for text in strings(tree))
+    }
+
+    assert found == {module}
+
+
+@pytest.mark.parametrize(
+    ("source", "states"),
+    [
+        ("sql(\"UPDATE job SET status = 'queued'\")", {"queued"}),
+        ("sql(\"SELECT 1 FROM job WHERE status NOT IN ('failed', 'finished')\")", {"failed", "finished"}),
+        ('sql("UPDATE job SET status = $job_queued")', set()),
+        ("sql(\"SELECT 'queued'\")", set()),
+    ],
+)
+def test_a_state_in_sql_is_seen(source: str, states: set[str]) -> None:
+    """The check sees a state that a statement compares or sets."""
+    assert set().union(*map(spelled_in_sql, strings(ast.parse(source)))) == states
+
+
+@pytest.mark.parametrize(
+    ("source", "states"),
+    [
+        ('job.status == "queued"', {"queued"}),
+        ('entry.status in ("completed", "failed")', {"completed", "failed"}),
+        ("job.status is JobStatus.QUEUED", set()),
+        ('answer.kind == "queued"', set()),
+        ('mapped_column(server_default="queued")', {"queued"}),
+    ],
+)
+def test_a_state_in_python_is_seen(source: str, states: set[str]) -> None:
+    """The check sees a state that is compared with a status, or is the default of a column."""
+    assert spelled_in_python(ast.parse(source)) == states
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'sql("INSERT INTO job (id) SELECT 1")',
+        "update(Job).values(x=1)",
+        'sql("WITH x AS (DELETE FROM job WHERE true RETURNING id) SELECT 1")',
+    ],
+)
+def test_a_writer_is_seen(source: str) -> None:
+    """The check sees a statement that writes, as text, as a part of another one, or in Core."""
+    assert written(ast.parse(source)) == {"job"}
