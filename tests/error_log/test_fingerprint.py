@@ -1,4 +1,4 @@
-"""Fingerprints: errors that are alike have the same, whatever ids, places and lines they name; others have another."""
+"""Similar errors have the same fingerprint whatever ids, paths and lines they contain; other errors have another."""
 
 import string
 import time
@@ -47,7 +47,7 @@ PASSING = [
     st.sampled_from([r"C:\Users\ann\x.txt", "./x/y.ts", "group/project", "ann@example.org"]),
     *(QUOTED.map(quotes.format) for quotes in ('"{}"', "'{}'", "`{}`", "\u201c{}\u201d", '\\"{}\\"')),
 ]
-"""What may stand in one place of a message, one kind a strategy."""
+"""What varies within a message, one strategy for each kind."""
 
 BEFORE = [" ", ", ", ": ", " (", "=", "\n"]
 AFTER = [" ", ", ", ": ", ") ", "; ", "\n"]
@@ -56,7 +56,7 @@ WORDS = st.text("ghijklmnopqrstuvwxyz", min_size=1, max_size=8)
 
 @st.composite
 def two_of_a_kind(draw: st.DrawFn) -> tuple[str, str]:
-    """Two messages with the same words, and in each place between them any passing thing."""
+    """Two messages with the same words, and different varying parts between them."""
     one = two = ""
     for word in draw(st.lists(WORDS, min_size=1, max_size=6)):
         before, after = draw(st.sampled_from(BEFORE)), draw(st.sampled_from(AFTER))
@@ -67,7 +67,7 @@ def two_of_a_kind(draw: st.DrawFn) -> tuple[str, str]:
 
 @given(two_of_a_kind())
 def test_varying_parts_do_not_change_the_fingerprint(messages: tuple[str, str]) -> None:
-    """Numbers, times, ids, URLs, paths and quoted values may stand for each other."""
+    """Numbers, times, ids, URLs, paths and quoted values are interchangeable."""
     one, two = messages
 
     assert fingerprint("Error", one) == fingerprint("Error", two)
@@ -75,7 +75,7 @@ def test_varying_parts_do_not_change_the_fingerprint(messages: tuple[str, str]) 
 
 @given(st.lists(WORDS, min_size=1, max_size=6), st.lists(WORDS, min_size=1, max_size=6))
 def test_other_words_change_the_fingerprint(one: list[str], two: list[str]) -> None:
-    """Also the same ones in another order."""
+    """Also the same words in another order."""
     assume(one != two)
 
     assert fingerprint("Error", " ".join(one)) != fingerprint("Error", " ".join(two))
@@ -83,7 +83,7 @@ def test_other_words_change_the_fingerprint(one: list[str], two: list[str]) -> N
 
 @given(st.text(), st.text(), st.text())
 def test_another_type_changes_the_fingerprint(one: str, two: str, message: str) -> None:
-    """Whatever else they share."""
+    """Whatever the message is."""
     assume(one != two)
 
     assert fingerprint(one, message) != fingerprint(two, message)
@@ -93,7 +93,7 @@ def test_another_type_changes_the_fingerprint(one: str, two: str, message: str) 
 def test_a_fingerprint_is_sixteen_hexadecimal_digits(
     error_type: str, message: str, trace: str | None
 ) -> None:
-    """Of any text, and the same each time."""
+    """For any text, and the same each time."""
     found = fingerprint(error_type, message, trace)
 
     assert len(found) == DIGITS
@@ -112,7 +112,7 @@ def test_a_fingerprint_is_sixteen_hexadecimal_digits(
     ],
 )
 def test_words_within_names_and_answers_change_the_fingerprint(one: str, two: str) -> None:
-    """A number within a name does not hide it, and what a server says of its error is no mere value."""
+    """A name that contains a number counts, and so does the quoted message of a server's error."""
     assert fingerprint("Error", one) != fingerprint("Error", two)
 
 
@@ -122,7 +122,7 @@ Writer = Callable[[list[str], str, int], str]
 
 
 def python(functions: list[str], folder: str, line: int) -> str:
-    """A trace as Python writes it, of an error that another one led to."""
+    """A trace of Python, of an error with a cause."""
     frames = [f'  File "{folder}/{name}.py", line {line}, in {name}\n    call({line})' for name in functions]
     cause = 'Traceback (most recent call last):\n  File "x.py", line 1, in cause\nKeyError: 7\n\n'
     again = "During handling of the above exception, another exception occurred:\n\n"
@@ -130,35 +130,35 @@ def python(functions: list[str], folder: str, line: int) -> str:
 
 
 def node(functions: list[str], folder: str, line: int) -> str:
-    """A trace as Node and Bun write it."""
+    """A trace of Node and Bun."""
     frames = [f"    at async {name} (file://{folder}/{name}.ts:{line}:{line + 1})" for name in functions]
     return "\n".join([f"TypeError: {line}", *frames])
 
 
 def bundled(functions: list[str], folder: str, line: int) -> str:
-    """One whose file's name holds a hash."""
+    """A trace with a hash in the file name."""
     return "\n".join(f"    at {name} ({folder}/index-{line:08x}.js?t=x{line}:{line}:1)" for name in functions)
 
 
 def safari(functions: list[str], folder: str, line: int) -> str:
-    """A trace as JavaScriptCore writes it."""
+    """A trace of JavaScriptCore."""
     return "\n".join(f"{name}@{folder}/{name}.js:{line}:{line}" for name in functions)
 
 
 def java(functions: list[str], _folder: str, line: int) -> str:
-    """A trace as Java writes it."""
+    """A trace of Java."""
     return "\n".join(
         [f"E: {line}", *(f"\tat org.example.Crawl.{name}(Crawl.java:{line})" for name in functions)]
     )
 
 
 def ruby(functions: list[str], folder: str, line: int) -> str:
-    """A trace as Ruby writes it."""
+    """A trace of Ruby."""
     return "\n\tfrom ".join(f"{folder}/crawl.rb:{line}:in 'Crawl#{name}'" for name in functions)
 
 
 def go(functions: list[str], folder: str, line: int) -> str:
-    """A trace as Go writes it."""
+    """A trace of Go."""
     frames = [
         f"main.{name}(0x{line:x}, 0x{line:x})\n\t{folder}/main.go:{line} +0x{line:x}" for name in functions
     ]
@@ -166,7 +166,7 @@ def go(functions: list[str], folder: str, line: int) -> str:
 
 
 def prose(functions: list[str], folder: str, line: int) -> str:
-    """A trace that nobody knows."""
+    """A trace in an unknown format."""
     return "\n".join(f"in <{name}> of {folder}/x at {line}" for name in functions)
 
 
@@ -188,8 +188,8 @@ def test_lines_and_folders_of_a_trace_do_not_change_the_fingerprint(
     lines: tuple[int, int],
     deeper: list[str],
 ) -> None:
-    """Nor who called the innermost three functions."""
-    if writer in (safari, ruby, go, prose):  # where nothing says where such a folder begins
+    """And neither do the callers of the innermost three functions."""
+    if writer in (safari, ruby, go, prose):  # formats in which a folder with a space has no clear beginning
         folders = ([n.replace(" ", "-") for n in folders[0]], [n.replace(" ", "-") for n in folders[1]])
     one = writer(functions[:3], "/" + "/".join(folders[0]), lines[0])
     two = writer(functions[:3] + deeper, "/" + "/".join(folders[1]), lines[1])
@@ -202,7 +202,7 @@ def test_lines_and_folders_of_a_trace_do_not_change_the_fingerprint(
 def test_another_top_frame_changes_the_fingerprint(
     writer: Writer, functions: list[str], other: str, line: int
 ) -> None:
-    """Also where all else is the same."""
+    """Also if everything else is the same."""
     assume(functions[0] != other)
     one, two = (writer([top, *functions[1:]], "/app", line) for top in (functions[0], other))
 
@@ -210,7 +210,7 @@ def test_another_top_frame_changes_the_fingerprint(
 
 
 def test_a_missing_trace_changes_the_fingerprint() -> None:
-    """Where it happened is part of what it is."""
+    """An error with a trace differs from the same error without one."""
     assert fingerprint("Error", "it broke") != fingerprint("Error", "it broke", "    at f (x.ts:1:2)")
 
 
@@ -281,7 +281,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_a_hostile_text_takes_no_longer_than_an_ordinary_one(piece: str) -> None:
-    """The longest of these takes a quarter of a second; at quadratic cost the shortest would take minutes."""
+    """The slowest takes a quarter of a second; at quadratic cost the fastest would take minutes."""
     text = (piece * (LENGTH // len(piece) + 1))[:LENGTH]
 
     start = time.process_time()
@@ -290,11 +290,11 @@ def test_a_hostile_text_takes_no_longer_than_an_ordinary_one(piece: str) -> None
     assert time.process_time() - start < 2
 
 
-# --- On record ---
+# --- Stored errors ---
 
 
 def test_every_error_row_gets_the_fingerprint_of_its_stored_text(world: World) -> None:
-    """A crawler's, the gateway's and our own; a secret in the text is taken out before, so it cannot count."""
+    """Errors of crawlers, the gateway and Crawlyard; a secret is redacted first, so that it does not count."""
     crawler, (order,) = world.crawler_with_jobs()
     (job_id,) = [id_ for (id_,) in world.rows("SELECT id FROM job")]
     trace = "E: x\n    at crawl (/app/crawl.ts:{}:1)"

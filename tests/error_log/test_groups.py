@@ -1,4 +1,4 @@
-"""Errors in groups: counted as one fault, told by their newest, read page by page."""
+"""Similar errors form a group, described by its newest error; errors are read page by page."""
 
 from datetime import timedelta
 
@@ -16,14 +16,14 @@ DAY = timedelta(days=1)
 
 
 def log(world: World, *job_ids: str, message: str = "it broke", kind: str = "TypeError") -> str:
-    """Put one error of each of these jobs on record; their fingerprint."""
+    """Log one error of each of these jobs; their fingerprint."""
     errors = [{"job_id": job_id, "error_type": kind, "error_message": message} for job_id in job_ids]
     world.deliver("failures.log", errors=errors)
     return fingerprint(kind, message)
 
 
 def age(world: World, group: str, *, hours: float) -> None:
-    """Let all of a group's errors be so much older."""
+    """Make all errors of a group older by this much."""
     world.rows(
         "UPDATE job_error_log SET timestamp = timestamp - make_interval(secs => :s) WHERE fingerprint = :g",
         s=hours * 3600,
@@ -32,7 +32,7 @@ def age(world: World, group: str, *, hours: float) -> None:
 
 
 def test_similar_errors_form_one_group(world: World) -> None:
-    """Counted with their jobs and accounts, told by the newest of them."""
+    """A group counts its errors, jobs and accounts, and shows its newest error."""
     world.account("other")
     one, two = world.jobs(2)
     (others,) = world.jobs(1, account_id="other")
@@ -58,7 +58,7 @@ def test_similar_errors_form_one_group(world: World) -> None:
 
 
 def test_only_errors_within_the_window_count(world: World) -> None:
-    """A group of which all are older is not shown; of another one, those that are."""
+    """A group without an error in the window is not listed, and older errors of other groups do not count."""
     (job_id,) = world.jobs(1)
     old, both = log(world, job_id, message="old"), log(world, job_id, message="now and then")
     for group in (old, both):
@@ -71,7 +71,7 @@ def test_only_errors_within_the_window_count(world: World) -> None:
 
 
 def test_groups_are_sorted_by_count_or_by_last_seen(world: World) -> None:
-    """And cut at the limit, which leaves the first."""
+    """The limit keeps the first groups."""
     (job_id,) = world.jobs(1)
     many = log(world, job_id, job_id, job_id, message="many")
     few = log(world, job_id, message="few")
@@ -108,7 +108,7 @@ def test_errors_from_before_fingerprints_are_in_no_group(world: World) -> None:
 
 
 def test_one_group_is_shown_with_its_newest_errors(world: World) -> None:
-    """The newest first, no more than asked for, and none of another group."""
+    """The newest first, up to the limit, and none of another group."""
     one, two = world.jobs(2)
     group = log(world, one, two, message="issue 1 broke")
     log(world, one, message="issue 2 broke")
@@ -125,7 +125,7 @@ def test_one_group_is_shown_with_its_newest_errors(world: World) -> None:
 
 @pytest.mark.parametrize("group", ["0" * 16, "", "x'; --"])
 def test_an_unknown_group_is_reported(world: World, group: str) -> None:
-    """Whatever was asked for."""
+    """Whatever its name is."""
     log(world, *world.jobs(1))
 
     with pytest.raises(IllegalRequestError, match="there is no group of errors"):
@@ -133,7 +133,7 @@ def test_an_unknown_group_is_reported(world: World, group: str) -> None:
 
 
 def test_a_jobs_errors_are_read_page_by_page_the_newest_first(world: World) -> None:
-    """Each once, those of one moment too, and none of another job."""
+    """Each error once, also if several have the same time, and none of another job."""
     one, two = world.jobs(2)
     for number in range(7):
         log(world, one, two, message=f"error {number}")
@@ -153,7 +153,7 @@ def test_a_jobs_errors_are_read_page_by_page_the_newest_first(world: World) -> N
 
 
 def test_errors_are_listed_within_a_window(world: World) -> None:
-    """Of all jobs."""
+    """Errors of all jobs."""
     one, two = world.jobs(2)
     age(world, log(world, one, message="old"), hours=25)
     log(world, one, two, message="new")
@@ -166,7 +166,7 @@ def test_errors_are_listed_within_a_window(world: World) -> None:
 
 
 def test_a_page_after_a_deleted_error_is_refused(world: World) -> None:
-    """Else it would look like the end."""
+    """An empty page would look like the end of the list."""
     log(world, *world.jobs(1))
 
     with pytest.raises(IllegalRequestError, match="there is no error"):

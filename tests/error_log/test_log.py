@@ -1,4 +1,4 @@
-"""Failures on record: what others met with a job is kept, redacted, and changes nothing else."""
+"""`failures.log` stores reported errors of jobs, redacted, and changes nothing else."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ TOKEN = "glpat-zyxwvutsrq9876543210"
 
 
 def failure(**changes: Any) -> dict[str, Any]:
-    """An error as a gateway tells it."""
+    """An error as a gateway reports it."""
     return {"error_type": "GatewayError", "error_message": "the line went dead"} | changes
 
 
 def log(world: World, *failures: object, message: str | None = None) -> None:
-    """Ring failures.log."""
+    """Deliver failures.log."""
     world.deliver("failures.log", message, errors=list(failures))
 
 
 def test_an_error_of_a_job_is_logged(world: World) -> None:
-    """With all that is said of it; an event tells the account's readers."""
+    """With all its fields, and with an event for the readers of its account."""
     (job_id,) = world.jobs(1)
 
     log(world, failure(job_id=job_id, stack_trace="at line 3", context={"page": 7}, is_recoverable=False))
@@ -40,7 +40,7 @@ def test_an_error_of_a_job_is_logged(world: World) -> None:
 
 @pytest.mark.parametrize("closed", [False, True], ids=["live", "closed"])
 def test_an_error_of_an_attempt_is_logged_for_its_job(world: World, closed: bool) -> None:  # noqa: FBT001
-    """By the crawler_job_id, also when the attempt is over."""
+    """Found by the crawler_job_id, also after the attempt has ended."""
     crawler, (order,) = world.crawler_with_jobs()
     if closed:
         crawler.sends("job_completed", order)
@@ -52,7 +52,7 @@ def test_an_error_of_an_attempt_is_logged_for_its_job(world: World, closed: bool
 
 
 def test_an_error_of_an_unknown_job_is_rejected_alone(world: World) -> None:
-    """The good ones beside it are on record, in their order."""
+    """The valid errors beside it are stored, in order."""
     (job_id,) = world.jobs(1)
 
     log(
@@ -82,7 +82,7 @@ def test_an_error_of_an_unknown_job_is_rejected_alone(world: World) -> None:
     ],
 )
 def test_a_bad_item_is_rejected_alone(world: World, bad: dict[str, Any]) -> None:
-    """It costs the good one beside it nothing."""
+    """The valid error beside it is stored."""
     (job_id,) = world.jobs(1)
     bad = bad | {"job_id": job_id} if bad.get("job_id") else bad
 
@@ -93,7 +93,7 @@ def test_a_bad_item_is_rejected_alone(world: World, bad: dict[str, Any]) -> None
 
 
 def test_secrets_are_not_logged(world: World) -> None:
-    """Not in the message, trace, type or context of an error, not in its event, and not where it is rejected."""
+    """Message, trace, type and context of an error are redacted, also in its event and if it is rejected."""
     (job_id,) = world.jobs(1)
     item = failure(
         error_message=f"GET https://oauth2:{TOKEN}@gitlab.example.org: 401",
@@ -114,7 +114,7 @@ def test_secrets_are_not_logged(world: World) -> None:
 
 @pytest.mark.parametrize("stage", ["pending", "live", "ended"])
 def test_logging_an_error_changes_nothing_else(world: World, stage: str) -> None:
-    """Not the job, its entry, its attempt, its connection, nor what is counted; no bell is rung."""
+    """The job, entry, attempt, connection and counts are unchanged, and nothing is published."""
     (job_id,) = world.jobs(1)
     if stage != "pending":
         crawler = world.crawler()
@@ -135,7 +135,7 @@ def test_logging_an_error_changes_nothing_else(world: World, stage: str) -> None
 
 
 def test_errors_delivered_twice_are_logged_once(world: World) -> None:
-    """Said again in another message, it is another error."""
+    """The same error in another message is another error."""
     (job_id,) = world.jobs(1)
     message = str(ULID())
     log(world, failure(job_id=job_id), failure(job_id="nobody's"), message=message)

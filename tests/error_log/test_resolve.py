@@ -1,4 +1,4 @@
-"""Resolving errors: the whole group as it is, and nothing that comes afterwards."""
+"""`failures.resolve` resolves all errors of a group, and none that is logged later."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ OTHER = "0123456789abcdef"
 
 
 def log(world: World, job_id: str, *, times: int = 1, message: str = "it broke") -> str:
-    """Put an error on record so many times; its fingerprint."""
+    """Log an error this many times; its fingerprint."""
     error = {"job_id": job_id, "error_type": "TypeError", "error_message": message}
     world.deliver("failures.log", errors=[error] * times)
     return str(
@@ -21,12 +21,12 @@ def log(world: World, job_id: str, *, times: int = 1, message: str = "it broke")
 
 
 def resolve(world: World, group: str, text: str = "deployed 1.2", message: str | None = None) -> None:
-    """Ring failures.resolve."""
+    """Deliver failures.resolve."""
     world.deliver("failures.resolve", message, error_group=group, resolution=text)
 
 
 def resolutions(world: World) -> list[tuple[Any, ...]]:
-    """How many errors have which resolution."""
+    """The number of errors by message and resolution."""
     rows = world.rows(
         "SELECT error_message, resolution, count(*) FROM job_error_log GROUP BY 1, 2 ORDER BY 1, 2"
     )
@@ -34,7 +34,7 @@ def resolutions(world: World) -> list[tuple[Any, ...]]:
 
 
 def test_all_errors_of_a_group_are_resolved(world: World) -> None:
-    """Of all jobs; another group's are not, and no job, entry or bell changes by it."""
+    """Errors of all jobs are resolved; other groups, jobs and entries are unchanged, and nothing is published."""
     one, two = world.jobs(2)
     group = log(world, one)
     log(world, two, message="it broke ")
@@ -54,7 +54,7 @@ def test_all_errors_of_a_group_are_resolved(world: World) -> None:
 
 
 def test_a_later_error_is_not_resolved(world: World) -> None:
-    """The group shows again; what was resolved keeps its text when the rest is."""
+    """The group is listed again, and resolving the rest keeps the earlier resolution."""
     (job_id,) = world.jobs(1)
     group = log(world, job_id, times=2)
     resolve(world, group, "deployed 1.2")
@@ -67,7 +67,7 @@ def test_a_later_error_is_not_resolved(world: World) -> None:
 
 
 def test_an_error_added_between_chunks_is_not_resolved(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many come, one delivery has an end."""
+    """A delivery ends however many errors are added."""
     monkeypatch.setattr(resolution, "CHUNK_ERRORS", 2)
     (job_id,) = world.jobs(1)
     group = log(world, job_id, times=5)
@@ -103,7 +103,7 @@ def test_a_large_group_is_resolved_in_chunks(world: World) -> None:
 def test_a_resolution_interrupted_between_chunks_continues_on_redelivery(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it is resolved in the end; after its end it resolves nothing more."""
+    """All errors are resolved in the end; a further delivery resolves nothing."""
     monkeypatch.setattr(resolution, "CHUNK_ERRORS", 3)
     monkeypatch.setattr("tasks.runtime.chunks.TIME_LIMIT_S", 0)
     (job_id,) = world.jobs(1)
@@ -119,7 +119,7 @@ def test_a_resolution_interrupted_between_chunks_continues_on_redelivery(
 
 
 def test_secrets_in_a_resolution_are_not_stored(world: World) -> None:
-    """What somebody types is redacted like what a crawler says."""
+    """The text of a resolution is redacted."""
     (job_id,) = world.jobs(1)
 
     resolve(world, log(world, job_id), "put glpat-abcdefghij0123456789 in place")
@@ -128,7 +128,7 @@ def test_secrets_in_a_resolution_are_not_stored(world: World) -> None:
 
 
 def test_an_unknown_group_is_ignored(world: World) -> None:
-    """Nothing is resolved, and nothing rejected."""
+    """Nothing is resolved or rejected."""
     log(world, *world.jobs(1))
 
     resolve(world, OTHER)
@@ -151,7 +151,7 @@ def test_an_unknown_group_is_ignored(world: World) -> None:
     ],
 )
 def test_an_invalid_resolution_is_rejected(world: World, payload: dict[str, Any]) -> None:
-    """A group and a text are wanted."""
+    """A resolution needs a group and a text."""
     world.deliver("failures.resolve", **payload)
 
     assert world.rejections() == [("failures.resolve", "invalid")]

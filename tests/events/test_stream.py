@@ -1,4 +1,4 @@
-"""Readers of events miss nothing and read nothing twice, whatever commits when; where that cannot be, they are told."""
+"""Readers get each event once whatever the order of commits, and a gap if they missed any."""
 
 import re
 from pathlib import Path
@@ -17,14 +17,14 @@ from support.worlds.world import World
 
 
 def contract_sql() -> str:
-    """The statement that the contract gives to readers in other languages."""
+    """The statement in the contract for readers in other languages."""
     text = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
     (statement,) = re.findall(r"^```sql\n(-- \$1 cluster.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return str(statement)
 
 
 def test_an_event_that_commits_late_is_read_in_order(database: str) -> None:
-    """Of two transactions the second ends first: nothing of it is read before the first has ended."""
+    """Events of a transaction are not read before an older transaction has ended."""
     with writer(database) as first, writer(database) as second, reader(database) as web_app:
         first.append("a1")
         second.append("b1", "b2")
@@ -40,7 +40,7 @@ def test_an_event_that_commits_late_is_read_in_order(database: str) -> None:
 
 
 def test_a_rolled_back_transaction_does_not_hold_events_back_for_ever(database: str) -> None:
-    """Its events are not read; those that waited behind it are."""
+    """Its events are not read, and the events that it held back are."""
     with reader(database) as web_app:
         with writer(database) as first:
             first.append("a")
@@ -50,7 +50,7 @@ def test_a_rolled_back_transaction_does_not_hold_events_back_for_ever(database: 
 
 
 def test_an_event_committed_between_two_reads_is_read_by_the_second(database: str) -> None:
-    """Three transactions that overlap in turn: each is read once, in the order of their first writes."""
+    """Events of overlapping transactions are read once, in the order of the first writes."""
     with (
         writer(database) as first,
         writer(database) as second,
@@ -69,7 +69,7 @@ def test_an_event_committed_between_two_reads_is_read_by_the_second(database: st
 
 
 def test_an_event_holds_its_payload_and_its_cursor(world: World, database: str) -> None:
-    """Every column is there, and its cursor's text leads back to the event after it."""
+    """Every column is read, and reading continues after the text of its cursor."""
     (job_id,) = world.jobs(1)
     append(database, "next")
     with reader(database) as web_app:
@@ -98,7 +98,7 @@ FILTERS = {
 
 @pytest.mark.parametrize("matching", FILTERS, ids=str)
 def test_a_filter_combines_its_conditions(database: str, matching: EventFilter) -> None:
-    """Account, jobs and types; none of them is all, and an empty list is nothing."""
+    """Account, jobs and types; no condition matches everything, an empty list nothing."""
     append(database, "a", account="x")
     append(database, "b", account="x", kind="job_deleted")
     append(database, "c", account="y", kind="error_logged")
@@ -109,7 +109,7 @@ def test_a_filter_combines_its_conditions(database: str, matching: EventFilter) 
 
 
 def test_the_cursor_advances_past_filtered_events(database: str) -> None:
-    """A filter that is idle for long reads every row once: its next page begins behind them."""
+    """Rows that do not match are read once: the next page begins after them."""
     append(database, *"abcdefg", account="other")
     with reader(database) as everything, reader(database, EventFilter(account_id="mine"), 3) as web_app:
         everything.until(*"abcdefg")
@@ -122,7 +122,7 @@ def test_the_cursor_advances_past_filtered_events(database: str) -> None:
 
 
 def test_a_page_reads_a_bounded_number_of_rows(database: str) -> None:
-    """And the next one goes on, also within one transaction."""
+    """The next page continues, also within one transaction."""
     append(database, *"abcde")
     with reader(database) as everything, reader(database, page_rows=2) as web_app:
         everything.until(*"abcde")
@@ -132,7 +132,7 @@ def test_a_page_reads_a_bounded_number_of_rows(database: str) -> None:
 
 
 def test_now_yields_only_new_events(database: str) -> None:
-    """What was committed is not read; what is open, or waits behind it, is."""
+    """Committed events are not read, but open ones and those they hold back are."""
     append(database, "old")
     with writer(database) as before, reader(database) as web_app:
         web_app.until("old")
@@ -146,7 +146,7 @@ def test_now_yields_only_new_events(database: str) -> None:
 
 
 def test_now_includes_events_that_commit_late(database: str) -> None:
-    """Who begins now gets all that is committed from now on, though others that began later are committed already."""
+    """A reader that starts now gets an event that commits later, although later transactions have committed."""
     append(database, "old")
     with writer(database) as late, reader(database) as web_app:
         late.append("late")
@@ -157,7 +157,7 @@ def test_now_includes_events_that_commit_late(database: str) -> None:
 
 
 def test_now_equals_the_beginning_in_an_empty_table(database: str) -> None:
-    """There is nothing to leave out."""
+    """There is nothing to skip."""
     with reader(database) as web_app:
         web_app.start(NOW)
         append(database, "a")
@@ -165,7 +165,7 @@ def test_now_equals_the_beginning_in_an_empty_table(database: str) -> None:
 
 
 def test_a_cursor_of_another_cluster_yields_a_gap(database: str) -> None:
-    """Its transaction ids say nothing here: all that is kept is read."""
+    """Its transaction ids mean nothing here, so everything that is kept is read."""
     append(database, "a", "b")
     with reader(database) as web_app:
         web_app.until("a", "b")
@@ -175,7 +175,7 @@ def test_a_cursor_of_another_cluster_yields_a_gap(database: str) -> None:
 
 
 def test_a_cursor_ahead_of_the_cluster_yields_a_gap(database: str) -> None:
-    """The cluster was set back to an earlier moment. The last event itself is not ahead."""
+    """The cluster was restored to an earlier state. The last event itself is not ahead."""
     append(database, "a")
     with reader(database) as web_app:
         web_app.until("a")
@@ -189,7 +189,7 @@ def test_a_cursor_ahead_of_the_cluster_yields_a_gap(database: str) -> None:
 
 
 def test_the_statement_in_the_contract_reads_the_same_events(database: str) -> None:
-    """For readers in other languages: pages, the gap, and the place from which to go on."""
+    """It returns the same pages, gaps and cursors."""
     append(database, "a", "b", "c")
     with reader(database) as ours, psycopg.connect(database, autocommit=True) as theirs:
         ours.until("a", "b", "c")
@@ -218,20 +218,20 @@ def test_the_statement_in_the_contract_reads_the_same_events(database: str) -> N
     "text", ["", "then", "1:2", "1:2:3:4", "1:-2:3", "a:1:2", f"1:{2**64}:1", f"1:1:{2**63}", "1:1:1\n"]
 )
 def test_an_invalid_cursor_is_refused(text: str) -> None:
-    """Before the database is asked, and without repeating it."""
+    """Before any query, and the message does not repeat the text."""
     with pytest.raises(IllegalRequestError, match=r"^a cursor is the text that came with an event$"):
         starting_point(text)
 
 
 def test_starting_points_are_now_beginning_and_cursors() -> None:
-    """The largest there can be included; a system identifier may be below zero."""
+    """Including the largest values; a system identifier may be negative."""
     text = f"-{2**63}:{2**64 - 1}:{2**63 - 1}"
     assert [starting_point(point) for point in (BEGINNING, NOW)] == [BEGINNING, NOW]
     assert str(starting_point(text)) == text
 
 
 def test_an_ordinary_role_may_read(database: str) -> None:
-    """SELECT on both tables is enough: the system identifier is open to all."""
+    """The right to SELECT from both tables is enough."""
     append(database, "a")
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute("CREATE ROLE plain_reader")
@@ -247,7 +247,7 @@ def test_an_ordinary_role_may_read(database: str) -> None:
 
 
 def test_the_cost_of_a_page_does_not_grow_with_the_table(database: str) -> None:
-    """From the middle of 50,000 events, never analyzed: the index is asked for the page's rows alone."""
+    """In the middle of 50,000 events, never analyzed, only the rows of the page are read from the index."""
     place = {"xid": "300", "id": 0, "limit": 1000, "account": "mine", "jobs": None, "types": None}
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(

@@ -1,4 +1,4 @@
-"""Who follows events gets each once and in order, whatever becomes of bells, connections and old rows."""
+"""A subscription yields each event once and in order, whatever happens to notifications and connections."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _END = """
 
 
 class Follower:
-    """A subscription in a thread of its own, and what it has given."""
+    """A subscription in its own thread, and what it has yielded."""
 
     def __init__(self, subscription: Subscription, lost: list[TransientError]) -> None:
         self.subscription = subscription
@@ -34,7 +34,7 @@ class Follower:
         self.thread = Thread(target=self._follow)
 
     def has_got(self, *job_ids: str) -> None:
-        """Wait for exactly these."""
+        """Wait for exactly these events."""
         wait_until(lambda: len(self.got) >= len(job_ids) or self.failure, f"{job_ids} come")
         assert (self.got, self.failure) == (list(job_ids), None)
 
@@ -50,7 +50,7 @@ class Follower:
 def following(
     point: EventCursor | str = BEGINNING, matching: EventFilter | None = None
 ) -> Iterator[Follower]:
-    """A follower that has begun to listen."""
+    """A follower that has started to listen."""
     lost: list[TransientError] = []
     with Subscription(point, matching, lost=lost.append) as subscription:
         follower = Follower(subscription, lost)
@@ -63,20 +63,20 @@ def following(
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table is looked at as often as a test likes it."""
+def polls_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll often, so that tests are fast."""
     monkeypatch.setattr(subscriptions, "_POLL_S", 0.2)
 
 
 @pytest.fixture
-def only_bells(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is polled within the patience of a test."""
+def never_polls(polls_often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll too rarely for any test."""
     monkeypatch.setattr(subscriptions, "_POLL_S", 600.0)
 
 
-@pytest.mark.usefixtures("only_bells")
+@pytest.mark.usefixtures("never_polls")
 def test_a_commit_wakes_the_reader(world: World) -> None:
-    """Its commit rings: nothing is polled for."""
+    """The commit notifies the reader; polling is too rare to explain it."""
     with following(NOW, EventFilter(types=("job_created",))) as follower:
         ids = world.jobs(1)
         follower.has_got(*ids)
@@ -84,22 +84,22 @@ def test_a_commit_wakes_the_reader(world: World) -> None:
         follower.has_got(*ids)
 
 
-@pytest.mark.usefixtures("only_bells")
+@pytest.mark.usefixtures("never_polls")
 def test_events_held_back_by_a_long_transaction_arrive_when_it_ends(database: str) -> None:
-    """Its end rings no bell."""
+    """The end of that transaction sends no notification."""
     with following() as follower, writer(database) as first, writer(database) as second:
         first.append("a")
         second.append("b")
         second.notify()
         second.commit()
-        wait_until(lambda: follower.subscription._pause._now > 0.1, "the follower looks again and again")
+        wait_until(lambda: follower.subscription._pause._now > 0.1, "the follower polls more and more rarely")
         assert follower.got == []
         first.commit()
         follower.has_got("a", "b")
 
 
 def test_a_lost_notification_only_causes_a_delay(database: str) -> None:
-    """The table is looked at every few seconds anyway; here no bell was rung at all."""
+    """The table is also polled; here no notification was sent at all."""
     with following() as follower:
         append(database, "a")
         follower.has_got("a")
@@ -108,7 +108,7 @@ def test_a_lost_notification_only_causes_a_delay(database: str) -> None:
 
 
 def test_a_lost_connection_is_restored_without_loss_or_repetition(database: str) -> None:
-    """Ended by the server three times, with events before, in between and after."""
+    """The server ends it three times, with events before, between and after."""
     expected = []
     with following() as follower, psycopg.connect(database, autocommit=True) as admin:
         for round_ in "abc":
@@ -124,7 +124,7 @@ def test_a_lost_connection_is_restored_without_loss_or_repetition(database: str)
 
 
 def test_events_trimmed_before_they_were_read_yield_a_gap(world: World, database: str) -> None:
-    """It shows in its place, once, and then the rest follows."""
+    """The gap is yielded once, in its place, before the other events."""
     with following() as follower:
         append(database, "a")
         follower.has_got("a")
@@ -134,7 +134,7 @@ def test_events_trimmed_before_they_were_read_yield_a_gap(world: World, database
 
 
 def test_the_subscription_cursor_advances_past_filtered_events(database: str) -> None:
-    """So that whoever keeps it, behind an idle filter, goes on where it has come to."""
+    """A reader that stores the cursor does not read the filtered events again."""
     with following(BEGINNING, EventFilter(account_id="mine")) as follower:
         start = follower.subscription.cursor
         append(database, "a", account="other")
@@ -143,7 +143,7 @@ def test_the_subscription_cursor_advances_past_filtered_events(database: str) ->
 
 
 def test_the_first_connection_must_succeed(database: str) -> None:
-    """A wrong URL is not waited for."""
+    """A wrong URL raises at once."""
     with (
         pytest.raises(DatabaseLost),
         Subscription(NOW, url=f"postgresql://nobody@127.0.0.1:{free_port()}/nothing") as nowhere,
@@ -152,7 +152,7 @@ def test_the_first_connection_must_succeed(database: str) -> None:
 
 
 def test_a_subscription_ends_after_its_duration(database: str) -> None:
-    """Having given what came, and sooner than it would have polled; no session of its own is left."""
+    """It yields what came, ends before the next poll, and leaves no session."""
     append(database, "a")
     began = time.monotonic()
     with Subscription(BEGINNING, within=timedelta(seconds=0.5)) as subscription:
@@ -162,7 +162,7 @@ def test_a_subscription_ends_after_its_duration(database: str) -> None:
 
 
 def test_a_closed_subscription_leaves_no_session(database: str) -> None:
-    """Out of the middle of a page, too; reading goes on from its cursor."""
+    """Also in the middle of a page; reading continues from its cursor."""
     append(database, "a", "b", "c")
     with Subscription(BEGINNING) as subscription:
         for item in subscription:
@@ -176,7 +176,7 @@ def test_a_closed_subscription_leaves_no_session(database: str) -> None:
 
 
 def sessions(database: str) -> int:
-    """How many sessions of followers there are."""
+    """The number of sessions of subscriptions."""
     with psycopg.connect(database) as connection:
         ((count,),) = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crawlyard events'"

@@ -1,4 +1,4 @@
-"""What is old is deleted, each table by its age and in bounded units; what is young stays."""
+"""The clean-up deletes old rows of each table in bounded transactions, and keeps recent ones."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from support.worlds.ages import clean_up, somebody
 from support.worlds.world import World
 
 TABLES = {
-    # table: (days it is kept, by which column, how a row of some age gets in)
+    # table: (days of retention, the column of the age, the end of an INSERT of a row of some age)
     "dispatch_event": (7, "created_at", "(type, created_at) VALUES ('job_updated', {at})"),
     "handled_message": (1, "handled_at", "VALUES ('{id}', {at})"),
     "rejected_message": (
@@ -34,7 +34,7 @@ TABLES = {
 
 
 def insert(world: World, table: str, ages: dict[str, str]) -> None:
-    """Rows of these ages, by their ids."""
+    """Insert rows of these ages, by their ids."""
     job_id = world.insert_job()
     for id_, age in ages.items():
         row = TABLES[table][2].format(id=id_, at=f"now() - interval '{age}'", job=job_id)
@@ -43,7 +43,7 @@ def insert(world: World, table: str, ages: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_rows_older_than_their_retention_are_deleted(world: World, table: str) -> None:
-    """Those of an hour more, and none of an hour less."""
+    """A row an hour too old is deleted, and one an hour too recent is kept."""
     days = TABLES[table][0]
     insert(
         world,
@@ -61,7 +61,7 @@ def test_rows_older_than_their_retention_are_deleted(world: World, table: str) -
 
 @pytest.mark.parametrize("table", sorted(TABLES.keys() - {"dispatch_event"}))
 def test_a_locked_row_is_left_for_the_next_run(world: World, table: str) -> None:
-    """Nobody is waited for, and the row beside it goes."""
+    """The clean-up does not wait, and deletes the row beside it."""
     insert(world, table, {"held": "101 days", "free": "100 days"})
 
     with somebody(f"SELECT FROM {table} ORDER BY {TABLES[table][1]} LIMIT 1 FOR UPDATE"):
@@ -73,7 +73,7 @@ def test_a_locked_row_is_left_for_the_next_run(world: World, table: str) -> None
 
 
 def test_an_open_connection_is_kept_whatever_its_age(world: World) -> None:
-    """And so does what it works on."""
+    """And so are its attempts."""
     crawler, orders = world.crawler_with_jobs()
     world.rows("UPDATE socket_connection SET connected_at = connected_at - interval '1 year'")
     crawler.silent_for(365 * 86400)
@@ -85,7 +85,7 @@ def test_an_open_connection_is_kept_whatever_its_age(world: World) -> None:
 
 
 def test_an_unfinished_credential_refresh_is_kept_whatever_its_age(world: World) -> None:
-    """What became of it is not known: the token must not be sent again."""
+    """Its outcome is unknown, so its token must not be sent again."""
     world.rows("INSERT INTO credential_refresh VALUES ('acc', 'hash', 'a run', now() - interval '1 year')")
 
     clean_up(world)
@@ -94,7 +94,7 @@ def test_an_unfinished_credential_refresh_is_kept_whatever_its_age(world: World)
 
 
 def test_a_table_with_more_rows_than_a_chunk_publishes_another_run(world: World) -> None:
-    """A thousand rows a table, but for events, at a time, the oldest first; the continuation runs at once."""
+    """A thousand rows of each table but events at a time, the oldest first; the next run is published at once."""
     world.rows(
         "INSERT INTO handled_message"
         " SELECT n, now() - interval '2 days' + make_interval(secs => n) FROM generate_series(1, 1003) n"
@@ -115,7 +115,7 @@ def test_a_table_with_more_rows_than_a_chunk_publishes_another_run(world: World)
 
 
 def test_a_chunk_deletes_more_events_than_a_thousand_jobs_leave(world: World) -> None:
-    """Or they would pile up where units are busy with jobs; beyond its bound it rings again."""
+    """Otherwise events would pile up; if more are left, another run is published."""
     world.rows(
         "INSERT INTO dispatch_event (type, created_at)"
         " SELECT 'job_updated', now() - interval '8 days' FROM generate_series(1, 10003)"
@@ -128,7 +128,7 @@ def test_a_chunk_deletes_more_events_than_a_thousand_jobs_leave(world: World) ->
 
 
 def test_a_second_message_within_half_an_interval_does_nothing(world: World) -> None:
-    """Many beats are as one: 5 min of 10."""
+    """Half an interval is 5 min of 10."""
     clean_up(world)
     world.rows("INSERT INTO handled_message VALUES ('old', now() - interval '2 days')")
 

@@ -1,4 +1,4 @@
-"""Jobs that ended long ago are deleted with all that hangs on them; each reason to keep one keeps it."""
+"""Jobs that ended long ago are deleted with their dependent rows, unless there is a reason to keep them."""
 
 import json
 from typing import Any
@@ -33,23 +33,27 @@ DEFERRED = """
     VALUES ('child', 'acc', 'url', 'issues', 'child', 1, :id)
 """
 
-SAID = "UPDATE job SET status = '{}' WHERE id = :id"
+SET_STATUS = "UPDATE job SET status = '{}' WHERE id = :id"
 
-CHILD_SETTLES = (
+SETTLE_CHILD = (
     "UPDATE job_queue SET status = 'completed', held = false, settled_at = now() WHERE id = 'child'"
 )
 
 REASONS: dict[str, tuple[str, dict[str, Any], str]] = {
-    # why it stays: (what makes it so, with which values, what undoes it)
-    "the web app has queued it again": (SAID.format("queued"), {}, SAID.format("finished")),
-    "the web app says that it runs": (SAID.format("running"), {}, SAID.format("finished")),
-    "the web app has a word of its own": (SAID.format("archived"), {}, SAID.format("finished")),
-    "it is the web app's own": (
+    # reason: (the statement that gives a job this reason, its values, the statement that removes the reason)
+    "the web app has queued it again": (SET_STATUS.format("queued"), {}, SET_STATUS.format("finished")),
+    "the web app has set it to running": (SET_STATUS.format("running"), {}, SET_STATUS.format("finished")),
+    "the web app has a status that we do not know": (
+        SET_STATUS.format("archived"),
+        {},
+        SET_STATUS.format("finished"),
+    ),
+    "its command is the web app's own": (
         "UPDATE job SET command = 'authorizationScope' WHERE id = :id",
         {},
         "UPDATE job SET command = 'issues' WHERE id = :id",
     ),
-    "it is from before us": (
+    "it is older than the adoption": (
         "UPDATE adoption SET adopted_from = now()",
         {},
         "UPDATE adoption SET adopted_from = NULL",
@@ -59,11 +63,11 @@ REASONS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"status": "running"},
         "UPDATE job_assignment_mapping SET status = 'failed', completed_at = now()",
     ),
-    "a child waits": (CHILD, {"job": "queued", "entry": "pending", "held": False}, CHILD_SETTLES),
-    "a child is held": (CHILD, {"job": "paused", "entry": "pending", "held": True}, CHILD_SETTLES),
-    "a child is at work": (CHILD, {"job": "running", "entry": "processing", "held": False}, CHILD_SETTLES),
+    "a child waits": (CHILD, {"job": "queued", "entry": "pending", "held": False}, SETTLE_CHILD),
+    "a child is parked": (CHILD, {"job": "paused", "entry": "pending", "held": True}, SETTLE_CHILD),
+    "a child is running": (CHILD, {"job": "running", "entry": "processing", "held": False}, SETTLE_CHILD),
     "a child is deferred": (DEFERRED, {}, "DELETE FROM deferred_job"),
-    "it has an error that is not old enough": (
+    "it has a recent error": (
         ERROR.format("now() - interval '30 days -1 hour'"),
         {},
         "UPDATE job_error_log SET timestamp = now() - interval '30 days 1 hour'",
@@ -71,15 +75,15 @@ REASONS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-def look_again(world: World) -> None:
-    """Clean up, a week after the last look."""
+def clean_up_a_week_later(world: World) -> None:
+    """Clean up, a week after the last run."""
     world.rows("UPDATE job_queue SET kept_at = kept_at - interval '7 days 1 hour'")
     clean_up(world)
 
 
 @pytest.mark.parametrize("status", ENDED)
 def test_a_job_is_deleted_after_its_retention(world: World, status: str) -> None:
-    """By when its entry settled: an hour more than 7 days, and not an hour less; each leaves one event."""
+    """7 days after its entry settled and not an hour earlier, with one event."""
     (old,), (young,) = ended(world, status=status), ended(world, status=status, hours=-1)
 
     clean_up(world)
@@ -92,7 +96,7 @@ def test_a_job_is_deleted_after_its_retention(world: World, status: str) -> None
 
 
 def test_deleting_a_job_deletes_its_dependants(world: World) -> None:
-    """Entry, attempts, old errors and links to areas; the areas stay, and so does every other job's."""
+    """Its entry, attempts, old errors and links to areas; the areas and the rows of other jobs stay."""
     old, young = world.submit(*(world.order(entity_id=n, namespace_path=n) for n in ("1", "2")))
     crawler = world.crawler(capacity=2)
     world.assign()
@@ -117,7 +121,7 @@ def test_deleting_a_job_deletes_its_dependants(world: World) -> None:
 
 
 def test_jobs_without_an_entry_are_kept_whatever_their_age(world: World) -> None:
-    """They are the web app's: its own bookkeeping, and what it has ended before anybody heard of it."""
+    """These jobs belong to the web app: its own, and those that it ended before they were queued."""
     own = world.insert_job(command="authorizationScope", full_path=None, status="finished")
     theirs = [world.insert_job(status=status) for status in ENDED]
     world.rows(
@@ -132,10 +136,10 @@ def test_jobs_without_an_entry_are_kept_whatever_their_age(world: World) -> None
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_each_single_reason_keeps_a_job(world: World, reason: str) -> None:
-    """Its neighbour goes; it is looked at again a week later, and goes when the reason is gone."""
+    """The job beside it is deleted; it is examined again a week later, and deleted when the reason is gone."""
     make, values, undo = REASONS[reason]
     (kept,) = ended(world)
-    (neighbour,) = ended(world) if "from before us" not in reason else ("none",)
+    (neighbour,) = ended(world) if "older than the adoption" not in reason else ("none",)
     world.rows(make, **({"id": kept} if ":id" in make else {}), **values)
 
     clean_up(world)
@@ -144,20 +148,20 @@ def test_each_single_reason_keeps_a_job(world: World, reason: str) -> None:
     kept_at = world.entry(kept).kept_at
     assert kept_at is not None
 
-    look_again(world)
+    clean_up_a_week_later(world)
     assert kept in left(world)
     assert world.entry(kept).kept_at > kept_at - world.scalar("SELECT interval '1 minute'")
 
     world.rows(undo, **({"id": kept} if ":id" in undo else {}))
     clean_up(world)
     assert kept in left(world), "it is not looked at before its time"
-    look_again(world)
+    clean_up_a_week_later(world)
     assert kept not in left(world)
     assert deleted(world) == {kept, neighbour} - {"none"}
 
 
 def test_ended_children_do_not_keep_their_parent(world: World) -> None:
-    """They say from whom they were spawned, though it is gone."""
+    """They still name the deleted job in spawned_from."""
     (parent,) = ended(world)
     world.rows(CHILD, id=parent, job="finished", entry="completed", held=False)
 
@@ -168,7 +172,7 @@ def test_ended_children_do_not_keep_their_parent(world: World) -> None:
 
 
 def test_the_age_of_a_job_starts_at_its_last_settlement(world: World) -> None:
-    """When it was kept before counts no more."""
+    """The earlier kept_at does not count."""
     (job_id,) = ended(world, hours=-1)
     world.rows("UPDATE job_queue SET kept_at = now() - interval '30 days'")
 
@@ -179,7 +183,7 @@ def test_the_age_of_a_job_starts_at_its_last_settlement(world: World) -> None:
 
 
 def test_kept_jobs_do_not_block_other_deletions(world: World) -> None:
-    """More of them than a unit looks at are at the head, and what is behind them goes all the same."""
+    """Also if more kept jobs come first than a transaction examines."""
     kept = ended(world, 1001, hours=10)
     world.rows("UPDATE job SET status = 'queued'")
     old = ended(world, 2)
@@ -196,7 +200,7 @@ def test_kept_jobs_do_not_block_other_deletions(world: World) -> None:
 
 
 def test_one_chunk_deletes_a_thousand_jobs_and_publishes_another(world: World) -> None:
-    """The oldest first; delivered again, or many times at once, nothing is deleted that should not be."""
+    """The oldest first; a message delivered again deletes nothing that should stay."""
     older, old, young = ended(world, 1000, hours=10), ended(world, 3), ended(world, 1, hours=-1)
 
     clean_up(world)
@@ -212,7 +216,7 @@ def test_one_chunk_deletes_a_thousand_jobs_and_publishes_another(world: World) -
 
 
 def test_a_slow_chunk_leaves_the_rest_for_later(world: World, monkeypatch: Any) -> None:
-    """The web app's own tables may make each deletion dear: locks are not held for all of them."""
+    """The web app's tables may make deletions expensive, so that locks would be held too long."""
     monkeypatch.setattr("tasks.maintenance.old_jobs.TIME_LIMIT_S", 0.0)
     monkeypatch.setattr("tasks.maintenance.old_jobs.DELETE_CHUNK", 2)
     ended(world, 3)
@@ -228,7 +232,7 @@ def test_a_slow_chunk_leaves_the_rest_for_later(world: World, monkeypatch: Any) 
 
 
 def test_a_job_referenced_by_the_web_app_is_kept_alone(world: World) -> None:
-    """Its foreign key does not cascade: the job stays and is looked at again a week later."""
+    """If the foreign key does not cascade, the job stays and is examined again a week later."""
     fast, *others = ended(world, 5)
     world.rows("CREATE TABLE result (job_id text REFERENCES job (id))")
     try:
@@ -239,7 +243,7 @@ def test_a_job_referenced_by_the_web_app_is_kept_alone(world: World) -> None:
         assert world.entry(fast).kept_at is not None
 
         world.rows("DELETE FROM result")
-        look_again(world)
+        clean_up_a_week_later(world)
         assert left(world) == set()
     finally:
         world.rows("DROP TABLE result")
@@ -257,7 +261,7 @@ HOLDERS = {
 
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_a_partly_locked_job_is_left_for_the_next_run(world: World, holder: str) -> None:
-    """Nobody is waited for, the neighbour goes, and the job is not put off for a week."""
+    """The clean-up does not wait, deletes the job beside it, and tries this job again in the next run."""
     held, neighbour = ended(world, 2)
     world.rows(ATTEMPT, id=held, status="completed")
     world.rows(ERROR.format("now() - interval '31 days'"), id=held)
@@ -274,7 +278,7 @@ def test_a_partly_locked_job_is_left_for_the_next_run(world: World, holder: str)
 
 
 def test_a_concurrent_deletion_by_the_web_app_succeeds(world: World) -> None:
-    """It holds one job, waits for its entry, and comes to another that is gone: it gets through."""
+    """It has locked a job and waits for its entry; the clean-up skips that job, and the deletion succeeds."""
     first, second = ended(world, 2)
     days = world.scalar("SELECT interval '7 days'")
 
@@ -314,7 +318,7 @@ THEIR_ATTEMPTS = """
 
 
 def read(plan: dict[str, Any]) -> int:
-    """How many rows a plan's leaves read."""
+    """The number of rows that the leaves of a plan read."""
     below = plan.get("Plans", [])
     if below:
         return sum(read(part) for part in below)
@@ -328,7 +332,7 @@ def read(plan: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
 def test_finding_old_jobs_reads_no_more_than_its_batch(world: World, analyzed: bool) -> None:  # noqa: FBT001
-    """Of 20,000 jobs that are old, one the parent of all others, and whatever the planner knows of them."""
+    """Among 20,000 old jobs, one of them the parent of all others, with and without statistics."""
     for table in (MANY, THEIR_ENTRIES, THEIR_ATTEMPTS):
         world.rows(table)
     world.rows("ANALYZE job, job_queue, job_assignment_mapping, job_error_log, deferred_job, adoption")
@@ -337,18 +341,18 @@ def test_finding_old_jobs_reads_no_more_than_its_batch(world: World, analyzed: b
         world.rows("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname LIKE 'job%'")
     ids = [str(n) for n in range(1, 101)]
     keep = world.scalar("SELECT interval '7 days'")
-    looks: tuple[tuple[Any, dict[str, Any], int], ...] = (
+    bounds: tuple[tuple[Any, dict[str, Any], int], ...] = (
         (statements._LOCK_SETTLED, {"keep": keep, "limit": 100}, 100),
         (statements._LOCK_ATTEMPTS, {"ids": ids}, 100),
         (statements._LOCK_JOBS, {"ids": ids}, 100),
-        # of each job itself, its last error and each kind of its dependants, where there are any
+        # for each job: the job, its last error, and one row of each kind of dependent
         (statements._DECIDE, {"ids": ids, "attempts": ids, "keep_errors": keep}, 500),
         (jobs._DELETE, {"ids": ids}, 100),
     )
 
     with world.unit() as uow:
         uow.retention.prefer_indexes()
-        for statement, values, bound in looks:
+        for statement, values, bound in bounds:
             explained = text(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement.text}")
             (plan,) = uow.old_jobs._session.scalars(explained, values).one()
             assert read(plan["Plan"]) <= bound, json.dumps(plan, indent=1)

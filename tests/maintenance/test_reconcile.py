@@ -1,4 +1,4 @@
-"""Upkeep: every lost bell is found, and the web app's word wins, in bounded units."""
+"""Reconcile finds every failed publish, and follows the statuses that the web app writes."""
 
 from typing import Any
 
@@ -10,25 +10,25 @@ ENDED = ("cancelled", "finished", "failed")
 
 
 def reconcile(world: World, **payload: Any) -> None:
-    """Ring upkeep.reconcile, long after the last time."""
+    """Deliver upkeep.reconcile, long after the last run."""
     world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '1 hour'")
     world.published.messages.clear()
     world.deliver("upkeep.reconcile", **payload)
 
 
 def out_of_sync(world: World) -> list[str]:
-    """The jobs that say another thing than their entry or attempt."""
+    """The jobs whose status disagrees with their entry or attempt."""
     with world.unit() as uow:
         return list(uow.entries.out_of_sync(1000))
 
 
-def says(world: World, job_id: str, status: str) -> None:
-    """The web app writes a status, behind our back."""
+def set_status(world: World, job_id: str, status: str) -> None:
+    """The web app writes a status itself."""
     world.rows("UPDATE job SET status = :s WHERE id = :id", s=status, id=job_id)
 
 
 def working(world: World) -> tuple[Any, str, str]:
-    """A crawler that has begun a job: it, its order, the job."""
+    """A crawler that has started a job: the crawler, its order and the job."""
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_started", order)
     job_id = world.scalar(
@@ -38,7 +38,7 @@ def working(world: World) -> tuple[Any, str, str]:
 
 
 def test_a_job_whose_publish_failed_is_queued(world: World) -> None:
-    """The web app inserted it and died before it rang; its own bookkeeping is not ours."""
+    """The web app inserted the job but did not publish it; its own authorizationScope job is ignored."""
     job_id = world.insert_job()
     world.insert_job(command="authorizationScope", full_path=None)
     for status in ENDED:
@@ -55,9 +55,9 @@ def test_a_job_whose_publish_failed_is_queued(world: World) -> None:
 
 @pytest.mark.parametrize("status", ENDED)
 def test_a_pending_job_ended_by_the_web_app_is_not_assigned(world: World, status: str) -> None:
-    """The entry says why; the job's row is the web app's, and nobody was at work."""
+    """The entry records why, and the job's row is unchanged."""
     (job_id,) = world.jobs(1)
-    says(world, job_id, status)
+    set_status(world, job_id, status)
     before = world.job(job_id)
 
     reconcile(world)
@@ -69,9 +69,9 @@ def test_a_pending_job_ended_by_the_web_app_is_not_assigned(world: World, status
 
 @pytest.mark.parametrize("status", ["paused", "credential_expired", "waiting_credential_renewal"])
 def test_a_pending_job_paused_by_the_web_app_is_parked(world: World, status: str) -> None:
-    """It stays pending, and no pass seats it."""
+    """The entry stays pending, and no round assigns it."""
     (job_id,) = world.jobs(1)
-    says(world, job_id, status)
+    set_status(world, job_id, status)
 
     reconcile(world)
 
@@ -83,9 +83,9 @@ def test_a_pending_job_paused_by_the_web_app_is_parked(world: World, status: str
 
 @pytest.mark.parametrize("status", [*ENDED, "paused"])
 def test_a_live_attempt_of_a_job_ended_or_paused_by_the_web_app_is_revoked(world: World, status: str) -> None:
-    """It ends cancelled with an error row and an event, its seat is free, and nothing is counted."""
+    """It is cancelled with an error and an event, its slot is free, and nothing is counted."""
     crawler, order, job_id = working(world)
-    says(world, job_id, status)
+    set_status(world, job_id, status)
     before = world.job(job_id)
 
     reconcile(world)
@@ -106,13 +106,13 @@ def test_a_live_attempt_of_a_job_ended_or_paused_by_the_web_app_is_revoked(world
 
 @pytest.mark.parametrize("at_work", [False, True], ids=["pending", "live"])
 def test_a_paused_job_set_to_queued_keeps_its_counts(world: World, at_work: bool) -> None:  # noqa: FBT001
-    """A pause is no pardon: attempts and losses stay."""
+    """A pause does not reset attempts and losses."""
     job_id = working(world)[2] if at_work else world.jobs(1)[0]
     world.rows("UPDATE job_queue SET attempts = 2, losses = 1")
-    says(world, job_id, "paused")
+    set_status(world, job_id, "paused")
     reconcile(world)
 
-    says(world, job_id, "queued")
+    set_status(world, job_id, "queued")
     reconcile(world)
 
     entry = world.entry(job_id)
@@ -126,13 +126,13 @@ def test_a_paused_job_set_to_queued_keeps_its_counts(world: World, at_work: bool
 
 @pytest.mark.parametrize("status", ENDED)
 def test_an_ended_job_set_to_queued_again_starts_with_clean_counts(world: World, status: str) -> None:
-    """It is due at once."""
+    """Its entry is due at once."""
     (job_id,) = world.jobs(1)
-    says(world, job_id, status)
+    set_status(world, job_id, status)
     reconcile(world)
     world.rows("UPDATE job_queue SET attempts = 3, losses = 4, goodbyes = 5, ready = false")
 
-    says(world, job_id, "queued")
+    set_status(world, job_id, "queued")
     reconcile(world)
 
     entry = world.entry(job_id)
@@ -142,7 +142,7 @@ def test_an_ended_job_set_to_queued_again_starts_with_clean_counts(world: World,
 
 
 def test_a_processing_entry_without_a_live_attempt_becomes_pending(world: World) -> None:
-    """With what was counted; a job that was running is queued, and keeps its start and where to resume."""
+    """The counts stay; a running job is queued, and keeps its start and resume_state."""
     _, _, job_id = working(world)
     world.rows("UPDATE job_queue SET attempts = 2")
     world.rows("UPDATE job SET resume_state = '{\"currentPage\": 3}'")
@@ -158,7 +158,7 @@ def test_a_processing_entry_without_a_live_attempt_becomes_pending(world: World)
 
 
 def test_a_pending_entry_with_a_live_attempt_becomes_processing(world: World) -> None:
-    """The attempt goes on."""
+    """The attempt continues."""
     crawler, order, job_id = working(world)
     world.rows("UPDATE job_queue SET status = 'pending'")
 
@@ -170,9 +170,9 @@ def test_a_pending_entry_with_a_live_attempt_becomes_processing(world: World) ->
 
 @pytest.mark.parametrize("entry", [True, False], ids=["with an entry", "without an entry"])
 def test_a_running_job_without_an_attempt_is_queued(world: World, entry: bool) -> None:  # noqa: FBT001
-    """Nobody works on it: it waits."""
+    """No crawler works on the job, so it waits."""
     job_id = world.jobs(1)[0] if entry else world.insert_job()
-    says(world, job_id, "running")
+    set_status(world, job_id, "running")
 
     reconcile(world)
 
@@ -182,7 +182,7 @@ def test_a_running_job_without_an_attempt_is_queued(world: World, entry: bool) -
 
 
 def test_jobs_of_an_older_component_are_unchanged(world: World) -> None:
-    """Those of an older database, until they are adopted; later ones are not."""
+    """Jobs of an older database are ignored until they are adopted; later jobs are not."""
     old, young = world.insert_job(), world.insert_job()
     world.rows("UPDATE job SET created_at = now() - interval '1 hour' WHERE id = :id", id=old)
     world.rows("UPDATE adoption SET adopted_from = now() - interval '1 minute'")
@@ -196,7 +196,7 @@ def test_jobs_of_an_older_component_are_unchanged(world: World) -> None:
 
 
 def test_a_second_message_within_half_an_interval_does_nothing(world: World) -> None:
-    """Many beats are as one: 15 s of 30."""
+    """Half an interval is 15 s of 30."""
     reconcile(world)
     job_id = world.insert_job()
 
@@ -210,7 +210,7 @@ def test_a_second_message_within_half_an_interval_does_nothing(world: World) -> 
 
 
 def test_a_publish_time_in_the_future_does_not_block_the_task(world: World) -> None:
-    """After the server's clock was set back, the last ring lies in the future: it does not count."""
+    """The time of the last run is in the future after the server's clock was set back, and does not count."""
     reconcile(world)
     job_id = world.insert_job()
     world.rows("UPDATE periodic_ring SET rung_at = clock_timestamp() + interval '1 day'")
@@ -238,7 +238,7 @@ def test_more_work_than_a_chunk_publishes_another_run(world: World) -> None:
 
 
 def test_reconcile_finds_nothing_on_a_healthy_database(world: World) -> None:
-    """Jobs in every state that they reach by themselves: none is touched, none is announced."""
+    """With jobs in every state, no row changes and no event is written."""
     world.jobs(11)
     crawler = world.crawler(capacity=7)
     world.assign()
@@ -271,7 +271,7 @@ def test_reconcile_finds_nothing_on_a_healthy_database(world: World) -> None:
 
 
 def test_a_deleted_job_frees_its_slot(world: World) -> None:
-    """Its attempt went with it, and nobody was told."""
+    """The web app deleted the job and its attempt while a crawler worked on it."""
     crawler, _ = world.crawler_with_jobs()
     world.rows("DELETE FROM job")
     world.published.messages.clear()
@@ -283,7 +283,7 @@ def test_a_deleted_job_frees_its_slot(world: World) -> None:
 
 
 def test_force_on_a_job_cancelled_by_the_web_app_leaves_no_live_attempt(world: World) -> None:
-    """The attempt is revoked before the job is queued again; a cancel after it finds nothing live."""
+    """The attempt is revoked before the job is queued again, and a later cancel finds nothing live."""
     order = world.order()
     world.submit(order)
     crawler = world.crawler()

@@ -1,4 +1,4 @@
-"""Statistics: counted exactly, all at one moment, now and then; shown with their age."""
+"""Statistics are counted exactly and at one moment, periodically, and shown with their age."""
 
 import io
 import json
@@ -60,10 +60,10 @@ EVERYTHING = """
     INSERT INTO account_lane (account_id, held_at, held_reason, paused_at, paused_reason)
     VALUES ('acc', now() - interval '1 hour', 'token expired', now() - interval '2 hours', NULL)
 """
-"""A job in each status, one of them nobody's; an entry in each state; of each time one within the window and not."""
+"""A job in each status, an entry in each state, and for each time one within the window and one not."""
 
 OLDEST = {
-    # state: (entries, hours since the oldest of them came there)
+    # state: (entries, hours since the oldest entry has been in it)
     "ready": (2, 2.0),
     "backed_off": (1, 3.0),
     "held": (1, 4.0),
@@ -75,25 +75,25 @@ OLDEST = {
 
 
 def take(world: World) -> None:
-    """Ring upkeep.take_statistics, long after the last time."""
+    """Deliver upkeep.take_statistics, long after the last run."""
     world.rows("UPDATE periodic_ring SET rung_at = rung_at - interval '1 hour'")
     world.deliver("upkeep.take_statistics")
 
 
 def everything(world: World) -> None:
-    """Put it all there."""
+    """Insert all of them."""
     for statement in EVERYTHING.split(";\n"):
         world.rows(statement)
 
 
 def counts() -> CountedStatistics | None:
-    """What was counted last."""
+    """The last counts."""
     with engine().connect() as connection:
         return read_counted_statistics(connection)
 
 
 def counted() -> CountedStatistics:
-    """The same, where something was."""
+    """The last counts, which exist."""
     found = counts()
     assert found is not None
     return found
@@ -113,7 +113,7 @@ def command_output(world: World, capsys: pytest.CaptureFixture[str]) -> Callable
 
 
 def on_screen(what: Any, width: int) -> list[str]:
-    """The lines of a view on a terminal so wide."""
+    """The lines of a view on a terminal of this width."""
     terminal = io.StringIO()
     Console(file=terminal, width=width, highlight=False).print(what)
     return terminal.getvalue().splitlines()
@@ -123,7 +123,7 @@ def on_screen(what: Any, width: int) -> list[str]:
 
 
 def test_everything_is_counted_exactly(world: World) -> None:
-    """Each job, entry, attempt and area once, in its place."""
+    """Each job, entry, attempt and area is counted once, where it belongs."""
     everything(world)
 
     take(world)
@@ -150,7 +150,7 @@ def test_everything_is_counted_exactly(world: World) -> None:
 
 
 def test_accounts_are_ranked_by_open_work(world: World) -> None:
-    """Those who have most come first, and who has nothing left is not named."""
+    """Accounts with the most work come first, and accounts without work are not listed."""
     everything(world)
 
     take(world)
@@ -165,7 +165,7 @@ def test_accounts_are_ranked_by_open_work(world: World) -> None:
 
 
 def test_at_most_twenty_accounts_are_listed(world: World) -> None:
-    """However many there are: the row stays small."""
+    """However many accounts there are, the stored row stays small."""
     world.rows(
         "INSERT INTO deferred_job (id, account_id, graphql_url, command, full_path, priority, spawned_from)"
         " SELECT n, CASE WHEN n < 30 THEN n ELSE 29 END, '', 'issues', n, 1, 'x' FROM generate_series(1, 30) n"
@@ -179,7 +179,7 @@ def test_at_most_twenty_accounts_are_listed(world: World) -> None:
 
 
 def test_an_empty_database_is_counted_as_zero(world: World) -> None:
-    """An empty database is no fault; what was there before is forgotten."""
+    """An empty database is counted too, and replaces the earlier counts."""
     everything(world)
     take(world)
     for table in ("job", "deferred_job", "area_authorization", "area"):
@@ -195,7 +195,7 @@ def test_an_empty_database_is_counted_as_zero(world: World) -> None:
 
 @pytest.fixture
 def stopped_at_areas(world: World) -> Any:
-    """Whoever counts areas waits for an advisory lock on the way."""
+    """Counting areas waits for an advisory lock, in the middle of the count."""
     world.rows("ALTER TABLE area RENAME TO area_of_old")
     world.rows(
         "CREATE VIEW area AS SELECT area_of_old.* FROM (SELECT pg_advisory_xact_lock(7) OFFSET 0) stop, area_of_old"
@@ -209,7 +209,7 @@ def stopped_at_areas(world: World) -> Any:
 def test_a_job_that_changes_during_the_count_is_counted_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Job, entry, attempt and account are as of the moment at which the counting began."""
+    """Job, entry, attempt and account are as of the moment the count began."""
     monkeypatch.setenv("CRAWLYARD_LOCK_TIMEOUT", "20")
     world.reload_settings()
     crawler, (order,) = world.crawler_with_jobs()
@@ -236,11 +236,11 @@ def test_a_job_that_changes_during_the_count_is_counted_once(
     assert counted().jobs == {"project": {"finished": 1, "queued": 2}}
 
 
-# When it is counted
+# When the task runs
 
 
 def test_beat_publishes_the_count_at_its_interval() -> None:
-    """Every minute, unless it is set."""
+    """Every minute by default."""
     import celeryconfig  # noqa: PLC0415 - it reads the settings
 
     assert celeryconfig.beat_schedule["statistics"] == {
@@ -250,7 +250,7 @@ def test_beat_publishes_the_count_at_its_interval() -> None:
 
 
 def test_a_second_count_within_half_an_interval_is_skipped(world: World) -> None:
-    """Many beats are as one: half a minute of one."""
+    """Half an interval is 30 s of 60."""
     take(world)
     before = counted().taken_at
 
@@ -264,7 +264,7 @@ def test_a_second_count_within_half_an_interval_is_skipped(world: World) -> None
 
 
 def test_counts_never_run_concurrently(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second soon gives up, and leaves what was counted before; the next ring is let through."""
+    """The second gives up soon and keeps the earlier counts; the next message counts again."""
     monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "20")
     world.reload_settings()
     take(world)
@@ -283,7 +283,7 @@ def test_counts_never_run_concurrently(world: World, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("stopped_at_areas")
 def test_a_count_that_takes_too_long_is_abandoned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After half an interval, and not begun again at once; what was counted before stays."""
+    """It ends after half an interval, is not retried at once, and keeps the earlier counts."""
     take(world)
     before = counted().taken_at
     monkeypatch.setenv("CRAWLYARD_STATISTICS_INTERVAL", "0.2")
@@ -302,13 +302,13 @@ def test_a_count_that_takes_too_long_is_abandoned(world: World, monkeypatch: pyt
     assert counted().taken_at > before, "who gave up is in nobody's way"
 
 
-# Looking
+# Reports
 
 
 def test_the_report_combines_stored_counts_and_current_values(
     world: World, command_output: Callable[..., tuple[int, str, str]]
 ) -> None:
-    """Counts with their age; connections, attempts and failures as they are meanwhile."""
+    """Stored counts with their age, and current connections, attempts and failures."""
     everything(world)
     take(world)
     world.rows("UPDATE statistic SET taken_at = taken_at - interval '100 seconds'")
@@ -332,7 +332,7 @@ def test_the_report_combines_stored_counts_and_current_values(
 def test_a_missing_count_is_reported_with_advice(
     world: World, command_output: Callable[..., tuple[int, str, str]]
 ) -> None:
-    """What can be read now is shown all the same; the exit code is 1."""
+    """What can be counted now is shown, and the exit code is 1."""
     world.crawler(capacity=3)
 
     code, out, _ = command_output("stats")
@@ -346,7 +346,7 @@ def test_a_missing_count_is_reported_with_advice(
 
 
 def test_counts_of_another_version_are_ignored(world: World) -> None:
-    """One that counted less left a gap: nothing is made up for it."""
+    """Counts of a version that counted less are not shown."""
     take(world)
     world.rows("DELETE FROM statistic WHERE name = 'areas'")
     assert counts() is None
@@ -356,7 +356,7 @@ def test_counts_of_another_version_are_ignored(world: World) -> None:
 def test_outdated_counts_are_marked(
     world: World, command_output: Callable[..., tuple[int, str, str]], age: int, *, stale: bool
 ) -> None:
-    """After three intervals."""
+    """Counts are too old after three intervals."""
     take(world)
     world.rows("UPDATE statistic SET taken_at = taken_at - make_interval(secs => :age)", age=age)
 
@@ -369,7 +369,7 @@ def test_outdated_counts_are_marked(
 def test_a_single_account_is_counted_on_demand(
     world: World, command_output: Callable[..., tuple[int, str, str]]
 ) -> None:
-    """Its own figures and nobody else's, whether or not something was ever counted."""
+    """Only its own figures, whether or not there are stored counts."""
     everything(world)
 
     code, out, _ = command_output("stats", "--account", "other", "--json")
@@ -395,13 +395,13 @@ def test_a_single_account_is_counted_on_demand(
 def test_an_unknown_account_is_reported_in_one_line(
     command_output: Callable[..., tuple[int, str, str]],
 ) -> None:
-    """And no figures of nothing."""
+    """And no figures are shown."""
     assert command_output("stats", "--account", "nobody") == (2, "", "crawlyard: there is no such account\n")
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_figures_are_not_cut_on_narrow_terminals(world: World, width: int) -> None:
-    """Long names are cut, figures are not, and no line is broken."""
+    """Long names are cut, figures are not, and no line wraps."""
     everything(world)
     world.rows("UPDATE job SET command = :long WHERE id = 'idle'", long="\x1b[31m" + "command" * 20)
     world.rows("UPDATE deferred_job SET account_id = :long WHERE id = '3'", long="account" * 20)

@@ -1,4 +1,4 @@
-"""Secrets in base64: found in either alphabet, under other encodings, on every record; other base64 stays."""
+"""Secrets in base64 are found in either alphabet and under other encodings; other base64 is unchanged."""
 
 import json
 import random
@@ -26,27 +26,27 @@ Encoding = Callable[[str], str]
 
 
 def standard(text: str) -> str:
-    """In the standard alphabet, padded."""
+    """The standard alphabet, with padding."""
     return b64encode(text.encode()).decode()
 
 
 def unpadded(text: str) -> str:
-    """Without the padding."""
+    """Without padding."""
     return standard(text).rstrip("=")
 
 
 def url_safe(text: str) -> str:
-    """In the alphabet that URLs take."""
+    """The URL-safe alphabet."""
     return urlsafe_b64encode(text.encode()).decode()
 
 
 def in_lines(text: str) -> str:
-    """In lines of 76 letters, as mail has it."""
+    """In lines of 76 letters, as in mail."""
     return encodebytes(text.encode()).decode().rstrip("\n")
 
 
 def percent(text: str) -> str:
-    """In percent signs, all that can be."""
+    """With every letter percent-encoded that can be."""
     return quote(text, safe="")
 
 
@@ -82,7 +82,7 @@ CARRIERS = [
 
 
 def shows(text: str, layers: int = 2) -> bool:
-    """Whether either end of the secret can be read by somebody who tries everything, wherever base64 may begin."""
+    """True if either end of the secret can be decoded, starting anywhere."""
     for form in (text, unquote(text), unquote(unquote(text))):
         plain = form.replace("\\n", "").replace("\n", "")
         if SECRET[:12] in plain or SECRET[-12:] in plain:
@@ -101,7 +101,7 @@ def shows(text: str, layers: int = 2) -> bool:
 @pytest.mark.parametrize("encoding", BASE64)
 @pytest.mark.parametrize("carrier", [*CARRIERS, "oauth2:glpat-{}", "glpat-{}"])
 def test_a_secret_in_base64_is_redacted(carrier: str, encoding: str) -> None:
-    """Whatever shows what it is, and the text around it stays."""
+    """Whether its shape or its name reveals it; the text around it is unchanged."""
     text = carrier.format(SECRET)
     whole = f"the answer was <{BASE64[encoding](text)}>, and that was all"
     assert shows(whole)
@@ -133,7 +133,7 @@ def test_a_secret_in_base64_is_redacted(carrier: str, encoding: str) -> None:
     ],
 )
 def test_only_the_run_that_holds_the_secret_is_replaced(text: str, expected: str) -> None:
-    """What stands beside it stays, other base64 too."""
+    """The text beside it is unchanged, including other base64."""
     for encoding in (standard, unpadded, url_safe):
         assert redact_text(text.format(encoding("oauth2:glpat-abcd ?>~~??>"))) == expected.format()
 
@@ -141,7 +141,7 @@ def test_only_the_run_that_holds_the_secret_is_replaced(text: str, expected: str
 @pytest.mark.parametrize("before", ["", "/", "api/v4/projects/", "x-", "ab_", "abc", "===", "/var/log/", "0"])
 @pytest.mark.parametrize("after", ["", "/", "/raw/main/x", "-x", "==", ".json"])
 def test_letters_around_base64_do_not_hide_a_secret(before: str, after: str) -> None:
-    """Nothing tells where it begins: a path is of the same letters."""
+    """Nothing marks where base64 begins: a path consists of the same letters."""
     redacted = redact_text(f"{before}{unpadded(f'token={SECRET}')}{after}")
 
     assert not shows(redacted)
@@ -151,7 +151,7 @@ def test_letters_around_base64_do_not_hide_a_secret(before: str, after: str) -> 
 @pytest.mark.parametrize("encoding", [standard, unpadded, url_safe])
 @pytest.mark.parametrize("text", ["token=ab?>~cd?>>~~efghi", "token: a?~>?~>", "user=??>>~~~&token=abcdef"])
 def test_a_path_around_base64_stays_readable(text: str, encoding: Encoding) -> None:
-    """But for a few letters beside it that may be taken for its own."""
+    """Except for a few letters next to it that may belong to the base64."""
     redacted = redact_text(
         f"https://gitlab.example.org/api/v4/projects/{encoding(text)}/-/raw/main/README.md"
     )
@@ -164,7 +164,7 @@ def test_a_path_around_base64_stays_readable(text: str, encoding: Encoding) -> N
 
 
 def test_lines_around_wrapped_base64_stay() -> None:
-    """Lines of one encoded text are one run, wherever the secret stands in it; the next line is none of them."""
+    """The lines of one encoded text are one run, wherever the secret is; the next line does not belong to it."""
     text = "x" * 150 + f" private_token={SECRET} " + "y" * 150
     for length in range(0, 60, 7):
         encoded = in_lines("z" * length + text)
@@ -193,13 +193,13 @@ ORDINARY = [
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_other_base64_stays_as_it_is(text: str) -> None:
-    """Images, hashes, ids, cursors, and texts without a secret."""
+    """Images, hashes, ids, cursors and texts without a secret are unchanged."""
     assert redact_text(text) == text
     assert redact_text(percent(text)) == percent(text)
 
 
 def test_keys_and_values_are_searched_for_base64() -> None:
-    """In any depth."""
+    """Keys and values are searched at any depth."""
     encoded = standard("oauth2:glpat-abcdefgh")
 
     assert redact({"a": [encoded, {encoded: 1}], "b": "x"}) == {
@@ -210,7 +210,7 @@ def test_keys_and_values_are_searched_for_base64() -> None:
 
 @pytest.mark.parametrize("length", range(980, 1030, 3))
 def test_a_cut_leaves_no_half_of_an_encoded_secret(length: int) -> None:
-    """It is redacted before it is cut."""
+    """The text is redacted before it is cut."""
     text = "x" * length + " " + standard(f"private_token={SECRET}") + " " + "z" * LENGTH
 
     assert not shows(clean_text(text, 1_024) + "x" * 50)
@@ -230,7 +230,7 @@ GAPS = st.sampled_from([" ", "\n", ":", '"', "<", ">", ",", "("])
 def test_no_encoded_secret_survives(
     *, before: str, inside: str, behind: str, after: str, gaps: tuple[str, str], carrier: str, encoding: str
 ) -> None:
-    """In any company, outside and inside of the base64."""
+    """Whatever text is around it, outside and inside of the base64."""
     encoded = BASE64[encoding](f"{inside} {carrier.format(SECRET)} {behind}")
 
     redacted = redact_text(f"{before}{gaps[0]}{encoded}{gaps[1]}{after}")
@@ -241,7 +241,7 @@ def test_no_encoded_secret_survives(
 
 @given(st.binary(max_size=600), st.sampled_from([b64encode, urlsafe_b64encode]))
 def test_bytes_that_hold_no_text_stay(data: bytes, encode: Callable[[bytes], bytes]) -> None:
-    """Of anything else than text, nothing is taken for a secret."""
+    """Bytes that are not text contain no secret."""
     assume(not re.search(rb"[\t\n\r -~]{9}", data))
     text = f"<{encode(data).decode()}>"
 
@@ -251,7 +251,7 @@ def test_bytes_that_hold_no_text_stay(data: bytes, encode: Callable[[bytes], byt
 
 @given(st.text("abcdef gh:\n\t0é漢", min_size=1).filter(lambda text: len(text) > 20), st.integers(0, 3))
 def test_a_text_is_read_from_its_base64(text: str, letters: int) -> None:
-    """With its place: what stands there is what it was read from."""
+    """The position of a decoded text is the position of its base64."""
     text = "the text is " + text
     encoded = standard(text)
 
@@ -291,7 +291,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_text_takes_well_under_a_second(kind: str) -> None:
-    """The longest of these takes half a second on the machine of the benchmarks, an image 0.04 s."""
+    """The slowest takes half a second on the machine of the benchmarks; an image takes 0.04 s."""
     start = time.process_time()
     redact_text(HOSTILE[kind])
 
@@ -299,7 +299,7 @@ def test_a_hostile_text_takes_well_under_a_second(kind: str) -> None:
 
 
 def test_the_time_grows_linearly_with_the_text() -> None:
-    """Different texts each, so that nothing is known before."""
+    """Each text is different, so that no result is reused."""
     times = []
     for many in (1_000, 10_000):
         text = " ".join(standard(f"nothing to see in {number}") for number in range(many))
@@ -310,25 +310,25 @@ def test_the_time_grows_linearly_with_the_text() -> None:
     assert times[1] < 40 * times[0]
 
 
-# --- On record ---
+# --- Stored messages ---
 
 
 @pytest.fixture(params=sorted(ENCODINGS))
 def words(request: pytest.FixtureRequest) -> list[str]:
-    """Texts with a secret, each shown by another name or place, in one encoding."""
+    """Texts with a secret in one encoding, each recognisable by another name or position."""
     encode = ENCODINGS[request.param]
     return [f"it broke: {encode(carrier.format(SECRET))} end" for carrier in CARRIERS]
 
 
 def no_secret_is_stored(world: World) -> None:
-    """Not in any column of any table that holds others' words."""
+    """Assert that no column that stores foreign text contains a secret."""
     for table in ("job_error_log", "dispatch_event", "rejected_message", "job", "job_queue"):
         for row in world.rows(f"SELECT r::text FROM {table} r"):
             assert not shows(row[0])
 
 
 def test_a_crawlers_failure_stores_no_secret(world: World, words: list[str]) -> None:
-    """Not in the message, the stack trace or the context; of each the rest is on record."""
+    """The message, the stack trace and the context are stored without it."""
     crawler, orders = world.crawler_with_jobs(len(words))
     frames: list[dict[str, Any]] = [
         crawler.frame("job_failed", order, error=word, isRecoverable=False, stackTrace=f"E: x\n  at {word}",
@@ -349,7 +349,7 @@ def test_a_crawlers_failure_stores_no_secret(world: World, words: list[str]) -> 
 
 
 def test_a_logged_error_stores_no_secret(world: World, words: list[str]) -> None:
-    """Nor does it where it is rejected, of an unknown job or for a bad field; and beside the payload's texts."""
+    """Also if the error is rejected, because of an unknown job or a bad field."""
     (job_id,) = world.jobs(1)
     errors = [
         {"error_type": "E", "error_message": word, "stack_trace": word, "context": {"said": word}}
@@ -372,7 +372,7 @@ def test_a_logged_error_stores_no_secret(world: World, words: list[str]) -> None
 
 
 def test_a_rejected_frame_stores_no_secret(world: World, words: list[str]) -> None:
-    """Of an attempt that nobody knows, and of one that is no frame."""
+    """Neither a frame of an unknown attempt nor an item that is no frame stores one."""
     crawler = world.crawler()
 
     world.sends(

@@ -1,4 +1,4 @@
-"""What is kept of values that others chose: no secret, nothing that Postgres refuses, nothing without bound."""
+"""Foreign values are stored without secrets, as Postgres accepts them, and limited in size."""
 
 import json
 import math
@@ -18,12 +18,12 @@ from support.secrets import HOSTILE_TEXT, MEBIBYTE, PLANTED, SECRETS, shows_a_se
 
 
 def size(value: JSON) -> int:
-    """How many bytes of JSON a value is; raises where it is not JSON, or not UTF-8."""
+    """The size of a value as JSON in bytes; raises if it is not JSON or not UTF-8."""
     return len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
 
 
 def test_the_value_under_a_secret_key_is_replaced_as_a_whole() -> None:
-    """Whatever it is and however the name is written."""
+    """Whatever the value is, and however the name is spelled."""
     value: JSON = {
         "accessToken": "a",
         "refresh_token": ["b"],
@@ -58,7 +58,7 @@ def test_the_value_under_a_secret_key_is_replaced_as_a_whole() -> None:
 
 
 def test_counts_flags_and_nulls_under_secret_keys_stay() -> None:
-    """A name that only speaks of a secret hides nothing."""
+    """A name that only mentions a secret redacts nothing."""
     value: JSON = {
         "tokens_used": 5,
         "tokens": 7,
@@ -76,7 +76,7 @@ def test_counts_flags_and_nulls_under_secret_keys_stay() -> None:
 
 
 def test_texts_and_names_within_a_value_are_redacted() -> None:
-    """At every depth, and a header that is held as a pair."""
+    """At every depth, and in a header that is a list of name and value."""
     value: JSON = [
         {"url": "https://h/?private_token=abc", "glpat-abcdefgh": 1},
         [["PRIVATE-TOKEN", "abc"], ["Accept", "json"]],
@@ -89,7 +89,7 @@ def test_texts_and_names_within_a_value_are_redacted() -> None:
 
 
 def test_values_nested_too_deeply_are_replaced() -> None:
-    """64 levels are kept."""
+    """Up to 64 levels are kept."""
     deep: JSON = "end"
     for _ in range(100_000):
         deep = [deep]
@@ -103,7 +103,7 @@ def test_values_nested_too_deeply_are_replaced() -> None:
 
 
 def test_cyclic_lists_terminate() -> None:
-    """Also such as would be 2**64 values written out."""
+    """Also lists that would be 2**64 values if written out."""
     knot: list[Any] = []
     knot += [knot, knot]
 
@@ -112,7 +112,7 @@ def test_cyclic_lists_terminate() -> None:
 
 
 class _Liar:
-    """An object that raises whatever it is asked, and shows a secret where it does not."""
+    """An object whose methods raise, or return a secret."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -164,17 +164,17 @@ class _Word(str):
     ids=lambda value: type(value).__name__,
 )
 def test_any_object_is_made_storable(value: object, expected: JSON) -> None:
-    """What jsonb lacks becomes text; of what nobody knows the type's name is kept, never its own words."""
+    """What jsonb cannot express becomes text; an unknown object becomes the name of its type, never its own text."""
     assert storable(value) == expected
 
 
 def test_endless_values_are_cut() -> None:
-    """A subclass may yield for ever."""
+    """A subclass may yield values without end."""
     assert storable(_Endless(), 20) == {"cut": "[1, 1, 1,"}
 
 
 def test_the_beginning_of_ten_mebibytes_is_kept() -> None:
-    """A long text stays a text; of anything else the beginning of its JSON is kept. Neither takes long."""
+    """A long text stays a text, anything else becomes the beginning of its JSON; both are fast."""
     start = time.process_time()
     text = storable("ab" * 5 * MEBIBYTE)
     value = storable({"frames": [{"type": "x", "data": "y" * 100}] * 100_000})
@@ -191,7 +191,7 @@ def test_the_beginning_of_ten_mebibytes_is_kept() -> None:
 
 @pytest.mark.parametrize("length", range(980, 1030))
 def test_a_cut_never_leaves_half_a_secret(length: int) -> None:
-    """The text is redacted first: where it is cut, what looked like nothing may have been a password."""
+    """The text is redacted before it is cut: half a secret would not be recognised."""
     text = "x" * length + " https://user:Zq7" + "y" * 50 + "qZ7w@h/ " + "z" * MEBIBYTE
 
     for kept in (clean_text(text, 1024), storable(text, 1024), storable([text], 1024)):
@@ -199,7 +199,7 @@ def test_a_cut_never_leaves_half_a_secret(length: int) -> None:
 
 
 def test_redactions_before_a_cut_do_not_expose_half_a_secret() -> None:
-    """What is behind the limit moves to the front as much as the redactions before it shorten the text."""
+    """Redactions shorten the text, so that text from after the limit moves into it."""
     text = "token=" + "x" * 9_000 + " https://user:Zq7" + "y" * MEBIBYTE + "@h"
 
     assert "Zq7" not in clean_text(text, 1_024)
@@ -207,7 +207,7 @@ def test_redactions_before_a_cut_do_not_expose_half_a_secret() -> None:
 
 @pytest.mark.parametrize("limit", [0, 3, 5, 6, 9, 10, 11])
 def test_a_text_is_cut_between_two_characters(limit: int) -> None:
-    """The limit is in bytes, and no character is halved."""
+    """The limit is in bytes, and no character is cut in half."""
     assert clean_text("\u00e9" * 10, limit) == ("\u00e9" * max((limit - 5) // 2, 0) + "[cut]")[:limit]
     assert clean_text("\u00e9" * 10, 20) == "\u00e9" * 10
 
@@ -240,7 +240,7 @@ OBJECTS = st.recursive(
 
 @given(VALUES)
 def test_redacting_a_value_is_idempotent(value: JSON) -> None:
-    """Names included."""
+    """Including names."""
     once = redact(value)
 
     assert redact(once) == once
@@ -248,7 +248,7 @@ def test_redacting_a_value_is_idempotent(value: JSON) -> None:
 
 @given(VALUES, PLANTED, SECRETS, st.sampled_from(["accessToken", "set-cookie", "clientSecret", "PASSWORD"]))
 def test_no_planted_secret_survives_in_a_value(value: JSON, planted: str, secret: str, name: str) -> None:
-    """In a text, in a name, under a name; redacted, and made storable at any length."""
+    """Whether in a text, in a name or under a name, and at any size limit."""
     whole: JSON = [value, {"text": planted, planted: 1, name: [secret, {"a": secret}]}, [name, secret]]
 
     assert not shows_a_secret(json.dumps(redact(whole)))
@@ -258,7 +258,7 @@ def test_no_planted_secret_survives_in_a_value(value: JSON, planted: str, secret
 
 @given(OBJECTS, st.integers(16, 2_000))
 def test_storable_values_are_json_and_bounded(value: object, limit: int) -> None:
-    """It is JSON without NaN, NUL or half a pair, is UTF-8, and never raises."""
+    """They are JSON without NaN, NUL or lone surrogates, and no value raises."""
     kept = storable(value, limit)
 
     assert size(kept) <= limit
@@ -267,13 +267,13 @@ def test_storable_values_are_json_and_bounded(value: object, limit: int) -> None
 
 @given(OBJECTS)
 def test_redaction_accepts_any_object(value: Any) -> None:
-    """And leaves JSON."""
+    """The result is always JSON."""
     json.dumps(redact(value), allow_nan=False)
 
 
 @given(HOSTILE_TEXT, st.integers(0, 200))
 def test_a_cleaned_text_is_storable_and_bounded(text: str, limit: int) -> None:
-    """No NUL, no half a pair, no more bytes than asked for."""
+    """Without NUL and lone surrogates, and within the limit."""
     kept = clean_text(text, limit)
 
     assert len(kept.encode()) <= limit

@@ -1,4 +1,4 @@
-"""Whoever tells it, and wherever: no secret is kept beside the account that it is of."""
+"""No secret is stored outside of the table of accounts, whatever message contains it."""
 
 import logging
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ TOKEN = "glpat-abcdefghij0123456789"
 
 
 def stored(world: World, table: str) -> str:
-    """All that a table holds, as text."""
+    """The contents of a table as text."""
     return str(world.scalar(f"SELECT string_agg(r::text, ' ') FROM {table} r"))
 
 
 def test_secrets_in_a_crawlers_failure_are_redacted(world: World) -> None:
-    """Its error type stands in the entry, the error row and the event."""
+    """Its error type is redacted in the entry, the error row and the event."""
     crawler, (order,) = world.crawler_with_jobs()
 
     crawler.fails(order, errorType=f"Refused {TOKEN}", error=TOKEN, stackTrace=TOKEN, context={"a": TOKEN})
@@ -28,7 +28,7 @@ def test_secrets_in_a_crawlers_failure_are_redacted(world: World) -> None:
 
 
 def test_secrets_in_an_orders_metadata_are_redacted(world: World) -> None:
-    """Tags and metadata are kept, but for what is secret in them."""
+    """Tags and metadata are stored without the secrets in them."""
     world.submit(world.order(tags=["weekly", f"by {TOKEN}"], metadata={"note": TOKEN, "password": "opaque"}))
 
     assert world.scalar("SELECT data -> 'tags' ->> 0 FROM job_queue") == "weekly"
@@ -37,7 +37,7 @@ def test_secrets_in_an_orders_metadata_are_redacted(world: World) -> None:
 
 
 def test_secrets_in_a_rejection_are_redacted(world: World) -> None:
-    """Its task, its message's id, its detail and its payload."""
+    """In its task, message id, detail and payload."""
     with world.unit() as uow:
         uow.rejected.keep(
             task=f"jobs.{TOKEN}", payload=[TOKEN], reason="invalid", detail=f"no {TOKEN}", message_id=TOKEN
@@ -49,7 +49,7 @@ def test_secrets_in_a_rejection_are_redacted(world: World) -> None:
 
 
 def test_a_validation_message_does_not_repeat_the_input(world: World) -> None:
-    """It need not look like a secret to be one."""
+    """The input may be a secret that does not look like one."""
     world.submit(world.order(priority="xyzzy-of-ann", branch="xyzzy-of-bob" * 100))
 
     (detail,) = (detail for (detail,) in world.rows("SELECT detail FROM rejected_message"))
@@ -60,7 +60,7 @@ def test_a_validation_message_does_not_repeat_the_input(world: World) -> None:
 
 @pytest.fixture
 def handler() -> Iterator[logging.Handler]:
-    """What a worker logs with; afterwards all is as it was."""
+    """The log handler of a worker, uninstalled afterwards."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
     logs._set_up()
@@ -69,7 +69,7 @@ def handler() -> Iterator[logging.Handler]:
 
 
 def test_secrets_in_log_lines_are_redacted(handler: logging.Handler) -> None:
-    """Celery and its libraries too, and what an exception says."""
+    """Including those of Celery and its libraries, and the text of exceptions."""
     error = ValueError(f"401 for {TOKEN}")
     trace = (type(error), error, None)
     record = logging.LogRecord("celery", logging.ERROR, "f.py", 1, "task %s failed", (TOKEN,), trace)

@@ -1,4 +1,4 @@
-"""Secrets in texts: found by their looks and by their names, and nothing else is taken for one."""
+"""Secrets in texts are found by their shape and by their name, and nothing else is redacted."""
 
 import re
 import time
@@ -17,7 +17,7 @@ from persistence.sanitize.text import redact_text
 from support.secrets import HOSTILE_TEXT, MEBIBYTE, PLANTED, shows_a_secret
 
 EXAMPLES = {
-    # GitLab's and others' tokens, by their looks
+    # Tokens of GitLab and others, by their shape
     "glpat-abcDEF_123456 was refused": "[redacted] was refused",
     "routable glpat-abcDEF.01.0a1b2c3d4.": "routable [redacted].",
     "gloas-0a1b2c3d gldt-0a1b2c3d glrt-0a1b2c3d": "[redacted] [redacted] [redacted]",
@@ -42,7 +42,7 @@ EXAMPLES = {
     "seen _gitlab_session=0123abcd; known=1": "seen _gitlab_session=[redacted]; known=1",
     r"a log\nCookie: a=b; c=d\nHost: h": r"a log\nCookie: [redacted]\nHost: h",
     "Authorization header was: bearer 0123456789abcdef": "Authorization header was: bearer [redacted]",
-    # Parameters, forms, JSON, and text like them
+    # Parameters, forms, JSON and similar text
     "GET /api?private_token=abc&page=2 HTTP/1.1": "GET /api?private_token=[redacted]&page=2 HTTP/1.1",
     "client_secret=a&refresh_token=b&code=c&state=d": (
         "client_secret=[redacted]&refresh_token=[redacted]&code=[redacted]&state=d"
@@ -65,7 +65,7 @@ EXAMPLES = {
     "https://abc@gitlab.example": "https://[redacted]@gitlab.example",
     "postgresql+psycopg://u:p@ss@db/crawlyard": "postgresql+psycopg://[redacted]@db/crawlyard",
     "postgres://u:p/a#s@db/crawlyard": "postgres://[redacted]@db/crawlyard",
-    # Encoded once, twice, or as text within text
+    # Encoded once or twice, or escaped inside another text
     "?q=private_token%3Dabc%26page%3D2&x=1 rest": "?q=private_token%3D[redacted]%26page%3D2&x=1 rest",
     "?h=Authorization%3A%20Bearer%20abc&x=1": "?h=Authorization%3A%20Bearer%20[redacted]&x=1",
     "?h=Authorization%3A+Bearer+abc&x=1": "?h=Authorization%3A+Bearer+[redacted]&x=1",
@@ -112,7 +112,7 @@ def test_a_secret_is_replaced_and_the_text_around_it_stays(text: str, expected: 
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
-    """An error's text is there to be read."""
+    """Text without a secret is unchanged, so that errors stay readable."""
     assert redact_text(text) == text
 
 
@@ -159,10 +159,9 @@ HOSTILE = [
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_a_hostile_mebibyte_takes_no_longer_than_an_ordinary_one(piece: str, before: str) -> None:
     """
-    No expression goes back over what it has read.
+    No expression reads the same characters again and again.
 
-    The longest of these takes 0.6 s of CPU on the machine of the benchmarks; at quadratic cost
-    the shortest would take minutes.
+    The slowest takes 0.6 s of CPU on the machine of the benchmarks; at quadratic cost the fastest would take minutes.
     """
     text = (before + piece * (MEBIBYTE // len(piece)))[:MEBIBYTE]
 
@@ -189,7 +188,7 @@ def test_a_hostile_mebibyte_takes_no_longer_than_an_ordinary_one(piece: str, bef
     ],
 )
 def test_a_secret_of_a_mebibyte_is_found_to_its_end(before: str, piece: str, after: str) -> None:
-    """However many turns its expression takes, and in linear time too."""
+    """However many repeats its expression needs, and in linear time."""
     text = before + piece * (MEBIBYTE // len(piece)) + after
 
     start = time.process_time()
@@ -201,7 +200,7 @@ def test_a_secret_of_a_mebibyte_is_found_to_its_end(before: str, piece: str, aft
 
 
 def repeated_groups(parsed: Any) -> Iterator[str]:
-    """What a parsed expression repeats possessively, or without bound, though it is no single character."""
+    """The groups that a parsed expression repeats possessively or without limit."""
     if not isinstance(parsed, (tuple, list)) and not hasattr(parsed, "data"):
         return
     match tuple(parsed):
@@ -216,7 +215,7 @@ def repeated_groups(parsed: Any) -> Iterator[str]:
 
 
 def parsed(expression: str | bytes, flags: int = 0) -> Any:
-    """What `re` makes of an expression before it compiles it."""
+    """The parse tree of an expression."""
     return import_module("re._parser").parse(expression, flags)
 
 
@@ -229,7 +228,7 @@ def test_a_possessive_or_unbounded_group_is_detected(expression: str) -> None:
 
 
 def test_no_expression_repeats_a_group_possessively_or_without_bound() -> None:
-    """CPython before 3.11.5 mis-matches the first (python/cpython#106052); the other takes memory without end."""
+    """CPython before 3.11.5 mis-matches the first (python/cpython#106052); the second takes unlimited memory."""
     modules = (redaction, secret_patterns, escaping, base64_text, fingerprint)
     expressions = [v for module in modules for v in vars(module).values() if isinstance(v, re.Pattern)]
     expressions += secret_patterns._CONTINUATIONS.values()
@@ -244,7 +243,7 @@ def test_no_expression_repeats_a_group_possessively_or_without_bound() -> None:
 
 @given(HOSTILE_TEXT)
 def test_redacting_a_text_is_idempotent(text: str) -> None:
-    """Whatever its letters are."""
+    """Whatever the text contains."""
     once = redact_text(text)
 
     assert redact_text(once) == once
@@ -252,5 +251,5 @@ def test_redacting_a_text_is_idempotent(text: str) -> None:
 
 @given(st.text(), PLANTED, st.text(), st.sampled_from([" ", "\n", "\t"]))
 def test_no_planted_secret_survives_in_a_text(before: str, planted: str, after: str, gap: str) -> None:
-    """In any encoding, in any company."""
+    """In any encoding, whatever text is around it."""
     assert not shows_a_secret(redact_text(f"{before}{gap}{planted}{gap}{after}"))
