@@ -27,7 +27,7 @@ SEED, SPAN_S, EVERY_S = 4, 21.0, 0.9
 COMMAND = [
     sys.executable,
     "-m",
-    "chaos",
+    "proofs.chaos",
     "--seed",
     str(SEED),
     "--minutes",
@@ -227,12 +227,12 @@ def path(tmp_path: Path) -> Path:
 def test_the_journal_ends_the_work_of_a_killed_gateway(path: Path) -> None:
     """As of its last line; what it let go had ended before."""
     first, second = Journal(path), Journal(path)
-    first.note("born")
-    first.note("took", fences=["F", "G"])
-    first.note("let go", fences=["F"])
-    first.note("heard", ids=["C"], task="connections.heartbeat")
-    second.note("born")
-    second.note("took", fences=["H"])
+    first.write("born")
+    first.write("took", fences=["F", "G"])
+    first.write("let go", fences=["F"])
+    first.write("heard", ids=["C"], task="connections.heartbeat")
+    second.write("born")
+    second.write("took", fences=["H"])
     first.close()
     second.close()
 

@@ -120,7 +120,7 @@ def places(runs: Runs) -> list[tuple[int, Death]]:
     return points + commits if deep() else [points[0], points[len(points) // 2], points[-1], commits[-1]]
 
 
-@pytest.mark.parametrize("name", ["completion", "silence_and_goodbyes", "errors"])
+@pytest.mark.parametrize("name", ["completion", "silence_and_disconnects", "errors"])
 def test_the_message_of_a_killed_child_is_run_again(
     name: str, world: World, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ class ControlledFleet(Fleet):
         if gone := self._at_work - at_work:
             self._journal.write("let go", fences=sorted(gone))
         self._at_work = at_work
-        if stale := self.tally.stale_fences[self._stale :]:
+        if stale := self.counts.stale_fences[self._stale :]:
             self._journal.write("stale", fences=stale)
             self._stale += len(stale)
 
@@ -69,7 +69,7 @@ class ControlledFleet(Fleet):
             self._publisher.share = 0.0
         elif what == "tell":
             busy = self.has_pending_work or self._publisher.pending > 0
-            self._journal.write("told", busy=busy, unheard=self.tally.unheard, repeated=self.tally.repeated)
+            self._journal.write("told", busy=busy, unheard=self.counts.unheard, repeated=self.counts.repeated)
         else:
             self._pending.append((what, float(draw)))
 
