@@ -1,1 +1,1 @@
-"""Measures Crawlyard beside what people would otherwise use, in one run on one machine: `make bench`."""
+"""Measures Crawlyard and its alternatives in one run on one machine: `make bench`."""

@@ -1,4 +1,4 @@
-"""`make bench`: measure all lines, or some, and print one table."""
+"""`make bench`: measures all lines, or some of them, and prints one table."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ LINES = {
     "enqueue": enqueue.measure,
     "memory": memory.measure,
 }
-"""By name."""
+"""The lines that are measured by default, by name."""
 
 BY_NAME_ONLY = {
     "life_among_many": (life.measure_among_many, 15),
@@ -51,10 +51,10 @@ BY_NAME_ONLY = {
     "mass_death": (mass_death.measure, 5),
     "scale": (scale.measure, 10),
 }
-"""Lines that take long, each with the minutes that it may take."""
+"""Lines that take long, each with the maximum number of minutes. They are measured only if they are named."""
 
 _WIDTH = 140
-"""Columns of the table in a file: none of its lines is broken."""
+"""Width of the table if the output is no terminal: wide enough that no row is wrapped."""
 
 
 @click.command()
@@ -62,19 +62,19 @@ _WIDTH = 140
     "--only",
     multiple=True,
     type=click.Choice([*LINES, *BY_NAME_ONLY]),
-    help="Measure this line alone; repeatable.",
+    help="Measure only this line; may be repeated.",
 )
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too."
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file, too."
 )
-@click.option("--markdown", is_flag=True, help="Print the table as docs/performance.md has it.")
-@click.option("--list", "is_list", is_flag=True, help="Say which lines there are, and end.")
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown, as in docs/performance.md.")
+@click.option("--list", "is_list", is_flag=True, help="List the lines, and measure nothing.")
 def main(only: tuple[str, ...], json_file: Path | None, *, markdown: bool, is_list: bool) -> None:
-    """Measure, on servers of its own with fsync on; nothing is left behind."""
+    """Measure Crawlyard and its alternatives on temporary servers with fsync on."""
     if is_list:
         click.echo("\n".join(LINES))
         click.echo(
-            "\n".join(f"{name} (only by its name, up to {m} min)" for name, (_, m) in BY_NAME_ONLY.items())
+            "\n".join(f"{name} (only by name, up to {m} min)" for name, (_, m) in BY_NAME_ONLY.items())
         )
         return
     screen = Console(width=None if sys.stdout.isatty() else _WIDTH)
@@ -85,7 +85,7 @@ def main(only: tuple[str, ...], json_file: Path | None, *, markdown: bool, is_li
         try:
             for name in only or LINES:
                 figures += _measured(name, services, screen)
-        finally:  # what has been measured is told, whatever ends the run
+        finally:  # print what was measured, even if an error ends the run
             if json_file:
                 json_file.write_text(json.dumps(as_json(figures, services), indent=2) + "\n")
             screen.print(table(figures, markdown=markdown))
@@ -93,9 +93,9 @@ def main(only: tuple[str, ...], json_file: Path | None, *, markdown: bool, is_li
 
 def _measured(name: str, services: "Services", screen: Console) -> "list[Figure]":
     measure, bound = BY_NAME_ONLY.get(name) or (LINES[name], None)
-    told = f"{name} (up to {bound} minutes)" if bound else name
+    title = f"{name} (up to {bound} minutes)" if bound else name
     begun = time.monotonic()
-    with screen.status(f"{told} ..."):
+    with screen.status(f"{title} ..."):
         figures = list(measure(services))
     screen.print(f"{name}: {time.monotonic() - begun:.0f} s")
     return figures

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.charts FIGURES.json PICTURE.svg`: what the line `scale` measured, as curves."""
+"""`python -m benchmarks.charts FIGURES.json PICTURE.svg`: draws the figures of the line `scale` as curves."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-_QUANTITIES = {"/s": "lives a second", "ms": "ms a pass"}
-"""Rows of the picture: the label of each by the unit of its figures."""
+_QUANTITIES = {"/s": "lives per second", "ms": "ms per round"}
+"""The rows of the picture: their labels, by the unit of their figures."""
 
 _INK, _BAND = "#1f4e79", "#1f4e7933"
 
@@ -19,7 +19,7 @@ _INK, _BAND = "#1f4e79", "#1f4e7933"
 @click.argument("figures", type=click.Path(path_type=Path, exists=True))
 @click.argument("picture", type=click.Path(path_type=Path))
 def main(figures: Path, picture: Path) -> None:
-    """Draw medians, and from the least to the greatest value, by what grew."""
+    """Draw the medians and the ranges of the values over what was varied."""
     curves: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
     for figure in json.loads(figures.read_text())["figures"]:
         if figure["at"]:
@@ -27,7 +27,7 @@ def main(figures: Path, picture: Path) -> None:
             curves.setdefault((figure["unit"], axis), []).append((place, figure))
     if not curves:
         raise click.UsageError(
-            f"{figures} holds no figure of the line scale: make bench ONLY=scale ARGS='--json {figures}'"
+            f"{figures} contains no figure of the line scale. Run make bench ONLY=scale ARGS='--json {figures}'."
         )
     axes = list(dict.fromkeys(axis for _, axis in curves))
     mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "scale", "font.size": 9}

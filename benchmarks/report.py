@@ -1,4 +1,4 @@
-"""The table of a run, and the same as JSON, with what machine and versions it was."""
+"""Reports a run as a table, or as JSON with the machine and the versions."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ from console.embedded.servers import Services
 
 _OURS = ("crawlyard", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "pydantic")
 _PEERS = ("procrastinate", "pgqueuer", "asyncpg", "awa-pg")
-"""Where `scripts/bootstrap bench` has installed them."""
+"""Installed by `scripts/bootstrap bench`."""
 
 Ratio = tuple[float, Comparison]
 
 
 def table(figures: Iterable[Figure], *, markdown: bool = False) -> Table:
-    """One row a figure, and one more for each further comparison; ratios are within the run."""
+    """One row per figure, and another for each further comparison; ratios compare figures of the same run."""
     found = {figure.name: figure for figure in figures}
     box = MARKDOWN if markdown else None
     made = Table("what", "median", "spread", "ratio", "aim", "", box=box, pad_edge=markdown)
@@ -38,13 +38,13 @@ def table(figures: Iterable[Figure], *, markdown: bool = False) -> Table:
 
 
 def as_json(figures: Iterable[Figure], services: Services) -> dict[str, Any]:
-    """Everything, for charts and comparisons."""
+    """Return all values, for charts and for comparing runs."""
     found = {figure.name: figure for figure in figures}
     return {"machine": machine(services), "figures": [_entry(figure, found) for figure in found.values()]}
 
 
 def machine(services: Services) -> dict[str, Any]:
-    """Cores, memory, and the versions of all that was measured."""
+    """Return cores, memory, and the versions of everything that was measured."""
     with psycopg.connect(services.database_url) as connection:
         ((postgres,),) = connection.execute("SHOW server_version")
     return {
@@ -85,19 +85,19 @@ def _ratios(figure: Figure, found: dict[str, Figure]) -> list[Ratio]:
 
 
 def _describe(compared: Ratio) -> tuple[str, str, str]:
-    """The cells of one comparison: the ratio, its aim, and whether that was reached."""
+    """Return the cells of one comparison: the ratio, its aim, and whether the aim was reached."""
     ratio, comparison = compared
     return f"{ratio:.2f} x {comparison.reference}", *_judged(comparison.aim, ratio)
 
 
 def _judged(aim: Aim | None, value: float) -> tuple[str, str]:
-    """An aim, and whether it was reached."""
+    """Return an aim, and whether it was reached."""
     if aim is None:
         return "", ""
-    told = "reached" if aim.is_reached(value) else "missed"
-    return f"{'<=' if aim.is_ceiling else '>='} {_rounded(aim.value)}", told
+    verdict = "reached" if aim.is_reached(value) else "missed"
+    return f"{'<=' if aim.is_ceiling else '>='} {_rounded(aim.value)}", verdict
 
 
 def _rounded(value: float) -> str:
-    """Whole where it is large."""
+    """Round large values to integers, and small ones to three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004

@@ -1,1 +1,1 @@
-"""What the lines run on: servers, worlds, drivers, figures."""
+"""What the lines share: servers, test data, drivers, figures."""

@@ -1,7 +1,7 @@
 """
-The test bed: servers of its own, a fresh database for each line, real workers.
+The test bed: temporary servers, a new database for each line, real workers.
 
-fsync and synchronous_commit stay on, and Postgres at its defaults: nothing is tuned, for nobody.
+fsync and synchronous_commit are on, and Postgres has its default settings: nothing is tuned for any candidate.
 """
 
 import os
@@ -29,7 +29,7 @@ from tasks.worker.liveness import BEAT, WORKER
 PATIENCE_S = 300.0
 
 QUIET = {
-    # Upkeep runs at its own intervals, as in production; nobody is to die of a benchmark's pauses.
+    # Maintenance runs at its usual intervals. No connection may expire because the benchmark pauses.
     "CRAWLYARD_CONNECTION_TIMEOUT": "600",
     "CRAWLYARD_ABSENCE_GRACE": "600",
 }
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def wait_until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S, pause: float = 0.02) -> T:
-    """The first true answer of *probe*. Raises TimeoutError."""
+    """Wait for a true result of *probe*, and return it. Raises TimeoutError."""
     deadline = time.monotonic() + patience
     while not (answer := probe()):
         if time.monotonic() > deadline:
@@ -49,7 +49,7 @@ def wait_until(probe: Callable[[], T], what: str, patience: float = PATIENCE_S, 
 
 @dataclass
 class Bed:
-    """A migrated database that is empty, an empty broker, and who may be started on them."""
+    """An empty migrated database and an empty broker, on which workers can be started."""
 
     services: Services
     database_url: str
@@ -60,7 +60,7 @@ class Bed:
 
     @contextmanager
     def workers(self, count: int = 1, children: int = 2, **environment: str) -> Iterator[Supervisor]:
-        """So many worker processes with so many children each, and beat; ready when this returns."""
+        """Run *count* workers with *children* pool processes each, and beat; they are ready when this returns."""
         variables = os.environ | self.environment() | QUIET | environment
         logs = Path(self.services.folder) / f"logs-{uuid4().hex[:8]}"
         logs.mkdir()
@@ -70,41 +70,43 @@ class Bed:
                 supervisor.start(f"worker-{number}", "worker", *arguments)
             supervisor.start("beat", "beat", "--loglevel", "WARNING")
             wait_until(lambda: _alive() == count + 1, "the workers and beat are up")
-            self.publisher.publish("connections.expire_dead")  # beat's own first one comes after ten seconds
+            self.publisher.publish(
+                "connections.expire_dead"
+            )  # beat publishes its first one after ten seconds
             wait_until(
                 lambda: self.one("SELECT last_sweep_at IS NOT NULL FROM liveness_state"), "a worker sweeps"
             )
             yield supervisor
 
     def environment(self) -> dict[str, str]:
-        """What our processes want to know."""
+        """Return the environment of our processes."""
         return {"DATABASE_URL": self.database_url, "BROKER_URL": self.services.broker_url}
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
-        """The rows of one statement."""
+        """Run a statement, and return its rows."""
         cursor = self.database.execute(sql, values or None)
         return cursor.fetchall() if cursor.description else []
 
     def one(self, sql: str, *values: Any) -> Any:
-        """The one value of a statement."""
+        """Run a statement, and return its only value."""
         ((value,),) = self.rows(sql, *values)
         return value
 
     def until_idle(self) -> None:
-        """Wait until no message waits or is being handled."""
+        """Wait until no message is queued or being handled."""
         wait_until(lambda: not self.publisher.waiting(), "the queues are empty")
 
 
 @contextmanager
 def servers() -> Iterator[Services]:
-    """PostgreSQL and Valkey, for all lines."""
+    """Run PostgreSQL and Valkey for all lines."""
     with embedded_services({"shared_preload_libraries": "pg_stat_statements"}) as services:
         yield services
 
 
 @contextmanager
 def bed(services: Services) -> Iterator[Bed]:
-    """A fresh bed for one line; nothing is left of it."""
+    """Create a bed for one line, and remove it at the end."""
     name = f"bench_{uuid4().hex[:12]}"
     url = f"{services.database_url.rsplit('/', 1)[0]}/{name}"
     with psycopg.connect(services.database_url, autocommit=True) as admin:
@@ -123,7 +125,7 @@ def bed(services: Services) -> Iterator[Bed]:
 
 
 def _alive() -> int:
-    """How many workers and beats of ours have a pulse."""
+    """Count our workers and beats that write heartbeat files."""
     ours = {process.pid for process in psutil.Process().children(recursive=True)}
     return sum(reading.pid in ours for kind in (WORKER, BEAT) for reading in heartbeat_file.read(kind))
 

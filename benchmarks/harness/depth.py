@@ -1,7 +1,7 @@
 """
-A database with many jobs that wait and many that are worked on, made set-based: messages would take too long.
+Fills a database with many waiting jobs and many live attempts, set-based: through messages it would take too long.
 
-The rows are those that messages leave: `crawlyard audit` finds no fault in them.
+The rows are the same as if messages had created them: `crawlyard audit` finds no fault.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _CONNECTIONS = """
 
 _ROWS = f"""
     WITH new AS MATERIALIZED (
-        -- in the order of their paths, as most indexes of `job` are: they are filled from end to end
+        -- in the order of the paths, as most indexes of `job` are, so that these are filled from end to end
         SELECT n, 'job-' || lpad(n::text, 22, '0') AS id, 'group-' || lpad(n::text, 8, '0') || '/project' AS path,
                'account-' || ({{account}}) AS account, 'https://{HOST}/api/graphql' AS url
           FROM generate_series(%(first)s::bigint, %(first)s + %(count)s - 1) n
@@ -73,10 +73,10 @@ _MARK_ASSIGNED = f"""
                jsonb_build_object('crawler_job_id', crawler_job_id)
           FROM attempts
     )
-    UPDATE socket_connection c SET active_jobs = held.fences
+    UPDATE socket_connection c SET active_jobs = used.fences
       FROM (SELECT connection_id, jsonb_agg(crawler_job_id ORDER BY crawler_job_id) AS fences
-              FROM attempts GROUP BY connection_id) held
-     WHERE c.id = held.connection_id
+              FROM attempts GROUP BY connection_id) used
+     WHERE c.id = used.connection_id
 """
 
 _COMPLETE = """
@@ -105,37 +105,37 @@ _COMPLETE = """
 
 @dataclass
 class Depth:
-    """Accounts with jobs that wait, and a fleet that holds others."""
+    """Accounts with waiting jobs, and a fleet with live attempts."""
 
     bed: Bed
     account: str
-    """SQL: which account's the job of number *n* is."""
+    """SQL for the number of the account of job *n*."""
     made: int = field(default=0, init=False)
 
     def connect(self, count: int, capacity: int = CAPACITY) -> None:
-        """So many connections, of which none has a job."""
+        """Add connections without jobs."""
         self.bed.rows(_CONNECTIONS, capacity, count)
 
     def wait(self, count: int) -> None:
-        """So many more jobs wait."""
+        """Add waiting jobs."""
         self._make(_WAITING, "pending", count)
 
     def leave(self, count: int) -> None:
-        """So many more jobs that are finished, with their one attempt."""
+        """Add finished jobs, each with one attempt."""
         self._make(_ENDED, "completed", count)
 
     def occupy(self, count: int, connections: int) -> None:
-        """So many jobs are held by so many connections, in turn; said once, before any pass."""
+        """Add jobs with live attempts, dealt out to the connections in turn; call it once, before any round."""
         self._make(_MARK_ASSIGNED, "processing", count, connections)
 
     def complete(self, count: int) -> None:
-        """So many attempts are completed, those first that were made first."""
+        """Complete attempts, the oldest first."""
         self.bed.rows(_COMPLETE, count)
 
     def _make(self, sql: str, status: str, count: int, connections: int = 0) -> None:
         values = {"first": self.made, "count": count, "status": status, "connections": connections}
         with self.bed.database.transaction():
-            # Foreign keys are not looked up row by row, which is half of the time: they hold as it is made.
+            # Skip the foreign key checks, which take half of the time: the rows satisfy them by construction.
             self.bed.rows("SET LOCAL session_replication_role = replica")
             self.bed.database.execute(sql.format(account=self.account.replace("%", "%%")), values)
         self.made += count

@@ -1,4 +1,4 @@
-"""How fast workers handle messages that all wait already: from the push to empty queues."""
+"""Measures how fast workers handle messages that are all queued at the start: from the push to empty queues."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -11,14 +11,14 @@ from benchmarks.harness.messages import envelope, queue_of
 _LOOK_S = 0.01
 
 _AGAIN_S = 0.02
-"""A message on its way from the list into a worker's hands is in neither: emptiness is seen twice."""
+"""A message on its way from the list to a worker is counted nowhere, so the queues must be seen empty twice."""
 
 
 def seconds_to_handle(there: Bed, task: str, payloads: Iterable[dict[str, Any]]) -> float:
     """
-    From the push of all messages, in one command, until none waits or is being handled.
+    Push all messages in one command, and return the seconds until none is queued or being handled.
 
-    So are the messages that these ring for. The texts are made before.
+    That includes the messages that the tasks publish. The texts are prepared before the timing starts.
     """
     queue = queue_of(task)
     texts = [envelope(task, str(uuid4()), queue, payload) for payload in payloads]
@@ -28,7 +28,7 @@ def seconds_to_handle(there: Bed, task: str, payloads: Iterable[dict[str, Any]])
 
 
 def emptied_at(waiting: Callable[[], int]) -> float:
-    """The moment, on the clock of `perf_counter`, at which nothing waited any more. Raises TimeoutError."""
+    """Return the time by `perf_counter` at which no message was left. Raises TimeoutError."""
     while True:
         wait_until(lambda: not waiting(), "the queues are empty", pause=_LOOK_S)
         at = time.perf_counter()

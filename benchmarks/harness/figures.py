@@ -1,4 +1,4 @@
-"""What was measured: several values of one thing, their median, and how far they lie apart."""
+"""What was measured: several values of one quantity, their median and their spread."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -6,51 +6,51 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Aim:
-    """What a value, or a ratio, is to reach."""
+    """What a value or a ratio must reach."""
 
     value: float
     is_ceiling: bool = False
-    """Whether it is not to be exceeded, instead."""
+    """True if the value must not exceed it."""
 
     def is_reached(self, value: float) -> bool:
-        """Whether it is as good as this."""
+        """Return true if *value* reaches the aim."""
         return value <= self.value if self.is_ceiling else value >= self.value
 
 
 def at_most(value: float) -> Aim:
-    """A ceiling."""
+    """Return an aim that must not be exceeded."""
     return Aim(value, is_ceiling=True)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """With which figure of the same run another one is compared."""
+    """A comparison with another figure of the same run."""
 
     reference: str
     aim: Aim | None = None
-    """The ratio to it which is to be reached; none where it is only told."""
+    """What the ratio must reach; none if it is only reported."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing, measured in several rounds of one run."""
+    """One quantity, measured several times in one run."""
 
     name: str
     unit: str
     values: list[float]
     comparisons: tuple[Comparison, ...] = ()
-    """Those whose reference was not measured in the run are left out of the report."""
+    """The report leaves out those whose reference was not measured in the run."""
     aim: Aim | None = None
-    """What it is to reach by itself."""
+    """What the value itself must reach."""
     at: tuple[str, int] | None = None
-    """Its place on an axis of a chart."""
+    """Its position in a chart: axis and value."""
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median of the values."""
         return median(self.values)
 
     @property
     def spread(self) -> float:
-        """From the least to the greatest, as a share of the median."""
+        """The range of the values, as a share of the median."""
         return (max(self.values) - min(self.values)) / self.median

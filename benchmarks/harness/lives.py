@@ -1,8 +1,9 @@
 """
-Whole lives of jobs, driven as a web app and a gateway drive them: through messages alone.
+Drives whole lives of jobs through messages only, as a web app and a gateway do.
 
-The phases of one job are never in one batch: the next word is said when the message with the last
-one has been handled. The queue is kept at a constant depth throughout.
+A life is what a job goes through from its order to its completion. The frames of one attempt are never in one
+batch: the next frame is sent when the message with the last one has been handled. The number of waiting jobs
+stays constant.
 """
 
 import time
@@ -16,12 +17,12 @@ from benchmarks.harness.bed import PATIENCE_S, Bed
 from benchmarks.harness.world import completed, orders, progressed, started
 
 BATCH = 500
-"""Orders, or frames, a message."""
+"""Orders, or frames, per message."""
 
 PHASES: tuple[Callable[[str, str], dict[str, Any]], ...] = (started, progressed, completed)
 
 GATEWAYS = 4
-"""Each holds its share of the connections, and says in one message what came over them."""
+"""Each has its share of the connections, and sends their frames together."""
 
 _NEW_ORDERS = """
     SELECT crawler_job_id, connection_id FROM crawler_order
@@ -31,30 +32,30 @@ _NEW_ORDERS = """
 _HANDLED = "SELECT message_id FROM handled_message WHERE message_id = ANY (%s)"
 
 LOOK_S = 0.2
-"""Between two looks at the orders: about the time between two passes, of which a gateway is notified."""
+"""Between two reads of the orders: about the time between two rounds, after which a gateway is notified."""
 
 _PAUSE_S = 0.01
-"""Where there is nothing to say: every question whether something was handled is paid by what is measured."""
+"""Pause while there is nothing to send: the polling itself slows down what is measured."""
 
 _OVERLAP = 8
-"""Characters of a ULID that are the same within a second: so far back a look reads again."""
+"""Leading characters of a ULID that are equal within about a second: each read overlaps the last one by that much."""
 
 Order = tuple[str, str]
-"""A crawler_job_id, and its connection."""
+"""A crawler_job_id and its connection."""
 
 
 @dataclass
 class Drive:
-    """One run: keeps *depth* jobs waiting, and works off what is handed out, until *lives* have ended."""
+    """One run: keeps *depth* jobs waiting, and completes every order."""
 
     bed: Bed
     accounts: list[str]
     connections: list[str]
     depth: int
     first: int = 0
-    """The number of the first project, where some have been made before."""
+    """The number of the first project, if a former run has created some."""
     in_flight: int = 8
-    """Messages of orders, and of words, that wait at a time."""
+    """Maximum number of unhandled messages with orders, and with frames."""
     submitted: int = field(default=0, init=False)
     ended: int = field(default=0, init=False)
     _next_look: float = field(default=0.0, init=False)
@@ -71,7 +72,7 @@ class Drive:
         self._orders = orders(self.accounts, self.first)
 
     def run(self, lives: int) -> float:
-        """Drive until so many more have ended; the seconds that took."""
+        """Drive until *lives* more have ended, and return the seconds."""
         goal = self.ended + lives
         begun = time.monotonic()
         while self.ended < goal:
@@ -94,16 +95,16 @@ class Drive:
         self.run(self.submitted - self.ended)
 
     def _collect(self) -> int:
-        """Note which messages were handled; their jobs have come one phase further."""
+        """Find the messages that were handled, and move their jobs to the next phase."""
         asked = [*self._sent, *self._ordered]
         handled = {id_ for (id_,) in self.bed.rows(_HANDLED, asked)} if asked else set()
         self._ordered -= handled
         for id_ in handled & self._sent.keys():
-            phase, spoken = self._sent.pop(id_)
+            phase, batch = self._sent.pop(id_)
             if phase + 1 < len(PHASES):
-                self._schedule(phase + 1, spoken)
+                self._schedule(phase + 1, batch)
             else:
-                self.ended += len(spoken)
+                self.ended += len(batch)
         return len(handled)
 
     def _submit(self) -> int:
@@ -119,7 +120,7 @@ class Drive:
         self.submitted += len(batch)
 
     def _look(self) -> int:
-        """Read what was handed out since the last look; now and then, and only with words to spare."""
+        """Read the new orders, at intervals, and only if more messages may be in flight."""
         if time.monotonic() < self._next_look or len(self._sent) >= self.in_flight:
             return 0
         self._next_look = time.monotonic() + LOOK_S
@@ -133,15 +134,15 @@ class Drive:
         self._schedule(0, new)
         return len(new)
 
-    def _schedule(self, phase: int, spoken: list[Order]) -> None:
-        for fence, connection_id in spoken:
+    def _schedule(self, phase: int, batch: list[Order]) -> None:
+        for fence, connection_id in batch:
             self._unsent[phase, self._gateway[connection_id]].append((fence, connection_id))
 
     def _since(self) -> str:
         return self._newest[:_OVERLAP] + "0" * (26 - _OVERLAP)
 
     def _send(self) -> int:
-        """Say the next words, the last phase first, so that seats come free."""
+        """Send the next frames, those of the last phase first, so that slots become free."""
         sent = 0
         for phase, batch in self._batches():
             frames = [PHASES[phase](connection_id, fence) for fence, connection_id in batch]
@@ -151,7 +152,7 @@ class Drive:
 
     def _batches(self) -> Iterator[tuple[int, list[Order]]]:
         for (phase, _), unsent in self._unsent.items():
-            # Rather full batches while there is enough to do.
+            # Wait for full batches while other messages are in flight.
             while unsent and (len(unsent) >= BATCH or len(self._sent) < GATEWAYS):
                 if len(self._sent) >= self.in_flight:
                     return

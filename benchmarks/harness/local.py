@@ -1,7 +1,7 @@
 """
-Tasks applied in this process, one after the other, without a broker: what the database sees, and no more.
+Runs tasks in this process, one after the other and without a broker, so that only the database's work is measured.
 
-For lines that are about tables and indexes. Bells go nowhere: the line itself says what comes next.
+For lines about tables and indexes. What the tasks publish is dropped: the line itself decides what runs next.
 """
 
 import logging
@@ -30,7 +30,7 @@ _LIVE = """
 
 
 def deliver(task: str, **payload: Any) -> float:
-    """Handle one message; the seconds that took, with its commit."""
+    """Handle one message, and return the seconds, including the commit."""
     app = _app()
     begun = time.perf_counter()
     app.tasks[task].apply(kwargs=payload, task_id=str(ULID()), throw=True)
@@ -39,8 +39,8 @@ def deliver(task: str, **payload: Any) -> float:
 
 @cache
 def _app() -> "Celery":
-    """The app as a worker's child has it, but for the bells."""
-    from tasks.app import app  # noqa: PLC0415 - reads the settings, which the bed has set
+    """Return the app as a pool process has it, except that publishing does nothing."""
+    from tasks.app import app  # noqa: PLC0415 - importing it reads the settings, which the bed has set
 
     app.loader.import_default_modules()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -51,13 +51,13 @@ def _app() -> "Celery":
 
 @dataclass
 class Rounds:
-    """Whole lives, a round of them at a time: a pass, then every word of what it seated, then as many orders."""
+    """Whole lives in rounds: an assignment round, then all frames of the assigned jobs, then as many new orders."""
 
     bed: Bed
     accounts: list[str]
     connections: list[str]
-    passes: list[float] = field(default_factory=list)
-    """Seconds of each pass, with its commit."""
+    assignments: list[float] = field(default_factory=list)
+    """Seconds of each assignment round, including the commit."""
     ended: int = 0
 
     def __post_init__(self) -> None:
@@ -65,12 +65,12 @@ class Rounds:
         self._reconcile_at = 0.0
 
     def submit(self, count: int) -> None:
-        """Let so many more jobs wait."""
+        """Submit more jobs."""
         for _ in range(0, count, BATCH):
             deliver("jobs.submit", orders=list(islice(self._orders, BATCH)))
 
     def run(self, lives: int) -> float:
-        """Until so many more have ended; the seconds that took."""
+        """Run until *lives* more have ended, and return the seconds."""
         goal = self.ended + lives
         begun = time.perf_counter()
         while self.ended < goal:
@@ -81,7 +81,7 @@ class Rounds:
         if time.monotonic() >= self._reconcile_at:
             deliver("upkeep.reconcile")
             self._reconcile_at = time.monotonic() + settings().reconcile_interval.total_seconds()
-        self.passes.append(deliver("jobs.assign"))
+        self.assignments.append(deliver("jobs.assign"))
         assigned = self.bed.rows(_LIVE, self.connections)
         for phase in PHASES:
             frames = [phase(connection_id, fence) for fence, connection_id in assigned]

@@ -1,4 +1,4 @@
-"""Messages as a producer of any language pushes them: what the web app and gateways do, without Celery's cost."""
+"""Pushes messages as a producer in any language does, without the cost of Celery's client."""
 
 import base64
 import json
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 class Publisher:
-    """A bare producer."""
+    """A producer that writes to Redis directly."""
 
     def __init__(self, broker: "redis.Redis[bytes]") -> None:
         self._broker = broker
 
     def publish(self, task: str, **payload: Any) -> str:
-        """Push one message; its id."""
+        """Push one message, and return its id."""
         (id_,) = self.publish_all(task, [payload])
         return id_
 
     def publish_all(self, task: str, payloads: Iterable[dict[str, Any]]) -> list[str]:
-        """Push many messages in one round trip; their ids."""
+        """Push many messages in one round trip, and return their ids."""
         queue = queue_of(task)
         ids, texts = [], []
         for payload in payloads:
@@ -34,18 +34,18 @@ class Publisher:
         return ids
 
     def waiting(self) -> int:
-        """How many messages wait or are being handled."""
+        """Count the messages that are queued or being handled."""
         lengths = [self._broker.llen(queue) for queue in QUEUES]
         return sum(lengths) + self._broker.hlen("unacked")  # type: ignore[arg-type]
 
 
 def queue_of(task: str) -> str:
-    """The queue to which a task goes: its own, or its area's."""
+    """Return the queue of a task: its own, or its area's."""
     return ROUTES.get(task, ROUTES[f"{task.partition('.')[0]}.*"])["queue"]
 
 
 def envelope(task: str, id_: str, queue: str, payload: dict[str, Any]) -> str:
-    """One message's text, as docs/contract.md says it."""
+    """Return the text of one message, as specified in docs/contract.md."""
     body = base64.b64encode(json.dumps([[], payload, {}]).encode()).decode()
     return json.dumps(
         {

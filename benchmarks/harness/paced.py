@@ -1,4 +1,4 @@
-"""Whole lives at a given rate, in a thread: the load under which something else is measured."""
+"""Drives whole lives at a given rate, in a thread, as the load under which something else is measured."""
 
 import sys
 import time
@@ -11,15 +11,15 @@ from threading import Event
 from benchmarks.harness.lives import BATCH, PHASES, Drive, Order
 
 _SWITCH_S = 0.0005
-"""Between two threads of Python; by default ten times as long, which whoever measures would wait."""
+"""Python's switch interval between threads; the default is ten times as long, and would add to what is measured."""
 
 
 @dataclass
 class Paced(Drive):
     """
-    A run of so many lives a second: with a *depth* words are said at that rate, without one orders are.
+    A run of *rate* lives per second. With a *depth*, frames are sent at that rate; without one, orders are.
 
-    With it jobs wait throughout and every seat is taken; without it each job is seated at once.
+    With a depth, jobs wait all the time and every slot is used; without one, each job is assigned immediately.
     """
 
     in_flight: int = 2
@@ -30,7 +30,7 @@ class Paced(Drive):
 
     @contextmanager
     def running(self) -> Iterator["Future[None]"]:
-        """Drive while the caller does something else, done only if it fails; afterwards *seconds* says how long."""
+        """Drive in the background; the future is done only if it fails, and *seconds* is the duration afterwards."""
         done, interval = Event(), sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         with ThreadPoolExecutor(1) as thread:
@@ -50,7 +50,7 @@ class Paced(Drive):
         self.seconds = time.monotonic() - self._begun
 
     def _due(self) -> float:
-        """How many lives are to have begun by now; all, when it is not driven at its rate."""
+        """Return how many lives should have begun by now; without a limit when the timed run is over."""
         return float("inf") if self.seconds else (time.monotonic() - self._begun) * self.rate
 
     def _submit(self) -> int:

@@ -1,8 +1,8 @@
 """
-Matchmaking passes, one by one, in this process: the task `jobs.assign` as a worker runs it, without the worker.
+Times assignment rounds one by one in this process: the task `jobs.assign` as a worker runs it, without a worker.
 
-Between two passes, outside of the timing, as many attempts complete as a pass has seated and as many
-new jobs come, so that every pass finds the same depth, the same live assignments and as many free seats.
+Between two rounds, outside the timing, as many attempts complete and as many jobs are added as a round has
+assigned. So every round finds the same numbers of waiting jobs, live attempts and free slots.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from benchmarks.harness.bed import Bed
 from benchmarks.harness.depth import Depth
 from benchmarks.harness.local import deliver
 
-SEATS = 1000
-"""What one pass fills at most."""
+SLOTS = 1000
+"""The most jobs that one round assigns."""
 
 _WARM_UP = 2
-"""Passes that are not counted: the first opens the accounts' lanes."""
+"""Rounds that are not counted: the first creates the accounts' queues."""
 
 _ATTEMPTS = "SELECT count(*) FROM job_assignment_mapping"
 
@@ -32,16 +32,16 @@ _BUFFERS = """
 
 @dataclass(frozen=True)
 class Round:
-    """One that seated SEATS jobs."""
+    """A round that assigned SLOTS jobs."""
 
     seconds: float
-    """With its commit."""
+    """Including the commit."""
     buffers: int
-    """Pages that its statements looked at, in the cache or not."""
+    """Pages that its statements read, from the cache or not."""
 
 
 def rounds(there: Bed, depth: Depth, count: int) -> list[Round]:
-    """So many passes, after some to warm up."""
+    """Run *count* rounds, after some to warm up."""
     ran = []
     for _ in range(_WARM_UP + count):
         ran.append(run_round(there))
@@ -50,17 +50,17 @@ def rounds(there: Bed, depth: Depth, count: int) -> list[Round]:
 
 
 def run_round(there: Bed) -> Round:
-    """One pass. Raises RuntimeError where it fills fewer seats."""
+    """Run one round. Raises RuntimeError if it does not assign SLOTS jobs."""
     before = there.one(_ATTEMPTS)
     there.rows(_FORGET)
     ran = Round(deliver("jobs.assign"), there.one(_BUFFERS))
     assigned = there.one(_ATTEMPTS) - before
-    if assigned != SEATS:
-        raise RuntimeError(f"a pass seated {assigned} jobs of {SEATS}")
+    if assigned != SLOTS:
+        raise RuntimeError(f"a round assigned {assigned} jobs, not {SLOTS}")
     return ran
 
 
 def turn_over(depth: Depth) -> None:
-    """Let as many attempts complete as a pass has seated, and as many new jobs come."""
-    depth.complete(SEATS)
-    depth.wait(SEATS)
+    """Complete as many attempts as a round has assigned, and add as many jobs."""
+    depth.complete(SLOTS)
+    depth.wait(SLOTS)

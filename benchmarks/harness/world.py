@@ -1,4 +1,4 @@
-"""Accounts, crawlers, orders and words, as many as a line wants; plain shapes of the contract."""
+"""Creates accounts, crawlers, orders and frames, in the forms that the contract defines."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,20 +19,20 @@ _CRAWLERS = "INSERT INTO socket_connection (id, capacity) SELECT unnest(%s::text
 
 
 def add_accounts(bed: Bed, count: int) -> list[str]:
-    """So many accounts; their ids."""
+    """Insert accounts, and return their ids."""
     bed.rows(_ACCOUNTS, count)
     return [f"account-{n}" for n in range(count)]
 
 
 def add_crawlers(bed: Bed, count: int, capacity: int) -> list[str]:
-    """So many active connections, as rows alone: no event tells of them; their ids."""
+    """Insert active connections without events, and return their ids."""
     ids = [str(ULID()) for _ in range(count)]
     bed.rows(_CRAWLERS, ids, capacity)
     return ids
 
 
 def orders(accounts: list[str], first: int = 0) -> Iterator[dict[str, Any]]:
-    """Orders without end, of the accounts in turn, for projects that all differ."""
+    """Yield orders without end, for the accounts in turn, each for a different project."""
     number = first
     while True:
         yield {
@@ -47,12 +47,12 @@ def orders(accounts: list[str], first: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def started(connection_id: str, fence: str) -> dict[str, Any]:
-    """A crawler began."""
+    """The frame of a crawler that has started a job."""
     return _frame("job_started", connection_id, fence, {})
 
 
 def progressed(connection_id: str, fence: str, page: int = 1, message: str | None = None) -> dict[str, Any]:
-    """A crawler tells how far it is."""
+    """The frame of a crawler that reports progress."""
     data = {
         "stage": "fetching",
         "entityType": "issue",
@@ -66,18 +66,18 @@ def progressed(connection_id: str, fence: str, page: int = 1, message: str | Non
 
 
 def completed(connection_id: str, fence: str) -> dict[str, Any]:
-    """A crawler is done."""
+    """The frame of a crawler that has completed a job."""
     return _frame("job_completed", connection_id, fence, {"success": True, "finalCounts": {"issue": 100}})
 
 
 def failed(connection_id: str, fence: str, trace: str) -> dict[str, Any]:
-    """A crawler gives up for now."""
+    """The frame of a crawler whose job has failed and may be retried."""
     data = {"error": "it broke", "errorType": "CrawlFailed", "isRecoverable": True, "stackTrace": trace}
     return _frame("job_failed", connection_id, fence, data)
 
 
 def requested(connection_id: str, capacity: int) -> dict[str, Any]:
-    """A crawler asks for so many jobs at a time."""
+    """The frame of a crawler that requests up to *capacity* jobs at a time."""
     frame = {
         "type": "job_request",
         "timestamp": datetime.now(UTC).isoformat(),

@@ -1,11 +1,11 @@
 """
-The line `bloat`: how our tables and indexes grow while a million lives pass at a steady depth and rate.
+The line `bloat`: how Crawlyard's tables and indexes grow during a million lives at a steady depth and rate.
 
-Through real workers, which delete what has ended as soon as half a minute has passed, so that what is kept is
-as much at the end as after the first fifty thousand lives, but for the ids of handled messages, two minutes
-of which are: what is larger then is bloat. Autovacuum is at its defaults. It looks once a minute, and what
-has died meanwhile is in the tables: at a rate that is the machine's, the figure would be the machine's too.
-Relations below a mebibyte at first are left out.
+Real workers delete rows half a minute after they have ended (the ids of handled messages after two minutes). So there
+are as many rows at the end as after the first fifty thousand lives, and all growth is bloat. Autovacuum has its
+default settings: it runs once a minute, and rows that died since are still in the tables. The rate is fixed, since
+otherwise the figure would depend on the speed of the machine. Relations that are smaller than a mebibyte at first are
+left out.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FIRST, LIVES = 50_000, 1_000_000
 DEPTH = 10_000
 RATE = 500
-"""Lives a second; what was not in time is made up for."""
+"""Lives per second; the drive catches up if it falls behind."""
 _LEAST_RATE = 0.95 * RATE
 
 _ACCOUNTS = 50
@@ -48,7 +48,7 @@ _SIZES = """
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """All of ours together, and the relation that grew most."""
+    """All relations together, and the one that grew most."""
     with bed(services) as there, there.workers(**_KEPT):
         fleet = add_crawlers(there, _CRAWLERS, _CAPACITY)
         drive = Paced(there, add_accounts(there, _ACCOUNTS), fleet, DEPTH, rate=RATE)
@@ -56,12 +56,12 @@ def measure(services: Services) -> Iterator[Figure]:
         with drive.running() as driving:
             before, after = (_sizes_after(drive, driving, lives) for lives in (FIRST, LIVES))
         if drive.ended / drive.seconds < _LEAST_RATE:
-            raise RuntimeError(f"only {drive.ended / drive.seconds:.0f} lives a second have passed")
+            raise RuntimeError(f"the machine is too slow: {drive.ended / drive.seconds:.0f} lives per second")
     growth = {name: after[name] / size for name, size in before.items() if size >= _LEAST}
     worst = max(growth, key=growth.__getitem__)
     total = sum(after.values()) / sum(before.values())
-    yield Figure(f"our tables and indexes after {LIVES:,} lives", "x", [total], aim=at_most(2))
-    yield Figure(f"the one that grew most, {worst}", "x", [growth[worst]], aim=at_most(2))
+    yield Figure(f"growth of all tables and indexes in {LIVES:,} lives", "x", [total], aim=at_most(2))
+    yield Figure(f"the largest growth, of {worst}", "x", [growth[worst]], aim=at_most(2))
 
 
 def _sizes_after(drive: Paced, driving: "Future[None]", lives: int) -> dict[str, int]:
@@ -72,7 +72,7 @@ def _sizes_after(drive: Paced, driving: "Future[None]", lives: int) -> dict[str,
 
 
 def _sizes(there: Bed) -> dict[str, int]:
-    """Bytes of each table and index of ours."""
+    """Return the bytes of each of Crawlyard's tables and indexes."""
     mapped = vars(tables).values()
     ours = [table.__tablename__ for table in mapped if hasattr(table, "__tablename__")]
     return dict(there.rows(_SIZES, ours))

@@ -1,10 +1,9 @@
 """
-The line `fairness`: what the worst served account gets of its max-min fair share, while one holds 99 % of the queue.
+The line `fairness`: how much of its max-min fair share the worst-served account gets, while one has 99 % of the queue.
 
-The large account has 990,000 jobs waiting, 999 small ones share 10,000; the accounts have between
-none and 100 live assignments, 50,000 together. The share of an account in a pass is what every fair
-division gives it at least: the seats raise all accounts to the same level of live assignments, the
-lowest first, each as far as it has jobs waiting.
+The large account has 990,000 waiting jobs, 999 small ones have 10,000 together. Each account has up to 100 live
+attempts; there are 50,000. The fair share of an account in a round is the least that any fair division gives it: the
+slots raise all accounts to the same number of live attempts, the lowest first, each as far as it has waiting jobs.
 """
 
 from collections.abc import Iterator
@@ -12,18 +11,18 @@ from itertools import count, takewhile
 
 from benchmarks.harness.bed import Bed, bed
 from benchmarks.harness.figures import Aim, Figure
-from benchmarks.harness.rounds import SEATS, run_round, turn_over
+from benchmarks.harness.rounds import SLOTS, run_round, turn_over
 from benchmarks.throughput.assignment import ACCOUNTS, LIVE, fill
 from console.embedded.servers import Services
 
 WAITING = 1_000_000
 
-_PASSES = 10
+_ROUNDS = 10
 
-_WHO_WAITS = f"CASE WHEN n % 100 > 0 THEN 0 ELSE 1 + n / 100 % {ACCOUNTS - 1} END"
+_ACCOUNT_OF_WAITING = f"CASE WHEN n % 100 > 0 THEN 0 ELSE 1 + n / 100 % {ACCOUNTS - 1} END"
 
-_WHO_LIVES = f"floor({ACCOUNTS} * sqrt(n * 7919 % {LIVE} / {LIVE}.0))::int"
-"""In no order of theirs, and the more the higher their number."""
+_ACCOUNT_OF_LIVE = f"floor({ACCOUNTS} * sqrt(n * 7919 % {LIVE} / {LIVE}.0))::int"
+"""In no particular order; accounts with higher numbers have more."""
 
 _COUNTS = """
     SELECT a.id, COALESCE(live.jobs, 0), COALESCE(waiting.jobs, 0)
@@ -35,20 +34,20 @@ _COUNTS = """
 """
 
 Counts = dict[str, tuple[int, int]]
-"""Of each account: how many of its jobs live, and how many wait."""
+"""Per account: its live attempts, and its waiting jobs."""
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """The least ratio of served to share among the accounts of a pass."""
+    """The lowest ratio of assigned jobs to fair share among the accounts of a round."""
     with bed(services) as there:
-        depth = fill(there, WAITING, waiting=_WHO_WAITS, held=_WHO_LIVES)
+        depth = fill(there, WAITING, waiting=_ACCOUNT_OF_WAITING, live=_ACCOUNT_OF_LIVE)
         ratios = []
-        for _ in range(_PASSES):
+        for _ in range(_ROUNDS):
             before = _counts(there)
             run_round(there)
             ratios.append(_least(before, _counts(there)))
             turn_over(depth)
-    yield Figure("served of the fair share, the worst account", "", ratios, aim=Aim(0.95))
+    yield Figure("part of its fair share that the worst-served account gets", "", ratios, aim=Aim(0.95))
 
 
 def _counts(there: Bed) -> Counts:
@@ -62,9 +61,9 @@ def _least(before: Counts, after: Counts) -> float:
 
 
 def _shares(counts: Counts) -> dict[str, int]:
-    """Of the SEATS of a pass, at the highest level to which they raise every account."""
+    """Return the fair shares: at the highest level to which SLOTS slots raise every account."""
     levels = (_up_to(level, counts) for level in count(1))
-    return list(takewhile(lambda shares: sum(shares.values()) <= SEATS, levels))[-1]
+    return list(takewhile(lambda shares: sum(shares.values()) <= SLOTS, levels))[-1]
 
 
 def _up_to(level: int, counts: Counts) -> dict[str, int]:

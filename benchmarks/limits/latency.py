@@ -1,10 +1,10 @@
 """
-The line `latency`: ms until an order can be read in crawler_order, by who is notified of events, as a gateway is.
+The line `latency`: milliseconds until an order can be read in crawler_order by a client that is notified of events.
 
-From the COMMIT of the web app's insert of a job, which then rings jobs.enqueue; and from the
-job_request of a crawler with whom a job could be seated, where one waits. One at a time: while nothing
-else happens, and while whole lives pass at half of the rate that was reached just before. Of these, the
-first kind needs a fleet with free seats, the second one that is full, with jobs waiting.
+Measured from the COMMIT of the web app's insert of a job, after which it publishes jobs.enqueue; and from the
+job_request of a crawler with a free slot while a job waits. One job at a time is measured: on an idle system, and
+while whole lives run at half of the rate that was reached just before. Under load, the first kind needs a fleet with
+free slots, and the second a full fleet with jobs waiting.
 """
 
 import random
@@ -23,21 +23,21 @@ from benchmarks.harness.world import add_accounts, add_crawlers
 from console.embedded.servers import Services
 
 SAMPLES = 200
-"""Of each kind."""
+"""Per kind."""
 
 LIVES = 6000
-"""For the rate that can be reached."""
+"""To find the rate that can be reached."""
 
 _ACCOUNTS, _CRAWLERS, _CAPACITY, _DEPTH = 50, 40, 50, 1000
 
 _PAUSE_S = 0.05
-"""At most, before a sample under load: it is not to march in step with the messages."""
+"""Upper bound of the random pause before a sample under load, so that samples are not in step with the messages."""
 
-_FULL, _HALF = "lives, as many as can be", "lives beside what was timed"
+_FULL, _HALF = "lives at full load", "lives at half load, during the samples"
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Percentiles of each kind, idle and under load."""
+    """Percentiles of each kind, on an idle system and under load."""
     with bed(services) as there, there.workers():
         there.rows("INSERT INTO account (id) VALUES (%s)", ACCOUNT)
         with (
@@ -81,12 +81,12 @@ def _under_load(there: Bed, probe: Probe) -> Iterator[Figure]:
     full = Paced(there, accounts, fleet, slots + _DEPTH, drive.submitted + some.submitted, rate=rate / 2)
     full.fill()
     there.until_idle()
-    full.depth -= slots  # which are taken now
+    full.depth -= slots  # all slots are used now
     with full.running():
         asked = _samples(lambda: _out_of_step(probe.since_request))
     yield Figure(_FULL, "/s", [rate])
     yield Figure(_HALF, "/s", [one.ended / one.seconds for one in (some, full)], (Comparison(_FULL),))
-    yield from _figures("half loaded", inserted, asked, {99: at_most(250)})
+    yield from _figures("at half load", inserted, asked, {99: at_most(250)})
 
 
 def _samples(sample: Callable[[], float]) -> list[float]:

@@ -1,9 +1,9 @@
 """
-The line `mass_death`: ten thousand connections with fifty thousand jobs fall silent at once.
+The line `mass_death`: ten thousand connections with fifty thousand jobs fall silent at the same time.
 
-Timed from the moment in which the verdict is due, after the grace for a fleet that dies as a whole, until
-the last job waits again: the units of one sweep, one after the other in this process, as one worker's child
-takes them. On tables that were never analyzed, and on analyzed ones.
+Timed from the moment at which they may be expired, after the grace period for a whole fleet, until the last job waits
+again. The tasks of one sweep run one after the other in this process, as in one pool process of a worker. Measured on
+tables that were never analyzed, and on analyzed ones.
 """
 
 from collections.abc import Iterator
@@ -37,16 +37,17 @@ _LEFT = "SELECT count(*) FROM socket_connection WHERE is_active"
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Seconds until all are back, and those of the units."""
+    """Seconds until all jobs are requeued, and the longest task."""
     for state in ("never analyzed", "analyzed"):
         with bed(services) as there:
             units = _sweep(there, is_analyzed=state == "analyzed")
-        yield Figure(f"{JOBS:,} jobs of {CONNECTIONS:,} dead, {state}", "s", [sum(units)], aim=at_most(12))
-        yield Figure(f"the longest of {len(units)} units, {state}", "s", [max(units)], aim=at_most(0.5))
+        title = f"requeueing {JOBS:,} jobs of {CONNECTIONS:,} dead connections, {state}"
+        yield Figure(title, "s", [sum(units)], aim=at_most(12))
+        yield Figure(f"the longest of {len(units)} sweep tasks, {state}", "s", [max(units)], aim=at_most(0.5))
 
 
 def _sweep(there: Bed, *, is_analyzed: bool) -> list[float]:
-    """The seconds of each unit. Raises RuntimeError where a job is not back."""
+    """Run one sweep, and return the seconds of each task. Raises RuntimeError if a job is not requeued."""
     depth = Depth(there, f"n % {_ACCOUNTS}")
     depth.connect(CONNECTIONS)
     depth.occupy(JOBS, CONNECTIONS)
@@ -58,5 +59,5 @@ def _sweep(there: Bed, *, is_analyzed: bool) -> list[float]:
     while there.one(_LEFT) and len(units) < _UNITS:
         units.append(deliver("connections.expire_dead", as_of=as_of))
     if (back := there.one(_BACK)) != JOBS:
-        raise RuntimeError(f"{back} jobs of {JOBS} are back")
+        raise RuntimeError(f"{back} of {JOBS} jobs are requeued")
     return units

@@ -1,9 +1,9 @@
 """
-The line `memory`: the greatest resident size of a worker's processes while they handle messages of 1 MiB.
+The line `memory`: the peak resident size of a worker's processes while they handle messages of 1 MiB.
 
-Of orders, of short frames, of frames with a text as long as the contract lets it be, and of failures
-with such a trace. Each process is looked at all the time; what children share with their parent counts
-for each. None may be replaced meanwhile, and no message or item be rejected.
+The messages contain orders, short frames, frames with the longest text that the contract allows, and failures with the
+longest stack trace. The size of each process is polled all the time; memory that pool processes share with their
+parent counts for each. No process may be replaced, and no message or item rejected.
 """
 
 import json
@@ -21,7 +21,7 @@ from benchmarks.harness.world import add_accounts, failed, orders, progressed
 from console.embedded.servers import Services
 
 MESSAGES = 10
-"""Of each kind."""
+"""Per kind."""
 
 _MIB = 2**20
 
@@ -33,7 +33,7 @@ _FENCES = "SELECT connection_id, crawler_job_id FROM job_assignment_mapping ORDE
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """MiB: of the children, and of their parent."""
+    """MiB of the pool processes, and of their parent."""
     with bed(services) as there:
         accounts = add_accounts(there, _ACCOUNTS)
         depth = Depth(there, f"n % {_ACCOUNTS}")
@@ -45,13 +45,13 @@ def measure(services: Services) -> Iterator[Figure]:
             emptied_at(lambda: sizes.look() or there.publisher.waiting())
         if rejected := there.one("SELECT count(*) FROM rejected_message"):
             raise RuntimeError(f"{rejected} were rejected")
-    for name, is_parent in (("a child", False), ("the parent", True)):
+    for name, is_parent in (("a pool process", False), ("the parent process", True)):
         mebibytes = sizes.of(parents=is_parent)
-        yield Figure(f"memory of {name}, messages of 1 MiB", "MiB", mebibytes, aim=at_most(200))
+        yield Figure(f"memory of {name}, 1 MiB messages", "MiB", mebibytes, aim=at_most(200))
 
 
 def _publish_all(there: Bed, accounts: list[str]) -> None:
-    """Push messages of all kinds in turn; the attempts that fail have said nothing else."""
+    """Push messages of all kinds in turn; the attempts that fail send no other frames."""
     live = there.rows(_FENCES)
     failing, running = live[:1000], live[1000:]
     short = (progressed(*order) for order in cycle(running))
@@ -65,7 +65,7 @@ def _publish_all(there: Bed, accounts: list[str]) -> None:
 
 
 def _worth_a_message(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many of the items as make a message of 1 MiB."""
+    """Take as many items as make a message of 1 MiB."""
     taken, size = [], 0
     for item in items:
         taken.append(item)
@@ -76,7 +76,7 @@ def _worth_a_message(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class _Sizes:
-    """The greatest size so far of each process of the workers that run."""
+    """The peak size so far of each process of the running workers."""
 
     def __init__(self) -> None:
         processes = [one for one in psutil.Process().children(recursive=True) if _is_a_worker(one)]
@@ -84,15 +84,15 @@ class _Sizes:
         self._parents = {one for one in processes if one.parent() not in self._greatest}
 
     def look(self) -> None:
-        """Look at each. Raises psutil.NoSuchProcess where one was replaced."""
+        """Update the peaks. Raises psutil.NoSuchProcess if a process was replaced."""
         for process, size in self._greatest.items():
             self._greatest[process] = max(size, process.memory_info().rss)
 
     def of(self, *, parents: bool) -> list[float]:
-        """In MiB, of parents or of children."""
+        """Return the peaks in MiB, of parents or of pool processes."""
         return [s / _MIB for one, s in self._greatest.items() if (one in self._parents) == parents]
 
 
 def _is_a_worker(process: psutil.Process) -> bool:
     command = process.cmdline()
-    return "worker" in command and "console.main" in command[:4]  # else it only watches over one
+    return "worker" in command and "console.main" in command[:4]  # otherwise it is only a wrapper

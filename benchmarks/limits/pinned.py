@@ -1,9 +1,9 @@
 """
-The line `pinned`: what becomes of passes and lives while somebody holds an old snapshot open.
+The line `pinned`: assignment rounds and lives while another session keeps an old snapshot open.
 
-A web app's long report does that to a shared database: no row that has changed since can be removed, nor its
-index entries. Whole lives pass, in this process and without a broker, once beside a REPEATABLE READ
-transaction that began before them and once without. Passes are timed one by one, with their commit.
+A long report of the web app does that to a shared database: vacuum can remove no row version that has died since, nor
+its index entries. Whole lives run in this process, without a broker, once during a REPEATABLE READ transaction that
+started before them and once without. Assignment rounds are timed one by one, including their commit.
 """
 
 from collections.abc import Iterator
@@ -21,48 +21,41 @@ LIVES = 500_000
 WARM_UP = 5_000
 DEPTH = 10_000
 LAST = 20
-"""Passes at the end, of which the median counts."""
+"""Rounds at the end, whose median is reported."""
 
 _ACCOUNTS = 50
 _CRAWLERS, _CAPACITY = 100, 50
 
-_PASS, _LIVES = "a pass, at the end of {}", "lives, {}"
+_ROUND, _LIVES = f"assignment round after {LIVES:,} lives, {{}}", "lives, {}"
+_FREE, _PINNED = "no old snapshot", "old snapshot"
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Passes and lives of both, and how they compare."""
+    """Rounds and lives of both runs, and how they compare."""
     free = _rounds(services, pinned=False)
     pinned = _rounds(services, pinned=True)
-    yield Figure(_PASS.format("the same lives"), "ms", free[0])
-    yield Figure(
-        _PASS.format(f"{LIVES:,} lives, pinned"),
-        "ms",
-        pinned[0],
-        (Comparison(_PASS.format("the same lives"), at_most(2)),),
-    )
-    yield Figure(_LIVES.format("nothing pinned"), "/s", free[1])
-    yield Figure(
-        _LIVES.format("pinned"), "/s", pinned[1], (Comparison(_LIVES.format("nothing pinned"), Aim(0.7)),)
-    )
+    for title, unit, aim, place in ((_ROUND, "ms", at_most(2), 0), (_LIVES, "/s", Aim(0.7), 1)):
+        yield Figure(title.format(_FREE), unit, free[place])
+        yield Figure(title.format(_PINNED), unit, pinned[place], (Comparison(title.format(_FREE), aim),))
 
 
 def _rounds(services: Services, *, pinned: bool) -> tuple[list[float], list[float]]:
-    """The last passes in milliseconds, and the lives a second of each tenth of the run."""
+    """Return the milliseconds of the last rounds, and the lives per second of each tenth of the run."""
     with bed(services) as there:
         fleet = add_crawlers(there, _CRAWLERS, _CAPACITY)
         rounds = Rounds(there, add_accounts(there, _ACCOUNTS), fleet)
         rounds.submit(DEPTH)
         rounds.run(WARM_UP)
-        with _snapshot(there, is_held=pinned):
+        with _snapshot(there, is_open=pinned):
             rates = [LIVES // 10 / rounds.run(LIVES // 10) for _ in range(10)]
-        return [1000 * seconds for seconds in rounds.passes[-LAST:]], rates
+        return [1000 * seconds for seconds in rounds.assignments[-LAST:]], rates
 
 
 @contextmanager
-def _snapshot(there: Bed, *, is_held: bool) -> Iterator[None]:
+def _snapshot(there: Bed, *, is_open: bool) -> Iterator[None]:
     with psycopg.connect(there.database_url) as report:
         report.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        if is_held:
+        if is_open:
             report.execute("SELECT count(*) FROM job")
         yield
         report.rollback()

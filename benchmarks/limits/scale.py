@@ -1,9 +1,9 @@
 """
-The line `scale`: lives a second, and the time of a pass, as one thing grows and the others stay.
+The line `scale`: lives per second, and the time of an assignment round, while one quantity grows.
 
-By depth, accounts and connections: whole lives in this process, one message after the other, so that it is
-the database's work that grows or does not. By children: through real workers of one child each, who share
-the machine's cores with PostgreSQL and with the benchmark. `benchmarks.charts` draws it.
+For depth, accounts and connections, whole lives run in this process, one message after the other, so that only the
+database's work is measured. For workers, lives run through real workers with one pool process each, which share the
+machine's cores with PostgreSQL and the benchmark. `benchmarks.charts` draws the figures.
 """
 
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ WORKERS = (1, 2, 4)
 
 ROUNDS = 5
 LIVES = 2_000
-"""A round."""
+"""Per round."""
 LIVES_OF_WORKERS = 8_000
-"""A round, through messages: many more than are in flight at a time."""
+"""Per round, through messages: many more than are in flight at a time."""
 
-_SEATS = 1_000
-"""Of the fleet; where it has more connections, one each."""
+_SLOTS = 1_000
+"""Of the whole fleet; if it has more connections, each has one slot."""
 
 _IDS = "SELECT id FROM socket_connection ORDER BY id"
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """A figure a place on an axis, and thing."""
+    """The figures of each value of each quantity."""
     for depth in DEPTHS:
         yield from _figures("jobs waiting", depth, *_rounds(services, depth=depth))
     for accounts in ACCOUNTS:
@@ -45,31 +45,33 @@ def measure(services: Services) -> Iterator[Figure]:
         yield from _figures("workers", workers, _through_workers(services, workers))
 
 
-def _figures(axis: str, at: int, rates: list[float], passes: list[float] | None = None) -> Iterator[Figure]:
+def _figures(
+    axis: str, at: int, rates: list[float], assignments: list[float] | None = None
+) -> Iterator[Figure]:
     yield Figure(f"lives, {axis}: {at:,}", "/s", rates, at=(axis, at))
-    if passes:
-        yield Figure(f"a pass, {axis}: {at:,}", "ms", passes, at=(axis, at))
+    if assignments:
+        yield Figure(f"assignment round, {axis}: {at:,}", "ms", assignments, at=(axis, at))
 
 
 def _rounds(
     services: Services, *, depth: int = 10_000, accounts: int = 100, connections: int = 100
 ) -> tuple[list[float], list[float]]:
-    """Lives a second of each round, and the milliseconds of each pass."""
+    """Return the lives per second of each round, and the milliseconds of each assignment round."""
     with bed(services) as there:
         owners = add_accounts(there, accounts)
         fleet = Depth(there, f"n % {accounts}")
-        fleet.connect(connections, max(_SEATS // connections, 1))
+        fleet.connect(connections, max(_SLOTS // connections, 1))
         fleet.wait(depth)
         there.rows("VACUUM ANALYZE")
         rounds = Rounds(there, owners, [id_ for (id_,) in there.rows(_IDS)])
         rounds.run(LIVES)
-        rounds.passes.clear()
+        rounds.assignments.clear()
         rates = [LIVES / rounds.run(LIVES) for _ in range(ROUNDS)]
-        return rates, [1000 * seconds for seconds in rounds.passes]
+        return rates, [1000 * seconds for seconds in rounds.assignments]
 
 
 def _through_workers(services: Services, workers: int) -> list[float]:
-    """Lives a second of each round."""
+    """Return the lives per second of each round."""
     with bed(services) as there:
         owners = add_accounts(there, 50)
         with there.workers(workers, children=1):

@@ -1,6 +1,6 @@
 """
-What people would otherwise use, each in processes of its own and as its documentation teaches fast use.
+The peers: alternatives to Crawlyard, each in its own processes, and used as its documentation recommends for speed.
 
-One file a peer: a program that installs its tables, works, or submits (`roles.py`). They alone import
-the peers' packages, which `scripts/bootstrap bench` installs; our own process does without.
+Each peer has one file: a program that installs its tables, works, or submits (`roles.py`). Only these files import the
+peers' packages, which `scripts/bootstrap bench` installs; the benchmark's own process does not need them.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.peers PEER ROLE`: be one process of a peer."""
+"""`python -m benchmarks.peers PEER ROLE`: runs one process of a peer."""
 
 import importlib
 import inspect
@@ -9,5 +9,5 @@ import uvloop
 if __name__ == "__main__":
     peer, role = sys.argv[1:]
     play = getattr(importlib.import_module(f"benchmarks.peers.{peer}"), role)
-    # PgQueuer's own command runs on uvloop; it is the faster for all.
+    # PgQueuer's own command runs on uvloop, and the other peers are faster with it too.
     uvloop.run(play()) if inspect.iscoroutinefunction(play) else play()

@@ -1,8 +1,8 @@
 """
 awa: asynchronous handlers under its Rust runtime, in two processes; enqueued by COPY.
 
-`enqueue_many_copy` is what it documents for many jobs, and `max_workers` the knob that always matters;
-other settings it advises to leave. Short jobs want more workers than lives, which wait for the database.
+Its documentation recommends `enqueue_many_copy` for many jobs, calls `max_workers` the setting that always matters,
+and advises to leave the others alone. No-op jobs need more workers than lives, which wait for the database.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 _NOOPS, _LIVES = 500, 100
-"""Jobs at a time in each process."""
+"""Concurrent jobs in each process."""
 
 _QUEUE = "default"
 
@@ -30,20 +30,20 @@ class Noop:
 
 @dataclass
 class Life:
-    """A job that lives a life."""
+    """A job that goes through a whole life."""
 
     job: str
     account: str
 
 
 async def install() -> None:
-    """Make its tables."""
+    """Create its tables."""
     async with AsyncClient(DATABASE_URL) as client:
         await client.migrate()
 
 
 async def work() -> None:
-    """Do nothing, until ended."""
+    """Run no-op jobs until stopped."""
 
     async def handle(_job: Any) -> None:
         """Do nothing."""
@@ -52,13 +52,13 @@ async def work() -> None:
 
 
 async def submit() -> None:
-    """Enqueue as many as told."""
+    """Enqueue no-op jobs on request."""
     client = AsyncClient(DATABASE_URL)
     await submit_on_request(lambda count: client.enqueue_many_copy([Noop()] * count, queue=_QUEUE))
 
 
 async def live() -> None:
-    """Live lives, until ended."""
+    """Run whole lives until stopped."""
     fleet = await Fleet.connect()
 
     async def handle(job: Any) -> None:
@@ -68,7 +68,7 @@ async def live() -> None:
 
 
 async def keep() -> None:
-    """Keep jobs waiting: their rows first, since COPY has a transaction of its own."""
+    """Keep jobs waiting; their rows are inserted first, since COPY uses its own transaction."""
     client = AsyncClient(DATABASE_URL)
 
     async def submit(connection: "asyncpg.Connection[Any]", batch: list[Order]) -> None:
@@ -79,7 +79,7 @@ async def keep() -> None:
 
 
 async def _consume(kind: type, handle: Any, at_a_time: int) -> None:
-    client = AsyncClient(DATABASE_URL, max_connections=24)  # the advice is 4 a queue, and 20
+    client = AsyncClient(DATABASE_URL, max_connections=24)  # the advice is 20, plus 4 per queue
     client.task(kind, queue=_QUEUE)(handle)
     await client.start([(_QUEUE, at_a_time)])
     ready()

@@ -1,9 +1,9 @@
 """
-Celery itself: a task that does nothing, Redis, prefork with two children.
+Celery itself: a task that does nothing, Redis, and prefork with two pool processes.
 
-Without results, events and the workers' talk among each other, which nobody here wants. Messages are
-pushed as our bare producer pushes them, many in one round trip: Celery's own takes a round trip each.
-Acknowledged late, so that an empty broker says that all have run; it costs the same commands.
+Results, events, gossip and mingle are off, since nothing here uses them. Messages are pushed as the benchmark's own
+producer pushes them, many in one round trip; Celery's producer takes a round trip per message. They are acknowledged
+late, so that an empty broker means that all tasks have run; this costs the same commands.
 """
 
 import warnings
@@ -26,22 +26,22 @@ app.conf.update(task_ignore_result=True, task_acks_late=True, worker_redirect_st
 
 @app.task(name="noop")
 def noop(**_: object) -> None:
-    """Do nothing, whatever is said."""
+    """Do nothing, with any arguments."""
 
 
 async def install() -> None:
-    """There is nothing to make."""
+    """Do nothing: Celery has no tables."""
 
 
 def work() -> None:
-    """Do nothing, until ended; by two children."""
-    warnings.simplefilter("ignore", SecurityWarning)  # it may be root who measures
+    """Run no-op tasks in two pool processes until stopped."""
+    warnings.simplefilter("ignore", SecurityWarning)  # the benchmark may run as root
     worker_ready.connect(lambda **_: ready(), weak=False)
     app.worker_main(["--quiet", "worker", "--concurrency", "2", *_QUIETLY])
 
 
 async def submit() -> None:
-    """Push as many as told."""
+    """Push no-op tasks on request."""
     broker = redis.Redis.from_url(BROKER_URL)
 
     async def push(count: int) -> None:

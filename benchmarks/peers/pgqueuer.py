@@ -1,8 +1,8 @@
 """
-PgQueuer: asyncpg, and two consumers with a connection each in each of two processes; enqueued in batches.
+PgQueuer: asyncpg, and in each of two processes two consumers with a connection each; enqueued in batches.
 
-Its own benchmark runs several consumers in a process, and finds asyncpg 1.7 times as fast as psycopg. The
-guide to tuning wants large fetches for short jobs, and its settings of autovacuum. Its `durability` stays.
+Its own benchmark runs several consumers per process, and finds asyncpg 1.7 times as fast as psycopg. Its tuning guide
+recommends large fetches for short jobs, and certain autovacuum settings. Its `durability` has the default value.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from benchmarks.peers.roles import DATABASE_URL, ready, submit_on_request
 
 _CONSUMERS = 2
 _FETCHED = 250
-"""Jobs a fetch, each a task of its own."""
+"""Jobs per fetch; each runs in an asyncio task of its own."""
 _AT_A_TIME = 4 * _FETCHED
-"""Lives a consumer; without a bound it fetches all that wait."""
+"""Concurrent lives per consumer; without a limit it would fetch all waiting jobs."""
 
 
 async def install() -> None:
-    """Make its tables, with the settings for autovacuum that its checklist wants."""
+    """Create its tables, with the autovacuum settings that its checklist recommends."""
     queries = Queries(await _driver())
     await queries.install()
     await queries.optimize_autovacuum()
 
 
 async def work() -> None:
-    """Do nothing, until ended."""
+    """Run no-op jobs until stopped."""
 
     async def handle(_job: Job) -> None:
         """Do nothing."""
@@ -42,13 +42,13 @@ async def work() -> None:
 
 
 async def submit() -> None:
-    """Enqueue as many as told."""
+    """Enqueue no-op jobs on request."""
     queries = Queries(await _driver())
     await submit_on_request(lambda count: queries.enqueue(["noop"] * count, [None] * count, [0] * count))
 
 
 async def live() -> None:
-    """Live lives, until ended."""
+    """Run whole lives until stopped."""
     fleet = await Fleet.connect()
 
     async def handle(job: Job) -> None:
@@ -58,7 +58,7 @@ async def live() -> None:
 
 
 async def keep() -> None:
-    """Keep jobs waiting: their rows, and their places in the queue, in one transaction."""
+    """Keep jobs waiting; their rows and queue entries are inserted in one transaction."""
     await keep_waiting(_submit)
 
 

@@ -1,4 +1,4 @@
-"""A peer's processes as the benchmark holds them: started, spoken to, and ended with us, whatever happens."""
+"""Starts the processes of a peer, sends them requests, and ends them with the benchmark."""
 
 import os
 import subprocess
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parents[2]
 _WRAPPER = _ROOT / "console" / "demo" / "tied_process.py"
 _GRACE_S = 5
-"""What a worker gets to end in."""
+"""Seconds until a worker that does not end is killed."""
 
 
 class Program:
-    """One process: it says `ready` when it is, and again when it has done what it was told."""
+    """One process. It prints `ready` when it is, and again when it has done what was requested."""
 
     def __init__(self, bed: Bed, *command: str) -> None:
         self._process = subprocess.Popen(
@@ -31,7 +31,7 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C at the terminal is ours to hear
+            start_new_session=True,  # Ctrl-C at the terminal goes to the benchmark only
         )
         assert self._process.stdin
         assert self._process.stdout
@@ -41,27 +41,27 @@ class Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it: its input ends."""
+        """Close its input, which ends it."""
         self._input.close()
         self._process.wait()
         self._output.close()
 
     def until_ready(self) -> None:
-        """Wait for its word. Raises RuntimeError where it ends, or is silent, instead."""
+        """Wait until it prints `ready`. Raises RuntimeError if it ends, or prints nothing in time."""
         if not select([self._output], [], [], PATIENCE_S)[0] or self._output.readline() != "ready\n":
-            raise RuntimeError(f"has ended or is silent: {self._process.args}")
+            raise RuntimeError(f"this process has ended, or is not ready in time: {self._process.args}")
 
     def send(self, line: str) -> None:
-        """Say one line to it."""
+        """Send one line to it."""
         self._input.write(f"{line}\n")
         self._input.flush()
 
 
 @contextmanager
 def programs(bed: Bed, peer: str, role: str, count: int = 1) -> "Iterator[list[Program]]":
-    """So many processes of a peer in this role, all ready, on leashes: they end with us."""
+    """Run *count* processes of a peer in this role, all ready; they end with this process, however it ends."""
     with ExitStack() as started:
-        made = [started.enter_context(Program(bed, *_leashed(_command(peer, role)))) for _ in range(count)]
+        made = [started.enter_context(Program(bed, *_tied(_command(peer, role)))) for _ in range(count)]
         for program in made:
             program.until_ready()
         yield made
@@ -69,16 +69,16 @@ def programs(bed: Bed, peer: str, role: str, count: int = 1) -> "Iterator[list[P
 
 @contextmanager
 def submitter(bed: Bed, peer: str) -> "Iterator[Program]":
-    """A process that submits as many no-op jobs as it is told; ready."""
+    """Run a process that submits no-op jobs on request; it is ready."""
     with Program(bed, *_command(peer, "submit")) as program:
         program.until_ready()
         yield program
 
 
 def install(bed: Bed, peer: str) -> None:
-    """Make the peer's own tables. Raises RuntimeError where its package is missing."""
+    """Create the peer's own tables. Raises RuntimeError if its package is missing."""
     if not find_spec("uvloop"):
-        raise RuntimeError("the peers are not installed: scripts/bootstrap bench")
+        raise RuntimeError("The peers are not installed: run scripts/bootstrap bench.")
     subprocess.run(_command(peer, "install"), cwd=_ROOT, env=os.environ | bed.environment(), check=True)
 
 
@@ -86,5 +86,5 @@ def _command(peer: str, role: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks.peers", peer, role]
 
 
-def _leashed(command: list[str]) -> list[str]:
+def _tied(command: list[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(_WRAPPER), str(_GRACE_S), *command]

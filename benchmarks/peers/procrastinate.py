@@ -1,8 +1,8 @@
 """
 Procrastinate: asynchronous tasks, thirty at a time in each of two processes; deferred in batches.
 
-So its guide to concurrency has it. Short jobs want as many connections as there are jobs at a time, it
-says, and one more. Finished jobs are kept, as by default and by us.
+This follows its guide to concurrency: short jobs need one connection per concurrent job, and one more. Finished jobs
+are kept, which is its default and what Crawlyard does.
 """
 
 from procrastinate import App, PsycopgConnector
@@ -20,19 +20,19 @@ async def noop() -> None:
 
 
 async def install() -> None:
-    """Make its tables."""
+    """Create its tables."""
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
 
 
 async def work() -> None:
-    """Do nothing, until ended."""
+    """Run no-op jobs until stopped."""
     async with app.open_async():
         ready()
         await app.run_worker_async(concurrency=_CONCURRENCY)
 
 
 async def submit() -> None:
-    """Defer as many as told."""
+    """Defer no-op jobs on request."""
     async with app.open_async():
         await submit_on_request(lambda count: noop.batch_defer_async(*[{}] * count))

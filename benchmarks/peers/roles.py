@@ -1,4 +1,4 @@
-"""What a peer's program can be asked to be, and how it talks to who started it: a line a word."""
+"""What the programs of all peers share: their settings, and the protocol with the process that started them."""
 
 import asyncio
 import os
@@ -9,16 +9,16 @@ DATABASE_URL = os.environ.get("DATABASE_URL", "")
 BROKER_URL = os.environ.get("BROKER_URL", "")
 
 BATCH = 500
-"""Jobs an enqueue, as our messages hold orders."""
+"""Jobs per enqueue: as many as Crawlyard's messages contain orders."""
 
 
 def ready() -> None:
-    """Say that the work may begin."""
+    """Report that the process is ready."""
     print("ready", flush=True)  # noqa: T201 - this is the protocol
 
 
 async def submit_on_request(submit: Callable[[int], Awaitable[None]]) -> None:
-    """Submit so many jobs for each number that comes in, in batches; until the input ends."""
+    """For each number on standard input, submit that many jobs in batches; end with the input."""
     ready()
     while line := await asyncio.to_thread(sys.stdin.readline):
         count = int(line)

@@ -1,1 +1,1 @@
-"""Lines that measure how many a second."""
+"""Lines that measure throughput."""

@@ -1,8 +1,8 @@
 """
-The line `assignment`: jobs a second that a pass seats, with 1,000,000 waiting, and beside it with 10,000.
+The line `assignment`: jobs per second that an assignment round assigns, with 1,000,000 and with 10,000 jobs waiting.
 
-1,000 accounts, 50,000 live assignments on 12,500 connections of which each has one seat more. A pass seats
-1,000 jobs and is timed with its commit; its buffers are those of all its statements. Each depth is
+There are 1,000 accounts, and 50,000 live attempts on 12,500 connections, each of which has one free slot. A round
+assigns 1,000 jobs and is timed including its commit; its buffers are those of all its statements. Each depth is
 measured twice: before any table was analyzed, with autovacuum off, and after VACUUM ANALYZE.
 """
 
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from benchmarks.harness.bed import Bed, bed
 from benchmarks.harness.depth import Depth
 from benchmarks.harness.figures import Aim, Comparison, Figure, at_most
-from benchmarks.harness.rounds import SEATS, Round, rounds
+from benchmarks.harness.rounds import SLOTS, Round, rounds
 from benchmarks.harness.world import add_accounts
 from console.embedded.servers import Services
 
 DEPTHS = (10_000, 1_000_000)
 LIVE, CONNECTIONS, ACCOUNTS = 50_000, 12_500, 1000
 
-_PASSES = 10
-"""Of each depth, before tables are analyzed and after."""
+_ROUNDS = 10
+"""Per depth, before and after the tables are analyzed."""
 
 _NO_AUTOVACUUM = """
     DO $$ BEGIN EXECUTE (
@@ -32,39 +32,41 @@ _STATES = ("never analyzed", "analyzed")
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Rates, times of a pass in ms, and buffers a pass; the deep ones beside the shallow ones."""
+    """Rates, and milliseconds and buffers per round, at both depths."""
     shallow, deep = (_at(services, depth) for depth in DEPTHS)
     for state in _STATES:
         few, many = (f"{depth:,} waiting, {state}" for depth in DEPTHS)
-        rates = [SEATS / one.seconds for one in deep[state]]
+        rates = [SLOTS / one.seconds for one in deep[state]]
         yield Figure(f"assignment, {many}", "jobs/s", rates, aim=Aim(10_000))
-        yield Figure(f"a pass, {few}", "ms", [1000 * one.seconds for one in shallow[state]])
+        yield Figure(f"assignment round, {few}", "ms", [1000 * one.seconds for one in shallow[state]])
         times = [1000 * one.seconds for one in deep[state]]
-        yield Figure(f"a pass, {many}", "ms", times, (Comparison(f"a pass, {few}", at_most(1.3)),))
-        yield Figure(f"buffers of a pass, {few}", "", [one.buffers for one in shallow[state]])
+        yield Figure(
+            f"assignment round, {many}", "ms", times, (Comparison(f"assignment round, {few}", at_most(1.3)),)
+        )
+        yield Figure(f"buffers per round, {few}", "", [one.buffers for one in shallow[state]])
         buffers = [float(one.buffers) for one in deep[state]]
         yield Figure(
-            f"buffers of a pass, {many}",
+            f"buffers per round, {many}",
             "",
             buffers,
-            (Comparison(f"buffers of a pass, {few}", at_most(1.1)),),
+            (Comparison(f"buffers per round, {few}", at_most(1.1)),),
         )
 
 
 def _at(services: Services, depth: int) -> dict[str, list[Round]]:
     with bed(services) as there:
-        filled = fill(there, depth, waiting=f"n % {ACCOUNTS}", held=f"n % {ACCOUNTS}")
-        never_analyzed = rounds(there, filled, _PASSES)
+        filled = fill(there, depth, waiting=f"n % {ACCOUNTS}", live=f"n % {ACCOUNTS}")
+        never_analyzed = rounds(there, filled, _ROUNDS)
         there.rows("VACUUM ANALYZE")
-        return dict(zip(_STATES, (never_analyzed, rounds(there, filled, _PASSES)), strict=True))
+        return dict(zip(_STATES, (never_analyzed, rounds(there, filled, _ROUNDS)), strict=True))
 
 
-def fill(there: Bed, depth: int, *, waiting: str, held: str) -> Depth:
-    """The fleet with its live assignments, and so many jobs waiting; whose each is, in SQL."""
+def fill(there: Bed, depth: int, *, waiting: str, live: str) -> Depth:
+    """Add a fleet with live attempts, and *depth* waiting jobs; *waiting* and *live* are SQL for their accounts."""
     there.rows("CREATE EXTENSION pg_stat_statements")
     there.rows(_NO_AUTOVACUUM)
     add_accounts(there, ACCOUNTS)
-    filled = Depth(there, held)
+    filled = Depth(there, live)
     filled.connect(CONNECTIONS)
     filled.occupy(LIVE, CONNECTIONS)
     filled.account = waiting

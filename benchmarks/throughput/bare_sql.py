@@ -1,8 +1,8 @@
 """
 The same lives in bare SQL, in one session: the limit that the database sets.
 
-The same rows in the same tables and batches of the same size, a COMMIT a batch, the events and the
-notification too. Left out is what Crawlyard is for: no fairness, no fence, no contract, no message.
+It writes the same rows to the same tables in batches of the same size, with a COMMIT per batch, the events and the
+notification. It leaves out what Crawlyard is for: fairness, fences, the contract, messages.
 """
 
 import json
@@ -21,7 +21,7 @@ from benchmarks.throughput import statements as sql
 
 
 def measure(bed: Bed, accounts: list[str], connections: list[str], lives: int, depth: int) -> float:
-    """Seconds for so many lives, with *depth* jobs waiting throughout."""
+    """Return the seconds for *lives* lives, with *depth* jobs waiting all the time."""
     rest = orders(accounts, 10_000_000)
     with psycopg.connect(bed.database_url) as session:
         fill(session, rest, depth)
@@ -33,7 +33,7 @@ def measure(bed: Bed, accounts: list[str], connections: list[str], lives: int, d
 
 
 def fill(session: psycopg.Connection[Any], rest: Iterator[dict[str, Any]], depth: int) -> None:
-    """Let so many jobs wait."""
+    """Submit *depth* jobs."""
     for _ in range(0, depth, BATCH):
         _submit(session, list(islice(rest, BATCH)))
 
@@ -55,7 +55,7 @@ def _live(session: psycopg.Connection[Any], connections: list[str]) -> None:
     slots = [connections[n % len(connections)] for n in range(len(jobs))]
     session.execute(sql.PROCESS, [jobs])
     session.execute(sql.ASSIGN, [fences, jobs, slots, owners])
-    session.execute(sql.SEATS, [connections])
+    session.execute(sql.UPDATE_CONNECTIONS, [connections])
     _record(session, "job_assigned", {"crawler_job_id": fences[0]}, jobs, owners, connections=slots)
     session.commit()
     session.execute(sql.BEAT, [connections])
@@ -74,7 +74,7 @@ def _live(session: psycopg.Connection[Any], connections: list[str]) -> None:
     session.execute(sql.CLOSE, [fences])
     session.execute(sql.COMPLETE, [jobs])
     session.execute(sql.FINISH, [sql.progress(fences[0], "started", "25%", "completed"), jobs])
-    session.execute(sql.SEATS, [connections])
+    session.execute(sql.UPDATE_CONNECTIONS, [connections])
     _record(session, "progress_updated", {"completion": 1.0}, jobs, owners, connections=slots)
     _record(session, "job_updated", {"status": "finished"}, jobs, owners)
     session.commit()

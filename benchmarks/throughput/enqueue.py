@@ -1,8 +1,8 @@
 """
-The line `enqueue`: jobs a second that the web app inserted itself, 1,000 ids a message of `jobs.enqueue`.
+The line `enqueue`: jobs queued per second that the web app inserted itself, 1,000 ids per message of `jobs.enqueue`.
 
-From the push of all messages to empty queues, the passes included that they ring for; no crawler is
-there. Counted are the entries. What reconcile would find by itself is left to the messages.
+It is timed from the push of all messages to empty queues, including the assignment rounds that the tasks publish;
+there is no crawler. The queue entries are counted. Reconcile does not run, since it would find the jobs by itself.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _QUEUED = "SELECT count(*) FROM job_queue WHERE status = 'pending'"
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Jobs a second."""
+    """Jobs per second."""
     with bed(services) as there:
         add_accounts(there, _ACCOUNTS)
         rates = []
@@ -42,4 +42,4 @@ def measure(services: Services) -> Iterator[Figure]:
                 rates.append(len(ids) / seconds_to_handle(there, "jobs.enqueue", messages))
                 if there.one(_QUEUED) != last:
                     raise RuntimeError(f"{there.one(_QUEUED)} jobs are queued, and {last} were inserted")
-    yield Figure(f"jobs.enqueue, {IDS:,} ids a message", "jobs/s", rates, aim=Aim(20_000))
+    yield Figure(f"jobs.enqueue, {IDS:,} ids per message", "jobs/s", rates, aim=Aim(20_000))

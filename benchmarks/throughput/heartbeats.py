@@ -1,10 +1,10 @@
 """
-The line `heartbeats`: beats of 10,000 connections a second, in batches and one by one.
+The line `heartbeats`: heartbeats of 10,000 connections per second, in batches and one by one.
 
-Batches of 500 stand beside the very statement with the very batches, executed in one session, a
-commit each. One beat a message stands beside a task of Celery that does nothing, with as many
-children, pushed by the same producer. From the push of all messages to empty queues. Each connection
-must have been heard in each round, and of all updates of its row 99 % must be HOT.
+Batches of 500 are compared with the same statement and the same batches, executed in one session with a commit
+each. One heartbeat per message is compared with a Celery task that does nothing, with as many pool processes and
+the same producer. Both are timed from the push of all messages to empty queues. In each round every connection
+must be updated, and 99 % of all updates must be HOT.
 """
 
 import json
@@ -34,15 +34,15 @@ ROUNDS = 3
 CONNECTIONS, BATCH = 10_000, 500
 
 BATCHES = 350
-"""A round; with those of the bare statement it is more than a million beats in all rounds."""
+"""Per round; including the bare statement, all rounds have more than a million heartbeats."""
 
 SINGLES = 2500
 
-_BARE, _BATCHED = "beats in the bare statement", f"beats, {BATCH} a message"
-_NOOP, _SINGLE = "messages to a task of Celery that does nothing", "beats, one a message"
+_BARE, _BATCHED = "heartbeats in the bare statement", f"heartbeats, {BATCH} per message"
+_NOOP, _SINGLE = "messages to a Celery task that does nothing", "heartbeats, one per message"
 
 _QUEUE = "celery"
-"""Celery's own."""
+"""Celery's default queue."""
 
 _IDS = "SELECT id FROM socket_connection ORDER BY id"
 
@@ -52,7 +52,7 @@ _UPDATES = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relna
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Rates, and the share of HOT updates; the rounds of all take turns."""
+    """Rates, and the share of HOT updates; the four take turns in each round."""
     rates: dict[str, list[float]] = {name: [] for name in (_BARE, _BATCHED, _NOOP, _SINGLE)}
     with bed(services) as there:
         Depth(there, "0").connect(CONNECTIONS)
@@ -64,7 +64,7 @@ def measure(services: Services) -> Iterator[Figure]:
                 rates[_BATCHED].append(_batched(there, ids))
                 rates[_NOOP].append(_noop(there, ids[:SINGLES]))
                 rates[_SINGLE].append(_single(there, ids[:SINGLES]))
-        hot = _hot_share(there)  # workers tell what they counted when they end
+        hot = _hot_share(there)  # after the workers' sessions have ended and reported their counts
     yield Figure(_BARE, "/s", rates[_BARE])
     yield Figure(_BATCHED, "/s", rates[_BATCHED], (Comparison(_BARE, Aim(0.5)),), aim=Aim(50_000))
     yield Figure(_NOOP, "/s", rates[_NOOP])
@@ -132,7 +132,7 @@ def _noop(there: Bed, ids: list[str]) -> float:
 
 def _check(there: Bed, began: Any, wanted: int) -> None:
     if (accepted := there.one(_HEARD_SINCE, began)) < wanted:
-        raise RuntimeError(f"{accepted} connections were heard, and {wanted} have beaten")
+        raise RuntimeError(f"{accepted} connections were updated, and {wanted} sent heartbeats")
 
 
 def _hot_share(there: Bed) -> float:

@@ -1,9 +1,9 @@
 """
-The lines `life` and `life_among_many`: whole lives of jobs a second, beside the same transitions in bare SQL.
+The lines `life` and `life_among_many`: whole lives of jobs per second, compared with the same transitions in bare SQL.
 
-On the shared table with all its indexes, with events and every guarantee, through messages and real
-workers. Rounds of both take turns, each in a database of its own: an empty one, or one in which a million
-jobs have ended already.
+Crawlyard's run through messages and real workers, on the shared table with all its indexes, with events and all
+guarantees. Both take turns, each round in a database of its own: an empty one, or one in which a million jobs have
+ended.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from console.embedded.servers import Services
 ROUNDS = 3
 LIVES = 8_000
 DEPTH = 10_000
-"""Jobs that wait throughout."""
+"""Jobs that wait all the time."""
 MANY = 1_000_000
-"""Jobs that have ended before, for `life_among_many`."""
+"""Jobs that had ended before, for `life_among_many`."""
 
 _ACCOUNTS = 50
 _CRAWLERS, _CAPACITY = 100, 50
@@ -34,7 +34,7 @@ COMPARISONS = (
     *(Comparison(name, aim=Aim(2.0)) for name in same_work.FIGURES.values()),
     *(Comparison(peer.figure, aim=peer.aim) for peer in noop.PEERS),
 )
-"""Those with peers say what part of their empty jobs, and how many times their whole lives, ours are."""
+"""Those with peers compare our lives with their no-op jobs, and with their whole lives."""
 
 _ENDED = """
     SELECT count(*) FROM job JOIN job_assignment_mapping a ON a.web_app_job_id = job.id
@@ -43,14 +43,14 @@ _ENDED = """
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Both figures, in lives a second."""
+    """Both figures, in lives per second."""
     bare, ours = _rounds(services, ended=0)
     yield Figure(BARE, "/s", bare)
     yield Figure(OURS, "/s", ours, comparisons=COMPARISONS)
 
 
 def measure_among_many(services: Services) -> Iterator[Figure]:
-    """The same, where many jobs have ended already."""
+    """The same, after many jobs have ended."""
     bare, ours = _rounds(services, ended=MANY)
     among = f", {MANY:,} jobs in the table"
     yield Figure(f"{BARE}{among}", "/s", bare)
@@ -86,5 +86,5 @@ def _ours(there: Bed, accounts: list[str]) -> float:
         seconds = drive.run(LIVES)
         ended: int = there.one(_ENDED) - before
     if not 0 <= ended - LIVES <= drive.in_flight * BATCH:
-        raise RuntimeError(f"{ended} rows say that a life has ended, and {LIVES} lives were driven")
+        raise RuntimeError(f"{ended} lives have ended in the tables, and {LIVES} were driven")
     return ended / seconds

@@ -1,8 +1,8 @@
 """
-The line `noop`: jobs a second that do nothing, of what people would otherwise use.
+The line `noop`: jobs per second that do nothing, in the alternatives to Crawlyard (the peers).
 
-Timed from the first enqueue until the peer's own tables, or counters, say that the last has ended;
-enqueued in batches by one process, worked off by two. Rounds of a peer share one database.
+Timed from the first enqueue until the peer's own tables or counters show that the last job has ended. One process
+enqueues in batches, two processes work. All rounds of a peer share one database.
 """
 
 import time
@@ -19,7 +19,7 @@ from console.embedded.servers import Services
 ROUNDS = 3
 _WARM_UP = 500
 _LOOK_S = 0.05
-"""Between two counts: a fiftieth of a round, and they cost less than that."""
+"""Between two counts: about a fiftieth of a round. A count takes less than that."""
 
 _PROCRASTINATE = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'"
 _PGQUEUER = "SELECT count(*) FROM pgqueuer_log WHERE status = 'successful'"
@@ -36,16 +36,16 @@ class Peer:
 
     title: str
     name: str
-    """Of its module."""
+    """The name of its module."""
     jobs: int
-    """A round; a few seconds' worth."""
+    """Per round; they take a few seconds."""
     left: Callable[[Bed, int], int]
-    """How many of so many submitted jobs have not ended."""
+    """Returns how many of the given number of submitted jobs have not ended."""
     workers: int = 2
     ran: Callable[[Bed], int] | None = None
-    """How many have run, where *left* does not count them."""
+    """Returns how many jobs have run, if *left* does not count them."""
     aim: Aim | None = None
-    """How many of its empty jobs one whole life of ours is to outrun."""
+    """The ratio that Crawlyard's whole lives must reach to the peer's no-op jobs."""
 
     @property
     def figure(self) -> str:
@@ -58,9 +58,9 @@ def _by(sql: str) -> Callable[[Bed, int], int]:
 
 
 def _ran_by_celery(there: Bed) -> int:
-    """What the workers count, asked over the broker, which takes a second."""
+    """Ask the workers over the broker for their counts, which takes a second."""
     with Celery(broker=there.services.broker_url) as client:
-        client.conf.broker_transport = "kombu.transport.redis:Transport"  # ours is not registered in here yet
+        client.conf.broker_transport = "kombu.transport.redis:Transport"  # Crawlyard's is not registered here
         return sum(worker["total"]["noop"] for worker in client.control.inspect().stats().values())
 
 
@@ -77,7 +77,7 @@ PEERS = (
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """A figure a peer, in jobs a second."""
+    """One figure per peer, in jobs per second."""
     for peer in PEERS:
         with bed(services) as there:
             yield Figure(peer.figure, "/s", _rounds(there, peer))
@@ -97,7 +97,7 @@ def _rounds(there: Bed, peer: Peer) -> list[float]:
 
 
 def _drain(there: Bed, peer: Peer, producer: Program, jobs: int, before: int) -> float:
-    """Seconds from the first enqueue to the last end."""
+    """Return the seconds from the first enqueue to the end of the last job."""
     begun = time.monotonic()
     producer.send(str(jobs))
     producer.until_ready()
@@ -106,5 +106,5 @@ def _drain(there: Bed, peer: Peer, producer: Program, jobs: int, before: int) ->
     )
     seconds = time.monotonic() - begun
     if (left := peer.left(there, before + jobs)) != 0:
-        raise RuntimeError(f"{peer.title} counts {-left} jobs more than there were")
+        raise RuntimeError(f"{peer.title} counts {-left} more jobs than were submitted")
     return seconds

@@ -1,8 +1,8 @@
 """
-The line `one_at_a_time`: the lives of `bare_sql.py` a job at a time, by pgbench: the limit of who batches nothing.
+The line `one_at_a_time`: the lives of `bare_sql.py`, one job at a time, by pgbench: the limit without batches.
 
-Prepared statements, as many sessions as help, no interpreter between them. Each phase is a transaction:
-submit, claim and assign, start, progress, complete. As for the peers, nobody is notified.
+It uses prepared statements, as many sessions as make it faster, and no interpreter. Each phase is a transaction:
+submit, claim and assign, start, progress, complete. As with the peers, there are no notifications.
 """
 
 import os
@@ -26,7 +26,7 @@ FIGURE = "lives in bare SQL, one at a time"
 
 ROUNDS = 3
 LIVES = 3_200
-"""A round."""
+"""Per round."""
 DEPTH = 10_000
 
 _ACCOUNTS = 50
@@ -34,15 +34,15 @@ _CRAWLERS, _CAPACITY = 100, 50
 
 _SESSIONS = 32
 
-_JOBS, _OWNERS, _SEATS = (
+_JOBS, _OWNERS, _CONNECTIONS = (
     "ARRAY[:web_app_job_id]",
     "ARRAY[:account_id]",
-    "ARRAY[(:seats::text[])[1 + :new % 100]]",
+    "ARRAY[(:connections::text[])[1 + :new % 100]]",
 )
-"""As `CLAIM` returned them; and one of the crawlers in turn."""
+"""The first two are what `CLAIM` returned; the third is one of the crawlers in turn."""
 _NEW, _PATHS, _NEW_OWNERS = "ARRAY[:new::text]", "ARRAY['pgbench/' || :new]", "ARRAY['account-' || :n % 50]"
 _FENCES = _JOBS
-_NOBODY = "ARRAY[NULL]"
+_NO_CONNECTION = "ARRAY[NULL]"
 
 _ENDED = """
     SELECT count(*) FROM job JOIN job_assignment_mapping a ON a.web_app_job_id = job.id
@@ -51,7 +51,7 @@ _ENDED = """
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """One figure, in lives a second."""
+    """One figure, in lives per second."""
     with bed(services) as there:
         accounts = add_accounts(there, _ACCOUNTS)
         crawlers = add_crawlers(there, _CRAWLERS, _CAPACITY)
@@ -64,7 +64,7 @@ def _round(there: Bed, crawlers: list[str], number: int) -> float:
     before = there.one(_ENDED)
     answer = _pgbench(there, {**_values(crawlers), "n": f"{number}000000"})
     if (ended := there.one(_ENDED) - before) != LIVES:
-        raise RuntimeError(f"{ended} rows say that a life has ended, and {LIVES} lives were driven")
+        raise RuntimeError(f"{ended} lives have ended in the tables, and {LIVES} were driven")
     (rate,) = re.findall(r"tps = ([0-9.]+)", answer)
     return float(rate)
 
@@ -90,9 +90,9 @@ def _pgbench(there: Bed, values: dict[str, str]) -> str:
 
 
 def _values(crawlers: list[str]) -> dict[str, str]:
-    """The parameters that are the same for all lives, of the sizes that are kept."""
+    """Return the parameters that all lives share; the texts are as long as Crawlyard's."""
     return {
-        "seats": "{" + ",".join(crawlers) + "}",
+        "connections": "{" + ",".join(crawlers) + "}",
         "started": sql.progress("0" * 26, "started"),
         "quarter": sql.progress("0" * 26, "started", "25%"),
         "whole": sql.progress("0" * 26, "started", "25%", "completed"),
@@ -100,7 +100,7 @@ def _values(crawlers: list[str]) -> dict[str, str]:
 
 
 def _script() -> str:
-    """One life."""
+    """Return the script of one life."""
     lines = [
         r"\set n :n + 1",
         r"\set new :client_id * 10000003 + :n",
@@ -113,44 +113,44 @@ def _script() -> str:
         rf"{_filled(sql.CLAIM, '1')} \gset",
         _one(
             (sql.PROCESS, _JOBS),
-            (sql.ASSIGN, _FENCES, _JOBS, _SEATS, _OWNERS),
-            _event("job_assigned", _JOBS, _OWNERS, _SEATS),
+            (sql.ASSIGN, _FENCES, _JOBS, _CONNECTIONS, _OWNERS),
+            _event("job_assigned", _JOBS, _OWNERS, _CONNECTIONS),
         ),
-        _one((sql.SEATS, _SEATS)),
+        _one((sql.UPDATE_CONNECTIONS, _CONNECTIONS)),
         "COMMIT;",
         _one(
-            (sql.BEAT, _SEATS),
+            (sql.BEAT, _CONNECTIONS),
             (sql.RUN, _FENCES),
             (sql.START, ":started", _JOBS),
             _event("job_updated", _JOBS, _OWNERS),
         ),
         _one(
-            (sql.BEAT, _SEATS),
+            (sql.BEAT, _CONNECTIONS),
             (sql.RUN, _FENCES),
             (sql.PROGRESS, ":quarter", "'{}'", _JOBS),
-            _event("progress_updated", _JOBS, _OWNERS, _SEATS),
+            _event("progress_updated", _JOBS, _OWNERS, _CONNECTIONS),
         ),
         "BEGIN;",
         _one(
-            (sql.BEAT, _SEATS),
+            (sql.BEAT, _CONNECTIONS),
             (sql.CLOSE, _FENCES),
             (sql.COMPLETE, _JOBS),
             (sql.FINISH, ":whole", _JOBS),
-            _event("progress_updated", _JOBS, _OWNERS, _SEATS),
+            _event("progress_updated", _JOBS, _OWNERS, _CONNECTIONS),
             _event("job_updated", _JOBS, _OWNERS),
         ),
-        _one((sql.SEATS, _SEATS)),
+        _one((sql.UPDATE_CONNECTIONS, _CONNECTIONS)),
         "COMMIT;",
     ]
     return "\n".join(lines)
 
 
-def _event(kind: str, jobs: str, owners: str, slots: str = _NOBODY) -> tuple[str, ...]:
-    return sql.EVENTS, f"'{kind}'", "'{\"completion\": 0.2}'", jobs, owners, slots
+def _event(kind: str, jobs: str, owners: str, connections: str = _NO_CONNECTION) -> tuple[str, ...]:
+    return sql.EVENTS, f"'{kind}'", "'{\"completion\": 0.2}'", jobs, owners, connections
 
 
 def _one(*steps: tuple[str, ...]) -> str:
-    """One statement, in one transaction."""
+    """Combine steps into one statement, which is one transaction."""
     return sql.as_one(*(_filled(statement, *values) for statement, *values in steps)) + ";"
 
 

@@ -1,9 +1,9 @@
 """
-The line `progress`: frames of `job_progress` a second, 500 a message of `crawler.frames`.
+The line `progress`: frames of `job_progress` per second, 500 per message of `crawler.frames`.
 
-Each of 20,000 running jobs says one page a round; from the push of all messages to empty queues. A
-message holds what came over one gateway, in the order of its connections. Counted are the jobs that
-have come to the page, and no word may have been stale.
+In each round, each of 20,000 running jobs reports one page; it is timed from the push of all messages to empty
+queues. A message contains the frames of one gateway, in the order of its connections. Afterwards every job must have
+reached the page, and no frame may have been stale.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ _ON_PAGE = """
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Frames a second."""
+    """Frames per second."""
     with bed(services) as there:
         add_accounts(there, _ACCOUNTS)
         depth = Depth(there, f"n % {_ACCOUNTS}")
@@ -40,16 +40,16 @@ def measure(services: Services) -> Iterator[Figure]:
         depth.occupy(JOBS, _CONNECTIONS)
         rates = []
         with there.workers():
-            _say(there, started)
+            _send(there, started)
             for page in range(1, ROUNDS + 1):
-                rates.append(JOBS / _say(there, partial(progressed, page=page)))
+                rates.append(JOBS / _send(there, partial(progressed, page=page)))
                 if there.one(_ON_PAGE, page) != JOBS:
-                    raise RuntimeError(f"{there.one(_ON_PAGE, page)} jobs of {JOBS} have come to page {page}")
-    yield Figure(f"job_progress, {FRAMES} frames a message", "frames/s", rates, aim=Aim(10_000))
+                    raise RuntimeError(f"{there.one(_ON_PAGE, page)} of {JOBS} jobs have reached page {page}")
+    yield Figure(f"job_progress, {FRAMES} frames per message", "frames/s", rates, aim=Aim(10_000))
 
 
-def _say(there: Bed, word: Callable[[str, str], dict[str, Any]]) -> float:
-    """Let every crawler say it of all its jobs; the seconds until it was handled."""
-    words = [word(connection_id, fence) for connection_id, fence in there.rows(_LIVE)]
-    messages = [{"frames": words[n : n + FRAMES]} for n in range(0, len(words), FRAMES)]
+def _send(there: Bed, frame: Callable[[str, str], dict[str, Any]]) -> float:
+    """Send a frame for every job, and return the seconds until all were handled."""
+    frames = [frame(connection_id, fence) for connection_id, fence in there.rows(_LIVE)]
+    messages = [{"frames": frames[n : n + FRAMES]} for n in range(0, len(frames), FRAMES)]
     return seconds_to_handle(there, "crawler.frames", messages)

@@ -1,8 +1,8 @@
 """
-The line `same_work`: whole lives of jobs a second in PgQueuer and awa, the rows and the depth as in `life`.
+The line `same_work`: whole lives of jobs per second in PgQueuer and awa, with the same rows and depth as in `life`.
 
-A handler a job, as they call one, which writes the rows of `benchmarks/peers/lives.py`; 10,000 jobs wait
-throughout, which another process submits in batches. Rounds are windows of one run; the rows are counted.
+They call one handler per job, which writes the rows of `benchmarks/peers/lives.py`. 10,000 jobs wait all the time;
+another process submits them in batches. Rounds are intervals of one run; the rows are counted.
 """
 
 import time
@@ -17,7 +17,7 @@ from console.embedded.servers import Services
 
 ROUNDS = 3
 LIVES = 1_500
-"""A round."""
+"""Per round."""
 _WARM_UP = 500
 
 _ACCOUNTS = 50
@@ -27,7 +27,7 @@ _WORKERS = 2
 _LOOK_S = 0.1
 
 FIGURES = {"pgqueuer": "lives in PgQueuer", "awa": "lives in awa"}
-"""The names, by the peer's module."""
+"""The names of the figures, by the peer's module."""
 
 _ENDED = "SELECT count(*) FROM job_assignment_mapping WHERE status = 'completed'"
 
@@ -42,7 +42,7 @@ _WHOLE = """
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """A figure a peer, in lives a second."""
+    """One figure per peer, in lives per second."""
     for peer, name in FIGURES.items():
         with bed(services) as there:
             yield Figure(name, "/s", _rounds(there, peer))
@@ -62,7 +62,7 @@ def _rounds(there: Bed, peer: str) -> list[float]:
 
 
 def _when_ended(there: Bed, lives: int) -> tuple[int, float]:
-    """How many had ended when at least so many had, and when that was."""
+    """Wait until *lives* lives have ended; return how many had by then, and the time."""
 
     def look() -> tuple[int, float] | None:
         ended: int = there.one(_ENDED)

@@ -1,7 +1,7 @@
 """
-The statements of one life in bare SQL, for a batch or for one job: arrays, as Crawlyard's are.
+The statements of one life in bare SQL, for a batch or for one job: they take arrays, as Crawlyard's do.
 
-Placeholders are psycopg's.
+The placeholders are psycopg's.
 """
 
 import json
@@ -47,7 +47,7 @@ ASSIGN = """
       FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS r(id, job_id, connection, account)
 """
 
-SEATS = """
+UPDATE_CONNECTIONS = """
     UPDATE socket_connection c
        SET active_jobs = COALESCE((SELECT jsonb_agg(a.crawler_job_id) FROM job_assignment_mapping a
                                     WHERE a.connection_id = c.id AND a.completed_at IS NULL), '[]')
@@ -81,20 +81,20 @@ FINISH = """
 
 
 def as_one(*statements: str) -> str:
-    """One statement of several that change different rows: all but the last as CTEs."""
+    """Combine statements that change different rows into one: all but the last become CTEs."""
     *first, last = statements
     steps = ", ".join(f"step_{number} AS ({statement})" for number, statement in enumerate(first))
     return f"WITH {steps} {last}" if steps else last
 
 
 def numbered(statement: str) -> str:
-    """The same with $1, $2 … in order, for asyncpg."""
+    """Replace the placeholders by $1, $2 … in order, for asyncpg."""
     numbers = count(1)
     return re.sub("%s", lambda _: f"${next(numbers)}", statement)
 
 
 def progress(fence: str, *milestones: str) -> str:
-    """JSON of the size that is kept."""
+    """Return JSON as long as what Crawlyard stores in `job.progress`."""
     at = "2026-05-04T03:02:01.123456Z"
     history = [{"at": at, "attempt": fence, "completion": 0.2, "processed": 20} for _ in milestones]
     return json.dumps(

@@ -1,8 +1,8 @@
 """
-The line `submit`: jobs a second out of orders, 500 a message of `jobs.submit`.
+The line `submit`: jobs created per second from orders, 500 per message of `jobs.submit`.
 
-From the push of all messages to empty queues, the passes included that they ring for; no crawler is
-there. Counted are the jobs that have a queue entry.
+It is timed from the push of all messages to empty queues, including the assignment rounds that the tasks publish;
+there is no crawler. The jobs with a queue entry are counted.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _QUEUED = "SELECT count(*) FROM job JOIN job_queue q ON q.web_app_job_id = job.i
 
 
 def measure(services: Services) -> Iterator[Figure]:
-    """Jobs a second."""
+    """Jobs per second."""
     with bed(services) as there:
         rest = orders(add_accounts(there, _ACCOUNTS))
         rates = []
@@ -33,4 +33,4 @@ def measure(services: Services) -> Iterator[Figure]:
                 rates.append(MESSAGES * ORDERS / seconds_to_handle(there, "jobs.submit", messages))
                 if there.one(_QUEUED) != number * MESSAGES * ORDERS:
                     raise RuntimeError(f"{there.one(_QUEUED)} jobs are queued after {number} rounds")
-    yield Figure(f"jobs.submit, {ORDERS} orders a message", "jobs/s", rates, aim=Aim(8000))
+    yield Figure(f"jobs.submit, {ORDERS} orders per message", "jobs/s", rates, aim=Aim(8000))
