@@ -122,7 +122,7 @@ _DELETE = sql("DELETE FROM job WHERE id = ANY (CAST(:ids AS text[]))")
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to be made; no field of it is a secret."""
+    """A job to be inserted; none of its fields is a secret."""
 
     id: JobId
     command: str
@@ -135,7 +135,7 @@ class NewJob:
     spawned_from: JobId | None = None
 
     def row(self) -> dict[str, str | None]:
-        """By the shared column names."""
+        """The values by the names of the columns."""
         return {
             "id": self.id,
             "command": self.command,
@@ -162,7 +162,7 @@ class KnownJob(NamedTuple):
     host: str
     finished_at: datetime | None
     progress: str | None
-    """JSON, by whomever."""
+    """JSON. The web app may write anything into it."""
 
 
 class Jobs:
@@ -172,7 +172,7 @@ class Jobs:
         self._session = session
 
     def insert(self, jobs: Iterable[NewJob]) -> set[JobId]:
-        """Insert jobs; returns those that were. The rest exist already, by id or by the shared unique index."""
+        """Insert jobs; returns the new ones. The others exist already, by id or by the shared unique index."""
         rows = json.dumps([job.row() for job in jobs])
         return set(self._session.scalars(_INSERT, {"rows": rows}).all())
 
@@ -189,7 +189,7 @@ class Jobs:
         return self._read(_LOCK, ids)
 
     def lock_skipping(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
-        """As `lock`, but what a peer holds is left out."""
+        """Lock them, except the jobs that a peer has locked."""
         return self._read(_LOCK_SKIPPING, ids)
 
     def start(self, ids: Iterable[JobId]) -> set[JobId]:

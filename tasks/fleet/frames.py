@@ -33,7 +33,7 @@ from tasks.credentials.dead_token import lock_account_queues, wait_for_tokens
 from tasks.discovery.apply import apply_discoveries
 from tasks.fleet.batch import AttemptFrames, FrameBatch, group_by_attempt
 from tasks.fleet.connections import apply_heartbeats
-from tasks.jobs.locking import LockedJobs
+from tasks.jobs.locking import lock_fenced
 from tasks.jobs.progress import advance
 from tasks.jobs.transitions import announce, backoff, log_errors
 from tasks.runtime.batches import bisect_on_refusal, reject
@@ -122,11 +122,10 @@ def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
     if not attempts:
         return
     known = uow.attempts.find(a.crawler_job_id for a in attempts)
-    entries = uow.entries.lock(attempt.job_id for attempt in known.values())
-    live = uow.attempts.lock_fenced([(a.connection_id, a.crawler_job_id) for a in attempts])
-    jobs = uow.jobs.lock(attempt.job_id for attempt in live.values())
+    locked = lock_fenced(uow, known.values(), [(a.connection_id, a.crawler_job_id) for a in attempts])
+    live = {(a.connection_id, a.crawler_job_id): a for a in locked.attempts.values()}
     fenced = [
-        FencedFrames(reported, attempt, entries.get(attempt.job_id), jobs[attempt.job_id])
+        FencedFrames(reported, attempt, locked.entries.get(attempt.job_id), locked.jobs[attempt.job_id])
         for reported in attempts
         if (attempt := live.get((reported.connection_id, reported.crawler_job_id)))
     ]
@@ -141,7 +140,7 @@ def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
             for f in fenced
             if isinstance(f.reported.terminal, TokenRefreshFrame)
         ],
-        LockedJobs(entries, {attempt.crawler_job_id: attempt for attempt in live.values()}, jobs),
+        locked,
     )
     _free_slots(uow, attempts, live)
 

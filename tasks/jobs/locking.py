@@ -1,5 +1,7 @@
 """
-Locks of more than one kind, which are taken here, in one order; tasks/discovery/lock.py adds those of areas.
+Locks of more than one kind, which are taken here, in one order.
+
+tasks/discovery/lock.py takes those of a discovery, areas included; a round waits for none (tasks/assign/rounds.py).
 
 The order is: account, account queue, connection, entry, attempt, job, area; within each table by id. What the rest
 depends on is read again after the lock that keeps it from changing. A transition asks for what is returned here, so
@@ -13,7 +15,7 @@ from persistence.attempts.attempts import Attempt
 from persistence.exceptions import Contended
 from persistence.jobs.entries import Entry
 from persistence.jobs.jobs import KnownJob
-from persistence.schema.ids import CrawlerJobId, JobId
+from persistence.schema.ids import ConnectionId, CrawlerJobId, JobId
 from persistence.unit_of_work import UnitOfWork
 
 
@@ -61,6 +63,19 @@ def lock_waiting_jobs(uow: UnitOfWork, job_ids: Collection[JobId]) -> LockedJobs
 def lock_existing_jobs(uow: UnitOfWork, job_ids: Collection[JobId]) -> LockedJobs:
     """Lock the entries of jobs, and the jobs FOR KEY SHARE: they cannot be deleted, but others may change them."""
     return LockedJobs(uow.entries.lock(job_ids), {}, uow.jobs.lock_key_share(job_ids))
+
+
+def lock_fenced(
+    uow: UnitOfWork, known: Collection[Attempt], fences: Collection[tuple[ConnectionId, CrawlerJobId]]
+) -> LockedJobs:
+    """
+    Lock the live attempts with these connections and fences, with their jobs, and the entries of all *known* attempts.
+
+    The connections are locked already.
+    """
+    entries = uow.entries.lock(attempt.job_id for attempt in known)
+    live = {attempt.crawler_job_id: attempt for attempt in uow.attempts.lock_fenced(fences).values()}
+    return LockedJobs(entries, live, uow.jobs.lock(attempt.job_id for attempt in live.values()))
 
 
 def lock_attempts(uow: UnitOfWork, attempts: Collection[Attempt]) -> LockedJobs:

@@ -38,6 +38,9 @@ CLASSES = {
     "DeferredJob": "deferred_job",
 }
 
+ORDERED = {"connections", "entries", "attempts", "jobs", "areas"}
+"""The repositories whose rows are locked together, in this order."""
+
 WRITE = re.compile(r'\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+"?(\w+)"?', re.IGNORECASE)
 
 QUOTED = re.compile(r"'(\w+)'")
@@ -100,6 +103,17 @@ def written(tree: ast.Module) -> set[str]:
     return tables
 
 
+def locked(tree: ast.Module) -> set[str]:
+    """The repositories of a unit of work whose rows a module locks."""
+    return {
+        node.value.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("lock")
+        and isinstance(node.value, ast.Attribute)
+    }
+
+
 def test_states_are_spelled_in_one_module() -> None:
     """A status in SQL is a $name, and one in Python a member of an enum: both come from schema/states.py."""
     spelled = {
@@ -119,6 +133,13 @@ def test_each_table_is_written_by_one_module() -> None:
             writers[table].add(name)
 
     assert writers == WRITERS
+
+
+def test_rows_of_several_tables_are_locked_in_two_modules() -> None:
+    """The order of locks is kept by one module for jobs, and by one for discoveries, which lock areas too."""
+    lockers = {name for name, tree in product().items() if len(locked(tree) & ORDERED) > 1}
+
+    assert lockers == {"tasks/jobs/locking.py", "tasks/discovery/lock.py"}
 
 
 @pytest.mark.parametrize(
@@ -179,3 +200,11 @@ def test_a_state_in_python_is_seen(source: str, states: set[str]) -> None:
 def test_a_writer_is_seen(source: str) -> None:
     """The check sees a statement that writes, as text, as a part of another one, or in Core."""
     assert written(ast.parse(source)) == {"job"}
+
+
+def test_a_lock_is_seen() -> None:
+    """The check sees which repositories a module locks."""
+    assert locked(ast.parse("uow.entries.lock(ids); uow.jobs.lock_skipping(ids); uow.jobs.find(ids)")) == {
+        "entries",
+        "jobs",
+    }
