@@ -26,7 +26,7 @@ from support.worlds.world import Published, World
 
 @pytest.fixture
 def web_app(empty_database: str, published: Published) -> World:
-    """A database of a web app that never heard of us."""
+    """A database with only a web app's tables."""
     world = World(published)
     run(WEB_APP)
     return world
