@@ -2,7 +2,7 @@
 Reservations of refresh tokens: each refresh token is sent to its GitLab at most once.
 
 A run of `credentials.refresh` reserves the token and commits before it calls. A reservation without an outcome is
-never taken over, since nobody knows whether its run has sent the token.
+never taken over, since its run may have sent the token.
 """
 
 from dataclasses import dataclass, field

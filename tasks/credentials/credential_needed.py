@@ -1,4 +1,4 @@
-"""The event `credential_needed`: a token must be replaced by somebody else, or a refresh was not possible yet."""
+"""The event `credential_needed`: the web app must get new tokens, or a refresh was not possible yet."""
 
 from persistence.credentials.blocks import BlockedAccount
 from persistence.schema.event_types import EventType

@@ -13,7 +13,7 @@ from tasks.discovery.items import FoundEntity
 
 
 class AreaChanges:
-    """The areas of one discovery, with locks held, and which of them this unit has written so far."""
+    """The changes of one discovery's areas, which the caller has locked, and which of them are made so far."""
 
     def __init__(self, uow: UnitOfWork, plan: AreaPlan, parent: KnownJob) -> None:
         self._uow = uow

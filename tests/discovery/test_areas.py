@@ -170,7 +170,7 @@ def test_a_new_name_is_written(world: World, discoverer: Discoverer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("found", "detail"),
     [
         (project("team/tool", 77), "team/tool (gid://gitlab/Project/42) is an area of gitlab.example.org"),
         (project("elsewhere", 42), "team/tool (gid://gitlab/Project/42) is an area of gitlab.example.org"),
@@ -178,7 +178,7 @@ def test_a_new_name_is_written(world: World, discoverer: Discoverer) -> None:
     ids=["its path", "its id"],
 )
 def test_an_area_of_another_host_is_rejected(
-    world: World, discoverer: Discoverer, found: dict[str, Any], says: str
+    world: World, discoverer: Discoverer, found: dict[str, Any], detail: str
 ) -> None:
     """One path or one id cannot be two areas in this schema; the other entities are applied."""
     elsewhere = Discoverer.at_work(world, account="other", host="git.example.net")
@@ -187,7 +187,7 @@ def test_an_area_of_another_host_is_rejected(
 
     assert areas(world) == [("new", "gid://gitlab/Project/5"), ("team/tool", "gid://gitlab/Project/42")]
     assert world.rejections() == [("crawler.frames", "area_of_another_host")]
-    assert world.scalar("SELECT detail FROM rejected_message") == says
+    assert world.scalar("SELECT detail FROM rejected_message") == detail
     assert world.scalar(
         """SELECT count(*) FROM job WHERE "gitlabGraphQLUrl" LIKE '%git.example.net%'"""
     ) == 1 + len(PROJECT_COMMANDS)
