@@ -19,9 +19,6 @@ from persistence.schema.sql import among, literal, one_of, sql
 from persistence.schema.states import ATTEMPT_LIVE, AttemptStatus
 from persistence.schema.tables import Assignment
 
-_UNSYNCHRONIZED = {"synchronize_session": False}
-"""No session holds mapped objects: there is nothing to bring up to date with what a statement changed."""
-
 _OPEN = sql("""
     INSERT INTO job_assignment_mapping
            (id, crawler_job_id, web_app_job_id, connection_id, account_id, user_id, host, assigned_at, status)
@@ -97,14 +94,14 @@ _CLOSE = (
     update(Assignment)
     .where(_OF_FENCES, _HAS_LIVE_STATUS)
     .values(completed_at=func.clock_timestamp())
-    .execution_options(**_UNSYNCHRONIZED)
+    .execution_options(synchronize_session=False)
 )
 
 _MARK_RUNNING = (
     update(Assignment)
     .where(_OF_FENCES, _HAS_LIVE_STATUS)
     .values(status=literal(AttemptStatus.RUNNING), progressed_at=func.clock_timestamp())
-    .execution_options(**_UNSYNCHRONIZED)
+    .execution_options(synchronize_session=False)
 )
 
 _COUNT_STALE = sql("""

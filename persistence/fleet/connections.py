@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, null, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -18,15 +18,13 @@ from persistence.schema.tables import SocketConnection
 from persistence.settings import settings
 
 _NOW = func.clock_timestamp()
-_UNSYNCHRONIZED = {"synchronize_session": False}
-"""No session holds mapped objects: there is nothing to bring up to date with what a statement changed."""
 
 _TOUCH = (
     update(SocketConnection)
     .where(among(SocketConnection.id), SocketConnection.is_active)
     .values(last_heartbeat=func.greatest(SocketConnection.last_heartbeat, _NOW))
     .returning(SocketConnection.id)
-    .execution_options(**_UNSYNCHRONIZED)
+    .execution_options(synchronize_session=False)
 )
 
 _RECORD_HEARTBEATS = sql("""
@@ -67,7 +65,7 @@ _SET_HEARTBEAT_TO_NOW = (
     update(SocketConnection)
     .where(among(SocketConnection.id))
     .values(last_heartbeat=_NOW)
-    .execution_options(**_UNSYNCHRONIZED)
+    .execution_options(synchronize_session=False)
 )
 
 _CLOSED_AMONG = select(SocketConnection.id).where(among(SocketConnection.id), ~SocketConnection.is_active)
@@ -77,7 +75,7 @@ _MARK_DISCONNECTED = (
     .where(among(SocketConnection.id), SocketConnection.is_active, SocketConnection.goodbye_at.is_(None))
     .values(goodbye_at=_NOW)
     .returning(SocketConnection.id)
-    .execution_options(**_UNSYNCHRONIZED)
+    .execution_options(synchronize_session=False)
 )
 
 _ACTIVE = (
@@ -92,7 +90,7 @@ _CLOSE = (
     update(SocketConnection)
     .where(among(SocketConnection.id), SocketConnection.is_active)
     .values(is_active=False, closed_at=_NOW, active_jobs=[])
-    .execution_options(**_UNSYNCHRONIZED)
+    .execution_options(synchronize_session=False)
 )
 
 
@@ -202,22 +200,9 @@ class Connections:
         checked again on the locked row.
         """
         closable = is_closable(as_of)
-        first = (
-            select(SocketConnection.id, func.jsonb_array_length(SocketConnection.active_jobs).label("jobs"))
-            .where(closable)
-            .order_by(SocketConnection.id)
-            .limit(jobs)
-            .subquery()
-        )
-        running = select(
-            first.c.id,
-            func.sum(first.c.jobs).over(order_by=first.c.id).label("jobs"),
-            func.row_number().over(order_by=first.c.id).label("place"),
-        ).subquery()
-        chosen = select(running.c.id).where(or_(running.c.jobs <= jobs, running.c.place == 1))
         rows = self._session.execute(
             select(SocketConnection.id, SocketConnection.goodbye_at.is_not(None))
-            .where(SocketConnection.id.in_(chosen), closable)
+            .where(SocketConnection.id.in_(_first(closable, jobs)), closable)
             .order_by(SocketConnection.id)
             .with_for_update(key_share=True, skip_locked=True)
         )
@@ -234,3 +219,20 @@ class Connections:
         """Close connections for good. The caller has locked them and closed their attempts."""
         if ids:
             self._session.execute(_CLOSE, {"ids": list(ids)})
+
+
+def _first(closable: ColumnElement[bool], jobs: int) -> Select[tuple[str]]:
+    """Select the first closable connections: at most *jobs* jobs together, or one connection with more."""
+    candidates = (
+        select(SocketConnection.id, func.jsonb_array_length(SocketConnection.active_jobs).label("jobs"))
+        .where(closable)
+        .order_by(SocketConnection.id)
+        .limit(jobs)
+        .subquery()
+    )
+    running = select(
+        candidates.c.id,
+        func.sum(candidates.c.jobs).over(order_by=candidates.c.id).label("jobs"),
+        func.row_number().over(order_by=candidates.c.id).label("place"),
+    ).subquery()
+    return select(running.c.id).where(or_(running.c.jobs <= jobs, running.c.place == 1))

@@ -30,7 +30,7 @@ _LOCK = select(
     LivenessState.mass_as_of,
 ).with_for_update(key_share=True)
 
-_SAVE = update(LivenessState)
+_SAVE = update(LivenessState).execution_options(synchronize_session=False)
 
 
 class SweepStates:
@@ -45,4 +45,4 @@ class SweepStates:
 
     def save(self, state: SweepState) -> None:
         """Write the row, which the caller has locked."""
-        self._session.execute(_SAVE.values(asdict(state)), execution_options={"synchronize_session": False})
+        self._session.execute(_SAVE.values(asdict(state)))
