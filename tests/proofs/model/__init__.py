@@ -1,1 +1,1 @@
-"""A small model of what the design promises, and the machine that holds the product against it."""
+"""A model of docs/contract.md, and the machine that checks the product against it."""

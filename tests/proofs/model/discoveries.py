@@ -1,48 +1,64 @@
-"""What follows a discovery, in the model: a job for each command, made once."""
+"""What a discovery creates: a job for each command of each group, once (section "Discoveries")."""
 
 import json
 from typing import Any
 
-from proofs.model.machine.reached import Reached
 from proofs.model.model import Model
+from proofs.model.reached import Reached
 from proofs.model.state import Attempt, Entry, Job
 
-COMMANDS = ("group", "groupMembers", "groupProjects", "groupIssues")
-"""Of a group; the machine's crawlers discover no projects."""
+GROUP_COMMANDS = ("group", "groupMembers", "groupProjects", "groupIssues")
+"""The child jobs of a group; the machine's crawlers discover no projects."""
 
 
 def is_discovery(frame: dict[str, Any]) -> bool:
-    """Whether it tells what exists too."""
+    """Return True for both forms of a discovery frame."""
     return frame["type"] in ("discovery", "jobs_discovered")
 
 
-def mark_of(frame: dict[str, Any]) -> str:
-    """What tells a discovery from another, also of the same moment."""
+def identity_of(frame: dict[str, Any]) -> str:
+    """
+    Return what a repetition of the frame has in common with it.
+
+    Discoveries: "sent again, they change nothing".
+    """
     return json.dumps([frame["timestamp"], frame["data"]])
 
 
 def discover(model: Model, sender: str, frame: dict[str, Any], seen: Any) -> None:
-    """Apply a discovery once, if its attempt is live, or succeeded and is still its job's last."""
+    """Apply a discovery, once, behind its fence."""
     attempt = model.attempts.get(frame["jobId"])
     if attempt is None or attempt.connection.id != sender or not _accepts_discovery(attempt):
         return
-    if mark_of(frame) in attempt.discoveries:
+    if identity_of(frame) in attempt.discoveries:
         model.reach(Reached.DISCOVERY_TWICE)
         return
     model.reach(Reached.DISCOVERY_AFTER_END, not attempt.is_live)
-    attempt.discoveries.add(mark_of(frame))
+    attempt.discoveries.add(identity_of(frame))
     for entity in frame["data"]["entities"]:
-        for command in COMMANDS:
+        for command in GROUP_COMMANDS:
             _spawn(model, attempt.job, entity["path"], command, seen)
 
 
 def _accepts_discovery(attempt: Attempt) -> bool:
+    """
+    Return True if discoveries of the attempt still apply.
+
+    Discoveries: "It applies while its attempt is live, and also if the attempt is completed and still its
+    job's last, since the end may overtake it."
+    """
     is_last = attempt.job.attempts[-1] is attempt
     return attempt.is_live or (attempt.status == "completed" and is_last)
 
 
 def _spawn(model: Model, parent: Job, path: str, command: str, seen: Any) -> None:
-    """Make a child that is not there; queue a failed one again, unless the web app failed it just now."""
+    """
+    Create a child, or queue it again.
+
+    Discoveries: "An existing child is left as it is. A child that has `failed` is queued again with its counts
+    reset". Not in the contract: a child that the web app has failed while its entry is still open is left to
+    upkeep.reconcile.
+    """
     child = model.twin(command, path)
     if child is None:
         id_ = seen.child(path, command)

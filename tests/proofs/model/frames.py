@@ -1,13 +1,13 @@
-"""What crawlers say, in the model: `crawler.frames`, and the words of connections."""
+"""The tasks `crawler.frames`, `connections.register`, `connections.heartbeat` and `connections.disconnect`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from proofs.model.discoveries import discover, is_discovery, mark_of
-from proofs.model.machine import clock
-from proofs.model.machine.reached import Reached
+from proofs.model import clock
+from proofs.model.discoveries import discover, identity_of, is_discovery
 from proofs.model.model import Message, Model
+from proofs.model.reached import Reached
 from proofs.model.state import Attempt, Connection
 
 Frame = dict[str, Any]
@@ -15,53 +15,61 @@ Frame = dict[str, Any]
 MAX_ATTEMPTS = 3
 DEFAULT_CAPACITY = 5
 NONSENSE = "nonsense"
-"""The type of a frame that is none."""
+"""The type of an invalid frame."""
 
 _TERMINAL = ("job_completed", "job_failed", "token_refresh_request")
 
 
 @dataclass
 class AttemptFrames:
-    """What one connection says of one attempt in one message."""
+    """The frames of one attempt that one connection sent in one message."""
 
     connection: str
     fence: str
     frames: list[Frame] = field(default_factory=list)
     discoveries: list[Frame] = field(default_factory=list)
     trailing: list[Frame] = field(default_factory=list)
+    """Those after the terminal frame."""
 
     @property
     def end(self) -> Frame | None:
-        """The word that ends the attempt."""
+        """The terminal frame."""
         last = self.frames[-1] if self.frames else None
         return last if last and last["type"] in _TERMINAL else None
 
     def add(self, frame: Frame) -> None:
-        """One more; what is behind the end is late, but what a successful attempt had found."""
-        if is_discovery(frame) and (self.end is None or _succeeds(self.end)):
+        """
+        Add the next frame.
+
+        After the end the attempt is not live, so frames are stale, except discoveries of a completed attempt
+        (Discoveries).
+        """
+        if is_discovery(frame) and (self.end is None or _is_success(self.end)):
             self.discoveries.append(frame)
         else:
             (self.trailing if self.end else self.frames).append(frame)
 
 
 def apply_message(model: Model, message: Message, seen: Any) -> None:
-    """Discoveries first, each by itself, also where the message was heard before; then all else, once."""
+    """
+    Apply the frames of one message.
+
+    crawler.frames: "Frames of one attempt apply in the order of the list. Every item is a sign of life of its
+    connection, even if it is rejected. … Discoveries are applied first, each in a transaction of its own": they
+    are known by their own identity, not by the message's id.
+    """
     received = [(item["connection_id"], item["frame"]) for item in message.payload["frames"]]
     valid = [(sender, frame) for sender, frame in received if frame["type"] != NONSENSE]
     attempts = _by_attempt(valid)
     if any(is_discovery(frame) for _, frame in valid):
-        for sender, frame in valid:
-            if (connection := model.connections.get(sender)) and connection.active:
-                _apply_heartbeat(model, connection, frame)
+        _apply_reports(model, valid)
         for a in attempts:
             for frame in a.discoveries:
                 discover(model, a.connection, frame, seen)
     if not model.mark_processed(message):
         return
     _record_heartbeats(model, received)
-    for sender, frame in valid:
-        if (connection := model.connections.get(sender)) and connection.active:
-            _apply_heartbeat(model, connection, frame)
+    _apply_reports(model, valid)
     model.rejected["invalid"] += len(received) - len(valid)
     model.reach(Reached.NONSENSE, len(received) > len(valid))
     for a in attempts:
@@ -69,37 +77,47 @@ def apply_message(model: Model, message: Message, seen: Any) -> None:
 
 
 def apply_heartbeats(model: Model, message: Message, _: Any) -> None:
-    """Beats may be said again at will; only where they leave something behind, it is once."""
+    """
+    Apply the heartbeats of one message.
+
+    Processed once: only "a `connections.heartbeat` that leaves an event or a rejected heartbeat".
+    """
     beats = message.payload["beats"]
     senders = {beat["connection_id"] for beat in beats}
-    is_plain = all(_is_active(model, sender) for sender in senders)
-    if not (is_plain or model.mark_processed(message)):
+    leaves_nothing = all(_is_active(model, sender) for sender in senders)
+    if not (leaves_nothing or model.mark_processed(message)):
         return
     _record_heartbeats(model, [(sender, {"type": "heartbeat"}) for sender in senders])
     for beat in beats:
         if _is_active(model, beat["connection_id"]):
-            _report(
-                model, model.connections[beat["connection_id"]], beat.get("active_jobs"), beat.get("capacity")
-            )
+            connection = model.connections[beat["connection_id"]]
+            _report(model, connection, beat.get("active_jobs"), beat.get("capacity"))
 
 
 def register(model: Model, message: Message, _: Any) -> None:
-    """An id serves once."""
+    """
+    Register a connection.
+
+    connections.register: "If it is closed, the message is rejected as `connection_closed`, and the event is
+    `connection_expired`". Of an open connection it "is a sign of life and changes nothing else".
+    """
     if not model.mark_processed(message):
         return
     id_ = message.payload["connection_id"]
     if id_ not in model.connections:
         model.connections[id_] = Connection(id_, message.payload["capacity"], heartbeat_at=model.now)
-    elif not model.connections[id_].active:
+    elif model.connections[id_].active:
+        model.connections[id_].heartbeat_at = model.now
+    else:
         model.expired += 1
         model.rejected["connection_closed"] += 1
 
 
 def disconnect(model: Model, message: Message, _: Any) -> None:
-    """Noted; only the sweep judges."""
+    """connections.disconnect: the sweep closes the connection; "an unknown or closed connection is ignored"."""
     connection = model.connections.get(message.payload["connection_id"])
-    if connection and connection.active and connection.goodbye_at is None:
-        connection.goodbye_at = model.now
+    if connection and connection.active and connection.disconnected_at is None:
+        connection.disconnected_at = model.now
 
 
 def _is_active(model: Model, connection_id: str) -> bool:
@@ -107,7 +125,12 @@ def _is_active(model: Model, connection_id: str) -> bool:
 
 
 def _record_heartbeats(model: Model, items: Iterable[tuple[str, Frame]]) -> None:
-    """Whoever speaks lives, whatever it says; one that is closed or unknown is told to register anew."""
+    """
+    Take any item as a sign of life of its sender.
+
+    connections.heartbeat: "A heartbeat of a closed or unknown connection changes nothing and leaves the event
+    `connection_expired`; so does a frame." One message leaves one event for each such connection.
+    """
     for sender in {sender for sender, _ in items}:
         if _is_active(model, sender):
             model.connections[sender].heartbeat_at = model.now
@@ -116,16 +139,22 @@ def _record_heartbeats(model: Model, items: Iterable[tuple[str, Frame]]) -> None
             model.reach(Reached.CLOSED_CONNECTION_SENT, sender in model.connections)
 
 
-def _apply_heartbeat(model: Model, connection: Connection, frame: Frame) -> None:
-    connection.heartbeat_at = model.now
-    match frame["type"]:
-        case "heartbeat":
-            _report(model, connection, frame["data"].get("activeJobs"), None)
-        case "job_request":
-            _report(model, connection, None, frame["data"].get("capacity", DEFAULT_CAPACITY))
+def _apply_reports(model: Model, items: Iterable[tuple[str, Frame]]) -> None:
+    """Apply what frames report about their connection; Frames: `heartbeat` and `job_request`."""
+    for sender, frame in items:
+        if not _is_active(model, sender):
+            continue
+        connection = model.connections[sender]
+        connection.heartbeat_at = model.now
+        match frame["type"]:
+            case "heartbeat":
+                _report(model, connection, frame["data"].get("activeJobs"), None)
+            case "job_request":
+                _report(model, connection, None, frame["data"].get("capacity", DEFAULT_CAPACITY))
 
 
 def _report(model: Model, connection: Connection, jobs: list[str] | int | None, capacity: int | None) -> None:
+    """connections.heartbeat: active jobs are "a count …, or a list"; "omitted fields stay as they were"."""
     if jobs is not None:
         connection.listed = list(jobs) if isinstance(jobs, list) else None
         connection.reported = len(jobs) if isinstance(jobs, list) else jobs
@@ -143,26 +172,31 @@ def _by_attempt(items: Iterable[tuple[str, Frame]]) -> list[AttemptFrames]:
 
 
 def _apply_attempt(model: Model, reported: AttemptFrames) -> None:
-    """Under the fence: live, and of the connection that speaks. All else is stale, or was never given."""
+    """
+    Apply the frames of one attempt behind its fence.
+
+    Frames: "a frame applies if its attempt is live and belongs to the connection that sends it. Otherwise it is
+    counted in job_assignment_mapping.stale_words and changes nothing. A `jobId` that was never issued is
+    rejected as `unknown_assignment`."
+    """
     attempt = model.attempts.get(reported.fence)
     if attempt is None:
-        model.rejected["unknown_assignment"] += len(
-            reported.frames + reported.discoveries + reported.trailing
-        )
+        count = len(reported.frames + reported.discoveries + reported.trailing)
+        model.rejected["unknown_assignment"] += count
         model.reach(Reached.NEVER_GIVEN)
     elif attempt.is_live and attempt.connection.id == reported.connection:
         attempt.stale += len(reported.trailing)
         model.reach(Reached.TRAILING_FRAME, reported.trailing)
         _apply(model, attempt, reported)
     else:
-        unapplied = [d for d in reported.discoveries if mark_of(d) not in attempt.discoveries]
+        unapplied = [d for d in reported.discoveries if identity_of(d) not in attempt.discoveries]
         attempt.stale += len(reported.frames) + len(reported.trailing) + len(unapplied)
-        _note_stale(model, attempt, reported)
+        _reach_stale(model, attempt, reported)
     if reported.end and _is_active(model, reported.connection):
         _leave_list(model.connections[reported.connection], reported.fence)
 
 
-def _note_stale(model: Model, attempt: Attempt, reported: AttemptFrames) -> None:
+def _reach_stale(model: Model, attempt: Attempt, reported: AttemptFrames) -> None:
     is_own = attempt.connection.id == reported.connection
     model.reach(Reached.OTHER_CONNECTION, not is_own)
     if is_own and reported.end:
@@ -172,15 +206,21 @@ def _note_stale(model: Model, attempt: Attempt, reported: AttemptFrames) -> None
 
 
 def _leave_list(connection: Connection, fence: str) -> None:
-    """A crawler that says that it ended an attempt does not work on it any more."""
+    """jobs.cancel: what a crawler "reports as active keeps its slot until it reports less or reports the end"."""
     if connection.listed is not None:
         connection.listed = [listed for listed in connection.listed if listed != fence]
         connection.reported = len(connection.listed)
 
 
 def _apply(model: Model, attempt: Attempt, reported: AttemptFrames) -> None:
+    """
+    Apply frames of a live attempt.
+
+    Frames: "job_started and job_progress make attempt and job `running`. … Both may be missing". Progress:
+    "Only progress beyond `best` resets the losses in a row".
+    """
     job, end = attempt.job, reported.end
-    model.reach(Reached.FINISHED_UNSTARTED, end and _succeeds(end) and attempt.status == "assigned")
+    model.reach(Reached.FINISHED_UNSTARTED, end and _is_success(end) and attempt.status == "assigned")
     attempt.status, attempt.progressed_at = "running", model.now
     if job.status == "queued":
         job.set_status("running", model.now)
@@ -198,10 +238,11 @@ def _apply(model: Model, attempt: Attempt, reported: AttemptFrames) -> None:
 
 
 def _end(model: Model, attempt: Attempt, end: Frame) -> None:
+    """Frames: "job_completed with `success` makes the job `finished`"; the other ends do not."""
     job = attempt.job
     if end["type"] == "token_refresh_request":
         _wait_for_token(model, attempt)
-    elif _succeeds(end):
+    elif _is_success(end):
         attempt.close("completed")
         job.entry.end(model.now, "completed")
         job.set_status("finished", model.now)
@@ -210,12 +251,19 @@ def _end(model: Model, attempt: Attempt, end: Frame) -> None:
         _fail(model, attempt, end["data"])
 
 
-def _succeeds(end: Frame) -> bool:
+def _is_success(end: Frame) -> bool:
     return end["type"] == "job_completed" and end["data"].get("success", True)
 
 
 def _fail(model: Model, attempt: Attempt, data: dict[str, Any]) -> None:
-    """A failure that was reported counts; the third one, or one that cannot be mended, fails the job."""
+    """
+    Count a failure.
+
+    Frames: without success, job_completed "is a recoverable failure of type `CrawlUnsuccessful`". "job_failed
+    counts one attempt and leaves an error row, of type `CrawlFailed` if it names none. If it is recoverable and
+    CRAWLYARD_MAX_ATTEMPTS is not reached, the job is queued again … Otherwise it is `failed`." Losses are
+    counted "in a row" (connections.expire_dead), and a reported failure ends the row.
+    """
     job, entry = attempt.job, attempt.job.entry
     attempt.close("failed")
     job.errors[data.get("errorType", "CrawlFailed" if "error" in data else "CrawlUnsuccessful")] += 1
@@ -233,11 +281,19 @@ def _fail(model: Model, attempt: Attempt, data: dict[str, Any]) -> None:
 
 
 def _wait_for_token(model: Model, attempt: Attempt) -> None:
-    """The attempt ends and counts nowhere; its job waits, unless its account has had another token since."""
+    """
+    Close an attempt whose token died, without counting it.
+
+    Tokens that died: the attempt ends "as `cancelled`, with an error row of type `CredentialExpired`. … The job
+    becomes `waiting_credential_renewal`, and its account is blocked". "If the attempt was assigned before the
+    account got its present token, it had an older one, and its job is queued again at once." "A blocked account
+    is unblocked by the first token that differs from the one it had then."
+    """
     job, account = attempt.job, attempt.job.account
     job.revoke("CredentialExpired")
-    is_renewed = account.renewed_at is not None and attempt.assigned_at < account.renewed_at
-    if is_renewed or (account.blocked_for is not None and account.blocked_for != account.token):
+    is_older = account.renewed_at is not None and attempt.assigned_at < account.renewed_at
+    is_replaced = account.blocked_for is not None and account.blocked_for != account.token
+    if is_older or is_replaced:
         job.entry.unpark()
         job.set_status("queued", model.now)
         model.reach(Reached.TOKEN_OUTDATED)

@@ -1,30 +1,40 @@
-"""Upkeep, in the model: the web app's word wins, and what is old goes."""
+"""The tasks `upkeep.reconcile` and `upkeep.clean_up`."""
 
 from typing import Any
 
-from proofs.model.machine.clock import KEEP_JOBS
-from proofs.model.machine.reached import Reached
+from proofs.model.clock import KEEP_JOBS
 from proofs.model.model import Message, Model
+from proofs.model.reached import Reached
 from proofs.model.state import ENDED, TO_BE_CRAWLED, Job
 
 
 def reconcile(model: Model, _: Message, __: Any) -> None:
-    """Entry and attempt of each job say what the job says."""
+    """
+    Let entry and attempt follow job.status.
+
+    upkeep.reconcile: "Compares job.status with entry and attempt; the web app's status wins."
+    credentials.renewed: "It also queues single jobs that the web app sets to `credential_renewed`."
+    """
     for job in model.dispatchable:
         if job.status == "credential_renewed":
             job.status = "queued"
         if job.status in TO_BE_CRAWLED:
-            _let_run(model, job)
+            _make_runnable(model, job)
         elif job.live or (job.entry and job.entry.is_open):
             model.reach(Reached.RECONCILE_REVOKED, job.live)
             job.revoke()
             job.sync_entry(model.now)
 
 
-def _let_run(model: Model, job: Job) -> None:
-    """It has a live attempt, or an entry that can run."""
+def _make_runnable(model: Model, job: Job) -> None:
+    """
+    Give the job a live attempt's entry, or an entry that a round can assign.
+
+    upkeep.reconcile: "Queued and running jobs without an entry are queued"; parked entries stay so only "until
+    the job is `queued` again".
+    """
     if job.live:
-        job.entry.status, job.entry.held = "processing", False
+        job.entry.status, job.entry.parked = "processing", False
         return
     if job.entry is None or not job.entry.is_open:
         job.enqueue(model.now)
@@ -35,7 +45,13 @@ def _let_run(model: Model, job: Job) -> None:
 
 
 def clean_up(model: Model, _: Message, __: Any) -> None:
-    """Delete jobs that ended long ago and left nothing behind that is kept; look at the others later."""
+    """
+    Delete jobs that ended longer than CRAWLYARD_KEEP_JOBS ago, by `job_queue.settled_at`.
+
+    upkeep.clean_up: "A job stays if it is not `finished`, `failed` or `cancelled`; if it has a live attempt,
+    an error row that is still kept, or a child that is waiting, running or deferred". "It is checked again one
+    CRAWLYARD_KEEP_JOBS later." "Jobs without a queue entry are never deleted."
+    """
     old = [
         j for j in model.dispatchable if _settled_at(j) is not None and _settled_at(j) < model.now - KEEP_JOBS
     ]

@@ -1,33 +1,37 @@
 """
-The model: what each message does, as the design says it; no SQL, no clock, no look at the product's code.
+The model: the effect of each message, as docs/contract.md states it.
 
-What the product may choose freely (fences, ids of children, who is seated where, how long a back-off is to
-the second) is read from what it did, checked against what it was allowed to do, and adopted.
+It contains no SQL, no clock and no import of the product. Each rule names the section of the contract that
+states it, and quotes it where the wording decides. Rules that the contract leaves open are marked as
+not in the contract.
+
+The product chooses freely the fences, the ids of children, the connection of each job, and the jitter of a
+backoff. The model reads these from the database, checks that they were allowed, and adopts them.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from proofs.model.machine import clock
-from proofs.model.machine.reached import Reached
-from proofs.model.state import SCOPE, Account, Attempt, Connection, Job
+from proofs.model import clock
+from proofs.model.reached import Reached
+from proofs.model.state import AUTHORIZATION_SCOPE, Account, Attempt, Connection, Job
 
 
 @dataclass(eq=False)
 class Message:
-    """What somebody said to Crawlyard; it may come late, and more than once."""
+    """A message to Crawlyard; it may come late, and more than once."""
 
     task: str
     payload: dict[str, Any]
     id: str
     as_of: float | None = None
-    """Of a sweep, in the model's time."""
+    """The as_of of a sweep, in the model's time."""
 
 
 @dataclass(eq=False)
 class Model:
-    """All that is known, and what was noted on the way."""
+    """The whole state, and which transitions led to it."""
 
     reached: Counter[Reached]
     now: float = 0.0
@@ -38,13 +42,19 @@ class Model:
     last_sweep: float | None = None
     grace_until: float | None = None
     mass_waited: bool = False
+    """True after a sweep has waited because most of the fleet was silent."""
     rejected: Counter[str] = field(default_factory=Counter)
+    """Rows of rejected_message, by reason."""
     expired: int = 0
-    """Events that told a connection to register anew."""
+    """Events `connection_expired`."""
     processed: set[str] = field(default_factory=set)
 
     def mark_processed(self, message: Message) -> bool:
-        """Whether the message is handled for the first time."""
+        """
+        Return True if the message comes for the first time.
+
+        Processed once: "The same id changes nothing again."
+        """
         if message.id in self.processed:
             self.reached[Reached.REDELIVERED] += 1
             return False
@@ -57,43 +67,46 @@ class Model:
             self.reached[what] += 1
 
     def step(self) -> None:
-        """What comes now comes after what came before."""
+        """Order what follows after what came before."""
         self.now += clock.STEP
 
     def pass_time(self, ticks: int, *, swept: bool) -> None:
-        """Time passes; *swept*: the sweeps went on meanwhile, and found nothing."""
+        """Advance the time; *swept*: sweeps ran meanwhile, and found nothing."""
         self.now += ticks
         if swept and self.last_sweep is not None:
             self.last_sweep += ticks
 
-    # What is looked for again and again
-
     @property
     def active(self) -> list[Connection]:
-        """The connections that are open."""
+        """The open connections."""
         return [c for c in self.connections.values() if c.active]
 
     @property
     def live(self) -> list[Attempt]:
-        """The attempts that go on."""
+        """The live attempts."""
         return [a for a in self.attempts.values() if a.is_live]
 
     @property
     def dispatchable(self) -> list[Job]:
-        """All jobs but the web app's own."""
-        return [job for job in self.jobs.values() if job.command != SCOPE]
+        """All jobs but authorizationScope, which no command or maintenance touches (jobs.cancel)."""
+        return [job for job in self.jobs.values() if job.command != AUTHORIZATION_SCOPE]
 
     def is_due(self, job: Job) -> bool:
-        """Whether its time has come."""
+        """Return True if the job's entry is due for certain."""
         return job.entry is not None and job.entry.due[1] <= self.now
 
     def twin(self, command: str, path: str | None) -> Job | None:
-        """The job of this identity."""
+        """
+        Return the job of this identity.
+
+        jobs.submit: two orders mean the same job if they have "the same path, branch, command and GitLab host".
+        The machine knows one host and no branches.
+        """
         same = (job for job in self.jobs.values() if (job.command, job.path) == (command, path))
         return next(same, None) if path else None
 
     def delete(self, job: Job) -> None:
-        """The job is deleted, with all that hangs on it."""
+        """Delete the job with its entry and attempts (upkeep.clean_up)."""
         del self.jobs[job.id]
         for attempt in job.attempts:
             del self.attempts[attempt.fence]

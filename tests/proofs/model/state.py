@@ -1,22 +1,22 @@
-"""What the model knows: plain records of jobs, attempts, connections and accounts, and how each may change."""
+"""The state that the model knows: jobs, entries, attempts, connections and accounts, and their transitions."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
 ENDED = ("finished", "failed", "cancelled")
 TO_BE_CRAWLED = ("queued", "running")
-WAITING = ("waiting_credential_renewal", "credential_expired", "credential_renewed")
+WAITING_FOR_TOKEN = ("waiting_credential_renewal", "credential_expired", "credential_renewed")
 
-SUSPECT = 2
-"""Losses from which a job is seated alone."""
+SUSPECT_LOSSES = 2
+"""Losses from which a job is a suspect. Not in the contract: see Entry.is_suspect."""
 
-SCOPE = "authorizationScope"
+AUTHORIZATION_SCOPE = "authorizationScope"
 DISCOVERY = "GROUP_PROJECT_DISCOVERY"
 
 
 @dataclass(eq=False)
 class Account:
-    """Whose jobs they are."""
+    """An account, with its token and what keeps its jobs from being assigned."""
 
     id: str
     token: int = 0
@@ -24,78 +24,91 @@ class Account:
     blocked_for: int | None = None
     """The token that died."""
     authorization_requested: bool = False
-    """The web app was asked for new tokens."""
+    """True once the web app was asked for new tokens."""
     renewed_at: float | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether its jobs may be seated."""
+        """
+        True if its jobs may be assigned.
+
+        jobs.pause: "None of its jobs is assigned". Tokens that died: "nothing more is assigned for it".
+        """
         return not self.paused and self.blocked_for is None
 
 
 @dataclass(eq=False)
 class Entry:
-    """A job's place in the queue."""
+    """The queue entry of a job."""
 
     due: tuple[float, float]
-    """No sooner than the one time, no later than the other."""
+    """The earliest and the latest time at which it may be due."""
     priority: int = 1
     status: str = "pending"
-    held: bool = False
+    parked: bool = False
     attempts: int = 0
     losses: int = 0
-    goodbyes: int = 0
+    disconnects: int = 0
     settled_at: float | None = None
-    """Or when it was last found that the job must be kept."""
+    """When it ended, or when the clean-up last found that its job must be kept."""
 
     @property
     def is_suspect(self) -> bool:
-        """Lost so often in a row that it may be what kills its crawlers."""
-        return self.losses >= SUSPECT
+        """
+        True if it was lost so often in a row that it may be killing its crawlers.
+
+        Not in the contract: such a job is assigned only to a connection without other jobs.
+        """
+        return self.losses >= SUSPECT_LOSSES
 
     @property
     def is_open(self) -> bool:
-        """Neither completed nor failed."""
+        """True if it has not ended."""
         return self.status in ("pending", "processing")
 
     def reset(self, now: float) -> None:
-        """Pending and due, with nothing counted against it."""
-        self.attempts = self.losses = self.goodbyes = 0
+        """Make it pending and due, with its counts reset (jobs.enqueue, jobs.retry)."""
+        self.attempts = self.losses = self.disconnects = 0
         self.due = (now, now)
         self.unpark()
 
     def unpark(self) -> None:
-        """Pending, and held by nobody; what was counted stays."""
-        self.status, self.held, self.settled_at = "pending", False, None
+        """Make it pending; jobs.resume: it keeps "counts and due times"."""
+        self.status, self.parked, self.settled_at = "pending", False, None
 
     def park(self, now: float) -> None:
-        """Pending, and seated by nobody. One that had ended begins anew, when it is let go."""
+        """
+        Park it; jobs.pause: "pending, with `held` set", and with its counts.
+
+        Not in the contract: an entry that has completed stays completed, and one that has failed has its
+        counts reset, as jobs.enqueue would reset them.
+        """
         if self.status == "completed":
             return
         if self.status == "failed":
             self.reset(now)
-        self.status, self.held, self.settled_at = "pending", True, None
+        self.status, self.parked, self.settled_at = "pending", True, None
 
     def end(self, now: float, status: str = "failed") -> None:
-        """Over; what is completed stays so."""
+        """End it. Not in the contract: an entry that has completed stays completed."""
         if self.status != "completed":
-            self.status, self.held, self.settled_at = status, False, now
+            self.status, self.parked, self.settled_at = status, False, now
 
     def requeue(self, now: float, wait: tuple[float, float] = (0.0, 0.0)) -> None:
-        """Pending again, after a while."""
+        """Make it pending again, due after *wait*."""
         self.status, self.settled_at = "pending", None
         self.due = (now + wait[0], now + wait[1])
 
 
 @dataclass(eq=False)
 class Connection:
-    """One crawler's live link."""
+    """A connection of a crawler."""
 
     id: str
     capacity: int
     heartbeat_at: float
     active: bool = True
-    goodbye_at: float | None = None
+    disconnected_at: float | None = None
     reported: int = 0
     listed: list[str] | None = None
     reported_at: float | None = None
@@ -103,13 +116,18 @@ class Connection:
 
     @property
     def used(self) -> int:
-        """The greater of what it holds and what it says that it holds."""
+        """connections.heartbeat: "the greater of its live attempts and its reported jobs"."""
         return max(len(self.live), self.reported)
 
     @property
     def free(self) -> int:
-        """The seats that a pass may fill; where a suspect is, it is alone."""
-        if not self.active or self.goodbye_at is not None:
+        """
+        How many jobs a round may assign to it.
+
+        connections.disconnect: "The connection gets no more jobs." Not in the contract: nor does one that
+        works on a suspect.
+        """
+        if not self.active or self.disconnected_at is not None:
             return 0
         if any(attempt.job.entry.is_suspect for attempt in self.live):
             return 0
@@ -132,18 +150,18 @@ class Attempt:
 
     @property
     def is_live(self) -> bool:
-        """Assigned or running."""
+        """True while it is assigned or running."""
         return self.status in ("assigned", "running")
 
     def close(self, status: str) -> None:
-        """Never to live again; its seat is free."""
+        """Close it for good, which frees its slot."""
         self.status = status
         self.connection.live.remove(self)
 
 
 @dataclass(eq=False)
 class Job:
-    """What the web app wants crawled."""
+    """A job of the web app."""
 
     id: str
     account: Account
@@ -153,6 +171,7 @@ class Job:
     entry: Entry | None = None
     attempts: list[Attempt] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    """Rows of job_error_log, by error_type."""
     best: int = 0
     """The furthest that any attempt came."""
     finished_at: float | None = None
@@ -160,43 +179,52 @@ class Job:
 
     @property
     def live(self) -> Attempt | None:
-        """The attempt that goes on."""
+        """Its live attempt."""
         last = self.attempts[-1] if self.attempts else None
         return last if last and last.is_live else None
 
     @property
     def is_claimable(self) -> bool:
-        """Whether its entry may be taken by the next pass; due is asked apart."""
+        """True if a round may assign it once it is due."""
         entry = self.entry
-        return entry is not None and entry.status == "pending" and not entry.held and self.account.is_open
+        return entry is not None and entry.status == "pending" and not entry.parked and self.account.is_open
 
     def set_status(self, status: str, now: float) -> None:
-        """Move, unless the web app's word stands: it has ended or paused the job."""
+        """
+        Change its status, unless the web app has ended or paused it.
+
+        jobs.cancel: "what the web app writes meanwhile stands".
+        """
         if self.status in TO_BE_CRAWLED:
             self.status = status
             self.finished_at = now if status in ENDED else self.finished_at
 
-    def revoke(self, ending: str = "Cancelled") -> None:
-        """Close the attempt that goes on; nothing is counted, and it is on record."""
+    def revoke(self, error_type: str = "Cancelled") -> None:
+        """Close its live attempt; jobs.cancel: as `cancelled`, "with an error row of type `Cancelled`"."""
         if self.live:
             self.live.close("cancelled")
-            self.errors[ending] += 1
+            self.errors[error_type] += 1
 
     def requeue_ended(self, now: float, *, restart: bool) -> None:
-        """Queued once more, with nothing counted; with *restart* from the start."""
+        """Queue it again with its counts reset; *restart*: without its resume_state."""
         self.status, self.finished_at = "queued", None
         self.best = 0 if restart else self.best
         self.enqueue(now)
 
     def enqueue(self, now: float) -> None:
-        """Have an entry that is due, with nothing counted against it."""
+        """Give it an entry that is due, with its counts reset."""
         if self.entry is None:
             self.entry = Entry((now, now))
         else:
             self.entry.reset(now)
 
     def sync_entry(self, now: float) -> None:
-        """The entry says what the job says: ended, or held."""
+        """
+        End or park its entry after a status of the web app.
+
+        upkeep.reconcile: "If the web app has ended a job, … its entry ends. If it wrote another status …,
+        the entry is parked until the job is `queued` again."
+        """
         if self.status in ENDED:
             self.entry.end(now)
         else:

@@ -1,11 +1,11 @@
-"""The sweep, in the model: the one that judges."""
+"""The task `connections.expire_dead`, with `as_of`."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from proofs.model.machine import clock
-from proofs.model.machine.reached import Reached
+from proofs.model import clock
 from proofs.model.model import Message, Model
+from proofs.model.reached import Reached
 from proofs.model.state import Attempt, Connection
 
 MAX_LOSSES = 5
@@ -22,30 +22,39 @@ _REACHED = {
 
 
 def sweep(model: Model, message: Message, _: Any) -> None:
-    """Give back what is lost as of then, in as many units as it takes."""
+    """
+    Judge as of the message's time.
+
+    connections.expire_dead: without `as_of` it only "publishes itself". Rejected: `as_of_in_the_future`.
+    """
     as_of = message.as_of
     if as_of is None:
-        return  # it only rings itself
+        return
     if as_of > model.now:
         if model.mark_processed(message):
             model.rejected["as_of_in_the_future"] += 1
             model.reach(Reached.FUTURE_SWEEP)
         return
     _detect_outage(model, as_of)
-    sweeping = _Sweep(model, as_of, counts=not _is_mass_silence(model, as_of))
+    judgement = _Judgement(model, as_of, counts=not _is_mass_silence(model, as_of))
     if _is_in_grace(model):
         model.reach(Reached.GRACE)
     else:
-        sweeping.run()
+        judgement.run()
 
 
 def _detect_outage(model: Model, as_of: float) -> None:
-    """Too long after the last sweep it was we who were gone."""
+    """
+    Begin a grace of one timeout after an outage of Crawlyard.
+
+    connections.expire_dead: "After a gap between sweeps of more than the connection timeout less two heartbeat
+    intervals, and before the very first sweep, nothing is taken away for one timeout".
+    """
     last = model.last_sweep
-    if last is None or last > model.now or as_of - last > clock.OUTAGE:
+    if last is None or as_of - last > clock.OUTAGE:
         model.grace_until = model.now + clock.TIMEOUT
         model.reach(Reached.OUTAGE)
-    model.last_sweep = as_of if last is None or last > model.now else max(last, as_of)
+    model.last_sweep = as_of if last is None else max(last, as_of)
 
 
 def _is_in_grace(model: Model) -> bool:
@@ -53,7 +62,13 @@ def _is_in_grace(model: Model) -> bool:
 
 
 def _is_mass_silence(model: Model, as_of: float) -> bool:
-    """Most of a fleet silent: the first sweep to see it waits one timeout, the next takes without counting."""
+    """
+    Return True if this sweep counts no losses.
+
+    connections.expire_dead: "If one of ten or more connections is due and more than half of them have missed a
+    heartbeat by then, the sweep waits one timeout longer, and then counts no loss." Not in the contract: a
+    connection has missed a heartbeat if it was silent for the timeout less one heartbeat interval.
+    """
     if _is_in_grace(model):
         return False
     fleet = model.active
@@ -72,33 +87,52 @@ def _is_mass_silence(model: Model, as_of: float) -> bool:
 
 
 @dataclass
-class _Sweep:
+class _Judgement:
+    """One sweep; its error_types are those of the table in connections.expire_dead."""
+
     model: Model
     as_of: float
     counts: bool
+    """True if losses are counted."""
 
     def run(self) -> None:
+        """
+        Close connections, then requeue overdue attempts.
+
+        connections.expire_dead: "The last three are looked for once no more connections are to be closed."
+        """
         closable = [c for c in self.model.active if self._is_closable(c)]
         for connection in closable:
+            has_disconnected = connection.disconnected_at is not None
             for attempt in list(connection.live):
-                self._close(attempt, "Goodbye" if connection.goodbye_at is not None else "ConnectionLost")
+                self._close(attempt, "Goodbye" if has_disconnected else "ConnectionLost")
+            connection.active = False
         for connection in self.model.active:
             for attempt in list(connection.live):
-                self._mark_absence(attempt)
-                if ending := self._overdue(attempt):
-                    self._close(attempt, ending)
-        for connection in closable:
-            connection.active = False
+                self._note_absence(attempt)
+                if error_type := self._overdue(attempt):
+                    self._close(attempt, error_type)
 
     def _is_closable(self, connection: Connection) -> bool:
-        is_silent = connection.heartbeat_at < self.as_of - clock.TIMEOUT
-        disconnected = connection.goodbye_at is not None and connection.goodbye_at < self.as_of
-        is_spared = not is_silent and connection.heartbeat_at < self.model.now - clock.TIMEOUT
-        self.model.reach(Reached.SPARED_BY_OLD_SWEEP, is_spared and not disconnected)
-        return is_silent or disconnected
+        """
+        Return True if the connection was silent for the timeout, "or … had disconnected", as of then.
 
-    def _mark_absence(self, attempt: Attempt) -> None:
-        """Since when it is missing from its crawler's list, though it was given it before that was said."""
+        connections.disconnect: "Its frames still apply until the next sweep closes it".
+        """
+        is_silent = connection.heartbeat_at < self.as_of - clock.TIMEOUT
+        has_disconnected = connection.disconnected_at is not None and connection.disconnected_at < self.as_of
+        is_spared = not is_silent and connection.heartbeat_at < self.model.now - clock.TIMEOUT
+        self.model.reach(Reached.SPARED_BY_OLD_SWEEP, is_spared and not has_disconnected)
+        return is_silent or has_disconnected
+
+    def _note_absence(self, attempt: Attempt) -> None:
+        """
+        Note since when an attempt is missing from its crawler's list.
+
+        connections.heartbeat: "A crawler that lists its jobs disowns those that it omits … A count disowns
+        nothing." A list that is older than the assignment could not name it. Not in the contract: the time
+        counts from the newest list before the first sweep that sees the absence.
+        """
         connection = attempt.connection
         if connection.listed is None:
             return
@@ -113,38 +147,47 @@ class _Sweep:
         if self._since(attempt.progressed_at or attempt.assigned_at) < self.as_of - clock.STALL:
             return "Stalled"
         is_listed = attempt.fence in (attempt.connection.listed or ())
-        is_to_begin = attempt.status == "assigned" and not is_listed
-        if is_to_begin and self._since(attempt.assigned_at) < self.as_of - clock.START:
+        is_unstarted = attempt.status == "assigned" and not is_listed
+        if is_unstarted and self._since(attempt.assigned_at) < self.as_of - clock.START:
             return "NeverStarted"
         return None
 
     def _is_disowned(self, attempt: Attempt) -> bool:
-        """Missing since the grace, and missing again in what its crawler has said since."""
+        """
+        Return True if the attempt was missing for the absence grace.
+
+        Not in the contract: one list is not enough, a later one must omit it too.
+        """
         connection, absent = attempt.connection, attempt.absent_since
         if absent is None or connection.listed is None or attempt.fence in connection.listed:
             return False
         return absent < self.as_of - clock.ABSENCE and connection.reported_at > absent
 
     def _since(self, moment: float) -> float:
-        """Time runs from the end of our own outage."""
+        """After a grace "the durations of the table count from its end"."""
         return max(moment, self.model.grace_until or moment)
 
-    def _close(self, attempt: Attempt, ending: str) -> None:
-        """Back into the queue at once; a goodbye said again and again waits, and too many losses fail the job."""
+    def _close(self, attempt: Attempt, error_type: str) -> None:
+        """
+        Close an attempt and requeue its job.
+
+        connections.expire_dead: "All but `Goodbye` are losses. A lost job is queued again at once; … the fifth
+        loss in a row fails it." connections.disconnect: "A job that meets a second disconnect is backed off
+        before its next attempt; after more than 20 it fails."
+        """
         model, job, entry = self.model, attempt.job, attempt.job.entry
-        model.reach(_REACHED[ending])
+        model.reach(_REACHED[error_type])
         attempt.close("failed")
-        job.errors[ending] += 1
-        entry.losses += ending != "Goodbye" and self.counts
-        entry.goodbyes += ending == "Goodbye"
-        is_over = entry.losses >= MAX_LOSSES or entry.goodbyes > MAX_DISCONNECTS
-        if is_over:
-            model.reach(
-                Reached.TOO_MANY_DISCONNECTS if entry.goodbyes > MAX_DISCONNECTS else Reached.FIFTH_LOSS
-            )
+        job.errors[error_type] += 1
+        is_disconnect = error_type == "Goodbye"
+        entry.losses += not is_disconnect and self.counts
+        entry.disconnects += is_disconnect
+        if entry.losses >= MAX_LOSSES or entry.disconnects > MAX_DISCONNECTS:
+            is_left = entry.disconnects > MAX_DISCONNECTS
+            model.reach(Reached.TOO_MANY_DISCONNECTS if is_left else Reached.FIFTH_LOSS)
             entry.end(model.now)
             job.set_status("failed", model.now)
             return
-        waits = ending == "Goodbye" and entry.goodbyes > 1
-        entry.requeue(model.now, clock.backoff(entry.goodbyes - 1) if waits else (0.0, 0.0))
+        waits = is_disconnect and entry.disconnects > 1
+        entry.requeue(model.now, clock.backoff(entry.disconnects - 1) if waits else (0.0, 0.0))
         job.set_status("queued", model.now)

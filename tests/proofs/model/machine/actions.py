@@ -1,7 +1,7 @@
 """
-Deeds: what may happen in a life of the machine, each as often as it deserves.
+Actions of the machine, chosen by weight.
 
-Rules of Hypothesis's own would be chosen by swarms, in which the few words that matter drown.
+Hypothesis chooses among rules by swarms, in which the few messages that matter would be rare.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True)
 class Action:
-    """How often a method is called, when it can be, and with what."""
+    """A method, how often it is called, when it can be, and its arguments."""
 
     name: str
     weight: int
@@ -28,17 +28,18 @@ class Action:
 def action(
     weight: int = 2, needs: Callable[[Any], object] = bool, **arguments: st.SearchStrategy[Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let the machine call a method, where it *needs* nothing, or this is true of the machine."""
+    """Make a method an action, which is possible while *needs* is true of the machine."""
 
-    def note(method: Callable[..., None]) -> Callable[..., None]:
-        method.action = Action(method.__name__, weight, needs, st.fixed_dictionaries(arguments))
+    def register(method: Callable[..., None]) -> Callable[..., None]:
+        registered = Action(method.__name__, weight, needs, st.fixed_dictionaries(arguments))
+        method.action = registered  # type: ignore[attr-defined]
         return method
 
-    return note
+    return register
 
 
 def actions_of(machine: type) -> list[Action]:
-    """All deeds of a machine, the most harmless first: a failing life is made as simple as can be."""
+    """Return all actions of a machine, the most harmless first, to which Hypothesis shrinks a failing run."""
     found = [
         found_action
         for name in dir(machine)
@@ -48,5 +49,5 @@ def actions_of(machine: type) -> list[Action]:
 
 
 def any_of(actions: list[Action]) -> st.SearchStrategy[tuple[Action, Arguments]]:
-    """One of the deeds, with what it is done with."""
+    """One of the actions, with its arguments."""
     return st.one_of([st.tuples(st.just(d.name), d.arguments) for d in actions for _ in range(d.weight)])

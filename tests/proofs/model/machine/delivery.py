@@ -1,4 +1,4 @@
-"""How the machine's messages travel: to the product and to the model, at once, late, twice, or out of order."""
+"""Delivery of the machine's messages, to product and model: at once, late, twice, or out of order."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
 from proofs.model import frames, maintenance, orders, rounds, sweeps
+from proofs.model.clock import TICK_S
 from proofs.model.machine.actions import action
-from proofs.model.machine.clock import TICK_S
 from proofs.model.machine.crawlers import PICK
 from proofs.model.machine.invariants import check
 from proofs.model.machine.product import SystemUnderTest
-from proofs.model.machine.reached import Reached
 from proofs.model.model import Message, Model
+from proofs.model.reached import Reached
 from proofs.model.state import Account, Connection, Job
 
 HANDLERS = {
@@ -41,16 +41,16 @@ HANDLERS = {
     "upkeep.clean_up": maintenance.clean_up,
     "upkeep.reconcile": maintenance.reconcile,
 }
-"""What the model makes of each message."""
+"""The model's handler of each message."""
 
 ACCOUNTS = ("ann", "bob")
 
 REMEMBERED = 20
-"""So many of the last messages may come again."""
+"""How many of the last messages may come again."""
 
 
 class DeliveryMachine(RuleBasedStateMachine):
-    """One life of the product, from an empty database; after each step it is what the model says."""
+    """One run of the product, from an empty database, compared with the model after each step."""
 
     def __init__(self, system: SystemUnderTest, reached: Counter[Reached]) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         system.empty(list(ACCOUNTS))
 
     def send(self, task: str, *, judged_as_of: float | None = None, **payload: Any) -> None:
-        """Say something; it is delivered now, unless it is to be late."""
+        """Send a message, which is delivered at once unless it is to be late."""
         message = Message(task, payload, f"message-{self.number()}", judged_as_of)
         if self.is_next_late:
             self.is_next_late = False
@@ -74,7 +74,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.deliver(message)
 
     def deliver(self, message: Message) -> None:
-        """Deliver a message to both, and compare them."""
+        """Deliver a message to product and model, and compare them."""
         self.sent = [*self.sent, message][-REMEMBERED:]
         self.model.step()
         self.system.deliver(message)
@@ -83,12 +83,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         check(self.model, seen, monotonic() - self.began)
 
     def compare(self) -> None:
-        """Compare them after something that was no message."""
+        """Compare product and model after a change that was not a message."""
         self.model.step()
         check(self.model, self.system.read_state(), monotonic() - self.began)
 
     def age(self, ticks: int, *, swept: bool) -> None:
-        """Time passes, for what was said as well; *swept*: sweeps went on meanwhile, and found nothing."""
+        """Let time pass, also for messages that were sent; *swept*: sweeps ran meanwhile, and found nothing."""
         self.model.pass_time(ticks, swept=swept)
         self.system.age(ticks, swept=swept)
         for message in {*self.sent, *self.delayed}:
@@ -97,12 +97,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.compare()
 
     def number(self) -> int:
-        """A number like no other in this life."""
+        """Return a number that is unique in this run."""
         self.count += 1
         return self.count
 
     def job(self, pick: int, like: Callable[[Job], object] = bool) -> Job:
-        """One of the jobs: every other time that which was in focus last, else mostly one that is *like* this."""
+        """Return a job: every other time the one in focus, else mostly one for which *like* is true."""
         jobs = list(self.model.jobs.values())
         if pick % 2 and self.focus in jobs:
             return self.focus
@@ -113,24 +113,24 @@ class DeliveryMachine(RuleBasedStateMachine):
     def connection(
         self, pick: int, like: Callable[[Connection], object] = attrgetter("active")
     ) -> Connection:
-        """One of the connections: one that is *like* this, where there is one."""
+        """Return a connection for which *like* is true, if there is one."""
         connections = list(self.model.connections.values())
         some = [c for c in connections if like(c)] or connections
         return some[pick % len(some)]
 
     @action(weight=2)
     def delay_next_message(self) -> None:
-        """It is kept, and delivered behind others."""
+        """Keep the next message, so that it is delivered after others."""
         self.is_next_late = True
 
     @action(weight=3, needs=lambda self: self.delayed, pick=PICK)
     def deliver_delayed_message(self, pick: int) -> None:
-        """In any order."""
+        """Deliver one of the late messages, in any order."""
         self.deliver(self.delayed.pop(pick % len(self.delayed)))
 
     @action(weight=4, needs=lambda self: self.sent, pick=PICK, is_new_message=st.booleans())
     def redeliver_message(self, pick: int, *, is_new_message: bool) -> None:
-        """One of the last ones: delivered again with its id, or said again under another."""
+        """Deliver one of the last messages again, under its own id or under a new one."""
         message = self.sent[pick % len(self.sent)]
         if is_new_message:
             message = replace(message, id=f"message-{self.number()}", payload=dict(message.payload))

@@ -1,4 +1,4 @@
-"""What the machine's crawlers do: come, speak, and go."""
+"""Actions of the machine's crawlers: they register, send frames and heartbeats, and disconnect."""
 
 from operator import attrgetter
 
@@ -15,13 +15,13 @@ class Fleet(DeliveryMachine):
 
     @action(weight=1, capacity=st.integers(1, 3))
     def register_crawler(self, capacity: int) -> None:
-        """A crawler comes."""
+        """Register a crawler under a fresh id."""
         id_ = str(ULID.from_int(self.number()))
         self.send("connections.register", connection_id=id_, capacity=capacity)
 
     @action(weight=1, needs=lambda self: self.model.connections, pick=PICK)
     def register_again(self, pick: int) -> None:
-        """Under an id that was used."""
+        """Register under an id that was used."""
         id_ = self.connection(pick, like=bool).id
         self.send("connections.register", connection_id=id_, capacity=9)
 
@@ -31,12 +31,12 @@ class Fleet(DeliveryMachine):
         specs=st.lists(FRAME_SPECS, min_size=2, max_size=4),
     )
     def send_frames(self, specs: list[FrameSpec]) -> None:
-        """Several frames in one message."""
+        """Send several frames in one message."""
         self.send("crawler.frames", frames=[frame(self.model, spec, self.focus) for spec in specs])
 
     @action(weight=14, needs=lambda self: self.model.connections, spec=FRAME_SPECS)
     def send_frame(self, spec: FrameSpec) -> None:
-        """A frame by itself."""
+        """Send one frame."""
         self.send("crawler.frames", frames=[frame(self.model, spec, self.focus)])
 
     @action(
@@ -46,10 +46,10 @@ class Fleet(DeliveryMachine):
         ends=st.lists(FRAME_SPECS, min_size=2, max_size=3),
     )
     def send_frames_of_one_attempt(self, pick: int, ends: list[FrameSpec]) -> None:
-        """Several words about one attempt in one message: some behind its end."""
+        """Send several frames of one attempt in one message, some of them after its end."""
         self.focus = self.model.live[pick % len(self.model.live)].job
-        honest = [spec._replace(who=1, manner="honest") for spec in ends]
-        self.send("crawler.frames", frames=[frame(self.model, spec, self.focus) for spec in honest])
+        own = [spec._replace(pick=1, about="own attempt") for spec in ends]
+        self.send("crawler.frames", frames=[frame(self.model, spec, self.focus) for spec in own])
 
     @action(
         weight=3,
@@ -58,12 +58,12 @@ class Fleet(DeliveryMachine):
         what=st.integers(0, 5),
     )
     def send_heartbeats(self, picks: list[int], what: int) -> None:
-        """Heartbeats; some are of a connection that is closed."""
+        """Send heartbeats, some of them of a closed connection."""
         ids = [self.connection(pick, attrgetter("active") if pick % 16 else bool).id for pick in picks]
-        says = {1: {"active_jobs": 0}, 2: {"active_jobs": []}, 3: {"capacity": 2}}.get(what, {})
-        self.send("connections.heartbeat", beats=[{"connection_id": id_} | says for id_ in ids])
+        fields = {1: {"active_jobs": 0}, 2: {"active_jobs": []}, 3: {"capacity": 2}}.get(what, {})
+        self.send("connections.heartbeat", beats=[{"connection_id": id_} | fields for id_ in ids])
 
     @action(weight=1, needs=lambda self: self.model.connections, pick=PICK)
     def disconnect(self, pick: int) -> None:
-        """A crawler leaves."""
+        """Disconnect a crawler."""
         self.send("connections.disconnect", connection_id=self.connection(pick).id)

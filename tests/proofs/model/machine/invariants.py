@@ -1,4 +1,4 @@
-"""What is compared after every step: all that the model says, with what is in the database, in one statement."""
+"""What is compared after every step: the state of the model and of the database, read by one statement."""
 
 import json
 from collections.abc import Container
@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from proofs.model.machine.clock import TICK_S
+from proofs.model.clock import TICK_S
 from proofs.model.model import Model
 from proofs.model.state import Connection, Entry
 
@@ -40,11 +40,11 @@ _LOOK = """
 """
 
 _STEP_S = 5.0
-"""So long a step may take, and who is backed off by it is due later than the model says."""
+"""The longest that a step may take: an entry that it backs off is due later than the model says."""
 
 
 class DatabaseState:
-    """The database, as it was looked at once."""
+    """The database at one moment."""
 
     def __init__(self, database: psycopg.Connection) -> None:
         (text,) = database.execute(_LOOK, prepare=True).fetchone()
@@ -52,27 +52,27 @@ class DatabaseState:
         self._adopted: set[str] = set()
 
     def child(self, path: str, command: str) -> str:
-        """The one job that a discovery has made there."""
+        """Return the one job of this path and command."""
         jobs = self.rows["job"].items()
         (found,) = [id_ for id_, job in jobs if job[2:] == [command, path]]
         return found
 
     def new_attempts(self, known: Container[str]) -> list[tuple[str, str, str]]:
-        """Fence, job and connection of the attempts that were not there before."""
+        """Return fence, job and connection of the attempts that are not known."""
         attempts = self.rows["attempt"].items()
         return sorted((fence, job, by) for fence, (job, by, *_) in attempts if fence not in known)
 
     def was_settled(self, job_id: str) -> bool:
-        """Whether the entry cannot be claimed any more."""
+        """Return True if the entry is no longer claimable."""
         status, is_held, *_ = self.rows["entry"][job_id]
         return status != "pending" or is_held
 
 
 def check(model: Model, state: DatabaseState, age_s: float) -> None:
     """
-    The database is what the model says, or fail with all that differs.
+    Fail with all differences between the model and the database.
 
-    *age_s* is how long this life has taken, in which the database's clock has moved and the model's has not.
+    *age_s* is how long this run has taken: the database's clock has moved meanwhile, and the model's has not.
     """
     expected = _expected(model)
     rows = dict(state.rows)
@@ -106,24 +106,24 @@ def _expected(model: Model) -> dict[str, dict[str, Any]]:
 
 
 def _entry(entry: Entry) -> list[Any]:
-    losses = entry.losses if entry.status != "completed" else 0  # in a row: there is no row any more
-    return [entry.status, entry.held, entry.attempts, losses, entry.goodbyes, entry.priority]
+    losses = entry.losses if entry.status != "completed" else 0  # they are counted in a row, which has ended
+    return [entry.status, entry.parked, entry.attempts, losses, entry.disconnects, entry.priority]
 
 
 def _connection(connection: Connection) -> list[Any]:
     live = sorted(attempt.fence for attempt in connection.live)
-    is_leaving = connection.goodbye_at is not None
+    is_leaving = connection.disconnected_at is not None
     return [True, is_leaving, connection.capacity, connection.reported, live]
 
 
 def _dues(model: Model, due_in: dict[str, float], age_s: float) -> list[str]:
-    """Pending entries that are due at another time than they may be."""
+    """Return the pending entries that are due earlier or later than they may be."""
     differs = []
     for id_, seconds in due_in.items():
         entry = model.jobs[id_].entry if id_ in model.jobs else None
         if entry is not None:
             least, most = ((time - model.now) * TICK_S for time in entry.due)
-            # Since when one is due changes where it comes back among those that wait.
+            # An entry that is due has its place in the queue by when it became due, so the past is checked too.
             if not least - age_s - _STEP_S <= seconds <= max(most, 0) + _STEP_S:
                 differs.append(f"entry {id_}: due in {seconds} s, the model says {least} to {most}")
     return differs

@@ -1,11 +1,11 @@
-"""The machine: whatever may happen next, done to the product and told to the model, which are then compared."""
+"""The machine: it applies random actions to the product and to the model, and compares them."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from proofs.model.machine.actions import Arguments, action, actions_of, any_of
 from proofs.model.machine.crawlers import PICK
-from proofs.model.machine.stories import Scenarios
+from proofs.model.machine.scenarios import Scenarios
 
 _CREW = 3
 
@@ -32,7 +32,7 @@ _SOMETIMES_NEVER = (
 
 
 class Machine(Scenarios):
-    """One life of the product: its web app, its crawlers, its routine, and what rarely comes together by chance."""
+    """One run of the product, with its web app, crawlers, periodic tasks, and scenarios that rarely arise by chance."""
 
     @initialize(
         capacities=st.lists(st.integers(1, 3), min_size=1, max_size=3),
@@ -40,7 +40,7 @@ class Machine(Scenarios):
         never=st.sets(st.sampled_from(_SOMETIMES_NEVER), max_size=6),
     )
     def begin(self, capacities: list[int], picks: set[int], never: set[str]) -> None:
-        """A fleet, and work for it; and what is not to happen in this life, so that others do."""
+        """Start with a fleet and jobs. The actions in *never* do not happen in this run, so that others happen more."""
         self.never = never
         self.insert_scope_jobs()
         for capacity in capacities:
@@ -50,7 +50,7 @@ class Machine(Scenarios):
 
     @rule(what=st.deferred(lambda: _ACTIONS))
     def take_action(self, what: tuple[str, Arguments]) -> None:
-        """Whatever may happen; work goes on where this cannot."""
+        """Take any action; continue the work if it is not possible now."""
         name, arguments = what
         if name in self.never or not getattr(self, name).action.needs(self):
             self.continue_work(2)
@@ -59,7 +59,7 @@ class Machine(Scenarios):
 
     @action(weight=8, capacity=st.integers(1, 3))
     def continue_work(self, capacity: int) -> None:
-        """Crawlers come back, what was backed off is due, and a pass finds it."""
+        """Replace lost crawlers, let backed-off jobs become due, and assign."""
         for _ in range(len(self.model.active), _CREW):
             self.register_crawler(capacity)
         self.advance_time(1, is_swept=False)

@@ -1,11 +1,11 @@
-"""The product under the machine: a real database, and tasks run on it as a worker runs them."""
+"""The product as the machine drives it: a real database, and tasks that run as in a worker."""
 
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 
-from proofs.model.machine.clock import TICK_S
+from proofs.model.clock import TICK_S
 from proofs.model.machine.invariants import DatabaseState
 from proofs.model.model import Message
 from support.worlds.world import World
@@ -22,18 +22,18 @@ _AGED = {
 _PERIODIC = ("upkeep.reconcile", "upkeep.clean_up")
 
 _CONTINUED = (*_PERIODIC, "connections.expire_dead", "credentials.renewed")
-"""Tasks that ring themselves for what is left."""
+"""Tasks that publish themselves to continue."""
 
 _TABLES = """
     SELECT tablename FROM pg_tables
      WHERE schemaname = 'public' AND tablename NOT IN ('crawlyard_version', 'liveness_state', 'adoption', 'event_edge')
      ORDER BY tablename <> 'job', tablename IN ('account', 'area'), tablename = 'user'
 """
-"""Those that are referred to behind those that refer to them; a job takes its own along."""
+"""Tables in an order in which their rows can be deleted; deleting a job deletes what refers to it."""
 
 
 class SystemUnderTest:
-    """The database, and what is done to it."""
+    """The database, and how to change it."""
 
     def __init__(self, world: World, database: psycopg.Connection) -> None:
         self._world = world
@@ -45,14 +45,14 @@ class SystemUnderTest:
         )
 
     def empty(self, accounts: list[str]) -> None:
-        """Begin anew: a database that was swept just now, with these accounts."""
+        """Empty the database, but for these accounts; it was swept just now."""
         self._database.execute(self._empty)
         self.write("UPDATE liveness_state SET last_sweep_at = clock_timestamp(), mass_as_of = NULL")
         for account in accounts:
             self.write("INSERT INTO account (id, access_token) VALUES (%s, 'token-0')", account)
 
     def read_state(self) -> DatabaseState:
-        """Everything that can be compared, in one snapshot."""
+        """Return everything that is compared, of one snapshot."""
         return DatabaseState(self._database)
 
     def now(self) -> datetime:
@@ -61,36 +61,36 @@ class SystemUnderTest:
         return now
 
     def write(self, statement: str, *values: Any) -> None:
-        """Write as the web app does, or as time does."""
+        """Write what the web app or the passing of time changes."""
         self._database.execute(statement, values)
 
     def age(self, ticks: int, *, swept: bool) -> None:
-        """Let every row be older; *swept*: but for the last sweep."""
+        """Make every row older; *swept*: except the time of the last sweep."""
         tables = _AGED if swept else _AGED | {"liveness_state": ("last_sweep_at", *_AGED["liveness_state"])}
         self._database.execute("; ".join(_older(table, columns, ticks) for table, columns in tables.items()))
 
     def shift(self, table: str, columns: tuple[str, ...], key: str, value: str, ticks: int) -> None:
-        """Let one row be older."""
+        """Make one row older."""
         self.write(f"{_older(table, columns, ticks)} WHERE {key} = %s", value)
 
     def deliver(self, message: Message) -> None:
-        """Run a task as the delivery of this message, with all that it rings to come to its end."""
+        """Run a task as the delivery of this message, and the messages by which it continues."""
         if message.task in _PERIODIC:
             self.write("DELETE FROM periodic_ring")
-        bells = self._world.published.messages
-        bells.clear()
+        published = self._world.published.messages
+        published.clear()
         self._world.deliver(message.task, message.id, **message.payload)
         while message.task in _CONTINUED and (rest := self._world.published.of(message.task)):
-            bells.clear()
+            published.clear()
             for payload in rest:
                 self._world.deliver(message.task, **payload)
 
     def as_of(self, ticks_ago: int) -> datetime:
-        """The database's time some ticks ago; of the future where it is negative."""
+        """Return the database's time some ticks ago; a negative number is in the future."""
         return self.now() - timedelta(seconds=ticks_ago * TICK_S)
 
 
 def _older(table: str, columns: tuple[str, ...], ticks: int) -> str:
-    """A statement."""
+    """Return an UPDATE that makes rows older."""
     older = (f"{column} = {column} - interval '{ticks * TICK_S} seconds'" for column in columns)
     return f"UPDATE {table} SET {', '.join(older)}"

@@ -1,4 +1,4 @@
-"""What the product does by itself, as time passes: passes, sweeps, upkeep."""
+"""Actions of time and of beat: rounds, sweeps, maintenance."""
 
 from hypothesis import strategies as st
 
@@ -7,32 +7,32 @@ from proofs.model.machine.crawlers import PICK
 from proofs.model.machine.delivery import DeliveryMachine
 
 FAR_AHEAD = -1000
-"""Ticks ago: so far in the future that it is so still when a slow machine comes to it."""
+"""Ticks ago: so far in the future that it still is when a slow machine reads it."""
 
 
 class Routine(DeliveryMachine):
-    """Beat, and time."""
+    """The periodic tasks, and the passing of time."""
 
     @action(weight=6)
     def assign(self) -> None:
-        """A pass."""
+        """Run an assignment round."""
         self.send("jobs.assign")
 
     @action(weight=5, ago=st.sampled_from([0, 0, 0, 1, 2, 3, FAR_AHEAD]))
     def sweep(self, ago: int) -> None:
-        """A sweep, as of now or of some time ago; or, wrongly, of the future."""
+        """Sweep as of now, of some time ago, or, wrongly, of the future."""
         self.model.step()
         as_of = self.system.as_of(ago)
         self.send("connections.expire_dead", as_of=as_of, judged_as_of=self.model.now - ago)
 
     @action(weight=4)
     def reconcile(self) -> None:
-        """The web app's word wins."""
+        """Reconcile."""
         self.send("upkeep.reconcile")
 
     @action(weight=3, ticks=st.sampled_from([1, 1, 2, 4, 5]), is_swept=st.booleans())
     def advance_time(self, ticks: int, *, is_swept: bool) -> None:
-        """All crawlers beat meanwhile, and the last time just now; then a sweep comes, or does not yet."""
+        """Let time pass while all crawlers send heartbeats, the last one just now; then sweep, or do not."""
         self.age(ticks, swept=True)
         if active := self.model.active:
             self.send("connections.heartbeat", beats=[{"connection_id": c.id} for c in active])
@@ -41,19 +41,19 @@ class Routine(DeliveryMachine):
 
     @action(weight=2, ticks=st.integers(1, 3), ago=st.sampled_from([None, 0, 1, 2]))
     def advance_without_heartbeats(self, ticks: int, ago: int | None) -> None:
-        """Time passes in silence; a sweep comes as of some time ago, or none does yet."""
+        """Let time pass without heartbeats; then sweep as of some time ago, or do not."""
         self.age(ticks, swept=True)
         if ago is not None:
             self.sweep(ago)
 
     @action(weight=1, ticks=st.integers(1, 3))
     def advance_without_sweeps(self, ticks: int) -> None:
-        """An outage of ours."""
+        """Let time pass in an outage of Crawlyard."""
         self.age(ticks, swept=False)
 
     @action(weight=2, needs=lambda self: self.model.jobs, picks=st.lists(PICK, min_size=1, max_size=4))
     def clean_up(self, picks: list[int]) -> None:
-        """Some jobs ended long ago."""
+        """Let some jobs have ended long ago, and clean up."""
         for job in {
             self.job(pick, lambda job: job.entry and job.entry.settled_at is not None) for pick in picks
         }:

@@ -1,10 +1,10 @@
-"""What rarely comes together by chance, told in one step: deaths, and words that cross each other."""
+"""Sequences that rarely arise by chance, each in one action: deaths, and changes that overlap."""
 
 from typing import Any
 
 from hypothesis import strategies as st
 
-from proofs.model.discoveries import COMMANDS
+from proofs.model.discoveries import GROUP_COMMANDS
 from proofs.model.machine.actions import action
 from proofs.model.machine.crawlers import NOW, PICK
 from proofs.model.machine.fleet import Fleet
@@ -16,27 +16,27 @@ from proofs.model.sweeps import MIN_FLEET_FOR_MASS_SILENCE
 _SILENCE = 3
 """Ticks: longer than the timeout of connections."""
 
-_PASTS = (
+_COUNTS = (
     *((4, 0, 0, "silence"), (2, 1, 1, "silence"), (4, 0, 0, "job_progress"), (2, 0, 1, "nothing")),
-    *((0, 20, 0, "goodbye"), (1, 1, 0, "goodbye"), (0, 0, 2, "job_failed"), (3, 0, 1, "job_failed")),
+    *((0, 20, 0, "disconnect"), (1, 1, 0, "disconnect"), (0, 0, 2, "job_failed"), (3, 0, 1, "job_failed")),
 )
-"""Losses, goodbyes and attempts that are counted against a job, and what comes next."""
+"""Losses, disconnects and attempts of a job, and what happens next."""
 
-_CUTTING_IN = (
+_OVERLAPPING = (
     *(("paused", "resume"), ("paused", "job_completed"), ("paused", "silence"), ("paused", "reconcile")),
     *(("failed", "retry"), ("failed", "order"), ("failed", "job_completed"), ("failed", "reconcile")),
     *(("cancelled", "order"), ("cancelled", "reconcile"), ("cancelled", "silence")),
     *(("finished", "job_failed"), ("finished", "reconcile"), ("queued", "job_completed")),
 )
-"""What the web app writes, and what comes before anybody has looked."""
+"""A status that the web app writes, and what happens before reconcile runs."""
 
 
 class Scenarios(WebApp, Fleet, Routine):
-    """Short ones, which all that happens beside them may cut in two."""
+    """Short sequences; other actions may happen between any two of them."""
 
     @action(weight=4, needs=lambda self: self.model.active, pick=PICK, swept=st.booleans())
     def silence_connection(self, pick: int, *, swept: bool) -> None:
-        """A crawler dies, mostly one that works; a sweep comes, or does not yet."""
+        """Let a crawler die, mostly one with jobs; then sweep, or do not."""
         connection = self.connection(pick, like=lambda c: c.live)
         connection.heartbeat_at -= _SILENCE
         self.system.shift("socket_connection", ("last_heartbeat",), "id", connection.id, _SILENCE)
@@ -46,7 +46,7 @@ class Scenarios(WebApp, Fleet, Routine):
 
     @action(weight=2, needs=lambda self: self.model.live, pick=PICK)
     def omit_jobs_from_list(self, pick: int) -> None:
-        """A crawler lists none of its jobs, again and again, while sweeps go on."""
+        """Let a crawler list none of its jobs, repeatedly, while sweeps run."""
         connection = self.connection(pick, like=lambda c: c.live)
         for ticks in (2, 0):
             self.send("connections.heartbeat", beats=[{"connection_id": connection.id, "active_jobs": []}])
@@ -56,7 +56,7 @@ class Scenarios(WebApp, Fleet, Routine):
 
     @action(weight=3, needs=lambda self: len(self.model.active) > 1, pick=PICK)
     def silence_most_connections(self, pick: int) -> None:
-        """A large fleet works, its gateway dies, and sweeps go on."""
+        """Let a large fleet get jobs and its gateway die, while sweeps run."""
         for _ in range(len(self.model.active), MIN_FLEET_FOR_MASS_SILENCE):
             self.register_crawler(1)
         self.assign()
@@ -70,19 +70,19 @@ class Scenarios(WebApp, Fleet, Routine):
         weight=5,
         needs=lambda self: self.model.live,
         pick=PICK,
-        past=st.sampled_from(_PASTS),
+        counts=st.sampled_from(_COUNTS),
     )
-    def set_counts(self, pick: int, past: tuple[int, int, int, str]) -> None:
-        """A job that is worked on has come through more than fits into a life of this machine; then it goes on."""
-        attempt, (losses, goodbyes, attempts, then) = self.pick_live_attempt(pick), past
+    def set_counts(self, pick: int, counts: tuple[int, int, int, str]) -> None:
+        """Give a job of a live attempt counts that a run is too short to reach; then continue."""
+        attempt, (losses, disconnects, attempts, then) = self.pick_live_attempt(pick), counts
         entry = attempt.job.entry
-        entry.losses, entry.goodbyes, entry.attempts = losses, goodbyes, attempts
+        entry.losses, entry.disconnects, entry.attempts = losses, disconnects, attempts
         self.system.write(
             "UPDATE job_queue SET losses = %s, goodbyes = %s, attempts = %s WHERE web_app_job_id = %s",
-            *(losses, goodbyes, attempts, attempt.job.id),
+            *(losses, disconnects, attempts, attempt.job.id),
         )
         self.compare()
-        if then == "goodbye":
+        if then == "disconnect":
             self.send("connections.disconnect", connection_id=attempt.connection.id)
             self.sweep(0)
         elif then == "silence":
@@ -94,12 +94,12 @@ class Scenarios(WebApp, Fleet, Routine):
         weight=5,
         needs=lambda self: self.model.live,
         pick=PICK,
-        words=st.sampled_from(_CUTTING_IN),
+        change=st.sampled_from(_OVERLAPPING),
     )
-    def change_status_during_attempt(self, pick: int, words: tuple[str, str]) -> None:
-        """It has its own word on a job that is worked on, and something else comes before reconcile."""
-        attempt, (word, then) = self.pick_live_attempt(pick), words
-        self.set_job_status(attempt.job, word)
+    def change_status_during_attempt(self, pick: int, change: tuple[str, str]) -> None:
+        """Write the status of a job with a live attempt; then something else happens before reconcile runs."""
+        attempt, (status, then) = self.pick_live_attempt(pick), change
+        self.set_job_status(attempt.job, status)
         match then:
             case "order":
                 self.submit_orders([2], 1)
@@ -114,7 +114,7 @@ class Scenarios(WebApp, Fleet, Routine):
 
     @action(weight=3, needs=lambda self: self.model.live, pick=PICK)
     def discover_after_completion(self, pick: int) -> None:
-        """An attempt's end overtakes what it had discovered, which is said twice."""
+        """Let an attempt's end overtake its discovery, which is sent twice."""
         attempt = self.pick_live_attempt(pick)
         self.send_frame_of(attempt, "job_completed")
         for _ in range(2):
@@ -122,9 +122,11 @@ class Scenarios(WebApp, Fleet, Routine):
 
     @action(weight=3, needs=lambda self: len(self.model.live) > 1, pick=PICK)
     def discover_failed_job(self, pick: int) -> None:
-        """A group's own job fails for good, and then the group is discovered, again or for the first time."""
+        """Let a group's own job fail permanently; then discover the group, again or for the first time."""
         groups = [
-            a for a in self.model.live if a.job.command in COMMANDS and a.job.path in ("group-0", "group-1")
+            a
+            for a in self.model.live
+            if a.job.command in GROUP_COMMANDS and a.job.path in ("group-0", "group-1")
         ]
         attempt = groups[pick % len(groups)] if groups else self.pick_live_attempt(pick)
         self.send_frame_of(attempt, "job_failed", isRecoverable=False)
@@ -133,7 +135,7 @@ class Scenarios(WebApp, Fleet, Routine):
 
     @action(weight=2, needs=lambda self: any(j.status in ENDED for j in self.model.jobs.values()), pick=PICK)
     def queue_ended_job(self, pick: int) -> None:
-        """It sets a job that has ended to queued, and rings."""
+        """Set a job that has ended to `queued`, and enqueue it or not."""
         ended = [job for job in self.model.jobs.values() if job.status in ENDED]
         job = self.focus = ended[pick % len(ended)]
         self.set_job_status(job, "queued")
@@ -142,14 +144,14 @@ class Scenarios(WebApp, Fleet, Routine):
 
     @action(weight=2, needs=lambda self: self.model.live, pick=PICK)
     def report_replaced_token(self, pick: int) -> None:
-        """Its account has a new token by the time that its crawler complains of the old one."""
+        """Renew an account's token before a crawler reports that the old one died."""
         attempt = self.pick_live_attempt(pick)
         self.send("credentials.renewed", account_id=attempt.job.account.id)
         self.send_frame_of(attempt, "token_refresh_request")
 
     @action(weight=2, needs=lambda self: self.model.live, pick=PICK)
     def pause_account(self, pick: int) -> None:
-        """While its jobs are worked on; it is resumed soon, or somebody forgets to."""
+        """Pause an account with live attempts; resume it soon, or do not."""
         account_id = self.pick_live_attempt(pick).job.account.id
         self.send("jobs.pause", account_id=account_id)
         self.assign()
@@ -157,22 +159,22 @@ class Scenarios(WebApp, Fleet, Routine):
             self.send("jobs.resume", account_id=account_id)
 
     def pick_live_attempt(self, pick: int) -> Attempt:
-        """One of the attempts that go on; its job is in focus from now on."""
+        """Return a live attempt, and put its job in focus."""
         live = self.model.live
         attempt = live[pick % len(live)]
         self.focus = attempt.job
         return attempt
 
     def send_discovery(self, attempt: Attempt, path: str) -> None:
-        """Its crawler has found a group."""
+        """Send a discovery of a group."""
         entity = {"id": str(7 + int(path[-1])), "name": path, "path": path}
         self.send_frame_of(attempt, "discovery", entityType="group", entities=[entity])
 
     def send_frame_of(self, attempt: Attempt, kind: str, **data: Any) -> None:
-        """Its crawler says a word of it."""
-        said = {
+        """Send a frame of the attempt."""
+        defaults = {
             "job_progress": {"stage": "fetching", "entityType": "issue", "processed": 9},
             "job_failed": {"error": "it broke", "isRecoverable": True},
         }.get(kind, {})
-        frame = {"type": kind, "timestamp": NOW, "jobId": attempt.fence, "data": said | data}
+        frame = {"type": kind, "timestamp": NOW, "jobId": attempt.fence, "data": defaults | data}
         self.send("crawler.frames", frames=[{"connection_id": attempt.connection.id, "frame": frame}])

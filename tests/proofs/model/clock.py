@@ -1,8 +1,8 @@
 """
-The model's time: it passes in ticks, by ageing the rows, and stands still between them.
+The model's time: it advances in ticks, by ageing the rows, and stands still between them.
 
-Every duration of the product lies halfway between two ticks, so that what a slow machine adds of its own,
-minutes in the worst case, never decides anything.
+Every duration of the product lies halfway between two ticks. What a slow machine adds, minutes in the worst
+case, therefore never decides anything.
 """
 
 TICK_S = 330.0
@@ -16,13 +16,13 @@ KEEP_JOBS = 10.5
 REDISCOVERY = 3.5
 
 OUTAGE = TIMEOUT - 2 * INTERVAL
-"""So long between two sweeps, and it was we who were gone."""
+"""A longer gap between two sweeps is an outage of Crawlyard ("connections.expire_dead")."""
 
 RETRY_S = 120.0
 LONGEST_RETRY_S = 900.0
 
 STEP = 1e-6
-"""Between two steps within one tick: what came before is before."""
+"""Between two steps within one tick, so that they have an order."""
 
 SETTINGS = {
     "CRAWLYARD_CONNECTION_TIMEOUT": TIMEOUT * TICK_S,
@@ -37,8 +37,12 @@ SETTINGS = {
 }
 
 
-def backoff(times: int) -> tuple[float, float]:
-    """The least and the most ticks to wait after the *times*-th failure: doubled each time, with jitter."""
-    doubled = RETRY_S * 2 ** (times - 1)
+def backoff(failures: int) -> tuple[float, float]:
+    """
+    Return the least and the most ticks to wait after a failure.
+
+    Frames: "after CRAWLYARD_RETRY_DELAY, doubled with each failure, plus up to a quarter, 15 minutes at most".
+    """
+    doubled = RETRY_S * 2 ** (failures - 1)
     least, most = (min(doubled * jitter, LONGEST_RETRY_S) for jitter in (1, 1.25))
     return least / TICK_S, most / TICK_S
