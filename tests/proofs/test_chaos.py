@@ -1,4 +1,4 @@
-"""Chaos in short: every kind of fault once, and the reckoning finds what is wrong."""
+"""A short chaos run with every kind of fault, and the verdict on a run."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from console.simulator.order_log import OrderLog
 from proofs.chaos.accounting import journal
 from proofs.chaos.accounting.evidence import Attempt, Connection, Evidence, Job, Rejected
 from proofs.chaos.accounting.journal import Journal, Record, WorkPeriod
-from proofs.chaos.accounting.reckoning import Verdict, compute_verdict
 from proofs.chaos.accounting.silence import wrongly_expired
+from proofs.chaos.accounting.verdict import Verdict, compute_verdict
 from proofs.chaos.faults import FAULTS
 from proofs.chaos.schedule import plan
 from support.processes.programs import program
@@ -40,7 +40,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "PYTHONUNBUFFERED
 
 @pytest.mark.timeout(600)
 def test_a_short_run_with_every_fault_ends_well(tmp_path: Path) -> None:
-    """Nothing is lost, nothing done twice, nobody wrongly declared dead; and no program ended by itself."""
+    """No job is lost or done twice, no connection expires wrongly, and no program crashes."""
     result = tmp_path / "result.json"
     chaos = subprocess.run(
         [*COMMAND, "--json", str(result)],
@@ -60,13 +60,13 @@ def test_a_short_run_with_every_fault_ends_well(tmp_path: Path) -> None:
     assert data["crashes"] == {}
     assert data["recovered"] > 0
     assert data["losses"]["ConnectionLost"] > 0
-    assert data["messages"].keys() >= {"held back", "said twice", "delivered twice"}
+    assert data["messages"].keys() >= {"delayed", "sent twice", "delivered twice"}
     assert chaos.stdout.startswith(f"seed {SEED}:")
 
 
 @pytest.mark.timeout(300)
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Neither a process nor a file, in the midst of the faults."""
+    """Ctrl-C during the faults leaves neither a process nor a file."""
     with program(
         COMMAND, cwd=ROOT, env=ENVIRONMENT | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE
     ) as chaos:
@@ -83,13 +83,13 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_the_faults_follow_from_the_seed_alone() -> None:
-    """The same seed gives the same plan, another gives another."""
+    """The same seed gives the same plan, and another seed another plan."""
     assert plan(7, 60, tuple(FAULTS), 2) == plan(7, 60, tuple(FAULTS), 2)
     assert plan(7, 60, tuple(FAULTS), 2) != plan(8, 60, tuple(FAULTS), 2)
 
 
 def test_faults_never_overlap_on_one_target() -> None:
-    """A server that is stopped is not stopped again; faults on different targets overlap."""
+    """Two faults never overlap on one target; faults on different targets do."""
     planned = plan(7, 300, tuple(FAULTS), 1)
     by_target: dict[str, list[tuple[float, float]]] = {}
     for one in planned:
@@ -101,27 +101,27 @@ def test_faults_never_overlap_on_one_target() -> None:
 
 
 def test_one_kind_of_fault_can_be_selected() -> None:
-    """Then there is no other."""
+    """A plan for one kind of fault contains no other."""
     assert {one.fault for one in plan(7, 60, ("redis killed",), 2)} == {"redis killed"}
     assert [one.fault for one in plan(7, 60, ("messages confused",), 2)] == ["messages confused"]
 
 
 def evidence(*jobs: Job, attempts: tuple[Attempt, ...] = ()) -> Evidence:
-    """What the database says."""
+    """Return evidence with these jobs and attempts."""
     return Evidence({job.id: job for job in jobs}, list(attempts))
 
 
 def attempt(
     fence: str, job_id: str, status: str, assigned: float, closed: float | None, **values: object
 ) -> Attempt:
-    """An attempt of a job on a connection C."""
+    """Return an attempt of a job on connection C."""
     return Attempt(fence, job_id, "C", status, assigned, closed, **values)  # type: ignore[arg-type]
 
 
 def found(evidence: Evidence, *ordered: str, record: Record | None = None) -> dict[str, list[str]]:
-    """What is wrong where these were ordered."""
-    reckoning = compute_verdict(evidence, OrderLog(submitted=set(ordered)), record or Record())
-    return {what: ids for what, ids in reckoning.faults.items() if ids}
+    """Return what is wrong if these jobs were ordered."""
+    verdict = compute_verdict(evidence, OrderLog(submitted=set(ordered)), record or Record())
+    return {what: ids for what, ids in verdict.faults.items() if ids}
 
 
 DONE = Job("A", "finished")
@@ -129,75 +129,73 @@ ONCE = attempt("F", "A", "completed", 1, 2)
 
 
 def test_a_run_in_which_every_job_ran_once_passes() -> None:
-    """No fault, and nothing was recovered."""
-    reckoning: Verdict = compute_verdict(
-        evidence(DONE, attempts=(ONCE,)), OrderLog(submitted={"A"}), Record()
-    )
-    assert reckoning.is_good
-    assert (reckoning.ordered, reckoning.finished, reckoning.recovered) == (1, 1, 0)
+    """A run without losses has no faults and no recovered jobs."""
+    verdict: Verdict = compute_verdict(evidence(DONE, attempts=(ONCE,)), OrderLog(submitted={"A"}), Record())
+    assert verdict.is_good
+    assert (verdict.ordered, verdict.finished, verdict.recovered) == (1, 1, 0)
 
 
 def test_a_missing_or_unfinished_job_is_reported_as_lost() -> None:
-    """Whichever of the two."""
+    """A job that does not exist and a job that has not ended are both lost."""
     assert found(evidence(DONE, Job("B", "running")), "A", "B", "C") == {"lost": ["B", "C"]}
 
 
 def test_a_job_that_was_not_ordered_is_reported_as_unexpected() -> None:
-    """Nor discovered."""
+    """A job that was neither ordered nor discovered is unexpected."""
     assert found(evidence(DONE, Job("B", "finished", spawned_from="A")), "A") == {"unexpected": ["B"]}
 
 
 def test_a_discovered_job_is_expected_exactly_once() -> None:
-    """By its path and command."""
+    """Discovered jobs are known by path and command: a second one is unexpected, a missing one is lost."""
     order_log = OrderLog(submitted={"A"}, discovery="A", discovered={("g/p", "issues"), ("g/q", "issues")})
     twice = [Job(id_, "finished", "issues", "g/p", spawned_from="A") for id_ in ("B", "C")]
-    reckoning = compute_verdict(evidence(DONE, *twice), order_log, Record())
-    assert (reckoning.unexpected, reckoning.lost) == (["C"], ["issues of g/q"])
+    verdict = compute_verdict(evidence(DONE, *twice), order_log, Record())
+    assert (verdict.unexpected, verdict.lost) == (["C"], ["issues of g/q"])
 
 
 def test_a_job_completed_twice_is_reported() -> None:
-    """Two attempts of one lifetime."""
+    """Two completed attempts of one job are reported."""
     again = attempt("G", "A", "completed", 3, 4)
     assert found(evidence(DONE, attempts=(ONCE, again)), "A") == {"completed twice": ["A"]}
 
 
 @pytest.mark.parametrize(("closed", "wrong"), [(2.0, {}), (4.0, {"worked on twice": ["F"]})])
 def test_two_concurrent_live_attempts_of_one_job_are_reported(closed: float, wrong: object) -> None:
-    """Work on an attempt that was closed before the next one began is stale, which is known and counted."""
+    """Work on an attempt that was closed before the next one was assigned is only counted as stale."""
     attempts = (
         attempt("F", "A", "failed", 1, closed, error_type="ConnectionLost"),
         attempt("G", "A", "completed", 3, 6),
     )
     record = Record(work_periods=[WorkPeriod("F", 1, 5), WorkPeriod("G", 3, 6)])
     assert found(evidence(DONE, attempts=attempts), "A", record=record) == wrong
-    reckoning = compute_verdict(evidence(DONE, attempts=attempts), OrderLog(submitted={"A"}), record)
-    assert reckoning.stale_work == (not wrong)
-    assert (reckoning.recovered, reckoning.losses) == (1, {"ConnectionLost": 1})
+    verdict = compute_verdict(evidence(DONE, attempts=attempts), OrderLog(submitted={"A"}), record)
+    assert verdict.stale_work == (not wrong)
+    assert (verdict.recovered, verdict.losses) == (1, {"ConnectionLost": 1})
 
 
 def test_a_stale_frame_that_was_applied_is_reported() -> None:
-    """Of a crawler that had slept through the end of its connection."""
+    """A frame of a crawler whose connection expired while it was frozen must not complete its attempt."""
     assert found(evidence(DONE, attempts=(ONCE,)), "A", record=Record(stale={"F"})) == {
-        "changed by a stale word": ["F"]
+        "changed by a stale frame": ["F"]
     }
 
 
 def test_a_failed_job_without_a_reason_in_the_contract_is_reported() -> None:
-    """Three reports, one that is for good, five losses; two reports are none."""
+    """Three failures, a permanent failure and five losses are reasons; two failures are not."""
     reasons = (
         Job("A", "failed", attempts=3),
         Job("B", "failed"),
         Job("C", "failed", losses=5),
         Job("D", "failed", attempts=2),
     )
-    for_good = attempt("F", "B", "failed", 1, 2, error_type="NotFound", is_recoverable=False)
-    assert found(evidence(*reasons, attempts=(for_good,)), "A", "B", "C", "D") == {
+    permanent = attempt("F", "B", "failed", 1, 2, error_type="NotFound", is_recoverable=False)
+    assert found(evidence(*reasons, attempts=(permanent,)), "A", "B", "C", "D") == {
         "failed without a reason": ["D"]
     }
 
 
 def test_a_rejected_message_is_reported() -> None:
-    """But for a registration that came after the end of its connection."""
+    """A rejected message is a fault, except a registration of a closed connection."""
     there = evidence(DONE, attempts=(ONCE,))
     there.rejected = [
         Rejected("crawler.frames", "invalid", "why"),
@@ -207,12 +205,12 @@ def test_a_rejected_message_is_reported() -> None:
 
 
 def test_a_connection_that_expired_although_its_messages_arrived_is_reported() -> None:
-    """One that was silent for a gap, at any time since its last word that was counted, or said goodbye, was not."""
+    """A connection that was silent for a gap since its last heartbeat, or disconnected, did not expire wrongly."""
     closed = Connection("C", last_seen=100.0, closed=120.0)
     each_second = [90.0 + n for n in range(40)]
     assert wrongly_expired([closed], {"C": each_second}) == {"C"}
-    assert wrongly_expired([closed], {"C": [word for word in each_second if word < 115]}) == set()
-    assert wrongly_expired([closed], {"C": [word for word in each_second if not 105 < word < 110]}) == set()
+    assert wrongly_expired([closed], {"C": [at for at in each_second if at < 115]}) == set()
+    assert wrongly_expired([closed], {"C": [at for at in each_second if not 105 < at < 110]}) == set()
     assert wrongly_expired([closed], {}) == set()
     assert wrongly_expired([Connection("C", 100.0, 120.0, disconnected=True)], {"C": each_second}) == set()
     assert wrongly_expired([Connection("C", 100.0)], {"C": each_second}) == set()
@@ -220,23 +218,23 @@ def test_a_connection_that_expired_although_its_messages_arrived_is_reported() -
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a gateway keeps its journal."""
+    """Return the path of a gateway's journal."""
     return tmp_path / "gateway.journal"
 
 
 def test_the_journal_ends_the_work_of_a_killed_gateway(path: Path) -> None:
-    """As of its last line; what it let go had ended before."""
+    """Work of a killed gateway ends at its last line; dropped attempts ended before."""
     first, second = Journal(path), Journal(path)
-    first.write("born")
+    first.write("started")
     first.write("took", fences=["F", "G"])
     first.write("let go", fences=["F"])
-    first.write("heard", ids=["C"], task="connections.heartbeat")
-    second.write("born")
+    first.write("accepted", ids=["C"], task="connections.heartbeat")
+    second.write("started")
     second.write("took", fences=["H"])
     first.close()
     second.close()
 
     record = journal.read([path])
 
-    assert [stint.fence for stint in record.work_periods] == ["F", "G", "H"]
-    assert [stint.ended for stint in record.work_periods if stint.fence == "G"] == record.accepted["C"]
+    assert [period.fence for period in record.work_periods] == ["F", "G", "H"]
+    assert [period.ended for period in record.work_periods if period.fence == "G"] == record.accepted["C"]

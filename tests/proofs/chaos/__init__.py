@@ -1,1 +1,1 @@
-"""Chaos: a simulated fleet under faults that follow from a seed, and a reckoning afterwards; `make chaos`."""
+"""Chaos: a simulated fleet under faults chosen by a seed, and a verdict on what it left; `make chaos`."""

@@ -21,19 +21,25 @@ INTERRUPTED = 130
 
 
 @click.command()
-@click.option("--seed", type=int, help="What is done when follows from it (default: any, printed first).")
+@click.option("--seed", type=int, help="Determines the plan (default: random; it is printed first).")
 @click.option("--minutes", default=5.0, show_default=True, type=click.FloatRange(0.1, 60), help="Of faults.")
-@click.option("--every", default=2.5, show_default=True, help="Seconds between two faults, in the mean.")
+@click.option("--every", default=2.5, show_default=True, help="Average seconds between two faults.")
 @click.option(
-    "--only", multiple=True, type=click.Choice(sorted(FAULTS)), help="This kind of fault; may be repeated."
+    "--only",
+    multiple=True,
+    type=click.Choice(sorted(FAULTS)),
+    help="Only this kind of fault; may be repeated.",
 )
-@click.option("--jobs-per-second", default=3.0, show_default=True, help="Ordered, in the mean.")
+@click.option("--jobs-per-second", default=3.0, show_default=True, help="Average orders per second.")
 @click.option(
-    "--settling", default=120.0, show_default=True, help="Seconds to come to rest afterwards, at most."
+    "--settling",
+    default=120.0,
+    show_default=True,
+    help="Seconds without an ended job after which settling is given up.",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result to this file.")
-@click.option("--keep", is_flag=True, help="Keep the logs also when all is well.")
-@click.option("--list", "lists", is_flag=True, help="List the kinds of faults, and end.")
+@click.option("--keep", is_flag=True, help="Keep the logs even if the run passes.")
+@click.option("--list", "lists", is_flag=True, help="List the kinds of faults and exit.")
 def main(
     *,
     seed: int | None,
@@ -46,7 +52,7 @@ def main(
     keep: bool,
     lists: bool,
 ) -> None:
-    """Break everything around a simulated fleet for some minutes, and see whether the books balance."""
+    """Inject faults around a simulated fleet for some minutes, and check that no job is lost or done twice."""
     if lists:
         _list_faults()
         return
@@ -82,13 +88,13 @@ def main(
     if json_file:
         report.write(json_file, outcome, {"seed": seed, "minutes": minutes, "only": only})
     if not outcome.is_good:
-        click.echo(f"Not well. Logs: {folder}")
+        click.echo(f"The run failed. Logs: {folder}")
         sys.exit(1)
     if keep:
         click.echo(f"Logs: {folder}")
     else:
         shutil.rmtree(folder)
-    click.echo("All is well: nothing lost, nothing twice, nobody wrongly declared dead.")
+    click.echo("The run passed: no job lost or done twice, no connection wrongly expired.")
 
 
 def _tell(seconds: float, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What can be done to the yard: each fault has a name, a weight, targets, a length, and undoes itself."""
+"""The faults: each has a name, a weight, targets and a duration, and can be undone."""
 
 import os
 import signal
@@ -21,30 +21,30 @@ _TERMINATE = """
 
 @dataclass(frozen=True)
 class Injection:
-    """One fault done to one target; *draw*, between 0 and 1, decides what is left open."""
+    """One fault of one target; *draw*, between 0 and 1, makes the remaining choices."""
 
     target: str
     draw: float
 
 
 class Fault:
-    """What can happen; those that are over at once have no length."""
+    """A kind of fault; one that is over at once has no duration."""
 
     name: ClassVar[str]
     weight: ClassVar[int] = 2
     targets: ClassVar[tuple[str, ...]]
-    """One of them is hit. No two faults last on one target at a time."""
+    """One of them is hit. Two faults never overlap on one target."""
     seconds: ClassVar[tuple[float, float]] = (0.0, 0.0)
 
     def inject(self, system: ChaosSystem, injection: Injection) -> str | None:
-        """Let it happen; returns what a reader may want to know besides."""
+        """Inject it; return details for the log."""
 
-    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
         """Undo it."""
 
 
 class RedisFlushed(Fault):
-    """All that nobody has consumed yet is gone."""
+    """Redis loses all messages that are not consumed yet."""
 
     name = "redis flushed"
     targets = (REDIS,)
@@ -57,7 +57,7 @@ class RedisFlushed(Fault):
 
 
 class RedisKilled(Fault):
-    """It comes back empty."""
+    """Redis is killed, and starts again empty."""
 
     name = "redis killed"
     targets = (REDIS,)
@@ -66,12 +66,12 @@ class RedisKilled(Fault):
     def inject(self, system: ChaosSystem, injection: Injection) -> None:
         system.services.redis.stop("kill")
 
-    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
         system.services.redis.start()
 
 
 class RedisFrozen(Fault):
-    """It accepts, and is silent."""
+    """Redis accepts connections and does not answer."""
 
     name = "redis frozen"
     weight = 1
@@ -81,12 +81,12 @@ class RedisFrozen(Fault):
     def inject(self, system: ChaosSystem, injection: Injection) -> None:
         _signal(system.services.redis.pid, signal.SIGSTOP)
 
-    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
         _signal(system.services.redis.pid, signal.SIGCONT)
 
 
 class PostgresRestarted(Fault):
-    """Every transaction is gone that had not committed; it recovers as from a crash."""
+    """Postgres loses every open transaction, and recovers as from a crash."""
 
     name = "postgres restarted in immediate mode"
     targets = (POSTGRES,)
@@ -95,12 +95,12 @@ class PostgresRestarted(Fault):
     def inject(self, system: ChaosSystem, injection: Injection) -> None:
         system.services.postgres.stop("immediate")
 
-    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
         system.services.postgres.start()
 
 
 class BackendsTerminated(Fault):
-    """Sessions end in the middle of what they do."""
+    """Postgres terminates sessions during their work."""
 
     name = "postgres backends terminated"
     weight = 4
@@ -113,7 +113,7 @@ class BackendsTerminated(Fault):
 
 
 class NetworkCut(Fault):
-    """Connections are reset, and refused."""
+    """Connections are reset and refused."""
 
     name = "network cut"
     weight = 4
@@ -125,26 +125,26 @@ class NetworkCut(Fault):
         system.links[injection.target].set_state(self.state)
         return None
 
-    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
         system.links[injection.target].set_state(LinkState.NORMAL)
 
 
 class NetworkStalled(NetworkCut):
-    """Nothing arrives for a while, then all of it."""
+    """Data is delayed for a while, and then delivered."""
 
     name = "network stalled"
     state = LinkState.STALLED
 
 
 class NetworkDeaf(NetworkCut):
-    """Everything is swallowed; in the end both sides hear that they were talking to nobody."""
+    """Data is discarded; at the end both sides see a reset."""
 
     name = "network deaf"
     state = LinkState.DEAF
 
 
 class NetworkSlow(NetworkCut):
-    """Everything takes its time."""
+    """Data is slow."""
 
     name = "network slow"
     seconds = (2.0, 12.0)
@@ -153,11 +153,11 @@ class NetworkSlow(NetworkCut):
     def inject(self, system: ChaosSystem, injection: Injection) -> str:
         delay = 0.02 + 0.2 * injection.draw
         system.links[injection.target].set_state(LinkState.SLOW, delay=delay, bytes_a_second=200_000)
-        return f"{delay * 1000:.0f} ms a piece"
+        return f"{delay * 1000:.0f} ms a chunk"
 
 
 class WorkerKilled(Fault):
-    """A worker and its children die in the middle of what they do."""
+    """A worker and its child processes are killed during their work."""
 
     name = "worker killed"
     weight = 4
@@ -167,12 +167,12 @@ class WorkerKilled(Fault):
     def inject(self, system: ChaosSystem, injection: Injection) -> None:
         system.processes[injection.target].kill()
 
-    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
         system.processes[injection.target].start()
 
 
 class BeatKilled(WorkerKilled):
-    """Nobody rings but the workers' own timers."""
+    """Only the workers' own timers publish the sweep."""
 
     name = "beat killed"
     weight = 2
@@ -181,7 +181,7 @@ class BeatKilled(WorkerKilled):
 
 
 class WorkerStopped(WorkerKilled):
-    """A worker is told to stop, as in a deploy, and started again."""
+    """A worker gets SIGTERM, as in a deploy, and is started again."""
 
     name = "worker told to stop"
     weight = 1
@@ -192,7 +192,7 @@ class WorkerStopped(WorkerKilled):
 
 
 class ChildKilled(Fault):
-    """A process of the pool dies in the middle of its message."""
+    """A child process dies while it processes a message."""
 
     name = "worker's child killed"
     targets = ("worker-1",)
@@ -202,7 +202,7 @@ class ChildKilled(Fault):
 
 
 class WorkerFrozen(Fault):
-    """A worker holds what it holds, and goes on later as if nothing had been."""
+    """A worker keeps its locks and messages, and continues later."""
 
     name = "worker frozen"
     targets = WORKERS
@@ -211,12 +211,12 @@ class WorkerFrozen(Fault):
     def inject(self, system: ChaosSystem, injection: Injection) -> None:
         system.processes[injection.target].freeze()
 
-    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
         system.processes[injection.target].resume()
 
 
 class GatewayFrozen(WorkerFrozen):
-    """All of its crawlers are silent, most often for too long, and then say stale words."""
+    """All crawlers of a gateway are silent, mostly for longer than the timeout, and then send stale frames."""
 
     name = "gateway frozen"
     targets = GATEWAYS
@@ -224,7 +224,7 @@ class GatewayFrozen(WorkerFrozen):
 
 
 class GatewayKilled(WorkerKilled):
-    """Its crawlers never speak again; another comes in its place."""
+    """A gateway and its crawlers are gone; another gateway replaces it."""
 
     name = "gateway killed"
     weight = 1
@@ -232,7 +232,7 @@ class GatewayKilled(WorkerKilled):
 
 
 class CrawlerDied(Fault):
-    """One of the busy ones is silent from now on."""
+    """A busy crawler falls silent for ever."""
 
     name = "crawler died"
     weight = 3
@@ -244,14 +244,14 @@ class CrawlerDied(Fault):
 
 
 class CrawlerFrozen(CrawlerDied):
-    """One is silent until it has expired, and then tells the end of what was taken from it."""
+    """A crawler is silent until its connection has expired, and then reports the end of its closed attempts."""
 
     name = "crawler frozen"
     order = "freeze"
 
 
 class CrawlerLeft(CrawlerDied):
-    """One says goodbye in the middle of its work."""
+    """A crawler disconnects during its work."""
 
     name = "crawler left"
     weight = 1
@@ -259,13 +259,13 @@ class CrawlerLeft(CrawlerDied):
 
 
 class MessagesConfused(Fault):
-    """Of what the fleet and the web app say, 30 % is held back, said twice or delivered twice; all the time."""
+    """During the whole run, 30 % of all messages are delayed, sent twice or delivered twice."""
 
     name = "messages confused"
     targets = ("messages",)
     share: ClassVar[float] = 0.3
 
-    def heal(self, system: ChaosSystem, injection: Injection) -> None:
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
         system.publisher.share = 0.0
         for gateway in GATEWAYS:
             system.order(gateway, "reliable")

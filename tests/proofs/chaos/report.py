@@ -1,18 +1,18 @@
-"""What a run has come to, for a person and for a machine."""
+"""The result of a run, as text and as JSON."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from proofs.chaos.accounting.reckoning import Verdict
+from proofs.chaos.accounting.verdict import Verdict
 from proofs.chaos.run import Outcome
 
 _IDS_A_FAULT = 20
 
 
 def as_json(outcome: Outcome, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything, by name."""
+    """Return the whole result."""
     sums = outcome.verdict
     return {
         **options,
@@ -39,12 +39,12 @@ def as_json(outcome: Outcome, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, outcome: Outcome, options: Mapping[str, Any]) -> None:
-    """As JSON, to a file."""
+    """Write the result as JSON to a file."""
     path.write_text(json.dumps(as_json(outcome, options), indent=2) + "\n")
 
 
 def text(outcome: Outcome) -> str:
-    """As a person reads it."""
+    """Return the result as text."""
     sums = outcome.verdict
     done = [f"  {number:5}  {name}" for name, number in sorted(outcome.done.items())]
     lines = [
@@ -53,9 +53,9 @@ def text(outcome: Outcome) -> str:
         f"  {_list(outcome.messages)}",
         *_jobs(sums),
         f"attempts lost: {_list(sums.losses) or 'none'}",
-        f"stale words refused: {sums.stale_words}; attempts worked on after they were taken away: {sums.stale_work}",
+        f"stale frames: {sums.stale_words}; attempts worked on after they were closed: {sums.stale_work}",
         f"wrongly expired: {len(sums.wrongly_expired)}",
-        f"rejected messages: {len(sums.rejected)}, and {sums.answered} that came after their connection had closed",
+        f"rejected messages: {len(sums.rejected)}, and {sums.answered} registrations of a closed connection",
         _settled(outcome),
         *_complaints(outcome),
     ]
@@ -75,7 +75,7 @@ def _settled(outcome: Outcome) -> str:
     if outcome.settled_s is None:
         return f"NOT settled in time; {outcome.seconds:.0f} s in all"
     return (
-        f"settled {outcome.settled_s:.1f} s after the last fault was healed; {outcome.seconds:.0f} s in all"
+        f"settled {outcome.settled_s:.1f} s after the last fault was undone; {outcome.seconds:.0f} s in all"
     )
 
 
@@ -86,7 +86,7 @@ def _complaints(outcome: Outcome) -> list[str]:
         if ids
     ]
     wrong += [f"WRONG: {fault}" for fault in outcome.audit_faults]
-    return wrong + [f"WRONG: {name} ended by itself, {n} times" for name, n in outcome.crashes.items()]
+    return wrong + [f"WRONG: {name} crashed {n} times" for name, n in outcome.crashes.items()]
 
 
 def _list(numbers: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""One run: everything is started, broken by plan, healed, left to settle, and reckoned up."""
+"""One run: start everything, inject the planned faults and undo them, let the system settle, and judge it."""
 
 import heapq
 import json
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from proofs.chaos.accounting import journal
-from proofs.chaos.accounting.books import faults_of
+from proofs.chaos.accounting.audits import faults_of
 from proofs.chaos.accounting.evidence import ENDED, Evidence, gather
-from proofs.chaos.accounting.reckoning import Verdict, compute_verdict
+from proofs.chaos.accounting.verdict import Verdict, compute_verdict
 from proofs.chaos.faults import FAULTS
 from proofs.chaos.scale import GATEWAYS
 from proofs.chaos.schedule import PlannedFault
@@ -29,27 +29,27 @@ _STILL_OPEN = """
 """
 _OPENING_S = 60.0
 OnEvent = Callable[[float, str], None]
-"""Says what happens: seconds from the beginning, and a line."""
+"""Receives each event: seconds from the start, and a line of text."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went."""
+    """The result of a run."""
 
     done: Counter[str]
     verdict: Verdict
     audit_faults: list[str]
-    """What the audits found, a line each."""
+    """The findings of the audits, a line each."""
     crashes: dict[str, int]
-    """Programs that ended by themselves, and how often."""
+    """Programs that crashed, and how often."""
     messages: dict[str, int]
     settled_s: float | None
-    """From the last heal until everything had ended; None: not in time."""
+    """Seconds from the end of the last fault until everything had ended; None if it did not in time."""
     seconds: float
 
     @property
     def is_good(self) -> bool:
-        """Whether all is well."""
+        """True if nothing is wrong."""
         return (
             self.verdict.is_good and not self.audit_faults and not self.crashes and self.settled_s is not None
         )
@@ -71,12 +71,12 @@ def run_chaos(
     on_event: OnEvent,
     binaries: Path | None = None,
 ) -> Outcome:
-    """Run it all."""
+    """Run the whole plan and judge the result."""
     begun = time.monotonic()
     with running_system(load, folder, binaries) as system:
         run = _Run(system, planned, on_event)
         run.open()
-        run.break_everything()
+        run.inject_faults()
         settled = run.settle(settling_s)
         with closing(system.admin()) as admin:
             evidence = gather(admin)
@@ -97,7 +97,7 @@ def run_chaos(
 
 
 class _Run:
-    """The yard while it is broken and healed."""
+    """A system during its faults."""
 
     def __init__(self, system: ChaosSystem, planned: list[PlannedFault], on_event: OnEvent) -> None:
         self.done: Counter[str] = Counter()
@@ -109,14 +109,14 @@ class _Run:
         heapq.heapify(self._actions)
 
     def open(self) -> None:
-        """Wait until crawlers work; then the time of the faults begins."""
+        """Wait until a job has finished; then the time of the faults starts."""
         deadline = time.monotonic() + _OPENING_S
         while time.monotonic() < deadline and not self._has_first_finished():
             self._step()
         self._begun = time.monotonic()
 
-    def break_everything(self) -> None:
-        """Do and heal all that is planned, one after another; what takes its time holds the others up."""
+    def inject_faults(self) -> None:
+        """Inject and undo all planned faults, one after another; a slow one delays the others."""
         while self._actions:
             if self._actions[0].at <= time.monotonic() - self._begun:
                 heapq.heappop(self._actions).do()
@@ -125,13 +125,13 @@ class _Run:
 
     def settle(self, patience: float) -> float | None:
         """
-        Wait until every job has ended and everything was said; how long it took.
+        Wait until every job has ended and every message was sent; return the seconds it took.
 
-        None where nothing has ended for *patience* seconds: as long as jobs end, a slow machine is slow.
+        None if no job has ended for *patience* seconds. While jobs end, the machine is only slow.
         """
         begun = ended_at = time.monotonic()
         still_open: Any = None
-        self._print("all is healed")
+        self._print("all faults are undone")
         while time.monotonic() - ended_at < patience:
             if self._is_over() and not self.audit_faults():
                 return time.monotonic() - begun
@@ -141,7 +141,7 @@ class _Run:
         return None
 
     def audit_faults(self) -> list[str]:
-        """What the audits find: the ledger's, then the database's own."""
+        """Return the findings of the audits, of the order log and of the database."""
         return faults_of(self._system.services, self._system.web_app.order_log)
 
     def _action(self, at: float, do: Callable[[], None]) -> _Action:
@@ -154,9 +154,9 @@ class _Run:
             self.done[one.fault] += 1
             length = f" for {one.seconds:.1f} s" if one.seconds else ""
             self._print(f"{one.fault}: {one.injection.target}{length}" + (f", {note}" if note else ""))
-            # After what was planned, however late it came: others of the same target are planned behind it.
+            # Never before its planned end: later faults of the same target are planned after that.
             heapq.heappush(
-                self._actions, self._action(one.until, lambda: fault.heal(self._system, one.injection))
+                self._actions, self._action(one.until, lambda: fault.undo(self._system, one.injection))
             )
 
         return do
@@ -180,7 +180,7 @@ class _Run:
             self._step()
 
     def _count_open(self) -> int:
-        """How many jobs have not ended; said, with what waits in the queues."""
+        """Return how many jobs have not ended, and log that with the lengths of the queues."""
         with closing(self._system.admin()) as admin:
             jobs, attempts = admin.execute(_STILL_OPEN).fetchone() or (0, 0)
         waiting = ", ".join(f"{self._waiting(queue)} {queue}" for queue in QUEUES)
@@ -188,7 +188,7 @@ class _Run:
         return int(jobs)
 
     def _is_over(self) -> bool:
-        """Whether all has been ordered, all jobs have ended, and nothing waits to be said or heard."""
+        """Return True if everything was ordered, all jobs have ended, and no message waits anywhere."""
         system = self._system
         if not system.web_app.is_done or system.publisher.pending or any(map(self._waiting, QUEUES)):
             return False
@@ -205,9 +205,9 @@ class _Run:
             return int(broker.llen(queue))
 
     def _busy(self) -> Iterator[bool]:
-        """Whether the gateways have something to say yet, by their own word."""
+        """Yield for each gateway whether it reports that it still has something to send."""
         for name in GATEWAYS:
-            self._system.order(name, "tell")
+            self._system.order(name, "report")
         time.sleep(0.5)
         for name in GATEWAYS:
             yield journal.is_busy(self._system.folder / f"{name}.journal")

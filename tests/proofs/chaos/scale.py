@@ -1,4 +1,4 @@
-"""How large the fleet is, and the settings of Crawlyard in proportion: the usual ones at a tenth or so."""
+"""The size of the fleet, and settings of Crawlyard in proportion: about a tenth of the usual ones."""
 
 import random
 
@@ -6,14 +6,14 @@ from console.simulator.projects import GroupTree, pick_group_tree
 
 GATEWAYS = ("gateway-1", "gateway-2")
 CRAWLERS = 6
-"""Of each gateway: together they are more than the ten from which on a fleet's silence is a gateway's."""
+"""Of each gateway. Together they are more than ten, from which on mass silence is recognized."""
 CAPACITY = 3
 WORK_S = 4.0
-"""The mean of a job."""
+"""Seconds of work of an average job."""
 PAGES = 2
 HEARTBEAT_S = 1.0
 FLUSH_S = 0.5
-"""The gateways' words wait so long for company: the run is to be about faults, not about the machine's pace."""
+"""How long a gateway collects frames: few large messages, since the run tests faults, not speed."""
 TIMEOUT_S = 6.0
 OUTAGE_GAP_S = TIMEOUT_S - 2 * HEARTBEAT_S
 DISCOVERED_JOBS = 60
@@ -35,5 +35,5 @@ SETTINGS = {
 
 
 def group_tree_of(seed: int) -> GroupTree:
-    """What the one discovery of a run finds; the same for whoever asks."""
+    """Return what the one discovery of a run finds; it follows from the seed."""
     return pick_group_tree(random.Random(f"{seed} estate"), DISCOVERED_JOBS)

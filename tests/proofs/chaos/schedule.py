@@ -1,4 +1,4 @@
-"""Which fault is done when, to what, and for how long: all of it from the seed, before anything runs."""
+"""The plan of a run: which fault hits which target, when, and for how long. It follows from the seed alone."""
 
 import random
 from collections.abc import Collection, Iterator
@@ -12,7 +12,7 @@ _LATEST_START = 0.95
 
 @dataclass(frozen=True)
 class PlannedFault:
-    """One fault; times are seconds from the beginning."""
+    """One fault; times are seconds from the start."""
 
     at: float
     fault: str
@@ -21,15 +21,15 @@ class PlannedFault:
 
     @property
     def until(self) -> float:
-        """When it is healed."""
+        """When it is undone."""
         return self.at + self.seconds
 
 
 def plan(seed: int, span: float, names: Collection[str], every: float) -> list[PlannedFault]:
     """
-    Faults for *span* seconds, one each *every* seconds in the mean; each kind once before any comes again.
+    Plan faults for *span* seconds, one every *every* seconds on average; each kind comes once before any repeats.
 
-    Faults overlap, but no two last on one target at a time. The messages are confused all the time.
+    Faults on different targets may overlap. The messages are confused during the whole run.
     """
     rng = random.Random(f"{seed} faults")
     planned = [
@@ -51,7 +51,7 @@ def plan(seed: int, span: float, names: Collection[str], every: float) -> list[P
 
 
 def _kinds(rng: random.Random, kinds: list[Fault]) -> Iterator[Fault]:
-    """A shuffled deck of them, then any, by weight, for ever."""
+    """Yield each kind once, shuffled, then any kinds by weight, without end."""
     yield from rng.sample(kinds, k=len(kinds))
     while kinds:
         yield rng.choices(kinds, weights=[fault.weight for fault in kinds])[0]
@@ -60,7 +60,7 @@ def _kinds(rng: random.Random, kinds: list[Fault]) -> Iterator[Fault]:
 def _planned(
     rng: random.Random, fault: Fault, at: float, span: float, busy_until: dict[str, float]
 ) -> PlannedFault | None:
-    """On a target that is free, or as soon as one is."""
+    """Plan it on a free target, or on the one that is free first."""
     seconds, draw = rng.uniform(*fault.seconds), rng.random()
     target = min(
         rng.sample(fault.targets, k=len(fault.targets)), key=lambda t: max(busy_until.get(t, 0.0), at)

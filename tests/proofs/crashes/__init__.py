@@ -1,1 +1,1 @@
-"""Each task killed at each of its statements, and delivered again."""
+"""Each task is killed at each of its statements, and its message delivered again."""

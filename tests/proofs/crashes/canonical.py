@@ -1,8 +1,8 @@
 """
-The whole database in a form that two runs share: every row and column but times, ids renamed.
+The whole database in a form that can be compared between runs: every row without times, with ids renamed.
 
-An id that a run has made is called after all that is said of it, wherever it stands, in columns and in
-JSON: two runs that did the same give it the same name, and no table needs a key of its own for that.
+An id that a run has created gets a name from all rows that contain it, in columns or in JSON. Two runs that did
+the same give it the same name, so no table needs a key of its own for the comparison.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ _ULID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)?")
 _NAMES = re.compile(r'\["(?:#\w+|[0-9A-Z]{26})"(?:, "(?:#\w+|[0-9A-Z]{26})")*\]')
 
-_OF_THE_CLOCK = frozenset({"seconds_elapsed", "seconds_remaining", "oldest"})
-"""Fields in JSON that tell how long something took, or waits."""
+_DURATIONS = frozenset({"seconds_elapsed", "seconds_remaining", "oldest"})
+"""JSON fields with durations."""
 
 _READ = {
     "live_count": """
@@ -32,17 +32,17 @@ _READ = {
           GROUP BY account_id, host HAVING sum(live) <> 0)
     """
 }
-"""Which backend counted is chance; what counts is the sum."""
+"""Which backend counted is random, so only the sums are compared."""
 
 _ROUNDS = 3
-"""An id is told apart by what stands in its rows, in the rows of ids in them, and in those of ids in those."""
+"""An id is named by the rows that contain it, by the rows of the ids in them, and by the rows of those."""
 
 
 class Copy:
     """
-    The database as it is now, to be looked at and restored over and over on a session of its own.
+    A copy of the database, which can be restored again and again, on a session of its own.
 
-    By DELETE, which takes 5 ms for these two dozen small tables, and TRUNCATE 130.
+    Restoring uses DELETE, which takes 5 ms for these two dozen small tables; TRUNCATE takes 130.
     """
 
     def __init__(self, url: str) -> None:
@@ -60,21 +60,21 @@ class Copy:
         self._restore = self._restoring().as_string(self._session)
 
     def dump(self) -> Tables:
-        """Every row of every table."""
+        """Return every row of every table."""
         row = self._session.execute(self._dump.encode()).fetchone()
         assert row is not None
         return dict(zip(self._names, row, strict=True))
 
     def restore(self) -> None:
-        """Make the database what it was at first."""
+        """Restore the database to the copy."""
         self._session.execute(self._restore.encode())
 
     def close(self) -> None:
-        """End the session."""
+        """Close the session."""
         self._session.close()
 
     def _restoring(self) -> sql.Composed:
-        """One text of many statements, which is one transaction."""
+        """Return the statements as one text, which is one transaction."""
         steps = [sql.SQL("SET LOCAL session_replication_role = replica")]
         steps += [sql.SQL("DELETE FROM {}").format(sql.Identifier(name)) for name in self._names]
         steps += [
@@ -90,20 +90,20 @@ class Copy:
 
 @dataclass(frozen=True)
 class Picture:
-    """What a run left behind: rows, and the bells that it rang."""
+    """What a run left: rows, and the messages that it published."""
 
     rows: Counter[str]
     messages: frozenset[str]
 
     def differences(self, other: "Picture") -> list[str]:
-        """Rows that only this one has (-), and rows that only the other has (+)."""
+        """Return the rows that only this one has (-), and those that only the other has (+)."""
         return [f"- {row}" for row in (self.rows - other.rows).elements()] + [
             f"+ {row}" for row in (other.rows - self.rows).elements()
         ]
 
 
 def picture(tables: Tables, messages: Collection[Any], known: Collection[str]) -> Picture:
-    """What is in these tables, with all ids renamed but those that were *known* before the run."""
+    """Return the picture of these tables, with all ids renamed except those *known* before the run."""
     rows = [f"{name} {_text(row)}" for name, of_table in tables.items() for row in of_table]
     published = [_text(message) for message in messages]
     names = _names(rows, known)
@@ -113,12 +113,12 @@ def picture(tables: Tables, messages: Collection[Any], known: Collection[str]) -
 
 
 def ids_in(value: Any) -> set[str]:
-    """All ids in a value."""
+    """Return all ids in a value."""
     return set(_ULID.findall(json.dumps(value, default=str)))
 
 
 def _text(row: Any) -> str:
-    """A row as text, without times; of an event also without its place in the stream."""
+    """Return a row as text without times; an event also without its position in the stream."""
     if isinstance(row, dict) and "xid" in row:
         row = {column: value for column, value in row.items() if column not in ("xid", "id")}
     return _TIME.sub("~", json.dumps(_timeless(row), sort_keys=True, default=str))
@@ -126,21 +126,21 @@ def _text(row: Any) -> str:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: v is not None if k in _OF_THE_CLOCK else _timeless(v) for k, v in value.items()}
+        return {k: v is not None if k in _DURATIONS else _timeless(v) for k, v in value.items()}
     return [_timeless(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _names(rows: list[str], known: Collection[str]) -> dict[str, str]:
-    """A name for each id that is not known, by what is said of it."""
-    said: dict[str, list[str]] = {}
+    """Return a name for each id that is not known, from the rows that contain it."""
+    containing: dict[str, list[str]] = {}
     for row in rows:
         for id_ in set(_ULID.findall(row)) - set(known):
-            said.setdefault(id_, []).append(row)
-    names = dict.fromkeys(said, "#")
+            containing.setdefault(id_, []).append(row)
+    names = dict.fromkeys(containing, "#")
     for _ in range(_ROUNDS):
         names = {
             id_: _name(sorted(_renamed(row, names | {id_: "#self"}) for row in its))
-            for id_, its in said.items()
+            for id_, its in containing.items()
         }
     return names
 
@@ -150,6 +150,6 @@ def _name(names: list[str]) -> str:
 
 
 def _renamed(row: str, names: dict[str, str]) -> str:
-    """The row with its ids renamed; a list of ids is in the order of the names, since theirs was that of chance."""
+    """Return the row with its ids renamed; lists of ids are sorted by name, since their order was random."""
     renamed = _ULID.sub(lambda match: names.get(match[0], match[0]), row)
     return _NAMES.sub(lambda match: json.dumps(sorted(json.loads(match[0]))), renamed)

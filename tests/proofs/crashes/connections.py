@@ -1,4 +1,4 @@
-"""Scenarios of connections: they open, beat, say goodbye, and die."""
+"""Scenarios of connections: they register, send heartbeats, disconnect, and die."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,19 +11,19 @@ from support.worlds.world import World
 Payload = dict[str, Any]
 
 LONG_SILENT = 3600.0
-IN_UNITS = {"tasks.fleet.sweep.CHUNK_JOBS": 2}
+IN_CHUNKS = {"tasks.fleet.sweep.CHUNK_JOBS": 2}
 
 
 @scenario("connections.register")
-def arrival(world: World) -> Payload:
-    """A crawler comes, and a job waits for it."""
+def registration(world: World) -> Payload:
+    """Register a crawler for which a job waits."""
     world.jobs(1)
     return {"connection_id": str(ULID()), "crawler_id": "one", "metadata": {"version": 3}}
 
 
 @scenario("connections.register")
-def arrival_under_a_closed_id(world: World) -> Payload:
-    """An id serves once."""
+def registration_under_a_closed_id(world: World) -> Payload:
+    """Register under the id of a closed connection."""
     crawler = world.crawler()
     world.deliver("connections.disconnect", connection_id=crawler.id)
     world.sweep()
@@ -31,14 +31,14 @@ def arrival_under_a_closed_id(world: World) -> Payload:
 
 
 @scenario("connections.register")
-def arrival_of_nobody(_: World) -> Payload:
-    """The id is none."""
+def registration_under_an_invalid_id(_: World) -> Payload:
+    """Register under an id that is no ULID."""
     return {"connection_id": "one"}
 
 
 @scenario("connections.heartbeat")
-def beats(world: World) -> Payload:
-    """Plain ones; with a list of jobs, and a new capacity."""
+def heartbeats(world: World) -> Payload:
+    """Send heartbeats, one with a list of jobs, one with a new capacity."""
     first, orders = world.crawler_with_jobs(2)
     second = world.crawler()
     return {
@@ -50,8 +50,8 @@ def beats(world: World) -> Payload:
 
 
 @scenario("connections.heartbeat")
-def beats_of_strangers(world: World) -> Payload:
-    """One of nobody, one that is no beat, one of a closed connection, one that is good."""
+def heartbeats_of_unknown_and_closed_connections(world: World) -> Payload:
+    """Send heartbeats of an unknown connection, an invalid id, a closed connection and an open one."""
     closed, live = world.crawler(), world.crawler()
     world.deliver("connections.disconnect", connection_id=closed.id)
     world.sweep()
@@ -61,27 +61,27 @@ def beats_of_strangers(world: World) -> Payload:
 
 @scenario("connections.disconnect")
 def disconnect(world: World) -> Payload:
-    """Of a crawler at work."""
+    """Disconnect a crawler with a job."""
     crawler, _ = world.crawler_with_jobs(1)
     return {"connection_id": crawler.id, "reason": "deploy"}
 
 
 def swept(world: World) -> Payload:
-    """A sweep as of now, the last one having been in time."""
+    """Return a sweep as of now, with no gap since the last one."""
     world.rows("UPDATE liveness_state SET last_sweep_at = clock_timestamp() - interval '1 second'")
     return {"as_of": world.now()}
 
 
 @scenario("connections.expire_dead")
 def publish_of_the_sweep(world: World) -> Payload:
-    """Without as_of it only rings."""
+    """A sweep without as_of only publishes itself."""
     world.crawler_with_jobs(1)
     return {}
 
 
-@scenario("connections.expire_dead", constants=IN_UNITS, is_piecemeal=True)
+@scenario("connections.expire_dead", constants=IN_CHUNKS, is_piecemeal=True)
 def silence_and_disconnects(world: World) -> Payload:
-    """Of one silent job too many was lost already, one said goodbye, one lives; more than a unit."""
+    """Sweep a silent connection with a job at its last loss, a disconnected one and a live one, in chunks."""
     silent, orders = world.crawler_with_jobs(3)
     world.rows(
         "UPDATE job_queue q SET losses = 4 FROM job_assignment_mapping a"
@@ -96,8 +96,8 @@ def silence_and_disconnects(world: World) -> Payload:
 
 
 @scenario("connections.expire_dead")
-def jobs_gone_astray(world: World) -> Payload:
-    """One has stalled, one never began, one is not on its crawler's list; and one is, just now."""
+def overdue_attempts(world: World) -> Payload:
+    """Sweep a stalled, a never started and a disowned attempt, and one that has just gone missing."""
     crawler, (stalled, idle, disowned, missing) = world.crawler_with_jobs(4)
     crawler.sends("job_started", stalled)
     crawler.sends("heartbeat", activeJobs=[stalled, idle])
@@ -114,7 +114,7 @@ def jobs_gone_astray(world: World) -> Payload:
 
 
 def fleet(world: World) -> None:
-    """Twelve crawlers with a job each; seven fell silent."""
+    """Create twelve crawlers with a job each, seven of them silent."""
     crawlers = [world.crawler(capacity=1) for _ in range(12)]
     world.jobs(12)
     world.assign()
@@ -124,14 +124,14 @@ def fleet(world: World) -> None:
 
 @scenario("connections.expire_dead")
 def half_a_fleet_is_silent(world: World) -> Payload:
-    """It is given one timeout more."""
+    """Wait one timeout longer."""
     fleet(world)
     return swept(world)
 
 
 @scenario("connections.expire_dead", constants={"tasks.fleet.sweep.CHUNK_JOBS": 3}, is_piecemeal=True)
 def half_a_fleet_expires(world: World) -> Payload:
-    """It has had its time: it is taken, in units, and nobody is blamed."""
+    """Close the connections after that, in chunks, without counting losses."""
     fleet(world)
     world.sweep()
     world.rows("UPDATE liveness_state SET grace_until = clock_timestamp() - interval '1 second'")
@@ -140,7 +140,7 @@ def half_a_fleet_expires(world: World) -> Payload:
 
 @scenario("connections.expire_dead")
 def sweep_after_an_outage(world: World) -> Payload:
-    """It was ours: nothing is taken."""
+    """Close nothing after an outage of Crawlyard."""
     crawler, _ = world.crawler_with_jobs(1)
     crawler.silent_for(LONG_SILENT)
     return {"as_of": world.now()}
@@ -148,5 +148,5 @@ def sweep_after_an_outage(world: World) -> Payload:
 
 @scenario("connections.expire_dead")
 def sweep_of_another_clock(world: World) -> Payload:
-    """As of a time that is yet to come."""
+    """Reject a sweep as of a time in the future."""
     return {"as_of": world.now() + timedelta(hours=1)}

@@ -1,4 +1,4 @@
-"""Scenarios of what crawlers say."""
+"""Scenarios of frames."""
 
 from typing import Any
 
@@ -14,20 +14,20 @@ Payload = dict[str, Any]
 
 
 def frames_payload(*frames: Any) -> Payload:
-    """The payload of crawler.frames."""
+    """Return a payload of crawler.frames."""
     return {"frames": list(frames)}
 
 
 @scenario("crawler.frames")
 def start(world: World) -> Payload:
-    """Two jobs begin."""
+    """Start two jobs."""
     crawler, orders = world.crawler_with_jobs(2)
     return frames_payload(*(crawler.frame("job_started", order) for order in orders))
 
 
 @scenario("crawler.frames")
 def progress(world: World) -> Payload:
-    """One job goes on after its loss, with a place to resume from; another begins."""
+    """Let one job progress after a loss, with a resume state; start another."""
     crawler, (first, second) = world.crawler_with_jobs(2)
     world.rows("UPDATE job_queue SET losses = 1")
     crawler.sends("job_started", first)
@@ -42,7 +42,7 @@ def progress(world: World) -> Payload:
 
 @scenario("crawler.frames")
 def completion(world: World) -> Payload:
-    """One job ends well, one ends badly after all; two more are waiting for the seats."""
+    """Complete one job with success and one without; two more wait for the slots."""
     crawler, orders = world.crawler_with_jobs(2)
     world.jobs(2)
     return frames_payload(
@@ -53,7 +53,7 @@ def completion(world: World) -> Payload:
 
 @scenario("crawler.frames")
 def failures(world: World) -> Payload:
-    """One is tried again, one was tried often enough, one is never tried again."""
+    """Let one job fail for the first time, one for the last time, and one permanently."""
     crawler, orders = world.crawler_with_jobs(3)
     tried = "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :order"
     world.rows(
@@ -64,13 +64,15 @@ def failures(world: World) -> Payload:
             "job_failed", orders[0], error="it broke", isRecoverable=True, resumeState={"currentPage": 2}
         ),
         crawler.frame("job_failed", orders[1], error="again", errorType="Timeout", isRecoverable=True),
-        crawler.frame("job_failed", orders[2], error="for good", isRecoverable=False, stackTrace="at line 1"),
+        crawler.frame(
+            "job_failed", orders[2], error="permanently", isRecoverable=False, stackTrace="at line 1"
+        ),
     )
 
 
 @scenario("crawler.frames")
 def dead_tokens(world: World) -> Payload:
-    """Two jobs of an account cannot go on, one of another can."""
+    """Report a dead token for two jobs of one account, while a job of another account completes."""
     world.account("other")
     crawler, (first, second) = world.crawler_with_jobs(2)
     other, (third,) = world.crawler_with_jobs(1, account_id="other")
@@ -83,7 +85,7 @@ def dead_tokens(world: World) -> Payload:
 
 @scenario("crawler.frames")
 def token_that_was_renewed(world: World) -> Payload:
-    """The old one died, and there is a new one already: the job is queued again."""
+    """Report a dead token of an account that has a new one already."""
     crawler, (order,) = world.crawler_with_jobs(1)
     world.deliver("credentials.renewed", account_id="acc")
     world.rows("UPDATE job_assignment_mapping SET assigned_at = assigned_at - interval '1 hour'")
@@ -93,7 +95,7 @@ def token_that_was_renewed(world: World) -> Payload:
 
 @scenario("crawler.frames")
 def discoveries(world: World) -> Payload:
-    """A tree in two parts, then the end."""
+    """Discover a tree in two frames, then complete the job."""
     found = Discoverer.at_work(world)
     return frames_payload(
         found.frame(group("team", 7), project("team/1", 1), project("team/2", 2)),
@@ -104,7 +106,7 @@ def discoveries(world: World) -> Payload:
 
 @scenario("crawler.frames", settings={"CRAWLYARD_PENDING_CAP": "4"})
 def discovery_beyond_the_cap(world: World) -> Payload:
-    """What is too much is deferred."""
+    """Discover more than the cap, so that jobs are deferred."""
     found = Discoverer.at_work(world)
     return frames_payload(found.frame(project("a", 1), project("b", 2)))
 
@@ -113,7 +115,7 @@ def discovery_beyond_the_cap(world: World) -> Payload:
     "crawler.frames", constants={"tasks.discovery.apply.CHUNK": 1, "tasks.discovery.apply.TIME_LIMIT_S": 0.0}
 )
 def discovery_in_parts(world: World) -> Payload:
-    """So large that it is applied in parts, and heard in several deliveries."""
+    """Discover so much that it is applied in parts, in several deliveries."""
     found = Discoverer.at_work(world)
     return frames_payload(
         found.frame(project("a", 1), project("b", 2)), found.frame(project("c", 3), at=LATER)
@@ -122,7 +124,7 @@ def discovery_in_parts(world: World) -> Payload:
 
 @scenario("crawler.frames")
 def discovery_that_moves(world: World) -> Payload:
-    """A project is found elsewhere, another one's path is taken, a failed child is queued again."""
+    """Discover a moved project, a path with a new id, and a failed child."""
     found = Discoverer.at_work(world)
     found.finds(project("a", 1), project("b", 2))
     world.rows("UPDATE job SET status = 'failed', finished_at = now() WHERE command = 'branches'")
@@ -135,7 +137,7 @@ def discovery_that_moves(world: World) -> Payload:
 
 @scenario("crawler.frames")
 def refused_items(world: World) -> Payload:
-    """Some of what was found cannot be kept; it was found for a job that is nobody's, too."""
+    """Discover entities that are refused, also for an unknown attempt."""
     found = Discoverer.at_work(world)
     return frames_payload(
         found.frame(project("a", 1), project("x" * 900, 2) | {"namespace_path": "y" * 5000}, project("b", 1)),
@@ -144,8 +146,8 @@ def refused_items(world: World) -> Payload:
 
 
 @scenario("crawler.frames")
-def stale_and_foreign_frames(world: World) -> Payload:
-    """Of an attempt that has ended, of one never given, of none at all; a good one is among them."""
+def stale_and_unknown_frames(world: World) -> Payload:
+    """Send frames of a closed and of an unknown attempt, an invalid one, and a good one."""
     crawler, (ended, live) = world.crawler_with_jobs(2)
     crawler.sends("job_completed", ended)
     unknown = {"connection_id": str(ULID()), "frame": crawler.frame("heartbeat")["frame"]}
@@ -160,8 +162,8 @@ def stale_and_foreign_frames(world: World) -> Payload:
 
 
 @scenario("crawler.frames")
-def requests_and_beats(world: World) -> Payload:
-    """A crawler wants work, and lists what it works on."""
+def requests_and_heartbeats(world: World) -> Payload:
+    """Send a job_request, and a heartbeat with a list of jobs."""
     crawler, orders = world.crawler_with_jobs(2)
     world.jobs(1)
     return frames_payload(
@@ -171,6 +173,6 @@ def requests_and_beats(world: World) -> Payload:
 
 
 @scenario("crawler.frames")
-def no_frames(_: World) -> Payload:
-    """The message as a whole is not what it must be."""
+def invalid_payload(_: World) -> Payload:
+    """Send a payload that is invalid as a whole."""
     return {"frames": "none", "token": "x"}

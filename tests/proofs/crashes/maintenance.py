@@ -1,4 +1,4 @@
-"""Scenarios of upkeep and of tokens."""
+"""Scenarios of maintenance and of tokens."""
 
 import json
 from datetime import timedelta
@@ -24,7 +24,7 @@ OAUTH = {
 
 
 def dead_token(world: World, jobs: int = 1) -> Payload:
-    """An account that is held, since its token died."""
+    """Block an account whose token died."""
     world.rows(
         "UPDATE account SET refresh_token = 'the first', access_token_expires_at = now() + interval '2 hours'"
     )
@@ -34,7 +34,7 @@ def dead_token(world: World, jobs: int = 1) -> Payload:
 
 
 def answering(answer: object) -> dict[str, Any]:
-    """A GitLab that answers so; real calls over HTTP are tested elsewhere."""
+    """Return constants with a GitLab that gives this answer; other tests make real calls."""
 
     def ask(_instance: str, _provider: object, refresh_token: str) -> object:
         if not isinstance(answer, Away):
@@ -51,7 +51,7 @@ def answering(answer: object) -> dict[str, Any]:
     is_doubtful=True,
 )
 def refreshed(world: World) -> Payload:
-    """Everything is set free."""
+    """Refresh a token, so that its jobs are queued."""
     return dead_token(world, jobs=2)
 
 
@@ -62,7 +62,7 @@ def refreshed(world: World) -> Payload:
     is_doubtful=True,
 )
 def refused(world: World) -> Payload:
-    """Somebody must authorize anew."""
+    """Refresh a token that GitLab refuses."""
     return dead_token(world)
 
 
@@ -72,20 +72,20 @@ def refused(world: World) -> Payload:
     constants=answering(Away(CredentialError.PROVIDER_ERROR, "HTTP 503")),
     is_doubtful=True,
 )
-def gitlab_away(world: World) -> Payload:
-    """It is asked again some time later."""
+def gitlab_unavailable(world: World) -> Payload:
+    """Refresh a token while GitLab is unavailable."""
     return dead_token(world)
 
 
 @scenario("credentials.refresh")
-def nobody_to_ask(world: World) -> Payload:
-    """Without a provider the web app is asked."""
+def refresh_without_a_provider(world: World) -> Payload:
+    """Ask the web app if no provider is configured."""
     return dead_token(world)
 
 
 @scenario("credentials.refresh")
 def refresh_of_a_new_token(world: World) -> Payload:
-    """The web app has written another meanwhile."""
+    """Refresh a token that the web app has replaced meanwhile."""
     dead_token(world)
     world.rows("UPDATE account SET access_token = 'glpat-another0123456789ab'")
     return dict(ACCOUNT)
@@ -93,21 +93,21 @@ def refresh_of_a_new_token(world: World) -> Payload:
 
 @scenario("credentials.renewed", constants={"tasks.credentials.renewed.CHUNK_JOBS": 2})
 def renewed(world: World) -> Payload:
-    """More jobs wait for it than one unit lets go."""
+    """Renew the token of more jobs than one chunk."""
     dead_token(world, jobs=3)
     world.rows("UPDATE account SET access_token = 'glpat-another0123456789ab'")
     return dict(ACCOUNT)
 
 
 @scenario("credentials.renewed")
-def renewed_for_nobody(_: World) -> Payload:
-    """An account that does not exist."""
-    return {"account_id": "nobody"}
+def renewed_for_an_unknown_account(_: World) -> Payload:
+    """Renew the token of an account that does not exist."""
+    return {"account_id": "unknown"}
 
 
 @scenario("upkeep.reconcile")
 def status_of_the_web_app(world: World) -> Payload:
-    """Each job is said to be something else than it is, and one is new."""
+    """Reconcile jobs whose statuses the web app has changed, and a new one."""
     jobs = at_every_stage(world)
     statuses = {
         "pending": "cancelled",
@@ -125,7 +125,7 @@ def status_of_the_web_app(world: World) -> Payload:
 
 @scenario("upkeep.reconcile", constants={"tasks.maintenance.reconcile.CHUNK_ROWS": 2}, is_piecemeal=True)
 def many_out_of_sync(world: World) -> Payload:
-    """More jobs whose bells were lost than one unit finds."""
+    """Reconcile more new jobs than one chunk."""
     for _ in range(5):
         world.insert_job()
     return {}
@@ -133,7 +133,7 @@ def many_out_of_sync(world: World) -> Payload:
 
 @scenario("upkeep.reconcile", is_piecemeal=True)
 def attempts_of_a_paused_account(world: World) -> Payload:
-    """A pause that was not brought to its end."""
+    """Reconcile an account whose pause was interrupted."""
     world.crawler_with_jobs(2)
     world.rows("UPDATE account_lane SET paused_at = now()")
     return {}
@@ -141,7 +141,7 @@ def attempts_of_a_paused_account(world: World) -> Payload:
 
 @scenario("upkeep.reconcile")
 def forgotten_credentials(world: World) -> Payload:
-    """An account is held, and its bell was lost."""
+    """Reconcile a blocked account whose refresh was lost."""
     dead_token(world)
     return {}
 
@@ -152,7 +152,7 @@ def forgotten_credentials(world: World) -> Payload:
     is_piecemeal=True,
 )
 def old_rows(world: World) -> Payload:
-    """More than one unit deletes, of several kinds."""
+    """Delete old rows of several kinds, more than one chunk each."""
     ended(world, 5)
     ended(world, 1, "failed")
     crawler, _ = world.crawler_with_jobs(1)
@@ -171,7 +171,7 @@ def old_rows(world: World) -> Payload:
     is_piecemeal=True,
 )
 def room_again(world: World) -> Payload:
-    """The waiting jobs are done, and more is deferred than one unit feeds in."""
+    """Queue more deferred jobs than one chunk, once there is room."""
     Discoverer.at_work(world).finds(project("a", 1), project("b", 2))
     world.rows("UPDATE job_queue SET status = 'completed', settled_at = now() WHERE status = 'pending'")
     world.rows(
@@ -182,6 +182,6 @@ def room_again(world: World) -> Payload:
 
 @scenario("upkeep.take_statistics")
 def counts(world: World) -> Payload:
-    """Of jobs at every stage."""
+    """Count jobs at every stage."""
     at_every_stage(world)
     return {}

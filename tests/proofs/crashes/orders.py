@@ -1,4 +1,4 @@
-"""Scenarios of jobs on their way in, to a crawler, and on record."""
+"""Scenarios of orders, rounds and errors."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ Payload = dict[str, Any]
 
 @scenario("jobs.submit")
 def new_orders(world: World) -> Payload:
-    """Some with an area, one without an id of its own, one with a secret in its metadata."""
+    """Submit orders with areas, and one without an id and with a secret in its metadata."""
     anonymous = world.order(metadata={"token": "glpat-abcdefghij0123456789"}, tags=["a"])
     del anonymous["web_app_job_id"]
     return {
@@ -28,7 +28,7 @@ def new_orders(world: World) -> Payload:
 
 @scenario("jobs.submit")
 def orders_for_what_exists(world: World) -> Payload:
-    """One waits, one is forced while it has failed, one resumes; the same order stands twice in the message."""
+    """Submit orders for a waiting job, a failed one by force, a cancelled one with resume, and one order twice."""
     jobs = at_every_stage(world)
     paths = {stage: world.job(id_).full_path for stage, id_ in jobs.items()}
     twice = world.order()
@@ -44,13 +44,13 @@ def orders_for_what_exists(world: World) -> Payload:
 
 
 @scenario("jobs.submit")
-def orders_that_cannot_be(world: World) -> Payload:
-    """Invalid, of nobody, in the way of another host's; a good one is among them."""
+def refused_orders(world: World) -> Payload:
+    """Submit invalid orders, one of an unknown account, one that collides with another host, and a good one."""
     world.submit(world.order(namespace_path="taken", branch="main"))
     return {
         "orders": [
             world.order(provider="github"),
-            world.order(account_id="nobody"),
+            world.order(account_id="unknown"),
             world.order(namespace_path="taken", branch="main", gitlab_host="git.example.net"),
             world.order(namespace_path="x" * 999, branch="\N{SNOWMAN}" * 900),
             world.order(),
@@ -60,7 +60,7 @@ def orders_that_cannot_be(world: World) -> Payload:
 
 @scenario("jobs.enqueue")
 def own_jobs(world: World) -> Payload:
-    """New ones, one that ended and was queued again, one that does not exist, one that is none of ours."""
+    """Enqueue new jobs, jobs that are queued again, an unknown one, and one of authorizationScope."""
     jobs = at_every_stage(world)
     world.rows("UPDATE job SET status = 'queued' WHERE id = ANY (:ids)", ids=[jobs["failed"], jobs["paused"]])
     own = [world.insert_job() for _ in range(2)]
@@ -70,7 +70,7 @@ def own_jobs(world: World) -> Payload:
 
 @scenario("jobs.assign")
 def free_slots(world: World) -> Payload:
-    """Two accounts and two crawlers; one entry is due again, one job was paused behind our back."""
+    """Assign jobs of two accounts to two crawlers, with a due retry and a job that the web app paused."""
     world.account("other")
     due, paused, *_ = world.jobs(3)
     world.jobs(2, account_id="other")
@@ -86,7 +86,7 @@ def free_slots(world: World) -> Payload:
 
 @scenario("jobs.assign")
 def token_near_its_end(world: World) -> Payload:
-    """The account is held instead, and its token refreshed."""
+    """Block an account whose token expires soon, and refresh it."""
     world.rows("UPDATE account SET access_token_expires_at = now() + interval '1 minute'")
     world.account("other")
     world.jobs(1)
@@ -97,7 +97,7 @@ def token_near_its_end(world: World) -> Payload:
 
 @scenario("jobs.assign", settings={"CRAWLYARD_PENDING_CAP": "4"})
 def room_for_deferred(world: World) -> Payload:
-    """A seat for a job makes room in the queue for another."""
+    """Assign a job, which makes room for a deferred one."""
     Discoverer.at_work(world).finds(project("a", 1))
     world.crawler(capacity=4)
     return {}
@@ -105,7 +105,7 @@ def room_for_deferred(world: World) -> Payload:
 
 @scenario("failures.log")
 def errors(world: World) -> Payload:
-    """By job, by attempt, of nothing that exists, and one that is no error."""
+    """Log errors by job, by attempt, of an unknown job, and an invalid one."""
     _, (order,) = world.crawler_with_jobs(1)
     (job_id,) = world.jobs(1)
     error = {"error_type": "Timeout", "error_message": "it took too long"}
@@ -122,7 +122,7 @@ def errors(world: World) -> Payload:
 
 @scenario("failures.resolve", constants={"tasks.error_log.resolve.CHUNK_ERRORS": 2})
 def error_group(world: World) -> Payload:
-    """More errors than one unit resolves, and one of another group."""
+    """Resolve more errors than one chunk, beside another group."""
     (job_id,) = world.jobs(1)
     log = {"job_id": job_id, "error_type": "Timeout"}
     world.deliver("failures.log", errors=[log | {"error_message": "it took too long"}] * 5)

@@ -1,4 +1,4 @@
-"""One scenario run over and over in the same world: undisturbed, and killed at each of its points."""
+"""One scenario, run again and again in the same world: undisturbed, and killed at each of its points."""
 
 from collections import Counter
 from collections.abc import Container, Iterator
@@ -17,7 +17,7 @@ from support.worlds.world import World
 from tasks.contract.payloads import CONTRACT
 
 BEAT = ("connections.expire_dead", "upkeep.reconcile", "upkeep.clean_up", "jobs.assign")
-"""What beat rings, and what finds every row whose bell was lost."""
+"""The tasks that beat publishes, which find every row whose message was lost."""
 
 _BEATS = 3
 _MAX_ROUNDS = 50
@@ -38,18 +38,18 @@ class Runs:
     start: Copy
     kills: dict[Death, int] = field(default_factory=lambda: dict.fromkeys(Death, 0))
     at_commits: int = 0
-    """How many of the kills were at a COMMIT."""
+    """How many kills were at a COMMIT."""
 
     @classmethod
     @contextmanager
     def of(cls, scenario: Scenario, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator["Runs"]:
-        """Prepare the world, and remember it."""
+        """Prepare the world and copy it."""
         payload = scenario.prepare(world, monkeypatch)
         with closing(Copy(settings().session_url)) as start:
             yield cls(scenario, world, payload, start)
 
     def begin(self) -> None:
-        """Make the world as it was before the first run."""
+        """Restore the world to its state before the first run."""
         self.start.restore()
         self.world.published.messages.clear()
         USED.clear()
@@ -59,15 +59,15 @@ class Runs:
         self.scenario.deliver(self.world, self.payload)
 
     def take_picture(self) -> Picture:
-        """The picture of now."""
+        """Return the picture of the present state."""
         return picture(self.start.dump(), self.world.published.messages, self._known)
 
     def take_final_picture(self) -> Picture:
-        """The picture of now, without the messages on the way: by another way there may be more or less of them."""
+        """Return the picture of the present state without message ids, whose number may differ."""
         return _without_messages(self.take_picture())
 
     def does_something(self) -> bool:
-        """Whether an undisturbed delivery changes a row, or rings."""
+        """Return True if an undisturbed delivery changes a row or publishes a task."""
         before = picture(self.start.tables, [], self._known)
         return _without_messages(self.undisturbed) != _without_messages(before)
 
@@ -77,7 +77,7 @@ class Runs:
 
     @cached_property
     def points(self) -> list[Point]:
-        """What an undisturbed delivery passes."""
+        """The points that an undisturbed delivery passes."""
         self.begin()
         with at_each_point() as passed:
             self.deliver()
@@ -90,27 +90,27 @@ class Runs:
 
     @cached_property
     def undisturbed(self) -> Picture:
-        """What an undisturbed delivery leaves behind."""
+        """The picture after an undisturbed delivery."""
         assert self.points
         return self.take_picture()
 
     @cached_property
     def undisturbed_final(self) -> Picture:
-        """What is left when all its bells, and beat's, have been answered."""
+        """The picture after an undisturbed delivery, once all published tasks and those of beat have run."""
         self.begin()
         self.deliver()
         self.settle()
         return self.take_final_picture()
 
     def settle(self) -> None:
-        """Answer all bells, and beat's, until there are no more."""
+        """Run all published tasks, and those of beat, until none is left."""
         for _ in range(_BEATS):
             long_ago(self.world)
             self.world.published.messages += [(task, {}) for task in BEAT]
             self.deliver_published()
 
     def deliver_published(self, tasks: Container[str] = CONTRACT) -> None:
-        """Deliver what was rung of these tasks, and what that rings; the other bells are dropped."""
+        """Run the published tasks of these names, and what they publish; drop the others."""
         for _ in range(_MAX_ROUNDS):
             messages, self.world.published.messages = self.world.published.messages, []
             if not messages:
@@ -118,13 +118,13 @@ class Runs:
             for task, arguments in messages:
                 if task in tasks:
                     self.world.deliver(task, **arguments)
-        pytest.fail("bells without end")
+        pytest.fail("tasks publish each other without end")
 
     def kill(self, at: int, death: Death) -> list[str]:
         """
-        Deliver with a death at a point, then once more as its message comes again; what is wrong afterwards.
+        Deliver with a death at a point, then redeliver; return what is wrong afterwards.
 
-        Where only the connection died, the task has gone on by itself, and must be right at once too.
+        If only the session died, the task has continued by itself, and must be right before the redelivery too.
         """
         expected = self.doubtful if self._is_doubtful(at, death) else self.undisturbed
         self.begin()
@@ -148,7 +148,7 @@ class Runs:
                 f"in the end: {difference}" for difference in end.differences(self.take_final_picture())
             ]
         if len(USED) > 1:
-            faults.append("a GitLab was given a refresh token twice")
+            faults.append("GitLab was sent a refresh token twice")
         return [f"{death}, {died_at}: {fault}" for fault in faults]
 
     def _compare(self, expected: Picture, died_at: Point, when: str) -> list[str]:
@@ -156,18 +156,18 @@ class Runs:
         faults = expected.differences(now)
         if not died_at.is_commit:
             faults += [
-                f"not rung, though every COMMIT was answered: {message}"
+                f"not published, although every COMMIT was answered: {message}"
                 for message in expected.messages - now.messages
             ]
         return [f"{when}: {fault}" for fault in faults]
 
     def _does_more(self, at: int, death: Death) -> bool:
-        """Whether a second unit commits before the message is done with, and takes the next piece."""
+        """Return True if a second chunk commits before the message is processed."""
         has_committed = at > self.first_commit or (at == self.first_commit and not death.is_before)
         return self.scenario.is_piecemeal and (has_committed or not death.is_of_process)
 
     def _is_doubtful(self, number: int, death: Death) -> bool:
-        """Whether the process died between the COMMIT before its call to another service and the one after it."""
+        """Return True if the process died between the COMMIT before its call to GitLab and the one after it."""
         if not self.scenario.is_doubtful or not death.is_of_process:
             return False
         before, after = (point.number for point in self.points if point.is_commit)
@@ -178,13 +178,13 @@ class Runs:
 
     @cached_property
     def doubtful(self) -> Picture:
-        """What is left where nobody knows what the other service has heard: it was killed before the call."""
+        """The picture if it is unknown whether GitLab got the call: the process was killed before it."""
         self._leave_in_doubt()
         return self.take_picture()
 
     @cached_property
     def doubtful_final(self) -> Picture:
-        """What is left of that when all bells, and beat's, have been answered."""
+        """The doubtful picture, once all published tasks and those of beat have run."""
         self._leave_in_doubt()
         self.settle()
         return self.take_final_picture()

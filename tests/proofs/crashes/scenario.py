@@ -1,4 +1,4 @@
-"""Scenarios: a message to a task, and the world that it comes into."""
+"""Scenarios: a message to a task, and the state in which it arrives."""
 
 import json
 from collections.abc import Callable
@@ -23,17 +23,17 @@ LONG = {
     "CRAWLYARD_RETRY_DELAY": "300",
     "CRAWLYARD_DATABASE_WAIT": "60",
 }
-"""So long that nothing grows old by itself between two runs: what is old was made so."""
+"""So long that nothing becomes old between two runs unless a scenario ages it."""
 
-DELETE_CHUNK = {"tasks.runtime.retry._LOST_STEP_S": 0.002, "tasks.runtime.retry._CONTENDED_STEP_S": 0.002}
-"""The server is there: a lost session need not be waited for."""
+SHORT_WAITS = {"tasks.runtime.retry._LOST_STEP_S": 0.002, "tasks.runtime.retry._CONTENDED_STEP_S": 0.002}
+"""The server is up, so a retry need not wait."""
 
 MESSAGE = "01K0000000000000000MESSAGE"
-"""The id of the message, at each delivery."""
+"""The id of the message in each delivery."""
 
 
 USED: list[str] = []
-"""Refresh tokens that a GitLab was given in this run: given twice, it revokes the family."""
+"""Refresh tokens that were sent to GitLab in this run: it revokes the family of one that comes twice."""
 
 
 @dataclass(frozen=True)
@@ -45,30 +45,30 @@ class Scenario:
     set_up: SetUp
     settings: dict[str, str] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
-    """Bounds of the product by dotted name, made small enough to be met."""
+    """Constants of the product by dotted name, made small enough to be reached."""
     is_piecemeal: bool = False
-    """Whether a delivery too many takes the next piece, and so does more than one: then only the end is compared."""
+    """True if a repeated delivery processes the next chunk: then only the final state is compared."""
     is_doubtful: bool = False
-    """Whether a killed process may leave a state of its own: nobody knows what a GitLab has heard."""
+    """True if a killed process may leave another state, since it is unknown whether GitLab got the call."""
 
     def prepare(self, world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        """Make the world so; the payload, as it comes out of a message."""
+        """Prepare the world; return the payload as decoded from a message."""
         for name, value in (LONG | self.settings).items():
             monkeypatch.setenv(name, value)
         world.reload_settings()
         payload = self.set_up(world)
-        for name, value in (DELETE_CHUNK | self.constants).items():
+        for name, value in (SHORT_WAITS | self.constants).items():
             monkeypatch.setattr(name, value)
         world.published.messages.clear()
         long_ago(world)
         return dict(json.loads(json.dumps(payload, default=str)))
 
     def deliver(self, world: World, payload: dict[str, Any]) -> None:
-        """Deliver the message, and again while the task puts it back into its queue."""
+        """Deliver the message, again and again while the task requeues it."""
         for _ in range(100):
             if world.deliver(self.task, MESSAGE, **payload) != REJECTED:
                 return
-        pytest.fail(f"{self.name}: the message comes back for ever")
+        pytest.fail(f"{self.name}: the message is requeued for ever")
 
 
 SCENARIOS: list[Scenario] = []
@@ -85,7 +85,7 @@ def scenario(task: str, **how: Any) -> Callable[[SetUp], SetUp]:
 
 
 def long_ago(world: World) -> None:
-    """Let time pass, as it does before a lost message comes back: what is periodic is due again."""
+    """Let time pass, as before a redelivery, so that periodic tasks are due again."""
     world.in_one_transaction(
         [
             "UPDATE periodic_ring SET rung_at = rung_at - interval '1 day'",

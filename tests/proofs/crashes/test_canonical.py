@@ -1,4 +1,4 @@
-"""Two runs that did the same have the same picture, and no others have."""
+"""Pictures are equal if and only if two runs did the same."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ KNOWN = str(ULID())
 
 
 def run(*, swapped: bool = False, at: str = "2026-05-04T03:02:01.5+00:00", status: str = "assigned") -> Any:
-    """Two attempts with errors, all ids new but that of a job; *swapped*: each error is of the other one."""
+    """Return the picture of two attempts with errors, under new ids; *swapped*: each error is the other's."""
     first, second, *errors = (str(ULID()) for _ in range(4))
-    said = [("broke", second if swapped else first), ("stalled", first if swapped else second)]
+    errors_of = [("broke", second if swapped else first), ("stalled", first if swapped else second)]
     tables = {
         "job": [{"id": KNOWN, "active": sorted([first, second]), "seconds_elapsed": hash(first)}],
         "attempt": [
@@ -21,7 +21,7 @@ def run(*, swapped: bool = False, at: str = "2026-05-04T03:02:01.5+00:00", statu
         ],
         "error": [
             {"id": id_, "text": f"{text}: {attempt}", "context": {"attempt": attempt}}
-            for id_, (text, attempt) in zip(errors, said, strict=True)
+            for id_, (text, attempt) in zip(errors, errors_of, strict=True)
         ],
         "event": [{"xid": str(hash(first)), "id": hash(second), "payload": {"attempt": first}}],
     }
@@ -29,17 +29,17 @@ def run(*, swapped: bool = False, at: str = "2026-05-04T03:02:01.5+00:00", statu
 
 
 def test_ids_times_and_places_in_a_stream_make_no_difference() -> None:
-    """Wherever they stand: in columns, lists, texts, and bells."""
+    """Ids and times make no difference in columns, lists, texts, or messages."""
     assert run() == run(at="2027-01-01 00:00:00+00")
 
 
 def test_ownership_makes_a_difference() -> None:
-    """Though both runs have as many rows of each kind."""
+    """An error of another attempt makes a difference, although the numbers of rows are equal."""
     assert run() != run(swapped=True)
 
 
 def test_a_differing_value_is_reported_by_name() -> None:
-    """With a row on either side."""
+    """A difference is a row on either side."""
     differences = run().differences(run(status="running"))
     assert {line[:9] for line in differences if '"at": "~"' in line} == {"- attempt", "+ attempt"}
     assert run(at="never") != run()

@@ -1,4 +1,4 @@
-"""Killed at any point and delivered again, each task leaves behind what it leaves undisturbed."""
+"""Each task, killed at any point and delivered again, leaves what it leaves undisturbed."""
 
 from typing import Any
 from zlib import crc32
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.timeout(600)
 
 
 STRIDE = 3
-"""Without depth, one death at every third statement."""
+"""In the short form, a death at every third statement."""
 
 
 def deaths(runs: Runs) -> list[tuple[int, Death]]:
-    """Every death at every point; without depth every one at the first and last COMMIT, and some elsewhere."""
+    """Return every death at every point; in the short form all at the first and last COMMIT, and some elsewhere."""
     commits = [point.number for point in runs.points if point.is_commit]
     turn = crc32(runs.scenario.name.encode())
     chosen = []
@@ -40,7 +40,7 @@ def deaths(runs: Runs) -> list[tuple[int, Death]]:
 def test_a_kill_at_any_point_leads_to_the_same_end_state(
     scenario: Scenario, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows, events, errors and rejections are those of a delivery that nothing disturbed; bells may be more."""
+    """Rows, events, errors and rejections are those of an undisturbed delivery; tasks may be published more often."""
     with Runs.of(scenario, world, monkeypatch) as runs:
         assert runs.does_something()
         chosen = deaths(runs)
@@ -55,13 +55,13 @@ def test_a_kill_at_any_point_leads_to_the_same_end_state(
 
 
 def test_every_task_has_a_scenario() -> None:
-    """And every scenario is of a task that there is."""
+    """Every task has a scenario, and every scenario an existing task."""
     assert {scenario.task for scenario in SCENARIOS} == set(CONTRACT)
     assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
 
 
 def named(name: str) -> Scenario:
-    """The scenario of this name."""
+    """Return the scenario of this name."""
     (found,) = (scenario for scenario in SCENARIOS if scenario.name == name)
     return found
 
@@ -108,10 +108,10 @@ def test_a_missing_publish_is_detected(world: World, monkeypatch: pytest.MonkeyP
             publish(uow, task, **arguments)
         published.append(task)
 
-    with Runs.of(named("arrival"), world, monkeypatch) as runs:
+    with Runs.of(named("registration"), world, monkeypatch) as runs:
         assert runs.undisturbed.messages
         monkeypatch.setattr(UnitOfWork, "publish", publish_once)
         faults = runs.kill(runs.points[-1].number - 1, Death.SESSION_BEFORE)
 
     assert len(faults) == 2
-    assert all("not rung" in fault and "jobs.assign" in fault for fault in faults)
+    assert all("not published" in fault and "jobs.assign" in fault for fault in faults)

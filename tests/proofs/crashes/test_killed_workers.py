@@ -1,8 +1,8 @@
 """
-Workers, and their children, killed with SIGKILL in the middle of a task.
+Workers and their child processes are killed with SIGKILL during a task.
 
-The message comes again, from the worker that lost its child or out of the broker's list of what nobody has
-acknowledged; and what is left is what an undisturbed delivery leaves.
+The message is redelivered, by the worker that lost its child or from the broker's unacknowledged messages, and
+leaves what an undisturbed delivery leaves.
 """
 
 import json
@@ -27,17 +27,17 @@ from support.worlds.world import World
 pytestmark = pytest.mark.timeout(900)
 
 QUIET = {"CRAWLYARD_CONNECTION_TIMEOUT": "90000", "CRAWLYARD_SWEEP_INTERVAL": "36000"}
-"""No timer of a worker rings a sweep meanwhile."""
+"""Settings with which no worker publishes a sweep meanwhile."""
 
 MOMENTS = {Death.PROCESS_BEFORE: "before", Death.PROCESS_AFTER: "after"}
 
 CRAWLER = ("crawler.frames", "connections.expire_dead", "failures.log")
-"""What is delivered of what the tasks ring: a bell for another queue stays where it is."""
+"""The published tasks that are delivered; those of other queues stay in their queues."""
 
 
 @dataclass
 class Killer:
-    """A worker on the crawlers' queue, and how it is killed."""
+    """A worker on the queue `crawler`, and how to kill it."""
 
     runs: Runs
     broker: Redis
@@ -47,14 +47,14 @@ class Killer:
     children_lost: int = 0
 
     def undisturbed(self) -> dict[str, int]:
-        """The rows that the message and its bells leave behind."""
+        """Return the rows after an undisturbed delivery of the message and of what it publishes."""
         self.runs.begin()
         self.runs.deliver()
         self.runs.deliver_published(CRAWLER)
         return self.runs.take_picture().rows
 
     def kill(self, whom: str, at: int, death: Death) -> dict[str, int]:
-        """The rows that are left where whoever takes the message is killed at this point."""
+        """Return the rows after the process that takes the message is killed at this point."""
         self.runs.begin()
         self.broker.flushdb()
         task, payload = self.runs.scenario.task, self.runs.payload
@@ -68,7 +68,7 @@ class Killer:
         return self.runs.take_picture().rows
 
     def _see_it_dead(self, whom: str) -> None:
-        """A child leaves a line in its worker's log; a worker is followed by another one."""
+        """Wait until the worker logs a lost child, or the worker has died and another one is started."""
         assert self.worker
         if whom == "child":
             self.children_lost += 1
@@ -80,11 +80,11 @@ class Killer:
             self._start()
 
     def _is_idle(self) -> bool:
-        """Whether all has come to its end that was rung: an empty queue may be one whose message was just taken."""
+        """Return True if all published tasks have ended; an empty queue may be one whose message was just taken."""
         return not self.broker.sdiff("rung", "ended") and not self.broker.exists("crawler", "unacked")
 
     def close(self) -> None:
-        """End the worker, if it lives."""
+        """End the worker, if it runs."""
         if self.worker:
             self.worker.close()
         self.worker = None
@@ -100,7 +100,7 @@ class Killer:
 def killer(
     name: str, world: World, broker: str, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Killer]:
-    """A killer for the scenario of this name."""
+    """Return a killer for the scenario of this name."""
     for setting, value in QUIET.items():
         monkeypatch.setenv(setting, value)
     scenario = named(name)
@@ -114,7 +114,7 @@ def killer(
 
 
 def places(runs: Runs) -> list[tuple[int, Death]]:
-    """Before each point, and behind each COMMIT; without depth at the ends alone."""
+    """Return a death before each point and after each COMMIT; in the short form only some of them."""
     points = [(point.number, Death.PROCESS_BEFORE) for point in runs.points]
     commits = [(point.number, Death.PROCESS_AFTER) for point in runs.points if point.is_commit]
     return points + commits if deep() else [points[0], points[len(points) // 2], points[-1], commits[-1]]
@@ -124,7 +124,7 @@ def places(runs: Runs) -> list[tuple[int, Death]]:
 def test_the_message_of_a_killed_child_is_run_again(
     name: str, world: World, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the worker, once; each row is there as if nothing had happened."""
+    """The worker runs the message of a killed child again, once, with the same result."""
     with killer(name, world, broker, tmp_path / "worker", monkeypatch) as killing:
         undisturbed = killing.undisturbed()
         for at, death in places(killing.runs):
@@ -134,7 +134,7 @@ def test_the_message_of_a_killed_child_is_run_again(
 def test_the_message_of_a_killed_worker_goes_to_the_next_worker(
     world: World, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it has not been acknowledged for the visibility timeout."""
+    """The next worker gets the message after the visibility timeout."""
     with killer("completion", world, broker, tmp_path / "worker", monkeypatch) as killing:
         undisturbed = killing.undisturbed()
         chosen = places(killing.runs)

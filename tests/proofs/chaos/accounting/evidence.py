@@ -1,4 +1,4 @@
-"""What the database says afterwards, read once, for the reckoning."""
+"""The database after a run, read once, for the verdict."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Attempt:
-    """An assignment, with the error that closed it."""
+    """An attempt, with the error that closed it."""
 
     fence: str
     job_id: str
@@ -66,13 +66,13 @@ class Attempt:
 
     @property
     def is_loss(self) -> bool:
-        """Whether it was taken away and counted as lost."""
+        """True if it was closed as a loss."""
         return self.error_type in LOSSES
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A crawler's link."""
+    """A crawler's connection."""
 
     id: str
     last_seen: float
@@ -91,16 +91,16 @@ class Rejected:
 
 @dataclass
 class Evidence:
-    """All of it."""
+    """Everything that the verdict reads."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
-    """In the order in which they were made."""
+    """In the order in which they were assigned."""
     connections: list[Connection] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
     def attempts_by_job(self) -> dict[str, list[Attempt]]:
-        """Of each job that had any."""
+        """Return the attempts of each job that had any."""
         by_job: defaultdict[str, list[Attempt]] = defaultdict(list)
         for attempt in self.attempts:
             by_job[attempt.job_id].append(attempt)
@@ -108,7 +108,7 @@ class Evidence:
 
 
 def gather(connection: psycopg.Connection[Any]) -> Evidence:
-    """Read it."""
+    """Read the database."""
     with connection.cursor(row_factory=class_row(Job)) as jobs:
         by_id = {job.id: job for job in jobs.execute(_JOBS)}
     with connection.cursor(row_factory=class_row(Attempt)) as cursor:

@@ -1,8 +1,8 @@
 """
-The fleet's own record: what its crawlers worked on, and which words of whom the broker has taken.
+The fleet's own record: what its crawlers worked on, and which of their messages the broker accepted.
 
-One JSON object a line, written at once, so that it outlives a gateway that is killed. Times are
-seconds since 1970 of this machine, which is the database's too.
+Each line is a JSON object, written at once, so that it outlives a gateway that is killed. Times are seconds
+since 1970 by the clock of this machine, which is the database's too.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Journal:
-    """Written by one process, from any thread."""
+    """A journal, written by one process from any of its threads."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1)
@@ -43,15 +43,15 @@ class WorkPeriod:
 
 @dataclass
 class Record:
-    """What the journals of all gateways say."""
+    """The content of the journals of all gateways."""
 
     work_periods: list[WorkPeriod] = field(default_factory=list)
     accepted: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """By connection: when the broker took a word that proves its life."""
+    """By connection: when the broker accepted a sign of life."""
     stale: set[str] = field(default_factory=set)
-    """Attempts of which a crawler spoke that had slept through the end of its connection."""
+    """Attempts of which a crawler sent frames after its connection had expired while it was frozen."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """What befell the messages, and who came and went."""
+    """How many messages were confused, and how many crawlers died, froze or left."""
 
 
 def read(paths: Iterable[Path]) -> Record:
@@ -68,13 +68,13 @@ def _read(path: Path, record: Record) -> None:
     for line in path.read_text().splitlines():
         note = json.loads(line)
         match note["kind"]:
-            case "born":  # whoever was before was killed with all its work, as of the last line
+            case "started":  # the previous process was killed with all its work, at its last line
                 _end(record, open_periods, list(open_periods), last)
             case "took":
                 open_periods.update(dict.fromkeys(note["fences"], note["at"]))
             case "let go":
                 _end(record, open_periods, note["fences"], note["at"])
-            case "heard":
+            case "accepted":
                 for connection_id in note["ids"]:
                     record.accepted[connection_id].append(note["at"])
             case "stale":
@@ -92,6 +92,8 @@ def _end(record: Record, open_periods: dict[str, float], fences: Iterable[str], 
 
 
 def is_busy(path: Path) -> bool:
-    """Whether a gateway, asked to tell, said last that it had something left to say; it has if it never told."""
-    reports = [note for line in path.read_text().splitlines() if (note := json.loads(line))["kind"] == "told"]
+    """Return True unless the gateway reported last that it has nothing left to send."""
+    reports = [
+        note for line in path.read_text().splitlines() if (note := json.loads(line))["kind"] == "reported"
+    ]
     return not reports or bool(reports[-1]["busy"])

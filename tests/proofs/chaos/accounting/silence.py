@@ -1,10 +1,10 @@
 """
-Who was wrongly declared dead.
+Connections that expired wrongly.
 
-A gateway knows which of its words the broker took. A connection may be closed if its gateway was not
-able to get a word through for longer than the gap that counts as an outage of ours (the timeout less
-two intervals): frozen, dead, cut off. One whose words kept coming was taken wrongly, whatever became of
-them: lost with a FLUSHALL, in the hands of a worker that was killed, or waiting in a queue.
+A gateway records which of its messages the broker accepted. A connection may expire if its gateway got no
+message through for longer than the gap that counts as an outage of Crawlyard (the timeout less two heartbeat
+intervals), since it was frozen, dead or cut off. If its messages kept coming, it expired wrongly, whatever
+happened to them: lost by a FLUSHALL, taken by a worker that was killed, or waiting in a queue.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from proofs.chaos.scale import OUTAGE_GAP_S
 
 
 def wrongly_expired(connections: Iterable[Connection], accepted: Mapping[str, Sequence[float]]) -> set[str]:
-    """The connections that were closed, without a goodbye, although their gateway got words through."""
+    """Return the connections that were closed without a disconnect although their messages got through."""
     return {
         c.id
         for c in connections
@@ -26,6 +26,6 @@ def wrongly_expired(connections: Iterable[Connection], accepted: Mapping[str, Se
 
 
 def _was_silent(begun: float, closed: float, accepted: Iterable[float]) -> bool:
-    """Whether there was a gap between the last word that was counted and the end of the connection."""
+    """Return True if there was a gap between the last heartbeat that counted and the end of the connection."""
     moments = [begun, *sorted(moment for moment in accepted if begun < moment < closed), closed]
     return max(b - a for a, b in pairwise(moments)) > OUTAGE_GAP_S

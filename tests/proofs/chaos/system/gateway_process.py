@@ -1,8 +1,8 @@
 """
 A gateway and its crawlers as a process of its own, which can be killed and frozen.
 
-It obeys lines that are appended to a file: `die LOT`, `freeze LOT` and `leave LOT` befall one of the
-busy crawlers, `reliable` lets the mail be as it should be, `tell` notes its state in the journal.
+It executes lines that are appended to a file: `die DRAW`, `freeze DRAW` and `leave DRAW` hit one of the busy
+crawlers, `reliable` stops confusing messages, and `report` writes its state to the journal.
 """
 
 import os
@@ -20,7 +20,7 @@ from proofs.chaos.system.producer import UnreliablePublisher
 
 
 class ControlledFleet(Fleet):
-    """A fleet that keeps a record of its work, and obeys."""
+    """A fleet that records its work and executes orders."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class ControlledFleet(Fleet):
         ]
 
     def _record_work(self) -> None:
-        """Note what is worked on and was not, and the other way round."""
+        """Record which attempts were taken up or dropped since the last step."""
         at_work = {fence for crawler in self.crawlers for fence in crawler.fences()}
         if taken := at_work - self._at_work:
             self._journal.write("took", fences=sorted(taken))
@@ -67,14 +67,16 @@ class ControlledFleet(Fleet):
     def _handle_command(self, what: str, draw: str = "0") -> None:
         if what == "reliable":
             self._publisher.share = 0.0
-        elif what == "tell":
+        elif what == "report":
             busy = self.has_pending_work or self._publisher.pending > 0
-            self._journal.write("told", busy=busy, unheard=self.counts.unheard, repeated=self.counts.repeated)
+            self._journal.write(
+                "reported", busy=busy, unheard=self.counts.unheard, repeated=self.counts.repeated
+            )
         else:
             self._pending.append((what, float(draw)))
 
     def _apply_to_busy_crawler(self, what: str, draw: float) -> bool:
-        """Let something befall a busy crawler, if there is one; in the place of one that has gone comes another."""
+        """Apply an action to a busy crawler, if there is one; replace a crawler that is gone."""
         busy = [c for c in self.crawlers if c.state is CrawlerState.AT_WORK and c.fences()]
         if not busy:
             return False
@@ -93,8 +95,8 @@ def main(name: str, seed: str, share: str, folder: str) -> None:
     done = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: done.set())
     journal = Journal(Path(folder) / f"{name}.journal")
-    journal.write("born")
-    # A gateway that was killed and comes back is to have other ideas than before.
+    journal.write("started")
+    # A gateway that is started again makes other choices than before.
     own_seed = f"{seed} {name} {os.getpid()}"
     publisher = UnreliablePublisher(os.environ["BROKER_URL"], own_seed, float(share), journal)
     options = FleetOptions(

@@ -1,4 +1,4 @@
-"""Programs of ours under a leash, that can be killed, frozen and started again."""
+"""Programs that can be killed, frozen and started again, and that end with this process."""
 
 import os
 import signal
@@ -16,28 +16,26 @@ from console.demo import tied_process
 ROOT = Path(__file__).resolve().parents[4]
 _WRAPPER = Path(tied_process.__file__)
 _PATIENCE_S = 10.0
-"""What a program gets to end in order, once it was told to."""
+"""How long a program may take to stop after SIGTERM."""
 _BEGINNING_S = 1.0
 _BEGUN = b" ready."
 
 
 class Process:
-    """One program that is to run until the end; what it writes goes to NAME.log."""
+    """One program that should run until the end; its output goes to NAME.log."""
 
     def __init__(
         self, name: str, module: str, arguments: list[str], environment: Mapping[str, str], folder: Path
     ) -> None:
         self.name = name
         self.is_wanted = True
-        """Whether nobody has ended it on purpose."""
+        """False while it was ended on purpose."""
         self.crashes = 0
         self._command = [sys.executable, "-P", "-m", module, *arguments]
         own = {
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
             "PYTHONUNBUFFERED": "1",
-            "TMPDIR": str(
-                folder
-            ),  # where it leaves signs of life, which nobody takes away from one that was killed
+            "TMPDIR": str(folder),  # where it leaves files that a killed process cannot delete
         }
         self._environment = os.environ | own | dict(environment)
         self._log = folder / f"{name}.log"
@@ -46,7 +44,7 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it lives; a frozen one does."""
+        """True while the process exists, also if it is frozen."""
         return self._wrapper.poll() is None
 
     def start(self) -> None:
@@ -56,16 +54,16 @@ class Process:
         self.is_wanted = True
 
     def kill(self) -> None:
-        """End it and all of its children without a farewell."""
+        """Kill it and all of its children with SIGKILL."""
         self.is_wanted = False
         self._signal_all(signal.SIGKILL)
         self._wrapper.wait()
 
     def kill_child(self, draw: float) -> bool:
         """
-        Kill one of its pool's processes, once the worker itself has begun; whether there was any.
+        Kill one of the pool's processes once the worker is ready; return True if there was one.
 
-        One that loses a child before has not started at all, says Celery, and ends for its supervisor to see.
+        A worker that loses a child earlier ends, because Celery takes it as a failed start.
         """
         deadline = time.monotonic() + _PATIENCE_S
         while not self._has_begun() and time.monotonic() < deadline:
@@ -86,25 +84,25 @@ class Process:
                 program.terminate()
 
     def freeze(self) -> None:
-        """Stop it and its children where they are."""
+        """Stop it and its children with SIGSTOP."""
         self._is_frozen = True
         self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue it and its children."""
         self._is_frozen = False
         self._signal_all(signal.SIGCONT)
 
     def end(self) -> None:
-        """End it for now, by force if it does not obey."""
+        """End it, with SIGKILL if it does not stop in time."""
         if self._is_frozen:
             self.resume()
         assert self._wrapper.stdin is not None
-        self._wrapper.stdin.close()  # lets go of the leash: SIGTERM now, SIGKILL after a while
+        self._wrapper.stdin.close()  # the wrapper sends SIGTERM now, and SIGKILL after a while
         self._wrapper.wait(_PATIENCE_S + 10)
 
     def restart_crashed(self) -> None:
-        """Start it again if it ended by itself, which is counted."""
+        """Start it again if it crashed, and count that."""
         if self.is_wanted and not self.is_running:
             self.crashes += 1
             self.start()
@@ -124,11 +122,11 @@ class Process:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                start_new_session=True,  # Ctrl-C at the terminal is ours to hear
+                start_new_session=True,  # Ctrl-C at the terminal must reach only this process
             )
 
     def _program(self) -> psutil.Process | None:
-        """The program at the end of the leash, once it is there; None where it has ended."""
+        """Return the program that the wrapper runs, once it exists; None if it has ended."""
         while self.is_running:
             with suppress(psutil.NoSuchProcess):
                 if children := psutil.Process(self._wrapper.pid).children():
@@ -137,7 +135,7 @@ class Process:
         return None
 
     def _signal_all(self, number: signal.Signals) -> None:
-        """To its process group, which is of its own pid."""
+        """Send a signal to its process group, whose id is its pid."""
         if program := self._program():
             with suppress(ProcessLookupError):
                 os.killpg(program.pid, number)

@@ -1,4 +1,4 @@
-"""A producer that says things twice, holds them back and lets them overtake each other, as networks do."""
+"""A producer that sends messages twice, delays them and reorders them, as networks do."""
 
 import heapq
 import random
@@ -20,23 +20,24 @@ _AGAIN_S = 0.3
 
 
 class _Producer(Producer):
-    """One that can say the same message again."""
+    """A producer that can send the same message again."""
 
     def send(self, id_: str, task: str, payload: dict[str, Any]) -> None:
-        """Publish under a message id of the caller's."""
+        """Publish under a given message id."""
         self._app.send_task(task, kwargs=payload, task_id=id_)
 
 
 class UnreliablePublisher(Background):
     """
-    `publish` is called by one thread. A *share* of what is rung meets one of three fates, equally likely.
+    A publisher that confuses a *share* of its messages in one of three ways, equally likely.
 
-    It is held back for up to two seconds, so that later words overtake it; it is delivered again as
-    it is, as by a broker; it is said again under a new id, as by somebody who saw no answer.
+    It delays a message for up to two seconds, so that later ones overtake it; it delivers it again under the
+    same id, as a broker may; or it sends it again under a new id, as a producer that saw no answer does.
+    Only one thread may call `publish`.
     """
 
     def __init__(self, broker_url: str, seed: str, share: float, journal: Journal) -> None:
-        super().__init__(f"mail {seed}")
+        super().__init__(f"publisher {seed}")
         self.share = share
         self._broker_url = broker_url
         self._producer = _Producer(broker_url)
@@ -52,19 +53,19 @@ class UnreliablePublisher(Background):
         return len(self._later)
 
     def publish(self, task: str, payload: dict[str, Any]) -> None:
-        """Publish, now or later, once or twice; raises one of UNHEARD where now nobody hears it."""
+        """Publish, now or later, once or twice; raises one of PUBLISH_ERRORS if the broker cannot be reached."""
         id_, draw = str(uuid4()), self._rng.random()
         if draw < self.share / 3:
-            self._postpone(id_, task, payload, "held back")
+            self._postpone(id_, task, payload, "delayed")
             return
         self._send(self._producer, id_, task, payload)
         if draw < self.share * 2 / 3:
             self._postpone(id_, task, payload, "delivered twice")
         elif draw < self.share:
-            self._postpone(str(uuid4()), task, payload, "said twice")
+            self._postpone(str(uuid4()), task, payload, "sent twice")
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connection to the broker."""
         self._producer.close()
 
     def _run_loop(self) -> None:
@@ -92,11 +93,11 @@ class UnreliablePublisher(Background):
     def _send(self, producer: _Producer, id_: str, task: str, payload: dict[str, Any]) -> None:
         producer.send(id_, task, payload)
         if ids := _senders(task, payload):
-            self._journal.write("heard", ids=ids, task=task)
+            self._journal.write("accepted", ids=ids, task=task)
 
 
 def _senders(task: str, payload: dict[str, Any]) -> list[str]:
-    """The connections whose life a message proves."""
+    """Return the connections for which a message is a sign of life."""
     match task:
         case "connections.heartbeat":
             return [beat["connection_id"] for beat in payload["beats"]]

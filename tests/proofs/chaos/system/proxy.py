@@ -1,9 +1,9 @@
 """
-A network that can be broken: TCP proxies on loopback, one a link, all in one loop of one thread.
+A network that can be broken: TCP proxies on loopback, one for each link, all in one loop of one thread.
 
-What comes over a link passes, or the link is cut (open connections are reset, new ones refused), slow,
-stalled (nothing passes until it is fair again, then all of it), or deaf (everything is taken and
-swallowed, and neither end hears of it before it is fair again: then such connections are reset).
+A link passes data normally, or it is cut (open connections are reset, new ones refused), slow, stalled (data
+is delivered once the link is normal again), or deaf (data is accepted and discarded, and neither end notices
+until the link is normal again: then these connections are reset).
 """
 
 import asyncio
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 _CHUNK = 65_536
 _RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of 0 seconds: to close is to reset."""
+"""SO_LINGER of 0 seconds: a close sends a reset."""
 
 
 class LinkState(Enum):
-    """What becomes of that which is sent."""
+    """What happens to data."""
 
     NORMAL = auto()
     CUT = auto()
@@ -36,7 +36,7 @@ class LinkState(Enum):
 
 @dataclass(eq=False)
 class _ProxiedConnection:
-    """One connection over a link: both of its ends, and what carries bytes between them."""
+    """One connection over a link: both of its ends, and the tasks that copy data between them."""
 
     near: asyncio.StreamWriter
     far: asyncio.StreamWriter | None = None
@@ -57,7 +57,7 @@ class _ProxiedConnection:
 
 
 class Link:
-    """One proxy; its port stays its own while it is cut."""
+    """One proxy; it keeps its port while it is cut."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, target: int) -> None:
         self.state = LinkState.NORMAL
@@ -66,7 +66,7 @@ class Link:
         self._connections: set[_ProxiedConnection] = set()
         self._passes = asyncio.Event()
         self._delay, self._bytes_a_second = 0.0, float("inf")
-        # Bound and never listened to: who calls while nobody listens is refused, and nobody else gets the port.
+        # Bound without listening: connections are refused, and no other process gets the port.
         self._reservation = _bound(0)
         self.port: int = self._reservation.getsockname()[1]
         self._listener: asyncio.Server | None = None
@@ -80,11 +80,11 @@ class Link:
     def set_state(
         self, state: LinkState, *, delay: float = 0.0, bytes_a_second: float = float("inf")
     ) -> None:
-        """Change the weather; *delay* (for each piece, each way) and *bytes_a_second* are of SLOW."""
+        """Change the state; *delay* (of each chunk, in each direction) and *bytes_a_second* apply to SLOW."""
         self._run(self._set_state(state, delay, bytes_a_second))
 
     def close(self) -> None:
-        """End it for good."""
+        """Close the link."""
         self._run(self._set_state(LinkState.CUT, 0.0, 0.0))
         self._reservation.close()
 
@@ -122,13 +122,13 @@ class Link:
             await asyncio.sleep(0)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry what is said until either end closes, or the link is cut."""
+        """Copy data until either end closes, or the link is cut."""
         connection = _ProxiedConnection(writer, is_deaf=self.state is LinkState.DEAF)
         self._connections.add(connection)
         try:
             await self._carry(connection, reader)
         except OSError:
-            pass  # nobody answers at the far end
+            pass  # the far end does not listen
         finally:
             connection.reset()
             self._connections.discard(connection)
@@ -145,7 +145,7 @@ class Link:
                 asyncio.create_task(self._pump(connection, answers, connection.near)),
             ]
         await asyncio.wait(connection.pumps, return_when=asyncio.FIRST_COMPLETED)
-        if connection.is_deaf:  # the far end is not to hear yet that the near one has gone
+        if connection.is_deaf:  # the far end must not notice yet that the near one has closed
             await connection.is_over.wait()
 
     async def _pump(
@@ -163,7 +163,7 @@ class Link:
 
 
 class Network:
-    """Links, from `__enter__` to `__exit__`."""
+    """All links, from `__enter__` to `__exit__`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -185,7 +185,7 @@ class Network:
         self._loop.close()
 
     def link(self, target: int) -> Link:
-        """A new link to a port of this machine."""
+        """Return a new link to a port of this machine."""
         link = Link(self._loop, target)
         self._links.append(link)
         return link

@@ -1,4 +1,4 @@
-"""All that runs in a chaos run: servers, links, workers, beat, gateways, web app; gone afterwards."""
+"""Everything that runs in a chaos run: servers, links, workers, beat, gateways and web app."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -24,23 +24,23 @@ from proofs.chaos.system.proxy import Link, Network
 LINKS = ("workers to redis", "workers to postgres", "fleet to redis", "fleet to postgres")
 WORKERS = ("worker-1", "worker-2")
 _DISCOVERS_AT = 0.3
-"""Of the time of the orders, so that it meets with faults."""
-_FACTS_OF_ADMIN = {"autocommit": True, "connect_timeout": 10}
+"""When the discovery is ordered, as a share of the time of the orders, so that it meets faults."""
+_ADMIN_OPTIONS = {"autocommit": True, "connect_timeout": 10}
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is ordered, over how many seconds, and how unreliable the mail is."""
+    """How many jobs are ordered over how many seconds, and which share of the messages is confused."""
 
     seed: int
     jobs: int
     seconds: float
-    mail_share: float
+    confused_share: float
 
 
 @dataclass(frozen=True)
 class ChaosSystem:
-    """What faults can be done to."""
+    """The targets of faults."""
 
     services: Services
     links: dict[str, Link]
@@ -50,20 +50,20 @@ class ChaosSystem:
     folder: Path
 
     def admin(self) -> psycopg.Connection[Any]:
-        """A connection of the observer's own, over no link."""
-        return psycopg.connect(self.services.database_url, **_FACTS_OF_ADMIN)
+        """Return a direct connection to the database, over no link."""
+        return psycopg.connect(self.services.database_url, **_ADMIN_OPTIONS)
 
     def broker(self) -> "redis.Redis":
-        """As `admin`, to Redis."""
+        """Return a direct connection to Redis, over no link."""
         return redis.Redis.from_url(self.services.broker_url, socket_timeout=10, decode_responses=True)
 
     def order(self, gateway: str, line: str) -> None:
-        """Tell a gateway what is to happen to its crawlers."""
+        """Send a gateway an order about its crawlers."""
         with (self.folder / f"{gateway}.orders").open("a") as orders:
             orders.write(line + "\n")
 
     def restart_crashed(self) -> None:
-        """Start again what ended by itself, and raise what went wrong in our own threads."""
+        """Restart crashed programs, and raise errors of our own threads."""
         self.web_app.check()
         self.publisher.check()
         for process in self.processes.values():
@@ -72,7 +72,7 @@ class ChaosSystem:
 
 @contextmanager
 def running_system(load: Load, folder: Path, postgres_binaries: Path | None = None) -> Iterator[ChaosSystem]:
-    """Start everything; the web app begins to order at once."""
+    """Start everything; the web app starts to order at once."""
     with ExitStack() as stack:
         services = stack.enter_context(
             embedded_services({"fsync": "off"}, postgres_binaries=postgres_binaries)
@@ -88,7 +88,7 @@ def running_system(load: Load, folder: Path, postgres_binaries: Path | None = No
             processes[process.name] = process
         journal = stack.enter_context(closing(Journal(folder / "web-app.journal")))
         broker_url = _through(services.broker_url, links["fleet to redis"])
-        publisher = UnreliablePublisher(broker_url, f"{load.seed} web app", load.mail_share, journal)
+        publisher = UnreliablePublisher(broker_url, f"{load.seed} web app", load.confused_share, journal)
         stack.enter_context(closing(publisher))
         stack.enter_context(publisher)
         group_tree = group_tree_of(load.seed)
@@ -101,7 +101,7 @@ def running_system(load: Load, folder: Path, postgres_binaries: Path | None = No
 
 
 def _processes(load: Load, services: Services, links: dict[str, Link], folder: Path) -> Iterator[Process]:
-    """Two workers of different kinds, beat, and the gateways; one after another, so that each can be ended."""
+    """Start two workers with different pools, beat, and the gateways; yield each one, so that it can be ended."""
     ours = SETTINGS | {
         "DATABASE_URL": _through(services.database_url, links["workers to postgres"]),
         "BROKER_URL": _through(services.broker_url, links["workers to redis"]),
@@ -119,14 +119,14 @@ def _processes(load: Load, services: Services, links: dict[str, Link], folder: P
         yield Process(
             name,
             "proofs.chaos.system.gateway_process",
-            [name, str(load.seed), str(load.mail_share), str(folder)],
+            [name, str(load.seed), str(load.confused_share), str(folder)],
             theirs,
             folder,
         )
 
 
 def _end_all(processes: dict[str, Process]) -> None:
-    """What they would still do matters to nobody."""
+    """Kill all processes; their results are no longer needed."""
     for process in processes.values():
         process.kill()
 
@@ -142,7 +142,7 @@ def _port(services: Services, link: str) -> int:
 
 
 def _through(url: str, link: Link) -> str:
-    """The same URL, by way of a link."""
+    """Return the URL through a link."""
     return url.replace(f":{urlsplit(url).port}/", f":{link.port}/")
 
 

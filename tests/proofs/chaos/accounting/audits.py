@@ -1,4 +1,4 @@
-"""The books of a run: what its ledger knows, and the invariants of a database that is at rest by now."""
+"""The audits of a run: its order log against the database, and the invariants of a database at rest."""
 
 from sqlalchemy import NullPool, create_engine
 
@@ -9,11 +9,11 @@ from persistence.settings import PREFIX, Settings
 from proofs.chaos.scale import SETTINGS
 
 _CHECKED_BY_VERDICT = ("nothing_rejected",)
-"""The books know no message that may be rejected; the reckoning does."""
+"""The audit of the demo allows no rejected message; the verdict knows which are allowed."""
 
 
 def faults_of(services: Services, order_log: OrderLog) -> list[str]:
-    """What is wrong, a line each."""
+    """Return the findings, a line each."""
     reader = create_engine(
         services.database_url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool
     )

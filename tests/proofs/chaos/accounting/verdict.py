@@ -1,10 +1,9 @@
 """
-The reckoning: what was ordered against what became of it, as a total-queue check.
+The verdict: what was ordered against what became of it.
 
-Nothing that was ordered may be lost, nothing done that nobody ordered, nothing completed twice in one
-lifetime, nothing worked on by two that both had a right to it. Jobs that needed several attempts are
-recovered, which is well; work that went on after it was taken away is stale, which is known: its words
-must have changed nothing.
+No ordered job may be lost, no other job created, no job completed twice, and no job worked on by two live
+attempts. Jobs that needed several attempts are recovered, which is good. Work on an attempt that was closed
+is stale, which is expected: its frames must have changed nothing.
 """
 
 from collections import Counter
@@ -19,12 +18,12 @@ from proofs.chaos.accounting.silence import wrongly_expired
 MAX_LOSSES = 5
 MAX_DISCONNECTS = 20
 _BY_THE_CONTRACT = ("connection_closed",)
-"""A registration that was said again and held back until its connection had been closed."""
+"""A registration that was repeated and delayed until its connection had been closed."""
 
 
 @dataclass
 class Verdict:
-    """Ids of what is wrong, and counts of what is not."""
+    """The ids of what is wrong, and the counts of what is not."""
 
     ordered: int = 0
     discovered: int = 0
@@ -35,11 +34,11 @@ class Verdict:
     """Jobs that ended after more than one attempt."""
     losses: Counter[str] = field(default_factory=Counter)
     stale_words: int = 0
-    """Words without the fence, honest repetitions included: all of them were refused."""
+    """Frames that did not pass the fence, correct repetitions included."""
     stale_work: int = 0
-    """Work that overlapped with a later attempt, since its crawler did not know that it had been taken away."""
+    """Work that overlapped with a later attempt, because its crawler did not know that it was revoked."""
     answered: int = 0
-    """Messages that were rejected as the contract says, since they came after their connection had closed."""
+    """Messages that were rejected as the contract says, because their connection had been closed."""
     lost: list[str] = field(default_factory=list)
     completed_twice: list[str] = field(default_factory=list)
     worked_twice: list[str] = field(default_factory=list)
@@ -52,22 +51,22 @@ class Verdict:
 
     @property
     def faults(self) -> dict[str, list[str]]:
-        """All that must be empty, in words."""
+        """Everything that must be empty, by description."""
         return {
             "lost": self.lost,
             "completed twice": self.completed_twice,
             "worked on twice": self.worked_twice,
             "unexpected": self.unexpected,
-            "changed by a stale word": self.stale_frames_applied,
+            "changed by a stale frame": self.stale_frames_applied,
             "failed without a reason": self.wrongly_failed,
-            "failed by losses that were no crawler's": self.failed_by_losses,
+            "failed by losses without a dead crawler": self.failed_by_losses,
             "wrongly expired": self.wrongly_expired,
             "rejected": self.rejected,
         }
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if nothing is wrong."""
         return not any(self.faults.values())
 
 
@@ -122,7 +121,7 @@ def compute_verdict(evidence: Evidence, order_log: OrderLog, record: Record) -> 
 
 
 def _lost(evidence: Evidence, order_log: OrderLog) -> list[str]:
-    """Ordered or discovered, and not there or not ended."""
+    """Return jobs that were ordered or discovered, and are missing or have not ended."""
     found = {
         (job.path, job.command) for job in evidence.jobs.values() if job.spawned_from == order_log.discovery
     }
@@ -133,7 +132,7 @@ def _lost(evidence: Evidence, order_log: OrderLog) -> list[str]:
 
 
 def _unexpected(evidence: Evidence, order_log: OrderLog) -> list[str]:
-    """There, and neither ordered nor discovered, or discovered twice."""
+    """Return jobs that were neither ordered nor discovered, or that exist twice."""
     followed = [job for job in evidence.jobs.values() if job.id not in order_log.ordered]
     seen: Counter[tuple[str | None, str]] = Counter()
     unexpected = []
@@ -146,7 +145,7 @@ def _unexpected(evidence: Evidence, order_log: OrderLog) -> list[str]:
 
 
 def _may_have_failed(job: Job, attempts: Collection[Attempt]) -> bool:
-    """Whether the contract allows it: for good, three times reported, or lost or left too often."""
+    """Return True if the contract lets it fail: permanently, or after too many failures, losses or disconnects."""
     return (
         any(a.is_recoverable is False for a in attempts)
         or job.attempts >= job.max_attempts
@@ -157,9 +156,9 @@ def _may_have_failed(job: Job, attempts: Collection[Attempt]) -> bool:
 
 def _overlaps(evidence: Evidence, record: Record, *, stale: bool) -> list[str]:
     """
-    Attempts that were worked on while a later one of the same job was; *stale*: closed before that was assigned.
+    Return attempts that were worked on while a later one of the same job was.
 
-    An attempt that was not closed by then is one of two that were live at once.
+    *stale*: those that were closed before the later one was assigned. The others were live at the same time.
     """
     work_periods: dict[str, list[WorkPeriod]] = {}
     for period in record.work_periods:
