@@ -27,7 +27,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _QUOTED = re.compile(
     r"""
       (?<!\\)\\{0,3}["'](?:message|error|error_description|reason|detail)\\{0,3}["'] [ ]{0,4}:[ ]{0,4}
-             \\{0,3}["'](?P<said>[^"'\\\n]*+)\\{0,3}["']
+             \\{0,3}["'](?P<message>[^"'\\\n]*+)\\{0,3}["']
     | (?<!\\)\\{1,3}"[^"\\\n]*+\\{1,3}"
     | "[^"\n]*+" | `[^`\n]*+` | (?<!\w)'[^'\n]*+'(?!\w)
     | \u201c[^\u201c\u201d\n]*+\u201d | \u2018[^\u2018\u2019\n]*+\u2019
@@ -67,7 +67,7 @@ def fingerprint(error_type: str, message: str, stack_trace: str | None = None) -
 
 def _words(message: str) -> Iterator[str]:
     """The words of a message that describe what happened, in order, without punctuation."""
-    message = _QUOTED.sub(lambda quoted: f" {quoted['said'] or ''} ", _URL.sub(" ", message))
+    message = _QUOTED.sub(lambda quoted: f" {quoted['message'] or ''} ", _URL.sub(" ", message))
     for piece in _PIECE.findall(_UUID.sub(" ", message)):
         if not _PLACE.search(piece):
             for name in _NAME.findall(piece):

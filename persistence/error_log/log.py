@@ -104,7 +104,7 @@ class ErrorLog:
 
     def log(self, errors: Collection[JobError]) -> list[str]:
         """Store errors of jobs that the caller has locked; returns their types as stored, in the same order."""
-        texts = cache(_texts)  # a thousand jobs lost at once have the same texts
+        texts = cache(_texts)  # a thousand jobs that are lost together have the same texts
         rows = [error.row(texts(error.error_type, error.message, error.stack_trace)) for error in errors]
         if rows:
             self._session.execute(_LOG, {"rows": json.dumps(rows)})

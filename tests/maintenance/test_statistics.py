@@ -299,7 +299,7 @@ def test_a_count_that_takes_too_long_is_abandoned(world: World, monkeypatch: pyt
     assert (world.rejections(), world.published.messages) == ([], [])
 
     world.deliver("upkeep.take_statistics")
-    assert counted().taken_at > before, "who gave up is in nobody's way"
+    assert counted().taken_at > before, "a run that gave up does not block the next one"
 
 
 # Reports

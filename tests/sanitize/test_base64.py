@@ -224,14 +224,21 @@ GAPS = st.sampled_from([" ", "\n", ":", '"', "<", ">", ",", "("])
 
 
 @given(
-    before=AROUND, inside=AROUND, behind=AROUND, after=AROUND, gaps=st.tuples(GAPS, GAPS),
+    before=AROUND, inside=AROUND, following=AROUND, after=AROUND, gaps=st.tuples(GAPS, GAPS),
     carrier=st.sampled_from(CARRIERS), encoding=st.sampled_from(sorted(BASE64)),
 )  # fmt: skip
 def test_no_encoded_secret_survives(
-    *, before: str, inside: str, behind: str, after: str, gaps: tuple[str, str], carrier: str, encoding: str
+    *,
+    before: str,
+    inside: str,
+    following: str,
+    after: str,
+    gaps: tuple[str, str],
+    carrier: str,
+    encoding: str,
 ) -> None:
     """Whatever text is around it, outside and inside of the base64."""
-    encoded = BASE64[encoding](f"{inside} {carrier.format(SECRET)} {behind}")
+    encoded = BASE64[encoding](f"{inside} {carrier.format(SECRET)} {following}")
 
     redacted = redact_text(f"{before}{gaps[0]}{encoded}{gaps[1]}{after}")
 
@@ -314,7 +321,7 @@ def test_the_time_grows_linearly_with_the_text() -> None:
 
 
 @pytest.fixture(params=sorted(ENCODINGS))
-def words(request: pytest.FixtureRequest) -> list[str]:
+def messages(request: pytest.FixtureRequest) -> list[str]:
     """Texts with a secret in one encoding, each recognisable by another name or position."""
     encode = ENCODINGS[request.param]
     return [f"it broke: {encode(carrier.format(SECRET))} end" for carrier in CARRIERS]
@@ -327,19 +334,19 @@ def no_secret_is_stored(world: World) -> None:
             assert not shows(row[0])
 
 
-def test_a_crawlers_failure_stores_no_secret(world: World, words: list[str]) -> None:
+def test_a_crawlers_failure_stores_no_secret(world: World, messages: list[str]) -> None:
     """The message, the stack trace and the context are stored without it."""
-    crawler, orders = world.crawler_with_jobs(len(words))
+    crawler, orders = world.crawler_with_jobs(len(messages))
     frames: list[dict[str, Any]] = [
-        crawler.frame("job_failed", order, error=word, isRecoverable=False, stackTrace=f"E: x\n  at {word}",
-                      context={"said": [word], "page": 7})
-        for order, word in zip(orders, words, strict=True)
+        crawler.frame("job_failed", order, error=message, isRecoverable=False, stackTrace=f"E: x\n  at {message}",
+                      context={"said": [message], "page": 7})
+        for order, message in zip(orders, messages, strict=True)
     ]  # fmt: skip
 
     world.sends(*frames)
 
     errors = world.rows("SELECT error_message, stack_trace, context FROM job_error_log")
-    assert len(errors) == len(words)
+    assert len(errors) == len(messages)
     for error in errors:
         assert all("[redacted]" in str(part) for part in error)
         assert error.error_message.startswith("it broke: ")
@@ -348,38 +355,44 @@ def test_a_crawlers_failure_stores_no_secret(world: World, words: list[str]) -> 
     no_secret_is_stored(world)
 
 
-def test_a_logged_error_stores_no_secret(world: World, words: list[str]) -> None:
+def test_a_logged_error_stores_no_secret(world: World, messages: list[str]) -> None:
     """Also if the error is rejected, because of an unknown job or a bad field."""
     (job_id,) = world.jobs(1)
     errors = [
-        {"error_type": "E", "error_message": word, "stack_trace": word, "context": {"said": word}}
-        for word in words
+        {"error_type": "E", "error_message": message, "stack_trace": message, "context": {"said": message}}
+        for message in messages
     ]
 
     world.deliver("failures.log", errors=[error | {"job_id": job_id} for error in errors])
     world.deliver("failures.log", errors=[error | {"job_id": str(ULID())} for error in errors])
     world.deliver("failures.log", errors=[error | {"job_id": job_id, "severity": 1} for error in errors])
     world.deliver("failures.log", errors=errors[0])
-    world.deliver("jobs.cancel", words=words)
+    world.deliver("jobs.cancel", messages=messages)
 
-    assert len(world.errors(job_id)) == len(words)
+    assert len(world.errors(job_id)) == len(messages)
     reasons = [reason for _, reason in world.rejections()]
-    assert (reasons.count("unknown_job"), reasons.count("invalid")) == (len(words), len(words) + 2)
+    assert (reasons.count("unknown_job"), reasons.count("invalid")) == (len(messages), len(messages) + 2)
     assert all(
         "[redacted]" in str(payload) for (payload,) in world.rows("SELECT payload FROM rejected_message")
     )
     no_secret_is_stored(world)
 
 
-def test_a_rejected_frame_stores_no_secret(world: World, words: list[str]) -> None:
+def test_a_rejected_frame_stores_no_secret(world: World, messages: list[str]) -> None:
     """Neither a frame of an unknown attempt nor an item that is no frame stores one."""
     crawler = world.crawler()
 
     world.sends(
-        *(crawler.frame("job_failed", str(ULID()), error=word, isRecoverable=True) for word in words),
-        *(crawler.frame("job_failed", str(ULID()), error=[word], isRecoverable=word) for word in words),
+        *(
+            crawler.frame("job_failed", str(ULID()), error=message, isRecoverable=True)
+            for message in messages
+        ),
+        *(
+            crawler.frame("job_failed", str(ULID()), error=[message], isRecoverable=message)
+            for message in messages
+        ),
     )
 
     reasons = [reason for _, reason in world.rejections()]
-    assert (reasons.count("unknown_assignment"), reasons.count("invalid")) == (len(words), len(words))
+    assert (reasons.count("unknown_assignment"), reasons.count("invalid")) == (len(messages), len(messages))
     no_secret_is_stored(world)

@@ -88,7 +88,7 @@ CHECKS = (
         "assignment_announced",
         "An attempt has an event job_assigned, for as long as events are kept.",
         """
-            -- The clean-up, or somebody before the adoption, trimmed only events older than the first that is left.
+            -- What was trimmed, by the clean-up or by hand, was older than the first event that is left.
             WITH kept AS (
                 SELECT CASE WHEN trimmed_xid = '0' THEN '-infinity'
                             ELSE COALESCE((SELECT created_at FROM dispatch_event ORDER BY xid, id LIMIT 1), now()) END
