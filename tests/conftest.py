@@ -8,19 +8,20 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.sql import SQL
 
 from console.embedded.servers import Services, embedded_services
 from console.simulator.gitlab import GitLab
 from persistence.db import engine as engines
 from persistence.settings import settings
-from support import poolers
+from support import orders, poolers
 from support.command import SECRET, CommandOutput, Run, Sql
 from support.processes.programs import let_children_hear_signals
 from support.processes.workers import free_port, wait_until
 from support.servers import Given, copy_migrated, given
 from support.worlds.busy import make_busy
 from support.worlds.tokens import Tokens
-from support.worlds.world import EMPTY, Published, World
+from support.worlds.world import EMPTY, FRESH, Published, World
 from tasks.worker import transport
 
 # Without this, a test that uses Redis before the app is imported would leave kombu with its own transport.
@@ -49,11 +50,30 @@ def pytest_configure() -> None:
     let_children_hear_signals()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With a pooler, skip the tests that cannot work through one; each states its reason."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one and a half processes per CPU, since tests often wait for real programs."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus + (cpus + 1) // 2
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark tests that touch the database, for `-m database`."""
+    if {"migrated", "empty_database"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker("database")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Start the long tests first, so that no process is busy with one when all others have ended.
+
+    With a pooler, skip the tests that cannot work through one; each states its reason.
+    """
     for item in items if poolers.is_asked_for() else ():
         if marker := item.get_closest_marker("unpooled"):
             item.add_marker(pytest.mark.skip(reason=f"not through a pooler: {marker.args[0]}"))
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = orders.shared_out(items, processes)
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +94,7 @@ def services() -> Iterator[Services | Given]:
         ) as running,
         poolers.in_front_of(running.database_url),
     ):
+        _hasten_logins(running)
         os.environ.update(running.environment() | FAST)
         yield running
 
@@ -106,7 +127,7 @@ def empty_database(services: Services | Given) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(migrated: str) -> Iterator[str]:
+def database(migrated: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """
     The URL of a migrated database without jobs, which `engine()` and `settings()` use.
 
@@ -114,7 +135,7 @@ def database(migrated: str) -> Iterator[str]:
     """
     with psycopg.connect(migrated, autocommit=True) as admin:
         admin.execute(_END_OTHERS)
-        admin.execute(EMPTY)
+        admin.execute(FRESH if request.node.get_closest_marker("fresh_tables") else EMPTY)
     _use(migrated)
     yield migrated
     # A connection returned to a disposed pool is never closed, and reported in some later test.
@@ -246,6 +267,14 @@ def _forget_engine() -> None:
     if engines.engine.cache_info().currsize:
         engines.engine().dispose()
     engines.engine.cache_clear()
+
+
+def _hasten_logins(services: Services) -> None:
+    """Hash the password once and not 4096 times: a test makes several connections. PostgreSQL 15 cannot."""
+    with _admin(services) as admin:
+        if admin.info.server_version >= 160_000:
+            admin.execute("SET scram_iterations = 1")
+            admin.execute(SQL("ALTER ROLE CURRENT_USER PASSWORD {}").format(admin.info.password))
 
 
 def _url(services: Services | Given, name: str) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from persistence.db.engine import engine
 from persistence.unit_of_work import UnitOfWork
+from support.depth import deep
 from support.worlds.world import World
 from tasks.assign import rounds
 from tasks.runtime.unit import unit_of_work
@@ -157,7 +158,7 @@ def test_the_account_cap_holds_under_concurrent_rounds(world: World, monkeypatch
 def test_concurrent_rounds_assign_each_job_once_and_strand_none(world: World) -> None:
     """In many rounds with real commits, each job gets one attempt, and none waits beside a free slot unnoticed."""
     random_ = random.Random(4)
-    for _ in range(40):
+    for _ in range(40 if deep() else 12):
         crawler = world.crawler(capacity=20)
         counts = iter([random_.randint(1, 3) for _ in range(3)])
 

@@ -1,16 +1,17 @@
-"""`crawlyard events`, run as a process: one line per event, and a clean exit."""
+"""`crawlyard events`: one line per event. What follows events is run as a process: it exits cleanly."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from support.command import Run
 from support.processes.programs import program
 from support.processes.workers import PATIENCE_S, ROOT, wait_until
 from support.worlds.readers import append
@@ -18,14 +19,19 @@ from support.worlds.world import World
 
 COMMAND = [sys.executable, "-m", "console.main", "events"]
 
+Lines = Callable[..., list[dict[str, Any]]]
 
-def lines(*options: str) -> list[dict[str, Any]]:
+
+@pytest.fixture
+def lines(run: Run) -> Lines:
     """Run the command to its end, and parse its lines."""
-    found = subprocess.run(
-        [*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_S
-    )
-    assert found.stderr == ""
-    return [json.loads(line) for line in found.stdout.splitlines()]
+
+    def parse(*options: str) -> list[dict[str, Any]]:
+        printed = run("events", *options)
+        assert (printed.code, printed.err) == (0, "")
+        return [json.loads(line) for line in printed.out.splitlines()]
+
+    return parse
 
 
 @contextmanager
@@ -51,7 +57,7 @@ def until_it_listens(world: World) -> None:
     )
 
 
-def test_without_options_all_stored_events_are_printed(world: World) -> None:
+def test_without_options_all_stored_events_are_printed(world: World, lines: Lines) -> None:
     """Each event is one JSON object with its cursor, and the command exits after the last."""
     (job_id,) = world.jobs(1)
     (line,) = lines()
@@ -63,7 +69,7 @@ def test_without_options_all_stored_events_are_printed(world: World) -> None:
     }  # fmt: skip
 
 
-def test_printing_starts_after_a_cursor(database: str) -> None:
+def test_printing_starts_after_a_cursor(database: str, lines: Lines) -> None:
     """--from takes the cursor of any line, beginning or now."""
     append(database, "a", "b", "c")
     everything = lines("--from", "beginning")
@@ -72,7 +78,7 @@ def test_printing_starts_after_a_cursor(database: str) -> None:
     assert lines("--from", "now") == lines("--from", everything[-1]["cursor"]) == []
 
 
-def test_filters_and_the_limit_apply(database: str) -> None:
+def test_filters_and_the_limit_apply(database: str, lines: Lines) -> None:
     """Jobs and types may be repeated; --account and --limit take one value."""
     append(database, "a", "b", account="x")
     append(database, "a", kind="job_deleted", account="y")
@@ -83,7 +89,7 @@ def test_filters_and_the_limit_apply(database: str) -> None:
     assert jobs(lines("--limit", "2")) == ["a", "b"]
 
 
-def test_a_gap_is_printed_as_its_own_line(database: str) -> None:
+def test_a_gap_is_printed_as_its_own_line(database: str, lines: Lines) -> None:
     """The gap's line has the cursor from which reading continues."""
     append(database, "a")
     gap, event = lines("--from", "1234:1:1")
@@ -99,20 +105,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize("options", WRONG, ids=lambda options: options[0])
-def test_a_wrong_option_is_reported(database: str, options: tuple[str, str]) -> None:
+def test_a_wrong_option_is_reported(database: str, options: tuple[str, str], run: Run) -> None:
     """A wrong option is refused before anything is read."""
-    found = subprocess.run([*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout) == (2, "")
-    assert WRONG[options] in found.stderr
+    said = run("events", *options)
+    assert (said.code, said.out) == (2, "")
+    assert WRONG[options] in said.err
 
 
-def test_an_unmigrated_database_is_reported(empty_database: str) -> None:
+def test_an_unmigrated_database_is_reported(empty_database: str, run: Run) -> None:
     """The error is one line that says what to do."""
-    found = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == "crawlyard: The database was never migrated: run `crawlyard migrate`.\n"
+    said = run("events")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "crawlyard: The database was never migrated: run `crawlyard migrate`.\n"
 
 
+@pytest.mark.programs
 def test_follow_prints_new_events_until_ctrl_c(world: World, database: str) -> None:
     """Only new events are printed, each without delay; Ctrl-C exits with 130 and prints nothing."""
     append(database, "old")
@@ -131,6 +138,7 @@ def test_follow_prints_new_events_until_ctrl_c(world: World, database: str) -> N
     )  # fmt: skip
 
 
+@pytest.mark.programs
 def test_follow_survives_a_lost_connection(world: World) -> None:
     """The loss is reported on standard error, and no line is missing or printed twice."""
     with running("--follow", "--type", "job_created", "--limit", "3") as process:
@@ -154,6 +162,7 @@ def test_follow_survives_a_lost_connection(world: World) -> None:
     assert line.endswith(" Trying again.")
 
 
+@pytest.mark.programs
 def test_a_closed_pipe_causes_no_error(world: World) -> None:
     """The command exits when it writes its next line."""
     reading, writing = os.pipe()

@@ -422,6 +422,7 @@ def test_an_unaltered_payload_is_accepted(sent: Any) -> None:
 # With a worker
 
 
+@pytest.mark.programs
 def test_a_worker_processes_a_replayed_message(
     world: World, run: Run, services: Any, tmp_path: Path, broker: str
 ) -> None:

@@ -41,6 +41,7 @@ def open_snapshot() -> Iterator[None]:
         yield
 
 
+@pytest.mark.fresh_tables
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
 def test_applying_frames_costs_no_more_beside_an_open_snapshot(world: World, analyzed: bool) -> None:  # noqa: FBT001
     """The second time, ten times as many attempts have ended and are still in the index of live attempts."""

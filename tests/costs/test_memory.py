@@ -19,7 +19,7 @@ MESSAGES = 300 if deep() else 40
 GROWTH_MIB = 8
 """A leak of a thousand bytes per frame would be 20 MiB in 20,000 frames, and 150 MiB in 150,000."""
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(1500)]
 
 
 def resident(worker: Worker) -> dict[int, float]:

@@ -32,6 +32,7 @@ ADD_JOBS = """
 """
 
 
+@pytest.mark.fresh_tables
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
 def test_the_cost_of_a_round_does_not_grow_with_waiting_jobs(world: World, analyzed: bool) -> None:  # noqa: FBT001
     """The second time, ten times as many jobs of as many accounts wait, with or without statistics."""

@@ -22,6 +22,7 @@ AT_WORK = """
 """
 
 
+@pytest.mark.fresh_tables
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
 def test_requeueing_reads_no_live_attempts(world: World, analyzed: bool) -> None:  # noqa: FBT001
     """The second time, ten times as many attempts are live while one crawler with many jobs is dead."""

@@ -27,6 +27,8 @@ from console.embedded.servers import Services, embedded_services
 from console.embedded.temporary_folder import SandboxError, temporary_sandbox
 from support.processes.programs import program
 
+pytestmark = pytest.mark.programs
+
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
 

@@ -246,6 +246,7 @@ def test_an_ordinary_role_may_read(database: str) -> None:
             admin.execute("DROP ROLE plain_reader")
 
 
+@pytest.mark.fresh_tables
 def test_the_cost_of_a_page_does_not_grow_with_the_table(database: str) -> None:
     """In the middle of 50,000 events, never analyzed, only the rows of the page are read from the index."""
     place = {"xid": "300", "id": 0, "limit": 1000, "account": "mine", "jobs": None, "types": None}

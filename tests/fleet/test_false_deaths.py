@@ -43,7 +43,7 @@ FEW = 9
 
 log = logging.getLogger(__name__)
 
-pytestmark = pytest.mark.timeout(1800 if deep() else 300)
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(1800 if deep() else 300)]
 
 Cause = Callable[[Stage], Outcome]
 SideBySide = Callable[..., list[Outcome]]

@@ -152,6 +152,7 @@ def test_a_page_reads_a_bounded_range_of_the_table(world: World, monkeypatch: py
         assert (page.ids, page.place) == (["j0", "j1", "j2"], "j2")
 
 
+@pytest.mark.fresh_tables
 @pytest.mark.parametrize("kind", ["account_id", "area", "subtree_of", "error_group"])
 def test_no_page_reads_the_whole_table(world: World, kind: str) -> None:
     """Of 30,000 jobs it reads those in its range, by the primary key, whatever is selected."""
@@ -170,6 +171,7 @@ def test_no_page_reads_the_whole_table(world: World, kind: str) -> None:
     assert 5000 <= reads <= 7000
 
 
+@pytest.mark.fresh_tables
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_a_page_of_an_error_group_does_not_read_the_group(world: World, *, analyzed: bool) -> None:
     """Of an error that all jobs have it reads the errors of the jobs in its range; also without statistics."""

@@ -330,6 +330,7 @@ def read(plan: dict[str, Any]) -> int:
     return int(rows * plan["Actual Loops"])
 
 
+@pytest.mark.fresh_tables
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "never analyzed"])
 def test_finding_old_jobs_reads_no_more_than_its_batch(world: World, analyzed: bool) -> None:  # noqa: FBT001
     """Among 20,000 old jobs, one of them the parent of all others, with and without statistics."""

@@ -20,6 +20,7 @@ OPTIONS = ["--jobs", "60", "--crawlers", "6", "--speed", "8", "--seed", "7", "--
 TOKEN = "glpat-0123456789"
 
 
+@pytest.mark.programs
 def test_a_short_demo_succeeds(tmp_path: Path) -> None:
     """A crawler dies, one disconnects, one freezes and comes back: no job is lost, and none is done twice."""
     summary_file = tmp_path / "summary.json"

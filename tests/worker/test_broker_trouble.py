@@ -34,7 +34,7 @@ FREEZES_S = (8 * PACE, 16 * PACE)
 SOON_S = 15.0
 """For trouble that is noticed at once, on a loaded machine."""
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(400)]
 
 
 class Site:

@@ -30,7 +30,7 @@ POOLS = {"prefork": "crawler", "threads": "dispatch", "solo": "upkeep"}
 
 StartWorker = Callable[..., Worker]
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 
 from support.processes.workers import Valkey, Worker, envelope, running, wait_until
 
+pytestmark = pytest.mark.programs
+
 SECRET = "glpat-SECRETSECRETSECRET"
 ARGUMENTS = {"frames": [{"access_token": SECRET}]}
 

@@ -13,6 +13,8 @@ from celery import Celery
 
 from support.processes.workers import ROOT, Valkey, Worker, envelope, running, wait_until
 
+pytestmark = pytest.mark.programs
+
 CHANNEL = "/0.celery.pidbox"
 
 

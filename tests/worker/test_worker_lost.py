@@ -24,6 +24,8 @@ NO_SWEEP = {"CRAWLYARD_SWEEP_INTERVAL": "600", "CRAWLYARD_CONNECTION_TIMEOUT": "
 
 StartWorker = Callable[..., Worker]
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture
 def app() -> str:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,11 +15,11 @@ import redis
 from sqlalchemy.exc import OperationalError
 from ulid import ULID
 
-from console.demo.processes import Supervisor
 from console.embedded.servers import Services
 from console.simulator.fleet import Fleet, FleetOptions
 from persistence.db.engine import engine
 from support import poolers
+from support.processes.forks import Forked
 from support.processes.programs import program
 from support.processes.workers import ROOT, wait_until
 from support.worlds.world import Published, World
@@ -27,7 +27,7 @@ from tasks.client import Producer
 
 Start = Callable[..., World]
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
@@ -39,9 +39,11 @@ def run(
 
         def start(*commands: str, **environment: str) -> World:
             environment = {"DATABASE_URL": poolers.through(database), "BROKER_URL": broker} | environment
-            supervisor = stack.enter_context(Supervisor(tmp_path, environment))
             for number, command in enumerate(commands):
-                supervisor.start(f"{number}-{command.split()[0]}", *command.split())
+                log = tmp_path / f"{number}-{command.split()[0]}.log"
+                stack.enter_context(
+                    closing(Forked("console.main", command.split(), os.environ | environment, log))
+                )
             world = World(published)
             world.account("acc")
             return world
@@ -217,10 +219,13 @@ def test_a_starting_worker_migrates_when_configured(
         empty_database
     )
     with (
-        Supervisor(tmp_path, environment) as supervisor,
+        closing(
+            Forked(
+                "console.main", ["worker", "--concurrency", "1"], os.environ | environment, tmp_path / "log"
+            )
+        ),
         psycopg.connect(empty_database, autocommit=True) as sql,
     ):
-        supervisor.start("worker", "worker", "--concurrency", "1")
         there = "SELECT to_regclass('liveness_state') IS NOT NULL"
         wait_until(lambda: sql.execute(there).fetchone() == (True,), "the tables are there")
         swept = "SELECT last_sweep_at IS NOT NULL FROM liveness_state"

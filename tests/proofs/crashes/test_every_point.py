@@ -18,8 +18,8 @@ from tasks.contract.payloads import CONTRACT
 pytestmark = pytest.mark.timeout(600)
 
 
-STRIDE = 3
-"""In the short form, a death at every third statement."""
+STRIDE = 8
+"""In the short form, a death at every eighth statement."""
 
 
 def deaths(runs: Runs) -> list[tuple[int, Death]]:

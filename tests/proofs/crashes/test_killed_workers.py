@@ -24,7 +24,7 @@ from support.depth import deep
 from support.processes.workers import Worker, envelope, wait_until
 from support.worlds.world import World
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]
 
 QUIET = {"CRAWLYARD_CONNECTION_TIMEOUT": "90000", "CRAWLYARD_SWEEP_INTERVAL": "36000"}
 """Settings with which no worker publishes a sweep meanwhile."""

@@ -139,6 +139,7 @@ def some_texts(count: int) -> list[bytes]:
     return found
 
 
+@pytest.mark.programs
 def test_a_worker_consumes_good_messages_between_hundreds_of_others(valkey: Valkey, tmp_path: Path) -> None:
     """In their order; each text is seen by a task or kept, once."""
     queue = []

@@ -1,6 +1,7 @@
 """A small complete system: a database, a Redis, workers and beats. Several can run at once."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,11 @@ import psycopg
 import redis
 
 from console.demo.processes import Child
+from support.processes.forks import Forked
 from support.processes.workers import envelope, wait_until
 from support.worlds.world import EMPTY
+
+Process = Child | Forked
 
 _LOGS = """
     CREATE TABLE sweep_log (as_of timestamptz, grace_until timestamptz, swept_at timestamptz, xid xid8);
@@ -40,7 +44,7 @@ class MiniSystem:
     broker_url: str
     folder: Path
     settings: Mapping[str, str]
-    processes: list[Child] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.broker = redis.Redis.from_url(self.broker_url)
@@ -65,20 +69,29 @@ class MiniSystem:
         ((value,),) = self.rows(sql, *values)
         return value
 
-    def start(self, command: str, **environment: str) -> Child:
-        """Start `crawlyard COMMAND` on this system."""
+    def start(self, command: str, **environment: str) -> Process:
+        """Start `crawlyard COMMAND` on this system, as a new interpreter if it has an *environment* of its own."""
         urls = {"DATABASE_URL": self.database_url, "BROKER_URL": self.broker_url}
         name = f"{self.name}-{len(self.processes)}-{command.partition(' ')[0]}"
-        child = Child(name, command.split(), {**self.settings, **urls, **environment}, self.folder)
-        self.processes.append(child)
-        return child
+        variables = {**self.settings, **urls, **environment}
+        process: Process
+        if environment:
+            process = Child(name, command.split(), variables, self.folder)
+        else:
+            log = self.folder / f"{name}.log"
+            process = Forked("console.main", command.split(), {**os.environ, **variables}, log)
+        self.processes.append(process)
+        return process
 
-    def stop(self, *processes: Child) -> None:
-        """Stop processes and wait until they have ended."""
+    def stop(self, *processes: Process) -> None:
+        """Stop processes, and wait until they have ended."""
         for process in processes:
-            process.request_stop()
+            process.ask_to_end() if isinstance(process, Forked) else process.request_stop()
         for process in processes:
-            process.wait()
+            if isinstance(process, Forked):
+                process.close()
+            else:
+                process.wait()
             self.processes.remove(process)
 
     def publish(self, task: str, **payload: Any) -> None:

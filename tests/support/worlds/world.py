@@ -17,16 +17,43 @@ from persistence.unit_of_work import UnitOfWork
 from support.processes.workers import wait_until
 from tasks.runtime.unit import unit_of_work
 
-EMPTY = """
-    DO $$ BEGIN
-        EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
-                  WHERE schemaname = 'public' AND tablename <> 'crawlyard_version');
+_AS_MIGRATED = """
         INSERT INTO liveness_state DEFAULT VALUES;
         INSERT INTO adoption DEFAULT VALUES;
         INSERT INTO event_edge DEFAULT VALUES;
+"""
+
+FRESH = f"""
+    DO $$ BEGIN
+        EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
+                  WHERE schemaname = 'public' AND tablename <> 'crawlyard_version');
+        {_AS_MIGRATED}
     END $$
 """
-"""Restores the state after the migrations."""
+"""Restores the state after the migrations, with empty tables on disk."""
+
+EMPTY = f"""
+    DO $$ DECLARE its_name text; is_small boolean; BEGIN
+        SET LOCAL session_replication_role = replica;
+        FOR its_name, is_small IN
+            SELECT oid::regclass, relpages = 0 AND pg_relation_size(oid) <= 16 * 8192 FROM pg_class
+             WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'crawlyard_version'
+               AND pg_relation_size(oid) > 0
+             ORDER BY 2
+        LOOP
+            IF is_small THEN
+                EXECUTE 'DELETE FROM ' || its_name;
+            ELSE
+                EXECUTE 'TRUNCATE ' || its_name || ' CASCADE';
+            END IF;
+        END LOOP;
+        {_AS_MIGRATED}
+    END $$
+"""
+"""
+Restores the state after the migrations. Tables that are large, or that have statistics, are truncated; the others
+keep their few pages, since DELETE takes a tenth of the time of TRUNCATE.
+"""
 
 NOW = "2026-05-04T03:02:01Z"
 
