@@ -112,7 +112,7 @@ def read_secret_files(variables: tuple[str, ...]) -> dict[str, str]:
 
 
 def _content(variable: str, path: str) -> str:
-    """Read a file. Errors leave out the path: somebody may have put the URL itself in its place."""
+    """Read a file. Errors leave out the path: it may be the URL itself, set by mistake."""
     try:
         content = Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:

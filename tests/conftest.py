@@ -16,7 +16,7 @@ from persistence.db import engine as engines
 from persistence.settings import settings
 from support import orders, poolers
 from support.command import SECRET, CommandOutput, Run, Sql
-from support.processes.programs import let_children_hear_signals
+from support.processes.programs import restore_default_signals
 from support.processes.workers import free_port, wait_until
 from support.servers import Given, copy_migrated, given
 from support.worlds.busy import make_busy
@@ -47,7 +47,7 @@ _END_OTHERS = """
 
 def pytest_configure() -> None:
     """In the process that starts the tests, and in each that runs them."""
-    let_children_hear_signals()
+    restore_default_signals()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -81,11 +81,11 @@ class QoS(redis.QoS):
     def _record_unacked(self, message: Any, delivery_tag: str) -> None:
         """Record a message as kombu does, but with the server's time."""
         where = message.delivery_info
-        held = dumps([message._raw, where["exchange"], where["routing_key"]])  # noqa: SLF001 - as kombu does
+        record = dumps([message._raw, where["exchange"], where["routing_key"]])  # noqa: SLF001 - as kombu does
         now = self._now()
         with self.pipe_or_acquire() as pipe:
             pipe.zadd(self.unacked_index_key, {delivery_tag: now})
-            pipe.hset(self.unacked_key, delivery_tag, held)
+            pipe.hset(self.unacked_key, delivery_tag, record)
             pipe.execute()
 
     def _now(self) -> float:

@@ -52,11 +52,11 @@ def between(services: Services, world: World, monkeypatch: pytest.MonkeyPatch) -
 
 def all_connections_used() -> ExitStack:
     """Open a transaction on every server connection of the pooler."""
-    held = ExitStack()
+    transactions = ExitStack()
     for _ in range(CONNECTIONS):
-        connection = held.enter_context(psycopg.connect(settings().psycopg_url))
+        connection = transactions.enter_context(psycopg.connect(settings().psycopg_url))
         connection.execute("SELECT 1")
-    return held
+    return transactions
 
 
 def test_a_full_pool_counts_as_a_lost_database(between: Pooler, world: World) -> None:

@@ -183,7 +183,7 @@ def test_a_stuck_worker_is_reported_beside_a_healthy_one(
 
 def test_the_file_of_a_killed_worker_does_not_count(run: Run, here: Path) -> None:
     """A file without a lock belongs to a dead process, and is removed."""
-    holder = hold("x.beat()")
+    holder = process_with_file("x.beat()")
     assert well() == [holder.pid]
     holder.kill()
     holder.wait()
@@ -207,13 +207,13 @@ def test_a_folder_of_another_user_is_refused(start_worker: StartWorker, run: Run
 
 def test_a_liveness_time_in_the_future_does_not_count(here: Path) -> None:
     """After the clock was set back, a stuck process does not count as well."""
-    holder = hold("x.beat(time.time() + 3600)")
+    holder = process_with_file("x.beat(time.time() + 3600)")
     assert unwell() == [holder.pid]
     holder.kill()
     holder.wait()
 
 
-def hold(deed: str) -> "subprocess.Popen[bytes]":
+def process_with_file(deed: str) -> "subprocess.Popen[bytes]":
     """Start a process that creates a liveness file `x`, does this with it, and then sleeps."""
     script = (
         "import time; from datetime import timedelta; from tasks.worker.heartbeat_file import LivenessFile"

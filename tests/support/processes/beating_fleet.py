@@ -59,7 +59,9 @@ class HeartbeatFleet:
         started = [
             {"type": "job_started", "timestamp": NOW, "jobId": job, "data": {}} for job in self.jobs.values()
         ]
-        frames = [{"connection_id": id_, "frame": said} for id_, said in zip(self.jobs, started, strict=True)]
+        frames = [
+            {"connection_id": id_, "frame": frame} for id_, frame in zip(self.jobs, started, strict=True)
+        ]
         self._system.publish("crawler.frames", frames=frames)
         running = "SELECT count(*) FROM job WHERE status = 'running'"
         wait_until(lambda: self._system.one(running) == len(self.ids), f"{self._system.name}: all work", 240)
@@ -71,9 +73,9 @@ class HeartbeatFleet:
     def lost(self) -> list[str]:
         """Connections that kept sending heartbeats but lost their job or were closed."""
         active = {id_ for (id_,) in self._system.rows("SELECT id FROM socket_connection WHERE is_active")}
-        held = self.live()
+        jobs = self.live()
         beating = [id_ for id_ in self.ids if id_ not in self.silent]
-        return [id_ for id_ in beating if id_ not in active or held.get(id_) != self.jobs[id_]]
+        return [id_ for id_ in beating if id_ not in active or jobs.get(id_) != self.jobs[id_]]
 
     def fall_silent(self, *ids: str) -> None:
         """Stop the heartbeats of these connections."""

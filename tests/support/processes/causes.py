@@ -158,13 +158,13 @@ def beats_overtaken(stage: Stage, frames: int, frames_a_message: int) -> Outcome
     for _ in range(2):
         system.start("worker --concurrency 2")
     with stage.running():
-        with psycopg.connect(system.database_url) as somebody:
-            held = "SELECT FROM socket_connection WHERE id = %s FOR NO KEY UPDATE"
-            somebody.execute(held, [stage.fleet.ids[0]])
+        with psycopg.connect(system.database_url) as peer:
+            lock = "SELECT FROM socket_connection WHERE id = %s FOR NO KEY UPDATE"
+            peer.execute(lock, [stage.fleet.ids[0]])
             system.has_gone_on(stage.timeout / 2)
         system.publish("connections.register", connection_id=noisy, capacity=1)
-        said = {"connection_id": noisy, "frame": {"type": "heartbeat", "timestamp": NOW, "data": {}}}
-        message = {"frames": [said] * frames_a_message}
+        frame = {"connection_id": noisy, "frame": {"type": "heartbeat", "timestamp": NOW, "data": {}}}
+        message = {"frames": [frame] * frames_a_message}
         system.publish_many("crawler.frames", [message] * (frames // frames_a_message))
         began = time.monotonic()
         wait_until(lambda: system.broker.llen("crawler") < 10, f"{system.name}: the flood has passed", 900)
@@ -207,4 +207,4 @@ def crawlers_die(stage: Stage) -> Outcome:
         for id_ in stage.fleet.ids:
             stage.fleet.fall_silent(id_)
             time.sleep(stage.interval / 3)
-        return stage.outcome("crawlers die, no beat, no other word", *stage.fleet.ids)
+        return stage.outcome("crawlers die, no beat, no other message", *stage.fleet.ids)

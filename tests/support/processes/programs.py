@@ -10,7 +10,7 @@ from typing import Any
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def let_children_hear_signals() -> None:
+def restore_default_signals() -> None:
     """
     Give programs that this process starts from now on the default action for the signals that end a program.
 

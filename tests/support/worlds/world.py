@@ -178,7 +178,7 @@ class World:
         """Wait until a session of this database waits for a row lock of another."""
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         waiting = f"{sessions} AND wait_event_type = 'Lock'"
-        wait_until(lambda: self.scalar(waiting) > 0, "somebody waits for a lock")
+        wait_until(lambda: self.scalar(waiting) > 0, "a session waits for a lock")
 
     def reload_settings(self) -> None:
         """Read the settings again."""
