@@ -1,21 +1,15 @@
 """The ids of processed messages: a message that is delivered again changes nothing."""
 
-from sqlalchemy import BindParameter, bindparam, exists, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from persistence.schema.tables import ProcessedMessage
+from persistence.schema.sql import sql
 
-_MESSAGE_ID: BindParameter[str] = bindparam("message_id")
+# Text, since it runs once a message: an INSERT of the mapped class takes 265 instead of 110 µs of CPU.
+_MARK_PROCESSED = sql("""
+    INSERT INTO handled_message (message_id) VALUES (:message_id) ON CONFLICT DO NOTHING RETURNING message_id
+""")
 
-_MARK_PROCESSED = (
-    insert(ProcessedMessage)
-    .values(message_id=_MESSAGE_ID)
-    .on_conflict_do_nothing()
-    .returning(ProcessedMessage.message_id)
-)
-
-_WAS_PROCESSED = select(exists().where(ProcessedMessage.message_id == _MESSAGE_ID))
+_WAS_PROCESSED = sql("SELECT EXISTS (SELECT FROM handled_message WHERE message_id = :message_id)")
 
 
 class ProcessedMessages:
