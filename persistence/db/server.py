@@ -54,7 +54,7 @@ def missing_privileges(connection: Connection) -> list[str]:
 
 def server_settings(connection: Connection) -> Mapping[str, str]:
     """The server's version and settings by their names in postgresql.conf; durations end in ` ms`."""
-    return dict(connection.execute(_SERVER).tuples().all())
+    return dict(connection.execute(_SERVER).all())
 
 
 def is_behind_pooler(connection: Connection) -> bool:
