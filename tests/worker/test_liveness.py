@@ -167,8 +167,8 @@ def test_a_stuck_worker_is_reported_beside_a_healthy_one(
     output = run("health", "--worker")
     assert output.code == 1
     assert {line[:11] for line in output.out.splitlines()} == {"FAIL worker", "ok   worker"}
-    assert f"ok   worker {working.pid}: last known to be well" in output.out
-    assert all(f"FAIL worker {pid}: last known to be well" in output.out for pid in stuck)
+    assert f"ok   worker {working.pid}: last known to work" in output.out
+    assert all(f"FAIL worker {pid}: last known to work" in output.out for pid in stuck)
 
     frozen.send(signal.SIGCONT)
     wait_until(lambda: frozen.pid in well(), "it is well again")
