@@ -1,4 +1,4 @@
-"""The guards can still be taken away one by one, and who takes them away tells what became of it."""
+"""Each guard can still be removed, and the runner judges its mutant correctly."""
 
 import json
 import subprocess
@@ -12,14 +12,14 @@ from proofs.mutants.project import DoesNotApplyError, Project
 from proofs.mutants.trial import Verdict, judge
 
 PRODUCT = """
-def is_full(seats, capacity):
-    return seats >= capacity and capacity >= 0
+def is_full(places, capacity):
+    return places >= capacity and capacity >= 0
 
 
-def door(seats, capacity):
-    if is_full(seats, capacity):
+def door(places, capacity):
+    if is_full(places, capacity):
         raise ValueError("full")
-    return seats + 1
+    return places + 1
 """
 
 TESTS = """
@@ -27,7 +27,7 @@ import pytest
 from persistence import door
 
 
-def test_nobody_is_let_in_where_it_is_full():
+def test_a_full_room_refuses_entry():
     with pytest.raises(ValueError):
         door(2, 2)
 """
@@ -35,17 +35,17 @@ def test_nobody_is_let_in_where_it_is_full():
 GUARD = """
 [[guard]]
 name = "{name}"
-why = "seats are counted"
-tests = ["test_nobody_is_let_in_where_it_is_full"]
+why = "places are counted"
+tests = ["test_a_full_room_refuses_entry"]
 edit = [{{ at = "{at}", old = "{old}", new = "{new}" }}]
 """
 
 FAKES = {
-    "the-capacity": ("is_full", "seats >= capacity and", "seats > capacity and"),
+    "the-capacity": ("is_full", "places >= capacity and", "places > capacity and"),
     "no-capacity-below-zero": ("is_full", " and capacity >= 0", ""),
-    "a-name-that-is-none": ("door", "seats + 1", "seats + one"),
+    "a-name-that-is-none": ("door", "places + 1", "places + one"),
     "broken": ("door", "is_full", "is_empty"),
-    "gone": ("is_full", "seats == capacity", "True"),
+    "gone": ("is_full", "places == capacity", "True"),
 }
 
 VERDICTS = {
@@ -78,7 +78,7 @@ class Gate:
 
 
 def test_every_guard_still_applies() -> None:
-    """Its text stands there once, what comes of the edit is Python, and its tests are there."""
+    """Each guard's text occurs once, the result of its edit is Python, and its tests exist."""
     project = Project(ROOT)
     for mutant in load():
         assert mutant.texts(project)
@@ -86,18 +86,16 @@ def test_every_guard_still_applies() -> None:
 
 
 def test_a_guard_survives_a_move(tmp_path: Path) -> None:
-    """Its code and its tests may move to other folders, and their files may be renamed."""
-    mutant = Mutant(
-        "m", "", (Edit("is_full", "seats >=", "seats >"),), ("test_nobody_is_let_in_where_it_is_full",)
-    )
+    """A guard applies after its code and tests have moved to other folders and files."""
+    mutant = Mutant("m", "", (Edit("is_full", "places >=", "places >"),), ("test_a_full_room_refuses_entry",))
     before = _project(tmp_path / "before", {"persistence/door.py": PRODUCT, "tests/test_door.py": TESTS})
     after = _project(tmp_path / "after", {"tasks/house/gate.py": PRODUCT, "tests/house/test_gate.py": TESTS})
 
-    weakened = PRODUCT.replace("seats >=", "seats >")
+    weakened = PRODUCT.replace("places >=", "places >")
     assert mutant.texts(before) == {"persistence/door.py": weakened}
     assert mutant.texts(after) == {"tasks/house/gate.py": weakened}
-    assert before.test(*mutant.tests) == "tests/test_door.py::test_nobody_is_let_in_where_it_is_full"
-    assert after.test(*mutant.tests) == "tests/house/test_gate.py::test_nobody_is_let_in_where_it_is_full"
+    assert before.test(*mutant.tests) == "tests/test_door.py::test_a_full_room_refuses_entry"
+    assert after.test(*mutant.tests) == "tests/house/test_gate.py::test_a_full_room_refuses_entry"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_a_guard_survives_a_move(tmp_path: Path) -> None:
     ],
 )
 def test_an_edit_is_made_within_the_part_that_it_names(tmp_path: Path, at: str, old: str) -> None:
-    """A symbol with its decorators, or a file; a module or a folder may come before the name."""
+    """A part is a symbol with its decorators, or a file; a module or a folder may precede its name."""
     project = _project(tmp_path, {"persistence/house.py": PARTS, "persistence/schema/view.sql": "SELECT 6"})
 
     file, start, end, _ = Edit(at, old, "").change(project)
@@ -133,18 +131,18 @@ def test_an_edit_is_made_within_the_part_that_it_names(tmp_path: Path, at: str, 
         ("a:Door.depth", "x", "a:Door.depth is defined 0 times, not once"),
         ("a:Door", "5", "a:Door: found 0 times, not once: 5"),
         ("a.py", "width", "a.py: found 2 times, not once: width"),
-        ("a:LIMIT", "= 1", "persistence/a.py: what comes of the edit is no Python"),
+        ("a:LIMIT", "= 1", "persistence/a.py: the result of the edit is not Python"),
     ],
 )
 def test_an_edit_that_does_not_apply_is_an_error(tmp_path: Path, at: str, old: str, complaint: str) -> None:
-    """Or not once, or leads to no Python: the list cannot rot."""
+    """An edit that does not match once, or whose result is not Python, is an error."""
     project = _project(tmp_path, {"persistence/a.py": PARTS, "persistence/b.py": PARTS})
     with pytest.raises(DoesNotApplyError, match=f"^{complaint}"):
         Mutant("m", "", (Edit(at, old, "= ="),), ()).texts(project)
 
 
 def test_a_test_is_named_without_its_folder(tmp_path: Path) -> None:
-    """By its function, by file and function if two functions have the same name, or by its file alone."""
+    """A test is named by its function, by file and function if the name is not unique, or by its file."""
     test = "def test_it(): ...\n"
     project = _project(
         tmp_path, {"tests/test_a.py": test, "tests/deep/test_b.py": f"{test}class TestB:\n    {test}"}
@@ -159,7 +157,7 @@ def test_a_test_is_named_without_its_folder(tmp_path: Path) -> None:
 
 
 def test_changes_of_one_file_do_not_move_each_other(tmp_path: Path) -> None:
-    """They are made within the texts as they were, whatever their order."""
+    """Edits of one file apply to its original text, in any order."""
     project = _project(tmp_path, {"tasks/house.py": PARTS})
     edits = (Edit("LIMIT", "1", "1000"), Edit("Gate", "width", "how_wide"), Edit("Door", "4", "4000"))
 
@@ -168,7 +166,7 @@ def test_changes_of_one_file_do_not_move_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "report", "fate"),
+    ("code", "report", "verdict"),
     [
         (0, {"passed": 1}, Verdict.SURVIVED),
         (0, {"passed": 0}, Verdict.ERROR),
@@ -184,13 +182,15 @@ def test_changes_of_one_file_do_not_move_each_other(tmp_path: Path) -> None:
         (4, {}, Verdict.ERROR),
     ],
 )
-def test_only_a_failing_assertion_kills_a_mutant(code: int, report: dict[str, object], fate: Verdict) -> None:
-    """Not one that cannot begin, and not code that is broken instead of weakened."""
-    assert judge(code, report)[0] is fate
+def test_only_a_failing_assertion_kills_a_mutant(
+    code: int, report: dict[str, object], verdict: Verdict
+) -> None:
+    """A test that cannot start, and code that is broken instead of weakened, are errors."""
+    assert judge(code, report)[0] is verdict
 
 
 def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
-    """Each verdict is reported by name, as JSON too, and the project at hand is not touched."""
+    """Each verdict is reported by name, also as JSON, and the project is not changed."""
     root, guards = tmp_path / "project", tmp_path / "guards"
     (root / "tests").mkdir(parents=True)
     guards.mkdir()
@@ -220,7 +220,7 @@ def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
 
 
 def test_unknown_guards_are_a_usage_error() -> None:
-    """By a part of its name."""
+    """A guard is selected by a part of its name; a name that matches none is a usage error."""
     for words, code, expected in (("fence", 0, "fence-live"), ("nothing-of-this-name", 2, "no guard has")):
         ended = subprocess.run(
             [sys.executable, "-m", "proofs.mutants", "--list", "--only", words],

@@ -1,4 +1,4 @@
-"""Texts as anybody on the broker may push them: envelopes that are strange somewhere, cut, or none at all."""
+"""Texts that any producer may push: envelopes with strange parts, truncated ones, and other texts."""
 
 import base64
 import copy
@@ -48,7 +48,7 @@ _HEADERS = st.fixed_dictionaries(
         "kwargsrepr": JUNK,
     },
 )
-"""What Celery knows of, with the good values that would do something."""
+"""The headers that Celery knows, also with valid values that would have an effect."""
 
 _PROPERTIES = st.fixed_dictionaries(
     {},
@@ -98,7 +98,7 @@ _BODIES = [
     b"",
     b"null",
 ]
-"""Of other protocols, serializers, compressions and encodings, and bodies that are none."""
+"""Bodies of other protocols, serializers, compressions and encodings, and invalid ones."""
 
 _CONTENT_TYPES = JUNK | st.sampled_from(
     ["application/x-python-serialize", "application/x-yaml", "application/x-msgpack", "text/plain", WRAPPED]
@@ -107,7 +107,7 @@ _CONTENT_TYPES = JUNK | st.sampled_from(
 
 @st.composite
 def _strange(draw: DrawFn) -> dict[str, Any]:
-    """An envelope that says strange things of its delivery, or carries a strange body."""
+    """Draw an envelope with strange headers or properties, or a strange body."""
     made = envelope(
         "crawler.frames", copy.deepcopy(ARGUMENTS), headers=draw(_HEADERS), properties=draw(_PROPERTIES)
     )
@@ -126,7 +126,7 @@ def _strange(draw: DrawFn) -> dict[str, Any]:
 
 @st.composite
 def texts(draw: DrawFn) -> bytes:
-    """A text in a queue."""
+    """Draw a text of a queue."""
     made = draw(_strange())
     if draw(st.booleans()):
         made = draw(mutated(st.just(made)))

@@ -1,4 +1,4 @@
-"""Payloads that are no more what they were: wrong, huge, deep or strange somewhere inside."""
+"""Payloads with mutations: wrong, huge, deep or strange values anywhere inside."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 SECRET = "Zq7-0123456789abcdefghij-qZ7w"
-"""Never to be seen in what is kept; each place below is one where it is known for what it is."""
+"""A secret that must never be stored; each of the forms below is recognized as a secret."""
 
 _SECRETS = [
     f"https://oauth2:{SECRET}@gitlab.example.org/a.git",
@@ -22,7 +22,7 @@ Path = tuple[str | int, ...]
 
 
 def deep(levels: int, inner: Any = 0) -> Any:
-    """Lists in lists."""
+    """Return nested lists."""
     for _ in range(levels):
         inner = [inner]
     return inner
@@ -43,7 +43,7 @@ JUNK = st.sampled_from(_JUNK).map(copy.deepcopy)
 
 @st.composite
 def mutated(draw: DrawFn, valid: SearchStrategy[Any]) -> Any:
-    """A valid value, changed in one to three places; one of them holds the secret."""
+    """Draw a valid value, changed in one to three places, and sometimes with the secret."""
     value = copy.deepcopy(draw(valid))
     for _ in range(draw(st.integers(1, 3))):
         value = draw(st.sampled_from(_MUTATIONS))(draw, value)

@@ -1,4 +1,4 @@
-"""A database for thousands of examples: each is undone, so that all of them meet the same world."""
+"""A database for thousands of examples: each is rolled back, so that all start from the same state."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _COLUMNS = text("""
       FROM information_schema.columns WHERE table_schema = 'public' GROUP BY table_name ORDER BY table_name
 """)
 
-_UNTOLD = ("rejected_message", "handled_message", "crawlyard_version", "crawler_order")
+_IGNORED = ("rejected_message", "handled_message", "crawlyard_version", "crawler_order")
 
 
 def _rows_of(table: str, volatile: list[str]) -> str:
@@ -38,35 +38,35 @@ class Sandbox:
         self._world = world
         self._connection = connection
         columns = connection.execute(_COLUMNS, {"keep": list(_KEEP_IDS)})
-        tables = [_rows_of(name, volatile or []) for name, volatile in columns if name not in _UNTOLD]
-        self._told = text(" UNION ALL ".join(tables))
+        tables = [_rows_of(name, volatile or []) for name, volatile in columns if name not in _IGNORED]
+        self._rows = text(" UNION ALL ".join(tables))
 
     @contextmanager
     def example(self) -> Iterator[None]:
-        """What happens inside is undone."""
+        """Roll back what happens inside."""
         with self._connection.begin_nested() as point:
             yield
             point.rollback()
         self._world.published.messages.clear()
 
     def deliver(self, task: str, payload: Any) -> None:
-        """Run a task on a payload as it comes off the wire. Raises whatever leaves the task."""
+        """Run a task on a payload as decoded from a message. Raises what the task raises."""
         wire = serialization.loads(serialization.dumps(payload))
         self._world.app.tasks[task].apply(kwargs=wire, task_id=str(ULID()), throw=True)
 
     def rejected(self) -> list[Any]:
-        """What was kept, in order."""
+        """Return the rejected messages, in order."""
         return list(self._connection.execute(text("SELECT * FROM rejected_message ORDER BY id")))
 
-    def told(self, *besides: str) -> list[tuple[str, str]]:
-        """Every row of every table, without times and made-up ids, but for events of types *besides*."""
-        rows = [(name, row) for name, row in self._connection.execute(self._told)]
-        return sorted(row for row in rows if not any(f'"type": "{kind}"' in row[1] for kind in besides))
+    def rows(self, *ignored: str) -> list[tuple[str, str]]:
+        """Return every row of every table, without times and generated ids, and without events of types *ignored*."""
+        rows = [(name, row) for name, row in self._connection.execute(self._rows)]
+        return sorted(row for row in rows if not any(f'"type": "{kind}"' in row[1] for kind in ignored))
 
 
 @contextmanager
 def sandbox_of(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Let every unit of work be part of one transaction, which is rolled back."""
+    """Run every unit of work within one transaction, which is rolled back."""
     with engine().connect() as connection, connection.begin():
         joined: Callable[..., Session] = partial(Session, join_transaction_mode="create_savepoint")
         monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Payloads that the contract allows, made from its own JSON Schemas."""
+"""Payloads that the contract allows, generated from its own JSON Schemas."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from console.commands.contract import schema
 Schema = dict[str, Any]
 
 ACCOUNT = "acc"
-JOBS = ["job-waiting", "job-worked-on", "job-failed"]
+JOBS = ["job-waiting", "job-running", "job-failed"]
 ATTEMPT = "01ARZ3NDEKTSV4RRFFQ69G5FAT"
 CONNECTION = "01ARZ3NDEKTSV4RRFFQ69G5FAC"
-STRANGER = "01ARZ3NDEKTSV4RRFFQ69G5FAX"
+UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAX"
 
 TIMES = st.sampled_from(
     [
@@ -27,17 +27,17 @@ TIMES = st.sampled_from(
     ]
 )
 _HOSTS = st.sampled_from(["gitlab.example.org", "http://gitlab.example.org:8080/x", "GITLAB", "::1", "[::1]"])
-_SOME_JOB = st.sampled_from([*JOBS, "job-of-nobody"])
-_SOME_ATTEMPT = st.sampled_from([ATTEMPT, STRANGER])
+_SOME_JOB = st.sampled_from([*JOBS, "unknown-job"])
+_SOME_ATTEMPT = st.sampled_from([ATTEMPT, UNKNOWN])
 
 _KNOWN = {
-    "account_id": st.sampled_from([ACCOUNT, "nobody"]),
-    "user_id": st.sampled_from(["nobody", None]),
+    "account_id": st.sampled_from([ACCOUNT, "unknown"]),
+    "user_id": st.sampled_from(["unknown", None]),
     "job_id": _SOME_JOB,
     "job_ids": st.lists(_SOME_JOB, min_size=1, max_size=4),
     "subtree_of": _SOME_JOB,
     "web_app_job_id": _SOME_JOB | st.none(),
-    "connection_id": st.sampled_from([CONNECTION, STRANGER]),
+    "connection_id": st.sampled_from([CONNECTION, UNKNOWN]),
     "crawler_job_id": _SOME_ATTEMPT,
     "jobId": _SOME_ATTEMPT,
     "timestamp": TIMES,
@@ -46,14 +46,14 @@ _KNOWN = {
     "namespacePath": st.sampled_from(["group", "group/project", "group/other"]),
     "namespace_path": st.sampled_from(["group", "group/project", None]),
 }
-"""Fields by name whose values mostly have to be known for anything to happen."""
+"""Fields whose values must mostly exist for a payload to have an effect."""
 
 _TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 
 _FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 _LONGEST = 1000
-"""Characters, of examples that are many; longer ones have tests of their own."""
+"""Characters of a text; longer texts have tests of their own."""
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | _FINITE | _TEXTS,
@@ -63,19 +63,19 @@ JSON = st.recursive(
 
 
 def payloads(task: str) -> SearchStrategy[Any]:
-    """Payloads of a task."""
+    """Return payloads of a task."""
     return _strategy(found := schema(task), found.get("$defs", {}))
 
 
 def items(task: str) -> SearchStrategy[Any]:
-    """Items of the task's batch."""
+    """Return items of the task's batch."""
     found = schema(task)
     (batch,) = found["properties"].values()
     return _strategy(batch["items"], found.get("$defs", {}))
 
 
 def _strategy(part: Schema, defs: Schema) -> SearchStrategy[Any]:
-    """Values that this part of a schema allows."""
+    """Return values that this part of a schema allows."""
     if "$ref" in part:
         name = part["$ref"].rsplit("/", 1)[-1]
         return st.deferred(lambda: _strategy(defs[name], defs))

@@ -1,4 +1,4 @@
-"""Texts of any kind in the queues: each becomes a message that harms nobody, and nothing of it is lost."""
+"""Any text in a queue becomes a harmless message, and none is lost."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ serialization.register()
 
 
 def received(sealed: str) -> Message:
-    """The message that kombu makes of an envelope, as its virtual channel does."""
+    """Return the message that kombu's virtual channel makes of an envelope."""
     payload = json.loads(sealed)
     payload["body"] = base64.b64decode(payload["body"])
     properties = payload["properties"]
@@ -53,7 +53,7 @@ def received(sealed: str) -> Message:
 
 
 def is_admitted(message: Message) -> bool:
-    """Whether the message reaches a task; anything but a MalformedError fails the test."""
+    """Return True if the message reaches a task; any error but MalformedError fails the test."""
     try:
         admit(message)
     except MalformedError:
@@ -62,7 +62,7 @@ def is_admitted(message: Message) -> bool:
 
 
 def test_every_text_becomes_a_harmless_message() -> None:
-    """It is ours in all that says how it is delivered, whatever it was; what no task can take is kept whole."""
+    """A text gets our own delivery properties, whatever it was; a malformed one is kept whole."""
 
     @FUZZED
     @given(texts())
@@ -85,7 +85,7 @@ def test_every_text_becomes_a_harmless_message() -> None:
 
 
 def test_resealing_a_text_changes_nothing() -> None:
-    """A worker that dies gives its message back as kombu holds it, and the next one sees what the first saw."""
+    """A redelivered message is read as it was the first time."""
 
     @FUZZED
     @given(texts())
@@ -99,7 +99,7 @@ def test_resealing_a_text_changes_nothing() -> None:
 
 
 def test_a_message_reaches_a_task_or_is_rejected_without_its_secret() -> None:
-    """Nothing but a refusal of ours stops one at the gate, and what is kept can be stored and read."""
+    """A message is admitted or refused by us, and a refused one can be stored without its secret."""
 
     @FUZZED
     @given(texts())
@@ -120,14 +120,14 @@ def test_a_message_reaches_a_task_or_is_rejected_without_its_secret() -> None:
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """A server of the test's own."""
+    """A server of the test itself."""
     server = Valkey(tmp_path)
     with running(server):
         yield server
 
 
 def some_texts(count: int) -> list[bytes]:
-    """So many texts."""
+    """Return *count* texts."""
     found: list[bytes] = []
 
     @settings(FUZZED, max_examples=count, phases=[Phase.generate])
@@ -141,7 +141,7 @@ def some_texts(count: int) -> list[bytes]:
 
 @pytest.mark.programs
 def test_a_worker_consumes_good_messages_between_hundreds_of_others(valkey: Valkey, tmp_path: Path) -> None:
-    """In their order; each text is seen by a task or kept, once."""
+    """A worker processes good messages in order, and each text is seen by a task or kept, once."""
     queue = []
     for place, text in enumerate(some_texts(2_000 if deep() else 300)):
         queue += [text, json.dumps(envelope("crawler.frames", {"marker": place})).encode()]
@@ -149,7 +149,7 @@ def test_a_worker_consumes_good_messages_between_hundreds_of_others(valkey: Valk
     with running(worker):
         for text in queue:
             valkey.client.lpush("crawler", text)
-        # What was just popped is in neither list, so that empty ones alone do not say that it is done.
+        # A message that was just popped is in neither list, so empty lists alone do not mean that all is done.
         wait_until(
             lambda: sum(map(valkey.client.llen, ("seen", "kept"))) >= len(queue), "all is done", patience=600
         )

@@ -1,4 +1,4 @@
-"""Every task under payloads that are wrong, huge, deep or strange: each is answered once, and kept with its reason."""
+"""Every task with payloads that are wrong, huge, deep or strange: each is rejected once, with its reason."""
 
 import json
 from collections.abc import Iterator
@@ -44,17 +44,19 @@ REFUSALS = {
     },
     "failures.log": {"unknown_job", "refused_by_database"},
 }
-"""For what a task refuses a payload that fits the contract, by the table in docs/contract.md."""
+"""The reasons for which a task rejects a valid payload, from the table in docs/contract.md."""
 
 
 @pytest.fixture
 def sandbox(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A world with a job that waits, one that is worked on, and one that has failed, under known ids."""
-    monkeypatch.setenv("CRAWLYARD_CONNECTION_TIMEOUT", "90")  # bounds the silence of its one transaction
+    """A state with a waiting, a running and a failed job under known ids."""
+    monkeypatch.setenv(
+        "CRAWLYARD_CONNECTION_TIMEOUT", "90"
+    )  # bounds how long its one transaction may be idle
     world.reload_settings()
-    waiting, worked_on, failed = JOBS
+    waiting, running, failed = JOBS
     world.deliver("connections.register", connection_id=CONNECTION, capacity=1)
-    for job in (failed, worked_on):
+    for job in (failed, running):
         world.submit(world.order(web_app_job_id=job, namespace_path=f"group/{job}"))
         world.assign()
         world.rows(
@@ -80,7 +82,7 @@ def sandbox(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 MEBIBYTES = (10 if deep() else 2) * 2**20
 
 IDLE = "01ARZ3NDEKTSV4RRFFQ69G5FAE"
-"""A connection without work."""
+"""A connection without jobs."""
 
 PROGRESS = {"stage": "fetching", "entityType": "issue", "processed": 7, "total": 9}
 
@@ -109,11 +111,11 @@ GOOD: dict[str, list[Any]] = {
     ],
     "failures.log": [{"job_id": job, "error_type": "E", "error_message": "m"} for job in JOBS[:2]],
 }
-"""Two items each, of which each changes a row."""
+"""Two items for each task; each item changes a row."""
 
 
 def fits(kind: TypeAdapter[Any], value: Any) -> bool:
-    """Whether the contract allows a value, as it comes off the wire."""
+    """Return True if the contract allows a value as decoded from a message."""
     try:
         kind.validate_python(serialization.loads(serialization.dumps(value)))
     except (ValidationError, RecursionError):
@@ -123,16 +125,16 @@ def fits(kind: TypeAdapter[Any], value: Any) -> bool:
 
 @pytest.mark.parametrize("task", CONTRACT)
 def test_an_invalid_payload_is_rejected_and_changes_nothing(task: str, sandbox: Sandbox) -> None:
-    """The task returns; what does not fit is kept once, named and without its secret, and no other row changes."""
+    """An invalid payload is kept once, with its reason and without its secret, and changes no other row."""
 
     @FUZZED
     @given(mutated(strategies.payloads(task)).filter(lambda payload: isinstance(payload, dict)))
     def check(payload: Any) -> None:
-        before = sandbox.told()
+        before = sandbox.rows()
         with sandbox.example():
             sandbox.deliver(task, payload)
             kept = sandbox.rejected()
-            after = sandbox.told()
+            after = sandbox.rows()
         assert {row.task for row in kept} <= {task}
         assert {row.reason for row in kept} <= REFUSALS.get(task, set()) | {"invalid"}
         assert SECRET not in json.dumps([list(row) for row in kept], default=str)
@@ -146,13 +148,13 @@ def test_an_invalid_payload_is_rejected_and_changes_nothing(task: str, sandbox: 
 
 @pytest.mark.parametrize("task", BATCHES)
 def test_a_bad_item_does_not_affect_its_neighbours(task: str, sandbox: Sandbox) -> None:
-    """Around and between bad items, of any kind and number, the good ones do what they do alone."""
+    """Good items have the same effect alone and among bad items of any kind and number."""
     field, item = BATCHES[task]
     bad = mutated(strategies.items(task)).filter(lambda value: not fits(item, value))
-    before = sandbox.told()
+    before = sandbox.rows()
     with sandbox.example():
         sandbox.deliver(task, {field: GOOD[task]})
-        alone = sandbox.told()
+        alone = sandbox.rows()
     assert len(set(alone) - set(before)) >= len(GOOD[task])
 
     @FUZZED
@@ -162,40 +164,40 @@ def test_a_bad_item_does_not_affect_its_neighbours(task: str, sandbox: Sandbox) 
         with sandbox.example():
             sandbox.deliver(task, {field: [*first, one, *middle, two, *last]})
             assert [row.reason for row in sandbox.rejected()] == ["invalid"] * len(first + middle + last)
-            # A bad frame proves life all the same, also of who is not known.
-            assert sandbox.told("connection_expired") == alone
+            # A bad frame is a sign of life too; of an unknown connection it leaves an event.
+            assert sandbox.rows("connection_expired") == alone
 
     check()
 
 
 def test_mebibytes_are_stored_truncated(sandbox: Sandbox) -> None:
-    """An endless text, list and object beside good frames: each is kept cut, and the good ones are applied."""
-    endless = ["x" * MEBIBYTES, [[]] * (MEBIBYTES // 4), {str(n): n for n in range(MEBIBYTES // 20)}]
+    """A huge text, list and object are kept truncated, and the good frames beside them are applied."""
+    huge = ["x" * MEBIBYTES, [[]] * (MEBIBYTES // 4), {str(n): n for n in range(MEBIBYTES // 20)}]
     with sandbox.example():
         sandbox.deliver("crawler.frames", {"frames": GOOD["crawler.frames"]})
-        alone = sandbox.told()
+        alone = sandbox.rows()
 
-    sandbox.deliver("crawler.frames", {"frames": [*endless, *GOOD["crawler.frames"]]})
+    sandbox.deliver("crawler.frames", {"frames": [*huge, *GOOD["crawler.frames"]]})
 
     kept = sandbox.rejected()
-    assert [row.reason for row in kept] == ["invalid"] * len(endless)
+    assert [row.reason for row in kept] == ["invalid"] * len(huge)
     assert all(len(json.dumps(row.payload, ensure_ascii=False)) <= STORED_BYTES for row in kept)
-    assert sandbox.told() == alone
+    assert sandbox.rows() == alone
 
 
 def test_a_batch_with_too_many_items_is_refused_as_a_whole(sandbox: Sandbox) -> None:
-    """One row is kept, and nothing is applied of it."""
-    before = sandbox.told()
+    """A batch that is too long leaves one rejected message, and none of its items is applied."""
+    before = sandbox.rows()
 
     sandbox.deliver("jobs.enqueue", {"job_ids": JOBS * BATCH_LIMIT})
 
     assert [row.reason for row in sandbox.rejected()] == ["invalid"]
-    assert sandbox.told() == before
+    assert sandbox.rows() == before
 
 
 @pytest.mark.parametrize("task", CONTRACT)
 def test_a_valid_payload_is_accepted_or_refused_with_a_known_reason(task: str, sandbox: Sandbox) -> None:
-    """What the JSON Schema of a task allows is applied, or refused for one of the documented reasons."""
+    """A payload that fits the JSON Schema of a task is applied, or rejected for a documented reason."""
 
     @FUZZED
     @given(strategies.payloads(task))

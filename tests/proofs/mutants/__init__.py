@@ -1,14 +1,14 @@
 """
-Each guard is needed: one is taken away at a time, and a test must fail.
+Each guard of the product is removed, one at a time, and a test must fail.
 
     make mutants
     make mutants ARGS="--only fence"
 
-The guards are data, in `guards/*.toml`. Each is tried in a copy of the project, never in the tree itself.
+The guards are data, in `guards/*.toml`. Each mutant is a copy of the project; the tree itself is never edited.
 
     [[guard]]
     name = "no-secret-in-metadata"
-    why = "what a crawler says of itself is redacted"
+    why = "the metadata of a registration is redacted"
     tests = ["test_secrets_of_a_registration_are_not_stored"]
     edit = [{ at = "Connections.register", old = "redact(metadata)", new = "metadata" }]
 

@@ -1,7 +1,7 @@
 """
-`python -m proofs.mutants`: try the guards, and tell of each what became of it.
+`python -m proofs.mutants`: try the mutants, and report a verdict on each.
 
-Exits with 1 where a mutant survives, or cannot be tried.
+Exits with 1 if a mutant survives, or cannot be tried.
 """
 
 import json
@@ -25,11 +25,11 @@ from proofs.mutants.trial import Outcome, Trials, Verdict, without_a_mutant
 @click.command()
 @click.option("--list", "listed", is_flag=True, help="Only list the guards.")
 @click.option(
-    "--only", multiple=True, metavar="NAME", help="Try those in whose names this stands; repeatable."
+    "--only", multiple=True, metavar="NAME", help="Try the guards whose names contain this; repeatable."
 )
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the outcomes to this file.")
-@click.option("-n", "--side-by-side", type=click.IntRange(1), default=2, help="Trials at one time [2].")
-@click.option("--servers/--no-servers", default=True, help="Whether the tests want a database and a broker.")
+@click.option("-n", "--side-by-side", type=click.IntRange(1), default=2, help="Concurrent trials [2].")
+@click.option("--servers/--no-servers", default=True, help="Whether the tests need a database and a broker.")
 @click.option("--root", type=click.Path(path_type=Path), default=ROOT, help="The project.")
 @click.option("--guards", type=click.Path(path_type=Path), default=GUARDS, help="The folder of the guards.")
 def main(
@@ -42,7 +42,7 @@ def main(
     root: Path,
     guards: Path,
 ) -> None:
-    """Take one guard away at a time: a test must fail. Exits with 1 where none does, or a guard is gone."""
+    """Remove one guard at a time: a test must fail. Exits with 1 if none does, or if a guard does not apply."""
     mutants = chosen(load(guards), only)
     if not mutants:
         raise click.UsageError(f"no guard has {' or '.join(only)} in its name")
@@ -75,9 +75,9 @@ def _trials(root: Path, places: int, *, servers: bool) -> Iterator[Trials]:
 
 
 def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
-    """Try them all, and say how it goes."""
-    began = monotonic()
-    click.echo(f"{len(mutants)} guards. First the tests that are named, without a mutant ...")
+    """Try all mutants, and report each outcome."""
+    started = monotonic()
+    click.echo(f"{len(mutants)} guards. Running the named tests without a mutant first ...")
     outcomes = [
         o
         for o in trials.of(without_a_mutant(trials.project, mutants, len(trials.places)))
@@ -87,15 +87,15 @@ def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
         click.echo(f"A test fails without a mutant: {outcome.detail}")
     if outcomes:
         return [replace(outcome, verdict=Verdict.ERROR) for outcome in outcomes]
-    click.echo(f"Every test passes without a mutant ({monotonic() - began:.0f} s).")
+    click.echo(f"Every test passes without a mutant ({monotonic() - started:.0f} s).")
     for outcome in trials.of(mutants):
         outcomes.append(outcome)
-        _say(outcome, f"{len(outcomes):>3}/{len(mutants)}")
-    _sum_up(outcomes, monotonic() - began)
+        _report(outcome, f"{len(outcomes):>3}/{len(mutants)}")
+    _sum_up(outcomes, monotonic() - started)
     return outcomes
 
 
-def _say(outcome: Outcome, place: str) -> None:
+def _report(outcome: Outcome, place: str) -> None:
     click.echo(f"{place}  {outcome.verdict:<8}  {outcome.seconds:>6.1f} s  {outcome.name}: {outcome.why}")
     click.echo(f"{'':29}{outcome.detail or 'no test failed'}")
 

@@ -1,4 +1,4 @@
-"""The guards, as data: what is weakened, by which edit, and which tests must see it."""
+"""The guards, as data: which edit removes each, and which tests must fail then."""
 
 import ast
 import tomllib
@@ -16,7 +16,7 @@ GUARDS = Path(__file__).parent / "guards"
 
 @dataclass(frozen=True)
 class Edit:
-    """A text that occurs once in a part of the product, and what replaces it."""
+    """A text that occurs once in a part of the product, and its replacement."""
 
     at: str
     """A symbol, or a file: see `Project.part`."""
@@ -24,7 +24,7 @@ class Edit:
     new: str
 
     def change(self, project: Project) -> tuple[str, int, int, str]:
-        """The file, the start and end of the text in it, and what replaces it."""
+        """Return the file, the start and end of the text in it, and the replacement."""
         part = project.part(self.at)
         text = project.text(part.file)[: part.end]
         if (found := text.count(self.old, part.start)) != 1:
@@ -35,22 +35,22 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutant:
-    """The project with one guard less."""
+    """The project without one guard."""
 
     name: str
     why: str
-    """What the guard is there for."""
+    """What the guard ensures."""
     edits: tuple[Edit, ...]
     tests: tuple[str, ...]
     """One of them must fail: see `Project.test`."""
     hangs: bool = False
-    """Whether a test may hang without the guard; otherwise that is an error."""
+    """True if a test may hang without the guard; otherwise a hang is an error."""
 
     def texts(self, project: Project) -> dict[str, str]:
         """
-        The text of each file that it changes.
+        Return the new text of each file that it changes.
 
-        Raises DoesNotApplyError where an edit does not apply, or what comes of it is no Python.
+        Raises DoesNotApplyError if an edit does not apply, or its result is not Python.
         """
         texts: dict[str, str] = {}
         # Last change first, so that it does not move the others.
@@ -64,7 +64,7 @@ class Mutant:
 
 
 def load(folder: Path = GUARDS) -> list[Mutant]:
-    """All guards, file by file."""
+    """Return all guards, file by file."""
     files = sorted(folder.glob("*.toml"))
     mutants = [_mutant(row) for file in files for row in tomllib.loads(file.read_text("utf-8"))["guard"]]
     twice = [name for name, count in Counter(m.name for m in mutants).items() if count > 1]
@@ -74,7 +74,7 @@ def load(folder: Path = GUARDS) -> list[Mutant]:
 
 
 def chosen(mutants: Iterable[Mutant], names: Iterable[str]) -> list[Mutant]:
-    """Those in whose names one of the words stands; all of them where there is no word."""
+    """Return the mutants whose names contain one of *names*; all of them if there are no names."""
     wanted = tuple(names)
     return [m for m in mutants if not wanted or any(name in m.name for name in wanted)]
 
@@ -88,4 +88,4 @@ def _check(file: str, text: str) -> None:
     try:
         ast.parse(text, file)
     except SyntaxError as error:
-        raise DoesNotApplyError(f"{file}: what comes of the edit is no Python: {error.msg}") from None
+        raise DoesNotApplyError(f"{file}: the result of the edit is not Python: {error.msg}") from None

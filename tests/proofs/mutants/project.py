@@ -8,11 +8,11 @@ from itertools import accumulate
 from pathlib import Path
 
 PRODUCT = ("celeryconfig", "console", "persistence", "tasks")
-"""The modules and packages in which guards are taken away."""
+"""The modules and packages from which guards are removed."""
 
 
 class DoesNotApplyError(Exception):
-    """The sources have changed: what a guard names is not there, or is there more than once."""
+    """The sources have changed: what a guard names is missing, or is not unique."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,26 @@ class Project:
         self._tests = self._parts((root / "tests").rglob("test_*.py"))
 
     def text(self, file: str) -> str:
-        """The text of a file."""
+        """Return the text of a file."""
         return (self._root / file).read_text("utf-8")
 
     def part(self, name: str) -> Part:
         """
-        The part of the product with this name. Raises DoesNotApplyError unless there is exactly one.
+        Return the part of the product with this name. Raises DoesNotApplyError unless there is exactly one.
 
         `Attempts.lock_live` is a symbol: a function, class, method, or a name that a module or class assigns.
-        `connections:_LOCK` adds the end of the module's name, where several modules have the symbol.
+        `connections:_LOCK` adds the end of the module's name, if several modules have the symbol.
         `crawler_order.sql` is a file, by the end of its path.
         """
         return _only(name, self._product)
 
     def test(self, name: str) -> str:
-        """The node id of a test, which is named like a part of the product."""
+        """Return the node id of a test, which is named like a part of the product."""
         part = _only(name, self._tests)
         return "::".join([part.file, *part.symbol.split(".")] if part.symbol else [part.file])
 
     def _parts(self, paths: Iterable[Path]) -> dict[str, list[Part]]:
-        """The parts of these files, by each name that they go by."""
+        """Return the parts of these files, by each of their names."""
         parts = defaultdict[str, list[Part]](list)
         for path in paths:
             if not path.is_file() or "__pycache__" in path.parts:
@@ -86,7 +86,7 @@ def _ends(parts: Sequence[str], separator: str) -> list[str]:
 
 
 def _definitions(file: str, text: str) -> Iterator[Part]:
-    """The symbols that a file defines."""
+    """Yield the symbols that a file defines."""
     starts = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
     for symbol, node in _symbols(ast.parse(text, file)):
         first = min(each.lineno for each in [node, *getattr(node, "decorator_list", [])])
@@ -94,7 +94,7 @@ def _definitions(file: str, text: str) -> Iterator[Part]:
 
 
 def _symbols(parent: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.stmt]]:
-    """The statements that define something outside functions, each with its qualified name."""
+    """Yield the definitions outside functions, each with its qualified name."""
     for node in ast.iter_child_nodes(parent):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield prefix + node.name, node

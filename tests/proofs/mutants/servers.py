@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Valkey for each trial that runs at one time: to start them would be most of its work."""
+"""A PostgreSQL and a Valkey for each concurrent trial, shared, since starting them takes longer than most trials."""
 
 import subprocess
 import sys
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 VARIABLE = "CRAWLYARD_TEST_SERVERS"
-"""Tells the project's tests of them: see tests/support/servers.py."""
+"""Names them to the project's tests: see tests/support/servers.py."""
 
-# They end with their input, so with us too, however we end. This process itself imports nothing of the product.
+# They end with their input, so also with this process, which itself imports nothing of the product.
 _SERVE = """
 import json, sys
 from console.embedded.servers import embedded_services
@@ -22,7 +22,7 @@ with embedded_services({"fsync": "off"}) as servers:
 
 @contextmanager
 def serving(root: Path, pairs: int) -> Iterator[list[dict[str, str]]]:
-    """Run so many pairs of servers; of each, what the environment of a trial must say."""
+    """Run pairs of servers; yield the environment of a trial for each of them."""
     command = [sys.executable, "-c", _SERVE]
     processes = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""One test session: pytest in a child of this process, which has loaded already what is large and not ours."""
+"""One test session: pytest in a child process, forked after large libraries were loaded."""
 
 import json
 import os
@@ -36,40 +36,40 @@ _OPTIONS = (
     "-x",
     "-q",
     "-pno:cacheprovider",
-    # In the order in which they are named, and with one seed: what was tried can be tried again.
+    # In the named order and with one seed, so that a trial can be repeated.
     "--randomly-dont-reorganize",
     "--randomly-seed=1",
     # A session that hangs is ended from outside.
     "--timeout=0",
-    # What was loaded before pytest began; none of it has an assert for us.
+    # The libraries were loaded before pytest started; their asserts need no rewriting.
     "-Wignore::pytest.PytestAssertRewriteWarning",
 )
 
-_FAREWELL_S = 10.0
-"""So long a session that is ended has to clean up."""
+_CLEAN_UP_S = 10.0
+"""How long a session may clean up after SIGINT."""
 
 
 def warm_up() -> None:
-    """Load what every session needs and no mutant changes: half of its work."""
+    """Load what every session needs and no mutant changes, which is half of its work."""
     for name in _LARGE:
         import_module(name)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A session that runs, or has run."""
+    """A running or ended session."""
 
     pid: int
     report: Path
     deadline: float
 
     @classmethod
-    def begin(
+    def start(
         cls, copy: Path, tests: Sequence[str], environment: Mapping[str, str], patience: float
     ) -> "Session":
-        """Begin to run tests of the project at *copy*, in a process group of its own."""
+        """Start the tests of the project at *copy*, in a process group of its own."""
         report = copy.parent / "report.json"
-        sys.stdout.flush()  # or the child would say it again
+        sys.stdout.flush()  # or the child would write it again
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
@@ -77,20 +77,20 @@ class Session:
         return cls(pid, report, monotonic() + patience)
 
     def code(self) -> int | None:
-        """Pytest's exit code; None while it runs."""
+        """Return pytest's exit code; None while it runs."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def read_report(self) -> dict[str, Any]:
-        """What the plugin reported."""
+        """Return the report of the plugin."""
         return dict(json.loads(self.report.read_text("utf-8"))) if self.report.exists() else {}
 
     def end(self) -> None:
-        """Let it clean up, and kill what is left of it."""
+        """Let it clean up, then kill it."""
         for signal_ in (signal.SIGINT, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal_)
-            until = monotonic() + _FAREWELL_S
+            until = monotonic() + _CLEAN_UP_S
             while monotonic() < until:
                 if self.code() is not None:
                     return
@@ -98,13 +98,13 @@ class Session:
 
 
 def _run(copy: Path, tests: Sequence[str], environment: Mapping[str, str]) -> int:
-    """In the child."""
+    """Run in the child process; return pytest's exit code."""
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _redirect_output(copy.parent / "output.txt")
         os.chdir(copy)
-        # The environment has the project itself on its path; before it come the copy and its tests.
+        # The environment has the project itself on its path; the copy and its tests must come first.
         paths = [str(copy), str(copy / "tests")]
         sys.path[:0] = paths
         os.environ.update(environment, PYTHONPATH=os.pathsep.join(paths))
@@ -114,7 +114,7 @@ def _run(copy: Path, tests: Sequence[str], environment: Mapping[str, str]) -> in
 
 
 def _redirect_output(file: Path) -> None:
-    with file.open("wb") as output, Path(os.devnull).open("rb") as silence:
-        os.dup2(silence.fileno(), 0)
+    with file.open("wb") as output, Path(os.devnull).open("rb") as empty:
+        os.dup2(empty.fileno(), 0)
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

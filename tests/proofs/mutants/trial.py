@@ -1,4 +1,4 @@
-"""Trials: the tests of each guard, in a copy of the project without it, several side by side."""
+"""Trials: the tests of each guard run in a copy of the project without it, several concurrently."""
 
 import compileall
 import re
@@ -18,9 +18,9 @@ from proofs.mutants.session import Session
 PATIENCE_S = 240.0
 _A_TEST_S = 30.0
 """
-So long the tests of one guard may take, and so much longer for each of them.
+How long the tests of one guard may take, and how much longer for each test.
 
-Where they may hang without it, this last is all: they take a second with it.
+If they may hang without the guard, only the latter counts: with the guard they take a second.
 """
 
 _LEFT_OUT = shutil.ignore_patterns(
@@ -32,11 +32,11 @@ _BROKEN = re.compile(
     r"|DatabaseFaultError: \w+ \(42(?!501|P01).*",
     re.MULTILINE,
 )
-"""What an edit leads to that breaks the code or the statement, where it should have weakened it."""
+"""Errors of an edit that broke the code or the statement instead of weakening it."""
 
 
 class Verdict(StrEnum):
-    """What became of a mutant."""
+    """The verdict on a mutant."""
 
     KILLED = "killed"
     SURVIVED = "survived"
@@ -45,43 +45,43 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one mutant, and by which test."""
+    """The verdict on one mutant, and the test that decided it."""
 
     name: str
     why: str
-    """What the guard is there for."""
+    """What the guard ensures."""
     verdict: Verdict
     seconds: float
     detail: str
-    """The test that failed; of an error, what is wrong."""
+    """The test that failed; for an error, what is wrong."""
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A mutant at its trial."""
+    """A running trial of a mutant."""
 
     mutant: Mutant
     session: Session
-    began: float
+    started: float
 
     def ended(self) -> Outcome | None:
-        """What became of it; None while that is open."""
+        """Return the outcome; None while it runs."""
         code = self.session.code()
         if code is not None:
-            return _outcome(self.mutant, self.began, *judge(code, self.session.read_report()))
+            return _outcome(self.mutant, self.started, *judge(code, self.session.read_report()))
         if monotonic() < self.session.deadline:
             return None
         self.session.end()
-        fate = Verdict.KILLED if self.mutant.hangs else Verdict.ERROR
-        return _outcome(self.mutant, self.began, fate, "the tests hang")
+        verdict = Verdict.KILLED if self.mutant.hangs else Verdict.ERROR
+        return _outcome(self.mutant, self.started, verdict, "the tests hang")
 
 
 @dataclass
 class Trials:
     """
-    Trials of a project. It is copied once, to *folder*, and from there for each trial.
+    Trials of a project, which is copied once to *folder*, and from there for each trial.
 
-    *places* are the environments in which trials run, one in each at a time.
+    *places* are the environments of trials; each runs one trial at a time.
     """
 
     root: Path
@@ -92,55 +92,55 @@ class Trials:
         self._whole = self.folder / "whole" / "project"
         shutil.copytree(self.root, self._whole, ignore=_LEFT_OUT)
         self.project = Project(self._whole)
-        compileall.compile_dir(self._whole, quiet=2)  # once for all that are copied from it
+        compileall.compile_dir(self._whole, quiet=2)  # once for all copies
 
     def of(self, mutants: Iterable[Mutant]) -> Iterator[Outcome]:
-        """Try each of them; what became of it, in the order in which they end."""
+        """Try each mutant; yield the outcomes in the order in which they end."""
         waiting, running = deque(mutants), dict[int, _Trial]()
         try:
             while waiting or running:
-                yield from self._begin(waiting, running)
+                yield from self._fill_places(waiting, running)
                 yield from _ended(running)
                 sleep(0.02)
         finally:
             for trial in running.values():
                 trial.session.end()
 
-    def _begin(self, waiting: deque[Mutant], running: dict[int, _Trial]) -> Iterator[Outcome]:
-        """Begin a trial in each place that is free; those of which it is known at once are over."""
+    def _fill_places(self, waiting: deque[Mutant], running: dict[int, _Trial]) -> Iterator[Outcome]:
+        """Start a trial in each free place; yield the outcomes that are known at once."""
         free = [place for place in range(len(self.places)) if place not in running]
         for place in free[: len(waiting)]:
-            began = self._began(waiting.popleft(), place)
-            if isinstance(began, Outcome):
-                yield began
+            started = self._start(waiting.popleft(), place)
+            if isinstance(started, Outcome):
+                yield started
             else:
-                running[place] = began
+                running[place] = started
 
-    def _began(self, mutant: Mutant, place: int) -> _Trial | Outcome:
-        began = monotonic()
+    def _start(self, mutant: Mutant, place: int) -> _Trial | Outcome:
+        started = monotonic()
         try:
             texts = mutant.texts(self.project)
             tests = [self.project.test(test) for test in mutant.tests]
         except DoesNotApplyError as error:
-            return _outcome(mutant, began, Verdict.ERROR, str(error))
+            return _outcome(mutant, started, Verdict.ERROR, str(error))
         copy = self.folder / mutant.name / "project"
         shutil.copytree(self._whole, copy)
         for file, text in texts.items():
             (copy / file).write_text(text, encoding="utf-8")
         patience = _A_TEST_S if mutant.hangs else PATIENCE_S + _A_TEST_S * len(tests)
-        return _Trial(mutant, Session.begin(copy, tests, self.places[place], patience), began)
+        return _Trial(mutant, Session.start(copy, tests, self.places[place], patience), started)
 
 
 def without_a_mutant(project: Project, mutants: Iterable[Mutant], parts: int) -> list[Mutant]:
-    """All that the mutants name, on the project as it is: a test that fails anyway kills nothing."""
-    # Sorted by their files, as some share fixtures that are expensive to make.
+    """Return trials of all named tests without a mutant: a test that fails anyway kills nothing."""
+    # Sorted by file, since some share expensive fixtures.
     tests = sorted({test for mutant in mutants for test in mutant.tests}, key=project.test)
     shares = [tuple(tests[part::parts]) for part in range(parts)]
     return [Mutant(f"no-mutant-{n}", "", (), share) for n, share in enumerate(shares) if share]
 
 
 def judge(code: int, report: Mapping[str, Any]) -> tuple[Verdict, str]:
-    """A kill is a test that fails in its own words; whatever else goes wrong is an error."""
+    """Judge a trial: only a test that fails in its body kills a mutant; any other problem is an error."""
     if report.get("strayed"):
         return Verdict.ERROR, f"loaded from elsewhere: {', '.join(report['strayed'])}"
     failures = report.get("failures", [])
@@ -152,12 +152,12 @@ def judge(code: int, report: Mapping[str, Any]) -> tuple[Verdict, str]:
     if first["when"] != "call":
         return Verdict.ERROR, f"{first['test']} failed in its {first['when']}"
     if broken := _BROKEN.search(first["said"]):
-        return Verdict.ERROR, f"it breaks, and does not weaken: {broken[0]}"
+        return Verdict.ERROR, f"the edit breaks the code: {broken[0]}"
     return Verdict.KILLED, first["test"].removeprefix("tests/")
 
 
 def _ended(running: dict[int, _Trial]) -> Iterator[Outcome]:
-    """Take out what is over, with its copy."""
+    """Remove ended trials with their copies, and yield their outcomes."""
     for place, trial in list(running.items()):
         if outcome := trial.ended():
             del running[place]
@@ -165,5 +165,5 @@ def _ended(running: dict[int, _Trial]) -> Iterator[Outcome]:
             yield outcome
 
 
-def _outcome(mutant: Mutant, began: float, verdict: Verdict, detail: str) -> Outcome:
-    return Outcome(mutant.name, mutant.why, verdict, round(monotonic() - began, 1), detail)
+def _outcome(mutant: Mutant, started: float, verdict: Verdict, detail: str) -> Outcome:
+    return Outcome(mutant.name, mutant.why, verdict, round(monotonic() - started, 1), detail)

@@ -1,4 +1,4 @@
-"""A plugin of pytest that tells the runner what happened, and where the product was loaded from."""
+"""A pytest plugin that reports the failures, and where the product was loaded from."""
 
 import json
 import os
@@ -16,13 +16,13 @@ _passed = 0
 
 
 def pytest_collectreport(report: Any) -> None:
-    """Note what could not be collected."""
+    """Record what could not be collected."""
     if report.failed:
         _failures.append({"test": report.nodeid, "when": "collect", "said": report.longreprtext})
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """Note a failure with all that was said, and how many passed."""
+    """Record a failure with its output, and count the tests that passed."""
     global _passed  # noqa: PLW0603 - a plugin is a module
     if report.failed:
         said = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
@@ -32,14 +32,14 @@ def pytest_runtest_logreport(report: Any) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write the report, but not as one of several processes: their parent does."""
+    """Write the report; of several xdist processes only the parent does."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         return
-    told = {"failures": _failures, "passed": _passed, "strayed": _strayed()}
-    Path(os.environ[VARIABLE]).write_text(json.dumps(told), encoding="utf-8")
+    report = {"failures": _failures, "passed": _passed, "strayed": _strayed()}
+    Path(os.environ[VARIABLE]).write_text(json.dumps(report), encoding="utf-8")
 
 
 def _strayed() -> list[str]:
-    """Modules of the product that were not loaded from this copy: then nothing was tried at all."""
+    """Return modules of the product that were not loaded from this copy: then the mutant was not tried."""
     files = [str(getattr(sys.modules.get(name), "__file__", None) or "") for name in PRODUCT]
     return [file for file in files if file and not Path(file).is_relative_to(Path.cwd())]
