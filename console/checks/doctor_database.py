@@ -68,7 +68,7 @@ def _schema(connection: Connection) -> list[Finding]:
 def _privileges(connection: Connection) -> Finding:
     missing = missing_privileges(connection)
     return judged(
-        "privileges",
+        "rights",
         f"missing: {', '.join(missing)}" if missing else "sufficient on the web app's tables",
         good=not missing,
         remedy="Have the owner of the tables GRANT them to the role in DATABASE_URL.",

@@ -52,7 +52,7 @@ def _outages() -> Finding:
     """Invalid values are refused at the start; this shows the margin."""
     gap, sweeps = settings().outage_gap, 2 * settings().sweep_interval
     return judged(
-        "dispatcher outage",
+        "an outage of ours",
         f"assumed after {duration(gap)} without a sweep; two sweeps take {duration(sweeps)}",
         good=gap > sweeps,
         remedy=f"Raise {PREFIX}CONNECTION_TIMEOUT, or every sweep is taken for the end of an outage.",

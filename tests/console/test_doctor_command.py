@@ -112,7 +112,7 @@ def test_the_doctor_lists_missing_privileges(
         sql("DROP OWNED BY poor")
         sql("DROP ROLE poor")
 
-    (finding,) = [one for one in output.json["findings"] if one["about"] == "privileges"]
+    (finding,) = [one for one in output.json["findings"] if one["about"] == "rights"]
     assert output.code == 1
     assert finding["level"] == "fault"
     assert finding["detail"] == "missing: DELETE on area, DELETE on area_authorization, DELETE on job"
