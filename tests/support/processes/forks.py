@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 
 from billiard import pool
@@ -102,7 +103,12 @@ def _run(module: str, arguments: list[str], environment: dict[str, str], log: st
 
 
 def _end_with_parent() -> None:
-    """The fork server ends with the tests, also where these are killed; on Linux so do we."""
+    """
+    Let nothing outlive the tests, even if they are killed: not the fork server, and on Linux not this process.
+
+    The fork server ends once nobody holds the other end of its pipe. Each of its children inherits that end.
+    """
+    os.close(forkserver._forkserver._forkserver_alive_fd)
     if sys.platform == "linux":
         set_parents_death_signal = 1
         ctypes.CDLL(None).prctl(set_parents_death_signal, signal.SIGTERM)
