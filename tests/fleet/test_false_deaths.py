@@ -151,7 +151,7 @@ def test_no_crawler_that_sends_heartbeats_expires(
     of that time plus the delay of the sweeps on this machine; also without beat, and without other frames.
     """
     beats = (3600, -3600) if deep() else (3600,)
-    floods = [(50_000, 500), (10_000, 1)] if deep() else [(50_000, 500)]
+    floods = [(50_000, 500), (10_000, 1)] if deep() else [(20_000, 500)]
 
     outcomes = side_by_side(
         *(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from socket import gethostname
 from typing import Any
 
 import pytest
@@ -148,7 +149,10 @@ def test_our_own_app_receives_the_answers(valkey: Valkey, worker: Worker) -> Non
         "inspect",
         "ping",
         "--timeout",
-        "10",
+        "30",
+        # Without a destination it waits until its time is up, for answers of other workers.
+        "--destination",
+        f"celery@{gethostname()}",
     ]
     variables = {"BROKER_URL": valkey.url, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     variables["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:9/nothing"
