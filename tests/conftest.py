@@ -286,7 +286,7 @@ def _forget_engine() -> None:
 
 
 def _hasten_logins(services: Services) -> None:
-    """Hash the password once and not 4096 times: a test makes several connections. PostgreSQL 15 cannot."""
+    """Hash the password once, not 4096 times: every test connects several times. PostgreSQL 15 cannot do this."""
     with _admin(services) as admin:
         if admin.info.server_version >= 160_000:
             admin.execute("SET scram_iterations = 1")
