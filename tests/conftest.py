@@ -1,6 +1,7 @@
 """Real PostgreSQL and Redis for every test: one pair per test process, an empty database per test."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
+from console.checks.deadline import THREAD_NAME
 from console.embedded.servers import Services, embedded_services
 from console.simulator.gitlab import GitLab
 from persistence.db import engine as engines
@@ -121,6 +123,7 @@ def empty_database(services: Services | Given) -> Iterator[str]:
         admin.execute(f"CREATE DATABASE {name}")
     _use(_url(services, name))
     yield _url(services, name)
+    _wait_for_abandoned_checks()
     engines.engine().dispose()
     with _admin(services) as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -138,6 +141,7 @@ def database(migrated: str, request: pytest.FixtureRequest) -> Iterator[str]:
         admin.execute(FRESH if request.node.get_closest_marker("fresh_tables") else EMPTY)
     _use(migrated)
     yield migrated
+    _wait_for_abandoned_checks()
     # A connection returned to a disposed pool is never closed, and reported in some later test.
     wait_until(
         lambda: not engines.engine().pool.checkedout(),
@@ -225,6 +229,18 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     settings.cache_clear()
 
 
+def _wait_for_abandoned_checks() -> None:
+    """
+    Wait for threads of checks that ran out of time, as they do on a busy machine.
+
+    Such a thread may hold the engine of this test without having connected yet.
+    """
+    wait_until(
+        lambda: not any(thread.name == THREAD_NAME for thread in threading.enumerate()),
+        "abandoned checks have ended",
+    )
+
+
 def _migrate(url: str) -> None:
     from persistence.migrations.run import migrate  # noqa: PLC0415 - after the environment is set
 
@@ -270,7 +286,7 @@ def _forget_engine() -> None:
 
 
 def _hasten_logins(services: Services) -> None:
-    """Hash the password once and not 4096 times: a test makes several connections. PostgreSQL 15 cannot."""
+    """Hash the password once, not 4096 times: every test connects several times. PostgreSQL 15 cannot do this."""
     with _admin(services) as admin:
         if admin.info.server_version >= 160_000:
             admin.execute("SET scram_iterations = 1")

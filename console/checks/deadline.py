@@ -14,6 +14,8 @@ from persistence.exceptions import CrawlyardError
 
 T = TypeVar("T")
 
+THREAD_NAME = "crawlyard-check"
+
 
 class NoAnswerError(CrawlyardError):
     """A server did not answer in time; the text names it."""
@@ -22,7 +24,7 @@ class NoAnswerError(CrawlyardError):
 def begin(work: Callable[[], T]) -> "Future[T]":
     """Start *work* in a thread, and return a future for its result or exception."""
     future: Future[T] = Future()
-    Thread(target=_fulfil, args=(future, work), daemon=True).start()
+    Thread(target=_fulfil, args=(future, work), name=THREAD_NAME, daemon=True).start()
     return future
 
 

@@ -19,6 +19,7 @@ def busy(busy_database: str) -> Iterator[Connection]:
         connection.execute(
             text("UPDATE job_assignment_mapping SET progressed_at = now() WHERE completed_at IS NULL")
         )
+        connection.execute(text("UPDATE account_lane SET held_at = now() WHERE held_at IS NOT NULL"))
         yield connection
         transaction.rollback()
     engine.dispose()

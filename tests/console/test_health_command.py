@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from console.commands import health
 from console.commands.health import check_sweep
 from console.embedded.servers import Services
 from persistence.reports.status import SweepClock
@@ -22,9 +23,16 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a database that is up answer as slowly as it does on a busy machine."""
+    monkeypatch.setattr(health, "_TIMEOUT_S", 30.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_health_passes_after_a_sweep(sql: Sql, broker: str, run: Run) -> None:
     """Database, sweep and broker are one line each, and the exit code is 0."""
-    sql("UPDATE liveness_state SET last_sweep_at = now() - interval '59 s'")
+    sql("UPDATE liveness_state SET last_sweep_at = now() - interval '50 s'")
     output = run("health")
     assert output.code == 0
     assert [line.split(":")[0] for line in output.out.splitlines()] == [
@@ -35,6 +43,7 @@ def test_health_passes_after_a_sweep(sql: Sql, broker: str, run: Run) -> None:
     assert run("health", "--json").json["healthy"] is True
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("last", ["now() - interval '61 s'", "now() + interval '61 s'"])
 def test_health_fails_without_a_sweep_in_a_minute(last: str, sql: Sql, broker: str, run: Run) -> None:
     """A last sweep more than a minute ago, or in the future, fails the check."""
@@ -52,6 +61,7 @@ def test_health_gives_a_new_installation_a_minute_to_sweep(services: Services) -
     assert not check_sweep(old).healthy
 
 
+@pytest.mark.usefixtures("patient")
 def test_health_fails_before_the_first_migration(empty_database: str, broker: str, run: Run) -> None:
     """A database without Crawlyard's tables fails the check, with what to do."""
     output = run("health")

@@ -19,7 +19,7 @@ from support.secrets import HOSTILE_TEXT, MEBIBYTE, PLANTED, shows_a_secret
 
 LENGTH = MEBIBYTE if deep() else MEBIBYTE // 4
 BOUND_S = 5 * LENGTH / MEBIBYTE
-"""Of CPU. At quadratic cost a quarter of a mebibyte would take six times as long, and a mebibyte minutes."""
+"""CPU seconds. At quadratic cost a quarter of a mebibyte would take several times as long, and a mebibyte minutes."""
 
 EXAMPLES = {
     # Tokens of GitLab and others, by their shape

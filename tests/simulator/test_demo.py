@@ -29,7 +29,7 @@ def test_a_short_demo_succeeds(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr

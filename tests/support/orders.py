@@ -1,4 +1,4 @@
-"""The order of the tests: what takes long begins first, in each of the processes that share them."""
+"""The order of the tests: in each test process, the long ones come first."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,16 @@ import pytest
 
 
 def takes_long(item: pytest.Item) -> bool:
-    """Whether it is marked so."""
+    """Return True if the test has a marker for long tests."""
     return any(item.get_closest_marker(name) for name in ("long", "programs"))
 
 
 def shared_out(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
     """
-    The items, otherwise in their order, with long ones at the beginning of each process's share.
+    Move the long tests to the beginning of each process's share, and keep the order of the others.
 
-    `--dist worksteal` gives each process an equal stretch of the list; who has done his takes from others.
+    `--dist worksteal` gives each process an equal part of the list. A process that has finished its part takes tests
+    from others.
     """
     long = [item for item in items if takes_long(item)]
     others = [item for item in items if not takes_long(item)]

@@ -1,4 +1,4 @@
-"""The order of the tests: each process begins with its share of what takes long."""
+"""The order of the tests: each process starts with its share of the long ones."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -10,13 +10,13 @@ from support.orders import shared_out
 
 @dataclass(frozen=True)
 class Item:
-    """A test, as far as its order is concerned."""
+    """A test, reduced to its marker."""
 
     name: str
     marker: str = ""
 
     def get_closest_marker(self, name: str) -> bool:
-        """Whether it is marked so."""
+        """Return True if it has this marker."""
         return self.marker == name
 
 
@@ -25,19 +25,19 @@ LONG = [Item("model", "long"), Item("chaos", "programs"), Item("demo", "programs
 
 
 def in_order(items: list[Item], processes: int) -> list[Item]:
-    """The items as they are shared out."""
+    """Return the items in the order in which they are distributed."""
     return cast("list[Item]", shared_out(cast("list[pytest.Item]", items), processes))
 
 
-def test_each_process_begins_with_a_long_one() -> None:
-    """At the beginning of each stretch of the same length; the others keep their order."""
+def test_each_process_starts_with_a_long_test() -> None:
+    """Each equal part of the list starts with a long test, and the others keep their order."""
     order = in_order([*SHORT, *LONG, Item("a")], 3)
     assert [order[n] for n in (0, 8, 16)] == LONG
     assert [item for item in order if item not in LONG] == [*SHORT, Item("a")]
 
 
 @pytest.mark.parametrize("processes", range(1, 30))
-def test_none_is_left_out_and_none_is_run_twice(processes: int) -> None:
-    """However many processes there are, and whatever is chosen."""
+def test_no_test_is_omitted_or_repeated(processes: int) -> None:
+    """The order holds every test once, for any number of processes and any selection."""
     for items in ([], LONG, SHORT, [*LONG, *SHORT[:1]], [*SHORT, *LONG]):
         assert sorted(in_order(items, processes), key=str) == sorted(items, key=str)

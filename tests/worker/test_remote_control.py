@@ -150,7 +150,7 @@ def test_our_own_app_receives_the_answers(valkey: Valkey, worker: Worker) -> Non
         "ping",
         "--timeout",
         "30",
-        # Without a destination it waits for further answers until the time is up.
+        # Without a destination it waits until its time is up, for answers of other workers.
         "--destination",
         f"celery@{gethostname()}",
     ]

@@ -33,7 +33,7 @@ SEEDS, DEEPER = 3, 20
 """The deep tests run at least this many seeds, and at most this many times as many."""
 
 HALVES = 2 if deep() else 1
-"""Two processes share the deep ones."""
+"""The deep tests are split into two, so that two processes share them."""
 
 
 @pytest.fixture

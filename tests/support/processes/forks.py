@@ -1,9 +1,9 @@
 """
-Our programs as processes of their own, forked from one that has imported the libraries for all of them.
+Crawlyard's programs as separate processes, forked from a parent that has already imported the libraries.
 
-A worker spends most of its start on imports, and the tests start some hundred. The parent of them all is
-multiprocessing's fork server: it has one thread, and nothing of ours in it, so that each process reads its
-settings and its modules anew.
+Imports take most of a worker's start, and the tests start about a hundred. The parent is multiprocessing's fork
+server. It has a single thread, and imports none of our modules: each process reads its settings and our modules
+itself.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from pathlib import Path
 
 from billiard import pool
@@ -28,14 +28,17 @@ _LIBRARIES = (
 )
 
 _PATIENCE_S = 60.0
-"""What a worker gets to finish what it has begun."""
+"""How long a stopping worker may take to finish its tasks."""
 
 _fork_server = multiprocessing.get_context("forkserver")
 _fork_server.set_forkserver_preload([*_LIBRARIES])
+# The fork server's socket is made in this folder. A test may have changed the temporary folder by then, to one whose
+# path is too long for a socket and which is deleted with the test.
+util.get_temp_dir()
 
 
 class Forked:
-    """One that runs `python -m MODULE ARGUMENT…` in the project's folder; what it writes goes to a file."""
+    """A process that runs `python -m MODULE ARGUMENT…` in the project's folder, with its output in a file."""
 
     def __init__(
         self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
@@ -52,28 +55,28 @@ class Forked:
         return self._process.pid
 
     def lives(self) -> bool:
-        """Whether it runs; one that is stopped does."""
+        """Return True while the process runs, also while it is stopped by SIGSTOP."""
         return self._process.is_alive()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send the process a signal, unless it has ended."""
         if self.lives():
             os.kill(self.pid, number)
 
     def wait(self, seconds: float | None = None) -> int:
-        """Wait for its end; its exit code, negative for a signal. Raises TimeoutExpired."""
+        """Wait for its end, and return the exit code: negative for a signal. Raises TimeoutExpired."""
         self._process.join(seconds)
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired(str(self._process), seconds or 0.0)
         return self._process.exitcode
 
-    def ask_to_end(self) -> None:
+    def request_stop(self) -> None:
         """Send it SIGTERM."""
         self.send(signal.SIGTERM)
 
     def close(self) -> None:
-        """End it in a friendly way, else by force."""
-        self.ask_to_end()
+        """Stop it by SIGTERM, or by SIGKILL if that takes too long."""
+        self.request_stop()
         try:
             self.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -92,7 +95,8 @@ def _run(module: str, arguments: list[str], environment: dict[str, str], log: st
     sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - for good
     sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     multiprocessing.current_process().name = "MainProcess"
-    # A child whose last result the stopping worker has not read waits before it ends: by default for 30 s.
+    # A pool child waits until the worker has read its last result, by default for up to 30 s. A stopping worker
+    # sometimes does not read it.
     pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
     os.environ.clear()
     os.environ.update(environment)
@@ -104,9 +108,10 @@ def _run(module: str, arguments: list[str], environment: dict[str, str], log: st
 
 def _end_with_parent() -> None:
     """
-    Let nothing outlive the tests, even if they are killed: not the fork server, and on Linux not this process.
+    End when the tests end, even if they are killed (on Linux).
 
-    The fork server ends once nobody holds the other end of its pipe. Each of its children inherits that end.
+    The fork server exits when no process holds the write end of its pipe. Every child inherits that end, so it is
+    closed here.
     """
     os.close(forkserver._forkserver._forkserver_alive_fd)
     if sys.platform == "linux":
