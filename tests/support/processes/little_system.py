@@ -86,7 +86,7 @@ class MiniSystem:
     def stop(self, *processes: Process) -> None:
         """Stop processes, and wait until they have ended."""
         for process in processes:
-            process.ask_to_end() if isinstance(process, Forked) else process.request_stop()
+            process.request_stop()
         for process in processes:
             if isinstance(process, Forked):
                 process.close()
