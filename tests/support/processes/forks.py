@@ -32,9 +32,10 @@ _PATIENCE_S = 60.0
 
 _fork_server = multiprocessing.get_context("forkserver")
 _fork_server.set_forkserver_preload([*_LIBRARIES])
-# The fork server's socket is made in this folder. A test may have changed the temporary folder by then, to one whose
-# path is too long for a socket and which is deleted with the test.
-util.get_temp_dir()
+if multiprocessing.parent_process() is None:
+    # The fork server's socket is made in this folder. A test may have changed the temporary folder by then, to one
+    # whose path is too long for a socket and which is deleted with the test. A forked program has to find its own.
+    util.get_temp_dir()
 
 
 class Forked:
