@@ -126,7 +126,9 @@ class MiniSystem:
 
     def end(self) -> None:
         """Stop everything that still runs."""
-        self.stop(*self.processes)
-        self.broker.flushdb()
-        self.broker.close()
-        self._session.close()
+        try:
+            self.stop(*self.processes)
+            self.broker.flushdb()
+        finally:
+            self.broker.close()
+            self._session.close()
