@@ -18,6 +18,7 @@ from persistence.db import engine as engines
 from persistence.settings import settings
 from support import orders, poolers
 from support.command import SECRET, CommandOutput, Run, Sql
+from support.processes import forks
 from support.processes.programs import restore_default_signals
 from support.processes.workers import free_port, wait_until
 from support.servers import Given, copy_migrated, given
@@ -50,6 +51,7 @@ _END_OTHERS = """
 def pytest_configure() -> None:
     """In the process that starts the tests, and in each that runs them."""
     restore_default_signals()
+    forks.choose_socket_folder()
 
 
 @pytest.hookimpl(optionalhook=True)

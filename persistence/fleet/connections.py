@@ -209,10 +209,10 @@ class Connections:
         return {ConnectionId(id_): disconnected for id_, disconnected in rows}
 
     def count(self, as_of: datetime) -> FleetCounts:
-        """Count the active connections, and those of them that were silent at *as_of*."""
+        """Count the active connections, those silent at *as_of*, and those silent a heartbeat interval later."""
         silent = is_silent(as_of)
-        overdue = is_silent(as_of, early=settings().heartbeat_interval)
-        counts = select(func.count(), func.count().filter(silent), func.count().filter(overdue))
+        almost_silent = is_silent(as_of, early=settings().heartbeat_interval)
+        counts = select(func.count(), func.count().filter(silent), func.count().filter(almost_silent))
         return FleetCounts(*self._session.execute(counts.where(SocketConnection.is_active)).one())
 
     def close(self, ids: Collection[ConnectionId]) -> None:

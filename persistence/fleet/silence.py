@@ -33,5 +33,5 @@ class FleetCounts:
     active: int
     silent: int
     """Silent for too long: a sweep would close them."""
-    overdue: int
+    almost_silent: int
     """Silent, or one heartbeat interval short of it: they have missed a heartbeat."""

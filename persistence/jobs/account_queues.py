@@ -1,5 +1,5 @@
 """
-The table `account_lane`, one row an account: when it was last assigned a job, whether it is blocked, or paused.
+The table `account_lane`, one row per account: when it was last assigned a job, whether it is blocked, or paused.
 
 *Blocked* (the columns `held_*`) is an account that needs a new token; *paused* one whose jobs somebody wants to wait.
 An account's waiting entries are its account queue; those for one GitLab host are a host queue.
@@ -118,7 +118,7 @@ _LOCK = _ORDERED.with_for_update(key_share=True)
 _LOCK_SKIPPING = _ORDERED.with_for_update(key_share=True, skip_locked=True)
 
 _MARK_ASSIGNED = sql("""
-    -- A row that a peer has locked stays as it is: a round waits for no lock here.
+    -- A row that another transaction has locked stays as it is: a round waits for no lock here.
     WITH locked AS (
         SELECT account_id FROM account_lane WHERE account_id = ANY (CAST(:ids AS text[]))
          ORDER BY account_id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
@@ -227,7 +227,7 @@ class AccountQueues:
             self._session.execute(_LOCK, {"ids": list(account_ids)})
 
     def lock_skipping(self, account_ids: Collection[AccountId]) -> set[AccountId]:
-        """Lock them, except the rows that a peer has locked; returns the accounts whose row is locked."""
+        """Lock them, except the rows that another transaction has locked; returns the accounts whose row is locked."""
         return set(self._session.scalars(_LOCK_SKIPPING, {"ids": list(account_ids)}))
 
     def mark_assigned(self, account_ids: Collection[AccountId]) -> None:

@@ -1,5 +1,5 @@
 """
-The table `job_queue`: one entry a job. Pending, processing, then completed or failed; pending again after a retry.
+The table `job_queue`: one entry per job. Pending, processing, then completed or failed; pending again after a retry.
 
 An entry is claimable while it is pending, ready and not parked (the column `held`). `ready` means due: entries that
 are backed off stay out of the claim index, at whose head each claim would read past them (1,873 buffers a claim with
@@ -295,7 +295,7 @@ class Entries:
         """
         Lock the first claimable entries of each host queue (account, host), by priority and age, up to its quota.
 
-        Entries that a peer has locked are left out.
+        Entries that another transaction has locked are left out.
         """
         values = {
             "accounts": [account for account, _ in quotas],
@@ -309,19 +309,19 @@ class Entries:
         self._update(_SYNC_OWNER, job_ids)
 
     def mark_processing(self, job_ids: Iterable[JobId]) -> None:
-        """Pending entries are being worked on."""
+        """Mark pending entries as processing."""
         self._update(_MARK_PROCESSING, job_ids)
 
     def restore_processing(self, job_ids: Iterable[JobId]) -> None:
-        """Entries in any other state are being worked on: they have a live attempt."""
+        """Mark entries in any other state as processing: they have a live attempt."""
         self._update(_RESTORE_PROCESSING, job_ids)
 
     def mark_completed(self, job_ids: Iterable[JobId]) -> None:
-        """Entries are completed; one that is not processing, though its attempt was live, too."""
+        """Mark entries as completed, even one that was not processing although its attempt was live."""
         self._update(_MARK_COMPLETED, job_ids)
 
     def update(self, updates: Collection[EntryUpdate]) -> None:
-        """Entries that are not settled are pending again, or have failed."""
+        """Make entries that are not settled pending again, or failed."""
         errors = {text: clean_text(text, _ERROR_BYTES) for text in {update.error for update in updates}}
         rows = [update.row() | {"error": errors[update.error]} for update in updates]
         self._session.execute(_UPDATE, {"rows": json.dumps(rows)})
@@ -331,35 +331,35 @@ class Entries:
         self._update(_CLEAR_LOSSES, job_ids)
 
     def fail(self, job_ids: Iterable[JobId], error: str) -> None:
-        """Entries that are not completed have failed, with this error."""
+        """Mark entries that are not completed as failed, with this error."""
         self._update(_FAIL, job_ids, error=error)
 
     def park(self, job_ids: Iterable[JobId]) -> None:
-        """Entries that are not completed are pending and parked: no round claims them."""
+        """Park entries that are not completed: they are pending, and no round claims them."""
         self._update(_PARK, job_ids)
 
     def unpark(self, job_ids: Iterable[JobId]) -> None:
-        """Entries that are not settled are pending and not parked; what was counted stays."""
+        """Unpark entries that are not settled: they are pending, and keep their counters."""
         self._update(_UNPARK, job_ids)
 
     def reset(self, job_ids: Iterable[JobId]) -> None:
-        """Entries in any state are pending and due, with all counters at 0; their jobs have no live attempt."""
+        """Make entries in any state pending and due, with all counters at 0; their jobs have no live attempt."""
         self._update(_RESET, job_ids)
 
     def adopt(self, ids: Collection[EntryId]) -> None:
-        """Parked entries that were carried over from an older component may be claimed when due."""
+        """Let parked entries that were carried over from an older component be claimed when due."""
         self._session.execute(_ADOPT, {"ids": list(ids)})
 
     def keep(self, job_ids: Collection[JobId]) -> None:
-        """The clean-up leaves these old jobs alone for a while."""
+        """Keep the clean-up from these old jobs for a while."""
         self._session.execute(_KEEP, {"ids": list(job_ids)})
 
     def prioritize(self, job_ids: Iterable[JobId], priority: int) -> set[JobId]:
-        """Entries that are not settled get this priority; returns the jobs of those that had another."""
+        """Give entries that are not settled this priority; return the jobs of those that had another."""
         return set(self._session.scalars(_PRIORITIZE, {"ids": list(job_ids), "priority": priority}))
 
     def out_of_sync(self, limit: int) -> list[JobId]:
-        """At most *limit* jobs whose status disagrees with their entry or attempt, in id order, without a lock."""
+        """Return at most *limit* jobs whose status disagrees with their entry or attempt, in id order, unlocked."""
         return list(self._session.scalars(_OUT_OF_SYNC, {"limit": limit}))
 
     def _update(self, statement: TextClause, job_ids: Iterable[JobId], **values: Any) -> None:

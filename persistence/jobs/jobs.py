@@ -52,7 +52,7 @@ _LOCK_SKIPPING = sql('$read ORDER BY id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKE
 
 
 def _transition(starts: ColumnElement[bool], end: JobStatus, **values: Any) -> Update:
-    """Give jobs whose status is one of *starts* another one; returns their ids."""
+    """Give jobs whose status is one of *starts* another one; return their ids."""
     return (
         update(Job)
         .where(among(Job.id), starts)
@@ -90,7 +90,7 @@ _REQUEUE = sql("""
 """)
 
 _ADVANCE = sql("""
-    -- One row version a job, whatever was reported of it: each one is an entry in all of the shared indexes.
+    -- One row version per job, whatever was reported of it: each one is an entry in all of the shared indexes.
     UPDATE job
        SET progress = COALESCE(r.progress, job.progress), "updatedAt" = now(),
            status = CASE WHEN job.status NOT IN $job_crawlable THEN job.status
@@ -172,12 +172,12 @@ class Jobs:
         self._session = session
 
     def insert(self, jobs: Iterable[NewJob]) -> set[JobId]:
-        """Insert jobs; returns the new ones. The others exist already, by id or by the shared unique index."""
+        """Insert jobs; return the new ones. The others exist already, by id or by the shared unique index."""
         rows = json.dumps([job.row() for job in jobs])
         return set(self._session.scalars(_INSERT, {"rows": rows}).all())
 
     def find(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
-        """Those of the jobs that exist, without a lock."""
+        """Read those of the jobs that exist, without a lock."""
         return self._read(_FIND, ids)
 
     def lock_key_share(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
@@ -189,47 +189,47 @@ class Jobs:
         return self._read(_LOCK, ids)
 
     def lock_skipping(self, ids: Iterable[JobId]) -> dict[JobId, KnownJob]:
-        """Lock them, except the jobs that a peer has locked."""
+        """Lock those of the jobs that exist, except the ones that another transaction has locked."""
         return self._read(_LOCK_SKIPPING, ids)
 
     def start(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Queued jobs are running; returns those that were queued."""
+        """Set queued jobs to running; return those that were queued."""
         return self._change(_START, ids)
 
     def release(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Running jobs are queued again, and keep started_at and resume_state; returns those that were running."""
+        """Queue running jobs again, keeping started_at and resume_state; return those that were running."""
         return self._change(_RELEASE, ids)
 
     def fail(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Queued and running jobs have failed for good; returns those that were either."""
+        """Set queued and running jobs to failed, for good; return those that were either."""
         return self._change(_FAIL, ids)
 
     def cancel(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Jobs that have not ended are cancelled; returns them."""
+        """Cancel jobs that have not ended; return them."""
         return self._change(_CANCEL, ids)
 
     def pause(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Queued and running jobs are paused; returns those that were either."""
+        """Pause queued and running jobs; return those that were either."""
         return self._change(_PAUSE, ids)
 
     def resume(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Paused jobs are queued again, even if the web app paused them; returns those that were paused."""
+        """Queue paused jobs again, even if the web app paused them; return those that were paused."""
         return self._change(_RESUME, ids)
 
     def await_renewal(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Queued and running jobs wait for a new token of their account; returns those that were either."""
+        """Let queued and running jobs wait for a new token of their account; return those that were either."""
         return self._change(_AWAIT_RENEWAL, ids)
 
     def expire(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Jobs that wait for a new token need a new authorization; returns those that waited."""
+        """Mark jobs that wait for a new token as in need of a new authorization; return those that waited."""
         return self._change(_EXPIRE, ids)
 
     def renew(self, ids: Iterable[JobId]) -> set[JobId]:
-        """Jobs that wait for a new token, or whose token was renewed, are queued again; returns them."""
+        """Queue jobs again that wait for a new token, or whose token was renewed; return them."""
         return self._change(_RENEW, ids)
 
     def requeue(self, ids: Iterable[JobId], *, restart: bool) -> set[JobId]:
-        """Jobs that are neither queued nor running are queued again; *restart*: from the start. Returns them."""
+        """Queue jobs again that are neither queued nor running, from the start if *restart*; return them."""
         return set(self._session.scalars(_REQUEUE, {"ids": sorted(ids), "restart": restart}))
 
     def advance(self, rows: Collection[dict[str, Any]]) -> None:
@@ -243,7 +243,7 @@ class Jobs:
         self._session.execute(_ADVANCE, {"rows": encoded.decode()})
 
     def move(self, ids: Collection[JobId], paths: Mapping[str, str]) -> set[JobId]:
-        """Locked jobs of *ids* get new paths, by their former ones; returns those that could be moved."""
+        """Give locked jobs of *ids* new paths, by their former ones; return those that could be moved."""
         if not ids or not paths:
             return set()
         values = {"ids": sorted(ids), "formers": list(paths), "paths": list(paths.values())}

@@ -121,7 +121,7 @@ def _fill_slots(uow: UnitOfWork, queues: list[HostQueue], free_slots: FreeSlots)
 @dataclass
 class StuckEntries:
     """
-    Entries that this round cannot assign: a suspect without an empty connection, or a job that a peer has locked.
+    Entries that this round cannot assign: a suspect without an empty connection, or a job that is locked elsewhere.
 
     They stay at the heads of their queues, so each further claim asks for that many more, and ignores these.
     """
@@ -142,7 +142,7 @@ class Claim:
 
     entries: list[Entry]
     jobs: dict[JobId, KnownJob]
-    """The jobs of the entries, except those that a peer has locked."""
+    """The jobs of the entries, except those that another transaction has locked."""
     exhausted: set[HostQueueKey]
     """Queues that had fewer entries than were asked for."""
 

@@ -5,7 +5,7 @@ from persistence.schema.event_types import EventType
 from persistence.schema.ids import AccountId
 from persistence.schema.reasons import BlockReason, CredentialError
 from persistence.unit_of_work import UnitOfWork
-from tasks.credentials.oauth import Away, Refused
+from tasks.credentials.oauth import NotProcessed, Refused
 
 _ACTIONS = {
     CredentialError.OAUTH2_EXPIRED: "ask the account's owner to sign in again",
@@ -40,7 +40,7 @@ def request_authorization(uow: UnitOfWork, account_id: AccountId, refused: Refus
         _add_event(uow, account_id, refused.error, "error", action)
 
 
-def warn_of_delay(uow: UnitOfWork, account_id: AccountId, away: Away) -> None:
+def warn_of_delay(uow: UnitOfWork, account_id: AccountId, away: NotProcessed) -> None:
     """Warn once that a refresh was not processed and is retried later."""
     if uow.account_queues.set_block_reason(account_id, BlockReason.PROVIDER_AWAY):
         _add_event(uow, account_id, away.error, "warning", f"{_RETRIED} ({away.detail})")

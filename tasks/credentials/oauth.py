@@ -37,7 +37,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Away:
+class NotProcessed:
     """The provider has certainly not used the token: it may be sent again later."""
 
     error: CredentialError
@@ -47,7 +47,7 @@ class Away:
 _LONGEST_S = 1e9
 _MAX_BODY_BYTES = 2**16
 
-Answer = Renewed | Refused | Away
+Answer = Renewed | Refused | NotProcessed
 
 _NOT_PROCESSED = frozenset({408, 425, 429, 503})
 
@@ -73,11 +73,11 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
         ):
             return _read(response, monotonic() + timeout)
     except (httpx.InvalidURL, UnicodeError):  # also what a resolver raises for an impossible host
-        return Away(
+        return NotProcessed(
             CredentialError.PROVIDER_ERROR, "its URL cannot be called: check CRAWLYARD_OAUTH_PROVIDERS"
         )
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        return Away(CredentialError.NETWORK_ERROR, type(error).__name__)
+        return NotProcessed(CredentialError.NETWORK_ERROR, type(error).__name__)
     except httpx.HTTPError as error:
         return Refused(CredentialError.NETWORK_ERROR, f"{type(error).__name__}: the answer was lost")
 
@@ -91,7 +91,7 @@ def _ssl_context() -> ssl.SSLContext:
 
 def _read(response: httpx.Response, deadline: float) -> Answer:
     if response.status_code in _NOT_PROCESSED:
-        return Away(CredentialError.PROVIDER_ERROR, f"HTTP {response.status_code}")
+        return NotProcessed(CredentialError.PROVIDER_ERROR, f"HTTP {response.status_code}")
     body = _json(_body(response, deadline))
     match response.status_code:
         case 200 if token := _token(body, "access_token"):
@@ -99,7 +99,7 @@ def _read(response: httpx.Response, deadline: float) -> Answer:
         case 400 | 401 if (code := body.get("error")) == "invalid_grant":
             return Refused(CredentialError.OAUTH2_REVOKED, code)
         case 400 | 401 if (code := body.get("error")) in ("invalid_client", "unauthorized_client"):
-            return Away(CredentialError.PROVIDER_ERROR, f"{code}: check CRAWLYARD_OAUTH_PROVIDERS")
+            return NotProcessed(CredentialError.PROVIDER_ERROR, f"{code}: check CRAWLYARD_OAUTH_PROVIDERS")
         case status:
             return Refused(CredentialError.PROVIDER_ERROR, f"HTTP {status} without a new token")
 

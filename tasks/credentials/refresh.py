@@ -2,9 +2,10 @@
 Refreshing the tokens of a blocked account: `credentials.refresh`.
 
 The task reserves the account's refresh token and commits that, calls the GitLab with no transaction open, and writes
-the new pair together with everything that follows from it. Only this write is retried, for as long as the task may
-run. A reservation without an outcome is never taken over: the token may have been sent, and GitLab revokes the whole
-family of tokens when a used one is sent again.
+the new pair together with everything that follows from it. Both
+transactions are retried, the write for as long as the task may run; the call never is. A reservation without an
+outcome is never taken over: the token may have been sent, and GitLab revokes the whole family of tokens when a used
+one is sent again.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Refresh
 from tasks.credentials.credential_needed import request_authorization, request_new_tokens, warn_of_delay
-from tasks.credentials.oauth import Answer, Away, Refused, Renewed
+from tasks.credentials.oauth import Answer, NotProcessed, Refused, Renewed
 from tasks.credentials.oauth import refresh as request_refresh
 from tasks.credentials.renewed import CHUNK_JOBS, unblock_account
 from tasks.jobs.locking import lock_waiting_jobs
@@ -163,7 +164,7 @@ def settle_refresh(uow: UnitOfWork, reserved: ReservedRefresh, answer: Answer) -
             _settle_renewed(uow, reserved, answer)
         case Refused():
             _settle_refused(uow, reserved, answer)
-        case Away():
+        case NotProcessed():
             _settle_away(uow, reserved, answer)
 
 
@@ -187,7 +188,7 @@ def _settle_refused(uow: UnitOfWork, reserved: ReservedRefresh, refused: Refused
     uow.refreshes.end(reserved.account_id, reserved.token_hash, refused.error)
 
 
-def _settle_away(uow: UnitOfWork, reserved: ReservedRefresh, away: Away) -> None:
+def _settle_away(uow: UnitOfWork, reserved: ReservedRefresh, away: NotProcessed) -> None:
     """Release the refresh token, which was certainly not used, and call this GitLab no more for a while."""
     if _still_blocked(uow, reserved):
         warn_of_delay(uow, reserved.account_id, away)

@@ -131,6 +131,7 @@ def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
     ]
     _count_stale(uow, attempts, known, live)
     _mark_running(uow, fenced)
+    _advance(uow, [f for f in fenced if f.reported.frames])
     _complete(uow, [f for f in fenced if f.succeeded])
     _fail(uow, [f for f in fenced if f.failure])
     wait_for_tokens(
@@ -169,7 +170,7 @@ def _count_stale(
 
 
 def _mark_running(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
-    """Mark attempts that go on, and their jobs, as running; write the progress of the jobs."""
+    """Mark attempts that go on, and their jobs, as running."""
     running = [f for f in fenced if not f.reported.terminal]
     uow.attempts.mark_running(f.attempt.crawler_job_id for f in running)
     jobs = {f.job.id: f.job for f in fenced}
@@ -177,11 +178,10 @@ def _mark_running(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
     discovering = uow.jobs.start(f.job.id for f in fenced if not f.reported.frames)
     reporting = {f.job.id for f in fenced if f.reported.frames and f.job.status is JobStatus.QUEUED}
     announce(uow, jobs, discovering | reporting, JobStatus.RUNNING)
-    _advance(uow, [f for f in fenced if f.reported.frames])
 
 
 def _advance(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
-    """Write the progress of jobs, and that they run or are finished: one row a job, however many frames."""
+    """Write the progress of jobs, and that they run or are finished: one row per job, however many frames."""
     if not fenced:
         return
     now = uow.now()

@@ -24,12 +24,14 @@ def was_outage(last_sweep_at: datetime | None, as_of: datetime, now: datetime, g
 
 def is_mass_silence(fleet: FleetCounts) -> bool:
     """
-    True if one connection is silent and more than half of the fleet have missed a heartbeat.
+    True if at least one connection is silent and more than half of the fleet have missed a heartbeat.
 
     The crawlers of a dead gateway cross the timeout one after another, within one interval of heartbeats.
     """
     return (
-        fleet.silent > 0 and fleet.active >= MIN_FLEET_FOR_MASS_SILENCE and 2 * fleet.overdue > fleet.active
+        fleet.silent > 0
+        and fleet.active >= MIN_FLEET_FOR_MASS_SILENCE
+        and 2 * fleet.almost_silent > fleet.active
     )
 
 

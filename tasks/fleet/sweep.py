@@ -2,10 +2,11 @@
 The sweep, `connections.expire_dead`: requeues the jobs of dead crawlers.
 
 Published without `as_of`, it takes the database's time and publishes itself again, after the frames that wait in
-the queue. That second message judges silence as of its `as_of`, when all earlier frames are applied, so no delay
-of the queue kills. (Judged by the time of the sweep, 14 of 60 live connections died; judged by as_of, none.)
+the queue. That second message judges silence as of its `as_of`, when all earlier frames have left the queue, so no
+delay of the queue kills. (Judged by the time of the sweep, 14 of 60 live connections died; judged by as_of, none.)
 
-Who counts as dead is decided in liveness_policy.py; what becomes of the jobs in tasks/jobs/transitions.py.
+When a connection is silent: persistence/fleet/silence.py. When silence closes nobody: liveness_policy.py. What becomes
+of the jobs: tasks/jobs/transitions.py.
 """
 
 from datetime import datetime
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 TASK = "connections.expire_dead"
 
 CHUNK_JOBS = 1000
-"""The most jobs that one unit of a sweep requeues; if there are more, it publishes the next unit."""
+"""A unit of a sweep stops after this many jobs. Each that closed something publishes another."""
 
 _MESSAGES = {
     Ending.CONNECTION_LOST: "the crawler was silent for too long",
@@ -95,7 +96,7 @@ def _judge(uow: UnitOfWork, before: SweepState, as_of: datetime, now: datetime) 
     fleet = uow.connections.count(as_of)
     state = judge_fleet(state, fleet, as_of, now, timeout)
     if in_grace(state, now):
-        log.warning("most_of_the_fleet_is_silent", active=fleet.active, silent=fleet.overdue)
+        log.warning("most_of_the_fleet_is_silent", active=fleet.active, silent=fleet.almost_silent)
     return state
 
 

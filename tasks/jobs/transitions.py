@@ -27,6 +27,7 @@ MAX_LOSSES = 5
 """Losses in a row; the fifth fails the job."""
 
 MAX_DISCONNECTS = 20
+"""Clean disconnects; one more fails the job."""
 
 LONGEST_BACKOFF = timedelta(minutes=15)
 

@@ -16,7 +16,7 @@ from persistence.schema.reasons import CredentialError
 from persistence.setting_types import OAuthProvider
 from persistence.settings import settings
 from support.processes.workers import free_port
-from tasks.credentials.oauth import Away, Refused, Renewed, refresh
+from tasks.credentials.oauth import NotProcessed, Refused, Renewed, refresh
 
 CLIENT = OAuthProvider(
     client_id="crawlyard", client_secret=SecretStr("hush+hush"), redirect_uri="https://a.example/"
@@ -183,13 +183,13 @@ def test_an_unknown_client_has_not_used_the_token(serve: Serve, error: str) -> N
     """The message names the setting to check."""
     answer = call(serve(reply(401, {"error": error})))
 
-    assert answer == Away(CredentialError.PROVIDER_ERROR, f"{error}: check CRAWLYARD_OAUTH_PROVIDERS")
+    assert answer == NotProcessed(CredentialError.PROVIDER_ERROR, f"{error}: check CRAWLYARD_OAUTH_PROVIDERS")
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_gitlab_has_not_used_the_token(serve: Serve, status: int) -> None:
     """The body does not matter, even if it never ends."""
-    assert call(serve(f"HTTP/1.1 {status} So\r\nContent-Length: 9\r\n\r\n".encode())) == Away(
+    assert call(serve(f"HTTP/1.1 {status} So\r\nContent-Length: 9\r\n\r\n".encode())) == NotProcessed(
         CredentialError.PROVIDER_ERROR, f"HTTP {status}"
     )
 
@@ -198,7 +198,7 @@ def test_an_unreachable_gitlab_has_not_used_the_token() -> None:
     """The token may be sent again."""
     answer = refresh(f"http://127.0.0.1:{free_port()}", CLIENT, "the refresh token")
 
-    assert answer == Away(CredentialError.NETWORK_ERROR, "ConnectError")
+    assert answer == NotProcessed(CredentialError.NETWORK_ERROR, "ConnectError")
 
 
 LOST = {

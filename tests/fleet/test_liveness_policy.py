@@ -78,11 +78,11 @@ def test_a_clock_set_back_shows_in_the_last_sweep() -> None:
 @pytest.mark.parametrize(
     ("fleet", "expected"),
     [
-        (FleetCounts(active=10, silent=1, overdue=6), True),
-        (FleetCounts(active=10, silent=1, overdue=5), False),
-        (FleetCounts(active=10, silent=0, overdue=10), False),
-        (FleetCounts(active=9, silent=9, overdue=9), False),
-        (FleetCounts(active=0, silent=0, overdue=0), False),
+        (FleetCounts(active=10, silent=1, almost_silent=6), True),
+        (FleetCounts(active=10, silent=1, almost_silent=5), False),
+        (FleetCounts(active=10, silent=0, almost_silent=10), False),
+        (FleetCounts(active=9, silent=9, almost_silent=9), False),
+        (FleetCounts(active=0, silent=0, almost_silent=0), False),
     ],
     ids=["more than half", "half", "none silent yet", "small fleet", "no fleet"],
 )
@@ -93,7 +93,7 @@ def test_more_than_half_of_a_fleet_silent_is_mass_silence(fleet: FleetCounts, ex
 
 def test_mass_silence_waits_for_one_grace_and_is_then_closed_as_one() -> None:
     """The second sweep that finds it marks itself as the one whose losses do not count."""
-    fleet = FleetCounts(active=12, silent=7, overdue=7)
+    fleet = FleetCounts(active=12, silent=7, almost_silent=7)
     waiting = judge_fleet(QUIET, fleet, NOW, NOW, GRACE)
     later = NOW + GRACE
     closing = judge_fleet(waiting, fleet, later, later, GRACE)
@@ -106,7 +106,7 @@ def test_mass_silence_that_ended_by_itself_is_forgotten() -> None:
     """The next one waits for a grace of its own."""
     waiting = SweepState(NOW - SECOND, NOW - SECOND, NOW - GRACE, None)
 
-    state = judge_fleet(waiting, FleetCounts(active=12, silent=0, overdue=0), NOW, NOW, GRACE)
+    state = judge_fleet(waiting, FleetCounts(active=12, silent=0, almost_silent=0), NOW, NOW, GRACE)
 
     assert state == SweepState(NOW - SECOND, NOW - SECOND, None, None)
 

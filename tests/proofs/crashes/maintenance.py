@@ -10,7 +10,7 @@ from support.worlds.ages import ended
 from support.worlds.discoveries import Discoverer, project
 from support.worlds.stages import at_every_stage
 from support.worlds.world import World
-from tasks.credentials.oauth import Away, Refused, Renewed
+from tasks.credentials.oauth import NotProcessed, Refused, Renewed
 
 Payload = dict[str, Any]
 
@@ -37,7 +37,7 @@ def answering(answer: object) -> dict[str, Any]:
     """Return constants with a GitLab that gives this answer; other tests make real calls."""
 
     def ask(_instance: str, _provider: object, refresh_token: str) -> object:
-        if not isinstance(answer, Away):
+        if not isinstance(answer, NotProcessed):
             USED.append(refresh_token)
         return answer
 
@@ -69,7 +69,7 @@ def refused(world: World) -> Payload:
 @scenario(
     "credentials.refresh",
     settings=OAUTH,
-    constants=answering(Away(CredentialError.PROVIDER_ERROR, "HTTP 503")),
+    constants=answering(NotProcessed(CredentialError.PROVIDER_ERROR, "HTTP 503")),
     is_doubtful=True,
 )
 def gitlab_unavailable(world: World) -> Payload:

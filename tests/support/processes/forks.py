@@ -32,9 +32,15 @@ _PATIENCE_S = 60.0
 
 _fork_server = multiprocessing.get_context("forkserver")
 _fork_server.set_forkserver_preload([*_LIBRARIES])
-if multiprocessing.parent_process() is None:
-    # The fork server's socket is made in this folder. A test may have changed the temporary folder by then, to one
-    # whose path is too long for a socket and which is deleted with the test. A forked program has to find its own.
+
+
+def choose_socket_folder() -> None:
+    """
+    Make the folder of the fork server's socket, before any test changes the temporary folder.
+
+    That of a test has too long a path for a socket, and is deleted with the test. To be called by the tests only: a
+    forked program imports this module before it has its environment, and has to find its own temporary folder.
+    """
     util.get_temp_dir()
 
 
