@@ -36,7 +36,8 @@ class Intervals:
     """
     The table `periodic_ring`: when each periodic task last acquired its interval.
 
-    Half of the interval must have passed, so that a beat that is a little early still counts.
+    Half of the interval must have passed, so that a beat that is a little early still counts. `credentials.refresh`
+    also notes here when a GitLab last did not process a refresh.
     """
 
     def __init__(self, session: Session) -> None:
