@@ -10,14 +10,22 @@ def takes_long(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in ("long", "programs"))
 
 
+def time_limit(item: pytest.Item) -> float:
+    """Return the seconds that the test may take at most by its own marker; 0 without one."""
+    marker = item.get_closest_marker("timeout")
+    return marker.args[0] if marker else 0.0
+
+
 def shared_out(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
     """
-    Move the long tests to the beginning of each process's share, and keep the order of the others.
+    Move the long tests to the beginning of each process's share, those with the widest time limit first.
+
+    The others keep their order.
 
     `--dist worksteal` gives each process an equal part of the list. A process that has finished its part takes tests
     from others.
     """
-    long = [item for item in items if takes_long(item)]
+    long = sorted((item for item in items if takes_long(item)), key=time_limit, reverse=True)
     others = [item for item in items if not takes_long(item)]
     order: list[pytest.Item] = []
     for number in range(processes):

@@ -10,14 +10,17 @@ from support.orders import shared_out
 
 @dataclass(frozen=True)
 class Item:
-    """A test, reduced to its marker."""
+    """A test, reduced to its markers."""
 
     name: str
     marker: str = ""
+    limit: float = 0
 
-    def get_closest_marker(self, name: str) -> bool:
-        """Return True if it has this marker."""
-        return self.marker == name
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        """Return the marker of this name, if it has it."""
+        if name == "timeout" and self.limit:
+            return pytest.mark.timeout(self.limit).mark
+        return getattr(pytest.mark, name).mark if name == self.marker else None
 
 
 SHORT = [Item(f"short {n}") for n in range(20)]
@@ -34,6 +37,12 @@ def test_each_process_starts_with_a_long_test() -> None:
     order = in_order([*SHORT, *LONG, Item("a")], 3)
     assert [order[n] for n in (0, 8, 16)] == LONG
     assert [item for item in order if item not in LONG] == [*SHORT, Item("a")]
+
+
+def test_the_widest_time_limit_comes_first() -> None:
+    """A long test with a wide limit would otherwise end last, alone."""
+    model, chaos = Item("model", "long", 1200), Item("chaos", "programs", 600)
+    assert in_order([Item("a"), LONG[2], chaos, model], 1) == [model, chaos, LONG[2], Item("a")]
 
 
 @pytest.mark.parametrize("processes", range(1, 30))
