@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from socket import gethostname
+from types import FrameType
 from typing import Any
 
 import click
@@ -52,6 +53,7 @@ def start_beat(*, loglevel: str) -> None:
     import_module("tasks.worker.liveness").begin_beat(app)
     _greet(f"beat publishes {', '.join(sorted(app.conf.beat_schedule))}")
     beat = app.Beat(loglevel=loglevel, pidfile=None, schedule=None, quiet=True)
+    _end_after_round(beat)
     _leave_ignored(beat, "install_sync_handler")
     beat.run()
 
@@ -100,6 +102,31 @@ def _leave_ignored(program: Any, installing: str) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     setattr(program, installing, install_all_but_one)
+
+
+def _end_after_round(beat: Any) -> None:
+    """
+    Let beat stop at the latest after the current round of its loop.
+
+    Celery's signal handler only raises SystemExit. Raised in code that Python calls and whose exceptions it ignores,
+    such as a finalizer, or in a library that catches everything, it is lost, and beat went on for good.
+    """
+    install = beat.install_sync_handler
+
+    def install_and_stop(service: Any) -> None:
+        install(service)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop_and(service, signal.getsignal(number)))
+
+    beat.install_sync_handler = install_and_stop
+
+
+def _stop_and(service: Any, handler: Any) -> Callable[[int, FrameType | None], None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        service.stop()
+        handler(number, frame)
+
+    return stop
 
 
 def _greet(text: str) -> None:

@@ -265,3 +265,27 @@ def test_a_job_of_a_script_outlives_ctrl_c_and_ends_on_sigterm(
         for each in started:
             each.terminate()
         assert [each.wait(60) for each in started] == [0, 0]
+
+
+def test_beat_stops_even_if_the_exception_of_its_signal_handler_is_lost(broker: str) -> None:
+    """It ends after the current round of its loop."""
+    code = """
+import os, signal
+from celery.beat import Scheduler
+from console.commands.worker import start_beat
+
+def tick(self):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except SystemExit:
+        print("lost", flush=True)
+    return 0.01
+
+Scheduler.tick = tick
+start_beat(loglevel="info")
+"""
+    urls = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing", "BROKER_URL": broker}
+    command = [sys.executable, "-c", code]
+    with program(command, cwd=ROOT, env=os.environ | urls, stdout=subprocess.PIPE) as beat:
+        output, _ = beat.communicate(timeout=60)
+    assert (beat.returncode, output) == (0, "lost\n")
