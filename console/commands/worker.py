@@ -108,8 +108,8 @@ def _end_after_round(beat: Any) -> None:
     """
     Let beat stop at the latest after the current round of its loop.
 
-    Celery's signal handler only raises SystemExit. Raised in code that Python calls and whose exceptions it ignores,
-    such as a finalizer, or in a library that catches everything, it is lost, and beat went on for good.
+    Celery's signal handler only raises SystemExit, wherever the main thread is. Where it is caught or ignored, as in
+    a finalizer, it is lost, and the loop would go on.
     """
     install = beat.install_sync_handler
 

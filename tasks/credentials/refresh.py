@@ -2,10 +2,9 @@
 Refreshing the tokens of a blocked account: `credentials.refresh`.
 
 The task reserves the account's refresh token and commits that, calls the GitLab with no transaction open, and writes
-the new pair together with everything that follows from it. Both
-transactions are retried, the write for as long as the task may run; the call never is. A reservation without an
-outcome is never taken over: the token may have been sent, and GitLab revokes the whole family of tokens when a used
-one is sent again.
+the new pair together with everything that follows from it. Both transactions are retried, the write for as long as
+the task may run; the call never is. A reservation without an outcome is never taken over: the token may have been
+sent, and GitLab revokes the whole family of tokens when a used one is sent again.
 """
 
 from dataclasses import dataclass, field, replace
