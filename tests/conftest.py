@@ -56,9 +56,9 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: one and a half processes per CPU, since tests often wait for real programs."""
+    """`-n auto`: two processes per CPU, since tests often wait for real programs."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus + (cpus + 1) // 2
+    return 2 * cpus
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

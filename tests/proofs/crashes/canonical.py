@@ -21,7 +21,7 @@ Tables = dict[str, list[dict[str, Any]]]
 
 _ULID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)?")
-_NAMES = re.compile(r'\["(?:#\w+|[0-9A-Z]{26})"(?:, "(?:#\w+|[0-9A-Z]{26})")*\]')
+_NAMES = re.compile(r'\["(?:#\w*|[0-9A-Z]{26})"(?:, "(?:#\w*|[0-9A-Z]{26})")*\]')
 
 _DURATIONS = frozenset({"seconds_elapsed", "seconds_remaining", "oldest"})
 """JSON fields with durations."""

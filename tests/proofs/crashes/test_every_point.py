@@ -18,8 +18,8 @@ from tasks.contract.payloads import CONTRACT
 pytestmark = pytest.mark.timeout(600)
 
 
-STRIDE = 8
-"""In the short form, a death at every eighth statement."""
+STRIDE = 16
+"""In the short form, a death at every sixteenth statement."""
 
 
 def deaths(runs: Runs) -> list[tuple[int, Death]]:
