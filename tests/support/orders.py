@@ -1,8 +1,11 @@
-"""The order of the tests: in each test process, the long ones come first."""
+"""The order of the tests: the long ones come first, but one test process begins with short ones."""
 
 from collections.abc import Sequence
 
 import pytest
+
+ENOUGH = 3
+"""From so many processes on, one begins with short tests."""
 
 
 def takes_long(item: pytest.Item) -> bool:
@@ -18,18 +21,20 @@ def time_limit(item: pytest.Item) -> float:
 
 def shared_out(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
     """
-    Move the long tests to the beginning of each process's share, those with the widest time limit first.
+    Move the long tests to the beginning of a process's share, those with the widest time limit first.
 
-    The others keep their order.
+    The others keep their order. Long tests mostly wait for programs, so of three processes or more, the last one has
+    only short tests: it uses the CPU meanwhile.
 
     `--dist worksteal` gives each process an equal part of the list. A process that has finished its part takes tests
     from others.
     """
+    waiting = processes - (processes >= ENOUGH)
     long = sorted((item for item in items if takes_long(item)), key=time_limit, reverse=True)
     others = [item for item in items if not takes_long(item)]
     order: list[pytest.Item] = []
     for number in range(processes):
-        share = long[number::processes]
+        share = long[number::waiting] if number < waiting else []
         room = max(0, (len(items) - len(order)) // (processes - number) - len(share))
         order += share + others[:room]
         del others[:room]

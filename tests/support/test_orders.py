@@ -1,4 +1,4 @@
-"""The order of the tests: each process starts with its share of the long ones."""
+"""The order of the tests: every process but the last starts with its share of the long ones."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -32,10 +32,13 @@ def in_order(items: list[Item], processes: int) -> list[Item]:
     return cast("list[Item]", shared_out(cast("list[pytest.Item]", items), processes))
 
 
-def test_each_process_starts_with_a_long_test() -> None:
-    """Each equal part of the list starts with a long test, and the others keep their order."""
-    order = in_order([*SHORT, *LONG, Item("a")], 3)
-    assert [order[n] for n in (0, 8, 16)] == LONG
+@pytest.mark.parametrize(("processes", "starts"), [(2, (0, 1, 12)), (4, (0, 6, 12))])
+def test_every_process_but_the_last_of_many_starts_with_a_long_test(
+    processes: int, starts: tuple[int, ...]
+) -> None:
+    """Equal parts of the list start with long tests, but for the last of three or more; the others keep their order."""
+    order = in_order([*SHORT, *LONG, Item("a")], processes)
+    assert {order[n] for n in starts} == set(LONG)
     assert [item for item in order if item not in LONG] == [*SHORT, Item("a")]
 
 
