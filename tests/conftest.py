@@ -1,7 +1,6 @@
 """Real PostgreSQL and Redis for every test: one pair per test process, an empty database per test."""
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,15 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
-from console.checks.deadline import THREAD_NAME
 from console.embedded.servers import Services, embedded_services
 from console.simulator.gitlab import GitLab
-from persistence.db import engine as engines
 from persistence.settings import settings
 from support import orders, poolers
 from support.command import SECRET, CommandOutput, Run, Sql
+from support.engines import close_connections, forget_engine
 from support.processes import forks
 from support.processes.programs import restore_default_signals
-from support.processes.workers import free_port, wait_until
+from support.processes.workers import free_port
 from support.servers import Given, copy_migrated, given
 from support.worlds.busy import make_busy
 from support.worlds.tokens import Tokens
@@ -125,8 +123,7 @@ def empty_database(services: Services | Given) -> Iterator[str]:
         admin.execute(f"CREATE DATABASE {name}")
     _use(_url(services, name))
     yield _url(services, name)
-    _wait_for_abandoned_checks()
-    engines.engine().dispose()
+    close_connections()
     with _admin(services) as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -143,13 +140,7 @@ def database(migrated: str, request: pytest.FixtureRequest) -> Iterator[str]:
         admin.execute(FRESH if request.node.get_closest_marker("fresh_tables") else EMPTY)
     _use(migrated)
     yield migrated
-    _wait_for_abandoned_checks()
-    # A connection returned to a disposed pool is never closed, and reported in some later test.
-    wait_until(
-        lambda: not engines.engine().pool.checkedout(),
-        "threads of the test have given their connections back",
-    )
-    engines.engine().dispose()
+    close_connections()
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +160,6 @@ def busy_database(services: Services, migrated: str) -> Iterator[str]:
         published = Published()
         patch.setattr("tasks.runtime.unit.publish", published.publish)
         make_busy(World(published))
-    engines.engine().dispose()
     _use(migrated)
     yield url
     with _admin(services) as admin:
@@ -231,24 +221,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     settings.cache_clear()
 
 
-def _wait_for_abandoned_checks() -> None:
-    """
-    Wait for threads of checks that ran out of time, as they do on a busy machine.
-
-    Such a thread may hold the engine of this test without having connected yet.
-    """
-    wait_until(
-        lambda: not any(thread.name == THREAD_NAME for thread in threading.enumerate()),
-        "abandoned checks have ended",
-    )
-
-
 def _migrate(url: str) -> None:
     from persistence.migrations.run import migrate  # noqa: PLC0415 - after the environment is set
 
     _use(url)
     migrate()
-    engines.engine().dispose()
+    close_connections()
 
 
 @pytest.fixture
@@ -268,23 +246,16 @@ def nowhere(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     """The URL of a database that does not exist."""
     url = f"postgresql://me:{SECRET}@127.0.0.1:{free_port()}/x"
     monkeypatch.setenv("DATABASE_URL", url)
-    _forget_engine()
+    forget_engine()
     yield url
-    _forget_engine()
+    forget_engine()
 
 
 def _use(url: str) -> None:
     """Make this and child processes use the database, through the pooler if there is one."""
     os.environ.update(poolers.environment(url))
     settings.cache_clear()
-    _forget_engine()
-
-
-def _forget_engine() -> None:
-    """Dispose the engine; the next one is created from the current settings."""
-    if engines.engine.cache_info().currsize:
-        engines.engine().dispose()
-    engines.engine.cache_clear()
+    forget_engine()
 
 
 def _hasten_logins(services: Services) -> None:

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import make_url
 
 from persistence.audit.audit import CHECKS, IDS_PER_FAULT
-from persistence.db.engine import engine
 from support.command import Run
+from support.engines import forget_engine
 from support.processes.programs import program
 from support.processes.workers import ROOT, wait_until
 from support.worlds.world import World
@@ -38,16 +38,11 @@ def reader(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}")
         url = make_url(database).set(username=READER, password=READER)
         monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
-        _forget_engine()
+        forget_engine()
         yield
-        _forget_engine()
+        forget_engine()
         admin.execute(f"DROP OWNED BY {READER}")
         admin.execute(f"DROP ROLE {READER}")
-
-
-def _forget_engine() -> None:
-    engine().dispose()
-    engine.cache_clear()
 
 
 def test_a_clean_database_is_audited_check_by_check(world: World, run: Run) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from persistence.db import engine as engines
 from persistence.settings import settings
 from support.command import SECRET, CommandOutput, Run, Sql
+from support.engines import forget_engine
 from support.processes.workers import free_port
 from support.worlds.older_databases import OLDER
 
@@ -102,12 +102,11 @@ def test_the_doctor_lists_missing_privileges(
         sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO poor")
         sql('GRANT INSERT, UPDATE ON job, area, area_authorization, job_area, account, "user" TO poor')
         monkeypatch.setenv("DATABASE_URL", re.sub("//[^@]*@", "//poor:poor@", database))
-        engines.engine.cache_clear()
+        forget_engine()
         output = run("doctor", "--json")
     finally:
         monkeypatch.setenv("DATABASE_URL", database)
-        engines.engine().dispose()
-        engines.engine.cache_clear()
+        forget_engine()
         settings.cache_clear()
         sql("DROP OWNED BY poor")
         sql("DROP ROLE poor")

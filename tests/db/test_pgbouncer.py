@@ -15,13 +15,13 @@ from sqlalchemy import text
 
 from console.demo import play
 from console.embedded.servers import Services, embedded_services
-from persistence.db import engine as engines
 from persistence.events.cursor import NOW
 from persistence.events.subscription import Subscription
 from persistence.exceptions import DatabaseLost
 from persistence.settings import settings
 from support import poolers
 from support.command import CommandOutput, Run
+from support.engines import forget_engine
 from support.poolers import Pooler, pooler
 from support.processes.workers import wait_until
 from support.worlds.readers import append, named
@@ -42,12 +42,10 @@ def between(services: Services, world: World, monkeypatch: pytest.MonkeyPatch) -
     with pooler(program, services.database_url, CONNECTIONS, wait_s=1) as between:
         monkeypatch.delenv("CRAWLYARD_DIRECT_DATABASE_URL", raising=False)
         monkeypatch.setenv("DATABASE_URL", between.url.rpartition("/")[0] + "/migrated")
-        engines.engine().dispose()
+        forget_engine()
         world.reload_settings()
-        engines.engine.cache_clear()
         yield between
-        engines.engine().dispose()
-        engines.engine.cache_clear()
+        forget_engine()
 
 
 def all_connections_used() -> ExitStack:
