@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from persistence.areas.areas import Areas
 from persistence.areas.children import Children
+from persistence.areas.scopes import Scopes
 from persistence.attempts.attempts import Attempts
 from persistence.attempts.overdue import OverdueAttempts
 from persistence.credentials.accounts import Accounts
@@ -72,6 +73,7 @@ class UnitOfWork(Transaction):
         self.attempts = Attempts(session, self.live_counts)
         self.blocks = Blocks(session)
         self.children = Children(session)
+        self.scopes = Scopes(session)
         self.connections = Connections(session)
         self.deferred = DeferredJobs(session)
         self.entries = Entries(session)

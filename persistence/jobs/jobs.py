@@ -36,7 +36,8 @@ _READ = fragment(
     """
     SELECT job.id, job.status::text AS status, job.command::text AS command, job."accountId" AS account_id,
            job."userId" AS user_id, job.provider::text AS provider, job."gitlabGraphQLUrl" AS graphql_url,
-           $host AS host, job.finished_at, job.progress::text AS progress
+           $host AS host, job.finished_at, job.progress::text AS progress,
+           job.full_path
       FROM job WHERE id = ANY (CAST(:ids AS text[]))
     """,
     host=HOST,
@@ -163,6 +164,7 @@ class KnownJob(NamedTuple):
     finished_at: datetime | None
     progress: str | None
     """JSON. The web app may write anything into it."""
+    full_path: str | None = None
 
 
 class Jobs:

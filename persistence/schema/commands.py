@@ -12,6 +12,10 @@ class Provider(StrEnum):
     JIRA_CLOUD = "jiracloud"
 
 
+JIRA = frozenset({Provider.JIRA_LOCAL, Provider.JIRA_CLOUD})
+"""The providers whose keys and ids are not GitLab's."""
+
+
 class AreaType(StrEnum):
     """`area.type`."""
 

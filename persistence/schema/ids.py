@@ -2,6 +2,8 @@
 
 from typing import NewType
 
+from persistence.schema.commands import JIRA
+
 AccountId = NewType("AccountId", str)
 ConnectionId = NewType("ConnectionId", str)
 CrawlerJobId = NewType("CrawlerJobId", str)
@@ -12,4 +14,11 @@ JobId = NewType("JobId", str)
 
 def global_id(noun: str, id_: str) -> str:
     """GitLab's global id: 42 of a project is gid://gitlab/Project/42. An id that is not a number is global already."""
-    return f"gid://gitlab/{noun.capitalize()}/{id_}" if id_.isdecimal() else id_
+    return f"gid://gitlab/{noun.capitalize()}/{id_}" if id_.isascii() and id_.isdecimal() else id_
+
+
+def area_id(provider: str | None, noun: str, id_: str) -> str:
+    """The id as areas have it: GitLab's global id, or Jira's own id as it is."""
+    if provider not in JIRA:
+        return global_id(noun, id_)
+    return id_.removeprefix(f"gid://gitlab/{noun.capitalize()}/")  # which earlier versions wrote

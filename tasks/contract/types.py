@@ -6,6 +6,7 @@ Pydantic refuses any other value, item by item, before it could make a statement
 
 import math
 from typing import Annotated, Any
+from unicodedata import category
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -26,6 +27,13 @@ def _storable_text(text: str) -> str:
     """Refuse text that Postgres cannot store as text or jsonb."""
     if "\x00" in text or not _encodes(text):
         raise PydanticCustomError("unkeepable_text", "must not hold NUL or lone surrogates")
+    return text
+
+
+def _without_controls(text: str) -> str:
+    """Refuse control characters and separators of lines and paragraphs."""
+    if any(category(character) in ("Cc", "Zl", "Zp") for character in text):
+        raise PydanticCustomError("control_character", "must not hold control characters")
     return text
 
 
@@ -85,7 +93,10 @@ Path = Annotated[str, StringConstraints(min_length=1, max_length=1000), _text]
 """The path of a group, project or entity. It must fit into an index, which holds 2,700 bytes."""
 AreaPath = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^/\s]+(/[^/\s]+)*$"), _text]
 """The full path of a group, project or user: names separated by slashes."""
-AreaName = Annotated[str, StringConstraints(min_length=1, max_length=255), _text]
+AreaName = Annotated[
+    str, StringConstraints(min_length=1, max_length=255), _text, AfterValidator(_without_controls)
+]
+"""The name of a group, project or user: any Unicode but control characters and line separators."""
 EntityId = Annotated[str, BeforeValidator(_digits), StringConstraints(min_length=1, max_length=200), _text]
 """An id of GitLab: a number, its digits, or a global id."""
 Message = Annotated[str, StringConstraints(max_length=20_000), _text]

@@ -16,6 +16,7 @@ from time import monotonic
 
 from celery.exceptions import Reject
 
+from persistence.exceptions import Contended
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId, CrawlerJobId
@@ -24,8 +25,9 @@ from tasks.contract.frames import Discovery, JobsDiscoveredFrame
 from tasks.discovery.area_changes import AreaChanges
 from tasks.discovery.area_plan import AreaPlan, plan_areas
 from tasks.discovery.children import spawn_children
-from tasks.discovery.items import FoundEntity, RejectItem, parse_discovery
+from tasks.discovery.items import FoundEntity, RejectItem, parse_discovery, without_contradictions
 from tasks.discovery.lock import LockedDiscovery, ReceivedDiscovery, area_keys, lock_discovery
+from tasks.discovery.scope import scope_of, select_admitted
 from tasks.jobs.progress import with_discovery
 from tasks.runtime.batches import bisect_on_refusal, reject
 from tasks.runtime.chunks import TIME_LIMIT_S
@@ -58,12 +60,18 @@ def apply_discovery(uow: UnitOfWork, connection_id: ConnectionId, frame: Discove
     if parent is None:
         return False
     refuse = partial(_refuse, uow, frame)
-    entities = parse_discovery(frame, refuse)
-    plan = plan_areas(entities, uow.areas.find(*area_keys(entities)), parent.host, refuse)
+    found = parse_discovery(frame, parent.provider, refuse)
+    scope = scope_of(uow, parent)
+    admitted = select_admitted(found, scope, refuse)
+    entities = list(without_contradictions(admitted, refuse))
+    plan = plan_areas(entities, uow.areas.find(*area_keys(entities)), parent, refuse)
     locked = lock_discovery(uow, ReceivedDiscovery(connection_id, frame, parent), entities, plan)
     if locked is None:
         return False
+    if scope_of(uow, locked.parent) != scope:
+        raise Contended("the discovery's group was changed by another transaction")
     counts = _apply_plan(uow, plan, locked, refuse)
+    counts["outOfScope"] = len(found) - len(admitted)
     _record(uow, frame, locked.parent, counts)
     return True
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from persistence.areas.areas import AreaChanged, KnownArea, NewArea
-from persistence.schema.ids import global_id
+from persistence.jobs.jobs import KnownJob
+from persistence.schema.ids import area_id
 from tasks.discovery.items import FoundEntity, RejectItem
 
 _OF_ANOTHER_HOST = "area_of_another_host"
@@ -20,6 +21,7 @@ _OF_ANOTHER_HOST = "area_of_another_host"
 class AreaPlan:
     """The changes of areas, by the entities that were found there."""
 
+    provider: str | None
     usable: list[FoundEntity] = field(default_factory=list)
     known: set[tuple[str, str]] = field(default_factory=set)
     """Path and id of every area that was compared. If they differ once locked, the plan is void."""
@@ -32,15 +34,20 @@ class AreaPlan:
     changes: dict[str, AreaChanged] = field(default_factory=dict)
     """These three by the path where the entity was found."""
 
+    def id_of(self, area: KnownArea) -> str:
+        """The area's id, as the provider's areas have it; the web app may have written a number alone."""
+        return area_id(self.provider, area.type, area.gitlab_id)
+
 
 def plan_areas(
-    found: Iterable[FoundEntity], known: Iterable[KnownArea], host: str, refuse: RejectItem
+    found: Iterable[FoundEntity], known: Iterable[KnownArea], parent: KnownJob, refuse: RejectItem
 ) -> AreaPlan:
-    """Compare the entities that were found on *host* with the known areas that have their paths or ids."""
+    """Compare what the discovery of *parent* has found with the known areas that have its paths or ids."""
+    host = parent.host
     known = list(known)
-    plan = AreaPlan(known={(area.full_path, area.gitlab_id) for area in known})
+    plan = AreaPlan(parent.provider, known={(area.full_path, area.gitlab_id) for area in known})
     by_path = {area.full_path: area for area in known}
-    by_id = {_id(area): area for area in known}
+    by_id = {plan.id_of(area): area for area in known}
     for entity in found:
         others = [a for a in (by_path.get(entity.full_path), by_id.get(entity.gitlab_id)) if a]
         foreign = [a for a in others if host and a.host and a.host != host]
@@ -50,7 +57,7 @@ def plan_areas(
         else:
             plan.usable.append(entity)
     path_by_id = {entity.gitlab_id: entity.full_path for entity in plan.usable if entity.area_type}
-    vacated = {path for path, area in by_path.items() if path_by_id.get(_id(area), path) != path}
+    vacated = {path for path, area in by_path.items() if path_by_id.get(plan.id_of(area), path) != path}
     for path, entity in {t.full_path: t for t in plan.usable if t.area_type}.items():
         _plan_area(plan, entity, None if path in vacated else by_path.get(path), by_id.get(entity.gitlab_id))
     return plan
@@ -71,7 +78,7 @@ def _plan_area(
         plan.new[area.full_path] = area
     elif _differs(area, occupant if moved_from is None or occupant else current):
         plan.corrected[area.full_path] = area
-    replaced = occupant if occupant and _id(occupant) != entity.gitlab_id else None
+    replaced = occupant if occupant and plan.id_of(occupant) != entity.gitlab_id else None
     if moved_from or replaced:
         former_id = replaced.gitlab_id if replaced else None
         plan.changes[entity.full_path] = AreaChanged(
@@ -85,8 +92,3 @@ def _differs(area: NewArea, known: KnownArea | None) -> bool:
         known.name,
         known.type,
     )
-
-
-def _id(area: KnownArea) -> str:
-    """The area's id as a global id; the web app may have written a number alone."""
-    return global_id(area.type, area.gitlab_id)

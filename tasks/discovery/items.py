@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from persistence.schema.commands import COMMANDS_OF_AREA, AreaType, Command
+from persistence.schema.commands import COMMANDS_OF_AREA, JIRA, AreaType, Command
 from persistence.schema.ids import global_id
 from tasks.contract.frames import DiscoveredEntity, DiscoveredJob, Discovery, JobsDiscoveredFrame
+from tasks.discovery import gitlab_names
 from tasks.runtime.rejection import describe_error
 
 _JOB = TypeAdapter(DiscoveredJob)
@@ -74,66 +76,74 @@ class FoundEntity:
         return _COMMANDS[self.kind]
 
 
-def parse_discovery(frame: Discovery, refuse: RejectItem) -> list[FoundEntity]:
-    """
-    The entities of a frame, each once; malformed and contradicting items go to *refuse*.
-
-    One group may be both a group and a namespace. Of several entities with one path or one id, the first is kept.
-    """
-    return list(_without_contradictions(_read(frame, refuse), refuse))
+def parse_discovery(frame: Discovery, provider: str | None, refuse: RejectItem) -> list[FoundEntity]:
+    """The entities of a frame that are valid; the other items go to *refuse*."""
+    return list(_read(frame, provider, refuse))
 
 
-def _read(frame: Discovery, refuse: RejectItem) -> Iterator[FoundEntity]:
+def _read(frame: Discovery, provider: str | None, refuse: RejectItem) -> Iterator[FoundEntity]:
     if isinstance(frame, JobsDiscoveredFrame):
         items: Iterable[Any] = frame.data.discovered_jobs
-        read: Callable[[Any], FoundEntity] = _from_job
+        read: Callable[[Any], FoundEntity] = partial(_from_job, provider)
     else:
         kind = Kind(frame.data.entity_type.removesuffix("s"))
-        items, read = frame.data.entities, lambda item: _from_entity(item, kind)
+        items, read = frame.data.entities, partial(_from_entity, provider, kind)
     for item in items:
         try:
             found = read(item)
         except (ValidationError, RecursionError) as error:
             refuse(item, "invalid", describe_error(error))
             continue
-        if _has_wrong_kind(found):
-            refuse(item, "invalid", f"the id is not the id of a {_noun(found.kind)}")
+        if fault := _fault(provider, found):
+            refuse(item, "invalid", fault)
         else:
             yield found
 
 
-def _from_job(item: object) -> FoundEntity:
+def _from_job(provider: str | None, item: object) -> FoundEntity:
     parsed = _JOB.validate_python(item)
     kind = _KIND_OF_JOB_TYPE[parsed.job_type]
-    id_ = global_id(_noun(kind), parsed.entity_id)
+    id_ = _id(provider, kind, parsed.entity_id)
     return FoundEntity(item, kind, parsed.namespace_path, id_, parsed.entity_name, parsed.priority)
 
 
-def _from_entity(item: object, kind: Kind) -> FoundEntity:
+def _from_entity(provider: str | None, kind: Kind, item: object) -> FoundEntity:
     parsed = _ENTITY.validate_python(item)
-    return FoundEntity(item, kind, parsed.path, global_id(_noun(kind), parsed.id), parsed.name)
+    return FoundEntity(item, kind, parsed.path, _id(provider, kind, parsed.id), parsed.name)
+
+
+def _id(provider: str | None, kind: Kind, id_: str) -> str:
+    return id_ if provider in JIRA else global_id(_noun(kind), id_)
 
 
 def _noun(kind: Kind) -> str:
     return "group" if kind is Kind.NAMESPACE else kind.value
 
 
-def _has_wrong_kind(found: FoundEntity) -> bool:
-    """True if the global id belongs to another kind: for example, a group's id in an item that is a project."""
-    prefix = "gid://gitlab/"
-    return found.gitlab_id.startswith(prefix) and not found.gitlab_id.startswith(
-        f"{prefix}{_noun(found.kind).capitalize()}/"
-    )
+def _fault(provider: str | None, found: FoundEntity) -> str | None:
+    """What is wrong with the path or id of an entity; None if nothing is."""
+    if provider in JIRA:
+        return "an id of Jira is no global id" if found.gitlab_id.startswith("gid:") else None
+    if not gitlab_names.is_path(found.full_path):
+        return gitlab_names.NOT_A_PATH
+    noun = _noun(found.kind)
+    return None if gitlab_names.is_id(noun, found.gitlab_id) else gitlab_names.NOT_AN_ID.format(noun=noun)
 
 
-def _without_contradictions(found: Iterable[FoundEntity], refuse: RejectItem) -> Iterator[FoundEntity]:
+def without_contradictions(found: Iterable[FoundEntity], refuse: RejectItem) -> Iterator[FoundEntity]:
+    """
+    The entities, each once; those that contradict another one go to *refuse*.
+
+    One group may be both a group and a namespace. Of several entities with one path or one id, the first is kept.
+    """
     by_path: dict[str, tuple[AreaType | None, str]] = {}
     by_id: dict[str, str] = {}
     seen: set[tuple[Kind, str]] = set()
     for entity in found:
         identity = entity.area_type, entity.gitlab_id
+        path = entity.full_path.lower()  # GitLab compares paths without case
         if (
-            by_path.get(entity.full_path, identity) != identity
+            by_path.get(path, identity) != identity
             or by_id.get(entity.gitlab_id, entity.full_path) != entity.full_path
         ):
             refuse(
@@ -142,7 +152,7 @@ def _without_contradictions(found: Iterable[FoundEntity], refuse: RejectItem) ->
                 "the path or the id belongs to another entity in the same frame",
             )
             continue  # without reserving its path and its id
-        by_path[entity.full_path], by_id[entity.gitlab_id] = identity, entity.full_path
+        by_path[path], by_id[entity.gitlab_id] = identity, entity.full_path
         if (entity.kind, entity.full_path) not in seen:
             seen.add((entity.kind, entity.full_path))
             yield entity

@@ -20,7 +20,7 @@ from persistence.sanitize.json_values import redact
 from persistence.sanitize.text import redact_text
 from persistence.schema.commands import AREA_TYPE_OF_COMMAND, Command
 from persistence.schema.gitlab_url import graphql_url
-from persistence.schema.ids import EntryId, JobId, global_id
+from persistence.schema.ids import EntryId, JobId, area_id
 from persistence.schema.states import JOB_CRAWLABLE, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
@@ -95,7 +95,7 @@ class OrderedJob:
             return None
         return NewArea(
             full_path=order.namespace_path,
-            gitlab_id=global_id(kind, order.entity_id),
+            gitlab_id=area_id(order.provider, kind, order.entity_id),
             name=order.namespace_path.rsplit("/", 1)[-1],
             type=kind,
         )

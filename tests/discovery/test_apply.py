@@ -62,7 +62,7 @@ def test_a_discovery_records_its_own_progress(world: World, discoverer: Discover
     sums = world.job(discoverer.job_id).progress["discovery"]
     assert sums == {
         "frames": 2, "groups": 2, "projects": 1, "users": 0, "namespaces": 0,
-        "jobs": 13, "existing": 0, "queuedAgain": 0, "deferred": 0,
+        "jobs": 13, "existing": 0, "queuedAgain": 0, "deferred": 0, "outOfScope": 0,
         "summary": {"totalGroups": 2, "hierarchyDepth": 4},
     }  # fmt: skip
     assert world.job(discoverer.job_id).status == "running"
@@ -191,7 +191,9 @@ def test_an_old_nested_discovery_is_repeated(world: World, discoverer: Discovere
             "UPDATE job SET finished_at = now() - CAST(:age AS interval) WHERE id = :id", age=age, id=id_
         )
 
-    discoverer.finds(*({**group(path, n), "job_type": "discover_namespaces"} for n, path in enumerate(ended)))
+    discoverer.finds(
+        *({**group(path, n), "job_type": "discover_namespaces"} for n, path in enumerate(ended, 1))
+    )
 
     rows = world.rows("SELECT full_path, status FROM job WHERE full_path IN ('old', 'new') ORDER BY 1")
     assert rows == [("new", "finished"), ("old", "queued")]

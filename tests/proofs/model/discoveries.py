@@ -7,6 +7,9 @@ from proofs.model.model import Model
 from proofs.model.reached import Reached
 from proofs.model.state import Attempt, Entry, Job
 
+_DISCOVERING = ("GROUP_PROJECT_DISCOVERY", "groupProjects", "groupSubgroups")
+"""Commands whose attempts may discover groups."""
+
 GROUP_COMMANDS = ("group", "groupMembers", "groupProjects", "groupIssues")
 """The child jobs of a group; the machine's crawlers discover no projects."""
 
@@ -36,8 +39,26 @@ def discover(model: Model, sender: str, frame: dict[str, Any], seen: Any) -> Non
     model.reach(Reached.DISCOVERY_AFTER_END, not attempt.is_live)
     attempt.discoveries.add(identity_of(frame))
     for entity in frame["data"]["entities"]:
+        if not is_in_scope(attempt.job, entity["path"]):
+            model.reach(Reached.OUT_OF_SCOPE)
+            model.rejected["out_of_scope"] += 1
+            continue
         for command in GROUP_COMMANDS:
             _spawn(model, attempt.job, entity["path"], command, seen)
+
+
+def is_in_scope(job: Job, path: str) -> bool:
+    """
+    Return True if an attempt of the job may discover the group at this path.
+
+    Discoveries: "An attempt discovers what its order is about, and nothing else". The machine's paths do not differ
+    in their case alone, and its groups do not move.
+    """
+    if job.command not in _DISCOVERING:
+        return False
+    if job.path is None:
+        return job.command == "GROUP_PROJECT_DISCOVERY"
+    return path == job.path or path.startswith(f"{job.path}/")
 
 
 def _accepts_discovery(attempt: Attempt) -> bool:

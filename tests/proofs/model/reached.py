@@ -38,6 +38,7 @@ class Reached(StrEnum):
     CHILD_AGAIN = "a discovery queued a failed job again"
     DISCOVERY_TWICE = "a repeated discovery changed nothing"
     DISCOVERY_AFTER_END = "a discovery was applied after its attempt had succeeded"
+    OUT_OF_SCOPE = "an attempt discovered what is not in its order's scope"
     OUTAGE = "a sweep detected an outage of Crawlyard"
     GRACE = "a sweep closed nothing during a grace"
     LOST = "a silent connection lost its jobs"

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from proofs.model.discoveries import is_in_scope
 from proofs.model.frames import NONSENSE
 from proofs.model.model import Model
 from proofs.model.state import Attempt, Job
@@ -19,7 +20,6 @@ _JOB_FRAMES = {
     "job_completed": {},
     "job_failed": {"error": "it broke", "isRecoverable": True},
     "token_refresh_request": {},
-    "discovery": {"entityType": "group"},
 }
 
 _KINDS = (
@@ -56,6 +56,9 @@ def frame(model: Model, spec: FrameSpec, focus: Job | None) -> dict[str, Any]:
         return _of_connection(model, spec)
     sender, fence = _sender(model, spec, focus)
     kind, data = _content(spec)
+    if kind == "discovery" and spec.pick % 4 and (discovering := _discovering(model)):
+        attempt = discovering[spec.pick % len(discovering)]
+        sender, fence, data = attempt.connection.id, attempt.fence, discovery_of(str(attempt.job.path))
     built = {"type": kind, "timestamp": NOW, "jobId": fence, "data": data}
     if kind == "discovery":
         built["timestamp"] = f"2026-05-04T03:02:0{spec.amount % 4}Z"
@@ -71,11 +74,21 @@ def _content(spec: FrameSpec) -> tuple[str, dict[str, Any]]:
         case "job_progress":
             return spec.kind, _JOB_FRAMES[spec.kind] | {"processed": spec.amount}
         case "discovery":
-            path = f"group-{spec.amount % 2}"
-            entity = {"id": str(7 + spec.amount % 2), "name": path, "path": path}
-            return spec.kind, _JOB_FRAMES[spec.kind] | {"entities": [entity]}
+            return spec.kind, discovery_of(f"group-{spec.amount % 2}")
         case _:
             return spec.kind, _JOB_FRAMES[spec.kind]
+
+
+def discovery_of(path: str) -> dict[str, Any]:
+    """Return the data of a discovery of one group."""
+    return {"entityType": "group", "entities": [{"id": str(7 + int(path[-1])), "name": path, "path": path}]}
+
+
+def _discovering(model: Model) -> list[Attempt]:
+    """Return the live attempts that may discover the group at their own path."""
+    return [
+        a for a in model.live if str(a.job.path).startswith("group-") and is_in_scope(a.job, str(a.job.path))
+    ]
 
 
 def _sender(model: Model, spec: FrameSpec, focus: Job | None) -> tuple[str, str]:

@@ -4,9 +4,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from proofs.model.discoveries import GROUP_COMMANDS
+from proofs.model.discoveries import GROUP_COMMANDS, is_in_scope
 from proofs.model.machine.actions import action
-from proofs.model.machine.crawlers import NOW, PICK
+from proofs.model.machine.crawlers import NOW, PICK, discovery_of
 from proofs.model.machine.fleet import Fleet
 from proofs.model.machine.routine import Routine
 from proofs.model.machine.web_app import WebApp
@@ -29,6 +29,11 @@ _OVERLAPPING = (
     *(("finished", "job_failed"), ("finished", "reconcile"), ("queued", "job_completed")),
 )
 """A status that the web app writes, and what happens before reconcile runs."""
+
+
+def is_group(path: str | None) -> bool:
+    """Return True if it is the path of a group that crawlers discover."""
+    return path is not None and path.startswith("group-")
 
 
 class Scenarios(WebApp, Fleet, Routine):
@@ -115,10 +120,10 @@ class Scenarios(WebApp, Fleet, Routine):
     @action(weight=3, needs=lambda self: self.model.live, pick=PICK)
     def discover_after_completion(self, pick: int) -> None:
         """Let an attempt's end overtake its discovery, which is sent twice."""
-        attempt = self.pick_live_attempt(pick)
+        attempt = self.pick_discovering_attempt(pick, "group-0")
         self.send_frame_of(attempt, "job_completed")
         for _ in range(2):
-            self.send_discovery(attempt, "group-0")
+            self.send_discovery(attempt, attempt.job.path if is_group(attempt.job.path) else "group-0")
 
     @action(weight=3, needs=lambda self: len(self.model.live) > 1, pick=PICK)
     def discover_failed_job(self, pick: int) -> None:
@@ -131,7 +136,8 @@ class Scenarios(WebApp, Fleet, Routine):
         attempt = groups[pick % len(groups)] if groups else self.pick_live_attempt(pick)
         self.send_frame_of(attempt, "job_failed", isRecoverable=False)
         if self.model.live:
-            self.send_discovery(self.pick_live_attempt(pick), attempt.job.path if groups else "group-1")
+            path = str(attempt.job.path) if groups else "group-1"
+            self.send_discovery(self.pick_discovering_attempt(pick, path), path)
 
     @action(weight=2, needs=lambda self: any(j.status in ENDED for j in self.model.jobs.values()), pick=PICK)
     def queue_ended_job(self, pick: int) -> None:
@@ -165,10 +171,19 @@ class Scenarios(WebApp, Fleet, Routine):
         self.focus = attempt.job
         return attempt
 
+    def pick_discovering_attempt(self, pick: int, path: str) -> Attempt:
+        """Return a live attempt that may discover the group, or any group, or else any attempt."""
+        live = self.model.live
+        able = [a for a in live if is_in_scope(a.job, path)]
+        able = able or [a for a in live if is_group(a.job.path) and is_in_scope(a.job, str(a.job.path))]
+        if not able:
+            return self.pick_live_attempt(pick)
+        self.focus = able[pick % len(able)].job
+        return able[pick % len(able)]
+
     def send_discovery(self, attempt: Attempt, path: str) -> None:
         """Send a discovery of a group."""
-        entity = {"id": str(7 + int(path[-1])), "name": path, "path": path}
-        self.send_frame_of(attempt, "discovery", entityType="group", entities=[entity])
+        self.send_frame_of(attempt, "discovery", **discovery_of(path))
 
     def send_frame_of(self, attempt: Attempt, kind: str, **data: Any) -> None:
         """Send a frame of the attempt."""

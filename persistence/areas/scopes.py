@@ -1,0 +1,48 @@
+"""The scope of an order for a group: its area by its id, and the paths at which that area is known."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from persistence.schema.commands import AreaType
+from persistence.schema.ids import JobId, area_id
+from persistence.schema.sql import sql
+
+_ORDERED = sql("""
+    SELECT job.full_path, job.provider::text AS provider,
+           COALESCE(area.gitlab_id, q.data ->> 'entity_id') AS gitlab_id
+      FROM job
+      LEFT JOIN area ON area.full_path = job.full_path
+      LEFT JOIN job_queue q ON q.web_app_job_id = job.id
+     WHERE job.id = :id
+""")
+
+_AT = sql("SELECT full_path FROM area WHERE gitlab_id = :gitlab_id")
+
+
+@dataclass(frozen=True)
+class OrderedGroup:
+    """The group that an order is about."""
+
+    gitlab_id: str | None
+    """As areas have it; None if it is not known."""
+    paths: frozenset[str]
+    """The order's own path, and those of its area."""
+
+
+class Scopes:
+    """Lookups of what an order is about."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def group(self, job_id: JobId) -> OrderedGroup:
+        """The group that a job is about, without a lock; without paths if the job has none or is gone."""
+        job = self._session.execute(_ORDERED, {"id": job_id}).one_or_none()
+        if job is None or job.full_path is None:
+            return OrderedGroup(None, frozenset())
+        if job.gitlab_id is None:
+            return OrderedGroup(None, frozenset({job.full_path}))
+        id_ = area_id(job.provider, AreaType.GROUP, job.gitlab_id)
+        known = self._session.scalars(_AT, {"gitlab_id": id_})
+        return OrderedGroup(id_, frozenset({job.full_path, *known}))
