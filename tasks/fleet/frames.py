@@ -122,8 +122,7 @@ def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
     if not attempts:
         return
     known = uow.attempts.find(a.crawler_job_id for a in attempts)
-    locked = lock_fenced(uow, known.values(), [(a.connection_id, a.crawler_job_id) for a in attempts])
-    live = {(a.connection_id, a.crawler_job_id): a for a in locked.attempts.values()}
+    locked, live = lock_fenced(uow, known.values(), [(a.connection_id, a.crawler_job_id) for a in attempts])
     fenced = [
         FencedFrames(reported, attempt, locked.entries.get(attempt.job_id), locked.jobs[attempt.job_id])
         for reported in attempts

@@ -67,15 +67,16 @@ def lock_existing_jobs(uow: UnitOfWork, job_ids: Collection[JobId]) -> LockedJob
 
 def lock_fenced(
     uow: UnitOfWork, known: Collection[Attempt], fences: Collection[tuple[ConnectionId, CrawlerJobId]]
-) -> LockedJobs:
+) -> tuple[LockedJobs, dict[tuple[ConnectionId, CrawlerJobId], Attempt]]:
     """
     Lock the live attempts with these connections and fences, with their jobs, and the entries of all *known* attempts.
 
-    The connections are locked already.
+    The connections are locked already. Also returns the attempts by connection and fence; what is missing is stale.
     """
     entries = uow.entries.lock(attempt.job_id for attempt in known)
-    live = {attempt.crawler_job_id: attempt for attempt in uow.attempts.lock_fenced(fences).values()}
-    return LockedJobs(entries, live, uow.jobs.lock(attempt.job_id for attempt in live.values()))
+    fenced = uow.attempts.lock_fenced(fences)
+    live = {attempt.crawler_job_id: attempt for attempt in fenced.values()}
+    return LockedJobs(entries, live, uow.jobs.lock(attempt.job_id for attempt in live.values())), fenced
 
 
 def lock_attempts(uow: UnitOfWork, attempts: Collection[Attempt]) -> LockedJobs:
