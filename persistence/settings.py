@@ -156,6 +156,12 @@ class Settings(BaseSettings):
         description="rows of the error log, area changes and ended token refreshes are kept this long",
     )
     keep_rejected: Seconds = Field(timedelta(days=30), description="rejected messages are kept this long")
+    token_prefixes: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9_.-]{3,32}(,[A-Za-z0-9_.-]{3,32}){0,19})?$",
+        description="prefixes that GitLab's administrators chose for tokens instead of glpat-, separated by commas; "
+        "what begins with one is redacted",
+    )
     keep_handled: Seconds = Field(
         timedelta(days=1), description="ids of processed messages are kept this long"
     )

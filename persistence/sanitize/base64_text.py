@@ -27,7 +27,7 @@ _NINE_OF_ASCII = re.compile(
     re.VERBOSE,
 )
 # No control characters after them; letters of other scripts are bytes from 80 to FF.
-_TEXT = re.compile(rb"[\t\n\r -~]{9,}+[\t\n\r -~\x80-\xff]*+")
+TEXT = re.compile(rb"[\t\n\r -~]{9,}+[\t\n\r -~\x80-\xff]*+")
 
 _STANDARD = str.maketrans("-_", "+/")
 
@@ -41,10 +41,19 @@ class EncodedText:
     text: str
 
 
-def texts_in_base64(text: str) -> Iterator[EncodedText]:
-    """All encoded texts of at least nine characters, in either alphabet, with or without padding and line breaks."""
+def runs_of_letters(text: str) -> list[re.Match[str]]:
+    """The runs of letters of base64, of 12 or more; the letters of base32 and hexadecimal digits are among them."""
+    return list(_RUN.finditer(text))
+
+
+def texts_in_base64(text: str, runs: list[re.Match[str]] | None = None) -> Iterator[EncodedText]:
+    """
+    All encoded texts of at least nine characters, in either alphabet, with or without padding and line breaks.
+
+    *runs* are the runs of letters of the text, if the caller knows them.
+    """
     end = 0
-    for found in _RUN.finditer(text):
+    for found in runs_of_letters(text) if runs is None else runs:
         # A run that begins before *end* was a line of the previous run.
         if found.start() >= end and _NINE_OF_ASCII.search(text, *found.span()):
             run = _Run.beginning_with(text, found)
@@ -77,7 +86,7 @@ class _Run:
         letters = self.letters.translate(_STANDARD)
         for skipped in range(4):
             decoded = _decoded(letters[skipped:])
-            for text in _TEXT.finditer(decoded):
+            for text in TEXT.finditer(decoded):
                 first = skipped + text.start() // 3 * 4
                 last = skipped + (text.end() - 1) // 3 * 4 + 3
                 yield EncodedText(self._place(first), self._end(last), text.group().decode(errors="replace"))

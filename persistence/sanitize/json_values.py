@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from persistence.sanitize.secret_patterns import is_secret
+from persistence.sanitize.secret_patterns import is_header, is_secret
 from persistence.sanitize.text import REDACTED, redact_text
 
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
@@ -127,8 +127,11 @@ class _Redactor:
             name = self._key(items[0])
             return [name, self._under(items[0], name, items[1], depth)]
         redacted: list[JSON] = []
+        name = ""
         for item in items:
-            redacted.append(self.value(item, depth + 1))
+            # In a flat list of headers, as Node has it, each value follows its name.
+            redacted.append(self._under(name, name, item, depth) if name else self.value(item, depth + 1))
+            name = item if not name and type(item) is str and is_header(item) else ""
             if self.is_exhausted:
                 break
         return redacted

@@ -1,91 +1,60 @@
 """
 The patterns of secrets: what a secret looks like, and which names stand before one.
 
-A secret is recognised by its shape (`glpat-…`, a JWT, `https://user:password@host`) or by its name (`access_token=…`,
-`Authorization: …`). Every expression takes linear time on hostile text: quantifiers are possessive or bounded, and
-where one is neither, no two matches scan the same characters.
+A secret is recognised by its shape (`glpat-…`, a JWT: secret_shapes.py; `https://user:password@host`) or by its name
+(`access_token=…`, `Authorization: …`; in other layouts: secret_layouts.py). Every expression takes linear time on
+hostile text: quantifiers are possessive or bounded, and where one is neither, no two matches scan the same characters.
+An expression is searched for only in a text that has a word without which it cannot match.
 """
 
 import math
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Final, NamedTuple
+
+from persistence.exceptions import SettingsError
+from persistence.sanitize.secret_layouts import LAYOUTS, is_weak_secret
+from persistence.sanitize.secret_names import (
+    DONE,
+    DOUBLE,
+    HEADERS,
+    LINE,
+    NAMES,
+    PLAIN,
+    QUOTED,
+    RUN,
+    SCHEME,
+    SIGN,
+    SINGLE,
+)
+from persistence.sanitize.secret_shapes import SHAPES, Rule, shape_of_prefixes, wrapped_jwts
+from persistence.settings import settings
 
 LONGEST_NAME: Final = 64
 """A value may itself be a name; this much of its end is searched again."""
 
-# Only single characters are repeated possessively: CPython before 3.11.5 mis-matches possessive and atomic
-# groups that have to backtrack (python/cpython#106052). A group is repeated greedily, and only as the last part of an
-# expression, so that nothing after it makes it backtrack. Its repeats are limited, because each takes memory;
-# `_matches` continues where the limit ends the match.
-_MAX_REPEATS = 1_000
-
-# --- Secrets recognised by their shape; upper and lower case differ ---
-
-_TOKEN_SHAPES = re.compile(
-    r"""
-      (?P<gitlab>   gl(?:pat|oas|dt|rtr?|cbt|ptt|ft|imt|agent|soat|ffct|wt)-[\w-]{4}[\w.-]*?(?!\.?[\w-])
-                  | GR1348941[\w-]{4,}+ )
-    | (?P<github>   gh[pousr]_[A-Za-z0-9_]{20,}+ | github_pat_\w{20,}+ )
-    | (?P<aws>      A[KS]IA(?<![A-Za-z0-9]A[KS]IA)[A-Z2-7]{16}(?![A-Za-z0-9]) )
-    | (?P<jwt>      eyJ(?<![A-Za-z0-9]eyJ)[\w-]{10,}+\.[\w-]{4}[\w.-]*+ )
-      # What begins like a JWT but is none is skipped as a whole; otherwise each "eyJ" in it would be tried.
-    | eyJ(?<![A-Za-z0-9]eyJ)[\w.-]*+
-    | -----BEGIN[A-Z ]{0,32}PRIVATE\ KEY-----(?!-----)(?P<pem>.+?)(?=-----|\Z)
-    """,
-    re.VERBOSE | re.ASCII | re.DOTALL,
-)
-
 # --- Secrets recognised by the name before them, in lower case ---
-
-_NAMES = r"""
-      token | passw(?:or)?d | passphrase | secret | credentials? | bearer | _gitlab_session
-    | (?:api|access|secret|private|signing|encryption)[ _-]?key
-    | client_assertion | code_verifier | x-(?:amz|goog)-signature
-"""
-_HEADERS = r"""
-      authorization(?<![a-z0-9_]authorization) | (?:proxy_?|http_)authorization
-    | cookie(?<![a-z0-9]cookie)s? | set_?cookie
-"""
-# A name may end in a quote or a bracket of Rails. Two signs are no assignment: `token == null`, `Token::New`.
-_SIGN = r"""["'\]]{0,2} [ \t]{0,8} (?: =>|:=|[:=](?![:=]) ) [ \t+]*+ (?: \[[ ]*+(?=["']) )?"""
-_DOUBLE = rf"""(?: [^"\\]++ | \\. ){{1,{_MAX_REPEATS}}}"""
-_SINGLE = rf"""(?: [^'\\]++ | \\. ){{1,{_MAX_REPEATS}}}"""
-_QUOTED = rf""" "(?P<double>(?:{_DOUBLE})?) | '(?P<single>(?:{_SINGLE})?) """
-# Up to a space or a delimiter. A comma, quote or backslash belongs to the run if a word continues after it.
-_RUN = rf"""
-    (?: [^\s&;,"'<>\\]++ | ,(?![\s"'\[{{]|\Z|[\w-]{{1,40}}[:=]) | ["'](?=\w) | \\++(?!["']) ){{1,{_MAX_REPEATS}}}
-"""
-_LINE = rf"""
-    (?: [^\r\n"'\\]++ | (?<==)"[^"\r\n]*+" | '(?![\s,;:)}}\]]|\Z) | \\++(?![nr"']) ){{1,{_MAX_REPEATS}}}
-"""
-_SCHEME = r"""(?:bearer|basic|token)[ \t+]++(?=[^\s&;,"'<>\\])"""
-_DONE = r"\[redacted\]"
-# "token: expired" describes a token and contains none.
-_PLAIN = r"""
-    (?:null|none|nil|undefined|true|false|expired|invalid|missing|revoked|required
-       |not|is|was|must|has|in|of|cannot|the)\.?(?=[\s,;&)}\]]|\Z)
-"""
 
 _NAMED = re.compile(
     rf"""
-    (?: {_NAMES} ) {_SIGN}
-    (?: {_QUOTED}
-      | (?: {_SCHEME} | (?!{_SCHEME}) )
-        (?! {_PLAIN} | {_DONE}[)}}\]]*+(?:[\s&;,"'<>\\]|\Z) ) (?P<bare> {_RUN} )
+    (?: {NAMES} ) {SIGN}
+    (?: {QUOTED}
+      | (?: {SCHEME} | (?!{SCHEME}) )
+        (?! {PLAIN} | {DONE}[)}}\]]*+(?:[\s&;,"'<>\\]|\Z) ) (?P<bare> {RUN} )
     )
     """,
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
 _HEADER = re.compile(
     rf"""
-    (?: {_HEADERS} ) {_SIGN}
-    (?: {_QUOTED}
-      | (?! {_DONE}(?:[\s&;,"'<>\\]|\Z) )
-        (?: (?:bearer|basic|token|jwt)[ \t+]++ (?P<run> {_RUN} )
+    (?: {HEADERS} ) {SIGN}
+    (?: {QUOTED}
+      | (?! {DONE}(?:[\s&;,"'<>\\]|\Z) )
+        (?: (?:bearer|basic|token|jwt)[ \t+]++ (?P<run> {RUN} )
           # Any other scheme, and cookies: up to the end of the line or of the quoted text.
-          | (?P<line> {_LINE} )
+          | (?P<line> {LINE} )
         )
     )
     """,
@@ -119,26 +88,65 @@ _CODE = re.compile(
 )
 _GRANT_ALONE = re.compile(_GRANT, re.ASCII)
 
-_IN_LOWER_CASE = (_NAMED, _HEADER, _BEARER, _USER_INFO, _CODE)
+_NAME_WORDS = (
+    *("token", "key", "passw", "secret", "authorization", "cookie", "bearer", "credential", "passphrase"),
+    *("_gitlab_session", "client_assertion", "code_verifier", "-signature"),
+)
+
+_IN_LOWER_CASE = (
+    Rule((), _NAMED, is_named=True),
+    Rule(("authorization", "cookie"), _HEADER, is_named=True),
+    Rule(("bearer", "basic"), _BEARER),
+    Rule(("@",), _USER_INFO),
+    Rule(("code",), _CODE),
+    *LAYOUTS,
+)
+
+# --- What is no secret in spite of its name ---
+
+_SHORT = 16
+_PAGE = re.compile(r"(?:page|next|previous|continuation|sync|cursor)[ _-]?\Z", re.ASCII)
+_SYNTAX = re.compile(r"(?<!\w)(?:unexpected|illegal|expected)[ _]\Z", re.ASCII)
+_PATH = re.compile(r"[\w.-]/\Z", re.ASCII)
+_STATUS = re.compile(r"[1-5]\d\d", re.ASCII)
+
+
+def _is_ordinary(text: str, name: int, start: int, end: int) -> bool:
+    """
+    True if what stands under a name, in lower case, is no secret.
+
+    The short token of a page; what a parser did not expect; and the status of a path that ends in such a name.
+    """
+    before = text[max(name - 24, 0) : name]
+    if (
+        end - start < _SHORT
+        and text.startswith("token", name)
+        and (_PAGE.search(before) or _SYNTAX.search(before))
+    ):
+        return True
+    return _STATUS.fullmatch(text, start, end) is not None and _PATH.search(before) is not None
+
 
 _CONTINUATIONS = {
     group: re.compile(turns, re.VERBOSE | re.ASCII | re.DOTALL)
     for group, turns in (
-        ("double", _DOUBLE),
-        ("single", _SINGLE),
-        ("bare", _RUN),
-        ("run", _RUN),
-        ("line", _LINE),
+        ("double", DOUBLE),
+        ("single", SINGLE),
+        ("bare", RUN),
+        ("run", RUN),
+        ("line", LINE),
     )
 }
 """By group name, the expression that continues a group that ended at the limit of its repeats."""
 
 _SECRET_KEY = re.compile(
-    rf"(?:{_NAMES}|{_HEADERS}|jwt|proxyauthorization)(?P<plural>s)?\Z", re.VERBOSE | re.ASCII
+    rf"(?:{NAMES}|{HEADERS}|jwt|proxyauthorization)(?P<plural>s)?\Z", re.VERBOSE | re.ASCII
 )
 
+_SECRET_HEADER = re.compile(rf"[a-z]{{1,20}}-token|{HEADERS}", re.VERBOSE | re.ASCII)
+
 _LOWER_CASE = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-"""Not `str.lower`, which may change the length of a text: positions must stay valid."""
+"""Not `str.lower`, which may change the length of a text that is not ASCII: positions must stay valid."""
 
 
 class FoundSecret(NamedTuple):
@@ -152,15 +160,33 @@ class FoundSecret(NamedTuple):
 
 def find_secrets(text: str) -> Iterator[FoundSecret]:
     """The secrets in a text as it stands, without removing any encoding."""
-    yield from _found(_TOKEN_SHAPES, text)
-    lower = text.translate(_LOWER_CASE)
-    for expression in _IN_LOWER_CASE:
-        yield from _found(expression, lower)
+    for rule in (*SHAPES, *own_shapes()):
+        if rule.may_match(text):
+            yield from _found(rule.expression, text)
+    for start, end in wrapped_jwts(text):
+        yield FoundSecret(start, start, end)
+    lower = text.lower() if text.isascii() else text.translate(_LOWER_CASE)
+    is_named = any(word in lower for word in _NAME_WORDS)
+    for rule in _IN_LOWER_CASE:
+        if (is_named or not rule.is_named) and (not rule.words or rule.may_match(lower)):
+            yield from _found(rule.expression, lower)
+
+
+@cache
+def own_shapes() -> tuple[Rule, ...]:
+    """The shapes of tokens with prefixes of the operator's; none in a process without settings."""
+    try:
+        prefixes = settings().token_prefixes
+    except SettingsError:
+        return ()
+    return (shape_of_prefixes(tuple(prefixes.split(","))),) if prefixes else ()
 
 
 def _found(expression: re.Pattern[str], text: str) -> Iterator[FoundSecret]:
     for match, end in _matches(expression, text):
         start = match.start(match.lastgroup or 0)
+        if expression is _NAMED and _is_ordinary(text, match.start(), start, end):
+            continue
         # The brackets around `(token=abc)` do not belong to the token.
         secret = text[start:end].rstrip(")}]") if match.lastgroup == "bare" else text[start:end]
         yield FoundSecret(match.start(), start, start + len(secret))
@@ -184,15 +210,29 @@ def _matches(expression: re.Pattern[str], text: str) -> Iterator[tuple[re.Match[
             position = max(match.start("bare"), position - LONGEST_NAME)
 
 
+def is_header(name: str) -> bool:
+    """True if this is the name of a header that holds a secret."""
+    return _SECRET_HEADER.fullmatch(name.translate(_LOWER_CASE)) is not None
+
+
 def is_secret(key: str, value: object) -> bool:
     """True if the value under this key is a secret. A boolean, a missing value and a count are none."""
     if value is None or type(value) is bool or (type(value) is str and not value):
         return False
     key = key.translate(_LOWER_CASE)
+    if is_weak_secret(key, value):
+        return True
     if key == "code":
         return type(value) is str and _GRANT_ALONE.match(value.translate(_LOWER_CASE)) is not None
     match = _SECRET_KEY.search(key)
-    return match is not None and not (match["plural"] and _is_count(value))
+    if match is None or (match["plural"] and _is_count(value)):
+        return False
+    plain = str(value) if type(value) in (int, str) and _is_count_or_text(value) else None
+    return plain is None or not _is_ordinary(key + plain, match.start(), len(key), len(key) + len(plain))
+
+
+def _is_count_or_text(value: object) -> bool:
+    return type(value) is str or _is_count(value)
 
 
 def _is_count(value: object) -> bool:

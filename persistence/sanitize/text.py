@@ -2,8 +2,8 @@
 Redacts secrets in texts that others chose, before anything is stored or logged.
 
 Secrets are found in the text as it is, and with up to three layers of percent-encoding, backslashes and HTML entities
-removed. Only the secret is replaced: names, hosts and paths stay readable. Base64 that contains a secret, also under
-two layers of it, is replaced as a whole.
+removed, and without invisible characters. Only the secret is replaced: names, hosts and paths stay readable. Base64,
+base32 and hexadecimal digits that contain a secret, also under two layers of them, are replaced as a whole.
 """
 
 import re
@@ -11,13 +11,16 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeAlias
 
-from persistence.sanitize.base64_text import texts_in_base64
+from persistence.sanitize.encodings import encoded_texts
 from persistence.sanitize.escaping import View, views
 from persistence.sanitize.secret_patterns import FoundSecret, find_secrets
 
 REDACTED: Final = "[redacted]"
-_LAYERS_OF_BASE64 = 2
+_LAYERS_OF_ENCODING = 2
 _MAX_PASSES = 6
+
+_SHORTEST_SHAPE = 13
+"""No single word that is shorter is a secret: `GR1348941` and four letters."""
 
 _MAX_SECRETS = 20_000
 """A text with this many secrets contains nothing else. Redacting a megabyte of the shortest took over a second."""
@@ -35,6 +38,8 @@ def redact_text(text: str) -> str:
     Redacting twice gives the same as redacting once. A text that still changes after several passes, or contains
     20,000 secrets, becomes `[redacted]` as a whole.
     """
+    if len(text) < _SHORTEST_SHAPE and text.isidentifier():
+        return text
     known: _Known = {}
     for _ in range(_MAX_PASSES):
         redacted = _redacted_once(text, known)
@@ -45,7 +50,7 @@ def redact_text(text: str) -> str:
 
 
 def _redacted_once(text: str, known: _Known) -> str:
-    places = list(islice(_secrets(text, _LAYERS_OF_BASE64, known), _MAX_SECRETS))
+    places = list(islice(_secrets(text, _LAYERS_OF_ENCODING, known), _MAX_SECRETS))
     if len(places) == _MAX_SECRETS:
         return REDACTED
     pieces: list[str] = []
@@ -73,7 +78,7 @@ def _secrets(text: str, layers: int, known: _Known) -> Iterator[tuple[int, int]]
         for found in find_secrets(view.text):
             yield _place(found, view, text)
         if layers:
-            for encoded in texts_in_base64(view.text):
+            for encoded in encoded_texts(view.text):
                 if _holds_secret(encoded.text, layers - 1, known):
                     yield view.origin(encoded.start), view.origin(encoded.end)
 

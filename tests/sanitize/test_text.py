@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persistence.error_log import fingerprint
-from persistence.sanitize import base64_text, escaping, secret_patterns
+from persistence.sanitize import (
+    base64_text,
+    encodings,
+    escaping,
+    secret_layouts,
+    secret_patterns,
+    secret_shapes,
+)
 from persistence.sanitize import text as redaction
 from persistence.sanitize.text import redact_text
 from support.depth import deep
@@ -145,6 +152,52 @@ HOSTILE = [
         "code=",
         "&code=",
     ),
+    *(
+        "token',",
+        "token', '",
+        "token>",
+        "<token >a",
+        "token </",
+        "--token ",
+        "--a-",
+        "-u a:",
+        "user:a",
+        "token:\n a",
+    ),
+    *(
+        "token:\n ",
+        "machine a login b ",
+        "default ",
+        "login a ",
+        "auth=",
+        "pwd=a&",
+        "session",
+        "?sig=",
+        "sk-",
+        "sk-a",
+    ),
+    *(
+        "eyJaaaaaaaaaaaaaaaaaaa\n",
+        "gl",
+        "xox",
+        "AT",
+        "&#103;",
+        "\\147",
+        "\x1b[",
+        "\x1b]",
+        "\u200b",
+        "4",
+        "41",
+        "MFRGG",
+    ),
+    *(
+        "mfrgg",
+        "---- BEGIN ",
+        "Private-Lines: 1\n",
+        "<key>token</key>",
+        'token" value=',
+        "unexpected token: a ",
+    ),
     *("://", "://:", "://a:b@", "://a", "://a'", "://a'@", "x%3A//a%40"),
     *(
         "eyJ",
@@ -234,11 +287,15 @@ def test_a_possessive_or_unbounded_group_is_detected(expression: str) -> None:
 
 def test_no_expression_repeats_a_group_possessively_or_without_bound() -> None:
     """CPython before 3.11.5 mis-matches the first (python/cpython#106052); the second takes unlimited memory."""
-    modules = (redaction, secret_patterns, escaping, base64_text, fingerprint)
+    modules = (
+        *(redaction, secret_patterns, secret_shapes, secret_layouts),
+        *(escaping, base64_text, encodings, fingerprint),
+    )
     expressions = [v for module in modules for v in vars(module).values() if isinstance(v, re.Pattern)]
+    expressions += [rule.expression for rule in (*secret_shapes.SHAPES, *secret_layouts.LAYOUTS)]
     expressions += secret_patterns._CONTINUATIONS.values()
 
-    assert len(expressions) > 25
+    assert len(expressions) > 45
     for expression in expressions:
         assert not list(repeated_groups(parsed(expression.pattern, expression.flags)))
 
