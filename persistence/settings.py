@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         description="entries of an account that may wait at once; discovered jobs above it are deferred "
         "(none: no cap)",
     )
+    max_deferred: int = Field(
+        100_000,
+        ge=0,
+        description="deferred jobs that an account may have; jobs discovered beyond it are not created, but counted",
+    )
     rediscovery_interval: Seconds = Field(
         timedelta(hours=48),
         description="a discovery that finished within this time is not repeated unless forced",
@@ -161,6 +166,23 @@ class Settings(BaseSettings):
         pattern=r"^([A-Za-z0-9_.-]{3,32}(,[A-Za-z0-9_.-]{3,32}){0,19})?$",
         description="prefixes that GitLab's administrators chose for tokens instead of glpat-, separated by commas; "
         "what begins with one is redacted",
+    )
+    max_rejected: int = Field(
+        200_000,
+        ge=2,
+        description="rejected messages that are kept in all, at most half of them of crawlers' connections; more are "
+        "only counted",
+    )
+    max_rejected_bytes: int = Field(
+        1024**3, ge=2, description="the same for the bytes of their payloads; beyond it rows have no payload"
+    )
+    max_rejected_per_connection: int = Field(
+        1000, ge=1, description="rejected items that are kept of one connection; more are only counted"
+    )
+    max_rejected_bytes_per_connection: int = Field(
+        16 * 1024**2,
+        ge=0,
+        description="the same for the bytes of their payloads; beyond it rows have no payload",
     )
     keep_handled: Seconds = Field(
         timedelta(days=1), description="ids of processed messages are kept this long"

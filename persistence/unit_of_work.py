@@ -47,6 +47,8 @@ from persistence.maintenance.retention import Retention
 from persistence.maintenance.statistics import Statistics
 from persistence.messages.processed import ProcessedMessages
 from persistence.messages.rejected import RejectedMessages
+from persistence.messages.rejected_bounds import RejectedBounds
+from persistence.schema.event_types import EventType
 
 log = structlog.get_logger()
 
@@ -86,7 +88,8 @@ class UnitOfWork(Transaction):
         self.overdue_attempts = OverdueAttempts(session)
         self.processed = ProcessedMessages(session)
         self.refreshes = Refreshes(session)
-        self.rejected = RejectedMessages(session)
+        self.rejected_bounds = RejectedBounds(session)
+        self.rejected = RejectedMessages(session, self.rejected_bounds)
         self.retention = Retention(session)
         self.round_lock = RoundLock(session)
         self.selections = Selections(session)
@@ -105,9 +108,11 @@ class UnitOfWork(Transaction):
 
         If publishing fails, it logs a warning: the periodic tasks find every row whose message was lost.
         """
-        self.rejected.write()
+        for connection_id in self.rejected.write():
+            self.events.add(EventType.REJECTED_DROPPED, connection_id=connection_id or None)
         self.events.write()
         self.live_counts.write()
+        self.rejected.count()
         self._session.commit()
         for task, arguments in self._messages:
             try:

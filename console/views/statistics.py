@@ -12,7 +12,7 @@ from rich.text import Text
 from console.output.panels import Cell, Row, cell, count_rows, panel
 from console.output.screen import duration, plain
 from console.output.urls import shown
-from console.views.status import connection_rows
+from console.views.status import connection_rows, kept_rows
 from persistence.reports.statistics import AccountStatistics, StatisticsReport
 from persistence.reports.stored_counts import BusyAccount, CountedStatistics, QueueDepth, Throughput
 from persistence.schema.states import ENTRY_SETTLED, JobStatus
@@ -109,6 +109,7 @@ def _now(statistics: StatisticsReport) -> list[RenderableType]:
         panel("Attempts", _plain(statistics.assignments)),
         panel("Failures, last hour", count_rows(statistics.failures_last_hour, "yellow")),
         panel("Rejected, last hour", count_rows(statistics.rejected_last_hour, "yellow")),
+        panel("Rejected, kept", kept_rows(statistics.rejected_kept)),
         *blocked,
     ]
 

@@ -10,7 +10,7 @@ from console.checks.status import Overview
 from console.output.panels import Row, alarming, count_rows, panel
 from console.output.screen import duration, plain
 from console.output.urls import shown
-from persistence.reports.status import ConnectionCounts, QueueCounts, Status, SweepClock
+from persistence.reports.status import ConnectionCounts, QueueCounts, RejectedKept, Status, SweepClock
 from persistence.settings import settings
 
 
@@ -52,6 +52,7 @@ def _database_panels(status: Status) -> tuple[list[Panel], list[Panel], list[Pan
         [
             panel("Attempts and sweep", _attempt_rows(status)),
             panel("Rejected, last hour", count_rows(status.rejected_last_hour, "yellow")),
+            panel("Rejected, kept", kept_rows(status.rejected_kept)),
             *([panel("Blocked accounts", blocked)] if status.held_accounts else []),
         ],
     )
@@ -80,6 +81,15 @@ def connection_rows(connections: ConnectionCounts, used: int) -> list[Row]:
         ("closed, last hour", connections.closed_last_hour),
         ("slots", connections.seats),
         ("slots used", used),
+    ]
+
+
+def kept_rows(kept: RejectedKept) -> list[Row]:
+    """What is kept of rejected messages, and what was not."""
+    return [
+        ("messages", kept.rows),
+        ("MiB", f"{kept.bytes / 1024**2:,.1f}"),
+        ("not kept", alarming(kept.dropped)),
     ]
 
 

@@ -18,10 +18,24 @@ _COLUMNS = """
 
 _ADD = sql(
     """
-    INSERT INTO deferred_job ($columns)
-    SELECT $columns FROM jsonb_populate_recordset(NULL::deferred_job, CAST(:rows AS jsonb)) r
-     ORDER BY r.full_path COLLATE "C", r.command COLLATE "C"
-    ON CONFLICT DO NOTHING RETURNING id
+    WITH fresh AS (
+        SELECT * FROM jsonb_populate_recordset(NULL::deferred_job, CAST(:rows AS jsonb)) r
+         WHERE NOT EXISTS (
+                   SELECT FROM deferred_job d
+                    WHERE COALESCE(d.graphql_url, '') = COALESCE(r.graphql_url, '')
+                      AND d.full_path = r.full_path AND d.command = r.command)
+    ), room AS (
+        -- Counted no further than the limit: one index-only scan of what the account has.
+        SELECT :limit - count(*) AS jobs
+          FROM (SELECT FROM deferred_job WHERE account_id = :account_id LIMIT :limit) deferred
+    ), added AS (
+        INSERT INTO deferred_job ($columns)
+        SELECT $columns FROM fresh
+         ORDER BY full_path COLLATE "C", command COLLATE "C" LIMIT (SELECT jobs FROM room)
+        ON CONFLICT DO NOTHING RETURNING id
+    )
+    SELECT (SELECT count(*) FROM added) AS added,
+           GREATEST((SELECT count(*) FROM fresh) - (SELECT jobs FROM room), 0) AS beyond_limit
     """,
     columns=_COLUMNS,
 )
@@ -80,14 +94,26 @@ class ChildJob:
     entity_id: str | None
 
 
+@dataclass(frozen=True)
+class Deferred:
+    """How many jobs were deferred, and how many were not, since their account has reached its limit."""
+
+    added: int = 0
+    beyond_limit: int = 0
+
+
 class DeferredJobs:
     """The table `deferred_job`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, children: Collection[ChildJob]) -> set[JobId]:
-        """Defer jobs; returns those for whose path and command no job was deferred yet."""
+    def add(self, account_id: AccountId, children: Collection[ChildJob], limit: int) -> Deferred:
+        """
+        Defer jobs of the account for whose path and command none is deferred yet, until it has *limit* of them.
+
+        The caller has locked the account's queue, so that no other unit finds the same room.
+        """
         rows = [
             {
                 "id": child.job.id,
@@ -103,7 +129,10 @@ class DeferredJobs:
             }
             for child in children
         ]
-        return set(self._session.scalars(_ADD, {"rows": json.dumps(rows)})) if rows else set()
+        if not rows:
+            return Deferred()
+        values = {"rows": json.dumps(rows), "account_id": account_id, "limit": limit}
+        return Deferred(*self._session.execute(_ADD, values).one())
 
     def accounts(self) -> list[AccountId]:
         """The accounts that have deferred jobs and are not paused, in order."""

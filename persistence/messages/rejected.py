@@ -8,11 +8,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from ulid import ULID
 
+from persistence.messages.rejected_bounds import RejectedBounds, connection_of
 from persistence.sanitize.json_values import clean_text, storable
 
 _KEEP = text("""
-    INSERT INTO rejected_message (id, task, message_id, reason, detail, payload)
-    SELECT id, task, message_id, reason, detail, payload
+    INSERT INTO rejected_message (id, task, message_id, reason, detail, payload, connection_id, bytes)
+    SELECT id, task, message_id, reason, detail, payload, connection_id, bytes
       FROM jsonb_populate_recordset(NULL::rejected_message, CAST(:rows AS jsonb))
 """)
 
@@ -22,8 +23,9 @@ _DETAIL_BYTES = 2000
 class RejectedMessages:
     """The messages and items that this unit of work rejects."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, bounds: RejectedBounds) -> None:
         self._session = session
+        self._bounds = bounds
         self._rows: list[dict[str, Any]] = []
 
     def keep(
@@ -34,12 +36,15 @@ class RejectedMessages:
         reason: str,
         detail: str = "",
         message_id: str | None = None,
+        connection_id: str | None = None,
     ) -> None:
         """
-        Note a message, or one item of it, as rejected; the commit writes it.
+        Note a message, or one item of it, as rejected; the commit writes it, within the bounds.
 
-        *payload* may be any object. *reason* is one of a fixed set of names, *detail* explains it.
+        *payload* may be any object. *reason* is one of a fixed set of names, *detail* explains it. *connection_id* is
+        the connection whose bounds it counts in; by default the one that the payload names.
         """
+        stored = storable(payload)
         self._rows.append(
             {
                 "id": str(ULID()),
@@ -47,15 +52,25 @@ class RejectedMessages:
                 "message_id": None if message_id is None else clean_text(message_id, 200),
                 "reason": reason,
                 "detail": clean_text(detail, _DETAIL_BYTES),
-                "payload": storable(payload),
+                "payload": stored,
+                "connection_id": connection_id or connection_of(payload),
+                "bytes": 0 if stored is None else len(json.dumps(stored)),
             }
         )
 
-    def write(self) -> None:
-        """Write the rejections that were noted."""
-        if self._rows:
-            self._session.execute(_KEEP, {"rows": json.dumps(self._rows, allow_nan=False)})
-            self._rows.clear()
+    def write(self) -> list[str]:
+        """Write the rejections that were noted, within the bounds; returns the connections that reached them."""
+        if not self._rows:
+            return []
+        admitted, reached = self._bounds.admit(self._rows)
+        self._rows.clear()
+        if admitted:
+            self._session.execute(_KEEP, {"rows": json.dumps(admitted, allow_nan=False)})
+        return reached
+
+    def count(self) -> None:
+        """Count what `write` has written; the commit must follow at once."""
+        self._bounds.add()
 
     def fingerprint(self) -> str:
         """A hash of the noted rejections, equal whenever the same input is rejected for the same reasons."""

@@ -73,6 +73,7 @@ class StatisticsReport:
     held_accounts: Mapping[str, int]
     failures_last_hour: Mapping[str, int]
     rejected_last_hour: Mapping[str, int]
+    rejected_kept: status.RejectedKept
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def read_statistics() -> StatisticsReport:
             held_accounts=status.held_accounts(connection),
             failures_last_hour=status.failures_last_hour(connection),
             rejected_last_hour=status.rejected_last_hour(connection),
+            rejected_kept=status.rejected_kept(connection),
         )
 
 

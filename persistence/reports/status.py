@@ -56,6 +56,10 @@ _REJECTED = text("""
      WHERE rejected_at > now() - interval '1 hour' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 100
 """)
 
+_REJECTED_KEPT = text("""
+    SELECT sum(rows), sum(bytes), sum(dropped), max(dropped_at) FROM rejected_count WHERE connection_id = '*'
+""")
+
 _SWEEP = text("""
     SELECT now() AS taken_at, last_sweep_at, now() - last_sweep_at AS age,
            GREATEST(grace_until - now(), interval '0') AS grace_left,
@@ -96,6 +100,18 @@ class ConnectionCounts:
 
 
 @dataclass(frozen=True)
+class RejectedKept:
+    """What `rejected_message` has, as it was last counted, and what was not kept because a bound was reached."""
+
+    rows: int
+    bytes: int
+    dropped: int
+    """Since the database was migrated."""
+    dropped_at: datetime | None
+    """When that last happened."""
+
+
+@dataclass(frozen=True)
 class SweepClock:
     """When the last sweep ran, by the database's clock."""
 
@@ -120,6 +136,7 @@ class Status:
     sweep: SweepClock
     failures_last_hour: Mapping[str, int]
     rejected_last_hour: Mapping[str, int]
+    rejected_kept: RejectedKept
 
 
 def read_status() -> Status:
@@ -141,6 +158,7 @@ def read_status() -> Status:
             sweep=_clock(sweep),
             failures_last_hour=failures_last_hour(connection),
             rejected_last_hour=rejected_last_hour(connection),
+            rejected_kept=rejected_kept(connection),
         )
 
 
@@ -181,6 +199,12 @@ def failures_last_hour(connection: Connection) -> dict[str, int]:
 def rejected_last_hour(connection: Connection) -> dict[str, int]:
     """Rejected messages of the last hour, by reason."""
     return _counts(connection, _REJECTED)
+
+
+def rejected_kept(connection: Connection) -> RejectedKept:
+    """What is kept of rejected messages, and what was not."""
+    rows, size, dropped, dropped_at = connection.execute(_REJECTED_KEPT).one()
+    return RejectedKept(int(rows or 0), int(size or 0), int(dropped or 0), dropped_at)
 
 
 def _clock(row: Row[Any]) -> SweepClock:

@@ -21,3 +21,4 @@ class EventType(StrEnum):
     ACCOUNT_PAUSED = "account_paused"
     ACCOUNT_RESUMED = "account_resumed"
     AREA_CHANGED = "area_changed"
+    REJECTED_DROPPED = "rejected_dropped"

@@ -363,8 +363,26 @@ class RejectedMessage(Base):
     reason: Mapped[str]
     detail: Mapped[str]
     payload: Mapped[Json | None]
+    connection_id: Mapped[str | None]
+    """The connection that sent it, in whose bounds it counts; as the item named it."""
+    bytes: Mapped[int | None]
+    """The length of the payload as JSON; NULL in rows of earlier versions."""
 
     __table_args__ = (Index("rejected_message_rejected_at_idx", "rejected_at"),)
+
+
+class RejectedCount(Base):
+    """What one connection has in `rejected_message`; '' is what is of no connection, '*' is all."""
+
+    __tablename__ = "rejected_count"
+
+    connection_id: Mapped[Ulid] = mapped_column(primary_key=True)
+    rows: Mapped[int] = mapped_column(server_default=text("0"))
+    bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    dropped: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """How many rows were not kept, since there was no room."""
+    dropped_at: Mapped[datetime | None]
+    """When that last happened."""
 
 
 class Event(Base):

@@ -59,7 +59,7 @@ def apply_discovery(uow: UnitOfWork, connection_id: ConnectionId, frame: Discove
     parent = _find_parent(uow, frame)
     if parent is None:
         return False
-    refuse = partial(_refuse, uow, frame)
+    refuse = partial(_refuse, partial(reject, uow, connection_id=connection_id), frame)
     found = parse_discovery(frame, parent.provider, refuse)
     scope = scope_of(uow, parent)
     admitted = select_admitted(found, scope, refuse)
@@ -86,8 +86,8 @@ def _find_parent(uow: UnitOfWork, frame: Discovery) -> KnownJob | None:
     return uow.jobs.find([attempt.job_id]).get(attempt.job_id)
 
 
-def _refuse(uow: UnitOfWork, frame: Discovery, item: object, reason: str, detail: str) -> None:
-    reject(uow, {"type": frame.type, "jobId": frame.job_id, "item": item}, reason, detail)
+def _refuse(reject_item: RejectItem, frame: Discovery, item: object, reason: str, detail: str) -> None:
+    reject_item({"type": frame.type, "jobId": frame.job_id, "item": item}, reason, detail)
 
 
 def _apply_plan(uow: UnitOfWork, plan: AreaPlan, locked: LockedDiscovery, refuse: RejectItem) -> Counter[str]:

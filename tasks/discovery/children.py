@@ -9,6 +9,7 @@ from persistence.jobs.deferred import ChildJob
 from persistence.jobs.identity import JobKey
 from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.schema.ids import JobId
+from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.discovery.items import FoundEntity
 from tasks.discovery.lock import LockedDiscovery
@@ -23,7 +24,7 @@ def spawn_children(
     """
     Create the children that do not exist, and queue those again that ended and are due; returns how many of each.
 
-    New children beyond *room* are deferred.
+    New children beyond *room* are deferred, up to the account's limit of deferred jobs.
     """
     parent = locked.parent
     wanted = {
@@ -37,10 +38,11 @@ def spawn_children(
     new = [_child(entity, key.command, parent) for key, entity in wanted.items() if key not in existing]
     queued = new if room is None else new[: max(room, 0)]
     spawn(uow, queued)
-    deferred = uow.deferred.add(new[len(queued) :])
+    deferred = uow.deferred.add(parent.account_id, new[len(queued) :], settings().max_deferred)
     return Counter(
         jobs=len(queued),
-        deferred=len(deferred),
+        deferred=deferred.added,
+        notCreated=deferred.beyond_limit,
         queuedAgain=len(requeued),
         existing=len(existing) - len(requeued),
     )

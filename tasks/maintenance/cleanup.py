@@ -25,12 +25,17 @@ events as jobs, events would pile up.
 
 @task(name="upkeep.clean_up", accepts=CleanUp)
 def clean_up(payload: CleanUp) -> None:
-    """Delete what is older than its retention."""
+    """Delete what is older than its retention. Rejected messages are counted anew unless this run continues another."""
     with unit_of_work() as uow:
         deleted: dict[str, int] = {}
-        if payload.more or uow.intervals.acquire("upkeep.clean_up", settings().clean_up_interval):
+        is_due = not payload.more and uow.intervals.acquire("upkeep.clean_up", settings().clean_up_interval)
+        if payload.more or is_due:
             deleted = delete_old(uow)
         uow.commit()
+    if is_due:
+        with unit_of_work() as uow:
+            uow.rejected_bounds.recount()
+            uow.commit()
     if any(deleted.values()):
         log.info("old_rows_deleted", **deleted)
 

@@ -21,10 +21,19 @@ def derived_id(message: str, position: int) -> str:
     return str(ULID.from_uuid(uuid5(NAMESPACE_OID, f"{message}:{position}")))
 
 
-def reject(uow: UnitOfWork, item: object, reason: str, detail: str = "") -> None:
+def reject(
+    uow: UnitOfWork, item: object, reason: str, detail: str = "", connection_id: str | None = None
+) -> None:
     """Reject one item of the current message; the unit's commit writes it."""
     name = current_task.name if current_task else None
-    uow.rejected.keep(task=name, payload=item, reason=reason, detail=detail, message_id=message_id())
+    uow.rejected.keep(
+        task=name,
+        payload=item,
+        reason=reason,
+        detail=detail,
+        message_id=message_id(),
+        connection_id=connection_id,
+    )
 
 
 def valid_items(uow: UnitOfWork, items: Iterable[object], kind: TypeAdapter[T]) -> Iterator[tuple[int, T]]:

@@ -38,6 +38,8 @@ def original_arguments(task: str | None, reason: str, kept: Any) -> dict[str, An
     """
     if reason == "malformed":
         raise UnreplayableError("it was not a message")
+    if kept is None:
+        raise UnreplayableError("its payload was not kept")
     if why := alteration_of(kept):
         raise UnreplayableError(f"what was stored is not what was sent: {why}")
     return edited_arguments(task, kept)

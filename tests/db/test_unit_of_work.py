@@ -64,7 +64,9 @@ def test_events_and_rejections_belong_to_the_units_transaction(world: World) -> 
     """If events or rejections cannot be written, nothing is committed."""
     for add in (
         lambda uow: uow.events.add(EventType.JOB_UPDATED, text="NUL \x00"),
-        lambda uow: uow.rejected._rows.append({"id": "x", "task": "NUL \x00"}),
+        lambda uow: uow.rejected._rows.append(
+            {"id": "x", "task": "NUL \x00", "connection_id": None, "bytes": 0}
+        ),
     ):
         with pytest.raises(DataRefusedError), unit_of_work() as uow:
             uow.account_queues.open(["acc"])

@@ -40,6 +40,29 @@ def test_jobs_beyond_the_cap_are_deferred(capped: World) -> None:
     assert len(capped.rows("SELECT full_path FROM area")) == 2
 
 
+def test_jobs_beyond_the_limit_of_deferred_jobs_are_counted_only(
+    capped: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their areas are written, the progress has their number, and a later discovery finds them again."""
+    monkeypatch.setenv("CRAWLYARD_MAX_DEFERRED", "2")
+    capped.reload_settings()
+    discoverer = Discoverer.at_work(capped)
+
+    discoverer.finds(project("a", 1), project("b", 2))
+
+    assert (waiting(capped), deferred(capped)) == (4, 2)
+    sums = capped.job(discoverer.job_id).progress["discovery"]
+    assert (sums["jobs"], sums["deferred"], sums["notCreated"]) == (4, 2, 4)
+    assert len(capped.rows("SELECT full_path FROM area")) == 2
+
+    capped.rows("DELETE FROM deferred_job WHERE id = (SELECT max(id) FROM deferred_job)")
+    discoverer.finds(project("a", 1), project("b", 2), at=LATER)
+
+    assert (waiting(capped), deferred(capped)) == (4, 2)
+    sums = capped.job(discoverer.job_id).progress["discovery"]
+    assert (sums["jobs"], sums["deferred"], sums["notCreated"]) == (4, 3, 8)
+
+
 def test_the_cap_applies_to_the_whole_discovery(capped: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not start anew with each chunk of a large one."""
     monkeypatch.setattr("tasks.discovery.apply.CHUNK", 1)
