@@ -23,6 +23,8 @@ from structlog.contextvars import bound_contextvars
 from persistence.exceptions import CrawlyardError
 from tasks.contract.payloads import Payload
 from tasks.runtime import rejection, stopping
+from tasks.runtime.body import Body, BodyRefusedError
+from tasks.runtime.readable import readable_body
 from tasks.runtime.retry import run_until_done
 from tasks.runtime.unit import message_id
 
@@ -31,33 +33,55 @@ log = structlog.get_logger()
 _REQUEUE_PAUSE_S = 5.0
 
 
-class UnitTask(Task):
-    """A task whose body is one unit of work, or several that may each be run again."""
+class MessageTask(Task):
+    """A task that a worker calls with the body of its message, unread."""
 
     abstract = True
     Request = "tasks.worker.request:Request"
     typing = False
     """Arguments are the payload's fields, not the body's parameters; `bind` checks them when the task runs."""
     max_retries = 3
-    """How often a message that kills its worker is run again before it is rejected."""
-    accepts: type[Payload]
+    """How often a message that kills its child is run again before it is rejected."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Validate the payload and run the body until it is done; reject the message if either fails."""
+        """Read the body and process its arguments; reject the message if it cannot be read."""
         with bound_contextvars(task=self.name, message_id=message_id()):
-            try:
-                payload = self._read(args, kwargs)
-            except (ValidationError, TypeError, RecursionError) as error:
-                _keep_rejected(args, kwargs, "invalid", rejection.describe_error(error))
-                return
-            try:
-                run_until_done(lambda: self.run(payload))
-            except (TaskPredicate, MemoryError):
-                raise  # tasks/worker/request.py handles a child that is out of memory
-            except Exception as error:
-                log.exception("unit_failed")
-                detail = str(error) if isinstance(error, CrawlyardError) else type(error).__name__
-                _keep_rejected(args, kwargs, "failed", detail)
+            match args:
+                case [Body() as body]:
+                    try:
+                        given, kwargs = body.read()
+                    except BodyRefusedError as error:
+                        _keep_rejected(readable_body(body.raw), error.reason, str(error))
+                        return
+                    args = tuple(given)
+            self.process(args, kwargs)
+
+    def process(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Process one message."""
+        self.run(*args, **kwargs)
+
+
+class UnitTask(MessageTask):
+    """A task whose body is one unit of work, or several that may each be run again."""
+
+    abstract = True
+    accepts: type[Payload]
+
+    def process(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Validate the payload and run the body until it is done; reject the message if either fails."""
+        try:
+            payload = self._read(args, kwargs)
+        except (ValidationError, TypeError, RecursionError) as error:
+            _keep_rejected(_given(args, kwargs), "invalid", rejection.describe_error(error))
+            return
+        try:
+            run_until_done(lambda: self.run(payload))
+        except (TaskPredicate, MemoryError):
+            raise  # tasks/worker/request.py handles a child that is out of memory
+        except Exception as error:
+            log.exception("unit_failed")
+            detail = str(error) if isinstance(error, CrawlyardError) else type(error).__name__
+            _keep_rejected(_given(args, kwargs), "failed", detail)
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         return self.accepts.model_validate(bind(self.accepts, args, kwargs))
@@ -78,13 +102,17 @@ def bind(accepts: type[Payload], args: Sequence[Any], kwargs: dict[str, Any]) ->
     return given | kwargs
 
 
-def _keep_rejected(args: tuple[Any, ...], kwargs: dict[str, Any], reason: str, detail: str) -> None:
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    """The payload as it was sent."""
+    return {"args": args, "kwargs": kwargs} if args else kwargs
+
+
+def _keep_rejected(payload: object, reason: str, detail: str) -> None:
     """
     Reject the current message, or requeue it if even that fails.
 
     It fails if the database was never migrated, or if we may not write to it.
     """
-    payload = {"args": args, "kwargs": kwargs} if args else kwargs
     name, id_ = current_task.name, message_id()
     log.warning("message_rejected", reason=reason)
     try:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic, time
 from typing import Any
+from uuid import uuid4
 
 import structlog
 from kombu.transport import redis, virtual
@@ -21,6 +22,8 @@ from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as BrokerLost
 from redis.exceptions import OutOfMemoryError, RedisError
 from redis.exceptions import TimeoutError as BrokerSilent
+
+from tasks.worker.records import put_back, record_of
 
 log = structlog.get_logger()
 
@@ -31,21 +34,32 @@ class QoS(redis.QoS):
     _clock_offset: float | None = None
     """From our monotonic clock to the server's; measured again at each look for messages of dead workers."""
 
+    _of_dead_workers = False
+    """True while messages of dead workers are put back: their deaths are counted."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._recorded: set[str] = set()
         self._unrecorded: set[str] = set()
 
-    def append(self, message: Any, delivery_tag: str) -> None:
+    def record(self, raw: bytes, queue: str) -> str:
         """
-        Record a message as delivered, and pass it on even if Redis refuses the record.
+        Record a text that was popped, before anything of it is read; returns its delivery tag.
 
-        It was popped, so no other worker has it. Without the record it is lost only if this worker dies.
+        If Redis refuses the record the text is passed on nevertheless: no other worker has it. Without the record it
+        is lost only if this worker dies.
         """
-        try:
-            self._record_unacked(message, delivery_tag)
-        except RedisError as error:
-            log.warning("delivery_not_noted", error=type(error).__name__)
-            self._unrecorded.add(delivery_tag)
+        tag = str(uuid4())
+        self._try_to_record(tag, record_of(raw, queue))
+        self._recorded.add(tag)
+        return tag
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message as delivered."""
+        if delivery_tag in self._recorded:
+            self._recorded.discard(delivery_tag)
+        else:
+            self._try_to_record(delivery_tag, _record_as_kombu(message))
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -59,7 +73,7 @@ class QoS(redis.QoS):
 
         def report() -> None:
             if requeue and delivery_tag in self._unrecorded:  # kombu requeues what the record contains
-                self._record_unacked(self._delivered[delivery_tag], delivery_tag)
+                self._record_unacked(delivery_tag, _record_as_kombu(self._delivered[delivery_tag]))
                 self._unrecorded.discard(delivery_tag)
             put_back()
 
@@ -68,20 +82,42 @@ class QoS(redis.QoS):
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Requeue the messages of dead workers; while Redis is full, they wait."""
         self._clock_offset = None
+        self._of_dead_workers = True
         try:
             super().restore_visible(*args, **kwargs)
         except OutOfMemoryError:
             log.warning("broker_full")
+        finally:
+            self._of_dead_workers = False
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
+        """Put a message back as it was popped. kombu would parse it."""
+
+        def restore(pipe: Any) -> None:
+            record = pipe.hget(self.unacked_key, tag)
+            pipe.multi()
+            self._remove_from_indices(tag, pipe)
+            if record:
+                queue, text = put_back(record, died=self._of_dead_workers)
+                (pipe.lpush if leftmost else pipe.rpush)(queue, text)
+
+        with self.channel.conn_or_acquire(client) as client_:
+            client_.transaction(restore, self.unacked_key)
 
     @property
     def visibility_timeout(self) -> float:
         """The timeout, corrected for kombu, which subtracts it from this machine's time instead of the server's."""
         return float(self.channel.visibility_timeout) + time() - self._now()
 
-    def _record_unacked(self, message: Any, delivery_tag: str) -> None:
-        """Record a message as kombu does, but with the server's time."""
-        where = message.delivery_info
-        record = dumps([message._raw, where["exchange"], where["routing_key"]])  # noqa: SLF001 - as kombu does
+    def _try_to_record(self, delivery_tag: str, record: bytes | str) -> None:
+        try:
+            self._record_unacked(delivery_tag, record)
+        except RedisError as error:
+            log.warning("delivery_not_noted", error=type(error).__name__)
+            self._unrecorded.add(delivery_tag)
+
+    def _record_unacked(self, delivery_tag: str, record: bytes | str) -> None:
+        """Write a record where kombu does, but with the server's time."""
         now = self._now()
         with self.pipe_or_acquire() as pipe:
             pipe.zadd(self.unacked_index_key, {delivery_tag: now})
@@ -106,3 +142,8 @@ class QoS(redis.QoS):
         except BaseException:
             virtual.QoS.ack(self, delivery_tag)
             raise
+
+
+def _record_as_kombu(message: Any) -> str:
+    where = message.delivery_info
+    return str(dumps([message._raw, where["exchange"], where["routing_key"]]))  # noqa: SLF001 - as kombu does

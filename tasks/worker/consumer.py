@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer as CeleryConsumer
-from kombu.exceptions import ContentDisallowed, DecodeError
 
+from tasks.runtime.readable import readable_body, readable_text
 from tasks.runtime.rejection import Rejected, keep_or_requeue
-from tasks.worker.envelope import WRAPPED, MalformedError, check_body, message_id, read, readable
+from tasks.worker.envelope import MalformedError, check_deliveries
+from tasks.worker.records import WRAPPED
 from tasks.worker.transport import MISREAD
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Consumer(CeleryConsumer):
                 admit(message)
                 handle(message)
             except MalformedError as error:
-                self._keep(message, "malformed", str(error))
+                self._keep(message, error.reason, str(error))
             except MISREAD as error:
                 # No admitted message is known to do this; if one does, it must not end the worker.
                 self._keep(message, "malformed", type(error).__name__)
@@ -77,31 +78,25 @@ class Consumer(CeleryConsumer):
 
 
 def admit(message: Any) -> None:
-    """Raise MalformedError unless a task can be called with this message."""
+    """
+    Raise MalformedError unless a task may get this message; hide its body from Celery, which would parse it.
+
+    Request passes the body on as bytes.
+    """
+    headers = message.headers
     if message.content_type == WRAPPED:
-        read(message.body)  # raises the reason
-    try:
-        body = message.decode()
-    except (ContentDisallowed, DecodeError):
-        raise MalformedError("the body is not JSON") from None
-    check_body(body)
+        raise MalformedError(headers["detail"], headers["reason"])
+    check_deliveries(headers["deliveries"])
+    message._decoded_cache = ([], {}, {})  # noqa: SLF001 - kombu has no other way
 
 
 def _rejected(message: Any, reason: str, detail: str) -> Rejected:
     """The message to store, with as much of it as can be read."""
+    headers = message.headers
     if message.content_type == WRAPPED:
         return Rejected(
-            None, readable(message.body), reason, detail=detail, message_id=message_id(message.body)
+            None, readable_text(message.body), reason, detail=detail, message_id=headers.get("id")
         )
-    headers = message.headers
-    return Rejected(headers["task"], _payload(message), reason, detail=detail, message_id=headers["id"])
-
-
-def _payload(message: Any) -> object:
-    """The arguments if the body has them, else the body."""
-    body = readable(message.body)
-    match body:
-        case [list() as args, dict() as kwargs, _]:
-            return {"args": args, "kwargs": kwargs}
-        case _:
-            return body
+    return Rejected(
+        headers["task"], readable_body(message.body), reason, detail=detail, message_id=headers["id"]
+    )

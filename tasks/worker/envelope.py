@@ -12,65 +12,94 @@ and only what the worker needs is passed on:
 - `argsrepr`, `kwargsrepr` and priorities are dropped. The first two repeat the payload in logs; a priority would let
   the sweep overtake the frames that are queued before it.
 
-A text that is not a message is passed on whole, wrapped in an envelope of its own, so that it is acknowledged like
-any other once it is stored.
+A text that is not a message is passed on, wrapped in an envelope of its own, so that it is acknowledged like any other
+once it is stored. Here only the envelope is parsed, within bounds: the body is read where its task runs.
 """
 
 import base64
 import binascii
 import json
 import re
-from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from persistence.db.json_tree import is_nested_deeper
-from tasks.worker import serialization
+from persistence.sanitize.json_bounds import MAX_BYTES, TooDeepError, TooLargeError, parse_json
+from tasks.runtime.readable import READABLE_BYTES
+from tasks.worker.records import WRAPPED, unwrap
 
 _JSON = "application/json"
 
-WRAPPED = "application/x-crawlyard-malformed"
-"""The content type of an envelope whose body is a text that is not a message."""
+MAX_TEXT_BYTES = MAX_BYTES * 4 // 3 + READABLE_BYTES
+"""Bytes of a text in Redis: the largest body in base64, and the rest of its envelope."""
 
-MAX_DEPTH = 200
-"""
-Levels of nesting that a body may have.
-
-Passing a body to a child is recursive: at 480 levels it fails, and the child's place in the pool is lost.
-"""
+_ENVELOPE_VALUES = 1_000
+_ENVELOPE_DEPTH = 20
+"""Structure of an envelope without its body. Celery's own has under 100 values and 5 levels."""
 
 MAX_RETRIES = 1000
+
+MAX_DELIVERIES = 4
+"""So many workers may die with a message in hand. It is then kept as rejected."""
 
 _NAME = re.compile(r"[!-~]{1,200}")
 """The name of a task, or an id: visible ASCII, which can be logged and stored."""
 
-_EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
-
 
 class MalformedError(Exception):
-    """A text or a body that is not a valid message. The error does not quote it."""
+    """A text that is not a valid message, or that no task may take. The error does not quote it."""
+
+    def __init__(self, detail: str, reason: str = "malformed") -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
-def seal(raw: bytes, queue: str) -> str:
+def seal(raw: bytes, queue: str, tag: str | None = None) -> str:
     """Return the envelope that kombu gets for the text *raw*, popped from *queue*, whatever it is."""
-    raw = _unwrap(raw)
-    try:
-        envelope = read(raw)
-    except MalformedError:
-        envelope = _wrap(raw)
+    envelope = _safe(raw)
     envelope["properties"] = {
-        "delivery_tag": str(uuid4()),
+        "delivery_tag": tag or str(uuid4()),
         "delivery_info": {"exchange": "", "routing_key": queue},
         "body_encoding": "base64",
     }
     return json.dumps(envelope)
 
 
+def _safe(raw: bytes) -> dict[str, Any]:
+    """The envelope without its properties."""
+    wrapped = unwrap(raw)
+    if wrapped is None:
+        raw, deliveries = _unwrap_old(raw), 0
+    elif wrapped.deliveries <= MAX_DELIVERIES:
+        raw, deliveries = base64.b64decode(wrapped.body), wrapped.deliveries
+    else:
+        # Not even its envelope is read once more.
+        head = base64.b64decode(wrapped.body[: READABLE_BYTES // 3 * 4])
+        return _wrap(head, {"reason": "worker_lost", "detail": _deaths(wrapped.deliveries)})
+    try:
+        envelope = read(raw)
+    except MalformedError as error:
+        return _wrap(raw, {"reason": error.reason, "detail": str(error), "id": message_id(raw)})
+    envelope["headers"]["deliveries"] = deliveries
+    if wrapped:
+        envelope["headers"]["redelivered"] = True
+    return envelope
+
+
+def check_deliveries(deliveries: object) -> None:
+    """Raise MalformedError if as many workers died with a message as may."""
+    if isinstance(deliveries, int) and deliveries >= MAX_DELIVERIES:
+        raise MalformedError(_deaths(deliveries), "worker_lost")
+
+
+def _deaths(deliveries: int) -> str:
+    return f"{deliveries} workers died with it in hand"
+
+
 def read(raw: bytes) -> dict[str, Any]:
     """
     Return the parts of the envelope *raw* that the worker needs: body (as base64), content type, headers.
 
-    Raises MalformedError if one is missing or invalid.
+    Raises MalformedError if one is missing or invalid, or if the text is beyond a bound.
     """
     envelope = _json_object(raw)
     if envelope.get("content-type") != _JSON:
@@ -78,59 +107,15 @@ def read(raw: bytes) -> dict[str, Any]:
     encoding = envelope.get("content-encoding")
     if encoding is not None and (not isinstance(encoding, str) or encoding.lower() != "utf-8"):
         raise MalformedError("the content-encoding is not utf-8")
+    body = _body(envelope)
+    if len(body) > MAX_BYTES:
+        raise MalformedError(f"the body has {len(body):,} bytes, more than {MAX_BYTES:,}", "too_large")
     return {
-        "body": base64.b64encode(_body(envelope)).decode(),
+        "body": base64.b64encode(body).decode(),
         "content-type": _JSON,
         "content-encoding": "utf-8",
         "headers": _headers(envelope.get("headers")),
     }
-
-
-def check_body(body: object) -> None:
-    """Raise MalformedError unless *body* is `[args, kwargs, embed]`, as in Celery's protocol 2."""
-    match body:
-        case [list(), dict(), None | dict() as embed]:
-            pass
-        case _:
-            raise MalformedError("the body is not [args, kwargs, embed]")
-    if not (embed or {}).keys() <= _EMBEDDED or any((embed or {}).values()):
-        raise MalformedError("callbacks, chains and chords are not accepted")
-    if is_nested_deeper(body, MAX_DEPTH + 1):  # the body's own list is not counted
-        raise MalformedError(f"the body is nested more than {MAX_DEPTH} levels deep")
-
-
-def readable(raw: bytes) -> object:
-    """
-    As much of a malformed text as a person can read later: JSON, else text.
-
-    JSON that is nested too deep stays text. Of bytes that are not text, and of a body that is not JSON either by its
-    content type or in fact, only the length remains: a pickled body may contain secrets that no redaction recognizes.
-    """
-    whole = _parsed(raw)
-    if isinstance(whole, dict) and isinstance(whole.get("body"), str):
-        whole["body"] = _readable_body(whole)
-    return whole
-
-
-def _readable_body(envelope: dict[str, Any]) -> object:
-    """The decoded body, or the original if it cannot be decoded."""
-    raw: bytes | str = envelope["body"]
-    with suppress(MalformedError):
-        raw = _body(envelope)
-    read = _parsed(raw) if isinstance(raw, bytes) else raw
-    is_json = envelope.get("content-type", _JSON) == _JSON
-    return _describe_bytes(raw) if isinstance(read, str) and (not is_json or _hides_bytes(read)) else read
-
-
-def _hides_bytes(text: str) -> bool:
-    """True if it is base64 of bytes that are not text."""
-    try:
-        base64.b64decode(text, validate=True).decode()
-    except UnicodeDecodeError:
-        return True
-    except ValueError:
-        pass  # it is not base64
-    return False
 
 
 def message_id(raw: bytes) -> str | None:
@@ -143,9 +128,13 @@ def message_id(raw: bytes) -> str | None:
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:
+    if len(raw) > MAX_TEXT_BYTES:
+        raise MalformedError(f"the text has {len(raw):,} bytes, more than {MAX_TEXT_BYTES:,}", "too_large")
     try:
-        envelope = serialization.loads(raw)
-    except (ValueError, RecursionError):
+        envelope = parse_json(raw, size=MAX_TEXT_BYTES, values=_ENVELOPE_VALUES, depth=_ENVELOPE_DEPTH)
+    except (TooLargeError, TooDeepError) as error:
+        raise MalformedError(f"the envelope: {error}") from None
+    except ValueError:
         raise MalformedError("the text is not JSON") from None
     if not isinstance(envelope, dict):
         raise MalformedError("the text is not a JSON object")
@@ -191,17 +180,18 @@ def _name(value: object) -> str | None:
     return value if isinstance(value, str) and _NAME.fullmatch(value) else None
 
 
-def _wrap(raw: bytes) -> dict[str, Any]:
+def _wrap(raw: bytes, headers: dict[str, Any]) -> dict[str, Any]:
+    """An envelope for a text that no task gets, as much of it as is stored. Its headers say why."""
     return {
-        "body": base64.b64encode(raw).decode(),
+        "body": base64.b64encode(raw if len(raw) <= READABLE_BYTES else raw[: READABLE_BYTES + 1]).decode(),
         "content-type": WRAPPED,
         "content-encoding": "binary",
-        "headers": {},
+        "headers": headers,
     }
 
 
-def _unwrap(raw: bytes) -> bytes:
-    """The original text, if a worker died with it and Redis redelivered it wrapped."""
+def _unwrap_old(raw: bytes) -> bytes:
+    """The original text, if a worker of an older version put it back wrapped."""
     if WRAPPED.encode() not in raw:
         return raw
     try:
@@ -209,17 +199,3 @@ def _unwrap(raw: bytes) -> bytes:
         return _body(envelope) if envelope.get("content-type") == WRAPPED else raw
     except MalformedError:
         return raw
-
-
-def _parsed(raw: bytes) -> object:
-    with suppress(ValueError, RecursionError):
-        value = serialization.loads(raw)
-        if not is_nested_deeper(value, MAX_DEPTH):
-            return value
-    with suppress(ValueError):
-        return raw.decode()
-    return _describe_bytes(raw)
-
-
-def _describe_bytes(raw: bytes | str) -> str:
-    return f"[{len(raw):,} bytes that are not text]"

@@ -14,6 +14,9 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 
+from tasks.routes import PUBLISH_POLICY
+from tasks.runtime.body import Body
+from tasks.runtime.readable import readable_body
 from tasks.runtime.rejection import Rejected, keep_or_requeue
 
 log = structlog.get_logger()
@@ -25,6 +28,13 @@ _REASONS = {TimeLimitExceeded: "time_limit", MemoryError: "out_of_memory"}
 
 class Request(CeleryRequest):
     """A message that a child processes. Task classes name this class as their `Request`."""
+
+    def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
+        """Pass the body on as bytes, which the task reads. Celery would parse it here and in the child."""
+        super().__init__(message, *args, **kwargs)
+        self._raw: bytes = message.body or b""
+        self._body: Any = ([Body(self._raw)], {}, None)
+        self._content_type = None  # the body is what Celery takes for decoded arguments
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
         """Run the message again if its child is gone; leave what the child itself reported to Celery."""
@@ -61,13 +71,17 @@ class Request(CeleryRequest):
         compare clocks.
         """
         try:
-            self.task.apply_async(
-                self.args,
-                self.kwargs,
-                task_id=self.id,
-                retries=self._retries + 1,
-                queue=self.delivery_info["routing_key"],
-            )
+            with self.app.producer_or_acquire() as producer:
+                producer.publish(
+                    self._raw,
+                    exchange="",
+                    routing_key=self.delivery_info["routing_key"],
+                    headers=self.message.headers | {"retries": self._retries + 1},
+                    content_type="application/json",
+                    content_encoding="utf-8",
+                    retry=True,
+                    retry_policy=PUBLISH_POLICY,
+                )
         except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
             log.warning("not_run_again", message_id=self.id, error=type(error).__name__)
             self.reject(requeue=True)
@@ -75,9 +89,8 @@ class Request(CeleryRequest):
             self.acknowledge()
 
     def _keep(self, reason: str, detail: str) -> None:
-        payload = {"args": self.args, "kwargs": self.kwargs}
         keep_or_requeue(
-            Rejected(self.task.name, payload, reason, detail=detail, message_id=self.id),
+            Rejected(self.task.name, readable_body(self._raw), reason, detail=detail, message_id=self.id),
             kept=self.acknowledge,
             requeue=partial(self.reject, requeue=True),
         )

@@ -54,8 +54,12 @@ class Channel(redis.Channel):
         key, text = reply
         # The list of a priority is the queue's name, a separator and a digit; drop the latter two.
         queue = key.decode().rsplit(self.sep, 1)[0]
-        # A client of remote control waits for answers in a queue of its own.
-        return key, seal(text, queue) if queue in QUEUES else text
+        if queue not in QUEUES:  # a client of remote control waits for answers in a queue of its own
+            return key, text
+        return key, seal(text, queue, self.qos.record(text, queue))
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
+        self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
 
     def close(self) -> None:
         """Close, and requeue unacknowledged messages, even if the connection for BRPOP is dead."""

@@ -12,7 +12,7 @@ from hypothesis.strategies import DrawFn
 
 from proofs.fuzz.mutations import JUNK, SECRET, mutated
 from support.processes.workers import envelope
-from tasks.worker.envelope import WRAPPED
+from tasks.worker.records import WRAPPED
 
 ARGUMENTS = {"frames": [{"access_token": SECRET}, {"a": [1, {"b": None}]}]}
 

@@ -7,8 +7,10 @@ key `no_database` exists, rejecting fails.
 
 import json
 import os
+import resource
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -18,7 +20,8 @@ from celery.exceptions import Reject
 
 from persistence.exceptions import DatabaseLost
 from tasks.runtime import rejection, stopping
-from tasks.worker import lifecycle, liveness, serialization, transport
+from tasks.runtime.task import MessageTask
+from tasks.worker import consumer, envelope, lifecycle, liveness, serialization, transport
 
 notes = redis.Redis.from_url(os.environ.get("NOTES_URL", os.environ["BROKER_URL"]))
 
@@ -33,6 +36,33 @@ def keep(**rejected: Any) -> None:
 
 rejection.keep = keep  # type: ignore[assignment]
 
+
+def die_of(text: object) -> None:
+    """Kill this process if the text says so."""
+    if b"kills its reader" in bytes(text):
+        notes.incr("reader_deaths")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def admit_or_die(message: Any, *args: Any, _admit: Any = consumer.admit) -> None:
+    """Die of a message once it is admitted."""
+    _admit(message, *args)
+    die_of(message.body)
+
+
+def read_or_die(raw: bytes, _read: Any = envelope.read) -> Any:
+    """Die of a message's text before it is read."""
+    die_of(raw)
+    return _read(raw)
+
+
+consumer.admit = admit_or_die
+envelope.read = read_or_die
+if memory := os.environ.get("MEMORY_MIB"):
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    limit = pages * resource.getpagesize() + int(memory) * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
 app = Celery("worker_app")
 app.config_from_object("celeryconfig")
 serialization.register()
@@ -41,17 +71,16 @@ lifecycle.install(app)
 liveness.install()
 app.conf.worker_soft_shutdown_timeout = 0.5
 app.conf.broker_transport_options |= json.loads(os.environ.get("BROKER_OPTIONS", "{}"))
-if limit := os.environ.get("TIME_LIMIT"):
-    app.conf.task_time_limit = float(limit)
+if time_limit := os.environ.get("TIME_LIMIT"):
+    app.conf.task_time_limit = float(time_limit)
     liveness.WORKER_MARGIN = timedelta(seconds=2)
 # Billiard sometimes misses the death of a child, and by default looks again after five seconds.
 AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.1})
 
 
-class Task(app.Task):
+class Task(MessageTask):
     """The parts of UnitTask that matter to the worker."""
 
-    Request = "tasks.worker.request:Request"
     max_retries = 2
     abstract = True
 
