@@ -10,7 +10,6 @@ from kombu.message import Message
 from persistence.sanitize.json_bounds import MAX_BYTES, MAX_DEPTH
 from support.processes.workers import envelope
 from tasks.app import app
-from tasks.assign.rounds import assign
 from tasks.runtime.body import Body, BodyRefusedError
 from tasks.runtime.readable import READABLE_BYTES
 from tasks.worker.consumer import admit
@@ -89,7 +88,8 @@ def test_the_main_process_parses_no_body(services: object) -> None:
     )
 
     admit(message)
-    request = Request(message, task=assign, app=app)
+    app.loader.import_default_modules()
+    request = Request(message, task=app.tasks["jobs.assign"], app=app)
 
     assert message.payload == ([], {}, {})
     assert request.body == ([Body(b"not JSON at all")], {}, None)
