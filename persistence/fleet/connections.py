@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from persistence.fleet.silence import FleetCounts, is_closable, is_silent
-from persistence.sanitize.json_values import redact
+from persistence.sanitize.json_values import storable
 from persistence.schema.ids import ConnectionId
 from persistence.schema.sql import among, sql
 from persistence.schema.tables import SocketConnection
@@ -139,7 +139,7 @@ class Connections:
             SocketConnection.id: connection_id,
             SocketConnection.crawler_id: crawler_id,
             SocketConnection.capacity: capacity,
-            SocketConnection.details: null() if metadata is None else redact(metadata),
+            SocketConnection.details: null() if metadata is None else storable(metadata),
             SocketConnection.last_heartbeat: _NOW,
         }
         new = insert(SocketConnection).values(row).on_conflict_do_nothing().returning(SocketConnection.id)

@@ -128,6 +128,17 @@ def test_secrets_of_a_registration_are_not_stored(world: World) -> None:
     assert world.scalar("SELECT metadata ->> 'os' FROM socket_connection") == "linux"
 
 
+def test_large_metadata_of_a_registration_is_cut(world: World) -> None:
+    """Of a megabyte, the first 64 KiB of its JSON are kept, and the connection is open."""
+    world.crawler(metadata={"os": "linux", "text": "x " * 500_000})
+
+    size = "octet_length(metadata::text)"
+    beginning = """left(metadata ->> 'cut', 14)"""
+    assert world.rows(f"SELECT is_active, {size} < 66000, {beginning} FROM socket_connection") == [
+        (True, True, '{"os": "linux"')
+    ]
+
+
 def test_the_last_value_of_each_field_of_several_heartbeats_wins() -> None:
     """A field that a later heartbeat does not report stays; a count and a list replace each other."""
     batch = FrameBatch()
