@@ -63,11 +63,28 @@ class Settings(BaseSettings):
         description="how often the gateway sends heartbeats; it tells our own outage from a crawler's silence",
     )
     stall_timeout: Seconds = Field(
-        timedelta(seconds=3600), description="a running job without progress for this long is requeued"
+        timedelta(seconds=3600),
+        description="a running job whose progress does not advance for this long is requeued",
     )
     start_timeout: Seconds = Field(
         timedelta(seconds=300),
         description="an assigned job that its crawler does not start for this long is requeued",
+    )
+    max_attempt_age: Seconds = Field(
+        timedelta(days=7), description="an attempt that is older than this ends, and its job is requeued"
+    )
+    max_capacity: int = Field(
+        100,
+        ge=1,
+        le=1000,
+        description="the most jobs at once of one connection, whatever its crawler asks for",
+    )
+    max_end_rate: float = Field(
+        20,
+        gt=0,
+        le=1_000_000,
+        description="a connection that ends more attempts a second than this, over ten seconds and beyond its "
+        "capacity, is reported",
     )
     absence_grace: Seconds = Field(
         timedelta(seconds=60),

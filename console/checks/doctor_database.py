@@ -21,12 +21,15 @@ from persistence.db.snapshot import snapshot
 from persistence.exceptions import DatabaseLost
 from persistence.maintenance.adoption import read_unadopted_jobs
 from persistence.migrations.head import SchemaError, require_head
+from persistence.reports.connections import SuspiciousConnections, suspicious_connections
 from persistence.settings import PREFIX, settings
 
 _OLDEST = 150_000
 """PostgreSQL 15, in the form of server_version_num."""
 _DIRECT = f"{PREFIX}DIRECT_DATABASE_URL"
 _MAX_CLOCK_DIFFERENCE_S = 2.0
+_NAMED = 3
+"""The most connections that a finding names."""
 _STATEMENT_TIMEOUT = timedelta(seconds=5)
 
 
@@ -62,6 +65,7 @@ def _schema(connection: Connection) -> list[Finding]:
         Finding("schema", "ok", f"at revision {revision}, the newest"),
         _privileges(connection),
         *_adoption(),
+        *_crawlers(suspicious_connections(connection)),
     ]
 
 
@@ -88,6 +92,35 @@ def _adoption() -> list[Finding]:
             "Run `crawlyard adopt` to release them.",
         )
     ]
+
+
+def _crawlers(found: SuspiciousConnections) -> list[Finding]:
+    findings = []
+    if found.greedy:
+        findings.append(
+            Finding(
+                "capacity",
+                "warning",
+                f"{counted(len(found.greedy), 'connection')} asked for more than {settings().max_capacity} jobs at "
+                f"once: {_some(found.greedy)}",
+                f"Lower the capacity of these crawlers, or raise {PREFIX}MAX_CAPACITY.",
+            )
+        )
+    if found.implausible:
+        findings.append(
+            Finding(
+                "ended attempts",
+                "warning",
+                f"{counted(len(found.implausible), 'connection')} ended implausibly many a second within a day: "
+                f"{_some(found.implausible)}",
+                f"Check what these crawlers do; if they are just fast, raise {PREFIX}MAX_END_RATE.",
+            )
+        )
+    return findings
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:_NAMED]) + (", …" if len(ids) > _NAMED else "")
 
 
 def _clocks(difference: ClockDifference) -> Finding:

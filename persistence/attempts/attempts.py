@@ -82,7 +82,8 @@ _DISCOVERIES = select(Assignment.crawler_job_id, Assignment.discoveries).where(_
 
 _RECORD_DISCOVERY = sql("""
     UPDATE job_assignment_mapping
-       SET discoveries = CASE WHEN jsonb_array_length(discoveries) < :limit
+       SET progressed_at = CASE WHEN :advances THEN clock_timestamp() ELSE progressed_at END,
+           discoveries = CASE WHEN jsonb_array_length(discoveries) < :limit
                               THEN discoveries ELSE discoveries - 0 END || CAST(:discovery AS jsonb)
      WHERE crawler_job_id = :fence
 """)
@@ -212,11 +213,12 @@ class Attempts:
         rows = self._session.execute(_DISCOVERIES, {"ids": list(ids)}) if ids else ()
         return {CrawlerJobId(fence): _discovery_keys(discoveries) for fence, discoveries in rows}
 
-    def record_discovery(self, fence: CrawlerJobId, timestamp: str, digest: str) -> None:
-        """List a discovery as applied on its attempt, which the caller has locked."""
+    def record_discovery(self, fence: CrawlerJobId, timestamp: str, digest: str, *, advances: bool) -> None:
+        """List a discovery as applied on its attempt, which the caller has locked; *advances*: it found something."""
         discovery = json.dumps({"timestamp": timestamp, "digest": digest})
         self._session.execute(
-            _RECORD_DISCOVERY, {"fence": fence, "discovery": discovery, "limit": _MAX_DISCOVERIES}
+            _RECORD_DISCOVERY,
+            {"fence": fence, "discovery": discovery, "limit": _MAX_DISCOVERIES, "advances": advances},
         )
 
     def close(self, attempts: Collection[Attempt], status: AttemptStatus) -> None:
@@ -227,7 +229,7 @@ class Attempts:
             self._live_counts.record(attempt.account_id, attempt.host, -1)
 
     def mark_running(self, ids: Iterable[CrawlerJobId]) -> None:
-        """Mark attempts, which the caller has locked, as running and as having progressed now."""
+        """Mark attempts, which the caller has locked, as running and as having advanced now."""
         if fences := list(ids):
             self._session.execute(_MARK_RUNNING, {"ids": fences})
 

@@ -1,5 +1,5 @@
 """
-Attempts that are overdue although their connection is alive: disowned, stalled or never started.
+Attempts that are overdue although their connection is alive: disowned, stalled, too old or never started.
 
 A crawler that lists its jobs disowns those that it leaves out. It must leave a job out twice, with the grace
 between: `absent_since` is the time of the first list without the job.
@@ -41,6 +41,8 @@ _OVERDUE_ENDING = fragment(
          WHEN GREATEST(CASE a.status WHEN $attempt_running THEN a.progressed_at ELSE a.assigned_at END,
                        CAST(:not_before AS timestamptz))
               < CAST(:as_of AS timestamptz) - CAST(:stall AS interval) THEN '$stalled'
+         -- An outage of ours prolongs no attempt: often enough repeated, it would live for ever.
+         WHEN a.assigned_at < CAST(:as_of AS timestamptz) - CAST(:age AS interval) THEN '$too_old'
          -- A crawler that lists the job has it, and will start it.
          WHEN a.status = $attempt_assigned AND NOT COALESCE(c.reported_jobs ? a.crawler_job_id, false)
               AND GREATEST(a.assigned_at, CAST(:not_before AS timestamptz))
@@ -48,6 +50,7 @@ _OVERDUE_ENDING = fragment(
     """,
     disowned=Ending.DISOWNED,
     stalled=Ending.STALLED,
+    too_old=Ending.TOO_OLD,
     never_started=Ending.NEVER_STARTED,
 )
 
@@ -75,7 +78,9 @@ class OverdueLimits:
     absence: timedelta
     """Missing from the list that its crawler reports."""
     stall: timedelta
-    """Running without progress."""
+    """Running without progress that advances."""
+    age: timedelta
+    """Assigned at all."""
     start: timedelta
     """Assigned without a start."""
 

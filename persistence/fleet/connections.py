@@ -33,7 +33,7 @@ _RECORD_HEARTBEATS = sql("""
             AS b(connection_id text, system_status text, reported int, reported_jobs jsonb, capacity int)
     ), locked AS (
         -- in order: two workers that lock in the order of their messages deadlock
-        SELECT id, last_heartbeat FROM socket_connection
+        SELECT id, last_heartbeat, asked_capacity FROM socket_connection
          WHERE id = ANY (CAST(:ids AS text[])) AND is_active
          ORDER BY id FOR NO KEY UPDATE
     ), news AS (
@@ -45,13 +45,15 @@ _RECORD_HEARTBEATS = sql("""
         UPDATE socket_connection c
            SET last_heartbeat = GREATEST(c.last_heartbeat, clock_timestamp()),
                system_status = COALESCE(news.system_status, c.system_status),
-               capacity = COALESCE(news.capacity, c.capacity),
+               capacity = LEAST(COALESCE(news.capacity, c.capacity), :max_capacity),
+               asked_capacity = CASE WHEN news.capacity IS NULL THEN c.asked_capacity
+                                     WHEN news.capacity > :max_capacity THEN news.capacity END,
                reported = COALESCE(news.reported, c.reported),
                reported_jobs = CASE WHEN news.reported IS NULL THEN c.reported_jobs ELSE news.reported_jobs END,
                reported_at = CASE WHEN news.reported IS NULL THEN c.reported_at ELSE clock_timestamp() END
           FROM news WHERE c.id = news.connection_id
     )
-    SELECT id FROM locked
+    SELECT id, asked_capacity FROM locked
 """)
 
 _FUTURE_HEARTBEATS = (
@@ -130,7 +132,7 @@ class Connections:
         metadata: dict[str, Any] | None,
     ) -> Literal["registered", "live", "closed"]:
         """
-        Open a connection.
+        Open a connection, with at most `max_capacity`.
 
         Returns `live` if it was open already. That proves that it is alive: a gateway that repeats a registration
         does not see the row yet, and sends no heartbeat before. Returns `closed` if the id was used before.
@@ -138,7 +140,8 @@ class Connections:
         row = {
             SocketConnection.id: connection_id,
             SocketConnection.crawler_id: crawler_id,
-            SocketConnection.capacity: capacity,
+            SocketConnection.capacity: min(capacity, settings().max_capacity),
+            SocketConnection.asked_capacity: capacity if capacity > settings().max_capacity else null(),
             SocketConnection.details: null() if metadata is None else storable(metadata),
             SocketConnection.last_heartbeat: _NOW,
         }
@@ -147,19 +150,25 @@ class Connections:
             return "registered"
         return "live" if self._session.scalars(_TOUCH, {"ids": [connection_id]}).one_or_none() else "closed"
 
-    def record_heartbeats(self, beats: Collection[Beat]) -> set[ConnectionId]:
+    def record_heartbeats(self, beats: Collection[Beat]) -> dict[ConnectionId, int | None]:
         """
         Record that connections are alive, one beat each, and lock them. last_heartbeat only moves forward.
 
         A beat that reports nothing is written at most once per `heartbeat_resolution`: each write leaves a version
         of the row, and under a snapshot that is held open every lookup reads all of them.
 
-        Returns the active connections; nothing changes on the others.
+        Returns the active connections, each with what it had asked for before if that was above `max_capacity`;
+        nothing changes on the others.
         """
         rows = json.dumps([vars(beat) for beat in beats])
         ids = [beat.connection_id for beat in beats]
-        values = {"beats": rows, "ids": ids, "step": settings().heartbeat_resolution}
-        return set(self._session.scalars(_RECORD_HEARTBEATS, values))
+        values = {
+            "beats": rows,
+            "ids": ids,
+            "step": settings().heartbeat_resolution,
+            "max_capacity": settings().max_capacity,
+        }
+        return {ConnectionId(id_): asked for id_, asked in self._session.execute(_RECORD_HEARTBEATS, values)}
 
     def clamp_future_heartbeats(self) -> None:
         """

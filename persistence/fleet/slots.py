@@ -8,17 +8,20 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
 from persistence.schema.ids import ConnectionId, CrawlerJobId
 from persistence.schema.sql import sql
+from persistence.settings import settings
 
 _LOCK_FREE = sql("""
-    SELECT id, capacity, GREATEST(jsonb_array_length(active_jobs), reported) AS used
+    SELECT id, LEAST(capacity, :max_capacity) AS capacity,
+           GREATEST(jsonb_array_length(active_jobs), reported) AS used
       FROM socket_connection
      WHERE is_active AND goodbye_at IS NULL
-       AND capacity > GREATEST(jsonb_array_length(active_jobs), reported)
+       AND LEAST(capacity, :max_capacity) > GREATEST(jsonb_array_length(active_jobs), reported)
        -- a suspect job stays alone on its connection: it may be what kills its crawlers
        AND NOT active_jobs ?| ARRAY (
                -- read from the suspects, whatever the statistics say: they are few, and live attempts are many
@@ -72,12 +75,31 @@ _FREE = sql(
            reported_jobs = c.reported_jobs - freed.ended,
            reported = CASE WHEN jsonb_typeof(c.reported_jobs) = 'array'
                            THEN jsonb_array_length(c.reported_jobs - freed.ended)
-                           ELSE GREATEST(c.reported - freed.done, 0) END
+                           ELSE GREATEST(c.reported - freed.done, 0) END,
+           -- a time in the future was written before the database's clock was set back
+           ends_from = CASE WHEN $is_counting THEN c.ends_from ELSE clock_timestamp() END,
+           ends = CASE WHEN $is_counting THEN c.ends ELSE 0 END + freed.done
       FROM places JOIN freed USING (id)
      WHERE c.ctid = places.place
+    RETURNING c.id, c.ends > c.capacity + :most_ends AS is_implausible
     """,
     places=_PLACES,
+    is_counting="c.ends_from BETWEEN clock_timestamp() - CAST(:ends_window AS interval) AND clock_timestamp()",
 )
+
+_REPORT_IMPLAUSIBLE = sql("""
+    UPDATE socket_connection SET implausible_at = clock_timestamp()
+     WHERE id = ANY (CAST(:ids AS text[]))
+       AND COALESCE(implausible_at < clock_timestamp() - CAST(:pause AS interval)
+                    OR implausible_at > clock_timestamp(), true)
+    RETURNING id, ends
+""")
+
+ENDS_WINDOW = timedelta(seconds=10)
+"""For so long the ended attempts of a connection are counted, then again from 0."""
+
+_REPORT_PAUSE = timedelta(hours=1)
+"""A connection is not reported again for this long."""
 
 _RECOUNT = sql("""
     UPDATE socket_connection c
@@ -111,7 +133,8 @@ class Slots:
 
     def lock_free(self, limit: int) -> list[ConnectionSlots]:
         """Lock at most *limit* connections with free slots that are not locked elsewhere, the least used first."""
-        rows = self._session.execute(_LOCK_FREE, {"limit": limit}).all()
+        values = {"limit": limit, "max_capacity": settings().max_capacity}
+        rows = self._session.execute(_LOCK_FREE, values).all()
         return [ConnectionSlots(row.id, row.capacity, row.used) for row in rows]
 
     def occupy(self, slots: Iterable[Slot]) -> None:
@@ -120,9 +143,13 @@ class Slots:
         rows = [{"id": id_, "fences": fences} for id_, fences in slots_by_connection.items()]
         self._session.execute(_OCCUPY, {"ids": [*slots_by_connection], "rows": json.dumps(rows)})
 
-    def free(self, freed: Collection[Slot], reported_ended: Iterable[Slot] = ()) -> None:
+    def free(self, freed: Collection[Slot], reported_ended: Iterable[Slot] = ()) -> dict[ConnectionId, int]:
         """
         Remove ended attempts from connections that the caller has locked.
+
+        Returns the connections whose crawlers end implausibly many attempts, with their number in ENDS_WINDOW; each
+        once an hour. A crawler may always end all that it has at once, as after a delay of ours, so only what
+        exceeds its capacity counts.
 
         *reported_ended* are the attempts whose crawler itself reports the end, revoked or not. They leave the list
         of jobs that the crawler reported; if it reported a count, that is lowered by those that are also *freed*.
@@ -137,9 +164,19 @@ class Slots:
             }
             for id_ in sorted(fences.keys() | ended.keys())
         ]
-        if rows:
-            ids = [row["id"] for row in rows]
-            self._session.execute(_FREE, {"ids": ids, "rows": json.dumps(rows)})
+        if not rows:
+            return {}
+        values = {
+            "ids": [row["id"] for row in rows],
+            "rows": json.dumps(rows),
+            "ends_window": ENDS_WINDOW,
+            "most_ends": settings().max_end_rate * ENDS_WINDOW.total_seconds(),
+        }
+        implausible = [id_ for id_, is_implausible in self._session.execute(_FREE, values) if is_implausible]
+        if not implausible:
+            return {}
+        reported = self._session.execute(_REPORT_IMPLAUSIBLE, {"ids": implausible, "pause": _REPORT_PAUSE})
+        return {row.id: row.ends for row in reported}
 
     def miscounted(self, limit: int) -> list[ConnectionId]:
         """Return connections whose active_jobs differ from their live attempts, as after a deletion by the web app."""

@@ -49,6 +49,29 @@ _ATTEMPTS = (
 )
 
 
+_GREEDY = (
+    select(SocketConnection.id)
+    .where(SocketConnection.is_active, SocketConnection.asked_capacity.is_not(None))
+    .order_by(SocketConnection.id)
+)
+
+_IMPLAUSIBLE = (
+    select(SocketConnection.id)
+    .where(SocketConnection.implausible_at > func.now() - timedelta(days=1))
+    .order_by(SocketConnection.implausible_at.desc())
+)
+
+
+@dataclass(frozen=True)
+class SuspiciousConnections:
+    """Connections whose crawlers an operator should look at."""
+
+    greedy: list[str]
+    """Active ones that asked for more than `max_capacity`."""
+    implausible: list[str]
+    """Those that ended implausibly many attempts within a day, the latest first."""
+
+
 @dataclass(frozen=True)
 class LiveAttempt:
     """A job that a connection is working on."""
@@ -94,6 +117,13 @@ def find_connections(ids: Collection[str]) -> list[ConnectionState]:
     """The connections with these ids that exist, including closed ones, in the order of their ids."""
     with snapshot(settings().statement_timeout) as connection:
         return _read(connection, _OF_IDS, {"ids": list(ids)})
+
+
+def suspicious_connections(connection: Connection) -> SuspiciousConnections:
+    """The connections that asked for too much, or that lately ended implausibly many attempts."""
+    return SuspiciousConnections(
+        greedy=list(connection.scalars(_GREEDY)), implausible=list(connection.scalars(_IMPLAUSIBLE))
+    )
 
 
 def _read(connection: Connection, statement: Executable, values: dict[str, Any]) -> list[ConnectionState]:

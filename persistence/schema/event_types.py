@@ -16,6 +16,8 @@ class EventType(StrEnum):
     CONNECTION_REGISTERED = "connection_registered"
     CONNECTION_LOST = "connection_lost"
     CONNECTION_EXPIRED = "connection_expired"
+    CAPACITY_LIMITED = "capacity_limited"
+    IMPLAUSIBLE_ENDS = "implausible_ends"
     CREDENTIAL_NEEDED = "credential_needed"
     CREDENTIAL_RENEWED = "credential_renewed"
     ACCOUNT_PAUSED = "account_paused"

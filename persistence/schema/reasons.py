@@ -8,6 +8,7 @@ class Ending(StrEnum):
 
     CONNECTION_LOST = "ConnectionLost"
     STALLED = "Stalled"
+    TOO_OLD = "TooOld"
     NEVER_STARTED = "NeverStarted"
     DISOWNED = "Disowned"
     GOODBYE = "Goodbye"

@@ -42,6 +42,14 @@ class SocketConnection(Base):
     goodbye_at: Mapped[datetime | None]
     """When the crawler disconnected cleanly."""
     closed_at: Mapped[datetime | None]
+    asked_capacity: Mapped[int | None]
+    """The capacity that its crawler asked for, if that is more than it may have."""
+    ends_from: Mapped[datetime | None]
+    """When the present count of ended attempts began."""
+    ends: Mapped[int] = mapped_column(server_default=text("0"))
+    """The number of attempts that its crawler has ended since then."""
+    implausible_at: Mapped[datetime | None]
+    """When it was last reported that its crawler ends implausibly many attempts."""
 
     __table_args__ = (
         CheckConstraint("is_active = (closed_at IS NULL)", name="closed"),

@@ -128,7 +128,9 @@ def _apply_plan(uow: UnitOfWork, plan: AreaPlan, locked: LockedDiscovery, refuse
 def _record(uow: UnitOfWork, frame: Discovery, parent: KnownJob, counts: Counter[str]) -> None:
     """List the frame on its attempt as applied, and write the progress of the discovery's job."""
     fence = CrawlerJobId(frame.job_id)
-    uow.attempts.record_discovery(fence, frame.timestamp, frame.digest)
+    uow.attempts.record_discovery(
+        fence, frame.timestamp, frame.digest, advances=counts.total() > counts["outOfScope"]
+    )
     summary = {}
     if isinstance(frame, JobsDiscoveredFrame):
         summary = frame.data.discovery_summary.model_dump(by_alias=True, exclude_none=True)

@@ -9,6 +9,7 @@ from persistence.fleet.connections import Beat
 from persistence.sanitize.text import redact_text
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId
+from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Disconnect, Heartbeat, Register, SaidBeat
 from tasks.fleet.batch import FrameBatch
@@ -44,8 +45,8 @@ def heartbeat(payload: Heartbeat) -> None:
             batch.add_heartbeat(
                 received.connection_id, received.system_status, received.active_jobs, received.capacity
             )
-        live = apply_heartbeats(uow, batch.beats.values())
-        leaves_nothing = not uow.rejected.mark() and live == batch.beats.keys()
+        apply_heartbeats(uow, batch.beats.values())
+        leaves_nothing = not (uow.rejected.mark() or uow.events.mark())
         if leaves_nothing or uow.processed.mark_processed(message_id()):
             uow.commit()
 
@@ -74,6 +75,7 @@ def register_connection(uow: UnitOfWork, registration: Register) -> None:
     )
     if outcome == "registered":
         uow.events.add(EventType.CONNECTION_REGISTERED, connection_id=connection_id, crawler_id=crawler_id)
+        _tell_limit(uow, connection_id, registration.capacity)
         uow.publish("jobs.assign")
     elif outcome == "closed":
         uow.events.add(EventType.CONNECTION_EXPIRED, connection_id=connection_id, known=True)
@@ -92,11 +94,21 @@ def apply_heartbeats(uow: UnitOfWork, beats: Collection[Beat]) -> set[Connection
     Nothing changes on a connection that is closed or unknown. An event tells its gateway to register again: under a
     new id if it was closed (`known`), under the same id if its registration was lost.
     """
-    live = uow.connections.record_heartbeats(beats)
+    before = uow.connections.record_heartbeats(beats)
+    for beat in beats:
+        if beat.capacity is not None and before.get(beat.connection_id, beat.capacity) != beat.capacity:
+            _tell_limit(uow, beat.connection_id, beat.capacity)
+    live = before.keys()
     others = {beat.connection_id for beat in beats} - live
     closed = uow.connections.closed_among(others) if others else set()
     for connection_id in sorted(others):
         uow.events.add(
             EventType.CONNECTION_EXPIRED, connection_id=connection_id, known=connection_id in closed
         )
-    return live
+    return set(live)
+
+
+def _tell_limit(uow: UnitOfWork, connection_id: ConnectionId, asked: int) -> None:
+    """Tell a gateway that its crawler gets fewer jobs at once than it asked for."""
+    if asked > (limit := settings().max_capacity):
+        uow.events.add(EventType.CAPACITY_LIMITED, connection_id=connection_id, asked=asked, capacity=limit)

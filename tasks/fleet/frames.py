@@ -13,6 +13,8 @@ from typing import Any
 
 from persistence.attempts.attempts import Attempt
 from persistence.error_log.log import JobError
+from persistence.fleet.connections import Beat
+from persistence.fleet.slots import ENDS_WINDOW
 from persistence.jobs.entries import Entry, EntryUpdate
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.event_types import EventType
@@ -34,7 +36,7 @@ from tasks.discovery.apply import apply_discoveries
 from tasks.fleet.batch import AttemptFrames, FrameBatch, group_by_attempt
 from tasks.fleet.connections import apply_heartbeats
 from tasks.jobs.locking import lock_fenced
-from tasks.jobs.progress import advance
+from tasks.jobs.progress import Advance, advance
 from tasks.jobs.transitions import announce, backoff, log_errors
 from tasks.runtime.batches import bisect_on_refusal, reject
 from tasks.runtime.task import task
@@ -63,7 +65,7 @@ def frames(payload: Frames) -> None:
 def _record_senders(batch: FrameBatch) -> None:
     """Record that the senders are alive. A large discovery takes seconds, in which a sweep may judge them."""
     with unit_of_work() as uow:
-        uow.connections.record_heartbeats(batch.beats.values())
+        uow.connections.record_heartbeats([Beat(connection_id) for connection_id in batch.beats])
         uow.commit()
 
 
@@ -129,8 +131,9 @@ def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
         if (attempt := live.get((reported.connection_id, reported.crawler_job_id)))
     ]
     _count_stale(uow, attempts, known, live)
-    _mark_running(uow, fenced)
-    _advance(uow, [f for f in fenced if f.reported.frames])
+    steps = _steps(uow, [f for f in fenced if f.reported.frames])
+    _mark_running(uow, fenced, {f.attempt.crawler_job_id for f, step in steps if step.advances})
+    _advance(uow, steps)
     _complete(uow, [f for f in fenced if f.succeeded])
     _fail(uow, [f for f in fenced if f.failure])
     wait_for_tokens(
@@ -168,10 +171,26 @@ def _count_stale(
     uow.attempts.count_stale(+stale)
 
 
-def _mark_running(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
-    """Mark attempts that go on, and their jobs, as running."""
-    running = [f for f in fenced if not f.reported.terminal]
-    uow.attempts.mark_running(f.attempt.crawler_job_id for f in running)
+def _steps(uow: UnitOfWork, fenced: list[FencedFrames]) -> list[tuple[FencedFrames, Advance]]:
+    """The progress that the frames add up to."""
+    if not fenced:
+        return []
+    now = uow.now()
+    return [(f, advance(f.job.progress, f.attempt.crawler_job_id, f.reported.frames, now)) for f in fenced]
+
+
+def _mark_running(uow: UnitOfWork, fenced: list[FencedFrames], advancing: set[CrawlerJobId]) -> None:
+    """
+    Mark attempts that go on, and their jobs, as running.
+
+    One that runs already is written only if it advances: a crawler that repeats itself is stalled.
+    """
+    running = [f.attempt for f in fenced if not f.reported.terminal]
+    uow.attempts.mark_running(
+        a.crawler_job_id
+        for a in running
+        if a.status is AttemptStatus.ASSIGNED or a.crawler_job_id in advancing
+    )
     jobs = {f.job.id: f.job for f in fenced}
     # A job with discoveries alone starts here; one with other frames starts as its progress is written.
     discovering = uow.jobs.start(f.job.id for f in fenced if not f.reported.frames)
@@ -179,12 +198,10 @@ def _mark_running(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
     announce(uow, jobs, discovering | reporting, JobStatus.RUNNING)
 
 
-def _advance(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
+def _advance(uow: UnitOfWork, steps: list[tuple[FencedFrames, Advance]]) -> None:
     """Write the progress of jobs, and that they run or are finished: one row per job, however many frames."""
-    if not fenced:
+    if not steps:
         return
-    now = uow.now()
-    steps = [(f, advance(f.job.progress, f.attempt.crawler_job_id, f.reported.frames, now)) for f in fenced]
     uow.jobs.advance(
         [
             {
@@ -267,6 +284,12 @@ def _free_slots(
     """Free the slots of ended attempts. A crawler no longer works on what it ended, even if that was revoked."""
     ended = [(a.connection_id, a.crawler_job_id) for a in attempts if a.terminal]
     freed = [slot for slot in ended if slot in live]
-    uow.slots.free(freed, reported_ended=ended)
+    for connection_id, ends in uow.slots.free(freed, reported_ended=ended).items():
+        uow.events.add(
+            EventType.IMPLAUSIBLE_ENDS,
+            connection_id=connection_id,
+            ended=ends,
+            seconds=ENDS_WINDOW.total_seconds(),
+        )
     if freed:
         uow.publish("jobs.assign")

@@ -46,6 +46,7 @@ _MESSAGES = {
     Ending.GOODBYE: "the crawler said goodbye",
     Ending.DISOWNED: "the crawler did not list the job as its own",
     Ending.STALLED: "the crawler made no progress for too long",
+    Ending.TOO_OLD: "the attempt took longer than any may take",
     Ending.NEVER_STARTED: "the crawler did not begin in time",
 }
 
@@ -121,12 +122,13 @@ def _attempts_of_closable(uow: UnitOfWork, closable: dict[ConnectionId, bool]) -
 
 
 def _overdue(uow: UnitOfWork, state: SweepState, as_of: datetime) -> list[Closing]:
-    """The attempts disowned, stalled or never started: their connections are locked, then they are read again."""
+    """The attempts disowned, stalled, too old or never started, read again after their connections are locked."""
     limits = OverdueLimits(
         as_of,
         not_before=state.grace_until,
         absence=settings().absence_grace,
         stall=settings().stall_timeout,
+        age=settings().max_attempt_age,
         start=settings().start_timeout,
     )
     uow.overdue_attempts.mark_absent(CHUNK_JOBS)

@@ -103,6 +103,8 @@ class Progress(_Stored):
     entity_type: str | None = None
     message: str | None = None
     current_page: int | None = None
+    max_page: int | None = None
+    """The highest page that the attempt reported, also in a resume state."""
     processing_rate: float | None = None
     """Items a second."""
     estimated_time_remaining: float | None = None
@@ -139,6 +141,8 @@ class Advance:
     """Where the next attempt may start; None if the frames have no new one."""
     is_best: bool
     """True if the job is further than any attempt was before."""
+    advances: bool
+    """True if this attempt is further than it was before: a higher count, a higher page, or a new entity type."""
 
 
 def advance(
@@ -151,19 +155,28 @@ def advance(
     """
     frames = list(frames)
     if not frames:
-        return Advance(None, None, is_best=False)
+        return Advance(None, None, is_best=False, advances=False)
     progress = _current_progress(before, attempt)
     best = progress.best
     resume_state = None
+    advances = False
     for frame in frames:
         at = min(frame.timestamp, received_at)
-        _merge(progress, frame, at)
+        advances |= _merge(progress, frame, at)
         state = frame.data.resume_state if isinstance(frame, (JobProgressFrame, JobFailedFrame)) else None
         if state is not None and (progress.resume_state_at is None or at >= progress.resume_state_at):
             progress.resume_state_at, resume_state = at, state.stored()
     progress.best = _best(progress, resume_state)
     _update_times(progress)
-    return Advance(progress, resume_state, is_best=progress.best != best)
+    return Advance(progress, resume_state, is_best=progress.best != best, advances=advances)
+
+
+def has_advanced(before: str | None, attempt: CrawlerJobId) -> bool:
+    """True if the JSON in `job.progress` says that this attempt has counted, found or paged through anything."""
+    progress = _current_progress(before, attempt)
+    found = progress.discovery
+    has_found = found is not None and found.groups + found.projects + found.users + found.namespaces > 0
+    return has_found or progress.processed > 0 or bool(progress.max_page)
 
 
 def with_discovery(
@@ -196,16 +209,21 @@ def _current_progress(before: str | None, attempt: CrawlerJobId) -> Progress:
     return Progress(crawler_job_id=attempt, history=progress.history, best=progress.best)
 
 
-def _merge(progress: Progress, frame: JobFrame, at: datetime) -> None:
+def _merge(progress: Progress, frame: JobFrame, at: datetime) -> bool:
+    """Merge in a frame; True if the attempt is further than before."""
     is_newest = progress.updated_at is None or at >= progress.updated_at
     progress.started_at = min(progress.started_at or at, at)
     progress.updated_at = max(progress.updated_at or at, at)
-    reached = set()
+    reached, advances = set(), False
     match frame:
         case JobStartedFrame():
             reached.add("started")
         case JobProgressFrame(data=data):
-            _raise_counts(progress.counts, {data.entity_type: data.processed} | (data.item_counts or {}))
+            types = len(progress.counts)
+            advances = _raise_counts(progress.counts, {data.entity_type: data.processed})
+            advances |= len(progress.counts) > types
+            advances |= _raise_counts(progress.counts, data.item_counts or {})
+            advances |= _raise_page(progress, data)
             _raise_counts(progress.totals, {data.entity_type: data.total} if data.total else {})
             if is_newest:
                 _update_latest(progress, data)
@@ -218,6 +236,17 @@ def _merge(progress: Progress, frame: JobFrame, at: datetime) -> None:
     progress.completion = max(progress.completion, 1.0 if "completed" in reached else _share(progress))
     reached.update(name for share, name in MILESTONES.items() if progress.completion >= share)
     _record_milestones(progress, reached - progress.milestones.keys(), at)
+    return advances
+
+
+def _raise_page(progress: Progress, data: JobProgressData) -> bool:
+    """Raise the highest page; True if it rose."""
+    resumed = data.resume_state.current_page if data.resume_state else None
+    page = max(data.current_page or 0, resumed or 0)
+    if page <= (progress.max_page or 0):
+        return False
+    progress.max_page = page
+    return True
 
 
 def _update_latest(progress: Progress, data: JobProgressData) -> None:
@@ -251,11 +280,19 @@ def _name(name: str) -> str:
     return redact_text(name)
 
 
-def _raise_counts(kept: dict[str, int], counts: dict[str, int]) -> None:
-    """Raise counts. New names beyond MAX_COUNTS are left out: the row would grow with every frame."""
+def _raise_counts(kept: dict[str, int], counts: dict[str, int]) -> bool:
+    """
+    Raise counts; True if one rose.
+
+    New names beyond MAX_COUNTS are left out: the row would grow with every frame.
+    """
+    has_risen = False
     for name, count in zip(map(_name, counts), counts.values(), strict=True):
         if name in kept or len(kept) < MAX_COUNTS:
-            kept[name] = max(kept.get(name, 0), count)
+            before = kept.get(name, 0)
+            has_risen |= count > before
+            kept[name] = max(before, count)
+    return has_risen
 
 
 def _share(progress: Progress) -> float:

@@ -22,6 +22,7 @@ from persistence.schema.states import JOB_ENDED, AttemptStatus, EntryStatus, Job
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.jobs.locking import LockedJobs, lock_attempts
+from tasks.jobs.progress import has_advanced
 
 MAX_LOSSES = 5
 """Losses in a row; the fifth fails the job."""
@@ -60,7 +61,7 @@ def requeue_lost(uow: UnitOfWork, closings: Collection[Closing], *, count_losses
     closed = [c for c in closings if c.attempt.crawler_job_id in locked.attempts]
     _close(uow, closed, AttemptStatus.FAILED, locked)
     updates = {
-        c.attempt.job_id: _entry_after_loss(entry, c, count_losses=count_losses)
+        c.attempt.job_id: _entry_after_loss(entry, c, is_loss=count_losses and _is_loss(c, locked))
         for c in closed
         if (entry := locked.entries.get(c.attempt.job_id)) and entry.status is EntryStatus.PROCESSING
     }
@@ -156,9 +157,17 @@ def _error(closing: Closing, locked: LockedJobs) -> JobError:
     )
 
 
-def _entry_after_loss(entry: Entry, closing: Closing, *, count_losses: bool) -> EntryUpdate:
+def _is_loss(closing: Closing, locked: LockedJobs) -> bool:
+    """True if the end counts against the job. A long attempt does not, if it got anywhere: the next one goes on."""
+    attempt = closing.attempt
+    if closing.ending is Ending.TOO_OLD:
+        return not has_advanced(locked.jobs[attempt.job_id].progress, attempt.crawler_job_id)
+    return closing.ending.is_loss
+
+
+def _entry_after_loss(entry: Entry, closing: Closing, *, is_loss: bool) -> EntryUpdate:
     """The entry after a loss or a disconnect: pending, at once or later, or failed."""
-    losses = entry.losses + (closing.ending.is_loss and count_losses)
+    losses = entry.losses + is_loss
     goodbyes = entry.goodbyes + (closing.ending is Ending.GOODBYE)
     is_over = losses >= MAX_LOSSES or goodbyes > MAX_DISCONNECTS
     is_repeated = closing.ending is Ending.GOODBYE and goodbyes > 1

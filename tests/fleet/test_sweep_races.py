@@ -26,7 +26,8 @@ def test_an_attempt_that_progressed_after_the_read_is_not_stalled(
     crawler, (order,) = world.crawler_with_jobs()
     crawler.sends("job_progress", order, **PROGRESS)
     world.rows(STALLED)
-    once(monkeypatch, OverdueAttempts, "find", partial(crawler.sends, "job_progress", order, **PROGRESS))
+    more = PROGRESS | {"processed": 2}
+    once(monkeypatch, OverdueAttempts, "find", partial(crawler.sends, "job_progress", order, **more))
 
     world.sweep()
 

@@ -31,7 +31,7 @@ CHECKS = (
     ),
     Check(
         "stalled_attempt_taken_back",
-        "An attempt without any frame for longer than the stall timeout is closed by the sweep.",
+        "An attempt that does not advance for longer than the stall timeout is closed by the sweep.",
         fragment("""
             SELECT crawler_job_id AS id FROM job_assignment_mapping
              WHERE $live

@@ -43,6 +43,7 @@ def discover(model: Model, sender: str, frame: dict[str, Any], seen: Any) -> Non
             model.reach(Reached.OUT_OF_SCOPE)
             model.rejected["out_of_scope"] += 1
             continue
+        attempt.progressed_at, attempt.has_found = model.now, True
         for command in GROUP_COMMANDS:
             _spawn(model, attempt.job, entity["path"], command, seen)
 

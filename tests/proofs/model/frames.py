@@ -62,7 +62,8 @@ def apply_message(model: Model, message: Message, seen: Any) -> None:
     valid = [(sender, frame) for sender, frame in received if frame["type"] != NONSENSE]
     attempts = _by_attempt(valid)
     if any(is_discovery(frame) for _, frame in valid):
-        _apply_reports(model, valid)
+        for sender in {sender for sender, _ in received if _is_active(model, sender)}:
+            model.connections[sender].heartbeat_at = model.now
         for a in attempts:
             for frame in a.discoveries:
                 discover(model, a.connection, frame, seen)
@@ -217,11 +218,16 @@ def _apply(model: Model, attempt: Attempt, reported: AttemptFrames) -> None:
     Apply frames of a live attempt.
 
     Frames: "job_started and job_progress make attempt and job `running`. … Both may be missing". Progress:
-    "Only progress beyond `best` resets the losses in a row".
+    "Only progress beyond `best` resets the losses in a row". connections.expire_dead: progress advances by a
+    count above the attempt's own, or a new entity type.
     """
     job, end = attempt.job, reported.end
     model.reach(Reached.FINISHED_UNSTARTED, end and _is_success(end) and attempt.status == "assigned")
-    attempt.status, attempt.progressed_at = "running", model.now
+    advances = [_raise_count(attempt, f["data"]) for f in reported.frames if f["type"] == "job_progress"]
+    model.reach(Reached.REPEATED_PROGRESS, advances and not any(advances))
+    if attempt.status == "assigned" or any(advances):
+        attempt.progressed_at = model.now
+    attempt.status = "running"
     if job.status == "queued":
         job.set_status("running", model.now)
         model.reach(Reached.STARTED)
@@ -235,6 +241,13 @@ def _apply(model: Model, attempt: Attempt, reported: AttemptFrames) -> None:
         _end(model, attempt, end)
         if attempt.connection.listed is None:
             attempt.connection.reported = max(attempt.connection.reported - 1, 0)
+
+
+def _raise_count(attempt: Attempt, data: dict[str, Any]) -> bool:
+    """Raise the attempt's own count of an entity type; return True if it is higher than before, or the first."""
+    before = attempt.counts.get(data["entityType"], -1)
+    attempt.counts[data["entityType"]] = max(before, data["processed"])
+    return bool(data["processed"] > before)
 
 
 def _end(model: Model, attempt: Attempt, end: Frame) -> None:

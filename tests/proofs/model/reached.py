@@ -49,6 +49,8 @@ class Reached(StrEnum):
     TOO_MANY_DISCONNECTS = "one disconnect too many failed the job"
     DISOWNED = "a job that its crawler did not list was requeued"
     STALLED = "a stalled job was requeued"
+    TOO_OLD = "a job whose attempt took too long was requeued"
+    REPEATED_PROGRESS = "a crawler reported progress that it had reported before"
     NEVER_STARTED = "a job that was never started was requeued"
     MASS_WAITED = "a sweep waited because most of the fleet was silent"
     MASS_DEATH = "most of the fleet died, and no loss was counted"

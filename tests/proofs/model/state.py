@@ -145,6 +145,10 @@ class Attempt:
     status: str = "assigned"
     progressed_at: float | None = None
     absent_since: float | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    """The highest that it reported, by entity type."""
+    has_found: bool = False
+    """True if a discovery of it found something."""
     stale: int = 0
     discoveries: set[str] = field(default_factory=set)
 

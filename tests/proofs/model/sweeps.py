@@ -17,6 +17,7 @@ _REACHED = {
     "Goodbye": Reached.DISCONNECTED,
     "Disowned": Reached.DISOWNED,
     "Stalled": Reached.STALLED,
+    "TooOld": Reached.TOO_OLD,
     "NeverStarted": Reached.NEVER_STARTED,
 }
 
@@ -99,7 +100,7 @@ class _Judgement:
         """
         Close connections, then requeue overdue attempts.
 
-        connections.expire_dead: "The last three are looked for once no more connections are to be closed."
+        connections.expire_dead: "The last four are looked for once no more connections are to be closed."
         """
         closable = [c for c in self.model.active if self._is_closable(c)]
         for connection in closable:
@@ -146,6 +147,8 @@ class _Judgement:
             return "Disowned"
         if self._since(attempt.progressed_at or attempt.assigned_at) < self.as_of - clock.STALL:
             return "Stalled"
+        if attempt.assigned_at < self.as_of - clock.AGE:
+            return "TooOld"
         is_listed = attempt.fence in (attempt.connection.listed or ())
         is_unstarted = attempt.status == "assigned" and not is_listed
         if is_unstarted and self._since(attempt.assigned_at) < self.as_of - clock.START:
@@ -164,14 +167,15 @@ class _Judgement:
         return absent < self.as_of - clock.ABSENCE and connection.reported_at > absent
 
     def _since(self, moment: float) -> float:
-        """After a grace "the durations of the table count from its end"."""
+        """After a grace "the durations of the table … count from its end"."""
         return max(moment, self.model.grace_until or moment)
 
     def _close(self, attempt: Attempt, error_type: str) -> None:
         """
         Close an attempt and requeue its job.
 
-        connections.expire_dead: "All but `Goodbye` are losses. A lost job is queued again at once; … the fifth
+        connections.expire_dead: "All but `Goodbye` are losses, and but `TooOld` where the attempt got
+        anywhere. A lost job is queued again at once …; the fifth
         loss in a row fails it." connections.disconnect: "A job that meets a second disconnect is backed off
         before its next attempt; after more than 20 it fails."
         """
@@ -180,7 +184,8 @@ class _Judgement:
         attempt.close("failed")
         job.errors[error_type] += 1
         is_disconnect = error_type == "Goodbye"
-        entry.losses += not is_disconnect and self.counts
+        has_advanced = any(attempt.counts.values()) or attempt.has_found
+        entry.losses += not is_disconnect and self.counts and not (error_type == "TooOld" and has_advanced)
         entry.disconnects += is_disconnect
         if entry.losses >= MAX_LOSSES or entry.disconnects > MAX_DISCONNECTS:
             is_left = entry.disconnects > MAX_DISCONNECTS
