@@ -40,6 +40,7 @@ _visibility_timeout = max(timedelta(seconds=120), _hard_limit + timedelta(second
 
 broker_url = _settings.broker_url
 broker_transport_options = {
+    "global_keyprefix": _settings.queue_prefix,
     "visibility_timeout": _visibility_timeout.total_seconds(),
     # Workers look for messages of dead workers every 5 s. The defaults are 100 s, and 300 s if the worker that looked
     # died while it did so.

@@ -50,6 +50,17 @@ class Settings(BaseSettings):
         validation_alias="BROKER_URL",
         description="the Redis or Valkey server (redis://, rediss:// or redis+socket://)",
     )
+    queue_prefix: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.:-]{0,64}$",
+        description="begins every key and channel on the broker: queues, unacked messages, remote control. Deployments "
+        "that share a database of one server need different ones",
+    )
+    deployment: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.:-]{0,64}$",
+        description="our name in the header `deployment` of messages; a message with another name is rejected",
+    )
     direct_database_url: DatabaseUrl | None = Field(
         None,
         description="the PostgreSQL server itself, if DATABASE_URL leads to a pooler: event subscribers listen there",

@@ -1,7 +1,10 @@
 """The Celery app; importing this module wires it together."""
 
+from typing import Any
+
 from celery import Celery
 
+from persistence.settings import settings
 from tasks.runtime.task import UnitTask
 from tasks.worker import lifecycle, liveness, logs, serialization, transport
 
@@ -28,9 +31,20 @@ TASK_MODULES = (
 )
 """The modules that declare tasks, by area."""
 
+
+class App(Celery):
+    """An app whose messages name their deployment."""
+
+    def send_task(self, name: str, *args: Any, headers: dict[str, Any] | None = None, **options: Any) -> Any:
+        """Publish a task; `Task.apply_async` and beat do it here, too."""
+        if deployment := settings().deployment:
+            headers = {**(headers or {}), "deployment": deployment}
+        return super().send_task(name, *args, headers=headers, **options)
+
+
 serialization.register()
 transport.register()
-app = Celery("crawlyard", task_cls=UnitTask, include=TASK_MODULES)
+app = App("crawlyard", task_cls=UnitTask, include=TASK_MODULES)
 app.set_default()  # for every thread: tasks publish through the current app
 app.config_from_object("celeryconfig")
 lifecycle.install(app)

@@ -23,7 +23,9 @@ _TIMEOUT_S = 2
 class Producer:
     """Publishes Crawlyard's tasks. Do not share one between threads, or use it after a fork."""
 
-    def __init__(self, broker_url: str) -> None:
+    def __init__(self, broker_url: str, *, queue_prefix: str = "", deployment: str = "") -> None:
+        """Take the broker's URL, and the workers' CRAWLYARD_QUEUE_PREFIX and CRAWLYARD_DEPLOYMENT."""
+        self._headers = {"deployment": deployment} if deployment else {}
         self._app = Celery("crawlyard-producer", broker=broker_url, set_as_current=False)
         self._app.conf.update(
             task_serializer="json",
@@ -31,7 +33,11 @@ class Producer:
             task_routes=ROUTES,
             task_default_queue=DEFAULT_QUEUE,
             task_publish_retry_policy=PUBLISH_POLICY,
-            broker_transport_options={"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S},
+            broker_transport_options={
+                "socket_timeout": _TIMEOUT_S,
+                "socket_connect_timeout": _TIMEOUT_S,
+                "global_keyprefix": queue_prefix,
+            },
         )
 
     def publish(self, task: str, payload: Mapping[str, Any], message_id: str | None = None) -> str:
@@ -47,7 +53,8 @@ class Producer:
         if task not in CONTRACT:
             raise IllegalRequestError(f"there is no task {task}; there are {', '.join(CONTRACT)}")
         CONTRACT[task].model_validate(payload)
-        return str(self._app.send_task(task, kwargs=dict(payload), task_id=message_id).id)
+        sent = self._app.send_task(task, kwargs=dict(payload), task_id=message_id, headers=self._headers)
+        return str(sent.id)
 
     def ring(self, task: str, **payload: Any) -> str:
         """Deprecated: call `publish(task, payload)`."""

@@ -1,5 +1,8 @@
 """The queues and the routes of the tasks, shared by the worker's settings and by producers."""
 
+from fnmatch import fnmatchcase
+from functools import cache
+
 QUEUES = ("crawler", "dispatch", "upkeep")
 
 DEFAULT_QUEUE = "dispatch"
@@ -20,3 +23,10 @@ ROUTES = {
 
 PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 """Publishing fails within seconds, even if the server accepts the connection and then stays silent."""
+
+
+@cache
+def queue_of(task: str) -> str:
+    """Return the queue of a task, by Celery's rules: its own route, else the first pattern that fits."""
+    route = ROUTES.get(task) or next((ROUTES[name] for name in ROUTES if fnmatchcase(task, name)), None)
+    return route["queue"] if route else DEFAULT_QUEUE

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.harness.bed import Bed, wait_until
-from benchmarks.harness.messages import envelope, queue_of
+from benchmarks.harness.messages import envelope
+from tasks.routes import queue_of
 
 _LOOK_S = 0.01
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from tasks.routes import QUEUES, ROUTES
+from tasks.routes import QUEUES, queue_of
 
 if TYPE_CHECKING:
     import redis
@@ -37,11 +37,6 @@ class Publisher:
         """Count the messages that are queued or being handled."""
         lengths = [self._broker.llen(queue) for queue in QUEUES]
         return sum(lengths) + self._broker.hlen("unacked")  # type: ignore[arg-type]
-
-
-def queue_of(task: str) -> str:
-    """Return the queue of a task: its own, or its area's."""
-    return ROUTES.get(task, ROUTES[f"{task.partition('.')[0]}.*"])["queue"]
 
 
 def envelope(task: str, id_: str, queue: str, payload: dict[str, Any]) -> str:

@@ -46,8 +46,8 @@ def read_broker() -> BrokerState:
     names = queue_names()
     with broker_client() as client, client.pipeline(transaction=False) as pipeline:
         for key in (key for name in names for key in _lists(name)):
-            pipeline.llen(key)
-        pipeline.zcard(_UNACKED)
+            pipeline.llen(_prefixed(key))
+        pipeline.zcard(_prefixed(_UNACKED))
         *lengths, unacked = pipeline.execute()
     width = 1 + len(_PRIORITIES)
     sums = [sum(lengths[place : place + width]) for place in range(0, len(lengths), width)]
@@ -63,7 +63,7 @@ def ping_broker() -> None:
 def try_broker() -> None:
     """Return when the broker accepts a write, which both consuming and publishing need. Raises BrokerError."""
     with broker_client() as client:
-        client.set(_PROBE, "", ex=1)
+        client.set(_prefixed(_PROBE), "", ex=1)
 
 
 def server_info() -> Mapping[str, Any]:
@@ -107,6 +107,10 @@ def client_url(url: str) -> str:
     ]
     scheme = "unix" if parts.scheme == "redis+socket" else parts.scheme
     return urlunsplit(parts._replace(scheme=scheme, query=urlencode(query)))
+
+
+def _prefixed(key: str) -> str:
+    return settings().queue_prefix + key
 
 
 def _lists(queue: str) -> list[str]:

@@ -43,7 +43,8 @@ def publish_and_print(task: str, payload: Mapping[str, Any], *, as_json: bool) -
 @contextmanager
 def producer() -> Iterator[Producer]:
     """Open a producer, and close it at the end. Raises BrokerError if the broker does not answer."""
-    publisher = Producer(settings().broker_url)
+    ours = settings()
+    publisher = Producer(ours.broker_url, queue_prefix=ours.queue_prefix, deployment=ours.deployment)
     try:
         yield publisher
     except OperationalError as error:

@@ -163,7 +163,9 @@ def _settings(options: DemoOptions) -> dict[str, str]:
         "STALL_TIMEOUT": patience,
         "ABSENCE_GRACE": patience,
     }
-    return {f"{PREFIX}{name}": str(value) for name, value in seconds.items()}
+    # The demo publishes as if neither were set.
+    shared = {f"{PREFIX}QUEUE_PREFIX": "", f"{PREFIX}DEPLOYMENT": ""}
+    return {f"{PREFIX}{name}": str(value) for name, value in seconds.items()} | shared
 
 
 def _work_seconds(options: DemoOptions) -> float:

@@ -6,12 +6,14 @@ is stored in `rejected_message`, and the log shows only the reason and the messa
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from persistence.settings import settings
+from tasks.routes import queue_of
 from tasks.runtime.readable import readable_body, readable_text
 from tasks.runtime.rejection import Rejected, keep_or_requeue
 from tasks.worker.envelope import MalformedError, check_deliveries
@@ -38,7 +40,7 @@ class Consumer(CeleryConsumer):
 
         def on_task_received(message: Any) -> None:
             try:
-                admit(message)
+                admit(message, self.app.tasks)
                 handle(message)
             except MalformedError as error:
                 self._keep(message, error.reason, str(error))
@@ -77,9 +79,18 @@ class Consumer(CeleryConsumer):
         )
 
 
-def admit(message: Any) -> None:
+def is_served_by(task: str, queue: str) -> bool:
     """
-    Raise MalformedError unless a task may get this message; hide its body from Celery, which would parse it.
+    Return True if *queue* is the task's own.
+
+    Rights on the broker are given by queue: whoever may push to one must not reach the tasks of another.
+    """
+    return queue_of(task) == queue
+
+
+def admit(message: Any, tasks: Container[str]) -> None:
+    """
+    Raise MalformedError unless one of *tasks* may get this message; hide its body from Celery, which would parse it.
 
     Request passes the body on as bytes.
     """
@@ -87,6 +98,10 @@ def admit(message: Any) -> None:
     if message.content_type == WRAPPED:
         raise MalformedError(headers["detail"], headers["reason"])
     check_deliveries(headers["deliveries"])
+    if headers["deployment"] not in (None, settings().deployment):
+        raise MalformedError("it names another deployment", "wrong_deployment")
+    if headers["task"] in tasks and not is_served_by(headers["task"], message.delivery_info["routing_key"]):
+        raise MalformedError(f"its queue is {queue_of(headers['task'])}", "wrong_queue")
     message._decoded_cache = ([], {}, {})  # noqa: SLF001 - kombu has no other way
 
 

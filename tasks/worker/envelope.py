@@ -163,6 +163,9 @@ def _headers(headers: object) -> dict[str, Any]:
     task, id_, retries = _name(headers.get("task")), _name(headers.get("id")), headers.get("retries")
     if task is None or id_ is None:
         raise MalformedError("the header task or id is missing or not a plain name")
+    deployment = headers.get("deployment") or None
+    if deployment is not None and _name(deployment) is None:
+        raise MalformedError("the header deployment is not a plain name")
     return {
         "lang": "py",
         "task": task,
@@ -170,6 +173,7 @@ def _headers(headers: object) -> dict[str, Any]:
         "root_id": _name(headers.get("root_id")),
         "parent_id": _name(headers.get("parent_id")),
         "origin": _name(headers.get("origin")),
+        "deployment": deployment,
         "redelivered": headers.get("redelivered") is True,
         # It bounds how often a message may kill its child: a producer must not start it at -1000.
         "retries": retries if type(retries) is int and 0 <= retries <= MAX_RETRIES else 0,

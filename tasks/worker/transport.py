@@ -52,8 +52,9 @@ class Channel(redis.Channel):
         if not reply:
             return None
         key, text = reply
+        prefix = len(self.global_keyprefix)  # kombu takes it off later
         # The list of a priority is the queue's name, a separator and a digit; drop the latter two.
-        queue = key.decode().rsplit(self.sep, 1)[0]
+        queue = key.decode()[prefix:].rsplit(self.sep, 1)[0]
         if queue not in QUEUES:  # a client of remote control waits for answers in a queue of its own
             return key, text
         return key, seal(text, queue, self.qos.record(text, queue))

@@ -87,7 +87,7 @@ def test_the_main_process_parses_no_body(services: object) -> None:
         delivery_info=envelope_["properties"]["delivery_info"],
     )
 
-    admit(message)
+    admit(message, app.tasks)
     app.loader.import_default_modules()
     request = Request(message, task=app.tasks["jobs.assign"], app=app)
 

@@ -38,5 +38,6 @@ function envelope(task: Task, payload: object) {
 
 function queueOf(task: Task): string {
   const area = task.split(".", 1)[0];
-  return area === "jobs" ? "dispatch" : area === "upkeep" ? "upkeep" : "crawler";
+  if (area === "upkeep" || task === "credentials.refresh") return "upkeep";
+  return area === "jobs" || area === "credentials" || task === "failures.resolve" ? "dispatch" : "crawler";
 }

@@ -32,7 +32,18 @@ FUZZED = settings(
     database=None,
 )
 
-HEADERS = {"lang", "task", "id", "root_id", "parent_id", "origin", "redelivered", "retries", "deliveries"}
+HEADERS = {
+    "lang",
+    "task",
+    "id",
+    "root_id",
+    "parent_id",
+    "origin",
+    "redelivered",
+    "retries",
+    "deliveries",
+    "deployment",
+}
 
 serialization.register()
 
@@ -58,7 +69,7 @@ def received(sealed: str) -> Message:
 def is_admitted(message: Message) -> bool:
     """Return True if the message reaches a task; any error but MalformedError fails the test."""
     try:
-        admit(message)
+        admit(message, {"crawler.frames"})
     except MalformedError:
         return False
     return True

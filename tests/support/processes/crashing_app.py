@@ -17,12 +17,16 @@ from celery.signals import before_task_publish, task_postrun, task_prerun
 
 from support.crashes import Point, at_each_point, nothing
 from tasks.app import app
+from tasks.worker import consumer
 
 orders = redis.Redis.from_url(os.environ["BROKER_URL"], decode_responses=True)
 
 app.conf.broker_transport_options |= {"visibility_timeout": 3, "unacked_restore_interval": 1}
 # Billiard sometimes misses the death of a child, and by default looks again after five seconds.
 AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.1})
+
+# The messages of all tasks are pushed to the one queue that the worker serves.
+consumer.is_served_by = lambda *_: True
 
 _watch = ExitStack()
 

@@ -14,6 +14,7 @@ from console.demo.processes import Child
 from support.processes.forks import Forked
 from support.processes.workers import envelope, wait_until
 from support.worlds.world import EMPTY
+from tasks.routes import queue_of
 
 Process = Child | Forked
 
@@ -100,8 +101,7 @@ class MiniSystem:
 
     def publish_many(self, task: str, payloads: list[dict[str, Any]]) -> None:
         """Publish one message per payload, all at once."""
-        queue = "crawler" if task.startswith(("crawler.", "connections.")) else "dispatch"
-        self.broker.lpush(queue, *(json.dumps(envelope(task, payload)) for payload in payloads))
+        self.broker.lpush(queue_of(task), *(json.dumps(envelope(task, payload)) for payload in payloads))
 
     def is_swept(self) -> None:
         """Wait for a sweep whose as_of is later than now."""
