@@ -48,6 +48,7 @@ from persistence.maintenance.statistics import Statistics
 from persistence.messages.processed import ProcessedMessages
 from persistence.messages.rejected import RejectedMessages
 from persistence.messages.rejected_bounds import RejectedBounds
+from persistence.sanitize.known_tokens import KnownTokens
 from persistence.schema.event_types import EventType
 
 log = structlog.get_logger()
@@ -68,6 +69,7 @@ class UnitOfWork(Transaction):
         super().__init__(session)
         self._send = publish
         self._messages: list[tuple[str, dict[str, Any]]] = []
+        self.tokens = KnownTokens(session)
         self.live_counts = LiveCounts(session)
         self.account_queues = AccountQueues(session)
         self.accounts = Accounts(session)
@@ -78,8 +80,8 @@ class UnitOfWork(Transaction):
         self.scopes = Scopes(session)
         self.connections = Connections(session)
         self.deferred = DeferredJobs(session)
-        self.entries = Entries(session)
-        self.error_log = ErrorLog(session)
+        self.entries = Entries(session, self.tokens)
+        self.error_log = ErrorLog(session, self.tokens)
         self.events = Events(session)
         self.identities = Identities(session)
         self.intervals = Intervals(session)
@@ -89,7 +91,7 @@ class UnitOfWork(Transaction):
         self.processed = ProcessedMessages(session)
         self.refreshes = Refreshes(session)
         self.rejected_bounds = RejectedBounds(session)
-        self.rejected = RejectedMessages(session, self.rejected_bounds)
+        self.rejected = RejectedMessages(session, self.rejected_bounds, self.tokens)
         self.retention = Retention(session)
         self.round_lock = RoundLock(session)
         self.selections = Selections(session)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import text
@@ -13,6 +13,8 @@ from ulid import ULID
 
 from persistence.error_log.fingerprint import fingerprint
 from persistence.sanitize.json_values import JSON, STORED_BYTES, clean_text, storable
+from persistence.sanitize.known_tokens import KnownTokens
+from persistence.sanitize.text import Tokens
 from persistence.schema.ids import JobId
 
 _LOG = text("""
@@ -57,29 +59,31 @@ class JobError:
     retry_count: int = 0
     is_recoverable: bool = True
 
-    def row(self, texts: dict[str, str | None]) -> dict[str, Any]:
+    def row(self, texts: dict[str, str | None], tokens: Tokens) -> dict[str, Any]:
         """The row to insert, with *texts* as `_texts` returned them."""
         return {
             "id": str(ULID()),
             "job_id": self.job_id,
             **texts,
-            "context": self._context(),
+            "context": self._context(tokens),
             "retry_count": self.retry_count,
             "is_recoverable": self.is_recoverable,
         }
 
-    def _context(self) -> JSON:
-        context = None if self.context is None else storable(self.context, STORED_BYTES - _ATTEMPT_BYTES)
+    def _context(self, tokens: Tokens) -> JSON:
+        context = (
+            None if self.context is None else storable(self.context, STORED_BYTES - _ATTEMPT_BYTES, tokens)
+        )
         if self.attempt is None:
             return context
         return (context if isinstance(context, dict) else {}) | self.attempt
 
 
-def _texts(error_type: str, message: str, stack_trace: str | None) -> dict[str, str | None]:
+def _texts(tokens: Tokens, error_type: str, message: str, stack_trace: str | None) -> dict[str, str | None]:
     """The texts of an error as they are stored, by column, with the fingerprint of the stored texts."""
-    error_type = clean_text(error_type, _TYPE_BYTES)
-    message = clean_text(message, _MESSAGE_BYTES)
-    trace = None if stack_trace is None else clean_text(stack_trace, _TRACE_BYTES)
+    error_type = clean_text(error_type, _TYPE_BYTES, tokens)
+    message = clean_text(message, _MESSAGE_BYTES, tokens)
+    trace = None if stack_trace is None else clean_text(stack_trace, _TRACE_BYTES, tokens)
     return {
         "error_type": error_type,
         "error_message": message,
@@ -99,13 +103,17 @@ class ResolvedErrors:
 class ErrorLog:
     """The table `job_error_log`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, tokens: KnownTokens) -> None:
         self._session = session
+        self._tokens = tokens
 
     def log(self, errors: Collection[JobError]) -> list[str]:
         """Store errors of jobs that the caller has locked; returns their types as stored, in the same order."""
-        texts = cache(_texts)  # a thousand jobs that are lost together have the same texts
-        rows = [error.row(texts(error.error_type, error.message, error.stack_trace)) for error in errors]
+        tokens = self._tokens.values() if errors else ()
+        texts = cache(partial(_texts, tokens))  # a thousand jobs that are lost together have the same texts
+        rows = [
+            error.row(texts(error.error_type, error.message, error.stack_trace), tokens) for error in errors
+        ]
         if rows:
             self._session.execute(_LOG, {"rows": json.dumps(rows)})
         return [row["error_type"] for row in rows]

@@ -21,6 +21,7 @@ from persistence.jobs.account_queues import not_before, open_queues_of
 from persistence.jobs.identity import identity_of
 from persistence.jobs.out_of_sync import OUT_OF_SYNC
 from persistence.sanitize.json_values import clean_text
+from persistence.sanitize.known_tokens import KnownTokens
 from persistence.schema.gitlab_url import HOST
 from persistence.schema.ids import AccountId, EntryId, JobId
 from persistence.schema.sql import SUSPECT_LOSSES, sql
@@ -265,8 +266,9 @@ class EntryUpdate:
 class Entries:
     """The table `job_queue`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, tokens: KnownTokens) -> None:
         self._session = session
+        self._tokens = tokens
 
     def insert(self, entries: Iterable[NewEntry]) -> set[JobId]:
         """Insert entries, due at once; returns the jobs that got one: those with no entry, whose identity was free."""
@@ -322,7 +324,10 @@ class Entries:
 
     def update(self, updates: Collection[EntryUpdate]) -> None:
         """Make entries that are not settled pending again, or failed."""
-        errors = {text: clean_text(text, _ERROR_BYTES) for text in {update.error for update in updates}}
+        tokens = self._tokens.values() if updates else ()
+        errors = {
+            text: clean_text(text, _ERROR_BYTES, tokens) for text in {update.error for update in updates}
+        }
         rows = [update.row() | {"error": errors[update.error]} for update in updates]
         self._session.execute(_UPDATE, {"rows": json.dumps(rows)})
 

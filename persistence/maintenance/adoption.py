@@ -16,6 +16,7 @@ from persistence.db.engine import engine
 from persistence.db.sqlstate import translate_errors
 from persistence.jobs.entries import Entries
 from persistence.migrations.head import require_head
+from persistence.sanitize.known_tokens import KnownTokens
 from persistence.schema.commands import Command
 from persistence.schema.sql import fragment, sql
 from persistence.schema.tables import Adoption
@@ -84,7 +85,8 @@ def adopt() -> UnadoptedJobs:
         connection.execute(_LIMITS, {"lock": f"{settings().lock_timeout.total_seconds() * 1000:.0f}ms"})
         unadopted = _read_unadopted(connection, connection.execute(_LOCK_ADOPTED_FROM).scalar_one())
         parked = list(connection.scalars(_LOCK_PARKED, {"adopted_from": unadopted.adopted_from}))
-        Entries(Session(connection)).adopt(parked)
+        session = Session(connection)
+        Entries(session, KnownTokens(session)).adopt(parked)
         connection.execute(_CLEAR)
         return unadopted
 

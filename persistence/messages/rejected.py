@@ -10,6 +10,7 @@ from ulid import ULID
 
 from persistence.messages.rejected_bounds import RejectedBounds, connection_of
 from persistence.sanitize.json_values import clean_text, storable
+from persistence.sanitize.known_tokens import KnownTokens
 
 _KEEP = text("""
     INSERT INTO rejected_message (id, task, message_id, reason, detail, payload, connection_id, bytes)
@@ -23,9 +24,10 @@ _DETAIL_BYTES = 2000
 class RejectedMessages:
     """The messages and items that this unit of work rejects."""
 
-    def __init__(self, session: Session, bounds: RejectedBounds) -> None:
+    def __init__(self, session: Session, bounds: RejectedBounds, tokens: KnownTokens) -> None:
         self._session = session
         self._bounds = bounds
+        self._tokens = tokens
         self._rows: list[dict[str, Any]] = []
 
     def keep(
@@ -44,14 +46,15 @@ class RejectedMessages:
         *payload* may be any object. *reason* is one of a fixed set of names, *detail* explains it. *connection_id* is
         the connection whose bounds it counts in; by default the one that the payload names.
         """
-        stored = storable(payload)
+        tokens = self._tokens.values()
+        stored = storable(payload, tokens=tokens)
         self._rows.append(
             {
                 "id": str(ULID()),
-                "task": None if task is None else clean_text(task, 200),
-                "message_id": None if message_id is None else clean_text(message_id, 200),
+                "task": None if task is None else clean_text(task, 200, tokens),
+                "message_id": None if message_id is None else clean_text(message_id, 200, tokens),
                 "reason": reason,
-                "detail": clean_text(detail, _DETAIL_BYTES),
+                "detail": clean_text(detail, _DETAIL_BYTES, tokens),
                 "payload": stored,
                 "connection_id": connection_id or connection_of(payload),
                 "bytes": 0 if stored is None else len(json.dumps(stored)),

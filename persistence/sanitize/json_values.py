@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from persistence.sanitize.secret_patterns import is_header, is_secret
-from persistence.sanitize.text import REDACTED, redact_text
+from persistence.sanitize.text import REDACTED, Tokens, redact_text
 
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
 
@@ -49,6 +49,7 @@ class _Redactor:
 
     values: int
     characters: int = sys.maxsize
+    tokens: Tokens = ()
     replaces_unstorable: bool = False
     """NUL and lone surrogates, which Postgres refuses, become U+FFFD."""
 
@@ -69,7 +70,7 @@ class _Redactor:
         """Redact a text, and cut it if it is longer than the characters that are left."""
         room = max(self.characters, 0)
         self.characters -= len(text)
-        redacted = redact_text(text[: room + _MARGIN])
+        redacted = redact_text(text[: room + _MARGIN], self.tokens)
         if self.replaces_unstorable:
             redacted = _UNSTORABLE.sub("\ufffd", redacted)
         if len(text) <= room:
@@ -162,14 +163,14 @@ def redact(value: JSON) -> JSON:
     return _Redactor(_VALUES).value(value)
 
 
-def storable(value: object, limit: int = STORED_BYTES) -> JSON:
+def storable(value: object, limit: int = STORED_BYTES, tokens: Tokens = ()) -> JSON:
     """
-    The value redacted as by `redact`, as jsonb accepts it, in at most *limit* bytes of JSON.
+    The value redacted as by `redact`, and of the *tokens*, as jsonb accepts it, in at most *limit* bytes of JSON.
 
     NUL and lone surrogates become U+FFFD. If the value is too large, a text keeps its beginning, and any other value
     becomes `{"cut": the beginning of its JSON}`.
     """
-    kept = _Redactor(limit, limit, replaces_unstorable=True).value(value)
+    kept = _Redactor(limit, limit, tokens, replaces_unstorable=True).value(value)
     if _size(kept) <= limit:
         return kept
     if isinstance(kept, str):
@@ -178,9 +179,13 @@ def storable(value: object, limit: int = STORED_BYTES) -> JSON:
     return {"cut": _longest_prefix(text, limit, lambda beginning: _size({"cut": beginning}))}
 
 
-def clean_text(text: str, limit: int) -> str:
-    """The text redacted, as a text column accepts it, in at most *limit* bytes; if cut, it ends in `[cut]`."""
-    kept = _Redactor(limit, limit, replaces_unstorable=True).text(text)
+def clean_text(text: str, limit: int, tokens: Tokens = ()) -> str:
+    """
+    The text redacted, also of the *tokens*, as a text column accepts it, in at most *limit* bytes.
+
+    If it was cut, it ends in `[cut]`.
+    """
+    kept = _Redactor(limit, limit, tokens, replaces_unstorable=True).text(text)
     if len(kept.encode()) <= limit:
         return kept
     kept = kept.removesuffix(CUT)

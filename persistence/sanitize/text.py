@@ -6,10 +6,12 @@ removed, and without invisible characters. Only the secret is replaced: names, h
 base32 and hexadecimal digits that contain a secret, also under two layers of them, are replaced as a whole.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeAlias
+from urllib.parse import quote, quote_plus
 
 from persistence.sanitize.encodings import encoded_texts
 from persistence.sanitize.escaping import View, views
@@ -25,32 +27,37 @@ _SHORTEST_SHAPE = 13
 _MAX_SECRETS = 20_000
 """A text with this many secrets contains nothing else. Redacting a megabyte of the shortest took over a second."""
 
+_NOTHING_TO_ESCAPE = re.compile(r"[\w.~-]*+", re.ASCII)
+
 _OUTSIDE_A_COMPONENT = re.compile(r"""[\s&"<>]""", re.ASCII)
+
+Tokens: TypeAlias = tuple[str, ...]
+"""Tokens that are known by their values, each of 16 characters or more."""
 
 _Known: TypeAlias = dict[tuple[str, int], bool]
 """Results for texts decoded from base64: each view and each pass finds the same texts."""
 
 
-def redact_text(text: str) -> str:
+def redact_text(text: str, tokens: Tokens = ()) -> str:
     """
-    The text with `[redacted]` in place of each secret, and otherwise unchanged.
+    The text with `[redacted]` in place of each secret and of each of the *tokens*, and otherwise unchanged.
 
     Redacting twice gives the same as redacting once. A text that still changes after several passes, or contains
     20,000 secrets, becomes `[redacted]` as a whole.
     """
-    if len(text) < _SHORTEST_SHAPE and text.isidentifier():
+    if len(text) < _SHORTEST_SHAPE and (text.isalnum() or text.isidentifier()):
         return text
     known: _Known = {}
     for _ in range(_MAX_PASSES):
-        redacted = _redacted_once(text, known)
+        redacted = _redacted_once(text, tokens, known)
         if redacted == text:
             return text
         text = redacted
     return REDACTED
 
 
-def _redacted_once(text: str, known: _Known) -> str:
-    places = list(islice(_secrets(text, _LAYERS_OF_ENCODING, known), _MAX_SECRETS))
+def _redacted_once(text: str, tokens: Tokens, known: _Known) -> str:
+    places = list(islice(_secrets(text, _LAYERS_OF_ENCODING, tokens, known), _MAX_SECRETS))
     if len(places) == _MAX_SECRETS:
         return REDACTED
     pieces: list[str] = []
@@ -72,21 +79,47 @@ def _merged(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _secrets(text: str, layers: int, known: _Known) -> Iterator[tuple[int, int]]:
+def _secrets(text: str, layers: int, tokens: Tokens, known: _Known) -> Iterator[tuple[int, int]]:
     """The places of the secrets in a text, with up to *layers* layers of base64 removed."""
     for view in views(text):
         for found in find_secrets(view.text):
             yield _place(found, view, text)
+        for start, end in _places_of(tokens, view.text):
+            yield view.origin(start), view.origin(end)
         if layers:
             for encoded in encoded_texts(view.text):
-                if _holds_secret(encoded.text, layers - 1, known):
+                if _holds_secret(encoded.text, layers - 1, tokens, known):
                     yield view.origin(encoded.start), view.origin(encoded.end)
 
 
-def _holds_secret(text: str, layers: int, known: _Known) -> bool:
+def _holds_secret(text: str, layers: int, tokens: Tokens, known: _Known) -> bool:
     if (text, layers) not in known:
-        known[text, layers] = any(start < end for start, end in _secrets(text, layers, known))
+        known[text, layers] = any(start < end for start, end in _secrets(text, layers, tokens, known))
     return known[text, layers]
+
+
+def spellings(token: str) -> tuple[str, ...]:
+    """
+    The token, and how JSON and percent-encoding write it if it holds signs to escape.
+
+    `redact_text` finds it behind escapes by itself, but not if it holds what looks like an escape, or letters that
+    are no ASCII.
+    """
+    if _NOTHING_TO_ESCAPE.fullmatch(token):
+        return (token,)
+    in_json = (json.dumps(token, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    in_urls = (encode(token, safe=safe) for encode in (quote, quote_plus) for safe in ("", "/"))
+    return tuple(dict.fromkeys((token, *in_json, *in_urls)))
+
+
+def _places_of(tokens: Tokens, text: str) -> Iterator[tuple[int, int]]:
+    """The places of tokens. One by one: of 3,000, `in` takes 24 ms per 64 KiB, an expression of all 1,810 ms."""
+    for token in tokens:
+        if token in text:
+            start = text.find(token)
+            while start >= 0:
+                yield start, start + len(token)
+                start = text.find(token, start + 1)
 
 
 def _place(found: FoundSecret, view: View, original: str) -> tuple[int, int]:

@@ -56,6 +56,7 @@ def apply_discoveries(discoveries: Iterable[tuple[ConnectionId, Discovery]]) -> 
 
 def apply_discovery(uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery) -> bool:
     """Apply one discovery; False if it is stale or was applied before, and nothing has changed."""
+    uow.tokens.name(fences=[frame.job_id], connections=[connection_id])
     parent = _find_parent(uow, frame)
     if parent is None:
         return False

@@ -19,6 +19,7 @@ def log_failures(payload: LogFailures) -> None:
     """Store these errors."""
     with unit_of_work() as uow:
         if uow.processed.mark_processed(message_id()):
+            uow.tokens.name_within(list(payload.errors))
             failures = [failure for _, failure in valid_items(uow, payload.errors, _FAILURE)]
             bisect_on_refusal(
                 uow,
@@ -31,6 +32,7 @@ def log_failures(payload: LogFailures) -> None:
 
 def record(uow: UnitOfWork, failures: list[Failure]) -> None:
     """Store the errors of jobs that exist, which stay locked until the commit; reject the others."""
+    uow.tokens.name(jobs=(f.job_id for f in failures if f.job_id))
     attempts = uow.attempts.find(CrawlerJobId(f.crawler_job_id) for f in failures if f.crawler_job_id)
     of_attempt = {fence: attempt.job_id for fence, attempt in attempts.items()}
     named = [

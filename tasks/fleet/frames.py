@@ -71,6 +71,7 @@ def _record_senders(batch: FrameBatch) -> None:
 
 def apply_batch(uow: UnitOfWork, batch: FrameBatch) -> None:
     """Apply everything in a message except its discoveries, and keep its invalid items as rejected."""
+    uow.tokens.name(fences=(frame.job_id for _, frame in batch.frames), connections=batch.beats)
     for invalid in batch.invalid:
         reject(uow, invalid.item, "invalid", invalid.error)
     lock_account_queues(uow, batch.frames)
@@ -176,7 +177,10 @@ def _steps(uow: UnitOfWork, fenced: list[FencedFrames]) -> list[tuple[FencedFram
     if not fenced:
         return []
     now = uow.now()
-    return [(f, advance(f.job.progress, f.attempt.crawler_job_id, f.reported.frames, now)) for f in fenced]
+    return [
+        (f, advance(f.job.progress, f.attempt.crawler_job_id, f.reported.frames, now, uow.tokens.values))
+        for f in fenced
+    ]
 
 
 def _mark_running(uow: UnitOfWork, fenced: list[FencedFrames], advancing: set[CrawlerJobId]) -> None:

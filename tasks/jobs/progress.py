@@ -9,8 +9,9 @@ old.
 A new attempt starts at zero. It keeps the history, and the best that any attempt has reached.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from persistence.sanitize.text import redact_text
+from persistence.sanitize.text import Tokens, redact_text
 from persistence.schema.ids import CrawlerJobId
 from tasks.contract.frames import (
     JobCompletedFrame,
@@ -41,6 +42,11 @@ STEP = 0.05
 MILESTONES = {0.25: "25%", 0.5: "50%", 0.75: "75%", 0.9: "90%"}
 
 LONGEST_SECONDS = 1e9
+
+_WORDS = re.compile(r".{1,15}|[a-z]{1,20}(?:[_-][a-z]{1,20}){0,5}|[A-Z]?[a-z]{1,20}(?:[A-Z][a-z]{1,20}){0,5}")
+"""What is no access token: a short text, or words. A token of 16 letters or more has digits or capitals within."""
+
+_ID = re.compile(r"[\w-]{0,12}|\d{1,20}|gid://[a-z]{1,20}/[A-Za-z:]{1,60}/\d{1,20}|" + _WORDS.pattern)
 
 _ESTIMATES = ("current_page", "processing_rate", "estimated_time_remaining")
 
@@ -146,12 +152,17 @@ class Advance:
 
 
 def advance(
-    before: str | None, attempt: CrawlerJobId, frames: Iterable[JobFrame], received_at: datetime
+    before: str | None,
+    attempt: CrawlerJobId,
+    frames: Iterable[JobFrame],
+    received_at: datetime,
+    tokens: Callable[[], Tokens] = tuple,
 ) -> Advance:
     """
     The progress after *frames* of one attempt, in any order.
 
-    *before* is the JSON in `job.progress`, *received_at* the database's time.
+    *before* is the JSON in `job.progress`, *received_at* the database's time. *tokens* reads the tokens to mask by
+    value; it is called only if there is a text that may hold one.
     """
     frames = list(frames)
     if not frames:
@@ -162,10 +173,10 @@ def advance(
     advances = False
     for frame in frames:
         at = min(frame.timestamp, received_at)
-        advances |= _merge(progress, frame, at)
+        advances |= _merge(progress, frame, at, tokens)
         state = frame.data.resume_state if isinstance(frame, (JobProgressFrame, JobFailedFrame)) else None
         if state is not None and (progress.resume_state_at is None or at >= progress.resume_state_at):
-            progress.resume_state_at, resume_state = at, state.stored()
+            progress.resume_state_at, resume_state = at, _masked(state.stored(), tokens)
     progress.best = _best(progress, resume_state)
     _update_times(progress)
     return Advance(progress, resume_state, is_best=progress.best != best, advances=advances)
@@ -209,7 +220,7 @@ def _current_progress(before: str | None, attempt: CrawlerJobId) -> Progress:
     return Progress(crawler_job_id=attempt, history=progress.history, best=progress.best)
 
 
-def _merge(progress: Progress, frame: JobFrame, at: datetime) -> bool:
+def _merge(progress: Progress, frame: JobFrame, at: datetime, tokens: Callable[[], Tokens]) -> bool:
     """Merge in a frame; True if the attempt is further than before."""
     is_newest = progress.updated_at is None or at >= progress.updated_at
     progress.started_at = min(progress.started_at or at, at)
@@ -220,18 +231,18 @@ def _merge(progress: Progress, frame: JobFrame, at: datetime) -> bool:
             reached.add("started")
         case JobProgressFrame(data=data):
             types = len(progress.counts)
-            advances = _raise_counts(progress.counts, {data.entity_type: data.processed})
+            advances = _raise_counts(progress.counts, {data.entity_type: data.processed}, tokens)
             advances |= len(progress.counts) > types
-            advances |= _raise_counts(progress.counts, data.item_counts or {})
+            advances |= _raise_counts(progress.counts, data.item_counts or {}, tokens)
             advances |= _raise_page(progress, data)
-            _raise_counts(progress.totals, {data.entity_type: data.total} if data.total else {})
+            _raise_counts(progress.totals, {data.entity_type: data.total} if data.total else {}, tokens)
             if is_newest:
-                _update_latest(progress, data)
+                _update_latest(progress, data, tokens)
         case JobCompletedFrame(data=data):
-            _raise_counts(progress.counts, data.final_counts)
+            _raise_counts(progress.counts, data.final_counts, tokens)
             reached.add("completed" if data.success else "failed")
         case JobFailedFrame(data=data):
-            _raise_counts(progress.counts, data.partial_counts or {})
+            _raise_counts(progress.counts, data.partial_counts or {}, tokens)
             reached.add("failed")
     progress.completion = max(progress.completion, 1.0 if "completed" in reached else _share(progress))
     reached.update(name for share, name in MILESTONES.items() if progress.completion >= share)
@@ -249,11 +260,11 @@ def _raise_page(progress: Progress, data: JobProgressData) -> bool:
     return True
 
 
-def _update_latest(progress: Progress, data: JobProgressData) -> None:
+def _update_latest(progress: Progress, data: JobProgressData, tokens: Callable[[], Tokens]) -> None:
     """Replace what only the newest frame decides."""
-    progress.stage, progress.entity_type = data.stage, _name(data.entity_type)
+    progress.stage, progress.entity_type = data.stage, _name(data.entity_type, tokens)
     if data.message is not None:
-        progress.message = redact_text(data.message)
+        progress.message = redact_text(data.message, tokens())
     for name in _ESTIMATES:
         if (value := getattr(data, name)) is not None:
             setattr(progress, name, value)
@@ -274,20 +285,34 @@ def _record_milestones(progress: Progress, reached: set[str], at: datetime) -> N
         progress.history = [*progress.history, snapshot][-MAX_SNAPSHOTS:]
 
 
+def _name(name: str, tokens: Callable[[], Tokens]) -> str:
+    """A name without secrets."""
+    return _redacted(name) if _WORDS.fullmatch(name) else redact_text(name, tokens())
+
+
 @lru_cache(maxsize=4096)
-def _name(name: str) -> str:
-    """A name without secrets. Cached: there are few names, and each is reported again and again."""
-    return redact_text(name)
+def _redacted(words: str) -> str:
+    """Cached: there are few names, and each is reported again and again."""
+    return redact_text(words)
 
 
-def _raise_counts(kept: dict[str, int], counts: dict[str, int]) -> bool:
+def _masked(state: Json, tokens: Callable[[], Tokens]) -> Json:
+    """A resume state without secrets. An id has none."""
+    return {
+        name: redact_text(value, tokens()) if isinstance(value, str) and not _ID.fullmatch(value) else value
+        for name, value in state.items()
+    }
+
+
+def _raise_counts(kept: dict[str, int], counts: dict[str, int], tokens: Callable[[], Tokens]) -> bool:
     """
     Raise counts; True if one rose.
 
     New names beyond MAX_COUNTS are left out: the row would grow with every frame.
     """
     has_risen = False
-    for name, count in zip(map(_name, counts), counts.values(), strict=True):
+    for reported, count in counts.items():
+        name = _name(reported, tokens)
         if name in kept or len(kept) < MAX_COUNTS:
             before = kept.get(name, 0)
             has_risen |= count > before

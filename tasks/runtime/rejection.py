@@ -27,6 +27,7 @@ def keep(
     *payload* may be anything. Raises DatabaseLost if there is no database: the message must then not be acknowledged.
     """
     with unit_of_work(_no_publish) as uow:
+        uow.tokens.name_within(payload)
         uow.rejected.keep(task=task, payload=payload, reason=reason, detail=detail, message_id=message_id)
         # Not by the id alone: a foreign producer may use one id for many messages, and all must be stored.
         if message_id is None or uow.processed.mark_processed(uow.rejected.fingerprint()):

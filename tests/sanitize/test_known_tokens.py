@@ -1,0 +1,149 @@
+"""An account's access token is masked by its value in all that is stored of a crawler's message."""
+
+import json
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from sqlalchemy import event
+
+from persistence.db.engine import engine
+from persistence.sanitize.json_values import storable
+from persistence.sanitize.text import redact_text, spellings
+from support.worlds.world import Crawler, World
+
+TOKEN = "4f1d0c7be2a94c5d8e3f60718293a4b5" * 2
+"""As an older GitLab's OAuth token: it looks like a digest."""
+ODD = 'a"b\\c%2Fd/e+f=g\u00e9h-0123'
+
+STORED = ("job_queue", "job_error_log", "dispatch_event", "job", "job_assignment_mapping", "rejected_message")
+
+ENCODED = {
+    "plain": TOKEN,
+    "percent": "".join(f"%{ord(c):02x}" for c in TOKEN),
+    "json": json.dumps({"a": json.dumps(TOKEN)}),
+    "unicode escapes": "".join(f"\\u{ord(c):04x}" for c in TOKEN),
+    **{f"base64 after {n}": b64encode((b"x" * n) + TOKEN.encode()).decode() for n in range(3)},
+    **{
+        f"base64 among letters {n}": "path" * 3 + "z" * n + b64encode(TOKEN.encode()).decode()
+        for n in range(4)
+    },
+    "hexadecimal": TOKEN.encode().hex(),
+    "invisible": TOKEN[:30] + "\u200b" + TOKEN[30:],
+}
+
+
+@pytest.mark.parametrize("encoded", ENCODED.values(), ids=ENCODED)
+def test_a_known_token_is_masked_in_each_encoding(encoded: str) -> None:
+    """No form of it is left, and without its value it is kept."""
+    assert TOKEN[:20] not in redact_text(f"of {encoded} x", (TOKEN,))
+    assert redact_text(f"of {encoded} x", (TOKEN,)) != f"of {encoded} x"
+    assert redact_text(f"of {encoded} x", ("another-token-of-24",)) == f"of {encoded} x"
+
+
+@pytest.mark.parametrize("encode", [str, json.dumps, lambda text: quote(text, safe="")])
+def test_a_token_with_signs_to_escape_is_masked(encode: object) -> None:
+    """As it is, in JSON and percent-encoded."""
+    assert callable(encode)
+    assert "0123" not in redact_text(f"of {encode(ODD)} x", spellings(ODD))
+
+
+def test_a_token_is_masked_in_values_and_keys() -> None:
+    """Also one that the size limit would have cut in two."""
+    assert storable({TOKEN: [TOKEN, 1]}, tokens=(TOKEN,)) == {"[redacted]": ["[redacted]", 1]}
+    assert TOKEN[:8] not in str(storable("x" * 995 + TOKEN, 1000, (TOKEN,)))
+
+
+def test_masking_three_thousand_tokens_takes_milliseconds() -> None:
+    """One expression of all of them would take seconds."""
+    text = "the quick brown fox jumps over the lazy dog\n" * 1500
+    tokens = tuple(f"{n:064x}" for n in range(3000))
+
+    start = time.process_time()
+    assert redact_text(text, tokens) == text
+    assert time.process_time() - start < 0.5
+
+
+def at_work(world: World) -> tuple[Crawler, list[str]]:
+    """A crawler with an order, whose account has the token."""
+    crawler, orders = world.crawler_with_jobs()
+    world.rows("UPDATE account SET access_token = :token", token=TOKEN)
+    return crawler, orders
+
+
+@pytest.fixture
+def world_with_token(world: World) -> Iterator[World]:
+    """A world in which the token is stored nowhere in the end."""
+    yield world
+    for table in STORED:
+        assert TOKEN[:20] not in str(world.scalar(f"SELECT string_agg(r::text, ' ') FROM {table} r"))
+
+
+def test_the_accounts_token_is_masked_in_frames(world_with_token: World) -> None:
+    """In progress, resume state, names of counts, errors, their events, and the entry."""
+    crawler, (order,) = at_work(world_with_token)
+
+    crawler.sends(
+        "job_progress",
+        order,
+        stage="fetching",
+        entity_type=TOKEN,
+        processed=1,
+        item_counts={TOKEN: 2},
+        message=f"with {TOKEN}",
+        resume_state={"lastEntityId": TOKEN, "currentPage": 2},
+    )
+    crawler.fails(order, errorType=TOKEN, error=f"401 {TOKEN}", stackTrace=TOKEN, context={TOKEN: TOKEN})
+
+    assert world_with_token.scalar("SELECT progress::jsonb ->> 'message' FROM job") == "with [redacted]"
+    assert world_with_token.scalar("SELECT resume_state::jsonb ->> 'lastEntityId' FROM job") == "[redacted]"
+    assert world_with_token.scalar("SELECT error_message FROM job_error_log") == "401 [redacted]"
+
+
+def test_the_tokens_of_a_connections_attempts_are_masked_in_its_junk(world_with_token: World) -> None:
+    """In items that are no frames, and in frames about no attempt."""
+    crawler, _ = at_work(world_with_token)
+
+    world_with_token.sends(
+        {"connection_id": crawler.id, "frame": {"type": "nonsense", "text": f"x {TOKEN}"}},
+        {
+            "connection_id": crawler.id,
+            "frame": crawler.frame("job_failed", "01JD8XKZ5T7V0Q3W9R2N4M6P8S", error=TOKEN),
+        },
+    )
+
+    assert len(world_with_token.rejections()) == 2
+
+
+def test_the_tokens_of_a_whole_message_that_is_rejected_are_masked(world_with_token: World) -> None:
+    """By the attempts and connections that it names anywhere."""
+    crawler, (order,) = at_work(world_with_token)
+
+    world_with_token.deliver("crawler.frames", None, frames=f"{crawler.id}: {TOKEN}")
+    world_with_token.deliver(
+        "failures.log", None, errors=[{"crawler_job_id": order, "error_type": TOKEN, "x": TOKEN}]
+    )
+
+    assert len(world_with_token.rejections()) == 2
+
+
+def test_tokens_are_read_only_if_a_text_is_stored(world: World) -> None:
+    """By one statement a message; none for frames without texts."""
+    crawler, (order,) = world.crawler_with_jobs()
+    read: list[str] = []
+    event.listen(
+        engine(),
+        "before_cursor_execute",
+        lambda *a: read.append(a[2]) if "length(access_token)" in a[2] else None,
+    )
+    progress = {"stage": "fetching", "entity_type": "merge_request_notes", "processed": 1}
+
+    crawler.sends(
+        "job_progress", order, **progress, resume_state={"lastEntityId": "gid://gitlab/Issue/1234567"}
+    )
+    assert read == []
+
+    crawler.sends("job_progress", order, **progress, message="page 2")
+    assert len(read) == 1
