@@ -14,6 +14,8 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 from pydantic_settings import NoDecode
 
+from persistence.origin import origin_of
+
 _ORM_ONLY_PARAMETERS = frozenset(
     {"schema", "connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout"}
 )
@@ -82,11 +84,20 @@ def _providers(given: Any) -> Any:
 
 
 def _base_url(url: str) -> str:
-    parts = _split_url(url)
-    is_base = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
-    if not is_base or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("must name each GitLab by scheme and host alone, such as https://gitlab.example.org")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    origin = origin_of(url)
+    if origin is None:
+        raise ValueError(
+            "must name each GitLab by scheme and host, with its path prefix if it has one, such as "
+            "https://gitlab.example.org"
+        )
+    return origin
+
+
+def _origins(given: Any) -> Any:
+    """Read origins separated by commas."""
+    if not isinstance(given, str):
+        return given
+    return frozenset(_base_url(url.strip()) for url in given.split(",") if url.strip())
 
 
 class OAuthProvider(BaseModel):
@@ -102,6 +113,7 @@ class OAuthProvider(BaseModel):
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
+Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_origins)]
 OAuthProviders = Annotated[dict[str, OAuthProvider], NoDecode, BeforeValidator(_providers)]
 
 

@@ -17,6 +17,7 @@ from persistence.setting_types import (
     BrokerUrl,
     DatabaseUrl,
     OAuthProviders,
+    Origins,
     Seconds,
     read_secret_files,
 )
@@ -134,6 +135,11 @@ class Settings(BaseSettings):
         {},
         description='JSON: {"https://gitlab.example.org": {"client_id": …, "client_secret": …, '
         '"redirect_uri": … if needed}}; tokens of other GitLabs are refreshed by the web app',
+    )
+    allowed_origins: Origins = Field(
+        frozenset(),
+        description="the GitLabs, separated by commas, to which the first job of an account may bind it, such as "
+        "https://gitlab.example.org; http:// must be written (none: the first https one binds it)",
     )
     token_margin: Seconds = Field(
         timedelta(seconds=300),

@@ -48,6 +48,7 @@ from persistence.maintenance.statistics import Statistics
 from persistence.messages.processed import ProcessedMessages
 from persistence.messages.rejected import RejectedMessages
 from persistence.messages.rejected_bounds import RejectedBounds
+from persistence.origins.origins import Origins
 from persistence.sanitize.known_tokens import KnownTokens
 from persistence.schema.event_types import EventType
 
@@ -87,6 +88,7 @@ class UnitOfWork(Transaction):
         self.intervals = Intervals(session)
         self.jobs = Jobs(session)
         self.old_jobs = OldJobs(session)
+        self.origins = Origins(session)
         self.overdue_attempts = OverdueAttempts(session)
         self.processed = ProcessedMessages(session)
         self.refreshes = Refreshes(session)

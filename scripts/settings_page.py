@@ -46,6 +46,8 @@ def _written(default: Any) -> str:
             return f"{default.total_seconds():.10g}{_in_words(default)}"
         case None | {}:
             return "none"
+        case frozenset():
+            return ", ".join(sorted(default)) or "none"
         case bool():
             return str(int(default))
         case _:

@@ -15,13 +15,18 @@ _ACCOUNTS = """
     SELECT 'account-' || n, 'glpat-' || md5(n::text) FROM generate_series(0, %s - 1) n
 """
 
+_BIND = "INSERT INTO account_origin (account_id, origin, bound_by) SELECT unnest(%s::text[]), %s, 'operator'"
+"""Before their first order, since jobs are also inserted in SQL."""
+
 _CRAWLERS = "INSERT INTO socket_connection (id, capacity) SELECT unnest(%s::text[]), %s"
 
 
 def add_accounts(bed: Bed, count: int) -> list[str]:
     """Insert accounts, and return their ids."""
     bed.rows(_ACCOUNTS, count)
-    return [f"account-{n}" for n in range(count)]
+    accounts = [f"account-{n}" for n in range(count)]
+    bed.rows(_BIND, accounts, f"https://{HOST}")
+    return accounts
 
 
 def add_crawlers(bed: Bed, count: int, capacity: int) -> list[str]:

@@ -96,7 +96,7 @@ def _shown(value: object) -> str:
             return shown(value)
         case None:
             return "none"
-        case dict():
-            return ", ".join(value) or "none"
+        case dict() | frozenset():
+            return ", ".join(sorted(value)) or "none"
         case _:
             return str(value)

@@ -21,8 +21,9 @@ from persistence.schema.tables import Assignment
 
 _OPEN = sql("""
     INSERT INTO job_assignment_mapping
-           (id, crawler_job_id, web_app_job_id, connection_id, account_id, user_id, host, assigned_at, status)
-    SELECT id, crawler_job_id, web_app_job_id, connection_id, account_id, user_id, host,
+           (id, crawler_job_id, web_app_job_id, connection_id, account_id, user_id, host, gitlab_url, assigned_at,
+            status)
+    SELECT id, crawler_job_id, web_app_job_id, connection_id, account_id, user_id, host, gitlab_url,
            clock_timestamp(), $attempt_assigned
       FROM jsonb_populate_recordset(NULL::job_assignment_mapping, CAST(:rows AS jsonb))
      ORDER BY web_app_job_id COLLATE "C"
@@ -129,6 +130,8 @@ class NewAttempt:
     account_id: AccountId
     user_id: str | None
     host: str
+    gitlab_url: str
+    """The origin that was approved for the account's token."""
 
 
 class Attempt(NamedTuple):

@@ -11,7 +11,6 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from persistence.schema.gitlab_url import INSTANCE
 from persistence.schema.ids import AccountId, JobId
 from persistence.schema.sql import fragment, sql
 from persistence.schema.states import JobStatus
@@ -56,28 +55,12 @@ _RENEWALS = sql(
     has_another_token=HAS_ANOTHER_TOKEN,
 )
 
-_INSTANCES = sql(
-    """
-    -- The claim index orders an account's entries by host: if there are two hosts, the first and last entry differ.
-    SELECT DISTINCT $instance
-      FROM (
-          (SELECT q.web_app_job_id FROM job_queue q JOIN job ON job.id = q.web_app_job_id
-            WHERE q.held AND q.account_id = :account_id  -- paused jobs and jobs not yet adopted are parked too
-              AND job.status IN $job_awaiting_token
-            ORDER BY q.id DESC LIMIT :sample)
-          UNION ALL
-          (SELECT web_app_job_id FROM job_queue
-            WHERE $claimable AND account_id = :account_id ORDER BY host LIMIT 1)
-          UNION ALL
-          (SELECT web_app_job_id FROM job_queue
-            WHERE $claimable AND account_id = :account_id ORDER BY host DESC LIMIT 1)
-      ) waiting JOIN job ON job.id = waiting.web_app_job_id
-""",
-    instance=INSTANCE,
-)
-
-_SAMPLE = 100
-"""Parked entries that are read to learn which GitLabs an account's jobs wait for."""
+_NEEDS_TOKEN = sql("""
+    SELECT EXISTS (SELECT FROM job_queue q JOIN job ON job.id = q.web_app_job_id
+                    WHERE q.held AND q.account_id = :account_id  -- paused and held jobs are parked too
+                      AND job.status IN $job_awaiting_token)
+        OR EXISTS (SELECT FROM job_queue WHERE $claimable AND account_id = :account_id)
+""")
 
 _WAITING = sql("""
     SELECT q.web_app_job_id FROM job_queue q JOIN job ON job.id = q.web_app_job_id
@@ -137,13 +120,9 @@ class Blocks:
         rows = self._session.execute(_RENEWALS, {"ids": list(account_ids)})
         return {row.account_id: Renewal(row.renewed_at, row.is_due) for row in rows}
 
-    def instances(self, account_id: AccountId) -> set[str | None]:
-        """
-        Scheme and host, in lower case, of each GitLab that jobs of the account wait for, as far as sampled.
-
-        None stands for jobs without a URL. Empty if no job waits for a token or to be assigned.
-        """
-        return set(self._session.scalars(_INSTANCES, {"account_id": account_id, "sample": _SAMPLE}))
+    def needs_token(self, account_id: AccountId) -> bool:
+        """True if a job of the account waits for a token, or to be assigned."""
+        return bool(self._session.scalars(_NEEDS_TOKEN, {"account_id": account_id}).one())
 
     def waiting_jobs(self, account_id: AccountId, statuses: Collection[JobStatus], limit: int) -> list[JobId]:
         """Up to *limit* parked jobs of the account with one of these statuses, in the order of their entries."""

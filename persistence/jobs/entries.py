@@ -24,6 +24,7 @@ from persistence.sanitize.json_values import clean_text
 from persistence.sanitize.known_tokens import KnownTokens
 from persistence.schema.gitlab_url import HOST
 from persistence.schema.ids import AccountId, EntryId, JobId
+from persistence.schema.reasons import HoldReason
 from persistence.schema.sql import SUSPECT_LOSSES, sql
 from persistence.schema.states import EntryStatus
 
@@ -119,18 +120,21 @@ _SYNC_OWNER = sql(
 
 _MARK_PROCESSING = sql("""
     UPDATE job_queue
-       SET status = $entry_processing, last_attempt_at = clock_timestamp(), held = false, settled_at = NULL
+       SET status = $entry_processing, last_attempt_at = clock_timestamp(), held = false, hold_reason = NULL,
+           settled_at = NULL
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status = $entry_pending
 """)
 
 _RESTORE_PROCESSING = sql("""
     UPDATE job_queue
-       SET status = $entry_processing, last_attempt_at = clock_timestamp(), held = false, settled_at = NULL
+       SET status = $entry_processing, last_attempt_at = clock_timestamp(), held = false, hold_reason = NULL,
+           settled_at = NULL
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> $entry_processing
 """)
 
 _MARK_COMPLETED = sql("""
-    UPDATE job_queue SET status = $entry_completed, settled_at = clock_timestamp(), error = NULL, held = false
+    UPDATE job_queue SET status = $entry_completed, settled_at = clock_timestamp(), error = NULL, held = false,
+                         hold_reason = NULL
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> $entry_completed
 """)
 
@@ -149,14 +153,16 @@ _CLEAR_LOSSES = sql("""
 """)
 
 _FAIL = sql("""
-    UPDATE job_queue SET status = $entry_failed, error = :error, settled_at = clock_timestamp(), held = false
+    UPDATE job_queue SET status = $entry_failed, error = :error, settled_at = clock_timestamp(), held = false,
+                         hold_reason = NULL
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> $entry_completed
 """)
 
 _PARK = sql("""
     -- The web app has queued one anew that had failed, and we have not seen that yet: nothing counts against it.
     UPDATE job_queue
-       SET status = $entry_pending, held = true, settled_at = NULL, ready = ready OR status = $entry_failed,
+       SET status = $entry_pending, held = true, hold_reason = NULL, settled_at = NULL,
+           ready = ready OR status = $entry_failed,
            scheduled_at = CASE WHEN status = $entry_failed THEN clock_timestamp() ELSE scheduled_at END,
            attempts = CASE WHEN status = $entry_failed THEN 0 ELSE attempts END,
            losses = CASE WHEN status = $entry_failed THEN 0 ELSE losses END,
@@ -168,22 +174,28 @@ _PARK = sql("""
 _UNPARK = sql(
     """
     UPDATE job_queue q
-       SET status = $entry_pending, held = false, scheduled_at = $not_before
+       SET status = $entry_pending, held = false, hold_reason = NULL, scheduled_at = $not_before
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status IN $entry_open
     """,
     not_before=not_before("q.account_id"),
 )
 
 _ADOPT = sql("""
-    UPDATE job_queue SET held = false, ready = scheduled_at <= clock_timestamp()
+    UPDATE job_queue SET held = false, hold_reason = NULL, ready = scheduled_at <= clock_timestamp()
      WHERE id = ANY (CAST(:ids AS text[])) AND status = $entry_pending AND held
 """)
 
 _RESET = sql("""
     UPDATE job_queue
-       SET status = $entry_pending, held = false, ready = true, scheduled_at = clock_timestamp(), settled_at = NULL,
-           error = NULL, attempts = 0, losses = 0, goodbyes = 0
+       SET status = $entry_pending, held = false, hold_reason = NULL, ready = true,
+           scheduled_at = clock_timestamp(), settled_at = NULL, error = NULL, attempts = 0, losses = 0, goodbyes = 0
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
+""")
+
+_HOLD = sql("""
+    UPDATE job_queue q SET held = true, hold_reason = r.reason, hold_url = r.url, hold_origin = r.origin
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(job_id text, reason text, url text, origin text)
+     WHERE q.web_app_job_id = r.job_id AND q.status = $entry_pending
 """)
 
 _PRIORITIZE = sql("""
@@ -214,6 +226,17 @@ class NewEntry:
     data: dict[str, Any] | None = None
     is_unique: bool = False
     """The entry carries its job's identity, which no other entry may have."""
+
+
+@dataclass(frozen=True)
+class HeldJob:
+    """A job that is queued and held: why, and by which URL that was decided."""
+
+    job_id: JobId
+    reason: HoldReason
+    url: str | None
+    origin: str | None
+    """Of the URL; '' if it cannot be parsed, None if the job has none."""
 
 
 class Entry(NamedTuple):
@@ -342,6 +365,11 @@ class Entries:
     def park(self, job_ids: Iterable[JobId]) -> None:
         """Park entries that are not completed: they are pending, and no round claims them."""
         self._update(_PARK, job_ids)
+
+    def hold(self, held: Collection[HeldJob]) -> None:
+        """Park pending entries of queued jobs whose account's token must not go to their GitLab."""
+        rows = json.dumps([vars(one) for one in held])
+        self._session.execute(_HOLD, {"rows": rows})
 
     def unpark(self, job_ids: Iterable[JobId]) -> None:
         """Unpark entries that are not settled: they are pending, and keep their counters."""

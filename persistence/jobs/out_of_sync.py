@@ -13,7 +13,9 @@ OUT_OF_SYNC = fragment(
    WHERE job.created_at > (SELECT COALESCE(adopted_from, '-infinity') FROM adoption)
      AND job.command <> '$own_command'
      AND CASE WHEN job.status IN $job_crawlable
-              THEN q.id IS NULL OR q.status IN $entry_settled OR q.held
+              THEN q.id IS NULL OR q.status IN $entry_settled
+                   -- parked by the round or by us, and not because of where its token would go
+                   OR (q.held AND (q.hold_reason IS NULL OR q.hold_url IS DISTINCT FROM job."gitlabGraphQLUrl"))
                    OR (q.status = $entry_processing) <> EXISTS (
                           SELECT FROM job_assignment_mapping a
                            WHERE a.web_app_job_id = job.id AND a.$live)

@@ -10,6 +10,7 @@ class EventType(StrEnum):
     JOB_UPDATED = "job_updated"
     JOB_DELETED = "job_deleted"
     JOB_ASSIGNED = "job_assigned"
+    JOB_HELD = "job_held"
     JOB_REVOKED = "job_revoked"
     PROGRESS_UPDATED = "progress_updated"
     ERROR_LOGGED = "error_logged"

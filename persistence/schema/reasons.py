@@ -1,4 +1,4 @@
-"""The reasons why attempts end and accounts are blocked."""
+"""The reasons why attempts end, accounts are blocked, and jobs are held; and what bound an account."""
 
 from enum import StrEnum
 
@@ -28,6 +28,24 @@ class BlockReason(StrEnum):
     TOKEN_EXPIRING = "token_expiring"  # noqa: S105
     PROVIDER_AWAY = "provider_away"
     AUTHORIZATION_NEEDED = "authorization_needed"
+
+
+class HoldReason(StrEnum):
+    """`job_queue.hold_reason`, and in the event `job_held`: why a queued job is not assigned."""
+
+    ORIGIN_UNBOUND = "origin_unbound"
+    ORIGIN_MISMATCH = "origin_mismatch"
+
+
+class BoundBy(StrEnum):
+    """`account_origin.bound_by`: what named the GitLab of the account."""
+
+    OPERATOR = "operator"
+    MIGRATION = "migration"
+    PROVIDER = "provider"
+    SCOPE_JOB = "scope_job"
+    ALLOWED_ORIGINS = "allowed_origins"
+    FIRST_JOB = "first_job"
 
 
 class CredentialError(StrEnum):

@@ -93,6 +93,12 @@ class QueueEntry(Base):
     """The job whose discovery found it. A copy of `job.spawned_from`, which has no index."""
     kept_at: Mapped[datetime | None]
     """When the clean-up last found a reason to keep a job that was old enough to delete."""
+    hold_reason: Mapped[str | None]
+    """Why a queued job is parked: its GitLab is not the one to which its account is bound."""
+    hold_url: Mapped[str | None]
+    """The URL of the job by which that was decided; if the web app changes it, it is decided anew."""
+    hold_origin: Mapped[str | None]
+    """The origin of that URL; '' if it cannot be parsed, NULL if the job has none."""
 
     __table_args__ = (
         CheckConstraint(fragment("(status IN $entry_settled) = (settled_at IS NOT NULL)"), name="settled"),
@@ -114,6 +120,7 @@ class QueueEntry(Base):
             "job_queue_identity_key", "identity", unique=True, postgresql_where=text("identity IS NOT NULL")
         ),
         Index("job_queue_held_idx", "account_id", "id", postgresql_where=text("held")),
+        Index("job_queue_hold_idx", "account_id", "id", postgresql_where=text("hold_reason IS NOT NULL")),
         Index(
             "job_queue_settled_at_idx",
             text("GREATEST(kept_at, settled_at)"),
@@ -158,6 +165,8 @@ class Assignment(Base):
     """The number of stale frames that named it."""
     discoveries: Mapped[Json] = mapped_column(server_default=text("'[]'"))
     """The discovery frames that were applied, in order: {timestamp, digest} each."""
+    gitlab_url: Mapped[str | None]
+    """The origin that was approved for the account's token; NULL if an older worker opened the attempt."""
 
     __table_args__ = (
         CheckConstraint(fragment("(status IN $attempt_live) = (completed_at IS NULL)"), name="closed"),
@@ -213,6 +222,19 @@ class AccountQueue(Base):
     paused_at: Mapped[datetime | None]
     """Since when an operator has paused the account: none of its jobs is assigned."""
     paused_reason: Mapped[str | None]
+
+
+class AccountOrigin(Base):
+    """The origin of the GitLab to which an account's token may go, and to no other."""
+
+    __tablename__ = "account_origin"
+
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    origin: Mapped[str]
+    bound_by: Mapped[str]
+    bound_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    __table_args__ = (Index("account_origin_origin_idx", "origin", "account_id"),)
 
 
 class LiveCount(Base):

@@ -18,13 +18,14 @@ from persistence.jobs.entries import Entry
 from persistence.jobs.jobs import KnownJob
 from persistence.jobs.live_counts import HostQueueKey
 from persistence.schema.event_types import EventType
-from persistence.schema.ids import ConnectionId, CrawlerJobId, EntryId, JobId
+from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, EntryId, JobId
 from persistence.schema.states import JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.assign.fairness import FreeSlots, LiveLoad, assignment_order, quotas
 from tasks.contract.payloads import Assign
 from tasks.jobs.transitions import settle_entries
+from tasks.origins.hold import QueuedJob, hold, is_elsewhere
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
 
@@ -105,9 +106,14 @@ def _fill_slots(uow: UnitOfWork, queues: list[HostQueue], free_slots: FreeSlots)
         claim = _claim(uow, quotas(queues, live_load, free_slots.free), stuck)
         if not claim.entries and not claim.exhausted:
             break
-        _settle(uow, claim.moved_on)
-        placed = _place(claim.waiting, queues, live_load, free_slots)
-        opened += _open_attempts(uow, placed, claim.jobs)
+        queued = claim.queued
+        _settle(uow, claim.moved_on(queued))
+        held = [entry for entry in queued if claim.is_elsewhere(entry)]
+        _hold(uow, held, claim)
+        placed = _place(
+            [e for e in queued if e not in held] if held else queued, queues, live_load, free_slots
+        )
+        opened += _open_attempts(uow, placed, claim)
         stuck.add(
             e for e in claim.entries if e.job_id not in claim.jobs or (e.is_suspect and e not in placed)
         )
@@ -145,16 +151,21 @@ class Claim:
     """The jobs of the entries, except those that another transaction has locked."""
     exhausted: set[HostQueueKey]
     """Queues that had fewer entries than were asked for."""
+    origins: dict[AccountId, str]
+    """The GitLabs to which the accounts of the entries are bound."""
 
     @property
-    def waiting(self) -> list[Entry]:
+    def queued(self) -> list[Entry]:
         """The entries whose jobs wait, for the account and host for which they were claimed."""
         return [entry for entry in self.entries if _is_waiting(entry, self.jobs.get(entry.job_id))]
 
-    @property
-    def moved_on(self) -> list[KnownJob]:
-        """The other locked jobs: the web app has ended or paused them, or moved them to another account."""
-        waiting = {entry.job_id for entry in self.waiting}
+    def is_elsewhere(self, entry: Entry) -> bool:
+        """Return True if the order would send the account's token to another GitLab than its own."""
+        return is_elsewhere(self.jobs[entry.job_id].graphql_url, self.origins.get(entry.account_id))
+
+    def moved_on(self, queued: list[Entry]) -> list[KnownJob]:
+        """The locked jobs but the *queued*: the web app has ended or paused them, or moved them to another account."""
+        waiting = {entry.job_id for entry in queued}
         return [job for id_, job in self.jobs.items() if id_ not in waiting]
 
 
@@ -165,7 +176,10 @@ def _claim(uow: UnitOfWork, wanted: dict[HostQueueKey, int], stuck: StuckEntries
     counts: Counter[HostQueueKey] = Counter((entry.account_id, entry.host) for entry in claimed)
     entries = [entry for entry in claimed if entry.id not in stuck.ids]
     jobs = uow.jobs.lock_skipping(entry.job_id for entry in entries)
-    return Claim(entries, jobs, {queue for queue, count in requested.items() if counts[queue] < count})
+    origins = uow.origins.find({entry.account_id for entry in entries})
+    return Claim(
+        entries, jobs, {queue for queue, count in requested.items() if counts[queue] < count}, origins
+    )
 
 
 def _is_waiting(entry: Entry, job: KnownJob | None) -> bool:
@@ -182,6 +196,18 @@ def _settle(uow: UnitOfWork, moved_on: list[KnownJob]) -> None:
     uow.entries.sync_owner(job.id for job in moved_on if job.status is JobStatus.QUEUED)
 
 
+def _hold(uow: UnitOfWork, entries: list[Entry], claim: Claim) -> None:
+    """
+    Hold entries whose account belongs to another GitLab.
+
+    One of an account that belongs to none is enqueued, which binds the account if it can: a round waits for no lock.
+    """
+    jobs = [QueuedJob(e.job_id, e.account_id, claim.jobs[e.job_id].graphql_url) for e in entries]
+    hold(uow, jobs, claim.origins)
+    if unbound := sorted(job.id for job in jobs if job.account_id not in claim.origins):
+        uow.publish("jobs.enqueue", job_ids=unbound)
+
+
 def _place(
     entries: list[Entry], queues: list[HostQueue], live_load: LiveLoad, free_slots: FreeSlots
 ) -> dict[Entry, ConnectionId]:
@@ -194,13 +220,11 @@ def _place(
     return placed
 
 
-def _open_attempts(
-    uow: UnitOfWork, placed: dict[Entry, ConnectionId], jobs: dict[JobId, KnownJob]
-) -> list[NewAttempt]:
+def _open_attempts(uow: UnitOfWork, placed: dict[Entry, ConnectionId], claim: Claim) -> list[NewAttempt]:
     """Open an attempt for each placed entry; return those that were opened."""
     if not placed:
         return []
-    new = [_new_attempt(entry, connection_id, jobs[entry.job_id]) for entry, connection_id in placed.items()]
+    new = [_new_attempt(entry, connection_id, claim) for entry, connection_id in placed.items()]
     opened_jobs = uow.attempts.open(new)
     uow.entries.mark_processing(attempt.web_app_job_id for attempt in new)
     opened = [attempt for attempt in new if attempt.web_app_job_id in opened_jobs]
@@ -219,7 +243,7 @@ def _open_attempts(
     return opened
 
 
-def _new_attempt(entry: Entry, connection_id: ConnectionId, job: KnownJob) -> NewAttempt:
+def _new_attempt(entry: Entry, connection_id: ConnectionId, claim: Claim) -> NewAttempt:
     fence = str(ULID())
     return NewAttempt(
         id=fence,
@@ -227,6 +251,7 @@ def _new_attempt(entry: Entry, connection_id: ConnectionId, job: KnownJob) -> Ne
         web_app_job_id=entry.job_id,
         connection_id=connection_id,
         account_id=entry.account_id,
-        user_id=job.user_id,
+        user_id=claim.jobs[entry.job_id].user_id,
         host=entry.host,
+        gitlab_url=claim.origins[entry.account_id],
     )

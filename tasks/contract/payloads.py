@@ -6,7 +6,6 @@ item does not affect the valid ones.
 """
 
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from persistence.origin import origin_of
 from persistence.schema.commands import COMMAND_OF_JOB_TYPE, Command, Provider
 from persistence.schema.states import SystemStatus
 from tasks.contract.frames import DEFAULT_CAPACITY, ActiveJobs, Frame
@@ -52,12 +52,11 @@ class _Item(Payload):
 
 
 def _host_url(host: str) -> str:
-    """Normalize a GitLab instance to scheme and host; the default scheme is https."""
-    url = host if "://" in host else f"https://{host}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+    """Normalize a GitLab instance to its origin; the default scheme is https."""
+    origin = origin_of(host if "://" in host else f"https://{host}")
+    if origin is None:
         raise PydanticCustomError("not_a_host", "must be a host, or an http(s) URL without credentials")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    return origin
 
 
 class Order(_Item):

@@ -103,21 +103,17 @@ def reserve_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> Reserve
     if blocked.has_another_token:
         unblock_account(uow, account_id, is_news=not blocked.is_being_unblocked)
         return None
-    instances = uow.blocks.instances(account_id)
-    if not instances and blocked.reason != BlockReason.AUTHORIZATION_NEEDED:
-        # No job needs a token or tells which GitLab it is for. The next job blocks the account again if it must.
+    if blocked.reason != BlockReason.AUTHORIZATION_NEEDED and not uow.blocks.needs_token(account_id):
+        # The next job blocks the account again if it must.
         uow.account_queues.unblock_without_token(account_id)
         uow.publish("jobs.assign")
         return None
-    return _reserve_at_provider(uow, blocked, instances, run)
+    return _reserve_at_provider(uow, blocked, run)
 
 
-def _reserve_at_provider(
-    uow: UnitOfWork, blocked: BlockedAccount, instances: set[str | None], run: str
-) -> ReservedRefresh | None:
-    """Reserve the refresh token for the account's only GitLab, if it can be refreshed there now."""
-    # A refresh token is one GitLab's secret: if there are two candidates, neither may see it.
-    (instance,) = instances if len(instances) == 1 else (None,)
+def _reserve_at_provider(uow: UnitOfWork, blocked: BlockedAccount, run: str) -> ReservedRefresh | None:
+    """Reserve the refresh token for the GitLab to which the account is bound, if it can be refreshed there now."""
+    instance = uow.origins.find([blocked.account_id]).get(blocked.account_id)
     provider = settings().oauth_providers.get(instance or "")
     if instance is None or provider is None or blocked.token_hash is None:
         request_new_tokens(uow, blocked)

@@ -14,14 +14,15 @@ from persistence.jobs.entries import Entry, NewEntry
 from persistence.jobs.jobs import KnownJob, NewJob
 from persistence.schema.commands import Command
 from persistence.schema.event_types import EventType
-from persistence.schema.ids import EntryId, JobId
-from persistence.schema.states import ENTRY_SETTLED, JobStatus
+from persistence.schema.ids import AccountId, EntryId, JobId
+from persistence.schema.states import ENTRY_SETTLED, EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Enqueue
 from tasks.contract.types import Id
 from tasks.jobs.locking import LockedJobs, lock_existing_jobs
 from tasks.jobs.transitions import announce
+from tasks.origins.hold import QueuedJob, hold_elsewhere
 from tasks.runtime.batches import reject, valid_items
 from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work
@@ -56,6 +57,8 @@ def enqueue_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:
     uow.entries.unpark(parked)
     uow.entries.reset(ended)
     new = _insert_missing(uow, waiting)
+    working = {id_ for id_, entry in waiting.entries.items() if entry.status is EntryStatus.PROCESSING}
+    hold_elsewhere(uow, [_queued(waiting.jobs[id_]) for id_ in sorted(waiting.jobs.keys() - working)])
     for id_ in sorted(new):
         announce_created(uow, id_, waiting.jobs[id_].account_id, existing=False)
     if new or parked or ended:
@@ -74,12 +77,17 @@ def queue_new(uow: UnitOfWork, jobs: list[NewJob], entries: dict[JobId, NewEntry
         uow.identities.release_moved(missing)
         missing -= uow.entries.insert(entries[job_id] for job_id in missing)
     if not missing:
+        hold_elsewhere(uow, [_queued(job) for job in jobs if job.id in entries])
         return
     others = [job for job in jobs if job.id in missing]
     twins = uow.identities.twins_of_jobs(others, excluding=missing)
     if missing <= twins.keys() | uow.identities.account_discoveries(others).keys():
         raise Contended("the same jobs were being queued by another transaction")
     raise DataRefusedError("another entry has the job's identity", "23505")
+
+
+def _queued(job: NewJob | KnownJob) -> QueuedJob:
+    return QueuedJob(job.id, AccountId(job.account_id), job.graphql_url)
 
 
 def should_requeue(job: KnownJob, entry: Entry | None, now: datetime) -> bool:
@@ -109,6 +117,7 @@ def requeue_ended(uow: UnitOfWork, locked: LockedJobs, *, restart: bool) -> None
     requeued = uow.jobs.requeue(locked.jobs, restart=restart)
     uow.entries.reset(locked.entries)
     _insert_missing(uow, locked)
+    hold_elsewhere(uow, [_queued(job) for job in locked.jobs.values()])
     announce(uow, locked.jobs, requeued, JobStatus.QUEUED)
     uow.publish("jobs.assign")
 

@@ -16,10 +16,10 @@ from persistence.areas.areas import NewArea
 from persistence.jobs.entries import NewEntry
 from persistence.jobs.identity import identity
 from persistence.jobs.jobs import KnownJob, NewJob
+from persistence.origin import graphql_url
 from persistence.sanitize.json_values import redact
 from persistence.sanitize.text import redact_text
 from persistence.schema.commands import AREA_TYPE_OF_COMMAND, Command
-from persistence.schema.gitlab_url import graphql_url
 from persistence.schema.ids import EntryId, JobId, area_id
 from persistence.schema.states import JOB_CRAWLABLE, JobStatus
 from persistence.settings import settings
@@ -166,7 +166,7 @@ def _distinct(orders: Iterable[OrderedJob]) -> list[OrderedJob]:
     firsts: dict[tuple[str | None, ...], OrderedJob] = {}
     for ordered in orders:
         firsts.setdefault(identity(ordered.job()) or (ordered.job_id,), ordered)
-    return list({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values())
+    return list(reversed({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values()))
 
 
 def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:

@@ -18,6 +18,7 @@ from tasks.jobs.accounts import revoke_paused
 from tasks.jobs.enqueue import enqueue_jobs
 from tasks.jobs.locking import LockedJobs, lock_jobs
 from tasks.jobs.transitions import announce, revoke, settle_entries
+from tasks.origins.binding import bind_first
 from tasks.runtime.batches import bisect_on_refusal
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
@@ -52,6 +53,8 @@ def _reconcile_chunk(uow: UnitOfWork) -> int:
     """
     revoked = revoke_paused(uow)
     repaired = revoked or reconcile_jobs(uow)
+    if not revoked:
+        release_held(uow)
     if uow.deferred.accounts():
         uow.publish("upkeep.feed_deferred")
     if revoked or repaired == CHUNK_ROWS:
@@ -75,6 +78,14 @@ def reconcile_jobs(uow: UnitOfWork) -> int:
         lambda id_, why: log.error("job_not_mended", job_id=id_, why=why),
     )
     return len(job_ids)
+
+
+def release_held(uow: UnitOfWork) -> None:
+    """Queue held jobs whose account is bound to their GitLab by now, or can be."""
+    if to_bind := uow.origins.unbound(CHUNK_ROWS):
+        bind_first(uow, ((job.account_id, job.graphql_url) for job in uow.jobs.find(to_bind).values()))
+    if released := uow.origins.releasable(CHUNK_ROWS):
+        enqueue_jobs(uow, sorted(released))
 
 
 def _recount_slots(uow: UnitOfWork) -> None:

@@ -129,7 +129,7 @@ def test_a_full_host_does_not_block_other_jobs(world: World, monkeypatch: pytest
     monkeypatch.setenv("CRAWLYARD_HOST_CAP", "2")
     world.reload_settings()
     world.jobs(20, gitlab_host="full.example.org", priority=9)
-    world.jobs(3, gitlab_host="free.example.org")
+    world.jobs(3, gitlab_host="free.example.org", account_id=world.account("other"))
     crawler = world.crawler(capacity=10)
 
     world.assign()
@@ -286,7 +286,10 @@ def test_a_job_moved_to_another_account_is_assigned_for_that_account(world: Worl
 
     world.assign()
     world.assign()
+    world.deliver("jobs.enqueue", job_ids=[job_id])  # the round has published it: it binds the account
+    world.assign()
 
+    assert world.published.of("jobs.enqueue") == [{"job_ids": [job_id]}]
     assert len(crawler.orders()) == 1
     assert world.scalar("SELECT account_id FROM crawler_order") == "other"
     assert world.entry(job_id).account_id == "other"

@@ -24,6 +24,9 @@ ADD_JOBS = """
           FROM generate_series(CAST(:first AS int), :last) n
     ), queues AS (
         INSERT INTO account_lane (account_id) SELECT DISTINCT account FROM new ON CONFLICT DO NOTHING
+    ), bound AS (
+        INSERT INTO account_origin (account_id, origin, bound_by)
+        SELECT DISTINCT account, 'https://gitlab.example.org', 'operator' FROM new ON CONFLICT DO NOTHING
     ), jobs AS (
         INSERT INTO job (id, command, full_path, "accountId", "gitlabGraphQLUrl")
         SELECT id, 'issues', path, account, :url FROM new

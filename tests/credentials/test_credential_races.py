@@ -51,10 +51,10 @@ def test_a_finished_reservation_is_not_reusable(world: World, tokens: Tokens) ->
 # Which GitLab is meant
 
 
-def test_a_refresh_token_is_not_sent_where_two_gitlabs_could_be_meant(
+def test_a_refresh_token_is_sent_to_the_gitlab_of_its_account_alone(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If both GitLabs are configured and jobs wait for both, the web app is asked for new tokens."""
+    """If both GitLabs are configured and jobs name both, the account's own one is called."""
     with GitLab() as other:
         both = tokens.gitlab.providers()[:-1] + ", " + other.providers()[1:]
         monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", both)
@@ -64,9 +64,8 @@ def test_a_refresh_token_is_not_sent_where_two_gitlabs_could_be_meant(
 
         tokens.refresh()
 
-        assert (tokens.gitlab.calls, other.calls) == (0, 0)
-    assert len(tokens.needed()) == 1
-    assert tokens.account_queue().held_reason == "authorization_needed"
+        assert (tokens.gitlab.calls, other.calls) == (1, 0)
+    assert tokens.works()
 
 
 # Concurrent changes

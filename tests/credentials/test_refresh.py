@@ -227,8 +227,8 @@ def test_new_tokens_written_by_the_web_app_win(world: World, tokens: Tokens) -> 
 
 
 def test_a_gitlab_that_is_not_configured_never_sees_a_token(world: World, tokens: Tokens) -> None:
-    """The web app is asked for new tokens if the job's URL names another GitLab."""
-    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = 'http://127.0.0.1:1/api/graphql'""")
+    """The web app is asked for new tokens if the account is bound to another GitLab, whatever its jobs' URLs are."""
+    world.rows("UPDATE account_origin SET origin = 'http://127.0.0.1:1'")
 
     tokens.refresh()
 
@@ -286,15 +286,14 @@ def test_the_gitlab_is_matched_whatever_the_spelling_of_its_url(world: World, to
     assert tokens.statuses() == ["queued"]
 
 
-def test_the_gitlab_is_that_of_the_waiting_jobs(world: World, tokens: Tokens) -> None:
-    """A paused job of another GitLab does not count."""
-    (paused,) = world.submit(world.order(gitlab_host="https://another.example.org"))
-    world.deliver("jobs.pause", job_ids=[paused])
+def test_an_account_that_is_bound_to_no_gitlab_is_not_refreshed(world: World, tokens: Tokens) -> None:
+    """Its refresh token is sent nowhere: the web app is asked for new tokens."""
+    world.rows("DELETE FROM account_origin")
 
     tokens.refresh()
 
-    assert tokens.gitlab.calls == 1
-    assert tokens.works()
+    assert tokens.gitlab.calls == 0
+    assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
 
 
 def test_a_refresh_waits_for_the_lock_of_the_account_queue(world: World, tokens: Tokens) -> None:

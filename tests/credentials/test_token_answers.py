@@ -7,8 +7,11 @@ from threading import Event
 import pytest
 
 from console.simulator.gitlab import Reply
+from persistence.schema.reasons import CredentialError
+from persistence.settings import settings
 from support.worlds.tokens import Tokens
 from support.worlds.world import Crawler, World
+from tasks.credentials.oauth import NotProcessed, refresh
 
 
 @pytest.fixture
@@ -156,19 +159,15 @@ def test_a_wrong_client_is_reported_to_the_operator(
 
 
 @pytest.mark.parametrize("url", ["http://gitlab..example", "http://gitlab\x7fexample"])
-def test_a_gitlab_whose_url_cannot_be_called_uses_no_token(
-    world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
-    """The setting passes validation as a URL, but the HTTP client refuses it."""
-    monkeypatch.setenv("CRAWLYARD_OAUTH_PROVIDERS", tokens.gitlab.providers().replace(tokens.gitlab.url, url))
-    world.reload_settings()
-    world.rows("""UPDATE job SET "gitlabGraphQLUrl" = :url || '/api/graphql'""", url=url)
+def test_a_gitlab_whose_url_cannot_be_called_uses_no_token(tokens: Tokens, url: str) -> None:
+    """The HTTP client refuses a URL that passed as a setting: the token was not sent."""
+    (provider,) = settings().oauth_providers.values()
 
-    tokens.refresh()
+    answer = refresh(url, provider, "refresh")
 
-    assert tokens.needed() == [("PROVIDER_ERROR", "warning")]
-    assert world.rejections() == []
-    assert world.scalar("SELECT count(*) FROM credential_refresh") == 0
+    assert isinstance(answer, NotProcessed)
+    assert answer.error == CredentialError.PROVIDER_ERROR
+    assert tokens.gitlab.calls == 0
 
 
 def test_the_redirect_uri_is_sent_when_configured(

@@ -277,7 +277,7 @@ def _providers(url: str = "https://gitlab.example.org", **fields: object) -> str
             (_providers(url), "CRAWLYARD_OAUTH_PROVIDERS must name each GitLab by scheme and host")
             for url in (
                 f"https://:{SECRET}@gitlab.example.org",
-                f"https://gitlab.example.org/{SECRET}",
+                f"https://gitlab.example.org/../{SECRET}",
                 f"https://gitlab.example.org?{SECRET}",
                 f"https://gitlab.example.org/#{SECRET}",
             )

@@ -248,6 +248,7 @@ def test_an_area_refused_by_an_index_of_the_web_app_is_rejected_alone(world: Wor
 
 def test_a_discovery_without_a_host_is_applied(world: World) -> None:
     """The web app need not name a GitLab; two concurrent discoveries still create each child once."""
+    world.bind("https://gitlab.example.org")
     job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None, gitlabGraphQLUrl=None)
     world.deliver("jobs.enqueue", job_ids=[job_id])
     crawler = world.crawler(capacity=1)

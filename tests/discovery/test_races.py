@@ -117,9 +117,9 @@ def test_two_discoveries_of_one_account_share_its_cap(world: World, monkeypatch:
     """Without a lock, both would find the same room."""
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "5")
     world.reload_settings()
-    discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, host="git.example.net")]
+    discoverers = [Discoverer.at_work(world), Discoverer.at_work(world, path="lab")]
     with uncommitted(world, discoverers[0], project("a", 1)):
-        thread = world.in_thread(lambda: discoverers[1].finds(project("b", 2)))
+        thread = world.in_thread(lambda: discoverers[1].finds(project("lab/b", 2)))
     thread.join()
 
     assert world.scalar("SELECT count(*) FROM job_queue WHERE status = 'pending'") == 5

@@ -154,7 +154,7 @@ def test_rows_of_several_tables_are_locked_in_two_modules() -> None:
         (r"""jsonb_build_array\(\$?\w+\.command""", "persistence/jobs/identity.py"),
         (r"""substring\((\w+\.)?"gitlabGraphQLUrl\"""", "persistence/schema/gitlab_url.py"),
         (r"""RECURSIVE\s+family""", "persistence/jobs/subtree.py"),
-        (r"""/api/graphql""", "persistence/schema/gitlab_url.py"),
+        (r"""/api/graphql""", "persistence/origin.py"),
     ],
 )
 def test_an_expression_has_one_module(expression: str, module: str) -> None:

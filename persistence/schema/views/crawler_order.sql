@@ -1,4 +1,4 @@
--- Revision 0003. What a gateway hands to a crawler, one row a live attempt; it adds the account's token itself.
+-- Revision 0006. What a gateway hands to a crawler, one row a live attempt; it adds the account's token itself.
 CREATE OR REPLACE VIEW crawler_order AS
 SELECT assignment.crawler_job_id,
        connection.id AS connection_id,
@@ -14,7 +14,8 @@ SELECT assignment.crawler_job_id,
            ELSE job.command::text
        END AS "entityType",
        COALESCE(area.gitlab_id, entry.data ->> 'entity_id', job.full_path) AS "entityId",
-       substring(job."gitlabGraphQLUrl" FROM '^[a-z]+://[^/]+') AS "gitlabUrl",
+       -- What was approved for the token. An attempt of an older worker has none.
+       COALESCE(assignment.gitlab_url, substring(job."gitlabGraphQLUrl" FROM '^[a-z]+://[^/]+')) AS "gitlabUrl",
        job.resume_state,
        jsonb_path_query_array(assignment.discoveries, '$[*].timestamp') AS discoveries,
        assignment.account_id

@@ -39,10 +39,16 @@ class Discoverer:
     job_id: str
 
     @classmethod
-    def at_work(cls, world: World, account: str = "acc", host: str = "gitlab.example.org") -> "Discoverer":
-        """Assign the discovery of everything that the account sees on this host to a new crawler."""
+    def at_work(
+        cls,
+        world: World,
+        account: str = "acc",
+        host: str = "gitlab.example.org",
+        path: str | None = None,
+    ) -> "Discoverer":
+        """Assign the discovery of everything that the account sees on this host, or below *path*, to a new crawler."""
         job = world.order(
-            account_id=account, command="GROUP_PROJECT_DISCOVERY", namespace_path=None, gitlab_host=host
+            account_id=account, command="GROUP_PROJECT_DISCOVERY", namespace_path=path, gitlab_host=host
         )
         (job_id,) = world.submit(job)
         crawler = world.crawler(capacity=1)

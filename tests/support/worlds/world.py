@@ -191,6 +191,15 @@ class World:
         self.rows("INSERT INTO account (id, access_token) VALUES (:id, 'glpat-abcdefghij0123456789')", id=id_)
         return id_
 
+    def bind(self, origin: str, account: str = "acc") -> None:
+        """Bind an account to the GitLab with this origin."""
+        self.rows(
+            "INSERT INTO account_origin (account_id, origin, bound_by) VALUES (:id, :origin, 'operator')"
+            " ON CONFLICT (account_id) DO UPDATE SET origin = EXCLUDED.origin",
+            id=account,
+            origin=origin,
+        )
+
     def order(self, **changes: Any) -> dict[str, Any]:
         """An order for a new project."""
         path = f"group/project-{ULID()}"

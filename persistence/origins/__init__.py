@@ -1,0 +1,1 @@
+"""To which GitLab the token of an account may go."""
