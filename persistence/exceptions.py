@@ -8,6 +8,7 @@ The errors that a unit of work can raise.
     │   └── DatabaseLost       the database is away: wait, then run again
     │       └── IdleTransactionEnded  the server ended our transaction, since it was idle for too long
     ├── DataRefusedError       the database refuses these values (SQLSTATE class 22, 23 or 54)
+    ├── UnsuitableDatabaseError  the database is set up so that we cannot work in it
     ├── DatabaseFaultError     any other error of the database: a defect of ours
     └── IllegalRequestError    the request cannot be fulfilled
 
@@ -50,6 +51,10 @@ class DataRefusedError(CrawlyardError):
 
 class DatabaseFaultError(CrawlyardError):
     """The database refused a statement for a reason that waiting does not cure."""
+
+
+class UnsuitableDatabaseError(CrawlyardError):
+    """The database is set up so that we cannot work in it; the text says in one line what to change."""
 
 
 class IllegalRequestError(CrawlyardError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Transaction, text
 
 from persistence.audit.checks import (
     attempts,
@@ -42,8 +42,6 @@ CHECKS: dict[str, Check] = {
     for check in subject.CHECKS
 }
 """By name, in the order in which they run."""
-
-_BEGIN = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 _PLANNER_SETTINGS = text("""
     -- Tables that were never analyzed look small to the planner: it chooses a nested loop over a million rows, which
@@ -128,14 +126,24 @@ def run_checks(
 
 @contextmanager
 def _snapshot(connection: Connection) -> Iterator[None]:
-    owns_transaction = not connection.in_transaction()
-    with connection.begin() if owns_transaction else connection.begin_nested() as transaction:
-        if owns_transaction:
-            connection.execute(_BEGIN)
+    with connection.begin_nested() if connection.in_transaction() else _own(connection) as transaction:
         limit = f"{STATEMENT_TIMEOUT.total_seconds() * 1000:.0f}ms"
         connection.execute(_PLANNER_SETTINGS, {"timeout": limit})
         yield
         transaction.rollback()
+
+
+@contextmanager
+def _own(connection: Connection) -> Iterator[Transaction]:
+    """Begin a transaction that reads one moment. The level is part of BEGIN: the engine's limits follow at once."""
+    level = connection.get_execution_options().get("isolation_level", connection.default_isolation_level)
+    connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    try:
+        with connection.begin() as transaction:
+            yield transaction
+    finally:
+        if not connection.closed and not connection.invalidated:
+            connection.execution_options(isolation_level=level, postgresql_readonly=False)
 
 
 def _values(connection: Connection, worker_settings: Settings, *, at_rest: bool) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 
+from persistence.db import session
 from persistence.db.foreign_values import read_json, register_time_loader
 from persistence.db.text_arrays import register_text_array_dumper
 from persistence.settings import settings
 
-_CONNECT_TIMEOUT_S = 5
 _RECYCLE_S = 1800
 """Connections are replaced at this age, so that a server behind a load balancer can be drained."""
 
@@ -19,9 +19,9 @@ def engine() -> Engine:
     """
     The process's engine and its pool.
 
-    It works through a PgBouncer in transaction mode: no statement is prepared on the server, and sessions only use
-    SET LOCAL. Errors never show parameters. Values that other programs wrote are always readable
-    (`foreign_values`).
+    It works through a PgBouncer in transaction mode: no statement is prepared on the server, and what sessions set
+    either is local to a transaction or is kept by the pooler for each client (`session`). Every transaction has our
+    limits. Errors never show parameters. Values that other programs wrote are always readable (`foreign_values`).
     """
     new_engine = create_engine(
         settings().database_url,
@@ -31,17 +31,17 @@ def engine() -> Engine:
         pool_use_lifo=True,
         hide_parameters=True,
         json_deserializer=read_json,
-        connect_args={
-            "connect_timeout": _CONNECT_TIMEOUT_S,
-            "application_name": "crawlyard",
-            "prepare_threshold": None,
-        },
+        # Part of BEGIN, which costs nothing.
+        isolation_level="READ COMMITTED",
+        connect_args={**session.CONNECT, "application_name": "crawlyard"},
     )
     event.listen(new_engine, "connect", _prepare)
+    event.listen(new_engine, "begin", session.limit_transaction)
     return new_engine
 
 
 def _prepare(connection: Any, _record: object) -> None:
+    session.prepare(connection)
     register_time_loader(connection)
     register_text_array_dumper(connection)
 

@@ -1,13 +1,13 @@
 """Detects a pooler, such as PgBouncer, between us and the server."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-
+from persistence.db.session import connect
 from persistence.db.sqlstate import translate_errors
 from persistence.settings import settings
 
-_CONNECT_TIMEOUT_S = 5
+if TYPE_CHECKING:
+    import psycopg
 
 
 def is_pooled(connection: "psycopg.Connection[Any]") -> bool:
@@ -24,11 +24,6 @@ def is_direct_url_pooled() -> bool:
     """True if the direct URL leads to a pooler all the same. Raises DatabaseLost if it leads nowhere."""
     with (
         translate_errors(),
-        psycopg.connect(
-            settings().session_url,
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-        ) as connection,
+        connect(settings().session_url, application_name="crawlyard") as connection,
     ):
         return is_pooled(connection)

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from persistence.db.engine import engine
+from persistence.db.session import statement_limit
 from persistence.db.sqlstate import translate_errors
 
 
@@ -17,8 +18,6 @@ def snapshot(timeout: timedelta) -> Iterator[Connection]:
 
     A statement that takes longer than *timeout* is cancelled. Raises the errors of persistence/exceptions.py.
     """
-    reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True, **statement_limit(timeout)}
     with translate_errors(), engine().connect().execution_options(**reading) as connection:
-        limit = f"{timeout.total_seconds() * 1000:.0f}ms"
-        connection.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
         yield connection

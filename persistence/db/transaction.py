@@ -1,21 +1,13 @@
 """A transaction with our timeouts, whose errors are ours."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from persistence.db.sqlstate import is_database_lost, translate_errors
-from persistence.settings import settings
-
-_MILLISECOND = timedelta(milliseconds=1)
-
-_LIMITS = text("""
-    SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),
-           set_config('idle_in_transaction_session_timeout', :silence, true)
-""")
 
 
 class Transaction:
@@ -25,17 +17,9 @@ class Transaction:
         self._session = session
 
     def __enter__(self) -> Self:
-        limits = {
-            "statement": settings().statement_timeout,
-            "lock": settings().lock_timeout,
-            # A frozen or cut-off worker must release its locks before heartbeats that wait for them are missed.
-            "silence": min(settings().statement_timeout, settings().outage_gap),
-        }
         try:
             with translate_errors():
-                self._session.execute(
-                    _LIMITS, {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in limits.items()}
-                )
+                self._session.connection()  # begins, with the limits of persistence/db/session.py
         except BaseException:
             self._session.close()  # __exit__ is not called
             raise

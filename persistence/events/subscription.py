@@ -17,6 +17,7 @@ from typing import Any, LiteralString, Self
 import psycopg
 
 from persistence.db.pooler import is_pooled
+from persistence.db.session import connect, limit_session
 from persistence.db.sqlstate import translate_errors
 from persistence.events.cursor import EventCursor
 from persistence.events.stream import Event, EventFilter, EventReader, Gap
@@ -34,15 +35,6 @@ _HELD_BACK_S = (0.02, 1.0)
 _RECONNECT_S = (0.1, 10.0)
 _SLICE_S = 0.25
 """How soon a `close` from another thread takes effect."""
-_CONNECTION: dict[str, Any] = {
-    "autocommit": True,
-    "application_name": "crawlyard events",
-    "connect_timeout": 5,
-    "prepare_threshold": None,
-    # A server that disappears without closing the connection is detected by the poll after next.
-    "keepalives_idle": 15,
-    "tcp_user_timeout": 15_000,
-}
 
 
 class Subscription:
@@ -119,10 +111,11 @@ class Subscription:
     def _connect(self) -> EventReader:
         """Listen before the first read, so that an event committed in between wakes the reader up."""
         with translate_errors():
-            self._connection = psycopg.connect(self._url, **_CONNECTION)
+            self._connection = connect(self._url, application_name="crawlyard events")
             pooled = is_pooled(self._connection)
             self._poll_s = _POOLED_POLL_S if pooled else _POLL_S
             if not pooled:
+                limit_session(self._connection)
                 self._connection.execute(_LISTEN)
         reader = EventReader(self._connection, self._matching)
         self._point = reader.start(self._point)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.orm import Session
 
 from persistence.db.engine import engine
@@ -20,9 +20,6 @@ from persistence.sanitize.known_tokens import KnownTokens
 from persistence.schema.commands import Command
 from persistence.schema.sql import fragment, sql
 from persistence.schema.tables import Adoption
-from persistence.settings import settings
-
-_LIMITS = text("SELECT set_config('lock_timeout', :lock, true)")
 
 _ADOPTED_FROM = select(Adoption.adopted_from)
 _LOCK_ADOPTED_FROM = _ADOPTED_FROM.with_for_update(key_share=True)
@@ -82,7 +79,6 @@ def adopt() -> UnadoptedJobs:
     """
     with translate_errors(), engine().begin() as connection:
         require_head(connection)
-        connection.execute(_LIMITS, {"lock": f"{settings().lock_timeout.total_seconds() * 1000:.0f}ms"})
         unadopted = _read_unadopted(connection, connection.execute(_LOCK_ADOPTED_FROM).scalar_one())
         parked = list(connection.scalars(_LOCK_PARKED, {"adopted_from": unadopted.adopted_from}))
         session = Session(connection)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from ulid import ULID
 
 from persistence.messages.rejected_bounds import RejectedBounds, connection_of
-from persistence.sanitize.json_values import clean_text, storable
+from persistence.sanitize.json_values import ESCAPED, clean_text, storable
 from persistence.sanitize.known_tokens import KnownTokens
 
 _KEEP = text("""
@@ -60,6 +60,15 @@ class RejectedMessages:
                 "bytes": 0 if stored is None else len(json.dumps(stored)),
             }
         )
+
+    def escape(self) -> None:
+        """Turn what was noted into ASCII, which every database can store: the payload becomes `{"escaped": text}`."""
+        for row in self._rows:
+            row["payload"] = {ESCAPED: json.dumps(row["payload"])}
+            row["bytes"] = len(json.dumps(row["payload"]))
+            for column in ("task", "message_id", "detail", "connection_id"):
+                if row[column] is not None:
+                    row[column] = row[column].encode("ascii", "backslashreplace").decode()
 
     def write(self) -> list[str]:
         """Write the rejections that were noted, within the bounds; returns the connections that reached them."""

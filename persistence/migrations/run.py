@@ -15,12 +15,16 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
 from persistence.db.engine import engine
+from persistence.db.session import statement_limit
 from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import Contended, IllegalRequestError
 from persistence.migrations.scope import VERSION_TABLE, is_known
 from persistence.schema import Base
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('crawlyard_migrate'))"
+
+_WAIT_FOR_PEER = "SET LOCAL lock_timeout = 0"
+"""Another migration may take long, and holds no lock that the web app needs while we wait for it."""
 
 _GIVE_WAY = "SET LOCAL lock_timeout = '3s'"
 """Our foreign keys need a lock on `job`. While we wait for it, the web app's writes queue up behind us."""
@@ -42,7 +46,9 @@ def migrate(on: Engine | None = None) -> Migrated:
     and IllegalRequestError if the web app's tables are not usable or a newer Crawlyard migrated the database.
     """
     try:
-        with translate_errors(), (on or engine()).begin() as connection:
+        unlimited = (on or engine()).execution_options(**statement_limit(None))
+        with translate_errors(), unlimited.begin() as connection:
+            connection.execute(text(_WAIT_FOR_PEER))
             connection.execute(text(_LOCK))
             connection.execute(text(_GIVE_WAY))
             before = current_revision(connection)

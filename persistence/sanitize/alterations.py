@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from persistence.db.json_tree import walk
-from persistence.sanitize.json_values import CUT, TOO_DEEP
+from persistence.sanitize.json_values import CUT, ESCAPED, TOO_DEEP
 from persistence.sanitize.text import REDACTED
 
 _NON_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
@@ -29,6 +29,8 @@ def alteration_of(payload: Any) -> str | None:
     """
     if isinstance(payload, dict) and payload.keys() == {"cut"}:
         return _MARKS[CUT]
+    if isinstance(payload, dict) and payload.keys() == {ESCAPED}:
+        return "the database refused it, and it was escaped"
     return next((why for text in _texts_within(payload) if (why := _find_mark(text))), None)
 
 

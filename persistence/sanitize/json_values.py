@@ -26,6 +26,8 @@ JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | 
 
 TOO_DEEP: Final = "[too deep]"
 CUT: Final = "[cut]"
+ESCAPED: Final = "escaped"
+"""The only key of a payload that the database refused as it was; its value is the payload's JSON in ASCII."""
 
 STORED_BYTES: Final = 64 * 1024
 """The default size limit of `storable`."""

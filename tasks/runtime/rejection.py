@@ -9,6 +9,7 @@ import structlog
 from kombu.asynchronous import get_event_loop
 from pydantic import ValidationError
 
+from persistence.exceptions import DataRefusedError
 from persistence.settings import settings
 from persistence.unit_of_work import unit_of_work
 
@@ -24,13 +25,25 @@ def keep(
     """
     Store a message in `rejected_message`, redacted, in its own unit of work; a redelivery stores nothing.
 
-    *payload* may be anything. Raises DatabaseLost if there is no database: the message must then not be acknowledged.
+    *payload* may be anything; what the database refuses is stored escaped. Raises DatabaseLost if there is no
+    database: the message must then not be acknowledged.
     """
+    rejected = Rejected(task, payload, reason, detail, message_id)
+    try:
+        _keep(rejected)
+    except DataRefusedError as error:
+        log.warning("rejection_escaped", message_id=message_id, why=str(error))
+        _keep(rejected, escaped=True)
+
+
+def _keep(rejected: "Rejected", *, escaped: bool = False) -> None:
     with unit_of_work(_no_publish) as uow:
-        uow.tokens.name_within(payload)
-        uow.rejected.keep(task=task, payload=payload, reason=reason, detail=detail, message_id=message_id)
+        uow.tokens.name_within(rejected.payload)
+        uow.rejected.keep(**vars(rejected))
+        if escaped:
+            uow.rejected.escape()
         # Not by the id alone: a foreign producer may use one id for many messages, and all must be stored.
-        if message_id is None or uow.processed.mark_processed(uow.rejected.fingerprint()):
+        if rejected.message_id is None or uow.processed.mark_processed(uow.rejected.fingerprint()):
             uow.commit()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -134,8 +135,8 @@ def test_the_statement_printed_by_a_failed_migration_fixes_it(web_app: World) ->
 def test_a_migration_gives_way_to_a_running_web_app(web_app: World, empty_database: str) -> None:
     """It waits only briefly for a lock, because the web app's writes would queue up behind it."""
     before = dump(empty_database)
-    with engine().connect() as at_work:
-        at_work.execute(text("UPDATE job SET label = 'some' WHERE id = 'old-queued'"))
+    with psycopg.connect(empty_database) as at_work:
+        at_work.execute("UPDATE job SET label = 'some' WHERE id = 'old-queued'")
         with pytest.raises(Contended):
             migrate()
         at_work.rollback()

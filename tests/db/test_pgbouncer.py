@@ -11,6 +11,7 @@ from threading import Thread
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
 
 from console.demo import play
@@ -110,7 +111,35 @@ def test_more_units_than_server_connections_take_turns(between: Pooler, world: W
     for thread in threads:
         thread.join()
     assert len(done) == 40
-    assert world.scalar("SHOW statement_timeout") == "0"
+    with psycopg.connect(settings().psycopg_url) as other:
+        assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
+def test_formats_are_ours_through_a_pooler_and_stay_the_others_own(
+    between: Pooler, world: World, database: str
+) -> None:
+    """Units read times on every session that they are given; another client keeps what the database sets."""
+    foreign = {"DateStyle": "German, DMY", "IntervalStyle": "sql_standard", "TimeZone": "Asia/Kolkata"}
+    name = Identifier(database.rpartition("/")[2])
+    with psycopg.connect(database, autocommit=True) as admin:
+        for setting, value in foreign.items():
+            admin.execute(SQL("ALTER DATABASE {} SET {} TO {}").format(name, Identifier(setting), value))
+        try:
+            between.stop("kill")
+            between.start()
+            forget_engine()
+            with ExitStack() as units:
+                for unit in [units.enter_context(world.unit()) for _ in range(CONNECTIONS)]:
+                    session = unit.accounts._session
+                    assert unit.now().utcoffset() == timedelta(0)
+                    assert session.scalar(text("SELECT interval '-1 day 02:00'")) == timedelta(-1, hours=2)
+            for _ in range(CONNECTIONS):
+                with psycopg.connect(settings().psycopg_url) as other:
+                    found = {setting: other.execute(f"SHOW {setting}").fetchone() for setting in foreign}
+                    assert found == {setting: (value,) for setting, value in foreign.items()}
+        finally:
+            for setting in foreign:
+                admin.execute(SQL("ALTER DATABASE {} RESET {}").format(name, Identifier(setting)))
 
 
 def test_no_listen_is_sent_through_a_pooler(between: Pooler, world: World, database: str) -> None:

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -166,9 +166,10 @@ def test_timeouts_apply_to_the_transaction_only(world: World) -> None:
         assert session.scalar(text("SHOW statement_timeout")) == "30s"
         backend = session.scalar(text("SELECT pg_backend_pid()"))
         uow.commit()
-    with engine().connect() as connection:
-        assert connection.scalar(text("SELECT pg_backend_pid()")) == backend
-        assert connection.scalar(text("SHOW lock_timeout")) == "0"
+    with closing(engine().raw_connection()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT pg_backend_pid(), current_setting('lock_timeout')")
+        assert cursor.fetchone() == (backend, "0")
 
 
 def test_database_errors_are_translated_and_hold_no_values(world: World) -> None:

@@ -1,0 +1,125 @@
+"""
+What every session of ours reads and waits for, whatever the environment, the role and the database set as defaults.
+
+Three places, because a PgBouncer in transaction mode passes each thing in another way:
+
+- `CONNECT`: what libpq sends or does when it connects. A pooler passes client_encoding.
+- `prepare`: what a pooler keeps for each of its clients. It is set once, after connecting.
+- `limit_transaction`: what a pooler would leave in a session that it then gives to others. It is local to each
+  transaction.
+
+Isolation levels are part of BEGIN. search_path stays the operator's, who may keep the tables in any one schema.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Connection, text
+
+from persistence.exceptions import UnsuitableDatabaseError
+from persistence.settings import settings
+
+ENCODING: Final = "UTF8"
+
+CONNECT: Final[Mapping[str, Any]] = {
+    "connect_timeout": 5,
+    "client_encoding": ENCODING,
+    "prepare_threshold": None,
+    # A server that vanishes without closing the connection: an unanswered packet ends it after 15 s, and an idle
+    # connection is probed. The pools that cannot kill a task have nothing else.
+    "keepalives": 1,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""What each connection is opened with. It overrides the URL and libpq's environment variables."""
+
+FORMATS: Final[Mapping[str, str]] = {
+    "DateStyle": "ISO, MDY",
+    "TimeZone": "UTC",
+    "standard_conforming_strings": "on",
+}
+"""How values are written and read. PgBouncer keeps these for each client, from its oldest versions on."""
+
+_LIMIT_SESSION: Final = """
+    SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),
+           set_config('idle_in_transaction_session_timeout', %s, false),
+           set_config('IntervalStyle', 'postgres', false)
+"""
+
+_SET_FORMATS = (
+    "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS given(name, value)"
+)
+
+_LIMIT = text("""
+    SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),
+           set_config('idle_in_transaction_session_timeout', :silence, true),
+           set_config('IntervalStyle', 'postgres', true)
+""")
+
+_STATEMENT_LIMIT = "crawlyard_statement_limit"
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def prepare(connection: "psycopg.Connection[Any]") -> None:
+    """
+    Check the server's encoding, and set how values are written. Closes the connection if that fails.
+
+    Raises UnsuitableDatabaseError, and the driver's errors.
+    """
+    try:
+        _require_encoding(connection.info.parameter_status("server_encoding"))
+        was = connection.autocommit
+        connection.autocommit = True
+        connection.execute(_SET_FORMATS, [list(FORMATS), list(FORMATS.values())])
+        connection.autocommit = was
+    except BaseException:
+        with suppress(psycopg.Error):
+            connection.close()
+        raise
+
+
+def _require_encoding(encoding: str | None) -> None:
+    if encoding != ENCODING:
+        raise UnsuitableDatabaseError(
+            f"The database's encoding is {encoding}, and Crawlyard needs {ENCODING}: create a database with "
+            f"ENCODING '{ENCODING}' and move the data there."
+        )
+
+
+def connect(url: str, **options: Any) -> "psycopg.Connection[Any]":
+    """Open a connection of its own in autocommit mode. Raises what `prepare` raises."""
+    connection = psycopg.connect(url, **{"autocommit": True, **CONNECT, **options})
+    prepare(connection)
+    return connection
+
+
+def limit_session(connection: "psycopg.Connection[Any]") -> None:
+    """Set our limits and formats for a session that no pooler shares, which then needs no transactions."""
+    connection.execute(_LIMIT_SESSION, [f"{limit / _MILLISECOND:.0f}ms" for limit in _limits().values()])
+
+
+def statement_limit(limit: timedelta | None) -> dict[str, Any]:
+    """Return the execution option that replaces statement_timeout in a connection's transactions; None: no limit."""
+    return {_STATEMENT_LIMIT: limit or timedelta(0)}
+
+
+def limit_transaction(connection: Connection) -> None:
+    """Set the limits and formats of the transaction that begins; the engine calls this for each one."""
+    limits = _limits()
+    limits["statement"] = connection.get_execution_options().get(_STATEMENT_LIMIT, limits["statement"])
+    connection.execute(_LIMIT, {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in limits.items()})
+
+
+def _limits() -> dict[str, timedelta]:
+    ours = settings()
+    return {
+        "statement": ours.statement_timeout,
+        "lock": ours.lock_timeout,
+        # A frozen or cut-off worker must release its locks before heartbeats that wait for them are missed.
+        "silence": min(ours.statement_timeout, ours.outage_gap),
+    }
