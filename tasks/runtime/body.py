@@ -6,9 +6,10 @@ its message is run again a bounded number of times, while the main process serve
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from persistence.sanitize.json_bounds import MAX_DEPTH, TooDeepError, TooLargeError, parse_json
+from persistence.sanitize.json_bounds import MAX_DEPTH, TooDeepError, TooLargeError, check_json, parse_json
+from tasks.runtime.large_items import take_large_items, without
 
 _EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
@@ -27,9 +28,11 @@ class Body:
 
     raw: bytes = field(repr=False)
 
-    def read(self) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments, args and kwargs. Raises BodyRefusedError."""
-        body = _parse(self.raw)
+    def read(self) -> "Arguments":
+        """Return the arguments. Raises BodyRefusedError."""
+        _check(self.raw)
+        raw, large, marker = take_large_items(self.raw)
+        body = _parse(raw)
         match body:
             case [list() as args, dict() as kwargs, None | dict() as embed]:
                 pass
@@ -37,15 +40,34 @@ class Body:
                 raise BodyRefusedError("the body is not [args, kwargs, embed]")
         if not (embed or {}).keys() <= _EMBEDDED or any((embed or {}).values()):
             raise BodyRefusedError("callbacks, chains and chords are not accepted")
-        return args, kwargs
+        if large:
+            args, kwargs = (
+                without(marker, args),
+                dict(zip(kwargs, without(marker, kwargs.values()), strict=True)),
+            )
+        return Arguments(args, kwargs, large)
 
 
-def _parse(raw: bytes) -> object:
+class Arguments(NamedTuple):
+    """What a body contains."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    large: list[bytes]
+    """Items of the batch that are too large. They are not among the arguments."""
+
+
+def _check(raw: bytes) -> None:
     try:
-        return parse_json(raw, depth=MAX_DEPTH + 1)  # the body's own list is not counted
+        check_json(raw, depth=MAX_DEPTH + 1)  # the body's own list is not counted
     except TooLargeError as error:
         raise BodyRefusedError(f"the body: {error}", "too_large") from None
     except TooDeepError:
         raise BodyRefusedError(f"the body is nested more than {MAX_DEPTH} levels deep") from None
+
+
+def _parse(raw: bytes) -> object:
+    try:
+        return parse_json(raw, depth=MAX_DEPTH + 1)
     except ValueError:
         raise BodyRefusedError("the body is not JSON") from None

@@ -24,6 +24,7 @@ from persistence.exceptions import CrawlyardError
 from tasks.contract.payloads import Payload
 from tasks.runtime import rejection, stopping
 from tasks.runtime.body import Body, BodyRefusedError
+from tasks.runtime.large_items import MAX_ITEM_BYTES
 from tasks.runtime.readable import readable_body
 from tasks.runtime.retry import run_until_done
 from tasks.runtime.unit import message_id
@@ -49,11 +50,14 @@ class MessageTask(Task):
             match args:
                 case [Body() as body]:
                     try:
-                        given, kwargs = body.read()
+                        given = body.read()
                     except BodyRefusedError as error:
                         _keep_rejected(readable_body(body.raw), error.reason, str(error))
                         return
-                    args = tuple(given)
+                    for item in given.large:
+                        detail = f"an item of {len(item):,} bytes, more than {MAX_ITEM_BYTES:,}"
+                        _keep_rejected(readable_body(item), "too_large", detail)
+                    args, kwargs = tuple(given.args), given.kwargs
             self.process(args, kwargs)
 
     def process(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

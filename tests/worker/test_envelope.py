@@ -73,7 +73,7 @@ def test_a_body_is_passed_on_unchanged() -> None:
 
     body = Body(base64.b64decode(sealed(body=[[], kwargs, {}])["body"]))
 
-    assert body.read() == ([], kwargs)
+    assert body.read() == ([], kwargs, [])
 
 
 def test_the_main_process_parses_no_body(services: object) -> None:

@@ -125,7 +125,7 @@ def test_a_message_reaches_a_task_or_is_rejected_without_its_secret() -> None:
         if is_admitted(message):
             assert message.payload == ([], {}, {})
             try:
-                args, kwargs = Body(message.body).read()
+                args, kwargs, _ = Body(message.body).read()
             except BodyRefusedError:
                 kept = readable_body(message.body)
             else:
