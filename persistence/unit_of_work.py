@@ -42,6 +42,7 @@ from persistence.jobs.identity import Identities
 from persistence.jobs.jobs import Jobs
 from persistence.jobs.live_counts import LiveCounts
 from persistence.jobs.selection import Selections
+from persistence.maintenance.erasure import Erasure
 from persistence.maintenance.old_jobs import OldJobs
 from persistence.maintenance.retention import Retention
 from persistence.maintenance.statistics import Statistics
@@ -82,6 +83,7 @@ class UnitOfWork(Transaction):
         self.connections = Connections(session)
         self.deferred = DeferredJobs(session)
         self.entries = Entries(session, self.tokens)
+        self.erasure = Erasure(session)
         self.error_log = ErrorLog(session, self.tokens)
         self.events = Events(session)
         self.identities = Identities(session)

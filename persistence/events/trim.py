@@ -1,9 +1,13 @@
 """Deletes old events from the head of the table, and records in event_edge how far, for readers."""
 
+from collections.abc import Collection
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+from persistence.schema.ids import AccountId
 
 _LOCK_EDGE = text("""
     -- No row if the clean-up of another worker is trimming now.
@@ -43,6 +47,29 @@ _TRIM = text("""
 """)
 
 
+_DELETE_EVENTS = text("""
+    -- A page of all events at a time, in the order of the primary key: there is no index by account.
+    WITH page AS (
+        SELECT xid, id, account_id FROM dispatch_event
+         WHERE (xid, id) > (CAST(:xid AS xid8), :id) ORDER BY xid, id LIMIT :limit
+    ), deleted AS (
+        DELETE FROM dispatch_event event USING page
+         WHERE event.xid = page.xid AND event.id = page.id AND page.account_id = ANY (CAST(:ids AS text[]))
+        RETURNING event.id
+    )
+    SELECT xid::text AS xid, id, (SELECT count(*) FROM deleted) AS deleted
+      FROM page ORDER BY page.xid DESC, page.id DESC LIMIT 1
+""")
+
+
+class EventsPage(NamedTuple):
+    """Where a page of events ended, and how many of it were deleted."""
+
+    xid: str
+    id: int
+    deleted: int
+
+
 def trim_events(session: Session, older_than: timedelta, limit: int) -> int:
     """
     Delete at most *limit* events older than *older_than*, oldest first, and move the edge; the number deleted.
@@ -57,3 +84,17 @@ def trim_events(session: Session, older_than: timedelta, limit: int) -> int:
     session.execute(_DELETE_FOREIGN, {"limit": limit})
     deleted: int = session.scalars(_TRIM, {"keep": older_than, "limit": limit}).one()
     return deleted
+
+
+def delete_events_of(
+    session: Session, ids: Collection[AccountId], after: tuple[str, int], limit: int
+) -> EventsPage | None:
+    """
+    Delete the events of these accounts among the next *limit* events; None if there are no more events.
+
+    The edge stays: a reader misses nothing but what is about accounts that are gone.
+    """
+    xid, id_ = after
+    values = {"ids": list(ids), "xid": xid, "id": id_, "limit": limit}
+    row = session.execute(_DELETE_EVENTS, values).one_or_none()
+    return None if row is None else EventsPage(*row)

@@ -18,13 +18,15 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.orm import Session
 
 from persistence.db.engine import engine
 from persistence.db.snapshot import snapshot
 from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import IllegalRequestError
 from persistence.migrations.head import require_head
-from persistence.schema.sql import among
+from persistence.schema.ids import AccountId
+from persistence.schema.sql import among, sql
 from persistence.schema.tables import RejectedMessage
 from persistence.settings import settings
 
@@ -50,6 +52,21 @@ _DISCARD = delete(RejectedMessage).where(
         .with_for_update(skip_locked=True)
     )
 )
+
+
+_DELETE_NAMING = sql("""
+    -- Only values that are the id, at any depth; a text that contains it may be about another.
+    WITH page AS (
+        SELECT id, payload FROM rejected_message WHERE id > :after ORDER BY id LIMIT :limit
+    ), deleted AS (
+        DELETE FROM rejected_message m USING page
+         WHERE m.id = page.id AND EXISTS (
+                   SELECT FROM jsonb_path_query(page.payload, 'strict $$.** ? (@.type() == "string")') value
+                    WHERE value #>> '{}' = ANY (CAST(:ids AS text[])))
+        RETURNING m.id
+    )
+    SELECT max(id) AS last, (SELECT count(*) FROM deleted) AS deleted FROM page
+""")
 
 
 @dataclass(frozen=True)
@@ -135,6 +152,19 @@ def discard_rejected(ids: Collection[str]) -> None:
     """Delete rejections in one transaction. Ids that are already gone are ignored."""
     with translate_errors(), engine().begin() as connection:
         connection.execute(_DISCARD, {"ids": list(ids)})
+
+
+def delete_rejected_naming(
+    session: Session, ids: Collection[AccountId], after: str, limit: int
+) -> tuple[str | None, int]:
+    """
+    Delete the rejected messages that name these accounts among the next *limit*.
+
+    Returns the last id, None if there are no more, and how many were deleted.
+    """
+    values = {"ids": list(ids), "after": after, "limit": limit}
+    last, deleted = session.execute(_DELETE_NAMING, values).one()
+    return last, deleted
 
 
 def _matching(criteria: RejectedFilter) -> Iterator[ColumnElement[bool]]:

@@ -5,6 +5,7 @@ import structlog
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import CleanUp
+from tasks.maintenance.erasure import erase_gone_accounts
 from tasks.maintenance.old_jobs import delete_old_jobs
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
@@ -36,6 +37,7 @@ def clean_up(payload: CleanUp) -> None:
         with unit_of_work() as uow:
             uow.rejected_bounds.recount()
             uow.commit()
+        erase_gone_accounts()
     if any(deleted.values()):
         log.info("old_rows_deleted", **deleted)
 
