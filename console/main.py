@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from console.commands.areas import areas
 from console.commands.errors import errors
 from console.commands.jobs import jobs
 from console.commands.rejected import rejected
@@ -210,7 +211,8 @@ def contract(task: str | None, out: Path | None) -> None:
 
 for group in (errors, rejected):
     crawlyard.under(LOOK)(group)
-crawlyard.under(CHANGE)(jobs)
+for group in (jobs, areas):
+    crawlyard.under(CHANGE)(group)
 
 
 @crawlyard.under(SET_UP)

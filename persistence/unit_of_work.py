@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from persistence.areas.areas import Areas
+from persistence.areas.changes import AreaChanges
 from persistence.areas.children import Children
 from persistence.areas.scopes import Scopes
 from persistence.attempts.attempts import Attempts
@@ -78,6 +79,7 @@ class UnitOfWork(Transaction):
         self.areas = Areas(session)
         self.attempts = Attempts(session, self.live_counts)
         self.blocks = Blocks(session)
+        self.area_changes = AreaChanges(session)
         self.children = Children(session)
         self.scopes = Scopes(session)
         self.connections = Connections(session)

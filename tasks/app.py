@@ -12,6 +12,7 @@ TASK_MODULES = (
     "tasks.assign.rounds",
     "tasks.credentials.refresh",
     "tasks.credentials.renewed",
+    "tasks.discovery.decide",
     "tasks.discovery.feed",
     "tasks.error_log.log",
     "tasks.error_log.resolve",

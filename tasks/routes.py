@@ -15,6 +15,7 @@ ROUTES = {
     # Not a crawler's report, and it may take long: reports must not wait for it.
     "failures.resolve": {"queue": "dispatch"},
     "jobs.*": {"queue": "dispatch"},
+    "areas.*": {"queue": "dispatch"},
     # It calls a GitLab, which may take long: assignment must not wait for it.
     "credentials.refresh": {"queue": "upkeep"},
     "credentials.*": {"queue": "dispatch"},

@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Row, TextClause
 from sqlalchemy.orm import Session
-from ulid import ULID
 
 from persistence.schema.commands import AreaType
 from persistence.schema.gitlab_url import HOST
@@ -57,6 +56,29 @@ _KNOWN = fragment(
 _FIND = sql("$known", known=_KNOWN)
 
 _LOCK = sql("$known FOR NO KEY UPDATE OF area", known=_KNOWN)
+
+_IDS_AT = sql("SELECT full_path, gitlab_id FROM area WHERE full_path = ANY (CAST(:paths AS text[]))")
+
+_BELOW = sql("SELECT full_path FROM area WHERE starts_with(full_path, :prefix)")
+
+_USED_BY_OTHERS = sql("""
+    SELECT area_id FROM area_authorization
+     WHERE area_id = ANY (CAST(:paths AS text[])) AND "accountId" <> :account_id
+    UNION
+    SELECT full_path FROM job
+     WHERE full_path = ANY (CAST(:paths AS text[])) AND "accountId" <> :account_id
+       AND "gitlabGraphQLUrl" IS NOT DISTINCT FROM :url
+""")
+
+_LINK_FOUND = sql("""
+    INSERT INTO job_area ("jobId", full_path)
+    SELECT job.id, area.full_path FROM area
+      JOIN job ON job.full_path = area.full_path
+      JOIN job_queue q ON q.web_app_job_id = job.id AND q.data ->> 'entity_id' = area.gitlab_id
+     WHERE area.full_path = ANY (CAST(:paths AS text[]))
+     ORDER BY job.id COLLATE "C"
+    ON CONFLICT DO NOTHING
+""")
 
 _AUTHORIZE = sql("""
     INSERT INTO area_authorization ("accountId", area_id)
@@ -103,12 +125,6 @@ _MERGE = sql("""
     DELETE FROM area USING moved WHERE area.full_path = moved.former
 """)
 
-_RECORD = sql("""
-    INSERT INTO area_change (id, full_path, gitlab_id, former_path, former_gitlab_id, account_id, job_id)
-    SELECT r.id, r.full_path, r.gitlab_id, r.former_path, r.former_gitlab_id, :account_id, :job_id
-      FROM jsonb_populate_recordset(NULL::area_change, CAST(:rows AS jsonb)) r
-""")
-
 _TEMPORARY_PREFIX = "(moving) "
 """Prefix of temporary paths, for areas that swap their paths."""
 
@@ -152,7 +168,7 @@ class AreaChanged:
 
 
 class Areas:
-    """The web app's tables `area`, `area_authorization` and `job_area`, and ours, `area_host` and `area_change`."""
+    """The web app's tables `area`, `area_authorization` and `job_area`, and ours, `area_host`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -172,6 +188,24 @@ class Areas:
         """Link jobs to their areas, by path, if the areas exist."""
         if paths:
             self._session.execute(_LINK, {"job_ids": list(paths), "paths": list(paths.values())})
+
+    def link_found(self, paths: Collection[str]) -> None:
+        """Link the jobs at the paths of these areas that were made for their ids while they were not there."""
+        self._session.execute(_LINK_FOUND, {"paths": list(paths)})
+
+    def ids_at(self, paths: Collection[str]) -> dict[str, str]:
+        """The GitLab ids of the areas at these paths."""
+        rows = self._session.execute(_IDS_AT, {"paths": list(paths)}) if paths else ()
+        return dict(iter(tuple(row) for row in rows))
+
+    def below(self, path: str) -> set[str]:
+        """The paths of all areas in the group at *path*."""
+        return set(self._session.scalars(_BELOW, {"prefix": f"{path}/"}))
+
+    def used_by_others(self, paths: Collection[str], account_id: str, url: str | None) -> set[str]:
+        """Those of the paths for which another account is authorized, or at which it has jobs on this GitLab."""
+        values = {"paths": sorted(paths), "account_id": account_id, "url": url}
+        return set(self._session.scalars(_USED_BY_OTHERS, values)) if paths else set()
 
     def find(self, paths: Iterable[str], gitlab_ids: Iterable[str]) -> list[KnownArea]:
         """The areas with one of these paths or ids, without a lock."""
@@ -204,12 +238,6 @@ class Areas:
     def merge(self, paths: Mapping[str, str]) -> None:
         """Delete areas, by path, after moving everything that refers to each of them to the area at its new path."""
         self._in_chunks(_MERGE, paths)
-
-    def record_changes(self, changes: Collection[AreaChanged], account_id: str, job_id: JobId) -> None:
-        """Record changes of areas, and the account and job of the discovery that found them."""
-        if changes:
-            rows = json.dumps([asdict(change) | {"id": str(ULID())} for change in changes])
-            self._session.execute(_RECORD, {"rows": rows, "account_id": account_id, "job_id": job_id})
 
     def _in_chunks(self, statement: TextClause, paths: Mapping[str, str]) -> None:
         moves = iter(paths.items())

@@ -9,7 +9,7 @@ from persistence.schema.ids import JobId, area_id
 from persistence.schema.sql import sql
 
 _ORDERED = sql("""
-    SELECT job.full_path, job.provider::text AS provider,
+    SELECT job.full_path, job."accountId" AS account_id, job.provider::text AS provider,
            COALESCE(area.gitlab_id, q.data ->> 'entity_id') AS gitlab_id
       FROM job
       LEFT JOIN area ON area.full_path = job.full_path
@@ -17,7 +17,12 @@ _ORDERED = sql("""
      WHERE job.id = :id
 """)
 
-_AT = sql("SELECT full_path FROM area WHERE gitlab_id = :gitlab_id")
+_AT = sql("""
+    SELECT full_path FROM area WHERE gitlab_id = :gitlab_id
+    UNION
+    SELECT full_path FROM area_change
+     WHERE gitlab_id = :gitlab_id AND account_id = :account_id AND status = $change_proposed
+""")
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class OrderedGroup:
     gitlab_id: str | None
     """As areas have it; None if it is not known."""
     paths: frozenset[str]
-    """The order's own path, and those of its area."""
+    """The order's own path, that of its area, and those that its account proposes for it."""
 
 
 class Scopes:
@@ -44,5 +49,5 @@ class Scopes:
         if job.gitlab_id is None:
             return OrderedGroup(None, frozenset({job.full_path}))
         id_ = area_id(job.provider, AreaType.GROUP, job.gitlab_id)
-        known = self._session.scalars(_AT, {"gitlab_id": id_})
+        known = self._session.scalars(_AT, {"gitlab_id": id_, "account_id": job.account_id})
         return OrderedGroup(id_, frozenset({job.full_path, *known}))

@@ -92,6 +92,8 @@ class ChildJob:
     job: NewJob
     priority: int
     entity_id: str | None
+    is_unique: bool = True
+    """False: others may have the same job, since their path has another id."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ _TWINS = sql("""
       JOIN LATERAL (
           SELECT job.id, job.status::text AS status, job.created_at, job."gitlabGraphQLUrl" FROM job
            WHERE job.id <> ALL (CAST(:excluding AS text[]))
+             AND (CAST(:account_id AS text) IS NULL OR job."accountId" = :account_id)
              AND job.full_path = wanted.path AND job.command::text = wanted.command
              AND COALESCE(job.branch, '') = COALESCE(wanted.branch, '')
           OFFSET 0 -- one probe by the path for each: joined as a whole, the table was read for each batch
@@ -136,9 +137,16 @@ class Identities:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def twins(self, keys: Collection[JobKey], excluding: Collection[JobId] = ()) -> dict[JobKey, Twin]:
+    def twins(
+        self,
+        keys: Collection[JobKey],
+        excluding: Collection[JobId] = (),
+        account_id: str | None = None,
+    ) -> dict[JobKey, Twin]:
         """
         The job that exists already for each of *keys*, without a lock, *excluding* these ids.
+
+        With *account_id*, jobs of that account alone.
 
         The oldest, on the same GitLab host if there is one. A key without a branch has no twin on another host;
         one with a branch has, since the shared unique index has no host.
@@ -152,6 +160,7 @@ class Identities:
             "commands": [key.command for key in wanted],
             "urls": [key.graphql_url for key in wanted],
             "excluding": list(excluding),
+            "account_id": account_id,
         }
         return {
             wanted[place - 1]: Twin(id_, JobStatus(status), is_same_host)

@@ -25,3 +25,4 @@ class EventType(StrEnum):
     ACCOUNT_RESUMED = "account_resumed"
     AREA_CHANGED = "area_changed"
     REJECTED_DROPPED = "rejected_dropped"
+    AREA_CHANGE_PROPOSED = "area_change_proposed"

@@ -17,7 +17,7 @@ from sqlalchemy import ARRAY, ColumnElement, Text, TextClause, any_, bindparam, 
 from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.schema import states
-from persistence.schema.states import AttemptStatus, EntryStatus, JobStatus
+from persistence.schema.states import AreaChangeStatus, AttemptStatus, EntryStatus, JobStatus
 
 LIVE = "completed_at IS NULL"
 """
@@ -53,7 +53,12 @@ _NAMES = {
     "refresh_token_hash": REFRESH_TOKEN_HASH,
     **{
         f"{prefix}_{member.name.lower()}": f"'{member}'"
-        for prefix, kind in (("job", JobStatus), ("entry", EntryStatus), ("attempt", AttemptStatus))
+        for prefix, kind in (
+            ("job", JobStatus),
+            ("entry", EntryStatus),
+            ("attempt", AttemptStatus),
+            ("change", AreaChangeStatus),
+        )
         for member in kind
     },
     **{name.lower(): _list(value) for name, value in vars(states).items() if isinstance(value, frozenset)},

@@ -65,6 +65,19 @@ ATTEMPT_LIVE = frozenset({AttemptStatus.ASSIGNED, AttemptStatus.RUNNING})
 ATTEMPT_ENDED = frozenset({AttemptStatus.COMPLETED, AttemptStatus.FAILED, AttemptStatus.CANCELLED})
 
 
+class AreaChangeStatus(StrEnum):
+    """`area_change.status`."""
+
+    APPLIED = "applied"
+    PROPOSED = "proposed"
+    """Until it is confirmed, nothing has changed."""
+    REJECTED = "rejected"
+
+
+CHANGE_ANSWERED = frozenset({AreaChangeStatus.PROPOSED, AreaChangeStatus.REJECTED})
+"""The change need not be proposed again."""
+
+
 class SystemStatus(StrEnum):
     """`socket_connection.system_status`; a reported `processing` is stored as `crawling`."""
 

@@ -315,7 +315,7 @@ class AreaHost(Base):
 
 
 class AreaChange(Base):
-    """An area that a discovery found under another path, or a path that it found with another id."""
+    """An area found under another path, or a path found with another id: a change that was made, or is proposed."""
 
     __tablename__ = "area_change"
 
@@ -328,8 +328,28 @@ class AreaChange(Base):
     account_id: Mapped[str]
     job_id: Mapped[str]
     """The discovery job that found the change."""
+    status: Mapped[str] = mapped_column(server_default=text("'applied'"))
+    name: Mapped[str | None]
+    type: Mapped[str | None]
+    graphql_url: Mapped[str | None]
+    """These three as the area was found, if the change was proposed."""
+    crawler_credential: Mapped[str | None]
+    """Of the crawler that found it; NULL while crawlers have none."""
+    decided_at: Mapped[datetime | None]
+    """When a proposed change was applied or rejected."""
 
-    __table_args__ = (CheckConstraint("num_nonnulls(former_path, former_gitlab_id) > 0", name="changed"),)
+    __table_args__ = (
+        CheckConstraint("num_nonnulls(former_path, former_gitlab_id) > 0", name="changed"),
+        Index("area_change_gitlab_id_idx", "gitlab_id"),
+        Index(
+            "area_change_proposed_key",
+            "gitlab_id",
+            "full_path",
+            "account_id",
+            unique=True,
+            postgresql_where=text("status = 'proposed'"),
+        ),
+    )
 
 
 class LivenessState(Base):

@@ -266,6 +266,13 @@ class ResolveFailures(Payload):
     resolution: Annotated[Message, Field(min_length=1)]
 
 
+class DecideAreaChanges(Payload):
+    """areas.decide: make these proposed changes of areas, or reject them."""
+
+    change_ids: Annotated[list[Ulid], Field(min_length=1, max_length=1000)]
+    accept: bool
+
+
 class Reconcile(Payload):
     """upkeep.reconcile: follow changes that the web app made to jobs. Set more=true only in a continuation."""
 
@@ -304,6 +311,7 @@ CONTRACT: dict[str, type[Payload]] = {
     "credentials.renewed": Renewed,
     "failures.log": LogFailures,
     "failures.resolve": ResolveFailures,
+    "areas.decide": DecideAreaChanges,
     "upkeep.reconcile": Reconcile,
     "upkeep.clean_up": CleanUp,
     "upkeep.feed_deferred": FeedDeferred,

@@ -26,7 +26,13 @@ from tasks.discovery.area_changes import AreaChanges
 from tasks.discovery.area_plan import AreaPlan, plan_areas
 from tasks.discovery.children import spawn_children
 from tasks.discovery.items import FoundEntity, RejectItem, parse_discovery, without_contradictions
-from tasks.discovery.lock import LockedDiscovery, ReceivedDiscovery, area_keys, lock_discovery
+from tasks.discovery.lock import (
+    LockedDiscovery,
+    ReceivedDiscovery,
+    area_keys,
+    find_used_by_others,
+    lock_discovery,
+)
 from tasks.discovery.scope import scope_of, select_admitted
 from tasks.jobs.progress import with_discovery
 from tasks.runtime.batches import bisect_on_refusal, reject
@@ -65,12 +71,14 @@ def apply_discovery(uow: UnitOfWork, connection_id: ConnectionId, frame: Discove
     scope = scope_of(uow, parent)
     admitted = select_admitted(found, scope, refuse)
     entities = list(without_contradictions(admitted, refuse))
-    plan = plan_areas(entities, uow.areas.find(*area_keys(entities)), parent, refuse)
+    known = uow.areas.find(*area_keys(entities))
+    used = find_used_by_others(uow, entities, known, parent)
+    plan = plan_areas(entities, known, parent, used, refuse)
     locked = lock_discovery(uow, ReceivedDiscovery(connection_id, frame, parent), entities, plan)
     if locked is None:
         return False
-    if scope_of(uow, locked.parent) != scope:
-        raise Contended("the discovery's group was changed by another transaction")
+    if scope_of(uow, locked.parent) != scope or find_used_by_others(uow, entities, known, parent) != used:
+        raise Contended("the areas' users, or the discovery's group, were changed by another transaction")
     counts = _apply_plan(uow, plan, locked, refuse)
     counts["outOfScope"] = len(found) - len(admitted)
     _record(uow, frame, locked.parent, counts)
@@ -110,7 +118,7 @@ def _apply_plan(uow: UnitOfWork, plan: AreaPlan, locked: LockedDiscovery, refuse
     def apply_chunk(chunk: list[FoundEntity]) -> None:
         areas.write(chunk)
         room = None if locked.room is None else locked.room - counts["jobs"]
-        jobs = spawn_children(uow, locked, chunk, room)
+        jobs = spawn_children(uow, locked, chunk, room, plan.proposed)
         areas.mark_done(chunk)  # not before: a refused chunk is rolled back
         counts.update(jobs + Counter(f"{entity.kind}s" for entity in chunk))
 

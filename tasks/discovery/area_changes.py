@@ -34,14 +34,24 @@ class AreaChanges:
         self._known.update(paths.values())
 
     def write(self, entities: Collection[FoundEntity]) -> None:
-        """Add or correct the areas of these entities, authorize the account for them, and record what changed."""
-        paths = {entity.full_path for entity in entities if entity.area_type} - self._done
+        """
+        Add or correct the areas of these entities, authorize the account for them, and record what changed.
+
+        Changes that are only proposed are recorded, and nothing else.
+        """
+        found = {entity.full_path: entity for entity in entities if entity.area_type}
+        paths = found.keys() - self._done
+        self._propose(paths)
+        paths -= self._plan.proposed.keys()
+        withdrawn = [found[path].gitlab_id for path in paths]
+        self._uow.area_changes.withdraw(withdrawn, self._parent.account_id)
         self._uow.areas.correct(
             [self._plan.corrected[path] for path in sorted(paths & self._plan.corrected.keys())]
         )
         self._add([self._plan.new[path] for path in sorted(paths & self._plan.new.keys())])
-        self._uow.areas.authorize(self._parent.account_id, sorted(paths))
-        if self._parent.host:
+        if paths:
+            self._uow.areas.authorize(self._parent.account_id, sorted(paths))
+        if paths and self._parent.host:
             self._uow.areas.set_host(self._parent.host, sorted(paths))
         self._record(paths)
 
@@ -61,9 +71,22 @@ class AreaChanges:
             self.raise_if_contended(missing)
             raise DataRefusedError("another row is in the area's place", "23505")
 
+    def _propose(self, paths: set[str]) -> None:
+        proposed = [self._plan.proposed[path] for path in sorted(paths & self._plan.proposed.keys())]
+        parent = self._parent
+        for change in self._uow.area_changes.propose(
+            proposed, parent.account_id, parent.id, parent.graphql_url
+        ):
+            self._uow.events.add(
+                EventType.AREA_CHANGE_PROPOSED,
+                job_id=parent.id,
+                account_id=parent.account_id,
+                **vars(change),
+            )
+
     def _record(self, paths: set[str]) -> None:
         changes = [self._plan.changes[path] for path in sorted(paths & self._plan.changes.keys())]
-        self._uow.areas.record_changes(changes, self._parent.account_id, self._parent.id)
+        self._uow.area_changes.record(changes, self._parent.account_id, self._parent.id)
         for change in changes:
             self._uow.events.add(
                 EventType.AREA_CHANGED,

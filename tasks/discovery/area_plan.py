@@ -4,12 +4,15 @@ The plan of a discovery: how the known areas have to change. A pure comparison, 
 An id that is found at another path has moved there, with everything that refers to its area. A path that is found
 with another id keeps everything that refers to it. The shared table has one area per path and one per GitLab id,
 whatever the host, so an area of another host cannot be an area of this one too.
+
+What would change an area that other accounts use is proposed only: one crawler does not decide for them.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from persistence.areas.areas import AreaChanged, KnownArea, NewArea
+from persistence.areas.changes import ProposedChange
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.ids import area_id
 from tasks.discovery.items import FoundEntity, RejectItem
@@ -32,43 +35,123 @@ class AreaPlan:
     new: dict[str, NewArea] = field(default_factory=dict)
     corrected: dict[str, NewArea] = field(default_factory=dict)
     changes: dict[str, AreaChanged] = field(default_factory=dict)
-    """These three by the path where the entity was found."""
+    proposed: dict[str, ProposedChange] = field(default_factory=dict)
+    """These four by the path where the entity was found."""
 
     def id_of(self, area: KnownArea) -> str:
         """The area's id, as the provider's areas have it; the web app may have written a number alone."""
         return area_id(self.provider, area.type, area.gitlab_id)
 
 
+def changing_areas(
+    found: Iterable[FoundEntity], known: Iterable[KnownArea], provider: str | None
+) -> set[str]:
+    """The paths of the known areas that would move or get another id."""
+    found = [entity for entity in found if entity.area_type]
+    paths = {entity.gitlab_id: entity.full_path for entity in found}
+    ids = {entity.full_path: entity.gitlab_id for entity in found}
+    changing = set()
+    for area in known:
+        id_ = area_id(provider, area.type, area.gitlab_id)
+        if paths.get(id_, area.full_path) != area.full_path or ids.get(area.full_path, id_) != id_:
+            changing.add(area.full_path)
+    return changing
+
+
 def plan_areas(
-    found: Iterable[FoundEntity], known: Iterable[KnownArea], parent: KnownJob, refuse: RejectItem
+    found: Iterable[FoundEntity],
+    known: Iterable[KnownArea],
+    parent: KnownJob,
+    used_by_others: Collection[str],
+    refuse: RejectItem,
 ) -> AreaPlan:
-    """Compare what the discovery of *parent* has found with the known areas that have its paths or ids."""
+    """
+    Compare what the discovery of *parent* has found with the known areas that have its paths or ids.
+
+    A change of an area that is *used_by_others* is only proposed.
+    """
     host = parent.host
     known = list(known)
     plan = AreaPlan(parent.provider, known={(area.full_path, area.gitlab_id) for area in known})
     by_path = {area.full_path: area for area in known}
     by_id = {plan.id_of(area): area for area in known}
     for entity in found:
-        others = [a for a in (by_path.get(entity.full_path), by_id.get(entity.gitlab_id)) if a]
+        current = by_id.get(entity.gitlab_id)
+        if current and current.full_path in used_by_others and _differ_in_case(current, entity):
+            entity = replace(entity, full_path=current.full_path)  # noqa: PLW2901 - not a move
+        others = [a for a in (by_path.get(entity.full_path), current) if a]
         foreign = [a for a in others if host and a.host and a.host != host]
         if entity.area_type and foreign:
             detail = f"{foreign[0].full_path} ({foreign[0].gitlab_id}) is an area of {foreign[0].host}"
             refuse(entity.item, _OF_ANOTHER_HOST, detail)
         else:
             plan.usable.append(entity)
-    path_by_id = {entity.gitlab_id: entity.full_path for entity in plan.usable if entity.area_type}
-    vacated = {path for path, area in by_path.items() if path_by_id.get(plan.id_of(area), path) != path}
-    for path, entity in {t.full_path: t for t in plan.usable if t.area_type}.items():
-        _plan_area(plan, entity, None if path in vacated else by_path.get(path), by_id.get(entity.gitlab_id))
+    areas = {entity.full_path: entity for entity in plan.usable if entity.area_type}
+    path_by_id = {entity.gitlab_id: entity.full_path for entity in areas.values()}
+    proposed = _find_proposed(plan, areas, by_path, by_id, used_by_others)
+    vacated = {
+        path
+        for path, area in by_path.items()
+        if path_by_id.get(plan.id_of(area), path) != path and plan.id_of(area) not in proposed
+    }
+    for path, entity in areas.items():
+        occupant, current = by_path.get(path), by_id.get(entity.gitlab_id)
+        if entity.gitlab_id in proposed:
+            _propose(plan, entity, occupant, current)
+        else:
+            _plan_area(plan, entity, None if path in vacated else occupant, current)
     return plan
+
+
+def _differ_in_case(area: KnownArea, entity: FoundEntity) -> bool:
+    return area.full_path != entity.full_path and area.full_path.lower() == entity.full_path.lower()
+
+
+def _find_proposed(
+    plan: AreaPlan,
+    areas: Mapping[str, FoundEntity],
+    by_path: Mapping[str, KnownArea],
+    by_id: Mapping[str, KnownArea],
+    used_by_others: Collection[str],
+) -> set[str]:
+    """
+    The ids of the entities whose change is only proposed: it would change an area that others use.
+
+    An area whose move is only proposed stays, so what was found at its path changes it.
+    """
+    path_by_id = {entity.gitlab_id: entity.full_path for entity in areas.values()}
+    proposed: set[str] = set()
+    to_check = list(areas.values())
+    while to_check:
+        entity = to_check.pop()
+        current, occupant = by_id.get(entity.gitlab_id), by_path.get(entity.full_path)
+        changing = [current] if current and current.full_path != entity.full_path else []
+        if occupant and (id_ := plan.id_of(occupant)) != entity.gitlab_id:
+            moves_away = path_by_id.get(id_, entity.full_path) != entity.full_path and id_ not in proposed
+            changing += [] if moves_away else [occupant]
+        if entity.gitlab_id in proposed or not any(a.full_path in used_by_others for a in changing):
+            continue
+        proposed.add(entity.gitlab_id)
+        if current and (follower := areas.get(current.full_path)):
+            to_check.append(follower)
+    return proposed
+
+
+def _propose(
+    plan: AreaPlan, entity: FoundEntity, occupant: KnownArea | None, current: KnownArea | None
+) -> None:
+    """Note the change for one entity as proposed."""
+    moved_from = current.full_path if current and current.full_path != entity.full_path else None
+    former_id = occupant.gitlab_id if occupant and plan.id_of(occupant) != entity.gitlab_id else None
+    change = AreaChanged(entity.full_path, entity.gitlab_id, moved_from, former_id)
+    plan.proposed[entity.full_path] = ProposedChange(change, _new_area(entity))
 
 
 def _plan_area(
     plan: AreaPlan, entity: FoundEntity, occupant: KnownArea | None, current: KnownArea | None
 ) -> None:
     """Plan the changes for one entity: *occupant* is the area with its path, *current* the one with its id."""
-    assert entity.area_type is not None
-    area = NewArea(entity.full_path, entity.gitlab_id, entity.name, entity.area_type)
+    area = _new_area(entity)
     moved_from = current.full_path if current and current.full_path != entity.full_path else None
     if moved_from:
         plan.moved[moved_from] = entity
@@ -84,6 +167,11 @@ def _plan_area(
         plan.changes[entity.full_path] = AreaChanged(
             entity.full_path, entity.gitlab_id, moved_from, former_id
         )
+
+
+def _new_area(entity: FoundEntity) -> NewArea:
+    assert entity.area_type is not None
+    return NewArea(entity.full_path, entity.gitlab_id, entity.name, entity.area_type)
 
 
 def _differs(area: NewArea, known: KnownArea | None) -> bool:

@@ -1,10 +1,11 @@
 """The child jobs of what a discovery found: which exist, which are queued again, and which are new."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ulid import ULID
 
+from persistence.areas.changes import ProposedChange
 from persistence.jobs.deferred import ChildJob
 from persistence.jobs.identity import JobKey
 from persistence.jobs.jobs import KnownJob, NewJob
@@ -19,12 +20,17 @@ from tasks.jobs.locking import LockedJobs
 
 
 def spawn_children(
-    uow: UnitOfWork, locked: LockedDiscovery, entities: Collection[FoundEntity], room: int | None
+    uow: UnitOfWork,
+    locked: LockedDiscovery,
+    entities: Collection[FoundEntity],
+    room: int | None,
+    proposed: Mapping[str, ProposedChange],
 ) -> Counter[str]:
     """
     Create the children that do not exist, and queue those again that ended and are due; returns how many of each.
 
-    New children beyond *room* are deferred, up to the account's limit of deferred jobs.
+    New children beyond *room* are deferred, up to the account's limit of deferred jobs. At a path where the account
+    only proposes another id, the jobs of others are about another entity: there it gets its own.
     """
     parent = locked.parent
     wanted = {
@@ -32,10 +38,16 @@ def spawn_children(
         for entity in entities
         for command in entity.commands
     }
-    existing = uow.identities.twins(wanted.keys())
+    own = {key for key in wanted if (at := proposed.get(key.full_path)) and at.change.former_gitlab_id}
+    existing = uow.identities.twins(wanted.keys() - own)
+    existing |= uow.identities.twins(own, account_id=parent.account_id)
     requeued = {child.id for child in existing.values()} & locked.renewable
     requeue_ended(uow, LockedJobs(locked.entries, {}, locked.jobs).only(requeued), restart=False)
-    new = [_child(entity, key.command, parent) for key, entity in wanted.items() if key not in existing]
+    new = [
+        _child(entity, key.command, parent, is_unique=key not in own)
+        for key, entity in wanted.items()
+        if key not in existing
+    ]
     queued = new if room is None else new[: max(room, 0)]
     spawn(uow, queued)
     deferred = uow.deferred.add(parent.account_id, new[len(queued) :], settings().max_deferred)
@@ -48,7 +60,7 @@ def spawn_children(
     )
 
 
-def _child(entity: FoundEntity, command: str, parent: KnownJob) -> ChildJob:
+def _child(entity: FoundEntity, command: str, parent: KnownJob, *, is_unique: bool) -> ChildJob:
     job = NewJob(
         id=JobId(str(ULID())),
         command=command,
@@ -60,4 +72,4 @@ def _child(entity: FoundEntity, command: str, parent: KnownJob) -> ChildJob:
         graphql_url=parent.graphql_url,
         spawned_from=parent.id,
     )
-    return ChildJob(job, entity.priority, entity.gitlab_id)
+    return ChildJob(job, entity.priority, entity.gitlab_id, is_unique)

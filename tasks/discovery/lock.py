@@ -1,8 +1,9 @@
 """The locks of a discovery, taken in the global order: account, account queue, entries, attempt, jobs, areas."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from persistence.areas.areas import KnownArea, NewArea
 from persistence.exceptions import Contended
 from persistence.jobs.entries import Entry
 from persistence.jobs.jobs import KnownJob
@@ -10,7 +11,7 @@ from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.frames import Discovery
-from tasks.discovery.area_plan import AreaPlan
+from tasks.discovery.area_plan import AreaPlan, changing_areas
 from tasks.discovery.items import FoundEntity
 from tasks.discovery.spawn import room_of
 from tasks.jobs.enqueue import should_requeue
@@ -64,13 +65,43 @@ def lock_discovery(
     if plan.known != {(area.full_path, area.gitlab_id) for area in known}:
         raise Contended("areas were changed by another transaction")
     now = uow.now()
-    renewable = {id_ for id_ in candidates & jobs.keys() if should_requeue(jobs[id_], entries.get(id_), now)}
+    renewable = {
+        id_
+        for id_ in candidates & jobs.keys()
+        if should_requeue(jobs[id_], entries.get(id_), now)
+        and (jobs[id_].full_path not in plan.proposed or jobs[id_].account_id == parent.account_id)
+    }
     return LockedDiscovery(jobs[parent.id], entries, jobs, moving, renewable, room)
+
+
+def lock_moves(
+    uow: UnitOfWork, area: NewArea, moves: Mapping[str, str], url: str | None
+) -> tuple[set[JobId], list[KnownArea]]:
+    """
+    Lock the jobs at areas that move, by their former paths, then *area* and all areas at these paths; returns both.
+
+    The accounts are locked already. Raises Contended if jobs were created there meanwhile.
+    """
+    job_ids = uow.children.at_paths(moves, url)
+    uow.entries.lock(job_ids)
+    uow.jobs.lock(job_ids)
+    locked = uow.areas.lock([area.full_path, *moves, *moves.values()], [area.gitlab_id])
+    if uow.children.at_paths(moves, url) != job_ids:
+        raise Contended("jobs were created at an area that moves")
+    return job_ids, locked
 
 
 def area_keys(entities: Collection[FoundEntity]) -> tuple[list[str], list[str]]:
     """The paths and the GitLab ids by which the areas of these entities are found."""
     return [entity.full_path for entity in entities], [e.gitlab_id for e in entities if e.area_type]
+
+
+def find_used_by_others(
+    uow: UnitOfWork, entities: Collection[FoundEntity], known: Collection[KnownArea], parent: KnownJob
+) -> set[str]:
+    """The paths of those *known* areas that the discovery would change although other accounts use them."""
+    changing = changing_areas(entities, known, parent.provider)
+    return uow.areas.used_by_others(changing, parent.account_id, parent.graphql_url)
 
 
 def _room(uow: UnitOfWork, account_id: AccountId) -> int | None:

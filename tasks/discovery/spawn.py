@@ -1,6 +1,7 @@
 """Creating and queueing the jobs that a discovery found, at once or when their account has room for them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from ulid import ULID
 
@@ -21,21 +22,32 @@ def spawn(uow: UnitOfWork, children: Collection[ChildJob]) -> None:
     if not children:
         return
     uow.jobs.insert(child.job for child in children)
-    queue_new(uow, [child.job for child in children], {child.job.id: _entry(child) for child in children})
-    uow.areas.link({child.job.id: child.job.full_path for child in children if child.job.full_path})
+    ids = uow.areas.ids_at({child.job.full_path for child in children if child.job.full_path})
+    entries = {child.job.id: _entry(child, _area_of(child, ids)) for child in children}
+    queue_new(uow, [child.job for child in children], entries)
+    uow.areas.link({child.job.id: path for child in children if (path := _area_of(child, ids))})
     for child in children:
         announce_created(uow, child.job.id, child.job.account_id, existing=False)
     uow.publish("jobs.assign")
 
 
-def _entry(child: ChildJob) -> NewEntry:
+def _area_of(child: ChildJob, ids: Mapping[str, str]) -> str | None:
+    """The path of the child's area; None if the path has no area, or one with another id."""
+    path = child.job.full_path
+    return path if path and path in ids and child.entity_id in (None, ids[path]) else None
+
+
+def _entry(child: ChildJob, area: str | None) -> NewEntry:
+    data: dict[str, Any] | None = None if child.entity_id is None else {"entity_id": child.entity_id}
+    if data and area is None:
+        data["without_area"] = True  # its order is for the id that was found
     return NewEntry(
         id=EntryId(str(ULID())),
         job_id=JobId(child.job.id),
         priority=child.priority,
         max_attempts=settings().max_attempts,
-        data=None if child.entity_id is None else {"entity_id": child.entity_id},
-        is_unique=True,
+        data=data,
+        is_unique=child.is_unique,
     )
 
 

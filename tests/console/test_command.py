@@ -30,6 +30,7 @@ COMMANDS = [
     "errors",
     "rejected",
     "jobs",
+    "areas",
     "migrate",
     "adopt",
     "services",

@@ -318,7 +318,9 @@ def test_the_life_of_a_discovery_works_with_enums_of_the_web_app(
         " FROM job WHERE job.id = web_app_job_id AND full_path = 'old/tool'"
     )
     discoverer.finds(
-        project("lab/tool", 42), project("x" * 1000, 44, entity_name="x" * 255), at="2026-05-04T03:02:10Z"
+        project("lab/tool", 42),
+        project("/".join(["x" * 199] * 5), 44, entity_name="x" * 255),
+        at="2026-05-04T03:02:10Z",
     )
     monkeypatch.setenv("CRAWLYARD_PENDING_CAP", "1")
     web_app.reload_settings()
@@ -334,7 +336,7 @@ def test_the_life_of_a_discovery_works_with_enums_of_the_web_app(
         ("lab/tool", "gid://gitlab/Project/42", "project"),
         ("late", "gid://gitlab/Project/45", "project"),
         ("old/area", "gid://gitlab/Group/1", "group"),
-        ("x" * 1000, "gid://gitlab/Project/44", "project"),
+        ("/".join(["x" * 199] * 5), "gid://gitlab/Project/44", "project"),
     ]
     assert web_app.scalar("SELECT count(*) FROM area_authorization") == 4
     assert web_app.job(discoverer.job_id).status == "finished"

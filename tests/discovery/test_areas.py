@@ -14,11 +14,10 @@ LATER = "2026-05-04T03:02:09Z"
 
 @pytest.fixture
 def discoverer(world: World) -> Discoverer:
-    """A crawler that runs a discovery, after `team/tool` (42) was found for `acc` and `other`."""
+    """A crawler that runs a discovery, which has found `team/tool` (42). No other account uses it."""
     found = Discoverer.at_work(world)
     found.finds(project("team/tool", 42))
     world.account("other")
-    world.rows("""INSERT INTO area_authorization VALUES ('other', 'team/tool')""")
     return found
 
 
@@ -46,7 +45,7 @@ def test_a_moved_area_takes_everything_attached_to_it_along(world: World, discov
     discoverer.finds(project("lab/tool", 42), at=LATER)
 
     assert areas(world) == [("lab/tool", "gid://gitlab/Project/42")]
-    assert authorized(world) == [("acc", "lab/tool"), ("other", "lab/tool")]
+    assert authorized(world) == [("acc", "lab/tool")]
     assert world.rows("SELECT DISTINCT full_path FROM job_area") == [("lab/tool",)]
     assert world.rows("SELECT id, command, status FROM job ORDER BY 1") == before
     assert world.rows("SELECT DISTINCT full_path FROM job WHERE spawned_from IS NOT NULL") == [("lab/tool",)]
@@ -74,7 +73,7 @@ def test_a_path_with_a_new_id_keeps_everything_attached_to_it(world: World, disc
     discoverer.finds(project("team/tool", 99), at=LATER)
 
     assert areas(world) == [("team/tool", "gid://gitlab/Project/99")]
-    assert authorized(world) == [("acc", "team/tool"), ("other", "team/tool")]
+    assert authorized(world) == [("acc", "team/tool")]
     assert changes(world) == [
         ("team/tool", "gid://gitlab/Project/99", None, "gid://gitlab/Project/42", "acc")
     ]
@@ -88,7 +87,7 @@ def test_two_areas_may_swap_paths(world: World, discoverer: Discoverer) -> None:
     discoverer.finds(project("team/tool", 43), project("team/two", 42), at="2026-05-04T03:02:10Z")
 
     assert areas(world) == [("team/tool", "gid://gitlab/Project/43"), ("team/two", "gid://gitlab/Project/42")]
-    assert authorized(world) == [("acc", "team/tool"), ("acc", "team/two"), ("other", "team/two")]
+    assert authorized(world) == [("acc", "team/tool"), ("acc", "team/two")]
     assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == 2 * len(
         PROJECT_COMMANDS
     )
@@ -132,7 +131,7 @@ def test_an_area_moved_onto_another_is_merged_with_it(world: World, discoverer: 
     discoverer.finds(project("team/two", 42), at="2026-05-04T03:02:10Z")
 
     assert areas(world) == [("team/two", "gid://gitlab/Project/42")]
-    assert authorized(world) == [("acc", "team/two"), ("other", "team/two")]
+    assert authorized(world) == [("acc", "team/two")]
     (change,) = changes(world)
     assert change[2:4] == ("team/tool", "gid://gitlab/Project/43")
     assert world.rows("SELECT DISTINCT full_path FROM job_area") == [("team/two",)]
@@ -148,7 +147,7 @@ def test_a_chain_of_moves_ends_at_the_right_paths(world: World, discoverer: Disc
         ("team/three", "gid://gitlab/Project/43"),
         ("team/two", "gid://gitlab/Project/42"),
     ]
-    assert authorized(world) == [("acc", "team/three"), ("acc", "team/two"), ("other", "team/two")]
+    assert authorized(world) == [("acc", "team/three"), ("acc", "team/two")]
 
 
 def test_a_bare_number_written_by_the_web_app_is_the_same_id(world: World, discoverer: Discoverer) -> None:

@@ -59,6 +59,17 @@ def two(world: World) -> list[Discoverer]:
     return [Discoverer.at_work(world), Discoverer.at_work(world, account="other")]
 
 
+@pytest.fixture
+def one_account(world: World) -> list[Discoverer]:
+    """Crawlers that run two discoveries of one account."""
+    first = Discoverer.at_work(world)
+    job_id = world.insert_job(command="GROUP_PROJECT_DISCOVERY", full_path=None)
+    world.deliver("jobs.enqueue", job_ids=[job_id])
+    crawler = world.crawler(capacity=1)
+    world.assign()
+    return [first, Discoverer(world, crawler, *crawler.orders(), job_id)]
+
+
 def test_a_discovery_that_waited_for_another_finds_its_jobs(world: World, two: list[Discoverer]) -> None:
     """The second one reads before the first commits, and reads again after it."""
     first, second = two
@@ -85,9 +96,11 @@ def test_a_child_without_a_url_is_also_created_once(world: World, two: list[Disc
     assert world.job(second.job_id).progress["discovery"]["existing"] == 1
 
 
-def test_an_area_moved_twice_concurrently_is_at_its_last_path(world: World, two: list[Discoverer]) -> None:
+def test_an_area_moved_twice_concurrently_is_at_its_last_path(
+    world: World, one_account: list[Discoverer]
+) -> None:
     """The second plan was made for other areas, so it is made again."""
-    first, second = two
+    first, second = one_account
     first.finds(project("a", 1))
     with uncommitted(world, first, project("b", 1)):
         thread = world.in_thread(lambda: second.finds(project("c", 1)))
@@ -101,9 +114,25 @@ def test_an_area_moved_twice_concurrently_is_at_its_last_path(world: World, two:
     assert world.rejections() == []
 
 
-def test_an_area_added_concurrently_at_another_path_is_moved(world: World, two: list[Discoverer]) -> None:
-    """Its id is taken when the second discovery adds it."""
+def test_an_area_that_another_account_adds_concurrently_is_not_moved(
+    world: World, two: list[Discoverer]
+) -> None:
+    """The second run finds that the other account uses it, and only proposes the move."""
     first, second = two
+    with uncommitted(world, first, project("a", 1)):
+        thread = world.in_thread(lambda: second.finds(project("b", 1)))
+    thread.join()
+
+    assert world.rows("SELECT full_path, former_path, status FROM area_change") == [("b", "a", "proposed")]
+    assert world.rows("SELECT full_path FROM area") == [("a",)]
+    assert world.rows("SELECT * FROM area_authorization") == [("acc", "a")]
+
+
+def test_an_area_added_concurrently_at_another_path_is_moved(
+    world: World, one_account: list[Discoverer]
+) -> None:
+    """Its id is taken when the second discovery adds it."""
+    first, second = one_account
     with uncommitted(world, first, project("a", 1)):
         thread = world.in_thread(lambda: second.finds(project("b", 1)))
     thread.join()
@@ -285,9 +314,11 @@ def test_a_discovery_locks_the_account_first(world: World, monkeypatch: pytest.M
     assert world.scalar("SELECT count(*) FROM job WHERE spawned_from IS NOT NULL") == JOBS
 
 
-def test_two_concurrent_new_ids_of_a_path_are_recorded_in_order(world: World, two: list[Discoverer]) -> None:
+def test_two_concurrent_new_ids_of_a_path_are_recorded_in_order(
+    world: World, one_account: list[Discoverer]
+) -> None:
     """The second change replaces the id that the first has written, not the one that both had read."""
-    first, second = two
+    first, second = one_account
     first.finds(project("p", 1))
     with uncommitted(world, first, project("p", 3)):
         thread = world.in_thread(lambda: second.finds(project("p", 2)))

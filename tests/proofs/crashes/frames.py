@@ -136,6 +136,25 @@ def discovery_that_moves(world: World) -> Payload:
 
 
 @scenario("crawler.frames")
+def discovery_that_proposes(world: World) -> Payload:
+    """Discover an area of another account at another path, and its path with another id."""
+    world.account("other")
+    Discoverer.at_work(world, account="other").finds(project("a", 1))
+    found = Discoverer.at_work(world)
+    return frames_payload(found.frame(project("c", 1), project("a", 3), at=LATER))
+
+
+@scenario("areas.decide")
+def changes_that_are_accepted(world: World) -> Payload:
+    """Accept that a group has moved, and that a path has another id."""
+    world.account("other")
+    Discoverer.at_work(world, account="other").finds(group("a", 7), project("a/1", 1), project("b", 2))
+    Discoverer.at_work(world).finds(group("c", 7), project("b", 3), at=LATER)
+    ids = [id_ for (id_,) in world.rows("SELECT id FROM area_change ORDER BY id")]
+    return {"change_ids": ids, "accept": True}
+
+
+@scenario("crawler.frames")
 def refused_items(world: World) -> Payload:
     """Discover entities that are refused, also for an unknown attempt."""
     found = Discoverer.at_work(world)

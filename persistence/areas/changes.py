@@ -1,0 +1,174 @@
+"""
+The table `area_change`: changes of areas that discoveries found, those made and those only proposed.
+
+A change that would alter what other accounts use is proposed: one row a (gitlab_id, full_path, account). The column
+`crawler_credential` is for whom reported it; until crawlers have credentials, only an operator confirms a change.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from ulid import ULID
+
+from persistence.areas.areas import AreaChanged, NewArea
+from persistence.schema.commands import AreaType
+from persistence.schema.ids import JobId
+from persistence.schema.sql import sql
+from persistence.schema.states import AreaChangeStatus
+from persistence.schema.tables import AreaChange
+
+_RECORD = sql("""
+    INSERT INTO area_change (id, full_path, gitlab_id, former_path, former_gitlab_id, account_id, job_id)
+    SELECT r.id, r.full_path, r.gitlab_id, r.former_path, r.former_gitlab_id, :account_id, :job_id
+      FROM jsonb_populate_recordset(NULL::area_change, CAST(:rows AS jsonb)) r
+""")
+
+_PROPOSE = sql("""
+    -- Not again what is proposed already, nor what an operator has rejected.
+    INSERT INTO area_change (id, full_path, gitlab_id, former_path, former_gitlab_id, name, type,
+                             account_id, job_id, graphql_url, status)
+    SELECT r.id, r.full_path, r.gitlab_id, r.former_path, r.former_gitlab_id, r.name, r.type,
+           :account_id, :job_id, :graphql_url, $change_proposed
+      FROM jsonb_populate_recordset(NULL::area_change, CAST(:rows AS jsonb)) r
+     WHERE NOT EXISTS (SELECT FROM area_change known
+                        WHERE known.gitlab_id = r.gitlab_id AND known.full_path = r.full_path
+                          AND known.account_id = :account_id AND known.status IN $change_answered)
+     ORDER BY r.gitlab_id COLLATE "C"
+    ON CONFLICT DO NOTHING RETURNING id
+""")
+
+_WITHDRAW = sql("""
+    DELETE FROM area_change WHERE gitlab_id = ANY (CAST(:ids AS text[])) AND account_id = :account_id
+       AND status = $change_proposed
+""")
+
+_LOCK = sql("SELECT id FROM area_change WHERE id = :id AND status = $change_proposed FOR UPDATE")
+
+_PROPOSERS = sql("""
+    SELECT DISTINCT account_id FROM area_change
+     WHERE full_path = ANY (CAST(:paths AS text[])) AND status = $change_proposed
+""")
+
+_SETTLE = sql("""
+    -- Whoever proposed what is true now, for whichever area.
+    UPDATE area_change SET status = $change_applied, decided_at = now() FROM area
+     WHERE area.full_path = ANY (CAST(:paths AS text[])) AND area_change.full_path = area.full_path
+       AND area_change.gitlab_id = area.gitlab_id AND area_change.status = $change_proposed
+    RETURNING area_change.account_id, area_change.full_path
+""")
+
+_PROPOSED_ELSEWHERE = sql("""
+    SELECT full_path FROM area_change
+     WHERE gitlab_id = :gitlab_id AND full_path <> :full_path AND status = $change_proposed LIMIT 1
+""")
+
+_REJECT = sql("""
+    UPDATE area_change SET status = $change_rejected, decided_at = now()
+     WHERE id = :id AND status = $change_proposed
+""")
+
+_READ = select(
+    AreaChange.id,
+    AreaChange.full_path,
+    AreaChange.gitlab_id,
+    AreaChange.name,
+    AreaChange.type,
+    AreaChange.graphql_url,
+    AreaChange.account_id,
+    AreaChange.job_id,
+    AreaChange.status,
+    func.coalesce(func.substring(AreaChange.graphql_url, "://([^/]+)"), "").label("host"),
+)
+
+
+@dataclass(frozen=True)
+class ProposedChange:
+    """A change of an area that a discovery found and that is not made."""
+
+    change: AreaChanged
+    area: NewArea
+    """The area as it was found."""
+
+
+@dataclass(frozen=True)
+class KnownChange:
+    """A change as it was read."""
+
+    id: str
+    area: NewArea
+    graphql_url: str | None
+    host: str
+    account_id: str
+    job_id: JobId
+    status: AreaChangeStatus
+
+
+class AreaChanges:
+    """The table `area_change`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def record(self, changes: Collection[AreaChanged], account_id: str, job_id: JobId) -> None:
+        """Record changes that were made, and the account and job of the discovery that found them."""
+        if changes:
+            rows = json.dumps([asdict(change) | {"id": str(ULID())} for change in changes])
+            self._session.execute(_RECORD, {"rows": rows, "account_id": account_id, "job_id": job_id})
+
+    def propose(
+        self, changes: Collection[ProposedChange], account_id: str, job_id: JobId, graphql_url: str | None
+    ) -> list[AreaChanged]:
+        """Propose changes; returns those that are new."""
+        if not changes:
+            return []
+        by_id = {str(ULID()): proposed for proposed in changes}
+        rows = [
+            asdict(proposed.area) | asdict(proposed.change) | {"id": id_} for id_, proposed in by_id.items()
+        ]
+        values = {
+            "rows": json.dumps(rows),
+            "account_id": account_id,
+            "job_id": job_id,
+            "graphql_url": graphql_url,
+        }
+        return [by_id[id_].change for id_ in self._session.scalars(_PROPOSE, values)]
+
+    def withdraw(self, gitlab_ids: Collection[str], account_id: str) -> None:
+        """Delete what the account has proposed for these ids: it has found them where they are known to be."""
+        if gitlab_ids:
+            self._session.execute(_WITHDRAW, {"ids": sorted(gitlab_ids), "account_id": account_id})
+
+    def find(self, id_: str) -> KnownChange | None:
+        """A change, without a lock; None if there is none, or if it is older than proposals are."""
+        row: Any = self._session.execute(_READ.where(AreaChange.id == id_)).one_or_none()
+        if row is None or row.type is None:
+            return None
+        area = NewArea(row.full_path, row.gitlab_id, row.name, AreaType(row.type))
+        status = AreaChangeStatus(row.status)
+        return KnownChange(row.id, area, row.graphql_url, row.host, row.account_id, row.job_id, status)
+
+    def lock_proposed(self, id_: str) -> bool:
+        """Lock a change; false if it is not proposed any more."""
+        return self._session.scalars(_LOCK, {"id": id_}).one_or_none() is not None
+
+    def proposers(self, paths: Collection[str]) -> set[str]:
+        """The accounts that propose changes to these paths, without a lock."""
+        return set(self._session.scalars(_PROPOSERS, {"paths": sorted(paths)}))
+
+    def settle(self, paths: Collection[str]) -> list[tuple[str, str]]:
+        """Mark proposals as applied that are true of the areas at these paths; returns their accounts and paths."""
+        rows = self._session.execute(_SETTLE, {"paths": sorted(paths)})
+        return sorted((row.account_id, row.full_path) for row in rows)
+
+    def proposed_elsewhere(self, gitlab_id: str, full_path: str) -> str | None:
+        """Another path that is proposed for this id; None if there is none."""
+        values = {"gitlab_id": gitlab_id, "full_path": full_path}
+        return self._session.scalars(_PROPOSED_ELSEWHERE, values).one_or_none()
+
+    def reject(self, id_: str) -> None:
+        """Reject a change, if it is still proposed."""
+        self._session.execute(_REJECT, {"id": id_})
