@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from celery import Celery
-
 from persistence.settings import settings
+from tasks.own_celery import OwnCelery
 from tasks.runtime.task import UnitTask
 from tasks.worker import lifecycle, liveness, logs, serialization, transport
 
@@ -33,7 +32,7 @@ TASK_MODULES = (
 """The modules that declare tasks, by area."""
 
 
-class App(Celery):
+class App(OwnCelery):
     """An app whose messages name their deployment."""
 
     def send_task(self, name: str, *args: Any, headers: dict[str, Any] | None = None, **options: Any) -> Any:

@@ -4,17 +4,16 @@ A producer for Python callers: it publishes a task by name, or fails within seco
     producer = Producer("redis://localhost:6379/0")
     producer.publish("jobs.enqueue", {"job_ids": ["01J…"]})
 
-It needs only the broker: no settings and no database.
+It needs only the broker: no settings and no database. The host's variables for Celery do not reach it.
 """
 
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from celery import Celery
-
 from persistence.exceptions import IllegalRequestError
 from tasks.contract.payloads import CONTRACT
+from tasks.own_celery import OwnCelery
 from tasks.routes import DEFAULT_QUEUE, PUBLISH_POLICY, ROUTES
 
 _TIMEOUT_S = 2
@@ -26,7 +25,7 @@ class Producer:
     def __init__(self, broker_url: str, *, queue_prefix: str = "", deployment: str = "") -> None:
         """Take the broker's URL, and the workers' CRAWLYARD_QUEUE_PREFIX and CRAWLYARD_DEPLOYMENT."""
         self._headers = {"deployment": deployment} if deployment else {}
-        self._app = Celery("crawlyard-producer", broker=broker_url, set_as_current=False)
+        self._app = OwnCelery("crawlyard-producer", broker=broker_url, set_as_current=False)
         self._app.conf.update(
             task_serializer="json",
             task_ignore_result=True,

@@ -45,7 +45,7 @@ def _source(name: str, *, given: bool) -> str:
 
 def examine_settings() -> list[Finding]:
     """Examine the settings; this needs no server."""
-    return [_outages(), _time_limits(), *_misspelt()]
+    return [_outages(), _time_limits(), *_foreign(), *_misspelt()]
 
 
 def _outages() -> Finding:
@@ -71,6 +71,15 @@ def _time_limits() -> Finding:
         good=settings().database_wait < hard < redelivery,
         remedy="Set them in this order, or a slow task may run twice at the same time.",
     )
+
+
+def _foreign() -> list[Finding]:
+    from tasks.own_celery import describe_foreign, foreign_variables  # noqa: PLC0415 - it imports Celery
+
+    if not (names := foreign_variables(settings().broker_url)):
+        return []
+    remedy = "Remove them from this environment, if they are not there for another application."
+    return [Finding("Celery's variables", "warning", describe_foreign(names), remedy)]
 
 
 def _misspelt() -> list[Finding]:

@@ -64,7 +64,10 @@ def _app() -> Any:
 
     Celery imports the modules of its configuration by name, from the current directory first.
     """
-    settings()  # an invalid setting is reported here, in one line
+    own_celery = import_module("tasks.own_celery")
+    if foreign := own_celery.foreign_variables(settings().broker_url):  # an invalid setting is reported here
+        click.echo(f"crawlyard: {own_celery.describe_foreign(foreign)}", err=True)
+    own_celery.drop_variables()
     import_module("celeryconfig")
     module = import_module("tasks.app")
     for module_name in module.TASK_MODULES:

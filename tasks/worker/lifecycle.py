@@ -9,6 +9,7 @@ from celery import Celery, bootsteps, signals
 from persistence.db.engine import forget_connections
 from persistence.exceptions import CrawlyardError, DatabaseLost
 from persistence.settings import settings
+from tasks.own_celery import foreign_variables
 from tasks.runtime import stopping
 from tasks.worker import remote_control
 
@@ -23,6 +24,7 @@ _OBJECTS_PER_COLLECTION = 50_000
 def install(app: Celery) -> None:
     """Connect all of this to the workers of *app*."""
     signals.worker_init.connect(_begin)
+    signals.beat_init.connect(_warn_of_variables)
     signals.worker_process_init.connect(_forked)
     signals.worker_shutting_down.connect(_stop)
     app.steps["worker"].add(StopStep)
@@ -38,6 +40,7 @@ def _begin(**_: Any) -> None:
     not stop the start: the tasks wait for it.
     """
     stopping.reset()
+    _warn_of_variables()
     from persistence.migrations.head import check_head  # noqa: PLC0415 - only here is Alembic needed
     from persistence.migrations.run import migrate  # noqa: PLC0415
 
@@ -51,6 +54,12 @@ def _begin(**_: Any) -> None:
         log.warning("database_lost", why=str(error))
     except CrawlyardError as error:
         raise SystemExit(str(error)) from error
+
+
+def _warn_of_variables(**_: Any) -> None:
+    """Say which of Celery's variables do not count. `crawlyard worker` and `crawlyard beat` have said so already."""
+    if foreign := foreign_variables(settings().broker_url):
+        log.warning("celery_variables_ignored", names=foreign)
 
 
 def _forked(**_: Any) -> None:
