@@ -201,6 +201,21 @@ class Settings(BaseSettings):
         description="prefixes that GitLab's administrators chose for tokens instead of glpat-, separated by commas; "
         "what begins with one is redacted",
     )
+    max_events: int = Field(
+        100_000_000,
+        ge=1000,
+        description="events that are kept at most; a reader that is further behind gets a gap",
+    )
+    max_errors: int = Field(
+        1_000_000,
+        ge=1,
+        description="rows of the error log that are kept at most; beyond it the oldest are deleted",
+    )
+    max_closed_connections: int = Field(
+        200_000,
+        ge=1,
+        description="closed connections that are kept at most; beyond it the oldest are deleted",
+    )
     max_rejected: int = Field(
         200_000,
         ge=2,

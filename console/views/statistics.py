@@ -104,12 +104,18 @@ def _now(statistics: StatisticsReport) -> list[RenderableType]:
         if statistics.held_accounts
         else []
     )
+    beyond = (
+        [panel("Deleted beyond bounds", count_rows(statistics.beyond_bounds, "red"))]
+        if statistics.beyond_bounds
+        else []
+    )
     return [
         panel("Connections", connection_rows(statistics.connections, used)),
         panel("Attempts", _plain(statistics.assignments)),
         panel("Failures, last hour", count_rows(statistics.failures_last_hour, "yellow")),
         panel("Rejected, last hour", count_rows(statistics.rejected_last_hour, "yellow")),
         panel("Rejected, kept", kept_rows(statistics.rejected_kept)),
+        *beyond,
         *blocked,
     ]
 

@@ -26,11 +26,14 @@ _DELETE_FOREIGN = text("""
 """)
 
 _TRIM = text("""
-    WITH head AS (
+    WITH newest AS (SELECT id FROM dispatch_event ORDER BY xid DESC, id DESC LIMIT 1),
+    head AS (
         -- Limited first, then tested for age, which has no index. Events at or above the oldest running transaction
         -- stay: what commits later must be after the edge, or a reader would get a gap.
         SELECT xid, id, xid < pg_snapshot_xmin(pg_current_snapshot())
-                        AND created_at < clock_timestamp() - CAST(:keep AS interval) AS is_old
+                        AND (created_at < clock_timestamp() - CAST(:keep AS interval)
+                             -- Ids are given in turn, with gaps: there are no more events than ids.
+                             OR id <= (SELECT max(id) FROM newest) - :most) AS is_old
           FROM dispatch_event
          WHERE (xid, id) > ((SELECT trimmed_xid FROM event_edge), (SELECT trimmed_id FROM event_edge))
          ORDER BY xid, id LIMIT :limit
@@ -70,9 +73,11 @@ class EventsPage(NamedTuple):
     deleted: int
 
 
-def trim_events(session: Session, older_than: timedelta, limit: int) -> int:
+def trim_events(session: Session, older_than: timedelta, limit: int, most: int) -> int:
     """
     Delete at most *limit* events older than *older_than*, oldest first, and move the edge; the number deleted.
+
+    Beyond the *most* newest events, younger ones are deleted too.
 
     Deletes nothing while another worker is trimming.
     """
@@ -82,7 +87,7 @@ def trim_events(session: Session, older_than: timedelta, limit: int) -> int:
     if is_foreign:
         session.execute(_RESET)
     session.execute(_DELETE_FOREIGN, {"limit": limit})
-    deleted: int = session.scalars(_TRIM, {"keep": older_than, "limit": limit}).one()
+    deleted: int = session.scalars(_TRIM, {"keep": older_than, "limit": limit, "most": most}).one()
     return deleted
 
 

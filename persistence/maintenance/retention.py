@@ -5,7 +5,7 @@ Rows that refer to a job by a foreign key are deleted with it (`old_jobs`), exce
 earlier, by their own age.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import CursorResult, text
@@ -60,6 +60,33 @@ _DELETE_FROM = {
 }
 
 
+BOUNDED = {"job_error_log": "max_errors", "socket_connection": "max_closed_connections"}
+"""Tables with a bound on the number of rows, and its setting."""
+
+_NEWEST_BEYOND = {
+    # An index-only scan of as many rows as are kept.
+    table: sql(
+        "SELECT $age FROM $rows DESC OFFSET :most LIMIT 1", age=_OLD[table].age, rows=_OLD[table].oldest_first
+    )
+    for table in BOUNDED
+}
+
+_DELETE_UNTIL = {
+    table: sql(
+        """
+        DELETE FROM $table WHERE ctid = ANY (ARRAY (
+            SELECT ctid FROM (SELECT ctid, $age AS age FROM $rows LIMIT :limit FOR UPDATE SKIP LOCKED) first
+             WHERE age <= :until
+        ))
+        """,
+        table=table,
+        age=_OLD[table].age,
+        rows=_OLD[table].oldest_first,
+    )
+    for table in BOUNDED
+}
+
+
 class Retention:
     """Deletes what is older than its retention."""
 
@@ -76,9 +103,18 @@ class Retention:
             table: self._delete(table, getattr(retention, old.setting), limit) for table, old in _OLD.items()
         }
 
-    def trim_events(self, older_than: timedelta, limit: int) -> int:
+    def trim_events(self, older_than: timedelta, limit: int, most: int) -> int:
         """See `persistence.events.trim`."""
-        return trim_events(self._session, older_than, limit)
+        return trim_events(self._session, older_than, limit, most)
+
+    def newest_beyond(self, table: str, most: int) -> datetime | None:
+        """The age of the first row of a table of BOUNDED after its *most* newest; None if there is none."""
+        return self._session.scalars(_NEWEST_BEYOND[table], {"most": most}).one_or_none()
+
+    def delete_until(self, table: str, until: datetime, limit: int) -> int:
+        """Delete at most *limit* rows of a table of BOUNDED up to this age; the number deleted."""
+        result = self._session.execute(_DELETE_UNTIL[table], {"until": until, "limit": limit})
+        return cast("CursorResult[Any]", result).rowcount
 
     def _delete(self, table: str, keep: timedelta, limit: int) -> int:
         values = {"keep": keep, "limit": limit}

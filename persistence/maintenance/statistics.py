@@ -11,6 +11,8 @@ One statement reads one snapshot: a job that changes during the count is counted
 as of the same moment.
 """
 
+import json
+from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy import text
@@ -104,11 +106,30 @@ _TAKE = sql(
 )
 
 
+BEYOND_BOUNDS = "beyond_bounds"
+"""The statistic that adds up, by table, the rows that were deleted since there were too many."""
+
+_ADD_BEYOND_BOUNDS = sql("""
+    INSERT INTO statistic (name, value, taken_at) VALUES (:name, CAST(:counts AS jsonb), statement_timestamp())
+    ON CONFLICT (name) DO UPDATE
+       SET taken_at = excluded.taken_at,
+           value = (SELECT jsonb_object_agg(key, total)
+                      FROM (SELECT key, sum(CAST(value AS bigint)) AS total
+                              FROM (SELECT * FROM jsonb_each_text(statistic.value)
+                                    UNION ALL SELECT * FROM jsonb_each_text(excluded.value)) counted
+                             GROUP BY key) summed)
+""")
+
+
 class Statistics:
     """The table `statistic`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+
+    def add_beyond_bounds(self, deleted: Mapping[str, int]) -> None:
+        """Add to the rows, by table, that were deleted since there were too many."""
+        self._session.execute(_ADD_BEYOND_BOUNDS, {"name": BEYOND_BOUNDS, "counts": json.dumps(deleted)})
 
     def take(self, timeout: timedelta) -> None:
         """Count everything in one statement. *timeout* also limits the later statements of the unit."""

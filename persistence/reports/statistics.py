@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select, text
 
 from persistence.db.snapshot import snapshot
 from persistence.exceptions import IllegalRequestError
-from persistence.maintenance.statistics import SINCE, STATE
+from persistence.maintenance.statistics import BEYOND_BOUNDS, SINCE, STATE
 from persistence.migrations.head import require_head
 from persistence.reports import status
 from persistence.reports.status import ConnectionCounts
@@ -22,6 +22,8 @@ from persistence.schema.sql import sql
 from persistence.settings import settings
 
 _NOW = select(func.now())
+
+_BEYOND_BOUNDS = text("SELECT value FROM statistic WHERE name = :name")
 
 _ACCOUNT = text("""
     SELECT now() AS taken_at, known.id IS NOT NULL AS is_known, lane.held_at, lane.held_reason, lane.paused_at,
@@ -74,6 +76,8 @@ class StatisticsReport:
     failures_last_hour: Mapping[str, int]
     rejected_last_hour: Mapping[str, int]
     rejected_kept: status.RejectedKept
+    beyond_bounds: Mapping[str, int]
+    """By table, the rows that were deleted since there were too many, ever since."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def read_statistics() -> StatisticsReport:
             failures_last_hour=status.failures_last_hour(connection),
             rejected_last_hour=status.rejected_last_hour(connection),
             rejected_kept=status.rejected_kept(connection),
+            beyond_bounds=connection.scalar(_BEYOND_BOUNDS, {"name": BEYOND_BOUNDS}) or {},
         )
 
 

@@ -1,12 +1,16 @@
 """The task `upkeep.clean_up`: deletes old rows and old jobs in bounded transactions."""
 
+from time import monotonic
+
 import structlog
 
+from persistence.maintenance.retention import BOUNDED
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import CleanUp
 from tasks.maintenance.erasure import erase_gone_accounts
 from tasks.maintenance.old_jobs import delete_old_jobs
+from tasks.runtime.chunks import TIME_LIMIT_S
 from tasks.runtime.task import task
 from tasks.runtime.unit import unit_of_work
 
@@ -37,9 +41,26 @@ def clean_up(payload: CleanUp) -> None:
         with unit_of_work() as uow:
             uow.rejected_bounds.recount()
             uow.commit()
+        delete_beyond_bounds()
         erase_gone_accounts()
     if any(deleted.values()):
         log.info("old_rows_deleted", **deleted)
+
+
+def delete_beyond_bounds() -> None:
+    """Delete the oldest rows of tables that have more than their bound, and count them for the statistics."""
+    deadline = monotonic() + TIME_LIMIT_S
+    for table, setting in BOUNDED.items():
+        with unit_of_work() as uow:
+            until = uow.retention.newest_beyond(table, getattr(settings(), setting))
+        deleted = CHUNK_ROWS
+        while until and deleted == CHUNK_ROWS and monotonic() < deadline:
+            with unit_of_work() as uow:
+                uow.retention.prefer_indexes()
+                deleted = uow.retention.delete_until(table, until, CHUNK_ROWS)
+                uow.statistics.add_beyond_bounds({table: deleted})
+                uow.commit()
+            log.warning("rows_beyond_bound_deleted", table=table, rows=deleted)
 
 
 def delete_old(uow: UnitOfWork) -> dict[str, int]:
@@ -50,7 +71,7 @@ def delete_old(uow: UnitOfWork) -> dict[str, int]:
     """
     uow.retention.prefer_indexes()
     deleted = uow.retention.delete_old(settings(), CHUNK_ROWS)
-    events = uow.retention.trim_events(settings().keep_events, CHUNK_EVENTS)
+    events = uow.retention.trim_events(settings().keep_events, CHUNK_EVENTS, settings().max_events)
     uow.live_counts.delete_empty(CHUNK_ROWS)
     jobs = delete_old_jobs(uow, CHUNK_ROWS)
     if CHUNK_ROWS in deleted.values() or events == CHUNK_EVENTS or jobs.is_full:

@@ -1,0 +1,59 @@
+"""Tables that grow by what crawlers say have a bound of rows, beyond which the oldest are deleted."""
+
+import pytest
+
+from persistence.reports.statistics import read_statistics
+from support.worlds.ages import clean_up
+from support.worlds.world import World
+
+
+def bounded(world: World, monkeypatch: pytest.MonkeyPatch, **limits: int) -> None:
+    """Set bounds."""
+    for name, limit in limits.items():
+        monkeypatch.setenv(f"CRAWLYARD_MAX_{name}", str(limit))
+    world.reload_settings()
+
+
+def test_the_oldest_rows_beyond_a_bound_are_deleted_and_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest stay, an open connection whatever its age, and the statistics add up what was deleted."""
+    bounded(world, monkeypatch, ERRORS=3, CLOSED_CONNECTIONS=2)
+    monkeypatch.setattr("tasks.maintenance.cleanup.CHUNK_ROWS", 2)
+    job_id = world.insert_job()
+    world.rows(f"""
+        INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message)
+        SELECT n::text, '{job_id}', now() - make_interval(mins => n), '', '' FROM generate_series(1, 8) n;
+        INSERT INTO socket_connection (id, is_active, closed_at)
+        SELECT n::text, false, now() - make_interval(mins => n) FROM generate_series(1, 4) n;
+        INSERT INTO socket_connection (id, connected_at) VALUES ('open', now() - interval '1 year')
+    """)
+
+    clean_up(world)
+
+    assert world.rows("SELECT id FROM job_error_log ORDER BY id") == [("1",), ("2",), ("3",)]
+    assert world.rows("SELECT id FROM socket_connection ORDER BY id") == [("1",), ("2",), ("open",)]
+    assert read_statistics().beyond_bounds == {"job_error_log": 5, "socket_connection": 2}
+
+    clean_up(world)
+    world.rows("UPDATE job_error_log SET id = 'x' || id")
+    world.rows(f"""
+        INSERT INTO job_error_log (id, job_id, error_type, error_message) VALUES ('new', '{job_id}', '', '')
+    """)
+    clean_up(world)
+
+    assert read_statistics().beyond_bounds == {"job_error_log": 6, "socket_connection": 2}
+    assert world.scalar("SELECT count(*) FROM job_error_log") == 3
+
+
+def test_events_beyond_the_bound_are_deleted_and_readers_get_a_gap(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However recent they are."""
+    bounded(world, monkeypatch, EVENTS=1000)
+    world.rows("INSERT INTO dispatch_event (type) SELECT 'job_updated' FROM generate_series(1, 1500)")
+
+    clean_up(world)
+
+    assert world.scalar("SELECT count(*) FROM dispatch_event") == 1000
+    assert world.scalar("SELECT trimmed_id > 0 FROM event_edge")
