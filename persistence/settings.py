@@ -121,6 +121,17 @@ class Settings(BaseSettings):
         description="entries of an account that may wait at once; discovered jobs above it are deferred "
         "(none: no cap)",
     )
+    max_waiting: int = Field(
+        100_000,
+        ge=1,
+        description="entries of an account that may wait at once where CRAWLYARD_PENDING_CAP is not set; "
+        "discovered jobs above it are deferred",
+    )
+    max_frame_jobs: int = Field(
+        10_000,
+        ge=1,
+        description="jobs that one discovery frame creates; the others that it finds are deferred",
+    )
     max_deferred: int = Field(
         100_000,
         ge=0,

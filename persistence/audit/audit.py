@@ -159,7 +159,7 @@ def _values(connection: Connection, worker_settings: Settings, *, at_rest: bool)
         "untouched": moment.untouched,
         "connection_timeout": worker_settings.longest_silence,
         "keep_errors": worker_settings.keep_errors,
-        "pending_cap": worker_settings.pending_cap,
+        "pending_cap": worker_settings.pending_cap or worker_settings.max_waiting,
         "refresh_patience": worker_settings.refresh_patience,
         "stall_timeout": worker_settings.stall_timeout,
     }

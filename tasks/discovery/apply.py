@@ -20,6 +20,7 @@ from persistence.exceptions import Contended
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId, CrawlerJobId
+from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.frames import Discovery, JobsDiscoveredFrame
 from tasks.discovery.area_changes import AreaChanges
@@ -108,6 +109,7 @@ def _apply_plan(uow: UnitOfWork, plan: AreaPlan, locked: LockedDiscovery, refuse
     areas = AreaChanges(uow, plan, locked.parent)
     counts: Counter[str] = Counter()
     refused: set[str] = set()
+    room = min(locked.room, settings().max_frame_jobs)
 
     def refuse_entity(entity: FoundEntity, why: str) -> None:
         if entity.area_type:
@@ -117,8 +119,7 @@ def _apply_plan(uow: UnitOfWork, plan: AreaPlan, locked: LockedDiscovery, refuse
 
     def apply_chunk(chunk: list[FoundEntity]) -> None:
         areas.write(chunk)
-        room = None if locked.room is None else locked.room - counts["jobs"]
-        jobs = spawn_children(uow, locked, chunk, room, plan.proposed)
+        jobs = spawn_children(uow, locked, chunk, room - counts["jobs"], plan.proposed)
         areas.mark_done(chunk)  # not before: a refused chunk is rolled back
         counts.update(jobs + Counter(f"{entity.kind}s" for entity in chunk))
 
@@ -131,6 +132,8 @@ def _apply_plan(uow: UnitOfWork, plan: AreaPlan, locked: LockedDiscovery, refuse
     entities = iter([entity for entity in plan.usable if entity.full_path not in refused])
     while chunk := list(islice(entities, CHUNK)):
         bisect_on_refusal(uow, chunk, apply_chunk, refuse_entity)
+    if counts["deferred"] and counts["jobs"] < locked.room:
+        uow.publish("upkeep.feed_deferred")  # there is room; the frame alone has found too many
     return counts
 
 

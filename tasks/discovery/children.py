@@ -23,7 +23,7 @@ def spawn_children(
     uow: UnitOfWork,
     locked: LockedDiscovery,
     entities: Collection[FoundEntity],
-    room: int | None,
+    room: int,
     proposed: Mapping[str, ProposedChange],
 ) -> Counter[str]:
     """
@@ -48,7 +48,7 @@ def spawn_children(
         for key, entity in wanted.items()
         if key not in existing
     ]
-    queued = new if room is None else new[: max(room, 0)]
+    queued = new[: max(room, 0)]
     spawn(uow, queued)
     deferred = uow.deferred.add(parent.account_id, new[len(queued) :], settings().max_deferred)
     return Counter(

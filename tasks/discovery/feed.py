@@ -49,7 +49,7 @@ def feed(uow: UnitOfWork) -> int:
 
 def _feed_account(uow: UnitOfWork, account_id: AccountId, limit: int) -> int:
     room = room_of(uow, account_id)
-    taken = uow.deferred.take(account_id, limit if room is None else max(min(room, limit), 0))
+    taken = uow.deferred.take(account_id, max(min(room, limit), 0))
     existing = uow.identities.twins_of_jobs([child.job for child in taken])
     bisect_on_refusal(
         uow,

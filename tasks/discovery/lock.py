@@ -37,8 +37,8 @@ class LockedDiscovery:
     """Jobs at areas that have moved."""
     renewable: set[JobId]
     """Children that are to be queued again."""
-    room: int | None
-    """How many more jobs of the account may wait in the queue; None: any number."""
+    room: int
+    """How many more jobs of the account may wait in the queue."""
 
 
 def lock_discovery(
@@ -104,10 +104,10 @@ def find_used_by_others(
     return uow.areas.used_by_others(changing, parent.account_id, parent.graphql_url)
 
 
-def _room(uow: UnitOfWork, account_id: AccountId) -> int | None:
+def _room(uow: UnitOfWork, account_id: AccountId) -> int:
     """How many more jobs of the account may wait in the queue; 0 while jobs that were found earlier are deferred."""
     room = room_of(uow, account_id)
-    if room is None or not uow.deferred.has_any([account_id]):
+    if not uow.deferred.has_any([account_id]):
         return room
     uow.publish("upkeep.feed_deferred")
     return 0

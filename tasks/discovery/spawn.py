@@ -51,15 +51,18 @@ def _entry(child: ChildJob, area: str | None) -> NewEntry:
     )
 
 
-def room_of(uow: UnitOfWork, account_id: AccountId) -> int | None:
+def room_of(uow: UnitOfWork, account_id: AccountId) -> int:
     """
-    How many more jobs of the account may wait in the queue; None: any number.
+    How many more jobs of the account may wait in the queue.
 
-    Locks the account queue, since two concurrent discoveries would otherwise both find the same room.
+    If the account has a cap, this locks its queue, since two concurrent discoveries would otherwise both find the same
+    room. Without one it locks nothing, so that no round waits: concurrent discoveries may exceed max_waiting by what
+    each of them may create.
     """
     cap = settings().pending_cap
     if cap is None:
-        return None
-    uow.account_queues.open([account_id])
-    uow.account_queues.lock([account_id])
+        cap = settings().max_waiting
+    else:
+        uow.account_queues.open([account_id])
+        uow.account_queues.lock([account_id])
     return cap - uow.entries.count_claimable(account_id, cap)

@@ -71,6 +71,35 @@ def test_the_cap_applies_to_the_whole_discovery(capped: World, monkeypatch: pyte
     assert (waiting(capped), deferred(capped)) == (4, 4 * len(PROJECT_COMMANDS) - 4)
 
 
+def test_a_frame_creates_a_bounded_number_of_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are deferred, and created at once after it, since there is room."""
+    monkeypatch.setenv("CRAWLYARD_MAX_FRAME_JOBS", "7")
+    world.reload_settings()
+    discoverer = Discoverer.at_work(world)
+
+    discoverer.finds(*(project(f"a/{n}", n) for n in range(1, 4)))
+
+    assert (waiting(world), deferred(world)) == (7, 8)
+    sums = world.job(discoverer.job_id).progress["discovery"]
+    assert (sums["jobs"], sums["deferred"]) == (7, 8)
+    assert world.published.of("upkeep.feed_deferred") == [{}]
+    world.deliver("upkeep.feed_deferred")
+    assert (waiting(world), deferred(world)) == (15, 0)
+
+
+def test_an_account_without_a_cap_has_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more jobs of it wait than max_waiting; the others are deferred, and nothing is fed beyond it."""
+    monkeypatch.setenv("CRAWLYARD_MAX_WAITING", "6")
+    world.reload_settings()
+    discoverer = Discoverer.at_work(world)
+
+    discoverer.finds(project("a", 1))
+    discoverer.finds(project("b", 2), project("c", 3), at=LATER)
+    world.deliver("upkeep.feed_deferred")
+
+    assert (waiting(world), deferred(world)) == (6, 9)
+
+
 def test_jobs_found_again_are_deferred_once(capped: World) -> None:
     """They are neither deferred twice nor queued before jobs that were deferred earlier."""
     discoverer = Discoverer.at_work(capped)

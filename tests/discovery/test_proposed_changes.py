@@ -114,11 +114,13 @@ def test_its_own_jobs_are_made_once(world: World, attacker: Discoverer) -> None:
 def test_a_failed_job_of_another_account_is_not_queued_by_a_proposal(
     world: World, attacker: Discoverer
 ) -> None:
-    """It stays as it is."""
+    """Neither at a path that is to get another id, nor at one to which an area is to move."""
+    job_id = world.insert_job(accountId="victim", full_path="acc/trap", command="issues")
+    world.deliver("jobs.enqueue", job_ids=[job_id])
     world.rows("UPDATE job_queue SET status = 'failed', settled_at = now() WHERE account_id = 'victim'")
     world.rows("""UPDATE job SET status = 'failed' WHERE "accountId" = 'victim'""")
 
-    attacker.finds(project("victim/secret", 99), at=LATER)
+    attacker.finds(project("victim/secret", 99), project("acc/trap", 42), at=LATER)
 
     assert (
         world.scalar("SELECT count(*) FROM job_queue WHERE account_id = 'victim' AND status <> 'failed'") == 0

@@ -119,7 +119,7 @@ CHECKS = (
               LEFT JOIN (SELECT account_id, count(*) FILTER (WHERE $claimable) AS waiting, min(age(xmin)) AS age
                            FROM job_queue GROUP BY account_id) queue ON queue.account_id = late.account_id
              WHERE lane.paused_at IS NULL AND $lane_untouched
-               AND COALESCE(queue.waiting, 0) < COALESCE(CAST(:pending_cap AS int), 2147483647)
+               AND COALESCE(queue.waiting, 0) < :pending_cap
                AND COALESCE(queue.age >= :untouched, true)
             """,
             deferred_untouched=untouched("d"),
