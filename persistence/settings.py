@@ -156,9 +156,22 @@ class Settings(BaseSettings):
         timedelta(seconds=300),
         description="no job is assigned for an account whose token expires within this time: it is refreshed first",
     )
+    token_doubt: Seconds = Field(
+        timedelta(minutes=15),
+        description="a job waits this long if its crawler alone says that the account's token has died; if three "
+        "jobs say so, the account is blocked for this long",
+    )
+    max_token_doubts: int = Field(
+        10,
+        ge=0,
+        le=1_000_000,
+        description="accounts whose tokens a connection may bring into doubt in an hour; beyond it, what it says "
+        "about a token is a failure of the job",
+    )
     http_timeout: Seconds = Field(
         timedelta(seconds=10),
-        description="timeout of each step (connect, send, read) of a call to a GitLab that refreshes a token",
+        description="timeout of each step (connect, send, read) of a call to a GitLab that checks or refreshes a "
+        "token",
     )
 
     sweep_interval: Seconds = Field(

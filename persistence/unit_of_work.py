@@ -38,6 +38,7 @@ from persistence.fleet.slots import Slots
 from persistence.fleet.sweep_state import SweepStates
 from persistence.jobs.account_queues import AccountQueues
 from persistence.jobs.deferred import DeferredJobs
+from persistence.jobs.doubts import Doubts
 from persistence.jobs.entries import Entries
 from persistence.jobs.identity import Identities
 from persistence.jobs.jobs import Jobs
@@ -84,6 +85,7 @@ class UnitOfWork(Transaction):
         self.scopes = Scopes(session)
         self.connections = Connections(session)
         self.deferred = DeferredJobs(session)
+        self.doubts = Doubts(session)
         self.entries = Entries(session, self.tokens)
         self.erasure = Erasure(session)
         self.error_log = ErrorLog(session, self.tokens)

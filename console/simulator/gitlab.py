@@ -34,6 +34,10 @@ class _Family:
     is_revoked: bool = False
     has_expired: bool = False
 
+    @property
+    def is_valid(self) -> bool:
+        return not self.is_revoked and not self.has_expired
+
 
 class GitLab:
     """Serves from `__enter__` to `__exit__`, on a free loopback port."""
@@ -43,10 +47,14 @@ class GitLab:
         self.client_secret = secrets.token_hex(16)
         self.calls = 0
         """Requests to refresh a token."""
+        self.checks = 0
+        """Questions whether a token works."""
         self.issued: list[str] = []
         """Every token that was ever issued."""
         self._uses_left = dies_at_use
         self.answer: Answer = lambda reply: reply
+        self.tells: Answer = lambda reply: reply
+        """The same, for questions whether a token works."""
         self._families: list[_Family] = []
         self._lock = Lock()
         handler = type("Handler", (_Handler,), {"gitlab": self})
@@ -81,10 +89,15 @@ class GitLab:
                 self._uses_left -= 1
                 if self._uses_left == 0:
                     self._expire()
-            return any(
-                f.access_token == access_token and not f.is_revoked and not f.has_expired
-                for f in self._families
-            )
+            return any(f.access_token == access_token and f.is_valid for f in self._families)
+
+    def info(self, authorization: str | None) -> Reply:
+        """Answer GET /oauth/token/info."""
+        with self._lock:
+            self.checks += 1
+            if any(f"Bearer {f.access_token}" == authorization and f.is_valid for f in self._families):
+                return _reply(200, resource_owner_id=1, expires_in=LIFETIME_SECONDS)
+            return _reply(401, error="invalid_token")
 
     def expire(self) -> None:
         """Expire all access tokens; they can be refreshed."""
@@ -139,7 +152,17 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         form = {name: values[-1] for name, values in parse_qs(body).items()}
         reply = self.gitlab.token(form) if self.path == "/oauth/token" else _reply(404, error="not found")
-        status, text = self.gitlab.answer(reply)
+        self._send(self.gitlab.answer(reply))
+
+    def do_GET(self) -> None:
+        known = self.path == "/oauth/token/info"
+        reply = (
+            self.gitlab.info(self.headers.get("Authorization")) if known else _reply(404, error="not found")
+        )
+        self._send(self.gitlab.tells(reply))
+
+    def _send(self, reply: Reply) -> None:
+        status, text = reply
         with suppress(OSError):  # the client has closed the connection
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

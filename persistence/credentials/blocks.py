@@ -12,11 +12,8 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from persistence.schema.ids import AccountId, JobId
-from persistence.schema.sql import fragment, sql
+from persistence.schema.sql import HAS_ANOTHER_TOKEN, fragment, sql
 from persistence.schema.states import JobStatus
-
-HAS_ANOTHER_TOKEN = fragment("lane.held_token IS DISTINCT FROM $access_token_hash")
-"""True if a blocked account no longer has the token that it was blocked for."""
 
 _COLUMNS = fragment(
     """
@@ -40,7 +37,7 @@ _FIND = sql(
 _ALL_AFTER = sql(
     """
     SELECT $columns FROM account_lane lane JOIN account ON account.id = lane.account_id
-     WHERE lane.held_at IS NOT NULL AND lane.account_id > :after
+     WHERE (lane.held_at IS NOT NULL OR lane.doubted_at IS NOT NULL) AND lane.account_id > :after
      ORDER BY lane.account_id LIMIT :limit
     """,
     columns=_COLUMNS,
@@ -48,7 +45,8 @@ _ALL_AFTER = sql(
 
 _RENEWALS = sql(
     """
-    SELECT lane.account_id, lane.renewed_at, lane.held_at IS NOT NULL AND $has_another_token AS is_due
+    SELECT lane.account_id, lane.renewed_at,
+           (lane.held_at IS NOT NULL OR lane.doubted_at IS NOT NULL) AND $has_another_token AS is_due
       FROM account_lane lane JOIN account ON account.id = lane.account_id
      WHERE lane.account_id = ANY (CAST(:ids AS text[]))
     """,
@@ -92,7 +90,7 @@ class Renewal:
 
     at: datetime | None
     is_due: bool
-    """True if the account has a new token but is still blocked for the old one."""
+    """True if the account has a new token but is still blocked for the old one, or that is in doubt."""
 
     def is_after(self, moment: datetime) -> bool:
         """True if an attempt that began at *moment* was given an older token."""
@@ -111,7 +109,7 @@ class Blocks:
         return None if row is None else BlockedAccount(**row._mapping)  # noqa: SLF001 - public in spite of its name
 
     def all_after(self, after: str, limit: int) -> list[BlockedAccount]:
-        """Up to *limit* blocked accounts with ids after *after*, in id order, without a lock."""
+        """Up to *limit* accounts, blocked or with a token in doubt, with ids after *after*, in order; no lock."""
         rows = self._session.execute(_ALL_AFTER, {"after": after, "limit": limit})
         return [BlockedAccount(**row._mapping) for row in rows]  # noqa: SLF001 - public in spite of its name
 

@@ -1,7 +1,7 @@
 """Connections of crawlers. Heartbeats and disconnects only leave marks on them; only the sweep closes one."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -87,6 +87,19 @@ _ACTIVE = (
 )
 _LOCK = _ACTIVE.with_for_update(key_share=True)
 _LOCK_SKIPPING = _ACTIVE.with_for_update(key_share=True, skip_locked=True)
+
+_COUNT_DOUBTS = sql(
+    """
+    UPDATE socket_connection c
+       -- a time in the future was written before the database's clock was set back
+       SET doubts_from = CASE WHEN $is_counting THEN c.doubts_from ELSE clock_timestamp() END,
+           doubts = CASE WHEN $is_counting THEN c.doubts ELSE 0 END + new.doubts
+      FROM unnest(CAST(:ids AS text[]), CAST(:doubts AS int[])) AS new(id, doubts)
+     WHERE c.id = new.id
+    RETURNING c.id, c.doubts
+    """,
+    is_counting="c.doubts_from BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp()",
+)
 
 _CLOSE = (
     update(SocketConnection)
@@ -223,6 +236,15 @@ class Connections:
         almost_silent = is_silent(as_of, early=settings().heartbeat_interval)
         counts = select(func.count(), func.count().filter(silent), func.count().filter(almost_silent))
         return FleetCounts(*self._session.execute(counts.where(SocketConnection.is_active)).one())
+
+    def count_doubts(self, new: Mapping[ConnectionId, int]) -> dict[ConnectionId, int]:
+        """
+        Count accounts whose tokens connections, which the caller has locked, have just brought into doubt.
+
+        Returns how many that makes within an hour.
+        """
+        values = {"ids": list(new), "doubts": list(new.values())}
+        return {row.id: row.doubts for row in self._session.execute(_COUNT_DOUBTS, values)}
 
     def close(self, ids: Collection[ConnectionId]) -> None:
         """Close connections for good. The caller has locked them and closed their attempts."""

@@ -68,7 +68,7 @@ _WAITING = sql(
                 ORDER BY host LIMIT 1) next
     )
     SELECT lane.account_id, lane.host, turn.last_seated_at,
-           $expiring AS is_expiring
+           $expiring AS is_expiring, turn.probing_at IS NOT NULL AS is_probing
       FROM lane JOIN account_lane turn ON turn.account_id = lane.account_id
                 LEFT JOIN account ON account.id = lane.account_id
     """,
@@ -141,7 +141,8 @@ _BLOCK = sql("""
     -- An account that is blocked already stays so for the token that it had then: it may have got a new one since,
     -- which we have not seen yet.
     UPDATE account_lane lane
-       SET held_at = clock_timestamp(), held_reason = :reason, held_token = $access_token_hash
+       SET held_at = clock_timestamp(), held_reason = :reason, held_token = $access_token_hash, doubted_at = NULL,
+           probing_at = NULL
       FROM account
      WHERE lane.account_id = ANY (CAST(:ids AS text[])) AND lane.held_at IS NULL AND account.id = lane.account_id
 """)
@@ -149,7 +150,8 @@ _BLOCK = sql("""
 _BLOCK_EXPIRING = sql(
     """
     UPDATE account_lane turn
-       SET held_at = clock_timestamp(), held_reason = :reason, held_token = $access_token_hash
+       SET held_at = clock_timestamp(), held_reason = :reason, held_token = $access_token_hash, doubted_at = NULL,
+           probing_at = NULL
       FROM account
      WHERE turn.account_id = ANY (CAST(:ids AS text[])) AND turn.held_at IS NULL AND account.id = turn.account_id
        AND $expiring
@@ -165,7 +167,8 @@ _SET_BLOCK_REASON = sql("""
 """)
 
 _UNBLOCK = sql("""
-    UPDATE account_lane SET held_at = NULL, held_reason = NULL, held_token = NULL, renewed_at = clock_timestamp()
+    UPDATE account_lane SET held_at = NULL, held_reason = NULL, held_token = NULL, renewed_at = clock_timestamp(),
+                            doubted_at = NULL, probing_at = NULL
      WHERE account_id = :account_id
 """)
 
@@ -192,6 +195,8 @@ class HostQueue:
     last_seated_at: datetime | None
     is_expiring: bool = False
     """True if the account's token is about to expire."""
+    is_probing: bool = False
+    """True if one job at a time is assigned, to see whether the account's token works."""
 
 
 class AccountQueues:
@@ -207,7 +212,10 @@ class AccountQueues:
         *margin*: a token that expires within it is about to expire.
         """
         rows = self._session.execute(_WAITING, {"margin": margin}).all()
-        return [HostQueue(row.account_id, row.host, row.last_seated_at, row.is_expiring) for row in rows]
+        return [
+            HostQueue(row.account_id, row.host, row.last_seated_at, row.is_expiring, row.is_probing)
+            for row in rows
+        ]
 
     def refresh_claim_from(self) -> None:
         """

@@ -25,6 +25,7 @@ class BlockReason(StrEnum):
     """`account_lane.held_reason`: why no job of the account is assigned."""
 
     TOKEN_DIED = "token_died"  # noqa: S105 - not a password
+    TOKEN_DOUBTED = "token_doubted"  # noqa: S105
     TOKEN_EXPIRING = "token_expiring"  # noqa: S105
     PROVIDER_AWAY = "provider_away"
     AUTHORIZATION_NEEDED = "authorization_needed"

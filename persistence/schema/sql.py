@@ -37,6 +37,9 @@ ACCESS_TOKEN_HASH = Template(_HASH).substitute(column="account.access_token")
 REFRESH_TOKEN_HASH = Template(_HASH).substitute(column="account.refresh_token")
 """The SHA-256 of a token of `account`, in hex. Postgres computes it, so that no token leaves the database for it."""
 
+HAS_ANOTHER_TOKEN = f"lane.held_token IS DISTINCT FROM {ACCESS_TOKEN_HASH}"
+"""True if an account no longer has the token that it is blocked for, or that is in doubt."""
+
 SUSPECT_LOSSES = 2
 """A job with this many losses in a row is assigned alone, so that no other job shares the blame for the next."""
 

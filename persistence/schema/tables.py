@@ -50,6 +50,10 @@ class SocketConnection(Base):
     """The number of attempts that its crawler has ended since then."""
     implausible_at: Mapped[datetime | None]
     """When it was last reported that its crawler ends implausibly many attempts."""
+    doubts_from: Mapped[datetime | None]
+    """When the present hour of doubts began."""
+    doubts: Mapped[int] = mapped_column(server_default=text("0"))
+    """The number of accounts whose tokens its crawler has brought into doubt since then."""
 
     __table_args__ = (
         CheckConstraint("is_active = (closed_at IS NULL)", name="closed"),
@@ -222,6 +226,10 @@ class AccountQueue(Base):
     paused_at: Mapped[datetime | None]
     """Since when an operator has paused the account: none of its jobs is assigned."""
     paused_reason: Mapped[str | None]
+    doubted_at: Mapped[datetime | None]
+    """Since when a crawler says that its token has died, and nothing else does; `held_token` is that token."""
+    probing_at: Mapped[datetime | None]
+    """Since when one job at a time is assigned, to see whether a token works that was in doubt."""
 
 
 class AccountOrigin(Base):

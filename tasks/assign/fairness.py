@@ -8,7 +8,7 @@ full host or account does not hide other jobs.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -28,6 +28,8 @@ class LiveLoad:
     live: Counter[HostQueueKey]
     account_cap: int | None
     host_cap: int | None
+    probing: Container[str] = ()
+    """Accounts that may have one live attempt, to see whether their token works."""
     by_account: Counter[str] = field(init=False)
     by_host: Counter[str] = field(init=False)
 
@@ -39,7 +41,8 @@ class LiveLoad:
 
     def account_room(self, account: str) -> float:
         """How many more live attempts the account may have."""
-        return float("inf") if self.account_cap is None else self.account_cap - self.by_account[account]
+        cap = 1 if account in self.probing else self.account_cap
+        return float("inf") if cap is None else cap - self.by_account[account]
 
     def host_room(self, host: str) -> float:
         """How many more live attempts the host may have. Jobs without a host have no cap."""

@@ -97,7 +97,10 @@ def _without_expiring(uow: UnitOfWork, queues: list[HostQueue]) -> list[HostQueu
 def _fill_slots(uow: UnitOfWork, queues: list[HostQueue], free_slots: FreeSlots) -> list[NewAttempt]:
     """Claim and assign until slots or queues are exhausted, or a limit is reached: then publish another round."""
     live_load = LiveLoad(
-        Counter(uow.live_counts.by_host_queue()), settings().account_cap, settings().host_cap
+        Counter(uow.live_counts.by_host_queue()),
+        settings().account_cap,
+        settings().host_cap,
+        probing={queue.account_id for queue in queues if queue.is_probing},
     )
     stuck = StuckEntries()
     opened: list[NewAttempt] = []

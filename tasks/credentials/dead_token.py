@@ -2,8 +2,8 @@
 Attempts whose token died: the frame `token_refresh_request`.
 
 Such an attempt ends at once and counts neither as a try nor as a loss. Its job waits for a new token, so its slot is
-free; its account is blocked, since all of its jobs would fail in the same way. The gateway answers the crawler when
-the order is no longer in the view.
+free. Its account is blocked only once something else than the crawler says so too (doubted_token.py). The gateway
+answers the crawler when the order is no longer in the view.
 """
 
 from collections.abc import Collection, Iterable
@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable
 from persistence.attempts.attempts import Attempt
 from persistence.credentials.blocks import Renewal
 from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId
-from persistence.schema.reasons import BlockReason, Ending
+from persistence.schema.reasons import Ending
 from persistence.schema.states import JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.frames import Discovery, JobFrame, TokenRefreshFrame
+from tasks.credentials.doubted_token import doubt_tokens
 from tasks.jobs.locking import LockedJobs
 from tasks.jobs.transitions import Closing, announce, revoke_attempts
 
@@ -38,7 +39,7 @@ def wait_for_tokens(
     End attempts whose token died, with account queues, entries and jobs locked by the caller.
 
     An attempt that was assigned before its account's last renewal had an older token: its job is queued again. The
-    other jobs wait, and their accounts are blocked.
+    other jobs wait. Their accounts are blocked if their tokens are known to be dead, and in doubt otherwise.
     """
     if not reports:
         return
@@ -52,13 +53,13 @@ def wait_for_tokens(
     waiting = {attempt.job_id: attempt.account_id for attempt, _ in reports if attempt.job_id not in outdated}
     uow.entries.park(waiting)
     announce(uow, locked.jobs, uow.jobs.await_renewal(waiting), JobStatus.WAITING_CREDENTIAL_RENEWAL)
-    uow.account_queues.block(set(waiting.values()), BlockReason.TOKEN_DIED)
+    doubt_tokens(uow, set(waiting.values()))
     _publish_refreshes(uow, set(waiting.values()), renewals)
 
 
 def _publish_refreshes(uow: UnitOfWork, blocked: set[AccountId], renewals: dict[AccountId, Renewal]) -> None:
     """
-    Publish a refresh for each account that was blocked or that has a new token to be unblocked with.
+    Publish a refresh for each account that was blocked or is in doubt, or that has a new token to be unblocked with.
 
     Not for a token that was renewed just now: new tokens that die at once would be renewed without a pause.
     Reconcile publishes their refreshes.

@@ -67,8 +67,7 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
     timeout = settings().http_timeout.total_seconds()
     try:
         with (
-            # No proxies and no .netrc of the environment: tokens must not pass through them.
-            httpx.Client(timeout=timeout, trust_env=False, verify=_ssl_context()) as client,
+            open_client(timeout) as client,
             client.stream("POST", f"{instance}/oauth/token", data=form, headers=headers) as response,
         ):
             return _read(response, monotonic() + timeout)
@@ -82,6 +81,11 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
         return Refused(CredentialError.NETWORK_ERROR, f"{type(error).__name__}: the answer was lost")
 
 
+def open_client(timeout: float) -> httpx.Client:
+    """Open a client without the proxies and the .netrc of the environment: tokens must not pass through them."""
+    return httpx.Client(timeout=timeout, trust_env=False, verify=_ssl_context())
+
+
 def _ssl_context() -> ssl.SSLContext:
     """Trust the authorities of certifi and of the system, where operators add those of their own GitLab."""
     context = httpx.create_ssl_context(trust_env=False)
@@ -92,7 +96,7 @@ def _ssl_context() -> ssl.SSLContext:
 def _read(response: httpx.Response, deadline: float) -> Answer:
     if response.status_code in _NOT_PROCESSED:
         return NotProcessed(CredentialError.PROVIDER_ERROR, f"HTTP {response.status_code}")
-    body = _json(_body(response, deadline))
+    body = read_json(read_body(response, deadline))
     match response.status_code:
         case 200 if token := _token(body, "access_token"):
             return Renewed(token, _token(body, "refresh_token"), _lifetime(body))
@@ -104,7 +108,7 @@ def _read(response: httpx.Response, deadline: float) -> Answer:
             return Refused(CredentialError.PROVIDER_ERROR, f"HTTP {status} without a new token")
 
 
-def _body(response: httpx.Response, deadline: float) -> bytes:
+def read_body(response: httpx.Response, deadline: float) -> bytes:
     """The body; empty if it is too large for such an answer. Raises ReadTimeout if it takes too long."""
     body = b""
     for part in response.iter_raw():
@@ -116,7 +120,8 @@ def _body(response: httpx.Response, deadline: float) -> bytes:
     return body
 
 
-def _json(text: bytes) -> dict[str, Any]:
+def read_json(text: bytes) -> dict[str, Any]:
+    """The JSON object; empty if it is none."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):

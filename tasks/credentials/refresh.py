@@ -23,9 +23,11 @@ from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Refresh
 from tasks.credentials.credential_needed import request_authorization, request_new_tokens, warn_of_delay
+from tasks.credentials.doubted_token import TokenCheck, begin_check, settle_check
 from tasks.credentials.oauth import Answer, NotProcessed, Refused, Renewed
 from tasks.credentials.oauth import refresh as request_refresh
 from tasks.credentials.renewed import CHUNK_JOBS, unblock_account
+from tasks.credentials.token_info import check_token
 from tasks.jobs.locking import lock_waiting_jobs
 from tasks.jobs.transitions import announce
 from tasks.runtime.retry import run_until_done
@@ -39,9 +41,13 @@ TASK = "credentials.refresh"
 
 @task(name=TASK, accepts=Refresh)
 def refresh(payload: Refresh) -> None:
-    """Refresh the tokens of a blocked account, unless another run does so or it cannot be done here."""
+    """
+    Check a token in doubt; refresh the tokens of a blocked account, unless another run does or it cannot be done here.
+
+    A token that is found dead is refreshed by the message that this publishes.
+    """
     account_id, run = AccountId(payload.account_id), str(ULID())
-    reserved: ReservedRefresh | None = None
+    reserved: ReservedRefresh | TokenCheck | None = None
 
     def reserve() -> None:
         nonlocal reserved
@@ -50,10 +56,29 @@ def refresh(payload: Refresh) -> None:
             uow.commit()
 
     run_until_done(reserve)
-    if reserved is None:
-        return
+    if isinstance(reserved, TokenCheck):
+        _check(reserved)
+    elif reserved is not None:
+        _refresh(reserved)
+
+
+def _check(check: TokenCheck) -> None:
+    """Ask the GitLab of an account whether its token works, and settle the doubt."""
+    state = check_token(check.origin, check.access_token, is_oauth=check.is_oauth)
+    log.info("token_checked", account_id=check.account_id, state=state.value)
+
+    def settle() -> None:
+        with unit_of_work() as uow:
+            settle_check(uow, check, state)
+            uow.commit()
+
+    run_until_done(settle)
+
+
+def _refresh(reserved: "ReservedRefresh") -> None:
+    """Refresh the reserved token, and settle the refresh."""
     answer = request_refresh(reserved.instance, reserved.provider, reserved.refresh_token)
-    log.info("refresh_answered", account_id=account_id, answer=type(answer).__name__.lower())
+    log.info("refresh_answered", account_id=reserved.account_id, answer=type(answer).__name__.lower())
 
     def settle() -> None:
         with unit_of_work() as uow:
@@ -65,7 +90,7 @@ def refresh(payload: Refresh) -> None:
 
 def publish_pending_refreshes(uow: UnitOfWork) -> None:
     """
-    Publish a refresh for each blocked account that does not wait for the web app.
+    Publish a refresh for each blocked account that does not wait for the web app, and for each token in doubt.
 
     Repairs failed publishes, accounts that have another token, and reservations whose run has died.
     """
@@ -94,12 +119,12 @@ class ReservedRefresh:
     provider: OAuthProvider = field(repr=False)
 
 
-def reserve_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> ReservedRefresh | None:
-    """Reserve the refresh token of a blocked account for this run; None if there is nothing to call for."""
+def reserve_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> ReservedRefresh | TokenCheck | None:
+    """Reserve the refresh token of a blocked account for this run, or find what to check; None: nothing to call for."""
     uow.account_queues.lock([account_id])
     blocked = uow.blocks.find(account_id)
-    if blocked is None:
-        return None
+    if blocked is None or blocked.reason == BlockReason.TOKEN_DOUBTED:
+        return begin_check(uow, account_id)
     if blocked.has_another_token:
         unblock_account(uow, account_id, is_news=not blocked.is_being_unblocked)
         return None

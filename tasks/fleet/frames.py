@@ -8,7 +8,7 @@ they are counted on the attempt that they name and change nothing else.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from persistence.attempts.attempts import Attempt
@@ -32,6 +32,7 @@ from tasks.contract.frames import (
 )
 from tasks.contract.payloads import Frames
 from tasks.credentials.dead_token import lock_account_queues, wait_for_tokens
+from tasks.credentials.doubted_token import refused_reports
 from tasks.discovery.apply import apply_discoveries
 from tasks.fleet.batch import AttemptFrames, FrameBatch, group_by_attempt
 from tasks.fleet.connections import apply_heartbeats
@@ -44,6 +45,9 @@ from tasks.runtime.unit import message_id, unit_of_work
 
 _UNSUCCESSFUL = "CrawlUnsuccessful"
 """The error_type of a job_completed with success=false."""
+
+_TOKEN = "CredentialExpired"  # noqa: S105 - not a password
+_TOO_OFTEN = "the crawler said of too many accounts within an hour that their tokens died"
 
 _UNNAMED = "CrawlFailed"
 """The error_type of a job_failed that names none."""
@@ -100,6 +104,8 @@ class FencedFrames:
     attempt: Attempt
     entry: Entry | None
     job: KnownJob
+    is_refused: bool = False
+    """True if its connection has said too often that tokens died."""
 
     @property
     def succeeded(self) -> bool:
@@ -116,6 +122,8 @@ class FencedFrames:
             case JobCompletedFrame(data=data) if not data.success:
                 error = data.message or "the crawler reported no success"
                 return JobFailedData(error=error, error_type=_UNSUCCESSFUL, is_recoverable=True)
+            case TokenRefreshFrame() if self.is_refused:
+                return JobFailedData(error=_TOO_OFTEN, error_type=_TOKEN, is_recoverable=True)
             case _:
                 return None
 
@@ -131,6 +139,10 @@ def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
         for reported in attempts
         if (attempt := live.get((reported.connection_id, reported.crawler_job_id)))
     ]
+    if refused := refused_reports(
+        uow, [f.attempt for f in fenced if isinstance(f.reported.terminal, TokenRefreshFrame)]
+    ):
+        fenced = [replace(f, is_refused=f.attempt.crawler_job_id in refused) for f in fenced]
     _count_stale(uow, attempts, known, live)
     steps = _steps(uow, [f for f in fenced if f.reported.frames])
     _mark_running(uow, fenced, {f.attempt.crawler_job_id for f, step in steps if step.advances})
@@ -142,7 +154,7 @@ def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
         [
             (f.attempt, f.reported.terminal)
             for f in fenced
-            if isinstance(f.reported.terminal, TokenRefreshFrame)
+            if isinstance(f.reported.terminal, TokenRefreshFrame) and not f.is_refused
         ],
         locked,
     )

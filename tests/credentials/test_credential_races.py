@@ -20,6 +20,7 @@ def test_a_token_replaced_without_notice_is_not_mistaken_for_the_new_one(
 ) -> None:
     """The account stays blocked for the old token despite a late report, and reconcile unblocks it."""
     crawler, (one, two) = tokens.at_work(2)
+    tokens.outlive()
     crawler.sends("token_refresh_request", one)
     tokens.refresh()
     token_hash = tokens.account_queue().held_token

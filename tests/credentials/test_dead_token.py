@@ -30,6 +30,7 @@ def test_the_job_waits_and_its_slot_is_freed(world: World, tokens: Tokens) -> No
         resumeState={"currentPage": 4},
     )
 
+    tokens.outlive()
     crawler.sends(
         "token_refresh_request", order, current_token_expired=True, error_details="401 at /api/graphql"
     )
@@ -53,6 +54,7 @@ def test_the_account_is_blocked_and_others_continue(world: World, tokens: Tokens
     waiting = world.submit(world.order())
     others = world.submit(world.order(account_id="other"))
 
+    tokens.outlive()
     crawler.sends("token_refresh_request", order)
     world.crawler()
     world.assign()
@@ -138,7 +140,7 @@ def test_no_token_is_stored_in_the_error_log(world: World, tokens: Tokens) -> No
 @pytest.mark.parametrize(
     ("tokens_of_account", "error"),
     [
-        ("refresh_token = NULL", "PAT_REVOKED"),
+        ("refresh_token = NULL, access_token_expires_at = NULL", "PAT_REVOKED"),
         ("refresh_token = NULL, access_token_expires_at = now() - interval '1 day'", "PAT_EXPIRED"),
         ("access_token_expires_at = now() - interval '1 day'", "OAUTH2_EXPIRED"),
         ("access_token_expires_at = NULL", "OAUTH2_REVOKED"),
@@ -149,6 +151,7 @@ def test_without_a_provider_new_tokens_are_requested_once(
 ) -> None:
     """The jobs keep waiting, and no GitLab is called."""
     crawler, (order,) = tokens.at_work()
+    tokens.outlive()
     crawler.sends("token_refresh_request", order)
     world.rows(f"UPDATE account SET {tokens_of_account} WHERE id = 'acc'")
 
@@ -165,6 +168,7 @@ def test_without_a_provider_new_tokens_are_requested_once(
 def test_renewed_tokens_unblock_the_account(world: World, tokens: Tokens) -> None:
     """The web app's message unblocks the account and queues its jobs; delivered again, it changes nothing."""
     crawler, (order,) = tokens.at_work()
+    tokens.outlive()
     crawler.sends("token_refresh_request", order)
     tokens.refresh()
     tokens.authorize()
@@ -182,6 +186,7 @@ def test_renewed_tokens_unblock_the_account(world: World, tokens: Tokens) -> Non
 def test_reconcile_recovers_a_failed_publish(world: World, tokens: Tokens) -> None:
     """It finds the account because it no longer has the token that it was blocked for."""
     crawler, (order,) = tokens.at_work()
+    tokens.outlive()
     crawler.sends("token_refresh_request", order)
     tokens.refresh()
     world.published.messages.clear()
@@ -234,6 +239,7 @@ def test_very_many_jobs_are_unblocked_in_chunks(
 def test_a_continuation_of_reconcile_publishes_no_refresh(world: World, tokens: Tokens) -> None:
     """A thousand continuations would make a thousand calls to an unavailable GitLab."""
     crawler, (order,) = tokens.at_work()
+    tokens.outlive()
     crawler.sends("token_refresh_request", order)
     world.deliver("upkeep.reconcile")
     world.published.messages.clear()
@@ -273,6 +279,7 @@ def test_jobs_moved_to_another_account_leave_a_blocked_account(
     """A job whose owner signed in with another account is queued there, even if the former stays blocked."""
     crawler, (order,) = tokens.at_work()
     world.submit(world.order())
+    tokens.outlive()
     crawler.sends("token_refresh_request", order)
     tokens.refresh()
     world.rows("UPDATE job SET status = :status WHERE status <> 'queued'", status=status)

@@ -233,7 +233,7 @@ def test_a_gitlab_that_is_not_configured_never_sees_a_token(world: World, tokens
     tokens.refresh()
 
     assert tokens.gitlab.calls == 0
-    assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
+    assert tokens.needed() == [("OAUTH2_EXPIRED", "error")]
 
 
 def test_an_account_that_is_not_blocked_is_unchanged(world: World, tokens: Tokens) -> None:
@@ -255,7 +255,9 @@ def test_an_account_without_waiting_jobs_is_unblocked(world: World, tokens: Toke
 
     assert (tokens.gitlab.calls, tokens.needed()) == (0, [])
     assert (tokens.account_queue().held_at, tokens.account_queue().renewed_at) == (None, None)
+    world.rows("UPDATE account SET access_token_expires_at = NULL")
     crawler, (order,) = tokens.at_work()
+    tokens.outlive()
     crawler.sends("token_refresh_request", order)
     tokens.refresh()
     assert tokens.gitlab.calls == 1
@@ -293,7 +295,7 @@ def test_an_account_that_is_bound_to_no_gitlab_is_not_refreshed(world: World, to
     tokens.refresh()
 
     assert tokens.gitlab.calls == 0
-    assert tokens.needed() == [("OAUTH2_REVOKED", "error")]
+    assert tokens.needed() == [("OAUTH2_EXPIRED", "error")]
 
 
 def test_a_refresh_waits_for_the_lock_of_the_account_queue(world: World, tokens: Tokens) -> None:

@@ -114,6 +114,7 @@ def test_an_unavailable_gitlab_is_asked_once_for_all_its_accounts(world: World, 
     world.submit(world.order(account_id="other", gitlab_host=tokens.gitlab.url))
     world.assign()
     crawler, order = world.row("SELECT connection_id, crawler_job_id FROM crawler_order")
+    tokens.outlive("other")
     Crawler(world, crawler).sends("token_refresh_request", order)
     tokens.gitlab.token = lambda _: (503, b"")  # type: ignore[method-assign]
     tokens.refresh()

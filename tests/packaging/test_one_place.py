@@ -28,6 +28,8 @@ Migrations do not change any more; the simulator and the demo stand for programs
 """
 
 SHARED = {
+    # The columns of tokens in doubt have a module of their own.
+    "account_lane": {"persistence/jobs/account_queues.py", "persistence/jobs/doubts.py"},
     # The column `identity` has a module of its own.
     "job_queue": {"persistence/jobs/entries.py", "persistence/jobs/identity.py"},
     # Events are added by each unit of work, and deleted by the clean-up.

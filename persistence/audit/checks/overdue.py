@@ -6,10 +6,9 @@ Assignment rounds, sweeps and reconcile run periodically, and work that waits fo
 """
 
 from persistence.audit.checks.check import Check, untouched
-from persistence.credentials.blocks import HAS_ANOTHER_TOKEN
 from persistence.jobs.out_of_sync import OUT_OF_SYNC
 from persistence.schema.reasons import BlockReason
-from persistence.schema.sql import fragment
+from persistence.schema.sql import HAS_ANOTHER_TOKEN, fragment
 
 CHECKS = (
     Check(
@@ -78,18 +77,20 @@ CHECKS = (
             -- While a GitLab host does not answer, one account tries for all of its accounts.
             SELECT lane.account_id AS id FROM account_lane lane JOIN account ON account.id = lane.account_id
              WHERE lane.held_at < CAST(:before AS timestamptz) - CAST(:refresh_patience AS interval)
-               AND COALESCE(lane.held_reason, '') NOT IN ('$authorization_needed', '$provider_away')
+               AND COALESCE(lane.held_reason, '') NOT IN ('$authorization_needed', '$provider_away', '$token_doubted')
                AND NOT EXISTS (SELECT FROM account_lane WHERE held_reason = '$provider_away')
                AND $untouched
             """,
             authorization_needed=BlockReason.AUTHORIZATION_NEEDED,
             provider_away=BlockReason.PROVIDER_AWAY,
+            token_doubted=BlockReason.TOKEN_DOUBTED,
             untouched=untouched("lane"),
         ),
     ),
     Check(
         "waiting_job_has_a_held_account",
-        "A job that waits for a token after its attempt ended for want of one belongs to a blocked account.",
+        "A job that waits for a token after its attempt ended for want of one has an account that is blocked, or whose "
+        "token is in doubt.",
         fragment(
             """
             SELECT job.id FROM job
@@ -100,7 +101,7 @@ CHECKS = (
               JOIN job_error_log e ON e.job_id = job.id AND e.error_type = 'CredentialExpired'
                                   AND e.context ->> 'crawler_job_id' = last.crawler_job_id
               LEFT JOIN account_lane lane ON lane.account_id = q.account_id
-             WHERE job.status IN $job_awaiting_token AND lane.held_at IS NULL AND $untouched
+             WHERE job.status IN $job_awaiting_token AND lane.held_at IS NULL AND lane.doubted_at IS NULL AND $untouched
             """,
             untouched=untouched("job", "q", "lane"),
         ),

@@ -298,9 +298,10 @@ def _wait_for_token(model: Model, attempt: Attempt) -> None:
     Close an attempt whose token died, without counting it.
 
     Tokens that died: the attempt ends "as `cancelled`, with an error row of type `CredentialExpired`. … The job
-    becomes `waiting_credential_renewal`, and its account is blocked". "If the attempt was assigned before the
-    account got its present token, it had an older one, and its job is queued again at once." "A blocked account
-    is unblocked by the first token that differs from the one it had then."
+    becomes `waiting_credential_renewal`." The machine lets tokens expire first, so that they are known to be dead.
+    "If the attempt was assigned before the account got its present token, it had an older one, and its job is
+    queued again at once." "A blocked account is unblocked by the first token that differs from the one it had
+    then."
     """
     job, account = attempt.job, attempt.job.account
     job.revoke("CredentialExpired")

@@ -102,6 +102,7 @@ def _found(world: World) -> None:
 def _blocked(world: World) -> None:
     """One account is blocked for lack of a token and one is paused; both have running jobs."""
     crawler, (order,) = world.crawler_with_jobs(1, account_id="held")
+    world.rows("UPDATE account SET access_token_expires_at = now() WHERE id = 'held'")
     crawler.sends("token_refresh_request", order)
     world.crawler_with_jobs(1, account_id="paused")
     world.deliver("jobs.pause", account_id="paused", reason="a holiday")

@@ -34,10 +34,18 @@ class Tokens:
         self.world.assign()
         return crawler, crawler.orders()
 
+    def outlive(self, account: str = "acc") -> None:
+        """Let the account's token pass its expiry, so that it is known to be dead."""
+        self.world.rows(
+            "UPDATE account SET access_token_expires_at = now() - interval '1 second' WHERE id = :id",
+            id=account,
+        )
+
     def die(self, jobs: int = 1) -> None:
-        """Let the account's token die while *jobs* jobs are running; all of them wait for a new one."""
+        """Let the account's token expire while *jobs* jobs are running; all of them wait for a new one."""
         crawler, orders = self.at_work(jobs)
         self.gitlab.expire()
+        self.outlive()
         self.world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
 
     def wait_for_gitlab(self) -> None:

@@ -79,7 +79,13 @@ class SystemUnderTest:
             self.write("DELETE FROM periodic_ring")
         published = self._world.published.messages
         published.clear()
+        # The model knows only tokens that are known to be dead once a crawler says so: they have expired.
+        expires = message.task == "crawler.frames"
+        if expires:
+            self.write("UPDATE account SET access_token_expires_at = clock_timestamp() - interval '1 day'")
         self._world.deliver(message.task, message.id, **message.payload)
+        if expires:
+            self.write("UPDATE account SET access_token_expires_at = NULL")
         while message.task in _CONTINUED and (rest := self._world.published.of(message.task)):
             published.clear()
             for payload in rest:
