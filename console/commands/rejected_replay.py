@@ -1,6 +1,5 @@
 """Sends rejected messages again: publishes each one, then deletes it, so that none is lost in between."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +11,7 @@ from ulid import ULID
 from console.commands.publishing import producer
 from console.output.screen import counted, plain
 from persistence.messages.rejected_queries import Rejected, discard_rejected
+from persistence.sanitize.json_bounds import MAX_BYTES, TooDeepError, TooLargeError, parse_json
 from tasks.client import Producer
 from tasks.runtime.replay import UnreplayableError, edited_arguments, original_arguments
 
@@ -50,13 +50,16 @@ def reader_for(payload: IO[str] | None) -> Reader:
     """
     Return how to read a rejected message: as it is stored, or with the JSON of the file *payload* instead.
 
-    Raises a usage error if the file is not JSON.
+    Raises a usage error if the file is not JSON, or beyond the bounds of a message.
     """
     if payload is None:
         return _as_stored
     try:
-        return partial(_as_edited, json.load(payload))
-    except (ValueError, RecursionError):
+        text = payload.read(MAX_BYTES + 1).encode(errors="surrogatepass")
+        return partial(_as_edited, parse_json(text))
+    except (TooLargeError, TooDeepError) as error:
+        raise click.BadParameter(f"the file cannot be a payload: {error}", param_hint="--payload") from None
+    except ValueError:
         raise click.BadParameter("the file is not JSON", param_hint="--payload") from None
 
 

@@ -17,12 +17,16 @@ from psycopg.adapt import Loader
 from psycopg.pq import Format
 
 from persistence.db.json_tree import is_nested_deeper
+from persistence.sanitize.json_bounds import check_json
 
 UNREADABLE: Final = "[unreadable]"
 """Replaces JSON that is too deep or too large to read."""
 
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
+
+_UNCHECKED_BYTES = 1024 * 1024
+"""Shorter texts are parsed without a look at them: they are at most a third of a million values."""
 
 _DEPTH = 100
 """Levels. What we store has fewer; code that reads, shows or writes JSON recurses a few calls per level."""
@@ -31,6 +35,8 @@ _DEPTH = 100
 def read_json(text: bytes) -> Any:
     """Parse JSON from Postgres; returns UNREADABLE if it cannot be used."""
     try:
+        if len(text) > _UNCHECKED_BYTES:
+            check_json(text, size=len(text))
         value = json.loads(text, parse_float=_finite)
     except (ValueError, RecursionError):
         return UNREADABLE

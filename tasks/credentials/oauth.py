@@ -5,7 +5,6 @@ A refresh token works once. If it is sent twice, GitLab revokes the whole family
 must authorize again. So a token is never sent again after an answer that was lost or cannot be read.
 """
 
-import json
 import ssl
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from persistence.sanitize.json_bounds import parse_json
 from persistence.schema.reasons import CredentialError
 from persistence.setting_types import OAuthProvider
 from persistence.settings import settings
@@ -46,6 +46,7 @@ class NotProcessed:
 
 _LONGEST_S = 1e9
 _MAX_BODY_BYTES = 2**16
+_MAX_BODY_VALUES = 1_000
 
 Answer = Renewed | Refused | NotProcessed
 
@@ -123,8 +124,8 @@ def read_body(response: httpx.Response, deadline: float) -> bytes:
 def read_json(text: bytes) -> dict[str, Any]:
     """The JSON object; empty if it is none."""
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = parse_json(text, values=_MAX_BODY_VALUES)
+    except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
 

@@ -68,13 +68,14 @@ def _safe(raw: bytes) -> dict[str, Any]:
     """The envelope without its properties."""
     wrapped = unwrap(raw)
     if wrapped is None:
-        raw, deliveries = _unwrap_old(raw), 0
+        deliveries = 0
     elif wrapped.deliveries <= MAX_DELIVERIES:
         raw, deliveries = base64.b64decode(wrapped.body), wrapped.deliveries
     else:
         # Not even its envelope is read once more.
         head = base64.b64decode(wrapped.body[: READABLE_BYTES // 3 * 4])
         return _wrap(head, {"reason": "worker_lost", "detail": _deaths(wrapped.deliveries)})
+    raw = _unwrap_old(raw)
     try:
         envelope = read(raw)
     except MalformedError as error:
@@ -129,7 +130,7 @@ def message_id(raw: bytes) -> str | None:
 
 def _json_object(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_TEXT_BYTES:
-        raise MalformedError(f"the text has {len(raw):,} bytes, more than {MAX_TEXT_BYTES:,}", "too_large")
+        raise MalformedError(f"the text has more than {MAX_TEXT_BYTES:,} bytes", "too_large")
     try:
         envelope = parse_json(raw, size=MAX_TEXT_BYTES, values=_ENVELOPE_VALUES, depth=_ENVELOPE_DEPTH)
     except (TooLargeError, TooDeepError) as error:

@@ -7,14 +7,19 @@ from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
 from redis.exceptions import ConnectionError as BrokerLost
 from redis.exceptions import OutOfMemoryError
 
+from persistence.sanitize.json_bounds import check_json
 from tasks.routes import QUEUES
 from tasks.worker import liveness
 from tasks.worker.acks import QoS
-from tasks.worker.envelope import seal
+from tasks.worker.envelope import MAX_TEXT_BYTES, seal
+from tasks.worker.replies import bounded
 
 log = structlog.get_logger()
 
 SCHEMES = ("redis", "rediss")
+
+_CONTROL_BYTES = 256 * 1024
+_CONTROL_VALUES = 10_000
 
 MISREAD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What code raises for data of an unexpected shape. Errors of the broker are not among them."""
@@ -52,12 +57,17 @@ class Channel(redis.Channel):
         if not reply:
             return None
         key, text = reply
+        text = text[: MAX_TEXT_BYTES + 1]  # more is not read anyway
         prefix = len(self.global_keyprefix)  # kombu takes it off later
         # The list of a priority is the queue's name, a separator and a digit; drop the latter two.
         queue = key.decode()[prefix:].rsplit(self.sep, 1)[0]
         if queue not in QUEUES:  # a client of remote control waits for answers in a queue of its own
             return key, text
         return key, seal(text, queue, self.qos.record(text, queue))
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
+        parameters: dict[str, Any] = super()._connparams(asynchronous)
+        return parameters | {"connection_class": bounded(parameters["connection_class"])}
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
@@ -70,6 +80,17 @@ class Channel(redis.Channel):
             super().close()
         except BrokerLost:
             super().close()
+
+    def _handle_message(self, client: Any, response: Any) -> dict[str, Any]:
+        """Read a control message; drop one that is too large to parse."""
+        message: dict[str, Any] = super()._handle_message(client, response)
+        if isinstance(data := message["data"], bytes):
+            try:
+                check_json(data, size=_CONTROL_BYTES, values=_CONTROL_VALUES)
+            except ValueError:
+                log.warning("control_message_dropped", error="too large")
+                message["data"] = None
+        return message
 
     def _receive_one(self, client: Any) -> bool:
         """Deliver a control message; drop one that kombu cannot read, instead of letting it end the worker."""

@@ -57,11 +57,30 @@ def test_frames_of_empty_lists_are_rejected_and_their_worker_survives(
         honest = push(valkey, frames=[1])
 
         [kept] = wait_until(lambda: notes(valkey, "kept"), "it is kept")
+        wait_until(lambda: notes(valkey, "seen"), "the next is seen")
         wait_until(lambda: not valkey.client.exists("crawler", "unacked"), "all is acknowledged")
         assert worker.lives()
         assert "child_lost" not in worker.output()
     # A text of more bytes than the largest body has is not read at all.
     assert (kept["reason"], kept["message_id"]) == ("too_large", hostile if count < 25 else None)
+    assert [note["id"] for note in notes(valkey, "seen")] == [honest]
+
+
+def test_a_text_larger_than_the_memory_is_rejected_and_its_worker_survives(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    """Redis accepts 512 MiB; only as much as the largest message has is read of it."""
+    worker = Worker(APP, valkey.url, tmp_path / "log", MEMORY_MIB=str(MEMORY_MIB))
+    with running(worker):
+        valkey.client.lpush("crawler", b"[" + b"[]," * (100 * 2**20) + b"[]]")
+        valkey.client.publish("/0.celery.pidbox", b"[" + b"[]," * (6 * 2**20) + b"[]]")
+        honest = push(valkey, frames=[1])
+
+        wait_until(lambda: notes(valkey, "seen"), "the next is seen")
+        wait_until(lambda: not valkey.client.exists("crawler", "unacked"), "all is acknowledged")
+        wait_until(lambda: "control_message_dropped" in worker.output(), "the control message is dropped")
+        assert worker.lives()
+    assert [note["reason"] for note in notes(valkey, "kept")] == ["too_large"]
     assert [note["id"] for note in notes(valkey, "seen")] == [honest]
 
 

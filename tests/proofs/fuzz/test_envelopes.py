@@ -115,7 +115,7 @@ def test_resealing_a_text_changes_nothing() -> None:
     check()
 
 
-def test_a_message_reaches_a_task_or_is_rejected_without_its_secret() -> None:
+def test_a_message_reaches_a_task_or_is_rejected_without_its_secret(services: object) -> None:
     """A message is admitted or refused by us, and a refused one can be stored without its secret."""
 
     @FUZZED
