@@ -103,6 +103,21 @@ class RejectedBounds:
         ]
         return admitted, reached
 
+    def fit(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those of the rows that are kept already for whose `bytes` there is room. `add` then counts the bytes."""
+        keys = {row["connection_id"] or NO_CONNECTION for row in rows}
+        kept = self._read({*keys, ALL, NO_CONNECTION})
+        self._added = defaultdict(_Count)
+        fitting = []
+        for row in rows:
+            key, size = row["connection_id"] or NO_CONNECTION, row["bytes"]
+            if size <= _room(key, kept)[1]:
+                fitting.append(row)
+                for counted in (key, ALL):
+                    kept[counted].bytes += size
+                    self._added[counted].bytes += size
+        return fitting
+
     def add(self) -> None:
         """Count what was admitted and what was not. Locks the counts until the commit, which must follow at once."""
         added = [{"connection_id": key, **vars(count)} for key, count in self._added.items()]

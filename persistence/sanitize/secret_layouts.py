@@ -1,5 +1,6 @@
 """
-Secrets whose name stands before them in another way than by `name: value` or `name=value`.
+The names of secrets, and the parts of which patterns of named values are made; and secrets in unusual layouts:
+those whose name stands before them in another way than by `name: value` or `name=value`.
 
 Pairs in lists, elements of XML, YAML with the value on the next line, options of a command, netrc files; and names
 that mostly mean something else. All of it is for a text in lower case.
@@ -8,8 +9,46 @@ that mostly mean something else. All of it is for a text in lower case.
 import re
 from typing import Final
 
-from persistence.sanitize.secret_names import DONE, HEADERS, NAMES, PLAIN, QUOTED
 from persistence.sanitize.secret_shapes import Rule
+
+# Only single characters are repeated possessively: CPython before 3.11.5 mis-matches possessive and atomic
+# groups that have to backtrack (python/cpython#106052). A group is repeated greedily, and only as the last part of an
+# expression, so that nothing after it makes it backtrack. Its repeats are limited, because each takes memory;
+# `_matches` continues where the limit ends the match.
+MAX_REPEATS: Final = 1_000
+
+NAMES: Final = r"""
+      token | passw(?:or)?d | passphrase | secret | credentials? | bearer | _gitlab_session
+      # Not as one group: each alternative begins with a letter, and the search skips all other letters.
+    | api[ _-]?key | access[ _-]?key | private[ _-]?key | signing[ _-]?key | encryption[ _-]?key | accountkey
+    | client_assertion | code_verifier | x-(?:amz|goog)-signature
+"""
+HEADERS: Final = r"""
+      authorization(?<![a-z0-9_]authorization) | (?:proxy_?|http_)authorization
+    | cookie(?<![a-z0-9]cookie)s? | set_?cookie
+"""
+# A name may end in a quote or a bracket of Rails. Two signs are no assignment: `token == null`, `Token::New`.
+SIGN: Final = r"""["'\]]{0,2} [ \t]{0,8} (?: =>|:=|[:=](?![:=]) ) [ \t+]*+ (?: \[[ ]*+(?=["']) )?"""
+DOUBLE: Final = rf"""(?: [^"\\]++ | \\. ){{1,{MAX_REPEATS}}}"""
+SINGLE: Final = rf"""(?: [^'\\]++ | \\. ){{1,{MAX_REPEATS}}}"""
+QUOTED: Final = rf""" "(?P<double>(?:{DOUBLE})?) | '(?P<single>(?:{SINGLE})?) """
+# Up to a space or a delimiter. A comma, quote or backslash belongs to the run if a word continues after it.
+RUN: Final = rf"""
+    (?: [^\s&;,"'<>\\]++ | ,(?![\s"'\[{{]|\Z|[\w-]{{1,40}}[:=]) | ["'](?=\w) | \\++(?!["']) ){{1,{MAX_REPEATS}}}
+"""
+LINE: Final = rf"""
+    (?: [^\r\n"'\\]++ | (?<==)"[^"\r\n]*+" | '(?![\s,;:)}}\]]|\Z) | \\++(?![nr"']) ){{1,{MAX_REPEATS}}}
+"""
+SCHEME: Final = r"""(?:bearer|basic|token)[ \t+]++(?=[^\s&;,"'<>\\])"""
+DONE: Final = r"\[redacted\]"
+# "token: expired" describes a token and contains none.
+PLAIN: Final = r"""
+    (?:null|none|nil|undefined|true|false|expired|invalid|missing|revoked|required
+       |not|is|was|must|has|in|of|cannot|the)\.?(?=[\s,;&)}\]]|\Z)
+"""
+
+
+# --- The layouts ---
 
 _FLAGS: Final = re.VERBOSE | re.ASCII | re.DOTALL
 

@@ -15,11 +15,11 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from persistence.exceptions import SettingsError
-from persistence.sanitize.secret_layouts import LAYOUTS, is_weak_secret
-from persistence.sanitize.secret_names import (
+from persistence.sanitize.secret_layouts import (
     DONE,
     DOUBLE,
     HEADERS,
+    LAYOUTS,
     LINE,
     NAMES,
     PLAIN,
@@ -28,6 +28,7 @@ from persistence.sanitize.secret_names import (
     SCHEME,
     SIGN,
     SINGLE,
+    is_weak_secret,
 )
 from persistence.sanitize.secret_shapes import SHAPES, Rule, shape_of_prefixes, wrapped_jwts
 from persistence.settings import settings

@@ -405,6 +405,10 @@ class ProcessedMessage(Base):
 
     message_id: Mapped[Ulid] = mapped_column(primary_key=True)
     handled_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    applied: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Its beats, ends and errors are committed: who waits for an end waits for this."""
+    done: Mapped[bool] = mapped_column(server_default=text("true"))
+    """The payloads of its refused items are stored, too; the message is acknowledged after this."""
 
     __table_args__ = (Index("handled_message_handled_at_idx", "handled_at"),)
 
@@ -425,6 +429,12 @@ class RejectedMessage(Base):
     """The connection that sent it, in whose bounds it counts; as the item named it."""
     bytes: Mapped[int | None]
     """The length of the payload as JSON; NULL in rows of earlier versions."""
+    digest: Mapped[str | None]
+    """SHA-256 of an item of a message of frames, as it was sent."""
+    sent_bytes: Mapped[int | None]
+    """The length of that item as JSON."""
+    sampled_out: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Its payload is not kept: its message had more refused items than are stored of one."""
 
     __table_args__ = (Index("rejected_message_rejected_at_idx", "rejected_at"),)
 

@@ -75,6 +75,8 @@ class InvalidItem:
 
     item: object
     error: str
+    position: int
+    sender: ConnectionId | None
 
 
 @dataclass
@@ -86,16 +88,18 @@ class FrameBatch:
     frames: list[AttemptFrame] = field(default_factory=list)
     wants_work: set[ConnectionId] = field(default_factory=set)
     invalid: list[InvalidItem] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    """The positions of the *frames* in the message."""
 
     @classmethod
     def parse(cls, items: Iterable[object]) -> "FrameBatch":
         """Validate the items of a message. Nothing else does: validation is the expensive part of a frame."""
         batch = cls()
-        for item in items:
+        for position, item in enumerate(items):
             try:
-                batch.add(_FRAME.validate_python(item))
+                batch.add(_FRAME.validate_python(item), position)
             except (ValidationError, RecursionError) as error:
-                batch.add_invalid(item, describe_error(error))
+                batch.add_invalid(item, describe_error(error), position)
         return batch
 
     @property
@@ -104,7 +108,7 @@ class FrameBatch:
         attempts = group_by_attempt(self.frames)
         return [(attempt.connection_id, frame) for attempt in attempts for frame in attempt.discoveries]
 
-    def add(self, received: SaidFrame) -> None:
+    def add(self, received: SaidFrame, position: int) -> None:
         """Sort in one frame. Any frame proves that its connection is alive."""
         connection_id, frame = ConnectionId(received.connection_id), received.frame
         match frame:
@@ -116,11 +120,13 @@ class FrameBatch:
             case _:
                 self.add_heartbeat(connection_id)
                 self.frames.append((connection_id, frame))
+                self.positions.append(position)
 
-    def add_invalid(self, item: object, error: str) -> None:
+    def add_invalid(self, item: object, error: str, position: int) -> None:
         """Keep an item that is not a frame. If it names its sender, that connection is alive."""
-        self.invalid.append(InvalidItem(item, error))
-        if (sender := _sender(item)) is not None:
+        sender = _sender(item)
+        self.invalid.append(InvalidItem(item, error, position, sender))
+        if sender is not None:
             self.add_heartbeat(sender)
 
     def add_heartbeat(

@@ -9,7 +9,6 @@ they are counted on the attempt that they name and change nothing else.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from persistence.attempts.attempts import Attempt
 from persistence.error_log.log import JobError
@@ -22,11 +21,9 @@ from persistence.schema.ids import ConnectionId, CrawlerJobId
 from persistence.schema.states import JOB_CRAWLABLE, AttemptStatus, JobStatus
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.frames import (
-    Discovery,
     JobCompletedFrame,
     JobFailedData,
     JobFailedFrame,
-    JobFrame,
     JobStartedFrame,
     TokenRefreshFrame,
 )
@@ -36,10 +33,11 @@ from tasks.credentials.doubted_token import refused_reports
 from tasks.discovery.apply import apply_discoveries
 from tasks.fleet.batch import AttemptFrames, FrameBatch, group_by_attempt
 from tasks.fleet.connections import apply_heartbeats
+from tasks.fleet.refused import RefusedItems
 from tasks.jobs.locking import lock_fenced
 from tasks.jobs.progress import Advance, advance
 from tasks.jobs.transitions import announce, backoff, log_errors
-from tasks.runtime.batches import bisect_on_refusal, reject
+from tasks.runtime.batches import bisect_on_refusal
 from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work
 
@@ -60,10 +58,19 @@ def frames(payload: Frames) -> None:
     if discoveries := batch.discoveries:
         _record_senders(batch)
         apply_discoveries(discoveries)
+    message = message_id()
+    refused = RefusedItems(batch, message)
     with unit_of_work() as uow:
-        if uow.processed.mark_processed(message_id()):
-            apply_batch(uow, batch)
+        if uow.processed.mark_processed(message):
+            apply_batch(uow, batch, refused)
+            if refused.any:
+                uow.processed.leave_undone(message)
+            is_done = not refused.any
+        else:
+            is_done = uow.processed.is_done(message)
         uow.commit()
+    if not is_done:
+        refused.fill()
 
 
 def _record_senders(batch: FrameBatch) -> None:
@@ -73,11 +80,10 @@ def _record_senders(batch: FrameBatch) -> None:
         uow.commit()
 
 
-def apply_batch(uow: UnitOfWork, batch: FrameBatch) -> None:
-    """Apply everything in a message except its discoveries, and keep its invalid items as rejected."""
+def apply_batch(uow: UnitOfWork, batch: FrameBatch, refused: RefusedItems) -> None:
+    """Apply everything in a message except its discoveries, and note what is refused, without its payload."""
     uow.tokens.name(fences=(frame.job_id for _, frame in batch.frames), connections=batch.beats)
-    for invalid in batch.invalid:
-        reject(uow, invalid.item, "invalid", invalid.error)
+    refused.claim_invalid(uow)
     lock_account_queues(uow, batch.frames)
     live = apply_heartbeats(uow, batch.beats.values())
     if batch.wants_work & live:
@@ -85,15 +91,9 @@ def apply_batch(uow: UnitOfWork, batch: FrameBatch) -> None:
     bisect_on_refusal(
         uow,
         batch.frames,
-        lambda part: apply_frames(uow, group_by_attempt(part)),
-        lambda frame, why: reject(uow, _item(*frame), "refused_by_database", why),
+        lambda part: apply_frames(uow, group_by_attempt(part), refused),
+        lambda frame, why: refused.claim_frame(uow, *frame, "refused_by_database", why),
     )
-
-
-def _item(connection_id: ConnectionId, frame: JobFrame | Discovery) -> dict[str, Any]:
-    """The item as the message had it. Not as JSON: a discovery may be nested too deeply to be written as such."""
-    dumped = frame.model_dump(by_alias=True, warnings=False)
-    return {"connection_id": connection_id, "frame": dumped}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class FencedFrames:
                 return None
 
 
-def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
+def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames], refused: RefusedItems) -> None:
     """Apply frames about attempts. The heartbeats of this unit have locked the connections of their senders."""
     if not attempts:
         return
@@ -139,11 +139,11 @@ def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames]) -> None:
         for reported in attempts
         if (attempt := live.get((reported.connection_id, reported.crawler_job_id)))
     ]
-    if refused := refused_reports(
+    if ignored := refused_reports(
         uow, [f.attempt for f in fenced if isinstance(f.reported.terminal, TokenRefreshFrame)]
     ):
-        fenced = [replace(f, is_refused=f.attempt.crawler_job_id in refused) for f in fenced]
-    _count_stale(uow, attempts, known, live)
+        fenced = [replace(f, is_refused=f.attempt.crawler_job_id in ignored) for f in fenced]
+    _count_stale(uow, attempts, known, live, refused)
     steps = _steps(uow, [f for f in fenced if f.reported.frames])
     _mark_running(uow, fenced, {f.attempt.crawler_job_id for f, step in steps if step.advances})
     _advance(uow, steps)
@@ -166,6 +166,7 @@ def _count_stale(
     attempts: Iterable[AttemptFrames],
     known: dict[CrawlerJobId, Attempt],
     live: dict[tuple[ConnectionId, CrawlerJobId], Attempt],
+    refused: RefusedItems,
 ) -> None:
     """Count stale frames on the attempts that they name; reject the frames of a crawler_job_id that never was."""
     stale: Counter[CrawlerJobId] = Counter()
@@ -173,7 +174,7 @@ def _count_stale(
     for reported in attempts:
         if reported.crawler_job_id not in known:
             for frame in (*reported.frames, *reported.discoveries, *reported.trailing):
-                reject(uow, _item(reported.connection_id, frame), "unknown_assignment")
+                refused.claim_frame(uow, reported.connection_id, frame, "unknown_assignment")
         else:
             is_live = (reported.connection_id, reported.crawler_job_id) in live
             applied_keys = applied.get(reported.crawler_job_id, set())

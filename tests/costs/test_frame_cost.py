@@ -12,6 +12,7 @@ from support.costs import cost
 from support.worlds.world import World
 from tasks.fleet.batch import FrameBatch
 from tasks.fleet.frames import apply_batch
+from tasks.fleet.refused import RefusedItems
 
 SLOTS = 100
 FEW, MANY = 3000, 30_000
@@ -62,7 +63,8 @@ def test_applying_frames_costs_no_more_beside_an_open_snapshot(world: World, ana
 def cost_of_frames(world: World, frames: list[dict[str, Any]]) -> int:
     """The pages of tables and indexes that one batch reads; it is rolled back."""
     with world.unit() as uow:
-        return cost(uow, lambda uow: apply_batch(uow, FrameBatch.parse(frames))).pages
+        batch = FrameBatch.parse(frames)
+        return cost(uow, lambda uow: apply_batch(uow, batch, RefusedItems(batch, "m"))).pages
 
 
 def test_no_statement_runs_with_empty_parameters(world: World) -> None:

@@ -108,10 +108,7 @@ def test_the_tokens_of_a_connections_attempts_are_masked_in_its_junk(world_with_
 
     world_with_token.sends(
         {"connection_id": crawler.id, "frame": {"type": "nonsense", "text": f"x {TOKEN}"}},
-        {
-            "connection_id": crawler.id,
-            "frame": crawler.frame("job_failed", "01JD8XKZ5T7V0Q3W9R2N4M6P8S", error=TOKEN),
-        },
+        crawler.frame("job_failed", "01JD8XKZ5T7V0Q3W9R2N4M6P8S", error=TOKEN, isRecoverable=True),
     )
 
     assert len(world_with_token.rejections()) == 2
