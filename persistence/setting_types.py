@@ -6,12 +6,15 @@ Each raises ValueError with a text that does not repeat the value, which may hol
 
 import json
 import os
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, SecretStr
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_before_validator_function
 from pydantic_settings import NoDecode
 
 from persistence.origin import origin_of
@@ -22,20 +25,46 @@ _ORM_ONLY_PARAMETERS = frozenset(
 """Parameters that Prisma, Drizzle and similar tools put into a database URL, and libpq refuses."""
 
 
-def _seconds(value: Any) -> Any:
-    """Read a number of seconds from the environment; the defaults are durations already."""
-    if isinstance(value, timedelta):
-        return value
-    try:
-        return timedelta(seconds=float(value))
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError("must be a number of seconds") from None
+NEVER: Final = timedelta(days=36_500)
+"""What `none` stands for: a century, with which the database and Python still compute. Nothing is older."""
+
+_DAY_S: Final = 86_400.0
 
 
-def _positive(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("must be above 0 seconds")
-    return value
+@dataclass(frozen=True)
+class Bounds:
+    """
+    The bounds, in seconds, within which every unit works with a duration.
+
+    Below the shortest it would be rounded to nothing, or keep a process busy; above the longest a statement, a timer
+    or a server's setting fails with it. With *or_never* the text `none` stands for NEVER.
+    """
+
+    shortest: float
+    longest: float
+    or_never: bool = False
+
+    def read(self, value: Any) -> timedelta:
+        """Read a number of seconds from the environment; the defaults are durations already."""
+        if isinstance(value, timedelta):
+            return value
+        if self.or_never and str(value).strip().lower() == "none":
+            return NEVER
+        try:
+            seconds = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"must be a number of seconds, {self}") from None
+        if not self.shortest <= seconds <= self.longest:
+            raise ValueError(f"must be a number of seconds, {self}")
+        return timedelta(seconds=seconds)
+
+    def __str__(self) -> str:
+        """Write them as people read them: `from 0.001 to 3600`."""
+        return f"from {self.shortest:.10g} to {self.longest:.10g}" + (", or none" if self.or_never else "")
+
+    def __get_pydantic_core_schema__(self, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Read each value within the bounds."""
+        return no_info_before_validator_function(self.read, handler(timedelta))
 
 
 def _split_url(url: str) -> SplitResult:
@@ -110,7 +139,16 @@ class OAuthProvider(BaseModel):
     redirect_uri: str | None = None
 
 
-Seconds = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
+Timeout = Annotated[timedelta, Bounds(0.1, 3600)]
+"""How long a step may take; a unit's time limit adds several."""
+LockWait = Annotated[timedelta, Bounds(0.001, 60)]
+"""How long a row lock is waited for. PostgreSQL counts in milliseconds, and takes 0 for no limit."""
+Period = Annotated[timedelta, Bounds(0.1, _DAY_S)]
+"""How often something is done by a timer."""
+Seconds = Annotated[timedelta, Bounds(0.001, 7 * _DAY_S)]
+"""How long something else is waited for, at most a week."""
+Age = Annotated[timedelta, Bounds(0.001, NEVER.total_seconds(), or_never=True)]
+"""From which age something counts as over; none: never."""
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_origins)]

@@ -14,11 +14,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from persistence.exceptions import SettingsError
 from persistence.setting_types import (
+    Age,
     BrokerUrl,
     DatabaseUrl,
+    LockWait,
     OAuthProviders,
     Origins,
+    Period,
     Seconds,
+    Timeout,
     read_secret_files,
 )
 
@@ -28,6 +32,9 @@ _EXAMPLES = {
     "DATABASE_URL": "postgresql://user:password@localhost:5432/crawlyard",
     "BROKER_URL": "redis://localhost:6379/0",
 }
+
+_MAX_CAP = 1_000_000
+"""PostgreSQL counts in integers of 32 bits, and multiplies some."""
 
 _REFRESH_MARGIN = timedelta(seconds=10)
 
@@ -74,15 +81,15 @@ class Settings(BaseSettings):
         timedelta(seconds=30),
         description="how often the gateway sends heartbeats; it tells our own outage from a crawler's silence",
     )
-    stall_timeout: Seconds = Field(
+    stall_timeout: Age = Field(
         timedelta(seconds=3600),
         description="a running job whose progress does not advance for this long is requeued",
     )
-    start_timeout: Seconds = Field(
+    start_timeout: Age = Field(
         timedelta(seconds=300),
         description="an assigned job that its crawler does not start for this long is requeued",
     )
-    max_attempt_age: Seconds = Field(
+    max_attempt_age: Age = Field(
         timedelta(days=7), description="an attempt that is older than this ends, and its job is requeued"
     )
     max_capacity: int = Field(
@@ -98,7 +105,7 @@ class Settings(BaseSettings):
         description="a connection that ends more attempts a second than this, over ten seconds and beyond its "
         "capacity, is reported",
     )
-    absence_grace: Seconds = Field(
+    absence_grace: Age = Field(
         timedelta(seconds=60),
         description="a job missing from its crawler's own list of jobs for this long is requeued",
     )
@@ -110,14 +117,15 @@ class Settings(BaseSettings):
         3, ge=1, le=100, description="failures that crawlers may report before the job fails for good"
     )
     account_cap: int | None = Field(
-        None, ge=1, description="live assignments that an account may have (none: no cap)"
+        None, ge=1, le=_MAX_CAP, description="live assignments that an account may have (none: no cap)"
     )
     host_cap: int | None = Field(
-        None, ge=1, description="live assignments that a GitLab host may have (none: no cap)"
+        None, ge=1, le=_MAX_CAP, description="live assignments that a GitLab host may have (none: no cap)"
     )
     pending_cap: int | None = Field(
         None,
         ge=1,
+        le=_MAX_CAP,
         description="entries of an account that may wait at once; discovered jobs above it are deferred "
         "(none: no cap)",
     )
@@ -137,7 +145,7 @@ class Settings(BaseSettings):
         ge=0,
         description="deferred jobs that an account may have; jobs discovered beyond it are not created, but counted",
     )
-    rediscovery_interval: Seconds = Field(
+    rediscovery_interval: Age = Field(
         timedelta(hours=48),
         description="a discovery that finished within this time is not repeated unless forced",
     )
@@ -152,7 +160,7 @@ class Settings(BaseSettings):
         description="the GitLabs, separated by commas, to which the first job of an account may bind it, such as "
         "https://gitlab.example.org; http:// must be written (none: the first https one binds it)",
     )
-    token_margin: Seconds = Field(
+    token_margin: Timeout = Field(
         timedelta(seconds=300),
         description="no job is assigned for an account whose token expires within this time: it is refreshed first",
     )
@@ -168,25 +176,25 @@ class Settings(BaseSettings):
         description="accounts whose tokens a connection may bring into doubt in an hour; beyond it, what it says "
         "about a token is a failure of the job",
     )
-    http_timeout: Seconds = Field(
+    http_timeout: Timeout = Field(
         timedelta(seconds=10),
         description="timeout of each step (connect, send, read) of a call to a GitLab that checks or refreshes a "
         "token",
     )
 
-    sweep_interval: Seconds = Field(
+    sweep_interval: Period = Field(
         timedelta(seconds=10), description="how often beat publishes the sweep for dead connections"
     )
-    assign_interval: Seconds = Field(
+    assign_interval: Period = Field(
         timedelta(seconds=5),
         description="how often beat publishes an assignment round, in addition to wake-ups",
     )
-    reconcile_interval: Seconds = Field(
+    reconcile_interval: Period = Field(
         timedelta(seconds=30),
         description="how often jobs are compared with the status that the web app wrote",
     )
-    clean_up_interval: Seconds = Field(timedelta(seconds=600), description="how often old rows are deleted")
-    statistics_interval: Seconds = Field(
+    clean_up_interval: Period = Field(timedelta(seconds=600), description="how often old rows are deleted")
+    statistics_interval: Period = Field(
         timedelta(seconds=60), description="how often the figures that are expensive to count are counted"
     )
 
@@ -194,12 +202,12 @@ class Settings(BaseSettings):
         timedelta(seconds=60),
         description="a task waits this long for a lost database; then its message is requeued",
     )
-    statement_timeout: Seconds = Field(
+    statement_timeout: Timeout = Field(
         timedelta(seconds=30),
         description="a longer statement is cancelled; a transaction idle for this long, or for the connection "
         "timeout minus 2 heartbeat intervals if that is less, is ended",
     )
-    lock_timeout: Seconds = Field(
+    lock_timeout: LockWait = Field(
         timedelta(milliseconds=500),
         description="wait for a row lock; keep it below the server's deadlock_timeout, so that we give way to "
         "the web app",
@@ -209,16 +217,16 @@ class Settings(BaseSettings):
         default=False, description="1: a worker migrates the database when it starts"
     )
 
-    keep_jobs: Seconds = Field(
+    keep_jobs: Age = Field(
         timedelta(days=7), description="ended jobs, with their entries and attempts, are kept this long"
     )
-    keep_events: Seconds = Field(timedelta(days=7), description="events are kept this long")
-    keep_connections: Seconds = Field(timedelta(days=7), description="closed connections are kept this long")
-    keep_errors: Seconds = Field(
+    keep_events: Age = Field(timedelta(days=7), description="events are kept this long")
+    keep_connections: Age = Field(timedelta(days=7), description="closed connections are kept this long")
+    keep_errors: Age = Field(
         timedelta(days=30),
         description="rows of the error log, area changes and ended token refreshes are kept this long",
     )
-    keep_rejected: Seconds = Field(timedelta(days=30), description="rejected messages are kept this long")
+    keep_rejected: Age = Field(timedelta(days=30), description="rejected messages are kept this long")
     token_prefixes: str = Field(
         "",
         pattern=r"^([A-Za-z0-9_.-]{3,32}(,[A-Za-z0-9_.-]{3,32}){0,19})?$",
@@ -257,9 +265,7 @@ class Settings(BaseSettings):
         ge=0,
         description="the same for the bytes of their payloads; beyond it rows have no payload",
     )
-    keep_handled: Seconds = Field(
-        timedelta(days=1), description="ids of processed messages are kept this long"
-    )
+    keep_handled: Age = Field(timedelta(days=1), description="ids of processed messages are kept this long")
 
     @property
     def psycopg_url(self) -> str:

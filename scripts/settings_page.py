@@ -4,6 +4,7 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+from persistence.setting_types import Bounds
 from persistence.settings import FILE_VARIABLES, Settings, variable_of
 
 INTRODUCTION = """\
@@ -15,7 +16,8 @@ All settings are environment variables; an empty variable counts as not set. A w
 line that names it. `crawlyard doctor` shows the value of each setting and whether it comes from the environment, a
 file or the default.
 
-Durations are in seconds, with a fraction if needed. `CRAWLYARD_CONNECTION_TIMEOUT` must exceed twice
+Durations are in seconds, with a fraction if needed, within the bounds that the table shows; `none` means never.
+`CRAWLYARD_CONNECTION_TIMEOUT` must exceed twice
 `CRAWLYARD_HEARTBEAT_INTERVAL` plus twice `CRAWLYARD_SWEEP_INTERVAL`.
 """
 
@@ -28,7 +30,7 @@ def page() -> str:
     rows = "\n".join(_row(field) for field in Settings.model_fields)
     files = "\n".join(f"- `{name}_FILE`" for name in FILE_VARIABLES)
     return (
-        f"{INTRODUCTION}\n| variable | default | meaning |\n|---|---|---|\n{rows}\n\n"
+        f"{INTRODUCTION}\n| variable | default | bounds | meaning |\n|---|---|---|---|\n{rows}\n\n"
         f"A secret may be in a file instead, as container secrets are. These variables name such files:\n\n{files}\n"
     )
 
@@ -36,7 +38,8 @@ def page() -> str:
 def _row(field: str) -> str:
     info = Settings.model_fields[field]
     default = "required" if info.is_required() else _written(info.default)
-    return f"| `{variable_of(field)}` | {default} | {info.description} |"
+    bounds = next((str(one) for one in info.metadata if isinstance(one, Bounds)), "")
+    return f"| `{variable_of(field)}` | {default} | {bounds} | {info.description} |"
 
 
 def _written(default: Any) -> str:

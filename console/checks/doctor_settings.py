@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from console.checks.finding import Finding, judged
 from console.output.screen import duration
 from console.output.urls import shown
+from persistence.setting_types import NEVER
 from persistence.settings import FILE_VARIABLES, PREFIX, Settings, settings, variable_of
 
 _TEST_PREFIX = f"{PREFIX}TEST_"
@@ -99,6 +100,8 @@ def _remedy(name: str, known: list[str]) -> str:
 
 def _shown(value: object) -> str:
     match value:
+        case timedelta() if value == NEVER:
+            return "none"
         case timedelta():
             return f"{value.total_seconds():.10g} s"
         case str():

@@ -125,9 +125,19 @@ def test_all_missing_settings_are_reported_at_once(complaint: Callable[..., str]
         ("CRAWLYARD_SWEEP_INTERVAL", SECRET, "must be a number of seconds"),
         ("CRAWLYARD_SWEEP_INTERVAL", "nan", "must be a number of seconds"),
         ("CRAWLYARD_STALL_TIMEOUT", "inf", "must be a number of seconds"),
-        ("CRAWLYARD_RETRY_DELAY", "0", "must be above 0 seconds"),
-        ("CRAWLYARD_RETRY_DELAY", "-5", "must be above 0 seconds"),
-        ("CRAWLYARD_RETRY_DELAY", "1e-9", "must be above 0 seconds"),
+        ("CRAWLYARD_RETRY_DELAY", "0", "must be a number of seconds, from 0.001 to 604800"),
+        ("CRAWLYARD_RETRY_DELAY", "-5", "must be a number of seconds, from 0.001 to 604800"),
+        ("CRAWLYARD_RETRY_DELAY", "1e-9", "must be a number of seconds, from 0.001 to 604800"),
+        ("CRAWLYARD_RETRY_DELAY", "none", "must be a number of seconds, from 0.001 to 604800"),
+        ("CRAWLYARD_LOCK_TIMEOUT", "0.0004", "must be a number of seconds, from 0.001 to 60"),
+        ("CRAWLYARD_STATEMENT_TIMEOUT", "2592000", "must be a number of seconds, from 0.1 to 3600"),
+        ("CRAWLYARD_CONNECTION_TIMEOUT", "999999999999", "must be a number of seconds, from 0.001 to 604800"),
+        (
+            "CRAWLYARD_KEEP_JOBS",
+            "999999999999",
+            "must be a number of seconds, from 0.001 to 3153600000, or none",
+        ),
+        ("CRAWLYARD_ACCOUNT_CAP", "3000000000", "input should be less than or equal to 1000000"),
         ("CRAWLYARD_MAX_ATTEMPTS", SECRET, "input should be a valid integer"),
         ("CRAWLYARD_MAX_ATTEMPTS", "0", "input should be greater than or equal to 1"),
         ("CRAWLYARD_POOL_SIZE", "101", "input should be less than or equal to 100"),
@@ -146,7 +156,7 @@ def test_a_wrong_setting_is_named_in_one_line(
 def test_every_wrong_setting_is_named(complaint: Callable[..., str]) -> None:
     """One line names all wrong settings."""
     assert complaint(CRAWLYARD_RETRY_DELAY="x", CRAWLYARD_POOL_SIZE="y") == (
-        "CRAWLYARD_RETRY_DELAY must be a number of seconds; "
+        "CRAWLYARD_RETRY_DELAY must be a number of seconds, from 0.001 to 604800; "
         "CRAWLYARD_POOL_SIZE input should be a valid integer, unable to parse string as an integer"
     )
 
