@@ -72,7 +72,8 @@ def test_a_job_deleted_during_the_sweep_affects_no_other_job(
 
 def test_an_entry_that_is_not_processing_is_unchanged_by_a_lost_attempt(world: World) -> None:
     """Reconcile repairs such an entry: a failed job does not return because a stray attempt is lost."""
-    crawler, _ = world.crawler_with_jobs()
+    crawler, (order,) = world.crawler_with_jobs()
+    crawler.sends("job_started", order)
     world.rows("UPDATE job_queue SET status = 'failed', settled_at = now()")
     crawler.silent_for(60)
 
@@ -80,6 +81,7 @@ def test_an_entry_that_is_not_processing_is_unchanged_by_a_lost_attempt(world: W
 
     assert world.row("SELECT status, losses FROM job_queue") == ("failed", 0)
     assert world.scalar("SELECT status FROM job_assignment_mapping") == "failed"
+    assert world.scalar("SELECT status FROM job") == "running"
 
 
 def test_an_overdue_attempt_on_a_dead_connection_is_closed_once(world: World) -> None:
