@@ -10,8 +10,8 @@ from ulid import ULID
 
 from console.commands.publishing import producer
 from console.output.screen import counted, plain
+from persistence.db.json_bounds import MAX_BYTES, TooDeepError, TooLargeError, parse_json
 from persistence.messages.rejected_queries import Rejected, discard_rejected
-from persistence.sanitize.json_bounds import MAX_BYTES, TooDeepError, TooLargeError, parse_json
 from tasks.client import Producer
 from tasks.runtime.replay import UnreplayableError, edited_arguments, original_arguments
 

@@ -16,8 +16,8 @@ from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 
+from persistence.db.json_bounds import check_json
 from persistence.db.json_tree import is_nested_deeper
-from persistence.sanitize.json_bounds import check_json
 
 UNREADABLE: Final = "[unreadable]"
 """Replaces JSON that is too deep or too large to read."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from persistence.sanitize.json_bounds import parse_json
+from persistence.db.json_bounds import parse_json
 from persistence.schema.reasons import CredentialError
 from persistence.setting_types import OAuthProvider
 from persistence.settings import settings

@@ -8,7 +8,7 @@ its message is run again a bounded number of times, while the main process serve
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from persistence.sanitize.json_bounds import MAX_DEPTH, TooDeepError, TooLargeError, check_json, parse_json
+from persistence.db.json_bounds import MAX_DEPTH, TooDeepError, TooLargeError, check_json, parse_json
 from tasks.runtime.large_items import take_large_items, without
 
 _EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})

@@ -4,7 +4,7 @@ import base64
 from contextlib import suppress
 from typing import Any
 
-from persistence.sanitize.json_bounds import parse_json
+from persistence.db.json_bounds import parse_json
 from persistence.sanitize.json_values import STORED_BYTES
 
 READABLE_BYTES = STORED_BYTES

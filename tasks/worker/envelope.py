@@ -23,7 +23,7 @@ import re
 from typing import Any
 from uuid import uuid4
 
-from persistence.sanitize.json_bounds import MAX_BYTES, TooDeepError, TooLargeError, parse_json
+from persistence.db.json_bounds import MAX_BYTES, TooDeepError, TooLargeError, parse_json
 from tasks.runtime.readable import READABLE_BYTES
 from tasks.worker.records import WRAPPED, unwrap
 

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Final, NamedTuple
 
-from persistence.sanitize.json_bounds import parse_json
+from persistence.db.json_bounds import parse_json
 from tasks.routes import DEFAULT_QUEUE, QUEUES
 
 WRAPPED: Final = "application/x-crawlyard-malformed"

@@ -10,14 +10,14 @@ from typing import Any
 
 from kombu.serialization import registry
 
-from persistence.sanitize.json_bounds import parse_json
+from persistence.db.json_bounds import parse_json
 
 
 def loads(text: str | bytes) -> Any:
     """
     Read JSON. The last of duplicate keys wins. NaN is accepted; the contract refuses it, item by item.
 
-    Raises ValueError for invalid JSON, and for JSON that is beyond the bounds of persistence/sanitize/json_bounds.py.
+    Raises ValueError for invalid JSON, and for JSON that is beyond the bounds of persistence/db/json_bounds.py.
     """
     return parse_json(text.encode(errors="surrogatepass") if isinstance(text, str) else text)
 

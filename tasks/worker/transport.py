@@ -7,7 +7,7 @@ from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
 from redis.exceptions import ConnectionError as BrokerLost
 from redis.exceptions import OutOfMemoryError
 
-from persistence.sanitize.json_bounds import check_json
+from persistence.db.json_bounds import check_json
 from tasks.routes import QUEUES
 from tasks.worker import liveness
 from tasks.worker.acks import QoS

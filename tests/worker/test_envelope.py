@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kombu.message import Message
 
-from persistence.sanitize.json_bounds import MAX_BYTES, MAX_DEPTH
+from persistence.db.json_bounds import MAX_BYTES, MAX_DEPTH
 from support.processes.workers import envelope
 from tasks.app import app
 from tasks.runtime.body import Body, BodyRefusedError

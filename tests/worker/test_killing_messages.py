@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from persistence.sanitize.json_bounds import MAX_BYTES
+from persistence.db.json_bounds import MAX_BYTES
 from support.processes.workers import Valkey, Worker, envelope, running, wait_until
 from tasks.worker.envelope import MAX_DELIVERIES
 

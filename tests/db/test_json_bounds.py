@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from persistence.db.json_bounds import TooDeepError, TooLargeError, check_json, parse_json
 from persistence.db.json_tree import walk
-from persistence.sanitize.json_bounds import TooDeepError, TooLargeError, check_json, parse_json
 
 TEXTS = st.text(alphabet='"\\[]{},:x\n\u00e9\ud800')
 VALUES = st.recursive(
