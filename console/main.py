@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from console.commands.accounts import accounts
 from console.commands.areas import areas
 from console.commands.errors import errors
 from console.commands.jobs import jobs
@@ -211,7 +212,7 @@ def contract(task: str | None, out: Path | None) -> None:
 
 for group in (errors, rejected):
     crawlyard.under(LOOK)(group)
-for group in (jobs, areas):
+for group in (jobs, areas, accounts):
     crawlyard.under(CHANGE)(group)
 
 

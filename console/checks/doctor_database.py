@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
+from console.checks.doctor_origins import examine_origins
 from console.checks.finding import Finding, judged
 from console.output.screen import counted
 from console.output.urls import reason
@@ -66,6 +67,7 @@ def _schema(connection: Connection) -> list[Finding]:
         _privileges(connection),
         *_adoption(),
         *_crawlers(suspicious_connections(connection)),
+        *examine_origins(connection),
     ]
 
 

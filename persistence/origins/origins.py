@@ -82,7 +82,7 @@ _UNBOUND = sql(
 _ELSEWHERE = sql("""
     SELECT a.web_app_job_id FROM job_assignment_mapping a
       JOIN account_origin bound ON bound.account_id = a.account_id
-     WHERE a.$live AND a.gitlab_url IS DISTINCT FROM bound.origin AND bound.account_id = ANY (CAST(:ids AS text[]))
+     WHERE a.$live AND a.gitlab_url <> bound.origin
      ORDER BY a.web_app_job_id LIMIT :limit
 """)
 
@@ -142,6 +142,6 @@ class Origins:
         """Return one held job of each account that is not bound, without a lock."""
         return list(self._session.scalars(_UNBOUND, {"limit": limit}))
 
-    def assigned_elsewhere(self, account_ids: Collection[AccountId], limit: int) -> list[JobId]:
-        """Return jobs of these accounts with a live attempt at another GitLab than the account's, without a lock."""
-        return list(self._session.scalars(_ELSEWHERE, {"ids": list(account_ids), "limit": limit}))
+    def assigned_elsewhere(self, limit: int) -> list[JobId]:
+        """Return jobs with a live attempt at another GitLab than the account's by now, without a lock."""
+        return list(self._session.scalars(_ELSEWHERE, {"limit": limit}))

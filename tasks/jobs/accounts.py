@@ -21,6 +21,7 @@ CHUNK_ATTEMPTS = 1000
 _REASON_BYTES = 2000
 
 _PAUSED_ACCOUNT = "the account is paused"
+_REBOUND_ACCOUNT = "the account was bound to another GitLab"
 
 
 def pause_account(account_id: AccountId, reason: str | None, uow: UnitOfWork, _place: str) -> ChunkResult:
@@ -64,6 +65,21 @@ def revoke_paused(uow: UnitOfWork, reason: str = _PAUSED_ACCOUNT, account_id: Ac
     job_ids = {attempt.job_id for attempt in seen if attempt.crawler_job_id in still}
     if job_ids:
         _revoke_jobs(uow, lock_jobs(uow, job_ids), reason)
+    return len(seen)
+
+
+def revoke_rebound(uow: UnitOfWork) -> int:
+    """
+    Revoke at most CHUNK_ATTEMPTS live attempts whose account was bound to another GitLab; returns how many were found.
+
+    Their jobs are queued again. The next round holds them, if their URLs are still those of the former GitLab.
+    """
+    seen = uow.origins.assigned_elsewhere(CHUNK_ATTEMPTS)
+    if seen:
+        locked = lock_jobs(uow, seen)
+        still = set(uow.origins.assigned_elsewhere(CHUNK_ATTEMPTS))
+        _revoke_jobs(uow, locked.only(still), _REBOUND_ACCOUNT)
+        uow.publish("jobs.assign")
     return len(seen)
 
 

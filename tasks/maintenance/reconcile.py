@@ -14,7 +14,7 @@ from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Reconcile
 from tasks.credentials.refresh import publish_pending_refreshes
-from tasks.jobs.accounts import revoke_paused
+from tasks.jobs.accounts import revoke_paused, revoke_rebound
 from tasks.jobs.enqueue import enqueue_jobs
 from tasks.jobs.locking import LockedJobs, lock_jobs
 from tasks.jobs.transitions import announce, revoke, settle_entries
@@ -51,13 +51,12 @@ def _reconcile_chunk(uow: UnitOfWork) -> int:
 
     Never both in one transaction: that would lock connections before account queues.
     """
-    revoked = revoke_paused(uow)
+    revoked = revoke_paused(uow) or revoke_rebound(uow)
     repaired = revoked or reconcile_jobs(uow)
-    if not revoked:
-        release_held(uow)
+    released = 0 if revoked else release_held(uow)
     if uow.deferred.accounts():
         uow.publish("upkeep.feed_deferred")
-    if revoked or repaired == CHUNK_ROWS:
+    if revoked or CHUNK_ROWS in (repaired, released):
         uow.publish("upkeep.reconcile", more=True)
     return repaired
 
@@ -80,12 +79,13 @@ def reconcile_jobs(uow: UnitOfWork) -> int:
     return len(job_ids)
 
 
-def release_held(uow: UnitOfWork) -> None:
-    """Queue held jobs whose account is bound to their GitLab by now, or can be."""
+def release_held(uow: UnitOfWork) -> int:
+    """Queue held jobs whose account is bound to their GitLab by now, or can be; returns how many, up to CHUNK_ROWS."""
     if to_bind := uow.origins.unbound(CHUNK_ROWS):
         bind_first(uow, ((job.account_id, job.graphql_url) for job in uow.jobs.find(to_bind).values()))
     if released := uow.origins.releasable(CHUNK_ROWS):
         enqueue_jobs(uow, sorted(released))
+    return len(released)
 
 
 def _recount_slots(uow: UnitOfWork) -> None:

@@ -20,10 +20,10 @@ def findings(output: CommandOutput) -> dict[str, str]:
 
 
 def test_the_doctor_finds_no_fault_on_a_healthy_system(database: str, broker: str, run: Run) -> None:
-    """The only warning is fsync, which the tests' own server turns off; the exit code is 0."""
+    """The only warnings: the tests' own server turns fsync off, and no GitLab is named. The exit code is 0."""
     output = run("doctor", "--json")
     assert output.code == 0
-    assert {about for about, level in findings(output).items() if level != "ok"} == {"fsync"}
+    assert {about for about, level in findings(output).items() if level != "ok"} == {"fsync", "GitLabs"}
     assert {"python", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "crawlyard"} == set(
         output.json["versions"]
     )
