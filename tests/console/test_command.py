@@ -31,6 +31,7 @@ COMMANDS = [
     "rejected",
     "jobs",
     "areas",
+    "accounts",
     "migrate",
     "adopt",
     "services",
