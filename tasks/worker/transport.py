@@ -1,18 +1,20 @@
 """The Redis transport: it makes every popped text safe, and survives trouble with Redis."""
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
+from redis._parsers.socket import SocketBuffer
+from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as BrokerLost
 from redis.exceptions import OutOfMemoryError
+from redis.utils import SENTINEL
 
 from persistence.db.json_bounds import check_json
 from tasks.routes import QUEUES
 from tasks.worker import liveness
 from tasks.worker.acks import QoS
 from tasks.worker.envelope import MAX_TEXT_BYTES, seal
-from tasks.worker.replies import bounded
 
 log = structlog.get_logger()
 
@@ -23,6 +25,44 @@ _CONTROL_VALUES = 10_000
 
 MISREAD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What code raises for data of an unexpected shape. Errors of the broker are not among them."""
+
+
+MAX_REPLY_BYTES: Final = MAX_TEXT_BYTES * 4 // 3 + 4096
+"""The largest text of a queue in the record of a message in hand, in base64."""
+
+
+class BoundedBuffer(SocketBuffer):
+    """redis-py's buffer, which cuts a value that is too large instead of holding it in memory."""
+
+    def read(self, length: int, timeout: Any = SENTINEL) -> bytes:
+        """Read one value, at most MAX_REPLY_BYTES of it."""
+        if length <= MAX_REPLY_BYTES:
+            return bytes(super().read(length, timeout=timeout))
+        value, left = bytearray(), length + len(b"\r\n")
+        while left:
+            piece = self._buffer.read(left)
+            if not piece:
+                self._buffer.seek(0)
+                self._buffer.truncate()
+                self._read_from_socket(timeout=timeout)
+                continue
+            left -= len(piece)
+            value += piece[: MAX_REPLY_BYTES - len(value)]
+        return bytes(value)
+
+
+class BoundedReplies:
+    """A mixin for redis-py's connections."""
+
+    def on_connect_check_health(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Bound the replies once the server has accepted the connection."""
+        AbstractConnection.on_connect_check_health(self, *args, **kwargs)
+        self._parser._buffer = BoundedBuffer(self._sock, self._socket_read_size, self.socket_timeout)  # noqa: SLF001
+
+
+def bounded(connection_class: type) -> type:
+    """Return a class of connections like this one, with bounded replies."""
+    return type(f"Bounded{connection_class.__name__}", (BoundedReplies, connection_class), {})
 
 
 class Channel(redis.Channel):
