@@ -243,6 +243,11 @@ class Settings(BaseSettings):
         ge=1,
         description="rows of the error log that are kept at most; beyond it the oldest are deleted",
     )
+    max_area_changes: int = Field(
+        100_000,
+        ge=1,
+        description="changes of areas, made or proposed, that are kept at most; beyond it the oldest are deleted",
+    )
     max_closed_connections: int = Field(
         200_000,
         ge=1,

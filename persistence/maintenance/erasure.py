@@ -1,9 +1,9 @@
 """
 What is left of accounts that the web app has deleted.
 
-Their jobs are gone before them, with everything that refers to a job. What only names an account stays: its row in
-`account_lane`, which is how such an account is found, and is deleted last; events, rejected messages, deferred jobs,
-refreshes and changes of areas.
+Their jobs are gone before them, with everything that refers to a job. What only names an account stays: its rows in
+`account_lane` and `account_origin`, which is how such an account is found, and which are deleted last; events, rejected
+messages, deferred jobs, refreshes and changes of areas.
 """
 
 from collections.abc import Collection
@@ -16,19 +16,17 @@ from persistence.schema.ids import AccountId
 from persistence.schema.sql import sql
 
 _GONE = sql("""
-    SELECT account_id FROM account_lane lane
-     WHERE NOT EXISTS (SELECT FROM account WHERE account.id = lane.account_id)
+    SELECT account_id FROM (SELECT account_id FROM account_lane UNION SELECT account_id FROM account_origin) known
+     WHERE NOT EXISTS (SELECT FROM account WHERE account.id = known.account_id)
      ORDER BY account_id COLLATE "C" LIMIT :limit
 """)
 
 _STILL_GONE = sql("""
-    SELECT account_id FROM account_lane lane
-     WHERE account_id = ANY (CAST(:ids AS text[]))
-       AND NOT EXISTS (SELECT FROM account WHERE account.id = lane.account_id)
-     ORDER BY account_id COLLATE "C" FOR UPDATE
+    SELECT id FROM unnest(CAST(:ids AS text[])) AS erased(id)
+     WHERE NOT EXISTS (SELECT FROM account WHERE account.id = erased.id) ORDER BY id COLLATE "C"
 """)
 
-_TABLES = ("deferred_job", "credential_refresh", "area_change", "account_lane")
+_TABLES = ("account_lane", "account_origin", "deferred_job", "credential_refresh", "area_change")
 
 _DELETE_FROM = [
     sql("DELETE FROM $table WHERE account_id = ANY (CAST(:ids AS text[]))", table=table) for table in _TABLES

@@ -60,7 +60,11 @@ _DELETE_FROM = {
 }
 
 
-BOUNDED = {"job_error_log": "max_errors", "socket_connection": "max_closed_connections"}
+BOUNDED = {
+    "job_error_log": "max_errors",
+    "socket_connection": "max_closed_connections",
+    "area_change": "max_area_changes",
+}
 """Tables with a bound on the number of rows, and its setting."""
 
 _NEWEST_BEYOND = {

@@ -18,7 +18,7 @@ def test_the_oldest_rows_beyond_a_bound_are_deleted_and_counted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest stay, an open connection whatever its age, and the statistics add up what was deleted."""
-    bounded(world, monkeypatch, ERRORS=3, CLOSED_CONNECTIONS=2)
+    bounded(world, monkeypatch, ERRORS=3, CLOSED_CONNECTIONS=2, AREA_CHANGES=1)
     monkeypatch.setattr("tasks.maintenance.cleanup.CHUNK_ROWS", 2)
     job_id = world.insert_job()
     world.rows(f"""
@@ -26,14 +26,18 @@ def test_the_oldest_rows_beyond_a_bound_are_deleted_and_counted(
         SELECT n::text, '{job_id}', now() - make_interval(mins => n), '', '' FROM generate_series(1, 8) n;
         INSERT INTO socket_connection (id, is_active, closed_at)
         SELECT n::text, false, now() - make_interval(mins => n) FROM generate_series(1, 4) n;
-        INSERT INTO socket_connection (id, connected_at) VALUES ('open', now() - interval '1 year')
+        INSERT INTO socket_connection (id, connected_at) VALUES ('open', now() - interval '1 year');
+        INSERT INTO area_change (id, changed_at, full_path, gitlab_id, former_path, account_id, job_id)
+        SELECT n::text, now() + make_interval(mins => n), 'new', 'gid', 'old', 'acc', '' FROM generate_series(1, 3) n
     """)
 
     clean_up(world)
 
     assert world.rows("SELECT id FROM job_error_log ORDER BY id") == [("1",), ("2",), ("3",)]
     assert world.rows("SELECT id FROM socket_connection ORDER BY id") == [("1",), ("2",), ("open",)]
-    assert read_statistics().beyond_bounds == {"job_error_log": 5, "socket_connection": 2}
+    assert world.rows("SELECT id FROM area_change") == [("3",)]
+    deleted = read_statistics().beyond_bounds
+    assert deleted == {"job_error_log": 5, "socket_connection": 2, "area_change": 2}
 
     clean_up(world)
     world.rows("UPDATE job_error_log SET id = 'x' || id")
@@ -42,7 +46,7 @@ def test_the_oldest_rows_beyond_a_bound_are_deleted_and_counted(
     """)
     clean_up(world)
 
-    assert read_statistics().beyond_bounds == {"job_error_log": 6, "socket_connection": 2}
+    assert read_statistics().beyond_bounds == deleted | {"job_error_log": 6}
     assert world.scalar("SELECT count(*) FROM job_error_log") == 3
 
 

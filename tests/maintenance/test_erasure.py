@@ -7,6 +7,7 @@ from support.worlds.world import World
 
 NAMING = """
     SELECT 'lane' FROM account_lane WHERE account_id = :id
+    UNION ALL SELECT 'origin' FROM account_origin WHERE account_id = :id
     UNION ALL SELECT 'event' FROM dispatch_event WHERE account_id = :id OR payload::text LIKE '%Ann%'
     UNION ALL SELECT 'rejected' FROM rejected_message WHERE payload::text LIKE '%"' || :id || '"%'
     UNION ALL SELECT 'refresh' FROM credential_refresh WHERE account_id = :id
@@ -28,6 +29,8 @@ def use(world: World, account: str) -> None:
     world.rows(f"""
         INSERT INTO credential_refresh (token_hash, account_id, started_at, ended_at, claimed_by, outcome)
         VALUES ('hash', '{account}', now(), now(), '', '');
+        INSERT INTO account_origin (account_id, origin, bound_by) VALUES ('{account}', 'https://x.example', 'test')
+        ON CONFLICT DO NOTHING;
         INSERT INTO area_change (id, full_path, gitlab_id, former_path, account_id, job_id)
         VALUES ('change of {account}', 'new', 'gid', 'old', '{account}', 'job');
         INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from)
@@ -35,7 +38,7 @@ def use(world: World, account: str) -> None:
     """)
 
 
-ALL = {"lane", "event", "rejected", "refresh", "area change", "deferred"}
+ALL = {"lane", "origin", "event", "rejected", "refresh", "area change", "deferred"}
 
 
 def test_nothing_names_a_deleted_account_after_the_clean_up(world: World) -> None:
