@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from persistence.sanitize.secret_patterns import is_header, is_secret
-from persistence.sanitize.text import REDACTED, Tokens, redact_text
+from persistence.sanitize.text import REDACTED, RedactedText, Tokens, redact_text
 
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
 
@@ -72,7 +72,8 @@ class _Redactor:
         """Redact a text, and cut it if it is longer than the characters that are left."""
         room = max(self.characters, 0)
         self.characters -= len(text)
-        redacted = redact_text(text[: room + _MARGIN], self.tokens)
+        begin = text if len(text) <= room + _MARGIN else type(text)(text[: room + _MARGIN])
+        redacted = redact_text(begin, self.tokens)
         if self.replaces_unstorable:
             redacted = _UNSTORABLE.sub("\ufffd", redacted)
         if len(text) <= room:
@@ -87,7 +88,7 @@ class _Redactor:
                 return value
             case str():
                 # A subclass may override __str__; these are its real characters.
-                return self.text(str.__str__(value))
+                return self.text(value if type(value) is RedactedText else str.__str__(value))
             case int() | float():
                 return _number(value)
             case bytes() | bytearray() | memoryview():

@@ -38,6 +38,12 @@ _Known: TypeAlias = dict[tuple[str, int], bool]
 """Results for texts decoded from base64: each view and each pass finds the same texts."""
 
 
+class RedactedText(str):
+    """A text that was redacted, of its known tokens too; it is not searched again."""
+
+    __slots__ = ()
+
+
 def redact_text(text: str, tokens: Tokens = ()) -> str:
     """
     The text with `[redacted]` in place of each secret and of each of the *tokens*, and otherwise unchanged.
@@ -45,6 +51,8 @@ def redact_text(text: str, tokens: Tokens = ()) -> str:
     Redacting twice gives the same as redacting once. A text that still changes after several passes, or contains
     20,000 secrets, becomes `[redacted]` as a whole.
     """
+    if type(text) is RedactedText:
+        return text
     if len(text) < _SHORTEST_SHAPE and (text.isalnum() or text.isidentifier()):
         return text
     known: _Known = {}

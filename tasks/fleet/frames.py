@@ -34,6 +34,7 @@ from tasks.discovery.apply import apply_discoveries
 from tasks.fleet.batch import AttemptFrames, FrameBatch, group_by_attempt
 from tasks.fleet.connections import apply_heartbeats
 from tasks.fleet.refused import RefusedItems
+from tasks.fleet.texts import redact_texts
 from tasks.jobs.locking import lock_fenced
 from tasks.jobs.progress import Advance, advance
 from tasks.jobs.transitions import announce, backoff, log_errors
@@ -60,6 +61,7 @@ def frames(payload: Frames) -> None:
         apply_discoveries(discoveries)
     message = message_id()
     refused = RefusedItems(batch, message)
+    redact_texts(batch)
     with unit_of_work() as uow:
         if uow.processed.mark_processed(message):
             apply_batch(uow, batch, refused)

@@ -8,7 +8,7 @@ from ulid import ULID
 
 from persistence.unit_of_work import UnitOfWork
 from support.worlds.world import Crawler, World
-from tasks.fleet import refused
+from tasks.fleet import refused, texts
 from tasks.runtime.batches import derived_id
 
 JUNK_TEXT = "password=%41&token: x " * 3000
@@ -140,3 +140,28 @@ def test_no_transaction_is_open_while_junk_is_redacted(world: World, monkeypatch
     world.sends(*junk(crawler, 3))
 
     assert seen == [0, 0, 0]
+
+
+def test_many_texts_of_honest_frames_are_redacted_before_their_transaction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a budget, the smallest first; a frame whose text is not kept is applied all the same."""
+    monkeypatch.setattr(texts, "MAX_LETTERS", 150_000)
+    crawler, orders = world.crawler_with_jobs(3)
+    errors = ["token=abcdefgh small", "token=abcdefgh " + "x " * 40_000, "token=abcdefgh " + "y " * 50_000]
+    error = {"isRecoverable": True, "errorType": "Odd", "context": {"password": "hunter2"}}
+
+    world.sends(
+        *(
+            crawler.frame("job_failed", order, error="of it", stackTrace=trace, **error)
+            for order, trace in zip(orders, errors, strict=True)
+        )
+    )
+
+    rows = world.rows(
+        "SELECT stack_trace, context ->> 'password' FROM job_error_log ORDER BY length(stack_trace)"
+    )
+    assert rows[0] == ("token=[redacted] small", "[redacted]")
+    assert rows[1][0] == texts.OMITTED
+    assert rows[2][0].startswith("token=[redacted] x")
+    assert world.scalar("SELECT count(*) FROM job_assignment_mapping WHERE status = 'failed'") == 3
