@@ -27,7 +27,7 @@ from tasks.credentials.doubted_token import TokenCheck, begin_check, settle_chec
 from tasks.credentials.oauth import Answer, NotProcessed, Refused, Renewed
 from tasks.credentials.oauth import refresh as request_refresh
 from tasks.credentials.renewed import CHUNK_JOBS, unblock_account
-from tasks.credentials.token_info import check_token
+from tasks.credentials.token_info import TokenState, check_token
 from tasks.jobs.locking import lock_waiting_jobs
 from tasks.jobs.transitions import announce
 from tasks.runtime.retry import run_until_done
@@ -44,7 +44,7 @@ def refresh(payload: Refresh) -> None:
     """
     Check a token in doubt; refresh the tokens of a blocked account, unless another run does or it cannot be done here.
 
-    A token that is found dead is refreshed by the message that this publishes.
+    A token that is found dead is refreshed at once.
     """
     account_id, run = AccountId(payload.account_id), str(ULID())
     reserved: ReservedRefresh | TokenCheck | None = None
@@ -56,14 +56,14 @@ def refresh(payload: Refresh) -> None:
             uow.commit()
 
     run_until_done(reserve)
-    if isinstance(reserved, TokenCheck):
-        _check(reserved)
-    elif reserved is not None:
+    if isinstance(reserved, TokenCheck) and _check(reserved) is TokenState.DEAD:
+        run_until_done(reserve)
+    if isinstance(reserved, ReservedRefresh):
         _refresh(reserved)
 
 
-def _check(check: TokenCheck) -> None:
-    """Ask the GitLab of an account whether its token works, and settle the doubt."""
+def _check(check: TokenCheck) -> TokenState:
+    """Ask the GitLab of an account whether its token works, and settle the doubt; return the answer."""
     state = check_token(check.origin, check.access_token, is_oauth=check.is_oauth)
     log.info("token_checked", account_id=check.account_id, state=state.value)
 
@@ -73,6 +73,7 @@ def _check(check: TokenCheck) -> None:
             uow.commit()
 
     run_until_done(settle)
+    return state
 
 
 def _refresh(reserved: "ReservedRefresh") -> None:

@@ -63,18 +63,16 @@ def test_a_token_that_its_gitlab_calls_alive_blocks_nobody(world: World, tokens:
 
 
 def test_a_token_that_its_gitlab_calls_dead_is_refreshed(world: World, tokens: Tokens) -> None:
-    """The account is blocked by the answer, and the message that follows it refreshes the token."""
+    """The account is blocked by the answer, and unblocked by the new token, without another message."""
     crawler, (order,) = tokens.at_work()
     tokens.gitlab.expire()
     crawler.sends("token_refresh_request", order)
-    world.published.messages.clear()
 
     tokens.refresh()
-    assert (tokens.account_queue().held_reason, tokens.statuses()) == ("token_died", [WAITS])
-    assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
-    tokens.refresh()
 
+    assert (tokens.gitlab.checks, tokens.gitlab.calls) == (1, 1)
     assert (tokens.statuses(), tokens.works()) == (["queued"], True)
+    assert tokens.account_queue().held_at is None
 
 
 def test_ten_reports_of_ten_accounts_block_none(world: World, tokens: Tokens) -> None:

@@ -11,6 +11,7 @@ from support.worlds.discoveries import Discoverer, project
 from support.worlds.stages import at_every_stage
 from support.worlds.world import World
 from tasks.credentials.oauth import NotProcessed, Refused, Renewed
+from tasks.credentials.token_info import TokenState
 
 Payload = dict[str, Any]
 
@@ -29,8 +30,44 @@ def dead_token(world: World, jobs: int = 1) -> Payload:
         "UPDATE account SET refresh_token = 'the first', access_token_expires_at = now() + interval '2 hours'"
     )
     crawler, orders = world.crawler_with_jobs(jobs)
+    world.rows("UPDATE account SET access_token_expires_at = now()")
     world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
     return dict(ACCOUNT)
+
+
+def doubted_token(world: World) -> Payload:
+    """Bring a token into doubt."""
+    crawler, orders = world.crawler_with_jobs(2)
+    world.sends(*(crawler.frame("token_refresh_request", order) for order in orders))
+    return dict(ACCOUNT)
+
+
+def telling(state: TokenState) -> dict[str, Any]:
+    """Return constants with a GitLab that tells this about a token."""
+
+    def tell(_origin: str, _token: str, *, is_oauth: bool) -> TokenState:
+        assert not is_oauth
+        return state
+
+    return {"tasks.credentials.refresh.check_token": tell}
+
+
+@scenario("credentials.refresh", constants=telling(TokenState.ALIVE))
+def alive(world: World) -> Payload:
+    """Check a token that works, so that its jobs are queued."""
+    return doubted_token(world)
+
+
+@scenario("credentials.refresh", constants=telling(TokenState.DEAD))
+def dead(world: World) -> Payload:
+    """Check a token that has died, so that its account is blocked."""
+    return doubted_token(world)
+
+
+@scenario("credentials.refresh", constants=telling(TokenState.UNKNOWN))
+def untold(world: World) -> Payload:
+    """Check a token of which its GitLab tells nothing."""
+    return doubted_token(world)
 
 
 def answering(answer: object) -> dict[str, Any]:
