@@ -18,10 +18,12 @@ from persistence.db.server import (
     missing_privileges,
     server_settings,
 )
+from persistence.db.session import foreign_formats
 from persistence.db.snapshot import snapshot
 from persistence.exceptions import DatabaseLost
 from persistence.maintenance.adoption import read_unadopted_jobs
 from persistence.migrations.head import SchemaError, require_head
+from persistence.migrations.placement import Placement, read_placement
 from persistence.reports.connections import SuspiciousConnections, suspicious_connections
 from persistence.settings import PREFIX, settings
 
@@ -40,6 +42,7 @@ def examine_database() -> list[Finding]:
         server = server_settings(connection)
         return [
             _version(server),
+            _session(foreign_formats(connection)),
             *_schema(connection),
             _clocks(clock_difference(connection)),
             _locks(server),
@@ -57,6 +60,28 @@ def _version(server: Mapping[str, str]) -> Finding:
     )
 
 
+def _session(foreign: Mapping[str, str]) -> Finding:
+    return judged(
+        "session",
+        "; ".join(f"{name} is {value}" for name, value in foreign.items())
+        or "encoding and formats are Crawlyard's",
+        good=not foreign,
+        remedy="A pooler drops what Crawlyard sets: use PgBouncer in transaction mode, or the server's own URL.",
+    )
+
+
+def _tables(placement: Placement) -> Finding:
+    where = f"found in schema {', '.join(placement.ours)}, the web app's in {', '.join(placement.web_apps)}"
+    hidden = placement.twofold
+    return judged(
+        "search_path",
+        f"{', '.join(hidden)} found in several schemas; {where}" if hidden else where,
+        good=not hidden,
+        remedy="Set search_path for the role in DATABASE_URL so that each table is found once.",
+        otherwise="fault" if len(placement.ours) > 1 else "warning",
+    )
+
+
 def _schema(connection: Connection) -> list[Finding]:
     try:
         revision = require_head(connection)
@@ -64,6 +89,7 @@ def _schema(connection: Connection) -> list[Finding]:
         return [Finding("schema", "fault", str(error), "Run `crawlyard migrate`.")]
     return [
         Finding("schema", "ok", f"at revision {revision}, the newest"),
+        _tables(read_placement(connection)),
         _privileges(connection),
         *_adoption(),
         *_crawlers(suspicious_connections(connection)),

@@ -61,6 +61,10 @@ _LIMIT = text("""
            set_config('IntervalStyle', 'postgres', true)
 """)
 
+_READ_SETTINGS = text(
+    "SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS wanted(name)"
+)
+
 _STATEMENT_LIMIT = "crawlyard_statement_limit"
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -113,6 +117,13 @@ def limit_transaction(connection: Connection) -> None:
     limits = _limits()
     limits["statement"] = connection.get_execution_options().get(_STATEMENT_LIMIT, limits["statement"])
     connection.execute(_LIMIT, {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in limits.items()})
+
+
+def foreign_formats(connection: Connection) -> dict[str, str]:
+    """Return what a transaction reads by that is not ours all the same, such as behind a pooler that drops it."""
+    wanted = {**FORMATS, "IntervalStyle": "postgres", "client_encoding": ENCODING}
+    found = connection.execute(_READ_SETTINGS, {"names": list(wanted)}).all()
+    return {name: value for name, value in found if value != wanted[name]}
 
 
 def _limits() -> dict[str, timedelta]:

@@ -5,6 +5,7 @@ from sqlalchemy import Connection
 from persistence.db.engine import engine
 from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import CrawlyardError
+from persistence.migrations.placement import read_placement
 from persistence.migrations.run import current_revision, head_revision
 
 
@@ -26,6 +27,16 @@ def require_head(connection: Connection) -> str:
 
 
 def check_head() -> None:
-    """Raise SchemaError if the process's database is not at the newest revision."""
+    """Raise SchemaError if the process's database is not at the newest revision, in one schema."""
     with translate_errors(), engine().connect() as connection:
         require_head(connection)
+        require_one_schema(connection)
+
+
+def require_one_schema(connection: Connection) -> None:
+    """Raise SchemaError if search_path mixes the tables of two installations."""
+    if len(schemas := read_placement(connection).ours) > 1:
+        raise SchemaError(
+            f"search_path finds Crawlyard's tables in several schemas: {', '.join(schemas)}. "
+            "Set it for the role in DATABASE_URL so that it leads to one of them."
+        )

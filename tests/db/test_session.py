@@ -14,7 +14,7 @@ from persistence.events.cursor import NOW
 from persistence.events.subscription import Subscription
 from persistence.exceptions import UnsuitableDatabaseError
 from persistence.messages.rejected_queries import RejectedFilter, read_rejected
-from persistence.migrations.head import check_head
+from persistence.migrations.head import SchemaError, check_head
 from persistence.migrations.run import migrate
 from persistence.sanitize.alterations import alteration_of
 from persistence.settings import settings
@@ -161,3 +161,27 @@ def test_a_rejection_that_the_database_refuses_is_stored_escaped(
     assert (row.task, row.detail, row.message_id) == (r"t\u2192", r"d\u2192", r"m\u2192")
     assert row.payload == {"escaped": r'{"title": "a \u2192 b"}'}
     assert alteration_of(row.payload) == "the database refused it, and it was escaped"
+
+
+def test_tables_in_two_schemas_are_refused_and_a_hidden_one_is_told(
+    empty_database: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """search_path is the operator's: one that mixes two installations ends the start, a second table is a warning."""
+    migrate()
+    check_head()
+
+    def found() -> dict[str, str]:
+        return {f["about"]: f["level"] for f in run("doctor", "--json").json["findings"]}
+
+    assert (found()["search_path"], found()["session"]) == ("ok", "ok")
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute("CREATE SCHEMA app")
+        admin.execute("CREATE TABLE app.job (id text)")
+        monkeypatch.setenv("DATABASE_URL", f"{empty_database}?options=-csearch_path%3Dapp,public")
+        forget_engine()
+        assert found()["search_path"] == "warning"
+        check_head()
+        admin.execute("CREATE TABLE app.job_queue (LIKE public.job_queue)")
+        assert found()["search_path"] == "fault"
+        with pytest.raises(SchemaError, match="in several schemas: app, public"):
+            check_head()
