@@ -76,6 +76,19 @@ def test_beyond_its_bytes_a_connection_keeps_rows_without_a_payload(
         original_arguments("crawler.frames", "invalid", None)
 
 
+def test_the_bytes_of_items_that_are_no_frames_are_bounded_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two heartbeats with an unknown field: there is room for the payload of one."""
+    bounded(monkeypatch, world, _BYTES_PER_CONNECTION=3000)
+
+    world.deliver("connections.heartbeat", beats=[{"connection_id": ONE, "text": "x " * 1000}] * 2)
+
+    rows = world.rows("SELECT payload IS NULL, detail LIKE '%payload was not kept%' FROM rejected_message")
+    assert sorted(map(tuple, rows)) == [(False, False), (True, True)]
+    assert 2000 < world.scalar("SELECT bytes FROM rejected_count WHERE connection_id = '*'") < 3000
+
+
 def test_crawlers_leave_half_of_all_to_messages_of_no_connection(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
