@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event, text
 
 from persistence.db.engine import engine
+from persistence.settings import settings
 from support.costs import cost
 from support.worlds.world import World
 from tasks.fleet.batch import FrameBatch
@@ -37,8 +39,10 @@ ENDED = """
 @contextmanager
 def open_snapshot() -> Iterator[None]:
     """Hold a snapshot open, so that no row version that dies meanwhile can be removed."""
-    with engine().connect().execution_options(isolation_level="REPEATABLE READ") as session:
-        session.execute(text("SELECT count(*) FROM job"))
+    # Another program's: ours would be ended while it is idle.
+    with psycopg.connect(settings().session_url) as session:
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.execute("SELECT count(*) FROM job")
         yield
 
 
