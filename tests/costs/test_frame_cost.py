@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event
 
 from persistence.db.engine import engine
 from persistence.settings import settings
