@@ -278,7 +278,7 @@ def test_jobs_moved_to_another_account_leave_a_blocked_account(
 ) -> None:
     """A job whose owner signed in with another account is queued there, even if the former stays blocked."""
     crawler, (order,) = tokens.at_work()
-    world.submit(world.order())
+    world.submit(world.order(gitlab_host=tokens.gitlab.url))
     tokens.outlive()
     crawler.sends("token_refresh_request", order)
     tokens.refresh()
