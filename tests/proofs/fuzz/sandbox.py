@@ -23,7 +23,7 @@ _COLUMNS = text("""
       FROM information_schema.columns WHERE table_schema = 'public' GROUP BY table_name ORDER BY table_name
 """)
 
-_IGNORED = ("rejected_message", "handled_message", "crawlyard_version", "crawler_order")
+_IGNORED = ("rejected_message", "rejected_count", "handled_message", "crawlyard_version", "crawler_order")
 
 
 def _rows_of(table: str, volatile: list[str]) -> str:
