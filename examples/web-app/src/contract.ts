@@ -205,6 +205,13 @@ export interface Contract {
     resolution: string;
   };
   /**
+   * areas.decide: make these proposed changes of areas, or reject them.
+   */
+  "areas.decide": {
+    change_ids: string[];
+    accept: boolean;
+  };
+  /**
    * upkeep.reconcile: follow changes that the web app made to jobs. Set more=true only in a continuation.
    */
   "upkeep.reconcile": {
