@@ -21,17 +21,21 @@ pytestmark = pytest.mark.timeout(600)
 STRIDE = 16
 """In the short form, a death at every sixteenth statement."""
 
+COMMITS = 5
+"""In the short form, deaths at about so many COMMITs."""
+
 
 def deaths(runs: Runs) -> list[tuple[int, Death]]:
     """Return every death at every point; in the short form all at the last COMMIT, and some elsewhere."""
     commits = [point.number for point in runs.points if point.is_commit]
+    some_commits = commits[:: max(1, len(commits) // COMMITS)]
     turn = crc32(runs.scenario.name.encode())
     chosen = []
     for point in runs.points:
         number = point.number
         if deep() or number == commits[-1]:
             chosen += [(number, death) for death in Death]
-        elif point.is_commit or number == 0 or (turn + number) % STRIDE == 0:
+        elif number in some_commits or number == 0 or (turn + number) % STRIDE == 0:
             chosen.append((number, list(Death)[(turn + number // STRIDE) % len(Death)]))
     return chosen
 
