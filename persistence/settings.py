@@ -127,13 +127,13 @@ class Settings(BaseSettings):
         ge=1,
         le=_MAX_CAP,
         description="entries of an account that may wait at once; discovered jobs above it are deferred "
-        "(none: no cap)",
+        "(none: CRAWLYARD_MAX_WAITING)",
     )
     max_waiting: int = Field(
         100_000,
         ge=1,
         description="entries of an account that may wait at once where CRAWLYARD_PENDING_CAP is not set; "
-        "discovered jobs above it are deferred",
+        "discovered jobs above it are deferred, but for what is discovered at the same moment",
     )
     max_frame_jobs: int = Field(
         10_000,

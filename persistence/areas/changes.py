@@ -10,12 +10,13 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, literal_column, select
 from sqlalchemy.orm import Session
 from ulid import ULID
 
 from persistence.areas.areas import AreaChanged, NewArea
 from persistence.schema.commands import AreaType
+from persistence.schema.gitlab_url import host_in
 from persistence.schema.ids import JobId
 from persistence.schema.sql import sql
 from persistence.schema.states import AreaChangeStatus
@@ -81,7 +82,7 @@ _READ = select(
     AreaChange.account_id,
     AreaChange.job_id,
     AreaChange.status,
-    func.coalesce(func.substring(AreaChange.graphql_url, "://([^/]+)"), "").label("host"),
+    literal_column(host_in("graphql_url"), Text).label("host"),
 )
 
 

@@ -37,7 +37,7 @@ _WORKED = """
 """
 """True if a job of an account has progressed since a moment: its token works."""
 
-_UNKNOWN = sql("""
+_UNDOUBTED = sql("""
     SELECT account.id FROM account LEFT JOIN account_lane lane ON lane.account_id = account.id
      WHERE account.id = ANY (CAST(:ids AS text[])) AND lane.held_at IS NULL AND lane.doubted_at IS NULL
        AND COALESCE(account.access_token_expires_at > clock_timestamp(), true)
@@ -83,7 +83,7 @@ _FIND = sql(
     """
     SELECT lane.account_id, account.access_token, $access_token_hash AS token_hash,
            account.refresh_token IS NOT NULL AS is_oauth, $has_another_token AS has_another_token,
-           lane.held_at IS NOT NULL AS is_blocked, lane.probing_at IS NOT NULL AS is_probing,
+           lane.held_at IS NOT NULL AS is_blocked,
            COALESCE(lane.probing_at, lane.held_at, lane.doubted_at) AS since,
            COALESCE(lane.probing_at, lane.held_at, lane.doubted_at)
                NOT BETWEEN clock_timestamp() - CAST(:doubt AS interval) AND clock_timestamp() AS is_over,
@@ -126,8 +126,6 @@ class Doubt:
     """True if the account's token is no longer the one that is in doubt."""
     is_blocked: bool
     """True if enough jobs agree, so that the account is blocked for a time."""
-    is_probing: bool
-    """True if that time has passed, and one job at a time is assigned to see whether the token works."""
     since: datetime
     is_over: bool
     """True if it has lasted for its time."""
@@ -142,7 +140,7 @@ class Doubts:
 
     def undoubted(self, account_ids: Collection[AccountId]) -> set[AccountId]:
         """Those of the accounts whose token is neither known to be dead nor in doubt."""
-        return set(self._session.scalars(_UNKNOWN, {"ids": list(account_ids)}))
+        return set(self._session.scalars(_UNDOUBTED, {"ids": list(account_ids)}))
 
     def expired(self, account_ids: Collection[AccountId]) -> set[AccountId]:
         """Those of the accounts whose token has expired."""
@@ -159,7 +157,8 @@ class Doubts:
 
     def block(self, account_ids: Collection[AccountId]) -> None:
         """Block these accounts, whose rows the caller has locked, for a time."""
-        self._session.execute(_BLOCK, {"ids": list(account_ids)})
+        if account_ids:
+            self._session.execute(_BLOCK, {"ids": list(account_ids)})
 
     def find(self, account_id: AccountId) -> Doubt | None:
         """The doubt about the token of the account, whose row the caller has locked."""

@@ -111,11 +111,9 @@ def _fill_slots(uow: UnitOfWork, queues: list[HostQueue], free_slots: FreeSlots)
             break
         queued = claim.queued
         _settle(uow, claim.moved_on(queued))
-        held = [entry for entry in queued if claim.is_elsewhere(entry)]
+        held, assignable = claim.split(queued)
         _hold(uow, held, claim)
-        placed = _place(
-            [e for e in queued if e not in held] if held else queued, queues, live_load, free_slots
-        )
+        placed = _place(assignable, queues, live_load, free_slots)
         opened += _open_attempts(uow, placed, claim)
         stuck.add(
             e for e in claim.entries if e.job_id not in claim.jobs or (e.is_suspect and e not in placed)
@@ -162,9 +160,14 @@ class Claim:
         """The entries whose jobs wait, for the account and host for which they were claimed."""
         return [entry for entry in self.entries if _is_waiting(entry, self.jobs.get(entry.job_id))]
 
-    def is_elsewhere(self, entry: Entry) -> bool:
-        """Return True if the order would send the account's token to another GitLab than its own."""
-        return is_elsewhere(self.jobs[entry.job_id].graphql_url, self.origins.get(entry.account_id))
+    def split(self, queued: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """Return the entries whose orders would send a token to another GitLab than its account's, and the others."""
+        held: list[Entry] = []
+        assignable: list[Entry] = []
+        for entry in queued:
+            url, bound = self.jobs[entry.job_id].graphql_url, self.origins.get(entry.account_id)
+            (held if is_elsewhere(url, bound) else assignable).append(entry)
+        return held, assignable
 
     def moved_on(self, queued: list[Entry]) -> list[KnownJob]:
         """The locked jobs but the *queued*: the web app has ended or paused them, or moved them to another account."""

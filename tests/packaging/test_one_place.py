@@ -154,7 +154,7 @@ def test_rows_of_several_tables_are_locked_in_two_modules() -> None:
     ("expression", "module"),
     [
         (r"""jsonb_build_array\(\$?\w+\.command""", "persistence/jobs/identity.py"),
-        (r"""substring\((\w+\.)?"gitlabGraphQLUrl\"""", "persistence/schema/gitlab_url.py"),
+        (r"""://\(\[\^/\]\+\)""", "persistence/schema/gitlab_url.py"),
         (r"""RECURSIVE\s+family""", "persistence/jobs/subtree.py"),
         (r"""/api/graphql""", "persistence/origin.py"),
     ],
