@@ -5,22 +5,37 @@ import sys
 import click
 
 from console.output import screen
-from console.output.screen import counted
+from console.output.screen import counted, plain
 from persistence.maintenance.adoption import UnadoptedJobs, adopt, read_unadopted_jobs
 from persistence.migrations.run import migrate
+from persistence.reports.origins import UnboundAccounts, unbound_accounts
+from persistence.schema.reasons import WhyUnbound
 from persistence.schema.states import JOB_CRAWLABLE
 from persistence.settings import settings
 
+_LISTED_ACCOUNTS = 20
+
+_WHY_UNBOUND = {
+    WhyUnbound.NO_JOB: "no job names a GitLab",
+    WhyUnbound.JOBS_DISAGREE: "its jobs name several GitLabs",
+    WhyUnbound.HOST_UNPARSABLE: "a job's URL cannot be read",
+}
+
 
 def show_migration(*, as_json: bool) -> None:
-    """Migrate, and print the revisions before and after, and which jobs are left alone."""
+    """Migrate, and print the revisions before and after, which accounts are unbound, and which jobs are left alone."""
     settings()
     migrated = migrate()
     found = read_unadopted_jobs()
+    unbound = unbound_accounts(_LISTED_ACCOUNTS) if migrated.has_bound_accounts else None
     if as_json:
-        screen.print_json({"from": migrated.before, "to": migrated.after, "left_alone": found})
+        screen.print_json(
+            {"from": migrated.before, "to": migrated.after, "left_alone": found, "unbound": unbound}
+        )
         return
     click.echo(_result_text(migrated.before, migrated.after))
+    if unbound and unbound.count:
+        click.echo(_unbound_text(unbound))
     if found.adopted_from is not None:
         click.echo(_description(found))
         click.echo("Crawlyard leaves them alone. Run `crawlyard adopt` to release them.")
@@ -49,6 +64,21 @@ def _result_text(before: str | None, after: str) -> str:
     return (
         f"The database was migrated from {f'revision {before}' if before else 'nothing'} to revision {after}."
     )
+
+
+def _unbound_text(unbound: UnboundAccounts) -> str:
+    width = max(len(plain(account.account_id)) for account in unbound.first)
+    lines = [
+        f"{counted(unbound.count, 'account')} {'is' if unbound.count == 1 else 'are'} bound to no GitLab:"
+    ]
+    lines += [f"  {plain(one.account_id):<{width}}  {_WHY_UNBOUND[one.why]}" for one in unbound.first]
+    if more := unbound.count - len(unbound.first):
+        lines.append(f"  … and {more:,} more")
+    lines.append(
+        "Their provider or their next job binds them, and jobs that name another GitLab are held. To decide it "
+        "yourself, run `crawlyard accounts bind URL --account ID`."
+    )
+    return "\n".join(lines)
 
 
 def _description(found: UnadoptedJobs) -> str:

@@ -23,6 +23,9 @@ from persistence.schema import Base
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('crawlyard_migrate'))"
 
+_BINDS_ACCOUNTS = "0006"
+"""The revision that binds accounts to their GitLabs."""
+
 _WAIT_FOR_PEER = "SET LOCAL lock_timeout = 0"
 """Another migration may take long, and holds no lock that the web app needs while we wait for it."""
 
@@ -36,6 +39,11 @@ class Migrated:
 
     before: str | None
     after: str
+
+    @property
+    def has_bound_accounts(self) -> bool:
+        """True if this migration has bound the accounts whose jobs all name one GitLab."""
+        return (self.before or "") < _BINDS_ACCOUNTS <= self.after
 
 
 def migrate(on: Engine | None = None) -> Migrated:

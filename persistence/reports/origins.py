@@ -1,11 +1,13 @@
 """Reads to which GitLab accounts are bound, for operators."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from persistence.db.snapshot import snapshot
+from persistence.origin import origin_of
+from persistence.schema.reasons import WhyUnbound
 from persistence.schema.sql import sql
 from persistence.settings import settings
 
@@ -31,7 +33,20 @@ _SUMMARY = sql("""
            (SELECT count(*) FROM job_assignment_mapping a WHERE a.$live AND a.gitlab_url IS NULL) AS unapproved
 """)
 
+_UNBOUND = sql("""
+    -- Those that have jobs first: these are the ones that are held.
+    SELECT account.id, array_agg(DISTINCT job."gitlabGraphQLUrl"::text)
+                           FILTER (WHERE job."gitlabGraphQLUrl" IS NOT NULL) AS urls,
+           count(*) OVER () AS accounts
+      FROM account LEFT JOIN job ON job."accountId" = account.id
+     WHERE NOT EXISTS (SELECT FROM account_origin bound WHERE bound.account_id = account.id)
+     GROUP BY account.id
+     ORDER BY count(job."gitlabGraphQLUrl") = 0, account.id LIMIT :limit
+""")
+
 _MOST_HELD = 10_000
+_ALL_JOBS_TIMEOUT = timedelta(minutes=10)
+"""For the one statement that reads all jobs."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,37 @@ class OriginSummary:
     """Accounts that are bound to a GitLab that `allowed_origins` does not name."""
     unapproved: int
     """Live attempts that an older worker opened: their orders name what the web app wrote into the job."""
+
+
+@dataclass(frozen=True)
+class UnboundAccount:
+    """An account that no GitLab could be found for in its jobs."""
+
+    account_id: str
+    why: WhyUnbound
+
+
+@dataclass(frozen=True)
+class UnboundAccounts:
+    """The accounts that are bound to no GitLab."""
+
+    count: int
+    first: list[UnboundAccount]
+    """Those with jobs first, then by their ids."""
+
+
+def unbound_accounts(limit: int) -> UnboundAccounts:
+    """Find the accounts that are bound to no GitLab, and why their jobs do not tell; list *limit* of them. Slow."""
+    with snapshot(_ALL_JOBS_TIMEOUT) as connection:
+        rows = connection.execute(_UNBOUND, {"limit": limit}).all()
+    first = [UnboundAccount(row.id, _why_unbound(row.urls or [])) for row in rows]
+    return UnboundAccounts(rows[0].accounts if rows else 0, first)
+
+
+def _why_unbound(urls: list[str]) -> WhyUnbound:
+    if not urls:
+        return WhyUnbound.NO_JOB
+    return WhyUnbound.JOBS_DISAGREE if all(map(origin_of, urls)) else WhyUnbound.HOST_UNPARSABLE
 
 
 def bound_accounts(*, origin: str | None, unbound: bool, after: str, limit: int) -> list[BoundAccount]:

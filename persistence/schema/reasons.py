@@ -1,4 +1,4 @@
-"""The reasons why attempts end, accounts are blocked, and jobs are held; and what bound an account."""
+"""The reasons why attempts end, accounts are blocked, and jobs are held; what bound an account, or why nothing did."""
 
 from enum import StrEnum
 
@@ -47,6 +47,14 @@ class BoundBy(StrEnum):
     SCOPE_JOB = "scope_job"
     ALLOWED_ORIGINS = "allowed_origins"
     FIRST_JOB = "first_job"
+
+
+class WhyUnbound(StrEnum):
+    """Why the migration could not bind an account to the GitLab of its jobs."""
+
+    NO_JOB = "no_job"
+    JOBS_DISAGREE = "jobs_disagree"
+    HOST_UNPARSABLE = "host_unparsable"
 
 
 class CredentialError(StrEnum):

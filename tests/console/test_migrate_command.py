@@ -9,7 +9,8 @@ from support.worlds.older_databases import OLDER
 
 def test_migrate_prints_both_revisions(empty_database: str, run: Run) -> None:
     """The first run migrates from nothing, the second finds the database up to date."""
-    assert run("migrate", "--json").json["from"] is None
+    first = run("migrate", "--json").json
+    assert (first["from"], first["unbound"]) == (None, {"count": 0, "first": []})
     assert run("migrate").out == f"The database is up to date, at revision {head_revision()}.\n"
 
 
