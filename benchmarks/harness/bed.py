@@ -132,4 +132,4 @@ def _alive() -> int:
 
 def _forget() -> None:
     settings.cache_clear()
-    engines.engine.cache_clear()
+    engines.forget()

@@ -1,6 +1,7 @@
 """The engine: one per process, made on first use and dropped in a forked child."""
 
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -14,8 +15,17 @@ _RECYCLE_S = 1800
 """Connections are replaced at this age, so that a server behind a load balancer can be drained."""
 
 
-@cache
+_making = Lock()
+
+
 def engine() -> Engine:
+    """Return the process's engine; threads that first use it at the same time make only one."""
+    with _making:
+        return _engine()
+
+
+@cache
+def _engine() -> Engine:
     """
     The process's engine and its pool.
 
@@ -48,5 +58,15 @@ def _prepare(connection: Any, _record: object) -> None:
 
 def forget_connections() -> None:
     """Drop the parent's pool in a forked child, without closing connections that the parent still uses."""
-    if engine.cache_info().currsize:
-        engine().dispose(close=False)
+    if is_made():
+        _engine().dispose(close=False)
+
+
+def is_made() -> bool:
+    """Whether this process has an engine."""
+    return bool(_engine.cache_info().currsize)
+
+
+def forget() -> None:
+    """Make the next engine from the settings of then. The caller disposes of this one."""
+    _engine.cache_clear()

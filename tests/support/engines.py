@@ -3,7 +3,7 @@
 import threading
 
 from console.checks.deadline import THREAD_NAME
-from persistence.db.engine import engine
+from persistence.db.engine import engine, forget, is_made
 from support.processes.workers import wait_until
 
 
@@ -14,7 +14,7 @@ def close_connections() -> None:
     A check that ran out of time, as on a busy machine, goes on in its thread, and may not have connected yet. A
     connection that is returned to a disposed pool is never closed, and reported in some later test.
     """
-    if not engine.cache_info().currsize:
+    if not is_made():
         return
     wait_until(
         lambda: not any(thread.name == THREAD_NAME for thread in threading.enumerate()),
@@ -30,4 +30,4 @@ def close_connections() -> None:
 def forget_engine() -> None:
     """Close the connections; the next engine is made from the settings of then."""
     close_connections()
-    engine.cache_clear()
+    forget()

@@ -18,10 +18,10 @@ from tasks.contract.payloads import CONTRACT
 pytestmark = pytest.mark.timeout(600)
 
 
-STRIDE = 16
-"""In the short form, a death at every sixteenth statement."""
+STRIDE = 32
+"""In the short form, a death at every thirty-second statement."""
 
-COMMITS = 5
+COMMITS = 3
 """In the short form, deaths at about so many COMMITs."""
 
 

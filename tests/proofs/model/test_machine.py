@@ -23,7 +23,7 @@ from support.worlds.world import Published, World
 
 STEPS = 50
 
-RUNS = 25 if deep() else 14
+RUNS = 25 if deep() else 10
 """Of one seed. Hypothesis varies what it did before, so more seeds reach more transitions than more runs."""
 
 MOST_SEEDS = 12
