@@ -8,6 +8,7 @@ PYTEST = $(BIN)/python -m pytest
 TESTS = $(PYTEST) -n $(N) --dist worksteal
 # What differs from one PostgreSQL to another, or behind a pooler.
 DATABASE = -m "database and not programs"
+POOLED = -m "database and not programs or pooled_programs"
 LOCK = $(BIN)/uv --quiet pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --only-binary :all: --upgrade
 NPM = npm --prefix examples/web-app
@@ -71,7 +72,7 @@ test-pgbouncer: environment ## run the same through PgBouncer in transaction mod
 	@test -x $(PGBOUNCER) || { \
 		echo "There is no $(PGBOUNCER): install it (Debian: apt-get install pgbouncer)," \
 			"or say make test-pgbouncer PGBOUNCER=/path/to/it" >&2; exit 2; }
-	@CRAWLYARD_TEST_PGBOUNCER=$(PGBOUNCER) $(TESTS) $(DATABASE) $(ARGS)
+	@CRAWLYARD_TEST_PGBOUNCER=$(PGBOUNCER) $(TESTS) $(POOLED) $(ARGS)
 
 test-node: environment ## check and run the web app of examples/web-app; needs Node 20 or later, and npm
 	@command -v npm >/dev/null || { echo "There is no npm here: install Node 20 or later." >&2; exit 2; }

@@ -69,11 +69,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     Start the long tests first, so that no process is busy with one when all others have ended.
 
-    With a pooler, skip the tests that cannot work through one; each states its reason.
+    With a pooler, skip the tests that cannot work through one; each states its reason. Without, skip the programs that
+    need one.
     """
-    for item in items if poolers.is_asked_for() else ():
-        if marker := item.get_closest_marker("unpooled"):
-            item.add_marker(pytest.mark.skip(reason=f"not through a pooler: {marker.args[0]}"))
+    for item in items:
+        if poolers.is_asked_for():
+            if marker := item.get_closest_marker("unpooled"):
+                item.add_marker(pytest.mark.skip(reason=f"not through a pooler: {marker.args[0]}"))
+        elif item.get_closest_marker("pooled_programs"):
+            item.add_marker(pytest.mark.skip(reason="make test-pgbouncer runs it"))
     processes = getattr(config, "workerinput", {}).get("workercount", 1)
     items[:] = orders.shared_out(items, processes)
 

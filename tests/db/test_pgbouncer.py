@@ -179,7 +179,7 @@ def test_the_doctor_detects_a_pooler(
     assert "hush-hush" not in output.out + run("doctor").out
 
 
-@pytest.mark.programs
+@pytest.mark.pooled_programs
 @pytest.mark.timeout(400)
 def test_the_demo_runs_through_a_pooler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Worker, beat, fleet and web app share three server connections; no job is lost or done twice."""

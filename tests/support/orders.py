@@ -10,7 +10,7 @@ ENOUGH = 3
 
 def takes_long(item: pytest.Item) -> bool:
     """Return True if the test has a marker for long tests."""
-    return any(item.get_closest_marker(name) for name in ("long", "programs"))
+    return any(item.get_closest_marker(name) for name in ("long", "programs", "pooled_programs"))
 
 
 def time_limit(item: pytest.Item) -> float:
