@@ -121,14 +121,14 @@ _SYNC_OWNER = sql(
 _MARK_PROCESSING = sql("""
     UPDATE job_queue
        SET status = $entry_processing, last_attempt_at = clock_timestamp(), held = false, hold_reason = NULL,
-           settled_at = NULL
+           hold_announced = NULL, settled_at = NULL
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status = $entry_pending
 """)
 
 _RESTORE_PROCESSING = sql("""
     UPDATE job_queue
        SET status = $entry_processing, last_attempt_at = clock_timestamp(), held = false, hold_reason = NULL,
-           settled_at = NULL
+           hold_announced = NULL, settled_at = NULL
      WHERE web_app_job_id = ANY (CAST(:ids AS text[])) AND status <> $entry_processing
 """)
 
@@ -187,15 +187,18 @@ _ADOPT = sql("""
 
 _RESET = sql("""
     UPDATE job_queue
-       SET status = $entry_pending, held = false, hold_reason = NULL, ready = true,
+       SET status = $entry_pending, held = false, hold_reason = NULL, hold_announced = NULL, ready = true,
            scheduled_at = clock_timestamp(), settled_at = NULL, error = NULL, attempts = 0, losses = 0, goodbyes = 0
      WHERE web_app_job_id = ANY (CAST(:ids AS text[]))
 """)
 
 _HOLD = sql("""
-    UPDATE job_queue q SET held = true, hold_reason = r.reason, hold_url = r.url, hold_origin = r.origin
+    UPDATE job_queue q SET held = true, hold_reason = r.reason, hold_url = r.url, hold_origin = r.origin,
+                           hold_announced = r.reason
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(job_id text, reason text, url text, origin text)
-     WHERE q.web_app_job_id = r.job_id AND q.status = $entry_pending
+      JOIN job_queue before ON before.web_app_job_id = r.job_id
+     WHERE q.id = before.id AND q.status = $entry_pending
+ RETURNING q.web_app_job_id, before.hold_announced IS DISTINCT FROM r.reason AS is_news
 """)
 
 _PRIORITIZE = sql("""
@@ -366,10 +369,14 @@ class Entries:
         """Park entries that are not completed: they are pending, and no round claims them."""
         self._update(_PARK, job_ids)
 
-    def hold(self, held: Collection[HeldJob]) -> None:
-        """Park pending entries of queued jobs whose account's token must not go to their GitLab."""
+    def hold(self, held: Collection[HeldJob]) -> set[JobId]:
+        """
+        Park pending entries of queued jobs whose account's token must not go to their GitLab.
+
+        Returns the jobs whose reason is news: no event has given it since they were assigned or queued anew.
+        """
         rows = json.dumps([vars(one) for one in held])
-        self._session.execute(_HOLD, {"rows": rows})
+        return {row.web_app_job_id for row in self._session.execute(_HOLD, {"rows": rows}) if row.is_news}
 
     def unpark(self, job_ids: Iterable[JobId]) -> None:
         """Unpark entries that are not settled: they are pending, and keep their counters."""

@@ -54,6 +54,8 @@ class SocketConnection(Base):
     """When the present hour of doubts began."""
     doubts: Mapped[int] = mapped_column(server_default=text("0"))
     """The number of accounts whose tokens its crawler has brought into doubt since then."""
+    crawler_credential: Mapped[str | None]
+    """Of its crawler, as the gateway knows it; NULL while crawlers have none."""
 
     __table_args__ = (
         CheckConstraint("is_active = (closed_at IS NULL)", name="closed"),
@@ -103,6 +105,8 @@ class QueueEntry(Base):
     """The URL of the job by which that was decided; if the web app changes it, it is decided anew."""
     hold_origin: Mapped[str | None]
     """The origin of that URL; '' if it cannot be parsed, NULL if the job has none."""
+    hold_announced: Mapped[str | None]
+    """The reason of the last event `job_held`, until the job is assigned or queued anew: it is not repeated."""
 
     __table_args__ = (
         CheckConstraint(fragment("(status IN $entry_settled) = (settled_at IS NOT NULL)"), name="settled"),

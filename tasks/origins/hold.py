@@ -39,12 +39,14 @@ def hold_elsewhere(uow: UnitOfWork, jobs: Collection[QueuedJob]) -> None:
 
 
 def hold(uow: UnitOfWork, jobs: Collection[QueuedJob], bound: Mapping[AccountId, str]) -> None:
-    """Hold those of the jobs that are elsewhere than their account is *bound*, and add an event for each."""
+    """Hold those of the jobs that are elsewhere than their account is *bound*, and say so once for each reason."""
     held = {job: _held(job, bound) for job in jobs if is_elsewhere(job.url, bound.get(job.account_id))}
     if not held:
         return
-    uow.entries.hold(held.values())
+    news = uow.entries.hold(held.values())
     for job, one in held.items():
+        if job.id not in news:
+            continue
         uow.events.add(
             EventType.JOB_HELD,
             job_id=job.id,

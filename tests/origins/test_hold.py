@@ -149,6 +149,55 @@ def test_reconcile_leaves_held_jobs_held(bound: World) -> None:
     assert bound.entry(job).held
 
 
+def test_a_job_is_announced_as_held_once_for_each_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is queued, by rounds, reconcile or the web app, until it has been assigned or has ended."""
+    monkeypatch.setenv("CRAWLYARD_ALLOWED_ORIGINS", OTHER)
+    world.reload_settings()
+    (job,) = world.jobs(1)
+    world.rows("UPDATE job_queue SET held = false, hold_reason = NULL")  # as a worker of 0.4.1 releases it
+    world.crawler()
+    for _ in range(3):
+        world.assign()
+        world.deliver("jobs.enqueue", job_ids=[job])
+        world.deliver("upkeep.reconcile", more=True)
+    assert held(world) == [(job, "origin_unbound")]
+    world.rows("UPDATE job SET status = 'paused'")
+    world.deliver("upkeep.reconcile", more=True)
+    world.deliver("jobs.resume", job_ids=[job])
+    assert held(world) == [(job, "origin_unbound")]
+
+    world.bind(OTHER)
+    for path in ("/x", "/y"):
+        world.rows('UPDATE job SET "gitlabGraphQLUrl" = :url', url=f"{OURS}{path}/api/graphql")
+        world.deliver("upkeep.reconcile", more=True)
+    assert held(world) == [(job, "origin_unbound"), (job, "origin_mismatch")]
+    assert (world.entry(job).held, world.entry(job).hold_origin) == (True, f"{OURS}/y")
+
+    world.rows("UPDATE job SET status = 'failed'")
+    world.deliver("upkeep.reconcile", more=True)
+    world.deliver("jobs.retry", job_ids=[job])
+    assert held(world) == [(job, "origin_unbound"), (job, "origin_mismatch"), (job, "origin_mismatch")]
+
+
+def test_an_assigned_job_is_announced_anew_if_it_is_held_later(world: World) -> None:
+    """What was announced before its attempt says nothing about now."""
+    world.bind(OTHER)
+    (job,) = world.jobs(1)
+    world.bind(OURS)
+    crawler = world.crawler()
+    world.deliver("upkeep.reconcile", more=True)
+    world.assign()
+    world.bind(OTHER)
+    crawler.fails(*crawler.orders())
+    world.rows("UPDATE job_queue SET ready = true, scheduled_at = now()")
+
+    world.assign()
+
+    assert held(world) == [(job, "origin_mismatch")] * 2
+
+
 def test_reconcile_releases_what_is_at_the_new_gitlab_of_its_account(bound: World) -> None:
     """The operator's binding is all it needs, even if the command died right after it."""
     (job,) = bound.jobs(1)
