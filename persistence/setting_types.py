@@ -20,9 +20,12 @@ from pydantic_settings import NoDecode
 from persistence.origin import origin_of
 
 _ORM_ONLY_PARAMETERS = frozenset(
-    {"schema", "connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout"}
+    {"connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout"}
 )
 """Parameters that Prisma, Drizzle and similar tools put into a database URL, and libpq refuses."""
+
+_SCHEMA: Final = "schema"
+"""The one of them that we understand, as Prisma does: the schema in which the tables are."""
 
 
 NEVER: Final = timedelta(days=36_500)
@@ -79,12 +82,27 @@ def _split_url(url: str) -> SplitResult:
     return parts
 
 
+def schema_of(url: str) -> str | None:
+    """The schema that a database URL names."""
+    return dict(parse_qsl(urlsplit(url).query)).get(_SCHEMA)
+
+
+def without_schema(url: str) -> str:
+    """The same URL as libpq takes it."""
+    before, _, query = url.partition("?")
+    rest = urlencode([(k, v) for k, v in parse_qsl(query) if k != _SCHEMA])
+    return f"{before}?{rest}" if rest else before
+
+
 def _database_url(url: str) -> str:
-    """Return the URL as SQLAlchemy wants it: it names psycopg and has no parameters for ORMs."""
+    """Return the URL as SQLAlchemy wants it, but for the schema: it names psycopg and has no parameters for ORMs."""
     parts = _split_url(url)
     if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise ValueError("must begin with postgres://, postgresql:// or postgresql+psycopg://")
-    query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in _ORM_ONLY_PARAMETERS])
+    parameters = parse_qsl(parts.query)
+    if len({value for name, value in parameters if name == _SCHEMA}) > 1:
+        raise ValueError("must name one schema")
+    query = urlencode([(k, v) for k, v in parameters if k not in _ORM_ONLY_PARAMETERS])
     # Not urlunsplit: it drops the two slashes of a URL without a host, as for a Unix socket.
     return f"postgresql+psycopg://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
 

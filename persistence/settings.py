@@ -5,7 +5,7 @@ Durations are seconds in the environment and `timedelta` here.
 """
 
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -24,6 +24,8 @@ from persistence.setting_types import (
     Seconds,
     Timeout,
     read_secret_files,
+    schema_of,
+    without_schema,
 )
 
 PREFIX = "CRAWLYARD_"
@@ -52,7 +54,7 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl = Field(
         validation_alias="DATABASE_URL",
         description="the PostgreSQL database (postgres://, postgresql:// or postgresql+psycopg://); "
-        "parameters that only ORMs understand are dropped",
+        "`?schema=app` means this search_path; other parameters that only ORMs understand are dropped",
     )
     broker_url: BrokerUrl = Field(
         validation_alias="BROKER_URL",
@@ -272,6 +274,16 @@ class Settings(BaseSettings):
     )
     keep_handled: Age = Field(timedelta(days=1), description="ids of processed messages are kept this long")
 
+    @cached_property
+    def database_schema(self) -> str | None:
+        """The schema that DATABASE_URL names; None: search_path is the database's, the role's or the URL's."""
+        return schema_of(self.database_url)
+
+    @property
+    def engine_url(self) -> str:
+        """The database's URL as SQLAlchemy takes it."""
+        return without_schema(self.database_url)
+
     @property
     def psycopg_url(self) -> str:
         """The database's URL as psycopg takes it, without SQLAlchemy's driver."""
@@ -322,9 +334,16 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_schema(self) -> Self:
+        direct = schema_of(self.direct_database_url or "")
+        if direct not in (None, self.database_schema):
+            raise ValueError(f"{PREFIX}DIRECT_DATABASE_URL names another schema than DATABASE_URL")
+        return self
+
 
 def _without_driver(url: str) -> str:
-    return url.replace("+psycopg", "", 1)
+    return without_schema(url).replace("+psycopg", "", 1)
 
 
 def variable_of(field: str) -> str:

@@ -34,7 +34,7 @@ def _engine() -> Engine:
     limits. Errors never show parameters. Values that other programs wrote are always readable (`foreign_values`).
     """
     new_engine = create_engine(
-        settings().database_url,
+        settings().engine_url,
         pool_size=settings().pool_size,
         max_overflow=0,
         pool_recycle=_RECYCLE_S,

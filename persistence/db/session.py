@@ -8,11 +8,12 @@ Three places, because a PgBouncer in transaction mode passes each thing in anoth
 - `limit_transaction`: what a pooler would leave in a session that it then gives to others. It is local to each
   transaction.
 
-Isolation levels are part of BEGIN. search_path stays the operator's, who may keep the tables in any one schema.
+Isolation levels are part of BEGIN. search_path stays the operator's, who may keep the tables in any one schema: it is
+the role's or the database's, unless DATABASE_URL names a schema. Then it is local to each transaction too.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -55,11 +56,17 @@ _SET_FORMATS = (
     "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS given(name, value)"
 )
 
-_LIMIT = text("""
+_LIMITS = """
     SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),
            set_config('idle_in_transaction_session_timeout', :silence, true),
            set_config('IntervalStyle', 'postgres', true)
-""")
+"""
+
+_LIMIT = text(_LIMITS)
+
+_LIMIT_IN_SCHEMA = text(_LIMITS + ", set_config('search_path', quote_ident(:schema), true)")
+
+_ENTER_SCHEMA = "SELECT set_config('search_path', quote_ident(%s), true)"
 
 _READ_SETTINGS = text(
     "SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS wanted(name)"
@@ -116,7 +123,22 @@ def limit_transaction(connection: Connection) -> None:
     """Set the limits and formats of the transaction that begins; the engine calls this for each one."""
     limits = _limits()
     limits["statement"] = connection.get_execution_options().get(_STATEMENT_LIMIT, limits["statement"])
-    connection.execute(_LIMIT, {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in limits.items()})
+    values = {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in limits.items()}
+    if schema := settings().database_schema:
+        connection.execute(_LIMIT_IN_SCHEMA, values | {"schema": schema})
+    else:
+        connection.execute(_LIMIT, values)
+
+
+@contextmanager
+def in_schema(connection: "psycopg.Connection[Any]") -> Iterator[None]:
+    """Look names up in the schema that DATABASE_URL names, on a connection that `connect` opened."""
+    if not (schema := settings().database_schema):
+        yield
+        return
+    with connection.transaction():
+        connection.execute(_ENTER_SCHEMA, [schema])
+        yield
 
 
 def foreign_formats(connection: Connection) -> dict[str, str]:

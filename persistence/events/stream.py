@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
+from persistence.db.session import in_schema
 from persistence.db.sqlstate import translate_errors
 from persistence.events.cursor import BEGINNING, NOW, EventCursor
 from persistence.schema.sql import fragment
@@ -139,7 +140,7 @@ class EventReader:
         if isinstance(point, EventCursor):
             return point
         assert point in (BEGINNING, NOW)
-        with translate_errors():
+        with translate_errors(), in_schema(self._connection):
             ((cluster, *edge),) = self._connection.execute(_START).fetchall()
             end = self._connection.execute(_END).fetchone() if point == NOW else None
         xid, id_ = end or edge
@@ -152,7 +153,11 @@ class EventReader:
             for name, values in (("jobs", self._matching.job_ids), ("types", self._matching.types))
         }
         place = {"cluster": after.cluster, "xid": str(after.xid), "id": after.id}
-        with translate_errors(), self._connection.cursor(row_factory=dict_row) as cursor:
+        with (
+            translate_errors(),
+            in_schema(self._connection),
+            self._connection.cursor(row_factory=dict_row) as cursor,
+        ):
             rows = cursor.execute(_PAGE, place | wanted).fetchall()
         return self._parse_page(after, rows)
 

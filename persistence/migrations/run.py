@@ -18,6 +18,7 @@ from persistence.db.engine import engine
 from persistence.db.session import statement_limit
 from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import Contended, IllegalRequestError
+from persistence.migrations.placement import require_placement
 from persistence.migrations.scope import VERSION_TABLE, is_known
 from persistence.schema import Base
 
@@ -60,6 +61,7 @@ def migrate(on: Engine | None = None) -> Migrated:
             connection.execute(text(_LOCK))
             connection.execute(text(_GIVE_WAY))
             before = current_revision(connection)
+            require_placement(connection, is_new=before is None)
             command.upgrade(_config(connection), "head")
             return Migrated(before, head_revision())
     except CommandError:

@@ -60,13 +60,17 @@ def test_every_form_of_database_url_names_psycopg(scheme: str, read: Read) -> No
 
 
 def test_parameters_that_only_an_orm_knows_are_left_out(read: Read) -> None:
-    """They would make libpq fail. The parameters of libpq stay, even repeated ones."""
-    url = read(
+    """They would make libpq fail. The parameters of libpq stay, even repeated ones, and the schema is read."""
+    settings = read(
         DATABASE_URL="postgres://db/x?schema=public&connection_limit=5&pool_timeout=3&pgbouncer=true"
         "&statement_cache_size=0&socket_timeout=9&sslmode=verify-full&options=-c%20a%3Db&sslmode=require"
-    ).database_url
+    )
 
-    assert dict(make_url(url).query) == {"sslmode": ("verify-full", "require"), "options": "-c a=b"}
+    assert settings.database_schema == "public"
+    assert dict(make_url(settings.engine_url).query) == {
+        "sslmode": ("verify-full", "require"),
+        "options": "-c a=b",
+    }
 
 
 def test_a_percent_encoded_password_stays_intact(read: Read) -> None:
@@ -337,11 +341,26 @@ def test_providers_may_stand_in_a_file(tmp_path: Path, read: Read, complaint: Ca
     )
 
 
+def test_two_urls_name_one_schema(complaint: Callable[..., str]) -> None:
+    """Subscribers would otherwise read another installation's events."""
+    urls = {
+        "DATABASE_URL": "postgres://db/x?schema=y",
+        "CRAWLYARD_DIRECT_DATABASE_URL": "postgres://db/x?schema=z",
+    }
+
+    assert complaint(**urls) == "CRAWLYARD_DIRECT_DATABASE_URL names another schema than DATABASE_URL"
+    assert complaint(DATABASE_URL="postgres://db/x?schema=y&schema=z") == "DATABASE_URL must name one schema"
+
+
 def test_sessions_use_the_direct_url_when_it_is_set(tmp_path: Path, read: Read) -> None:
     """Without a direct URL, sessions use DATABASE_URL in psycopg's form."""
     assert read().session_url == "postgresql://me@localhost/crawlyard"
     assert read(CRAWLYARD_DIRECT_DATABASE_URL="").session_url == "postgresql://me@localhost/crawlyard"
-    assert read(CRAWLYARD_DIRECT_DATABASE_URL="postgres://db/x?schema=y").session_url == "postgresql://db/x"
+    urls = {
+        "DATABASE_URL": "postgres://db/x?schema=y",
+        "CRAWLYARD_DIRECT_DATABASE_URL": "postgres://db/z?schema=y",
+    }
+    assert read(**urls).session_url == "postgresql://db/z"
     (tmp_path / "direct").write_text("postgres://me:pw@db/x\n")
     settings = read(CRAWLYARD_DIRECT_DATABASE_URL_FILE=str(tmp_path / "direct"))
     assert (settings.session_url, settings.psycopg_url) == (

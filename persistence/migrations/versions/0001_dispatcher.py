@@ -5,9 +5,9 @@ Existing tables of the web app are not changed. Tables that an older component l
 """
 
 from alembic import op
-from sqlalchemy import inspect
 
 from persistence.migrations import older
+from persistence.migrations.placement import read_placement
 
 revision = "0001"
 down_revision = None
@@ -297,7 +297,7 @@ FIRST_ROWS = """
 
 
 def upgrade() -> None:
-    present = set(inspect(op.get_bind()).get_table_names())
+    present = read_placement(op.get_bind()).schemas.keys()
     older.check_shared_tables(op.get_bind())
     for name, statements in SHARED.items():
         if name not in present:
