@@ -85,7 +85,9 @@ def require_placement(connection: Connection, *, is_new: bool) -> frozenset[str]
             "DATABASE_URL."
         )
     found = frozenset(read_placement(connection).schemas)
-    if elsewhere := dict(connection.execute(_ELSEWHERE, {"names": sorted(WEB_APP - found)}).all()):
+    missing = sorted(WEB_APP - found)
+    elsewhere: dict[str, list[str]] = dict(connection.execute(_ELSEWHERE, {"names": missing}).all())
+    if elsewhere:
         _refuse_second(path, elsewhere)
     if is_new and (ours := connection.scalars(_OURS_ELSEWHERE, {"version": VERSION_TABLE}).all()):
         raise IllegalRequestError(
