@@ -142,6 +142,16 @@ class Settings(BaseSettings):
         ge=1,
         description="jobs that one discovery frame creates; the others that it finds are deferred",
     )
+    max_areas: int = Field(
+        5_000_000,
+        ge=1,
+        description="areas that there may be in all; those that are discovered beyond it are refused",
+    )
+    max_areas_per_account: int = Field(
+        200_000,
+        ge=1,
+        description="areas that an account may be authorized for; those that are discovered beyond it are refused",
+    )
     max_deferred: int = Field(
         100_000,
         ge=0,
@@ -250,6 +260,11 @@ class Settings(BaseSettings):
         ge=1,
         description="changes of areas, made or proposed, that are kept at most; beyond it the oldest are deleted",
     )
+    max_connections: int = Field(
+        20_000,
+        ge=1,
+        description="connections that are open at once; beyond it a new one is refused",
+    )
     max_closed_connections: int = Field(
         200_000,
         ge=1,
@@ -273,6 +288,12 @@ class Settings(BaseSettings):
         description="the same for the bytes of their payloads; beyond it rows have no payload",
     )
     keep_handled: Age = Field(timedelta(days=1), description="ids of processed messages are kept this long")
+    max_handled: int = Field(
+        10_000_000,
+        ge=1,
+        description="ids of processed messages that are kept at most; beyond it the oldest are deleted, but for those "
+        "of the last hour",
+    )
 
     @cached_property
     def database_schema(self) -> str | None:

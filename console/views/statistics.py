@@ -104,11 +104,14 @@ def _now(statistics: StatisticsReport) -> list[RenderableType]:
         if statistics.held_accounts
         else []
     )
-    beyond = (
-        [panel("Deleted beyond bounds", count_rows(statistics.beyond_bounds, "red"))]
-        if statistics.beyond_bounds
-        else []
-    )
+    beyond = [
+        panel(f"{what} beyond bounds", count_rows(counts, "red"))
+        for what, counts in (
+            ("Deleted", statistics.beyond_bounds),
+            ("Refused", statistics.refused_beyond_bounds),
+        )
+        if counts
+    ]
     return [
         panel("Connections", connection_rows(statistics.connections, used)),
         panel("Attempts", _plain(statistics.assignments)),

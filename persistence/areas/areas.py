@@ -86,6 +86,15 @@ _AUTHORIZE = sql("""
     ON CONFLICT DO NOTHING
 """)
 
+_AUTHORIZED = sql("""
+    SELECT area_id FROM area_authorization
+     WHERE "accountId" = :account_id AND area_id = ANY (CAST(:paths AS text[]))
+""")
+
+_COUNT_AUTHORIZED = sql("""
+    SELECT count(*) FROM (SELECT FROM area_authorization WHERE "accountId" = :account_id LIMIT :limit) authorized
+""")
+
 _SET_HOST = sql("""
     INSERT INTO area_host (full_path, host)
     SELECT path, :host FROM unnest(CAST(:paths AS text[])) path ORDER BY path COLLATE "C"
@@ -218,6 +227,16 @@ class Areas:
     def authorize(self, account_id: str, paths: Collection[str]) -> None:
         """Authorize the account for these areas."""
         self._session.execute(_AUTHORIZE, {"account_id": account_id, "paths": list(paths)})
+
+    def authorized(self, account_id: str, paths: Collection[str]) -> set[str]:
+        """Those of the paths for which the account is authorized."""
+        values = {"account_id": account_id, "paths": sorted(paths)}
+        return set(self._session.scalars(_AUTHORIZED, values)) if paths else set()
+
+    def count_authorized(self, account_id: str, limit: int) -> int:
+        """For how many areas the account is authorized, counted no further than *limit*."""
+        values = {"account_id": account_id, "limit": limit}
+        return int(self._session.scalars(_COUNT_AUTHORIZED, values).one())
 
     def set_host(self, host: str, paths: Collection[str]) -> None:
         """Set the GitLab host of these areas."""

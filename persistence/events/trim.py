@@ -30,23 +30,25 @@ _TRIM = text("""
     head AS (
         -- Limited first, then tested for age, which has no index. Events at or above the oldest running transaction
         -- stay: what commits later must be after the edge, or a reader would get a gap.
-        SELECT xid, id, xid < pg_snapshot_xmin(pg_current_snapshot())
-                        AND (created_at < clock_timestamp() - CAST(:keep AS interval)
-                             -- Ids are given in turn, with gaps: there are no more events than ids.
-                             OR id <= (SELECT max(id) FROM newest) - :most) AS is_old
-          FROM dispatch_event
+        SELECT xid, id, is_past, xid < pg_snapshot_xmin(pg_current_snapshot())
+                                 -- Ids are given in turn, with gaps: there are no more events than ids.
+                                 AND (is_past OR id <= (SELECT max(id) FROM newest) - :most) AS is_old
+          FROM (SELECT xid, id, created_at < clock_timestamp() - CAST(:keep AS interval) AS is_past
+                  FROM dispatch_event) event
          WHERE (xid, id) > ((SELECT trimmed_xid FROM event_edge), (SELECT trimmed_id FROM event_edge))
          ORDER BY xid, id LIMIT :limit
     ),
     -- Only up to the first event that is recent, so that none before the edge is left.
-    old AS (SELECT * FROM (SELECT xid, id, bool_and(is_old) OVER (ORDER BY xid, id) AS goes FROM head) h WHERE goes),
+    old AS (
+        SELECT * FROM (SELECT xid, id, is_past, bool_and(is_old) OVER (ORDER BY xid, id) AS goes FROM head) h WHERE goes
+    ),
     deleted AS (
         DELETE FROM dispatch_event event USING old WHERE event.xid = old.xid AND event.id = old.id
-        RETURNING event.xid, event.id
+        RETURNING event.xid, event.id, old.is_past
     ),
     last AS (SELECT xid, id FROM deleted ORDER BY xid DESC, id DESC LIMIT 1),
     moved AS (UPDATE event_edge SET trimmed_xid = last.xid, trimmed_id = last.id FROM last)
-    SELECT count(*) FROM deleted
+    SELECT count(*) AS deleted, count(*) FILTER (WHERE NOT is_past) AS beyond_bound FROM deleted
 """)
 
 
@@ -73,9 +75,16 @@ class EventsPage(NamedTuple):
     deleted: int
 
 
-def trim_events(session: Session, older_than: timedelta, limit: int, most: int) -> int:
+class TrimmedEvents(NamedTuple):
+    """How many events were deleted, and how many of them before their time, since there were too many."""
+
+    deleted: int = 0
+    beyond_bound: int = 0
+
+
+def trim_events(session: Session, older_than: timedelta, limit: int, most: int) -> TrimmedEvents:
     """
-    Delete at most *limit* events older than *older_than*, oldest first, and move the edge; the number deleted.
+    Delete at most *limit* events older than *older_than*, oldest first, and move the edge; the numbers deleted.
 
     Beyond the *most* newest events, younger ones are deleted too.
 
@@ -83,12 +92,11 @@ def trim_events(session: Session, older_than: timedelta, limit: int, most: int) 
     """
     is_foreign = session.scalars(_LOCK_EDGE).first()
     if is_foreign is None:
-        return 0
+        return TrimmedEvents()
     if is_foreign:
         session.execute(_RESET)
     session.execute(_DELETE_FOREIGN, {"limit": limit})
-    deleted: int = session.scalars(_TRIM, {"keep": older_than, "limit": limit, "most": most}).one()
-    return deleted
+    return TrimmedEvents(*session.execute(_TRIM, {"keep": older_than, "limit": limit, "most": most}).one())
 
 
 def delete_events_of(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -71,6 +71,15 @@ _SET_HEARTBEAT_TO_NOW = (
 )
 
 _CLOSED_AMONG = select(SocketConnection.id).where(among(SocketConnection.id), ~SocketConnection.is_active)
+
+# In the order of the index of open connections, which is all that is read.
+_OPEN_BEYOND = (
+    select(SocketConnection.id)
+    .where(SocketConnection.is_active)
+    .order_by(SocketConnection.id)
+    .offset(bindparam("most"))
+    .limit(1)
+)
 
 _MARK_DISCONNECTED = (
     update(SocketConnection)
@@ -143,12 +152,13 @@ class Connections:
         crawler_id: str | None,
         capacity: int,
         metadata: dict[str, Any] | None,
-    ) -> Literal["registered", "live", "closed"]:
+    ) -> Literal["registered", "live", "closed", "refused"]:
         """
         Open a connection, with at most `max_capacity`.
 
         Returns `live` if it was open already. That proves that it is alive: a gateway that repeats a registration
-        does not see the row yet, and sends no heartbeat before. Returns `closed` if the id was used before.
+        does not see the row yet, and sends no heartbeat before. Returns `closed` if the id was used before, and
+        `refused` if as many are open as may be. Units that commit at the same moment may open a few more.
         """
         row = {
             SocketConnection.id: connection_id,
@@ -159,9 +169,12 @@ class Connections:
             SocketConnection.last_heartbeat: _NOW,
         }
         new = insert(SocketConnection).values(row).on_conflict_do_nothing().returning(SocketConnection.id)
-        if self._session.scalars(new).one_or_none():
+        is_full = self._session.scalars(_OPEN_BEYOND, {"most": settings().max_connections - 1}).one_or_none()
+        if not is_full and self._session.scalars(new).one_or_none():
             return "registered"
-        return "live" if self._session.scalars(_TOUCH, {"ids": [connection_id]}).one_or_none() else "closed"
+        if self._session.scalars(_TOUCH, {"ids": [connection_id]}).one_or_none():
+            return "live"
+        return "refused" if is_full and not self.closed_among([connection_id]) else "closed"
 
     def record_heartbeats(self, beats: Collection[Beat]) -> dict[ConnectionId, int | None]:
         """

@@ -11,9 +11,12 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import CursorResult, text
 from sqlalchemy.orm import Session
 
-from persistence.events.trim import trim_events
+from persistence.events.trim import TrimmedEvents, trim_events
 from persistence.schema.sql import sql
 from persistence.settings import Settings
+
+_REDELIVERED_WITHIN = timedelta(hours=1)
+"""A message may come again for a while: its id stays, however many there are."""
 
 
 class _Retained(NamedTuple):
@@ -25,10 +28,14 @@ class _Retained(NamedTuple):
     """The column that has the time from which a row is kept."""
     setting: str
     """The name of the setting that has the duration."""
+    at_least: timedelta | None = None
+    """A row that is younger than this stays, however many there are."""
 
 
 _OLD = {
-    "handled_message": _Retained("handled_message ORDER BY handled_at", "handled_at", "keep_handled"),
+    "handled_message": _Retained(
+        "handled_message ORDER BY handled_at", "handled_at", "keep_handled", _REDELIVERED_WITHIN
+    ),
     "rejected_message": _Retained("rejected_message ORDER BY rejected_at", "rejected_at", "keep_rejected"),
     "socket_connection": _Retained(
         "socket_connection WHERE NOT is_active ORDER BY closed_at", "closed_at", "keep_connections"
@@ -64,6 +71,7 @@ BOUNDED = {
     "job_error_log": "max_errors",
     "socket_connection": "max_closed_connections",
     "area_change": "max_area_changes",
+    "handled_message": "max_handled",
 }
 """Tables with a bound on the number of rows, and its setting."""
 
@@ -80,7 +88,7 @@ _DELETE_UNTIL = {
         """
         DELETE FROM $table WHERE ctid = ANY (ARRAY (
             SELECT ctid FROM (SELECT ctid, $age AS age FROM $rows LIMIT :limit FOR UPDATE SKIP LOCKED) first
-             WHERE age <= :until
+             WHERE age <= LEAST(CAST(:until AS timestamptz), clock_timestamp() - CAST(:at_least AS interval))
         ))
         """,
         table=table,
@@ -107,7 +115,7 @@ class Retention:
             table: self._delete(table, getattr(retention, old.setting), limit) for table, old in _OLD.items()
         }
 
-    def trim_events(self, older_than: timedelta, limit: int, most: int) -> int:
+    def trim_events(self, older_than: timedelta, limit: int, most: int) -> TrimmedEvents:
         """See `persistence.events.trim`."""
         return trim_events(self._session, older_than, limit, most)
 
@@ -117,7 +125,8 @@ class Retention:
 
     def delete_until(self, table: str, until: datetime, limit: int) -> int:
         """Delete at most *limit* rows of a table of BOUNDED up to this age; the number deleted."""
-        result = self._session.execute(_DELETE_UNTIL[table], {"until": until, "limit": limit})
+        values = {"until": until, "limit": limit, "at_least": _OLD[table].at_least}
+        result = self._session.execute(_DELETE_UNTIL[table], values)
         return cast("CursorResult[Any]", result).rowcount
 
     def _delete(self, table: str, keep: timedelta, limit: int) -> int:

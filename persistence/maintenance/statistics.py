@@ -109,6 +109,14 @@ _TAKE = sql(
 BEYOND_BOUNDS = "beyond_bounds"
 """The statistic that adds up, by table, the rows that were deleted since there were too many."""
 
+REFUSED = "refused_beyond_bounds"
+"""The statistic that adds up, by table, the rows that were refused since there were too many."""
+
+_AREAS = text("""
+    SELECT COALESCE((SELECT sum(CAST(areas.value AS bigint)) FROM jsonb_each_text(statistic.value) areas), 0)
+      FROM statistic WHERE name = 'areas'
+""")
+
 _ADD_BEYOND_BOUNDS = sql("""
     INSERT INTO statistic (name, value, taken_at) VALUES (:name, CAST(:counts AS jsonb), statement_timestamp())
     ON CONFLICT (name) DO UPDATE
@@ -130,6 +138,14 @@ class Statistics:
     def add_beyond_bounds(self, deleted: Mapping[str, int]) -> None:
         """Add to the rows, by table, that were deleted since there were too many."""
         self._session.execute(_ADD_BEYOND_BOUNDS, {"name": BEYOND_BOUNDS, "counts": json.dumps(deleted)})
+
+    def add_refused(self, refused: Mapping[str, int]) -> None:
+        """Add to the rows, by table, that were refused since there were too many; the commit must follow at once."""
+        self._session.execute(_ADD_BEYOND_BOUNDS, {"name": REFUSED, "counts": json.dumps(refused)})
+
+    def counted_areas(self) -> int:
+        """How many areas there were when they were last counted; 0 if they never were."""
+        return int(self._session.scalars(_AREAS).one_or_none() or 0)
 
     def take(self, timeout: timedelta) -> None:
         """Count everything in one statement. *timeout* also limits the later statements of the unit."""

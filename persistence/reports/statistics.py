@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select, text
 
 from persistence.db.snapshot import snapshot
 from persistence.exceptions import IllegalRequestError
-from persistence.maintenance.statistics import BEYOND_BOUNDS, SINCE, STATE
+from persistence.maintenance.statistics import BEYOND_BOUNDS, REFUSED, SINCE, STATE
 from persistence.migrations.head import require_head
 from persistence.reports import status
 from persistence.reports.status import ConnectionCounts
@@ -78,6 +78,8 @@ class StatisticsReport:
     rejected_kept: status.RejectedKept
     beyond_bounds: Mapping[str, int]
     """By table, the rows that were deleted since there were too many, ever since."""
+    refused_beyond_bounds: Mapping[str, int]
+    """By table, the rows that were refused since there were too many, ever since."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def read_statistics() -> StatisticsReport:
             rejected_last_hour=status.rejected_last_hour(connection),
             rejected_kept=status.rejected_kept(connection),
             beyond_bounds=connection.scalar(_BEYOND_BOUNDS, {"name": BEYOND_BOUNDS}) or {},
+            refused_beyond_bounds=connection.scalar(_BEYOND_BOUNDS, {"name": REFUSED}) or {},
         )
 
 

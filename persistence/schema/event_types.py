@@ -17,6 +17,7 @@ class EventType(StrEnum):
     CONNECTION_REGISTERED = "connection_registered"
     CONNECTION_LOST = "connection_lost"
     CONNECTION_EXPIRED = "connection_expired"
+    CONNECTION_REFUSED = "connection_refused"
     CAPACITY_LIMITED = "capacity_limited"
     IMPLAUSIBLE_ENDS = "implausible_ends"
     CREDENTIAL_NEEDED = "credential_needed"

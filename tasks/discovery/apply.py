@@ -23,6 +23,7 @@ from persistence.schema.ids import ConnectionId, CrawlerJobId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.frames import Discovery, JobsDiscoveredFrame
+from tasks.discovery.area_bounds import count_refused, refuse_beyond_bounds
 from tasks.discovery.area_changes import AreaChanges
 from tasks.discovery.area_plan import AreaPlan, plan_areas
 from tasks.discovery.children import spawn_children
@@ -80,9 +81,12 @@ def apply_discovery(uow: UnitOfWork, connection_id: ConnectionId, frame: Discove
         return False
     if scope_of(uow, locked.parent) != scope or find_used_by_others(uow, entities, known, parent) != used:
         raise Contended("the areas' users, or the discovery's group, were changed by another transaction")
-    counts = _apply_plan(uow, plan, locked, refuse)
+    too_many = refuse_beyond_bounds(uow, plan, locked.parent.account_id, refuse)
+    counts = _apply_plan(uow, plan, locked, refuse, too_many)
     counts["outOfScope"] = len(found) - len(admitted)
+    counts["areasRefused"] = len(too_many)
     _record(uow, frame, locked.parent, counts)
+    count_refused(uow, too_many)
     return True
 
 
@@ -100,15 +104,18 @@ def _refuse(reject_item: RejectItem, frame: Discovery, item: object, reason: str
     reject_item({"type": frame.type, "jobId": frame.job_id, "item": item}, reason, detail)
 
 
-def _apply_plan(uow: UnitOfWork, plan: AreaPlan, locked: LockedDiscovery, refuse: RejectItem) -> Counter[str]:
+def _apply_plan(
+    uow: UnitOfWork, plan: AreaPlan, locked: LockedDiscovery, refuse: RejectItem, without: Iterable[str]
+) -> Counter[str]:
     """
     Move the areas that have moved, then write areas and jobs chunk by chunk; returns how many of what.
 
-    Each entity that the database refuses goes to *refuse*; the others are applied.
+    Each entity that the database refuses goes to *refuse*; the others are applied, but for those at the paths
+    *without*.
     """
     areas = AreaChanges(uow, plan, locked.parent)
     counts: Counter[str] = Counter()
-    refused: set[str] = set()
+    refused = set(without)
     room = min(locked.room, settings().max_frame_jobs)
 
     def refuse_entity(entity: FoundEntity, why: str) -> None:
@@ -141,7 +148,10 @@ def _record(uow: UnitOfWork, frame: Discovery, parent: KnownJob, counts: Counter
     """List the frame on its attempt as applied, and write the progress of the discovery's job."""
     fence = CrawlerJobId(frame.job_id)
     uow.attempts.record_discovery(
-        fence, frame.timestamp, frame.digest, advances=counts.total() > counts["outOfScope"]
+        fence,
+        frame.timestamp,
+        frame.digest,
+        advances=counts.total() > counts["outOfScope"] + counts["areasRefused"],
     )
     summary = {}
     if isinstance(frame, JobsDiscoveredFrame):

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 _BEAT = TypeAdapter(SaidBeat)
 
+_TOO_MANY = "too_many_connections"
+
 
 @task(name="connections.register", accepts=Register)
 def register(payload: Register) -> None:
@@ -77,6 +79,8 @@ def register_connection(uow: UnitOfWork, registration: Register) -> None:
         uow.events.add(EventType.CONNECTION_REGISTERED, connection_id=connection_id, crawler_id=crawler_id)
         _tell_limit(uow, connection_id, registration.capacity)
         uow.publish("jobs.assign")
+    elif outcome == "refused":
+        _refuse(uow, registration)
     elif outcome == "closed":
         uow.events.add(EventType.CONNECTION_EXPIRED, connection_id=connection_id, known=True)
         reject(
@@ -85,6 +89,20 @@ def register_connection(uow: UnitOfWork, registration: Register) -> None:
             "connection_closed",
             "register under a new connection_id",
         )
+
+
+def _refuse(uow: UnitOfWork, registration: Register) -> None:
+    """Tell a gateway that too many connections are open: none of those that are is closed for a new one."""
+    limit = settings().max_connections
+    detail = f"{limit:,} connections are open"
+    reject(uow, registration.model_dump(mode="json"), _TOO_MANY, detail)
+    uow.events.add(
+        EventType.CONNECTION_REFUSED,
+        connection_id=ConnectionId(registration.connection_id),
+        reason=_TOO_MANY,
+        limit=limit,
+    )
+    uow.statistics.add_refused({"socket_connection": 1})
 
 
 def apply_heartbeats(uow: UnitOfWork, beats: Collection[Beat]) -> set[ConnectionId]:

@@ -91,6 +91,7 @@ class Discovered(_Stored):
     deferred: _Counted = 0
     out_of_scope: _Counted = 0
     not_created: _Counted = 0
+    areas_refused: _Counted = 0
     summary: dict[str, _Counted] = Field(default_factory=dict)
 
 
@@ -197,7 +198,7 @@ def with_discovery(
     The progress after a discovery was applied.
 
     `discovery` has its sums: frames, groups, projects, users, namespaces, jobs (created), existing, queuedAgain,
-    deferred, notCreated, outOfScope; and the last summary from the crawler.
+    deferred, notCreated, outOfScope, areasRefused; and the last summary from the crawler.
     """
     progress = _current_progress(before, attempt)
     current = progress.discovery or Discovered()

@@ -74,6 +74,8 @@ def delete_old(uow: UnitOfWork) -> dict[str, int]:
     events = uow.retention.trim_events(settings().keep_events, CHUNK_EVENTS, settings().max_events)
     uow.live_counts.delete_empty(CHUNK_ROWS)
     jobs = delete_old_jobs(uow, CHUNK_ROWS)
-    if CHUNK_ROWS in deleted.values() or events == CHUNK_EVENTS or jobs.is_full:
+    if CHUNK_ROWS in deleted.values() or events.deleted == CHUNK_EVENTS or jobs.is_full:
         uow.publish("upkeep.clean_up", more=True)
-    return deleted | {"dispatch_event": events, "job": jobs.deleted, "kept": jobs.kept}
+    if events.beyond_bound:
+        uow.statistics.add_beyond_bounds({"dispatch_event": events.beyond_bound})
+    return deleted | {"dispatch_event": events.deleted, "job": jobs.deleted, "kept": jobs.kept}

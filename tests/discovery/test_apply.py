@@ -63,6 +63,7 @@ def test_a_discovery_records_its_own_progress(world: World, discoverer: Discover
     assert sums == {
         "frames": 2, "groups": 2, "projects": 1, "users": 0, "namespaces": 0,
         "jobs": 13, "existing": 0, "queuedAgain": 0, "deferred": 0, "notCreated": 0, "outOfScope": 0,
+            "areasRefused": 0,
         "summary": {"totalGroups": 2, "hierarchyDepth": 4},
     }  # fmt: skip
     assert world.job(discoverer.job_id).status == "running"

@@ -17,7 +17,7 @@ WEEK = timedelta(days=7)
 def trim(world: World, limit: int = 1000) -> int:
     """Delete events older than a week, and commit."""
     with world.unit() as uow:
-        deleted = trim_events(uow._session, WEEK, limit, MANY)
+        deleted = trim_events(uow._session, WEEK, limit, MANY).deleted
         uow.commit()
         return deleted
 
@@ -104,7 +104,7 @@ def test_the_edge_and_the_rows_change_together(settled: World, database: str) ->
     """A trim that is rolled back has changed neither."""
     append(database, "a", days_ago=8)
     with settled.unit() as uow:
-        assert trim_events(uow._session, WEEK, 10, MANY) == 1
+        assert trim_events(uow._session, WEEK, 10, MANY).deleted == 1
     assert (left(settled), edge(settled)) == (["a"], (0, 0))
 
 
@@ -113,7 +113,7 @@ def test_a_concurrent_trim_is_skipped(settled: World, database: str) -> None:
     append(database, "a", "b", days_ago=8)
 
     def both(first: UnitOfWork) -> tuple[int, int]:
-        return trim_events(first._session, WEEK, 1, MANY), trim(settled)
+        return trim_events(first._session, WEEK, 1, MANY).deleted, trim(settled)
 
     with settled.unit() as uow:
         assert both(uow) == (1, 0)

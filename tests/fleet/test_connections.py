@@ -1,7 +1,9 @@
 """Connections are registered once under an id, kept alive by any frame, and told when they are closed or unknown."""
 
+import pytest
 from ulid import ULID
 
+from persistence.reports.statistics import read_statistics
 from persistence.settings import settings
 from support.worlds.world import World
 from tasks.fleet.batch import FrameBatch
@@ -155,3 +157,26 @@ def test_the_last_value_of_each_field_of_several_heartbeats_wins() -> None:
     batch.add_heartbeat("a", active_jobs=3)
     (beat,) = batch.beats.values()
     assert (beat.system_status, beat.reported, beat.reported_jobs, beat.capacity) == ("error", 3, None, 7)
+
+
+def test_no_more_connections_are_open_than_the_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new one is refused and told so; those that are open keep their jobs, and one that ends makes room."""
+    monkeypatch.setenv("CRAWLYARD_MAX_CONNECTIONS", "2")
+    world.reload_settings()
+    first, second, third = world.crawler(), world.crawler(), str(ULID())
+
+    world.deliver("connections.register", connection_id=third)
+    world.deliver("connections.register", connection_id=second.id)
+
+    assert world.scalar("SELECT count(*) FROM socket_connection WHERE is_active") == 2
+    assert world.rejections() == [("connections.register", "too_many_connections")]
+    assert [(e.connection_id, e.payload) for e in world.events("connection_refused")] == [
+        (third, {"reason": "too_many_connections", "limit": 2})
+    ]
+    assert read_statistics().refused_beyond_bounds == {"socket_connection": 1}
+
+    first.silent_for(60)
+    world.sweep()
+    world.deliver("connections.register", connection_id=third)
+
+    assert world.scalar("SELECT is_active FROM socket_connection WHERE id = :id", id=third)

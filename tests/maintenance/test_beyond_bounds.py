@@ -61,3 +61,38 @@ def test_events_beyond_the_bound_are_deleted_and_readers_get_a_gap(
 
     assert world.scalar("SELECT count(*) FROM dispatch_event") == 1000
     assert world.scalar("SELECT trimmed_id > 0 FROM event_edge")
+    assert read_statistics().beyond_bounds == {"dispatch_event": 500}
+
+
+def test_events_that_are_deleted_by_their_age_are_not_beyond_a_bound(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning about a bound must mean one."""
+    bounded(world, monkeypatch, EVENTS=1000)
+    world.rows("""
+        INSERT INTO dispatch_event (type, created_at)
+        SELECT 'job_updated', now() - interval '8 days' FROM generate_series(1, 1500)
+    """)
+
+    clean_up(world)
+
+    assert world.scalar("SELECT count(*) FROM dispatch_event") == 0
+    assert read_statistics().beyond_bounds == {}
+
+
+def test_ids_of_messages_beyond_their_bound_are_deleted_but_for_recent_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest go first; those of the last hour stay, since their messages may be delivered again."""
+    bounded(world, monkeypatch, HANDLED=2)
+    world.rows("""
+        INSERT INTO handled_message (message_id, handled_at)
+        SELECT 'old ' || n, now() - make_interval(hours => n) FROM generate_series(2, 4) n
+        UNION ALL SELECT 'new ' || n, now() - make_interval(mins => n) FROM generate_series(1, 3) n
+    """)
+
+    clean_up(world)
+
+    ids = "SELECT message_id FROM handled_message WHERE message_id ~ '^(old|new)' ORDER BY 1"
+    assert world.rows(ids) == [("new 1",), ("new 2",), ("new 3",)]
+    assert read_statistics().beyond_bounds == {"handled_message": 3}
