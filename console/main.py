@@ -35,7 +35,7 @@ def main() -> None:
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
     if value:
-        from console.version import version
+        from persistence.version import version
 
         click.echo(f"crawlyard {version()}")
         ctx.exit()

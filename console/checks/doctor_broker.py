@@ -1,18 +1,25 @@
-"""The doctor's examination of the broker: its server, and whether it may drop messages."""
+"""The doctor's examination of the broker: its server, whether it may drop messages, and which workers listen there."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from console.checks.broker import server_info
+from kombu.exceptions import OperationalError
+
+from console.checks.broker import BrokerError, server_info
 from console.checks.finding import Finding, judged
+from console.output.screen import counted
+from tasks.worker.remote_control import WorkerAnswer, ask_workers
 
 _OLDEST = (6, 2)
+_NAMED = 3
+"""The most workers that a finding names."""
 
 
 def examine_broker() -> list[Finding]:
     """Examine the server. Raises BrokerError if it does not answer."""
     info = server_info()
-    return [_version(info), _eviction(info), _role(info), _cluster(info)]
+    return [_version(info), _eviction(info), _role(info), _cluster(info), _workers(_answers())]
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
@@ -53,4 +60,33 @@ def _cluster(info: Mapping[str, Any]) -> Finding:
         "on" if enabled else "off",
         good=not enabled,
         remedy="Use a server without cluster mode: Celery uses several keys in one command.",
+    )
+
+
+def _answers() -> list[WorkerAnswer]:
+    from tasks.app import app  # noqa: PLC0415 - importing it reads the settings, which must have been checked first
+
+    try:
+        return ask_workers(app)
+    except OperationalError as error:
+        raise BrokerError(f"The broker cannot be used: {error}") from None
+
+
+def _workers(answers: list[WorkerAnswer]) -> Finding:
+    """A worker of 0.4.1 or before does not tell its version, whether it has attempts or is idle."""
+    older = [answer.name for answer in answers if answer.version is None]
+    versions = Counter(answer.version for answer in answers if answer.version is not None)
+    told = ", ".join(
+        f"{counted(count, 'worker')} of {version}" for version, count in sorted(versions.items())
+    )
+    names = ", ".join(older[:_NAMED]) + (", …" if len(older) > _NAMED else "")
+    return judged(
+        "workers",
+        f"{counted(len(older), 'worker')} without a version answer, possibly of 0.4.1 or before: {names}"
+        if older
+        else told or "none answers",
+        good=not older,
+        remedy="Stop the workers of 0.4.1: they send a token wherever a job says. The check of origins holds from when "
+        "the last of them is gone.",
+        otherwise="warning",
     )

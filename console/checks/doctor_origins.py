@@ -30,7 +30,7 @@ def examine_origins(connection: Connection) -> list[Finding]:
             if found.unapproved
             else "none seen: every live attempt has an approved URL",
             good=not found.unapproved,
-            remedy="Stop the workers of 0.4.1: the check of origins holds once these attempts have ended.",
+            remedy="Stop the workers of 0.4.1: the check of origins holds once they are gone and these attempts ended.",
             otherwise="warning",
         )
     )

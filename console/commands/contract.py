@@ -7,7 +7,7 @@ from typing import Any
 import click
 from pydantic import TypeAdapter
 
-from console.version import version
+from persistence.version import version
 from tasks.contract.frames import Frame
 from tasks.contract.payloads import CONTRACT, Payload
 from tasks.contract.types import BATCH_LIMIT

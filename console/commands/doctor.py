@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version as version_of
 
 from rich.table import Table
@@ -18,9 +19,9 @@ from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, plain
 from console.output.urls import reason
-from console.version import version
 from persistence.exceptions import CrawlyardError
 from persistence.settings import settings
+from persistence.version import version
 
 _TIMEOUT_S = 15.0
 _LIBRARIES = ("celery", "kombu", "redis", "sqlalchemy", "psycopg")
@@ -54,6 +55,7 @@ def diagnose() -> Diagnosis:
     """Examine everything. A server that does not answer is a fault; the others are examined all the same."""
     settings()
     queue_names()  # imports modules that must not be imported in a thread first
+    import_module("tasks.app")  # likewise
     findings = [
         *examine_settings(),
         *_examined("database", examine_database, "Is it running, and is DATABASE_URL right?"),

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from console.checks import doctor_broker
 from persistence.settings import settings
 from support.command import SECRET, CommandOutput, Run, Sql
 from support.engines import forget_engine
 from support.processes.workers import free_port
 from support.worlds.older_databases import OLDER
+from tasks.worker.remote_control import WorkerAnswer
 
 
 def findings(output: CommandOutput) -> dict[str, str]:
@@ -63,6 +65,30 @@ def test_the_doctor_requires_a_broker_without_eviction(database: str, broker: st
         client.config_set("maxmemory-policy", "noeviction")
     assert output.code == 1
     assert findings(output)["maxmemory-policy"] == "fault"
+
+
+@pytest.mark.usefixtures("database", "broker")
+@pytest.mark.parametrize(
+    ("answers", "level", "detail"),
+    [
+        ([], "ok", "none answers"),
+        ([WorkerAnswer("a", "0.5"), WorkerAnswer("b", "0.5")], "ok", "2 workers of 0.5"),
+        (
+            [WorkerAnswer("a", "0.5"), *(WorkerAnswer(f"old-{n}", None) for n in range(4))],
+            "warning",
+            "4 workers without a version answer, possibly of 0.4.1 or before: old-0, old-1, old-2, …",
+        ),
+    ],
+)
+def test_the_doctor_sees_idle_workers_of_older_versions(
+    answers: list[WorkerAnswer], level: str, detail: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They answer remote control, but tell no version; what they may do is said, and what to do."""
+    monkeypatch.setattr(doctor_broker, "ask_workers", lambda _: answers)
+    output = run("doctor", "--json")
+    (found,) = [one for one in output.json["findings"] if one["about"] == "workers"]
+    assert (output.code, found["level"], found["detail"]) == (0, level, detail)
+    assert ("the last of them is gone" in found["remedy"]) == (level == "warning")
 
 
 UNFIT = [

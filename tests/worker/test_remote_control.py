@@ -6,13 +6,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from socket import gethostname
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from celery import Celery
 
+from persistence.version import version
 from support.processes.workers import ROOT, Valkey, Worker, envelope, running, wait_until
+from tasks.worker.remote_control import WorkerAnswer, ask_workers
 
 pytestmark = pytest.mark.programs
 
@@ -93,6 +97,34 @@ def operator(valkey: Valkey) -> Iterator[Celery]:
         yield app
 
 
+@contextmanager
+def older_worker(app: Celery) -> Iterator[None]:
+    """What of a worker of 0.4.1 answers remote control: its statistics have no version."""
+    ended = Event()
+
+    def answer() -> None:
+        with app.connection_for_write() as connection:
+            node = app.control.mailbox.Node(
+                "older@host", handlers={"stats": lambda *_, **__: {"pid": 1}}, state=None
+            )
+            node.channel = connection.default_channel
+            with node.listen():
+                listening.set()
+                while not ended.is_set():
+                    with suppress(TimeoutError):
+                        connection.drain_events(timeout=0.1)
+
+    listening = Event()
+    thread = Thread(target=answer)
+    thread.start()
+    assert listening.wait(10)
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def assert_is_well(valkey: Valkey, worker: Worker, operator: Celery) -> None:
     """Check that the worker has read all earlier messages, answers, and processes one with the id `abc`."""
     wait_until(lambda: operator.control.ping(timeout=1, limit=1), "it answers")
@@ -136,6 +168,25 @@ def test_allowed_control_commands_are_answered(worker: Worker, operator: Celery)
         assert ask()
     for ask in (inspect.active, inspect.reserved, inspect.scheduled, inspect.revoked):
         assert [list(answer) for answer in ask().values()] == [[]]
+
+
+def test_a_worker_tells_its_version_and_an_older_one_does_not(
+    valkey: Valkey, worker: Worker, operator: Celery
+) -> None:
+    """Both are idle and have no attempts by which they could be told apart."""
+    ours = WorkerAnswer(f"celery@{gethostname()}", version())
+    assert ask_workers(operator) == [ours]
+
+    with older_worker(operator):
+        assert ask_workers(operator) == [ours, WorkerAnswer("older@host", None)]
+    assert ask_workers(operator) == [ours]
+
+
+def test_a_broker_without_workers_is_not_asked(valkey: Valkey, operator: Celery) -> None:
+    """Nobody listens in its other database, so there is no answer to wait for."""
+    with Celery("operator", broker=f"{valkey.url[:-1]}5", set_as_current=False) as app:
+        app.conf.broker_transport = "kombu.transport.redis:Transport"
+        assert ask_workers(app) == []
 
 
 def test_our_own_app_receives_the_answers(valkey: Valkey, worker: Worker) -> None:
