@@ -21,6 +21,7 @@ from persistence.areas.areas import Areas
 from persistence.areas.changes import AreaChanges
 from persistence.areas.children import Children
 from persistence.areas.scopes import Scopes
+from persistence.areas.spellings import Spellings
 from persistence.attempts.attempts import Attempts
 from persistence.attempts.overdue import OverdueAttempts
 from persistence.credentials.accounts import Accounts
@@ -104,6 +105,7 @@ class UnitOfWork(Transaction):
         self.round_lock = RoundLock(session)
         self.selections = Selections(session)
         self.slots = Slots(session)
+        self.spellings = Spellings(session)
         self.statistics = Statistics(session)
         self.sweep_state = SweepStates(session)
 

@@ -1,7 +1,8 @@
 """
 Areas: the GitLab groups and projects that jobs are about.
 
-The tables are the web app's: there is one area per path and one per GitLab id, whatever the host.
+The tables are the web app's: there is one area per path and one per GitLab id, whatever the host. Paths that differ in
+case alone are one path on one host; on two hosts they are two areas.
 """
 
 import json
@@ -14,71 +15,115 @@ from sqlalchemy import Row, TextClause
 from sqlalchemy.orm import Session
 
 from persistence.schema.commands import AreaType
-from persistence.schema.gitlab_url import HOST
+from persistence.schema.gitlab_url import HOST, host_in
 from persistence.schema.ids import JobId
+from persistence.schema.paths import all_spellings_of, key_in, spellings_of
 from persistence.schema.sql import fragment, sql
 
-_ADD = sql("""
+_HOST = fragment(
+    """
+    -- The shared table has no host. If we did not discover the area, its jobs tell the host, if they agree.
+    COALESCE((SELECT host FROM area_host known WHERE known.full_path = area.full_path),
+             (SELECT CASE WHEN min($host) = max($host) THEN min($host) END FROM job
+               WHERE job.full_path = ANY ($spellings) AND job."gitlabGraphQLUrl" IS NOT NULL))
+    """,
+    host=HOST,
+    spellings=spellings_of("area.full_path"),
+)
+
+_ADD = sql(
+    """
     INSERT INTO area (full_path, gitlab_id, name, type)
     SELECT r.full_path, r.gitlab_id, r.name, r.type
-      FROM jsonb_populate_recordset(NULL::area, CAST(:rows AS jsonb)) r ORDER BY r.full_path COLLATE "C"
+      FROM jsonb_populate_recordset(NULL::area, CAST(:rows AS jsonb)) r
+     WHERE NOT EXISTS (SELECT FROM area WHERE area.full_path = ANY ($spellings) AND area.full_path <> r.full_path
+                          AND COALESCE($host = $new_host, $host IS NULL))
+     ORDER BY r.full_path COLLATE "C"
     ON CONFLICT DO NOTHING RETURNING full_path
-""")
+    """,
+    host=_HOST,
+    new_host=host_in("(CAST(:urls AS jsonb) ->> r.full_path)"),
+    spellings=spellings_of("r.full_path"),
+)
 
 _CORRECT = sql("""
     UPDATE area SET gitlab_id = r.gitlab_id, name = r.name, type = r.type
       FROM jsonb_populate_recordset(NULL::area, CAST(:rows AS jsonb)) r WHERE area.full_path = r.full_path
 """)
 
-_LINK = sql("""
+_LINK = sql(
+    """
     INSERT INTO job_area ("jobId", full_path)
     SELECT link.job_id, area.full_path
-      FROM unnest(CAST(:job_ids AS text[]), CAST(:paths AS text[])) AS link(job_id, full_path)
-      JOIN area ON area.full_path = link.full_path
+      FROM unnest(CAST(:job_ids AS text[]), CAST(:paths AS text[])) AS link(job_id, path)
+     CROSS JOIN LATERAL (
+           SELECT area.full_path FROM area
+            WHERE area.full_path = ANY ($spellings)
+              AND (area.full_path = link.path
+                   OR COALESCE($area_host = (SELECT $host FROM job WHERE job.id = link.job_id), true))
+            ORDER BY area.full_path = link.path DESC LIMIT 1) area
      ORDER BY link.job_id COLLATE "C"
     ON CONFLICT DO NOTHING
-""")
+    """,
+    area_host=_HOST,
+    host=HOST,
+    spellings=spellings_of("link.path"),
+)
 
 _KNOWN = fragment(
     """
-    SELECT area.full_path, area.gitlab_id, area.name, area.type::text AS type,
-           -- The shared table has no host. If we did not discover the area, its jobs tell the host, if they agree.
-           COALESCE((SELECT host FROM area_host known WHERE known.full_path = area.full_path),
-                    (SELECT CASE WHEN min($host) = max($host) THEN min($host) END FROM job
-                      WHERE job.full_path = area.full_path AND job."gitlabGraphQLUrl" IS NOT NULL)) AS host
+    SELECT area.full_path, area.gitlab_id, area.name, area.type::text AS type, $host AS host
       FROM area
-     WHERE area.full_path = ANY (CAST(:paths AS text[])) OR area.gitlab_id = ANY (CAST(:ids AS text[]))
+     WHERE area.full_path = ANY ($spellings) OR area.gitlab_id = ANY (CAST(:ids AS text[]))
      ORDER BY area.full_path COLLATE "C"
     """,
-    host=HOST,
+    host=_HOST,
+    spellings=all_spellings_of(":paths"),
 )
 
 _FIND = sql("$known", known=_KNOWN)
 
 _LOCK = sql("$known FOR NO KEY UPDATE OF area", known=_KNOWN)
 
-_IDS_AT = sql("SELECT full_path, gitlab_id FROM area WHERE full_path = ANY (CAST(:paths AS text[]))")
+_IDS_AT = sql(
+    """
+    SELECT asked.path, area.gitlab_id FROM unnest(CAST(:paths AS text[])) AS asked(path)
+     CROSS JOIN LATERAL (SELECT gitlab_id FROM area WHERE full_path = ANY ($spellings)
+                          ORDER BY full_path = asked.path DESC LIMIT 1) area
+    """,
+    spellings=spellings_of("asked.path"),
+)
 
-_BELOW = sql("SELECT full_path FROM area WHERE starts_with(full_path, :prefix)")
+_BELOW = sql(
+    "SELECT full_path FROM area WHERE starts_with($path, $group || '/')",
+    path=key_in("full_path"),
+    group=key_in("CAST(:group AS text)"),
+)
 
-_USED_BY_OTHERS = sql("""
+_USED_BY_OTHERS = sql(
+    """
     SELECT area_id FROM area_authorization
      WHERE area_id = ANY (CAST(:paths AS text[])) AND "accountId" <> :account_id
     UNION
-    SELECT full_path FROM job
-     WHERE full_path = ANY (CAST(:paths AS text[])) AND "accountId" <> :account_id
-       AND "gitlabGraphQLUrl" IS NOT DISTINCT FROM :url
-""")
+    SELECT asked.path FROM unnest(CAST(:paths AS text[])) AS asked(path)
+     WHERE EXISTS (SELECT FROM job WHERE full_path = ANY ($spellings) AND "accountId" <> :account_id
+                      AND "gitlabGraphQLUrl" IS NOT DISTINCT FROM :url)
+    """,
+    spellings=spellings_of("asked.path"),
+)
 
-_LINK_FOUND = sql("""
+_LINK_FOUND = sql(
+    """
     INSERT INTO job_area ("jobId", full_path)
     SELECT job.id, area.full_path FROM area
-      JOIN job ON job.full_path = area.full_path
+      JOIN job ON job.full_path = ANY ($spellings)
       JOIN job_queue q ON q.web_app_job_id = job.id AND q.data ->> 'entity_id' = area.gitlab_id
      WHERE area.full_path = ANY (CAST(:paths AS text[]))
      ORDER BY job.id COLLATE "C"
     ON CONFLICT DO NOTHING
-""")
+    """,
+    spellings=spellings_of("area.full_path"),
+)
 
 _AUTHORIZE = sql("""
     INSERT INTO area_authorization ("accountId", area_id)
@@ -182,11 +227,16 @@ class Areas:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, areas: Collection[NewArea]) -> set[str]:
-        """Add the areas whose path and id are both new; returns their paths."""
+    def add(self, areas: Collection[NewArea], urls: Mapping[str, str] | None = None) -> set[str]:
+        """
+        Add the areas whose path and id are both new; returns their paths.
+
+        *urls* are those of their GitLabs, by path: a path in another case is new on another host.
+        """
         if not areas:
             return set()
-        return set(self._session.scalars(_ADD, {"rows": json.dumps([asdict(area) for area in areas])}))
+        rows = json.dumps([asdict(area) for area in areas])
+        return set(self._session.scalars(_ADD, {"rows": rows, "urls": json.dumps(urls or {})}))
 
     def correct(self, areas: Collection[NewArea]) -> None:
         """Overwrite id, name and type of areas that the caller has locked."""
@@ -203,13 +253,13 @@ class Areas:
         self._session.execute(_LINK_FOUND, {"paths": list(paths)})
 
     def ids_at(self, paths: Collection[str]) -> dict[str, str]:
-        """The GitLab ids of the areas at these paths."""
+        """The GitLab ids of the areas at these paths, by path."""
         rows = self._session.execute(_IDS_AT, {"paths": list(paths)}) if paths else ()
         return dict(iter(tuple(row) for row in rows))
 
     def below(self, path: str) -> set[str]:
         """The paths of all areas in the group at *path*."""
-        return set(self._session.scalars(_BELOW, {"prefix": f"{path}/"}))
+        return set(self._session.scalars(_BELOW, {"group": path}))
 
     def used_by_others(self, paths: Collection[str], account_id: str, url: str | None) -> set[str]:
         """Those of the paths for which another account is authorized, or at which it has jobs on this GitLab."""

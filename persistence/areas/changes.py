@@ -18,6 +18,7 @@ from persistence.areas.areas import AreaChanged, NewArea
 from persistence.schema.commands import AreaType
 from persistence.schema.gitlab_url import host_in
 from persistence.schema.ids import JobId
+from persistence.schema.paths import key_in, path_key
 from persistence.schema.sql import sql
 from persistence.schema.states import AreaChangeStatus
 from persistence.schema.tables import AreaChange
@@ -28,7 +29,8 @@ _RECORD = sql("""
       FROM jsonb_populate_recordset(NULL::area_change, CAST(:rows AS jsonb)) r
 """)
 
-_PROPOSE = sql("""
+_PROPOSE = sql(
+    """
     -- Not again what is proposed already, nor what an operator has rejected.
     INSERT INTO area_change (id, full_path, gitlab_id, former_path, former_gitlab_id, name, type,
                              account_id, job_id, graphql_url, status)
@@ -36,11 +38,14 @@ _PROPOSE = sql("""
            :account_id, :job_id, :graphql_url, $change_proposed
       FROM jsonb_populate_recordset(NULL::area_change, CAST(:rows AS jsonb)) r
      WHERE NOT EXISTS (SELECT FROM area_change known
-                        WHERE known.gitlab_id = r.gitlab_id AND known.full_path = r.full_path
+                        WHERE known.gitlab_id = r.gitlab_id AND $known_key = $key
                           AND known.account_id = :account_id AND known.status IN $change_answered)
      ORDER BY r.gitlab_id COLLATE "C"
     ON CONFLICT DO NOTHING RETURNING id
-""")
+    """,
+    known_key=key_in("known.full_path"),
+    key=key_in("r.full_path"),
+)
 
 _WITHDRAW = sql("""
     DELETE FROM area_change WHERE gitlab_id = ANY (CAST(:ids AS text[])) AND account_id = :account_id
@@ -49,23 +54,33 @@ _WITHDRAW = sql("""
 
 _LOCK = sql("SELECT id FROM area_change WHERE id = :id AND status = $change_proposed FOR UPDATE")
 
-_PROPOSERS = sql("""
+_PROPOSERS = sql(
+    """
     SELECT DISTINCT account_id FROM area_change
-     WHERE full_path = ANY (CAST(:paths AS text[])) AND status = $change_proposed
-""")
+     WHERE $key = ANY (CAST(:keys AS text[])) AND status = $change_proposed
+    """,
+    key=key_in("full_path"),
+)
 
-_SETTLE = sql("""
+_SETTLE = sql(
+    """
     -- Whoever proposed what is true now, for whichever area.
     UPDATE area_change SET status = $change_applied, decided_at = now() FROM area
-     WHERE area.full_path = ANY (CAST(:paths AS text[])) AND area_change.full_path = area.full_path
+     WHERE area.full_path = ANY (CAST(:paths AS text[])) AND $proposed_key = $key
        AND area_change.gitlab_id = area.gitlab_id AND area_change.status = $change_proposed
-    RETURNING area_change.account_id, area_change.full_path
-""")
+    RETURNING area_change.account_id, area.full_path
+    """,
+    proposed_key=key_in("area_change.full_path"),
+    key=key_in("area.full_path"),
+)
 
-_PROPOSED_ELSEWHERE = sql("""
+_PROPOSED_ELSEWHERE = sql(
+    """
     SELECT full_path FROM area_change
-     WHERE gitlab_id = :gitlab_id AND full_path <> :full_path AND status = $change_proposed LIMIT 1
-""")
+     WHERE gitlab_id = :gitlab_id AND $key <> :key AND status = $change_proposed LIMIT 1
+    """,
+    key=key_in("full_path"),
+)
 
 _REJECT = sql("""
     UPDATE area_change SET status = $change_rejected, decided_at = now()
@@ -158,7 +173,7 @@ class AreaChanges:
 
     def proposers(self, paths: Collection[str]) -> set[str]:
         """The accounts that propose changes to these paths, without a lock."""
-        return set(self._session.scalars(_PROPOSERS, {"paths": sorted(paths)}))
+        return set(self._session.scalars(_PROPOSERS, {"keys": sorted({path_key(path) for path in paths})}))
 
     def settle(self, paths: Collection[str]) -> list[tuple[str, str]]:
         """Mark proposals as applied that are true of the areas at these paths; returns their accounts and paths."""
@@ -167,7 +182,7 @@ class AreaChanges:
 
     def proposed_elsewhere(self, gitlab_id: str, full_path: str) -> str | None:
         """Another path that is proposed for this id; None if there is none."""
-        values = {"gitlab_id": gitlab_id, "full_path": full_path}
+        values = {"gitlab_id": gitlab_id, "key": path_key(full_path)}
         return self._session.scalars(_PROPOSED_ELSEWHERE, values).one_or_none()
 
     def reject(self, id_: str) -> None:

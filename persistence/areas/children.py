@@ -3,20 +3,19 @@
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
-from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from persistence.schema.commands import Command
 from persistence.schema.ids import JobId
-from persistence.schema.sql import among, sql
-from persistence.schema.web_app import Job
+from persistence.schema.paths import all_spellings_of, spellings_of
+from persistence.schema.sql import sql
 
 _RENEWABLE = sql(
     """
     SELECT job.id FROM unnest(CAST(:paths AS text[])) AS wanted(path)
      CROSS JOIN LATERAL (  -- one probe per path, whatever the planner's estimate of a table that was never analyzed
          SELECT job.id FROM job
-          WHERE job.full_path = wanted.path
+          WHERE job.full_path = ANY ($spellings)
             AND (job.status = $job_failed
                  OR job.command::text = '$discovery' AND job.status = $job_finished
                     AND job.finished_at < clock_timestamp() - CAST(:interval AS interval))
@@ -25,10 +24,14 @@ _RENEWABLE = sql(
      ) job
     """,
     discovery=Command.GROUP_PROJECT_DISCOVERY.value,
+    spellings=spellings_of("wanted.path"),
 )
 
-_AT_PATHS = select(Job.id).where(
-    among(Job.full_path, "paths"), Job.gitlab_graphql_url.is_not_distinct_from(bindparam("url"))
+_AT_PATHS = sql(
+    """
+    SELECT id FROM job WHERE full_path = ANY ($spellings) AND "gitlabGraphQLUrl" IS NOT DISTINCT FROM :url
+    """,
+    spellings=all_spellings_of(":paths"),
 )
 
 

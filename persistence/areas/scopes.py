@@ -5,17 +5,28 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from persistence.schema.commands import AreaType
+from persistence.schema.gitlab_url import HOST
 from persistence.schema.ids import JobId, area_id
+from persistence.schema.paths import spellings_of
 from persistence.schema.sql import sql
 
-_ORDERED = sql("""
+_ORDERED = sql(
+    """
     SELECT job.full_path, job."accountId" AS account_id, job.provider::text AS provider,
            COALESCE(area.gitlab_id, q.data ->> 'entity_id') AS gitlab_id
       FROM job
-      LEFT JOIN area ON area.full_path = job.full_path
+      LEFT JOIN LATERAL (
+           SELECT gitlab_id FROM area
+            WHERE area.full_path = ANY ($spellings)
+              AND (area.full_path = job.full_path
+                   OR COALESCE((SELECT host FROM area_host known WHERE known.full_path = area.full_path) = $host, true))
+            ORDER BY area.full_path = job.full_path DESC LIMIT 1) area ON true
       LEFT JOIN job_queue q ON q.web_app_job_id = job.id
      WHERE job.id = :id
-""")
+    """,
+    host=HOST,
+    spellings=spellings_of("job.full_path"),
+)
 
 _AT = sql("""
     SELECT full_path FROM area WHERE gitlab_id = :gitlab_id

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from persistence.jobs.jobs import NewJob
 from persistence.schema.ids import AccountId, JobId
+from persistence.schema.paths import spellings_of
 from persistence.schema.sql import among, sql
 from persistence.schema.tables import DeferredJob
 
@@ -23,7 +24,7 @@ _ADD = sql(
          WHERE NOT EXISTS (
                    SELECT FROM deferred_job d
                     WHERE COALESCE(d.graphql_url, '') = COALESCE(r.graphql_url, '')
-                      AND d.full_path = r.full_path AND d.command = r.command)
+                      AND d.full_path = ANY ($spellings) AND d.command = r.command)
     ), room AS (
         -- Counted no further than the limit: one index-only scan of what the account has.
         SELECT :limit - count(*) AS jobs
@@ -38,6 +39,7 @@ _ADD = sql(
            GREATEST((SELECT count(*) FROM fresh) - (SELECT jobs FROM room), 0) AS beyond_limit
     """,
     columns=_COLUMNS,
+    spellings=spellings_of("r.full_path"),
 )
 
 _ACCOUNTS = sql("""

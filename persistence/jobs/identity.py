@@ -1,9 +1,10 @@
 """
 The identity of a job: what makes it the same job as another one.
 
-With a path it is the command, the URL, the path, and the branch or ''. Without a path only a discovery has one: of
-everything that its account sees. The shared unique index (path, branch, command) allows any number of jobs without
-a branch, so the identity of each job that we make is kept in `job_queue.identity`, which is unique.
+With a path it is the command, the URL, the path whatever its case, and the branch or ''. Without a path only a
+discovery has one: of everything that its account sees. The shared unique index (path, branch, command) allows any
+number of jobs without a branch, and of paths that differ in case alone, so the identity of each job that we make is
+kept in `job_queue.identity`, which is unique.
 
 A job that the web app inserted itself has none there; `Identities.twins` finds it by what stands in `job`.
 """
@@ -19,6 +20,7 @@ from persistence.exceptions import Contended
 from persistence.jobs.jobs import NewJob
 from persistence.schema.commands import Command
 from persistence.schema.ids import JobId
+from persistence.schema.paths import key_in, path_key, spellings_of
 from persistence.schema.sql import fragment, sql
 from persistence.schema.states import JobStatus
 
@@ -28,31 +30,36 @@ def identity_of(job: str) -> str:
     return fragment(
         """
         CASE WHEN $job.full_path IS NOT NULL THEN
-            jsonb_build_array($job.command, $job."gitlabGraphQLUrl", $job.full_path, COALESCE($job.branch, ''))::text
+            jsonb_build_array($job.command, $job."gitlabGraphQLUrl", $path, COALESCE($job.branch, ''))::text
              WHEN $job.command::text = '$discovery' THEN
             jsonb_build_array($job.command, $job."gitlabGraphQLUrl", NULL::text, $job."accountId")::text
         END
         """,
         job=job,
+        path=key_in(f"{job}.full_path"),
         discovery=Command.GROUP_PROJECT_DISCOVERY.value,
     )
 
 
-_TWINS = sql("""
+_TWINS = sql(
+    """
     SELECT DISTINCT ON (wanted.place) wanted.place, job.id, job.status,
            job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url AS is_same_host
       FROM unnest(CAST(:paths AS text[]), CAST(:branches AS text[]), CAST(:commands AS text[]),
                   CAST(:urls AS text[])) WITH ORDINALITY AS wanted(path, branch, command, url, place)
       JOIN LATERAL (
-          SELECT job.id, job.status::text AS status, job.created_at, job."gitlabGraphQLUrl" FROM job
+          SELECT job.id, job.status::text AS status, job.created_at, job."gitlabGraphQLUrl", job.full_path FROM job
            WHERE job.id <> ALL (CAST(:excluding AS text[]))
              AND (CAST(:account_id AS text) IS NULL OR job."accountId" = :account_id)
-             AND job.full_path = wanted.path AND job.command::text = wanted.command
+             AND job.full_path = ANY ($spellings) AND job.command::text = wanted.command
              AND COALESCE(job.branch, '') = COALESCE(wanted.branch, '')
           OFFSET 0 -- one probe by the path for each: joined as a whole, the table was read for each batch
-      ) job ON wanted.branch IS NOT NULL OR job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url
+      ) job ON job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url
+            OR wanted.branch IS NOT NULL AND job.full_path = wanted.path -- what the shared unique index compares
      ORDER BY wanted.place, is_same_host DESC, job.created_at, job.id
-""")
+    """,
+    spellings=spellings_of("wanted.path"),
+)
 
 _WITH_SAME_IDENTITY = sql(
     """
@@ -113,7 +120,7 @@ class Twin(NamedTuple):
 def identity(job: NewJob) -> tuple[str | None, ...] | None:
     """The identity in Python, to compare new jobs; None if no other job can be the same."""
     if job.full_path is not None:
-        return (job.command, job.graphql_url, job.full_path, job.branch or "")
+        return (job.command, job.graphql_url, path_key(job.full_path), job.branch or "")
     if is_account_discovery(job):
         return (job.command, job.graphql_url, None, job.account_id)
     return None

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from persistence.schema.gitlab_url import HOST
 from persistence.schema.ids import AccountId, JobId
+from persistence.schema.paths import key_in
 from persistence.schema.sql import among, fragment, literal, one_of, sql
 from persistence.schema.states import JOB_CRAWLABLE, JOB_ENDED, JOB_RENEWABLE, JobStatus
 from persistence.schema.web_app import Job
@@ -107,16 +108,20 @@ _ADVANCE = sql("""
      WHERE job.id = r.id
 """)
 
-_MOVE = sql("""
+_MOVE = sql(
+    """
     UPDATE job SET full_path = moved.path, "updatedAt" = now()
       FROM unnest(CAST(:formers AS text[]), CAST(:paths AS text[])) AS moved(former, path)
-     WHERE job.id = ANY (CAST(:ids AS text[])) AND job.full_path = moved.former
+     WHERE job.id = ANY (CAST(:ids AS text[])) AND $key = $former AND job.full_path <> moved.path
        -- the shared unique index would refuse it
        AND NOT EXISTS (SELECT FROM job other
                         WHERE other.full_path = moved.path AND other.branch = job.branch
                           AND other.command = job.command)
     RETURNING job.id
-""")
+    """,
+    key=key_in("job.full_path"),
+    former=key_in("moved.former"),
+)
 
 _DELETE = sql("DELETE FROM job WHERE id = ANY (CAST(:ids AS text[]))")
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from persistence.jobs.subtree import ANCESTORS
 from persistence.schema.commands import Command
 from persistence.schema.ids import JobId
+from persistence.schema.paths import key_in
 from persistence.schema.sql import fragment, sql
 
 START = ""
@@ -50,7 +51,11 @@ _SELECTED = {
     # One probe per job. A plan that may use the index of the fingerprint reads the whole group in each page or probe.
     "error_group": "(SELECT bool_or(e.fingerprint = :value) FROM job_error_log e WHERE e.job_id = scanned.id)",
     "account_id": "account_id = :value",
-    "area": "(full_path = :value OR starts_with(full_path, :value || '/'))",
+    "area": fragment(
+        "($path = $area OR starts_with($path, $area || '/'))",
+        path=key_in("full_path"),
+        area=key_in("CAST(:value AS text)"),
+    ),
     "subtree_of": "(id = :value OR spawned_from IN (SELECT id FROM family))",
 }
 

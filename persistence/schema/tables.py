@@ -317,6 +317,16 @@ class DeferredJob(Base):
     )
 
 
+class PathSpelling(Base):
+    """A spelling, with capitals, of a path that an area or a job has or had."""
+
+    __tablename__ = "path_spelling"
+
+    path_key: Mapped[str] = mapped_column(primary_key=True)
+    """The path without capitals."""
+    full_path: Mapped[str] = mapped_column(primary_key=True)
+
+
 class AreaHost(Base):
     """The GitLab host of a discovered area, which the web app's table lacks."""
 

@@ -118,6 +118,10 @@ def _apply_plan(
     refused = set(without)
     room = min(locked.room, settings().max_frame_jobs)
 
+    def move(moved: list[tuple[str, FoundEntity]]) -> None:
+        uow.spellings.add(entity.full_path for _, entity in moved)
+        areas.move(moved, locked.moving)
+
     def refuse_entity(entity: FoundEntity, why: str) -> None:
         if entity.area_type:
             areas.raise_if_contended([entity])
@@ -125,6 +129,7 @@ def _apply_plan(
         refuse(entity.item, "refused_by_database", why)
 
     def apply_chunk(chunk: list[FoundEntity]) -> None:
+        uow.spellings.add(entity.full_path for entity in chunk)
         areas.write(chunk)
         jobs = spawn_children(uow, locked, chunk, room - counts["jobs"], plan.proposed)
         areas.mark_done(chunk)  # not before: a refused chunk is rolled back
@@ -133,7 +138,7 @@ def _apply_plan(
     bisect_on_refusal(
         uow,
         list(plan.moved.items()),
-        lambda moved: areas.move(moved, locked.moving),
+        move,
         lambda moved, why: refuse_entity(moved[1], why),
     )
     entities = iter([entity for entity in plan.usable if entity.full_path not in refused])

@@ -8,6 +8,7 @@ whatever the host, so an area of another host cannot be an area of this one too.
 What would change an area that other accounts use is proposed only: one crawler does not decide for them.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from persistence.areas.areas import AreaChanged, KnownArea, NewArea
 from persistence.areas.changes import ProposedChange
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.ids import area_id
+from persistence.schema.paths import path_key
 from tasks.discovery.items import FoundEntity, RejectItem
 
 _OF_ANOTHER_HOST = "area_of_another_host"
@@ -49,11 +51,11 @@ def changing_areas(
     """The paths of the known areas that would move or get another id."""
     found = [entity for entity in found if entity.area_type]
     paths = {entity.gitlab_id: entity.full_path for entity in found}
-    ids = {entity.full_path: entity.gitlab_id for entity in found}
+    ids = {path_key(entity.full_path): entity.gitlab_id for entity in found}
     changing = set()
     for area in known:
         id_ = area_id(provider, area.type, area.gitlab_id)
-        if paths.get(id_, area.full_path) != area.full_path or ids.get(area.full_path, id_) != id_:
+        if paths.get(id_, area.full_path) != area.full_path or ids.get(path_key(area.full_path), id_) != id_:
             changing.add(area.full_path)
     return changing
 
@@ -75,10 +77,15 @@ def plan_areas(
     plan = AreaPlan(parent.provider, known={(area.full_path, area.gitlab_id) for area in known})
     by_path = {area.full_path: area for area in known}
     by_id = {plan.id_of(area): area for area in known}
+    by_key: dict[str, list[KnownArea]] = defaultdict(list)
+    for area in known:
+        if not (host and area.host and area.host != host):
+            by_key[path_key(area.full_path)].append(area)
     for entity in found:
         current = by_id.get(entity.gitlab_id)
-        if current and current.full_path in used_by_others and _differ_in_case(current, entity):
-            entity = replace(entity, full_path=current.full_path)  # noqa: PLW2901 - not a move
+        respelled = _spelled_otherwise(entity, by_key, plan)
+        if respelled and (respelled is not current or current.full_path in used_by_others):
+            entity = replace(entity, full_path=respelled.full_path)  # noqa: PLW2901 - not a move
         others = [a for a in (by_path.get(entity.full_path), current) if a]
         foreign = [a for a in others if host and a.host and a.host != host]
         if entity.area_type and foreign:
@@ -103,8 +110,14 @@ def plan_areas(
     return plan
 
 
-def _differ_in_case(area: KnownArea, entity: FoundEntity) -> bool:
-    return area.full_path != entity.full_path and area.full_path.lower() == entity.full_path.lower()
+def _spelled_otherwise(
+    entity: FoundEntity, by_key: Mapping[str, list[KnownArea]], plan: AreaPlan
+) -> KnownArea | None:
+    """The area at the entity's path, if it is known in another case alone; rather the one with its id."""
+    same = by_key.get(path_key(entity.full_path), [])
+    if any(area.full_path == entity.full_path for area in same):
+        return None
+    return next((area for area in same if plan.id_of(area) == entity.gitlab_id), same[0] if same else None)
 
 
 def _find_proposed(

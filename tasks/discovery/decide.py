@@ -4,6 +4,8 @@ The task `areas.decide`: an operator accepts or rejects proposed changes of area
 Each change is a unit of its own and safe twice: what was decided is not decided again.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 
 from celery.exceptions import Reject
@@ -14,6 +16,7 @@ from persistence.exceptions import Contended
 from persistence.schema.commands import AreaType
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import global_id
+from persistence.schema.paths import path_key
 from persistence.schema.states import AreaChangeStatus
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import DecideAreaChanges
@@ -54,7 +57,9 @@ def _apply(uow: UnitOfWork, change: KnownChange) -> None:
     area = change.area
     known = uow.areas.find([area.full_path], [area.gitlab_id])
     current = next((a for a in known if _is_same(a, area)), None)
-    occupant = next((a for a in known if a.full_path == area.full_path and a is not current), None)
+    occupant = _occupant(known, current, change)
+    if occupant:
+        area = replace(area, full_path=occupant.full_path)  # in its spelling
     if obstacle := _obstacle(uow, change, current, occupant):
         reject(uow, {"change_id": change.id}, "area_change_conflicts", obstacle)
         return
@@ -66,6 +71,7 @@ def _apply(uow: UnitOfWork, change: KnownChange) -> None:
     if not uow.area_changes.lock_proposed(change.id):
         return
     moves = _possible(moves, area, locked, change.host)
+    uow.spellings.add([area.full_path, *moves.values()])
     uow.identities.follow(uow.jobs.move(job_ids, moves))
     merged = {current.full_path: area.full_path} if current and occupant else {}
     uow.areas.merge(merged)
@@ -93,6 +99,14 @@ def _apply(uow: UnitOfWork, change: KnownChange) -> None:
 
 def _is_same(known: KnownArea, area: NewArea) -> bool:
     return area.gitlab_id in (known.gitlab_id, global_id(known.type, known.gitlab_id))
+
+
+def _occupant(known: Sequence[KnownArea], current: KnownArea | None, change: KnownChange) -> KnownArea | None:
+    """The other area at the path of a change, whatever its case on the same host."""
+    path = change.area.full_path
+    others = [area for area in known if area is not current and path_key(area.full_path) == path_key(path)]
+    same_host = (a for a in others if a.full_path != path and (not a.host or a.host == change.host))
+    return next((a for a in others if a.full_path == path), next(same_host, None))
 
 
 def _obstacle(

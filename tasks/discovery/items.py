@@ -1,7 +1,7 @@
 """The entities of a discovery frame in one form: groups, projects, users, and namespaces to be discovered in turn."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from persistence.schema.commands import COMMANDS_OF_AREA, JIRA, AreaType, Command
 from persistence.schema.ids import global_id
+from persistence.schema.paths import path_key
 from tasks.contract.frames import DiscoveredEntity, DiscoveredJob, Discovery, JobsDiscoveredFrame
 from tasks.discovery import gitlab_names
 from tasks.runtime.rejection import describe_error
@@ -134,25 +135,24 @@ def without_contradictions(found: Iterable[FoundEntity], refuse: RejectItem) -> 
     """
     The entities, each once; those that contradict another one go to *refuse*.
 
-    One group may be both a group and a namespace. Of several entities with one path or one id, the first is kept.
+    One group may be both a group and a namespace. Of several entities with one path or one id, the first is kept, and
+    of several spellings of one path.
     """
-    by_path: dict[str, tuple[AreaType | None, str]] = {}
+    by_path: dict[str, tuple[tuple[AreaType | None, str], str]] = {}
     by_id: dict[str, str] = {}
     seen: set[tuple[Kind, str]] = set()
     for entity in found:
         identity = entity.area_type, entity.gitlab_id
-        path = entity.full_path.lower()  # GitLab compares paths without case
-        if (
-            by_path.get(path, identity) != identity
-            or by_id.get(entity.gitlab_id, entity.full_path) != entity.full_path
-        ):
+        path = path_key(entity.full_path)
+        if by_path.get(path, (identity, ""))[0] != identity or by_id.get(entity.gitlab_id, path) != path:
             refuse(
                 entity.item,
                 "contradicts_another",
                 "the path or the id belongs to another entity in the same frame",
             )
             continue  # without reserving its path and its id
-        by_path[path], by_id[entity.gitlab_id] = identity, entity.full_path
-        if (entity.kind, entity.full_path) not in seen:
-            seen.add((entity.kind, entity.full_path))
-            yield entity
+        by_id[entity.gitlab_id] = path
+        _, spelling = by_path.setdefault(path, (identity, entity.full_path))
+        if (entity.kind, path) not in seen:
+            seen.add((entity.kind, path))
+            yield replace(entity, full_path=spelling)

@@ -8,6 +8,7 @@ from persistence.exceptions import Contended
 from persistence.jobs.entries import Entry
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.ids import AccountId, ConnectionId, CrawlerJobId, JobId
+from persistence.schema.paths import path_key
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.frames import Discovery
@@ -65,11 +66,12 @@ def lock_discovery(
     if plan.known != {(area.full_path, area.gitlab_id) for area in known}:
         raise Contended("areas were changed by another transaction")
     now = uow.now()
+    proposed = set(map(path_key, plan.proposed))
     renewable = {
         id_
         for id_ in candidates & jobs.keys()
         if should_requeue(jobs[id_], entries.get(id_), now)
-        and (jobs[id_].full_path not in plan.proposed or jobs[id_].account_id == parent.account_id)
+        and (path_key(jobs[id_].full_path or "") not in proposed or jobs[id_].account_id == parent.account_id)
     }
     return LockedDiscovery(jobs[parent.id], entries, jobs, moving, renewable, room)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from persistence.areas.scopes import OrderedGroup
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.commands import Command
+from persistence.schema.paths import path_key
 from persistence.unit_of_work import UnitOfWork
 from tasks.discovery.items import FoundEntity, Kind, RejectItem
 
@@ -51,8 +52,8 @@ class Scope:
             return False
         if self.group is None or entity.kind is Kind.USER:
             return True
-        path = entity.full_path.lower()
-        return any(path == root or path.startswith(f"{root}/") for root in map(str.lower, self.group.paths))
+        path = path_key(entity.full_path)
+        return any(path == root or path.startswith(f"{root}/") for root in map(path_key, self.group.paths))
 
     def describe(self) -> str:
         """What is in scope, for people."""

@@ -125,6 +125,7 @@ def requeue_ended(uow: UnitOfWork, locked: LockedJobs, *, restart: bool) -> None
 def _insert_missing(uow: UnitOfWork, locked: LockedJobs) -> set[JobId]:
     """Queue those of the jobs that have no entry: the web app inserted them, and only their row is known."""
     missing = locked.jobs.keys() - locked.entries.keys()
+    uow.spellings.add(locked.jobs[id_].full_path for id_ in missing)
     return uow.entries.insert(
         NewEntry(EntryId(str(ULID())), id_, priority=1, max_attempts=settings().max_attempts)
         for id_ in missing

@@ -21,6 +21,7 @@ from persistence.sanitize.json_values import redact
 from persistence.sanitize.text import redact_text
 from persistence.schema.commands import AREA_TYPE_OF_COMMAND, Command
 from persistence.schema.ids import EntryId, JobId, area_id
+from persistence.schema.paths import path_key
 from persistence.schema.states import JOB_CRAWLABLE, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
@@ -174,8 +175,9 @@ def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
     if not orders:
         return []
     # Areas first: a discovery of the same areas locks them before it creates jobs.
+    uow.spellings.add(ordered.order.namespace_path for ordered in orders)
     areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
-    uow.areas.add(list({area.full_path: area for area in areas.values()}.values()))
+    _add_areas(uow, {ordered.job(): areas[ordered.job_id] for ordered in orders if ordered.job_id in areas})
     ids = uow.jobs.insert(ordered.job() for ordered in orders)
     created = [ordered for ordered in orders if ordered.job_id in ids]
     queue_new(uow, [o.job() for o in created], {ordered.job_id: ordered.entry() for ordered in created})
@@ -184,6 +186,14 @@ def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
         announce_created(uow, ordered.job_id, ordered.order.account_id, existing=False)
     uow.publish("jobs.assign")
     return created
+
+
+def _add_areas(uow: UnitOfWork, areas: dict[NewJob, NewArea]) -> None:
+    """Add the areas of new jobs; of paths on one GitLab that differ in case alone, the first."""
+    new: dict[tuple[str, str | None], NewArea] = {}
+    for job, area in areas.items():
+        new.setdefault((path_key(area.full_path), job.graphql_url), area)
+    uow.areas.add(list(new.values()), {area.full_path: url for (_, url), area in new.items() if url})
 
 
 def _answer(uow: UnitOfWork, orders: list[OrderedJob], existing: dict[JobId, ExistingJob]) -> None:

@@ -287,15 +287,16 @@ def test_a_moved_area_refused_by_an_index_of_the_web_app_is_rejected_alone(
     world: World, discoverer: Discoverer
 ) -> None:
     """The message is not retried for ever."""
-    world.rows("CREATE UNIQUE INDEX of_the_web_apps_own ON area (lower(full_path))")
+    discoverer.finds(group("lab", 5), at=LATER)
+    world.rows("CREATE UNIQUE INDEX of_the_web_apps_own ON area (split_part(full_path, '/', 1))")
     try:
-        discoverer.finds(project("Team/Tool", 1), project("other", 2), at=LATER)
+        discoverer.finds(project("lab/tool", 42), project("other", 2), at="2026-05-04T03:02:10Z")
     finally:
         world.rows("DROP INDEX of_the_web_apps_own")
 
     assert world.rejections() == [("crawler.frames", "refused_by_database")]
-    assert [path for path, _ in areas(world)] == ["other", "team/tool"]
-    assert world.scalar("SELECT count(*) FROM job WHERE full_path = 'Team/Tool'") == 0
+    assert [path for path, _ in areas(world)] == ["lab", "other", "team/tool"]
+    assert world.scalar("SELECT count(*) FROM job WHERE full_path = 'lab/tool'") == 0
 
 
 @pytest.mark.usefixtures("impatient")

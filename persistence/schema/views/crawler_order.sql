@@ -1,4 +1,4 @@
--- Revision 0007. What a gateway hands to a crawler, one row a live attempt; it adds the account's token itself.
+-- Revision 0011. What a gateway hands to a crawler, one row a live attempt; it adds the account's token itself.
 CREATE OR REPLACE VIEW crawler_order AS
 SELECT assignment.crawler_job_id,
        connection.id AS connection_id,
@@ -14,10 +14,11 @@ SELECT assignment.crawler_job_id,
            ELSE job.command::text
        END AS "entityType",
        -- A job that was made for another id than its path's area has is ordered with its own, until it is linked to it.
-       COALESCE(CASE WHEN entry.data -> 'without_area' IS NULL
-                       OR EXISTS (SELECT FROM job_area link
-                                   WHERE link."jobId" = job.id AND link.full_path = job.full_path)
-                     THEN area.gitlab_id END,
+       -- The area whose path differs in case alone is the job's too, if it is linked to it.
+       COALESCE(CASE WHEN entry.data -> 'without_area' IS NULL THEN area.gitlab_id END,
+                (SELECT linked.gitlab_id FROM job_area link JOIN area linked ON linked.full_path = link.full_path
+                  WHERE link."jobId" = job.id
+                    AND lower(link.full_path COLLATE "C") = lower(job.full_path COLLATE "C") LIMIT 1),
                 entry.data ->> 'entity_id', job.full_path) AS "entityId",
        -- What was approved for the token. An attempt of an older worker has none.
        COALESCE(assignment.gitlab_url, substring(job."gitlabGraphQLUrl" FROM '^[a-z]+://[^/]+')) AS "gitlabUrl",
