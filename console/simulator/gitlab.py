@@ -56,6 +56,8 @@ class GitLab:
         self.tells: Answer = lambda reply: reply
         """The same, for questions whether a token works."""
         self._families: list[_Family] = []
+        self._personal: dict[str | None, bool] = {}
+        """Personal access tokens, and whether they are active."""
         self._lock = Lock()
         handler = type("Handler", (_Handler,), {"gitlab": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -99,6 +101,23 @@ class GitLab:
                 return _reply(200, resource_owner_id=1, expires_in=LIFETIME_SECONDS)
             return _reply(401, error="invalid_token")
 
+    def self_info(self, private_token: str | None) -> Reply:
+        """Answer GET /api/v4/personal_access_tokens/self."""
+        with self._lock:
+            self.checks += 1
+            if private_token in self._personal:
+                is_active = self._personal[private_token]
+                return _reply(200, id=1, user_id=1, active=is_active, revoked=not is_active)
+            return _reply(401, message="401 Unauthorized")
+
+    def authorize_personally(self) -> str:
+        """Issue a personal access token, which nothing refreshes."""
+        with self._lock:
+            token = f"glpat-{secrets.token_hex(10)}"
+            self.issued.append(token)
+            self._personal[token] = True
+            return token
+
     def expire(self) -> None:
         """Expire all access tokens; they can be refreshed."""
         with self._lock:
@@ -109,6 +128,7 @@ class GitLab:
         with self._lock:
             for family in self._families:
                 family.is_revoked = True
+            self._personal = dict.fromkeys(self._personal, False)
 
     def token(self, form: dict[str, str]) -> Reply:
         """Answer POST /oauth/token."""
@@ -155,10 +175,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(self.gitlab.answer(reply))
 
     def do_GET(self) -> None:
-        known = self.path == "/oauth/token/info"
-        reply = (
-            self.gitlab.info(self.headers.get("Authorization")) if known else _reply(404, error="not found")
-        )
+        # Each endpoint reads the header of its own kind of token, and no other.
+        match self.path:
+            case "/oauth/token/info":
+                reply = self.gitlab.info(self.headers.get("Authorization"))
+            case "/api/v4/personal_access_tokens/self":
+                reply = self.gitlab.self_info(self.headers.get("PRIVATE-TOKEN"))
+            case _:
+                reply = _reply(404, error="not found")
         self._send(self.gitlab.tells(reply))
 
     def _send(self, reply: Reply) -> None:

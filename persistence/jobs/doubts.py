@@ -54,20 +54,41 @@ _BEGIN = sql("""
        AND account.id = lane.account_id
 """)
 
+_REPORTS = """
+    SELECT last.said_at, c.crawler_credential
+      FROM (SELECT web_app_job_id FROM job_queue WHERE held AND account_id = lane.account_id
+             ORDER BY id DESC LIMIT :sample) q
+      JOIN job ON job.id = q.web_app_job_id AND job.status = $job_waiting_credential_renewal
+     CROSS JOIN LATERAL (
+           SELECT completed_at AS said_at, connection_id FROM job_assignment_mapping a
+            WHERE a.web_app_job_id = q.web_app_job_id ORDER BY completed_at DESC NULLS LAST LIMIT 1) last
+      LEFT JOIN socket_connection c ON c.id = last.connection_id
+"""
+"""What the jobs of an account say that wait for its token: when each said so, and by whose crawler."""
+
 _AGREED = sql(
     """
     SELECT lane.account_id FROM account_lane lane CROSS JOIN LATERAL (
            SELECT count(*) AS jobs, min(said_at) AS since FROM (
-               SELECT said_at FROM (
-                   SELECT (SELECT max(completed_at) FROM job_assignment_mapping a
-                            WHERE a.web_app_job_id = q.web_app_job_id) AS said_at
-                     FROM (SELECT web_app_job_id FROM job_queue WHERE held AND account_id = lane.account_id
-                            ORDER BY id DESC LIMIT :sample) q
-                     JOIN job ON job.id = q.web_app_job_id AND job.status = $job_waiting_credential_renewal) waiting
-                ORDER BY said_at DESC LIMIT :enough) last) told
+               SELECT said_at FROM ($reports) report ORDER BY said_at DESC LIMIT :enough) last) told
      WHERE lane.account_id = ANY (CAST(:ids AS text[])) AND lane.held_at IS NULL
        AND (lane.probing_at IS NOT NULL OR told.jobs = :enough AND NOT $worked)
     """,
+    reports=fragment(_REPORTS),
+    worked=fragment(_WORKED, account="lane.account_id", since="told.since"),
+)
+
+_PROVEN = sql(
+    """
+    SELECT lane.account_id FROM account_lane lane CROSS JOIN LATERAL (
+           SELECT max(said_at) FILTER (WHERE crawler_credential <> newest) AS since FROM (
+               SELECT said_at, crawler_credential,
+                      first_value(crawler_credential) OVER (ORDER BY said_at DESC) AS newest
+                 FROM ($reports) report WHERE crawler_credential IS NOT NULL) by_credential) told
+     WHERE lane.account_id = ANY (CAST(:ids AS text[])) AND lane.doubted_at IS NOT NULL
+       AND told.since IS NOT NULL AND NOT $worked
+    """,
+    reports=fragment(_REPORTS),
     worked=fragment(_WORKED, account="lane.account_id", since="told.since"),
 )
 
@@ -154,6 +175,15 @@ class Doubts:
         """Those of the accounts of which ENOUGH_JOBS say so without progress in between, or whose probe says so."""
         values = {"ids": list(account_ids), "sample": _SAMPLE, "enough": ENOUGH_JOBS, "recent": _RECENT}
         return set(self._session.scalars(_AGREED, values))
+
+    def proven(self, account_ids: Collection[AccountId]) -> set[AccountId]:
+        """
+        Those of the accounts whose tokens crawlers of two credentials call dead, without progress in between.
+
+        Crawlers without a credential are not told apart: they count as none.
+        """
+        values = {"ids": list(account_ids), "sample": _SAMPLE, "recent": _RECENT}
+        return set(self._session.scalars(_PROVEN, values))
 
     def block(self, account_ids: Collection[AccountId]) -> None:
         """Block these accounts, whose rows the caller has locked, for a time."""

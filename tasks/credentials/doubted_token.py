@@ -1,9 +1,9 @@
 """
 Tokens in doubt: what a crawler says about a token is checked before it blocks an account.
 
-A doubt ends with the answer of the account's GitLab, with progress of any of its jobs, or with its time. If enough
-jobs agree, the account is blocked for that time; then one job at a time is assigned, and its progress or its report
-decides.
+A doubt ends with the answer of the account's GitLab, with a report of another crawler credential, with progress of any
+of the account's jobs, or with its time. If enough jobs agree, the account is blocked for that time; then one job at a
+time is assigned, and its progress or its report decides.
 """
 
 from collections import defaultdict
@@ -61,11 +61,16 @@ def refused_reports(uow: UnitOfWork, reports: Collection[Attempt]) -> set[Crawle
 
 def doubt_tokens(uow: UnitOfWork, account_ids: set[AccountId]) -> None:
     """Doubt the tokens of accounts of which a job was just reported; block those known to be dead, or by many."""
-    expired = uow.doubts.expired(account_ids)
-    uow.account_queues.block(expired, BlockReason.TOKEN_DIED)
-    if doubted := account_ids - expired:
+    dead = uow.doubts.expired(account_ids)
+    if doubted := account_ids - dead:
         uow.doubts.begin(doubted)
-        uow.doubts.block(uow.doubts.agreed(doubted))
+        proven = uow.doubts.proven(doubted)
+        for account_id in sorted(proven):
+            uow.doubts.end(account_id)
+        dead |= proven
+    uow.account_queues.block(dead, BlockReason.TOKEN_DIED)
+    if open_ := account_ids - dead:
+        uow.doubts.block(uow.doubts.agreed(open_))
 
 
 def begin_check(uow: UnitOfWork, account_id: AccountId) -> TokenCheck | None:

@@ -308,6 +308,40 @@ def test_only_a_clear_answer_counts(tokens: Tokens, answer: Reply, state: TokenS
     assert check_token(tokens.gitlab.url, "a token", is_oauth=True) is state
 
 
+def test_a_personal_token_is_asked_about_where_and_as_gitlab_reads_it(tokens: Tokens) -> None:
+    """In the header PRIVATE-TOKEN, of /personal_access_tokens/self; an OAuth token stands in another, elsewhere."""
+    personal, (oauth, _) = tokens.gitlab.authorize_personally(), tokens.gitlab.authorize()
+    url = tokens.gitlab.url
+
+    assert check_token(url, personal, is_oauth=False) is TokenState.ALIVE
+    assert check_token(url, oauth, is_oauth=True) is TokenState.ALIVE
+    assert check_token(url, personal, is_oauth=True) is TokenState.DEAD
+    assert check_token(f"{url}/gitlab", personal, is_oauth=False) is TokenState.UNKNOWN
+    tokens.gitlab.revoke()
+    assert check_token(url, personal, is_oauth=False) is TokenState.DEAD
+    assert check_token(url, "of somebody else", is_oauth=False) is TokenState.DEAD
+    assert tokens.gitlab.checks == 5
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_the_personal_token_of_an_account_is_checked(world: World, tokens: Tokens, *, is_alive: bool) -> None:
+    """An account without a refresh token has one; where it is dead, its owner is asked for another."""
+    world.rows(
+        "UPDATE account SET access_token = :token, refresh_token = NULL, access_token_expires_at = NULL",
+        token=tokens.gitlab.authorize_personally(),
+    )
+    crawler, (order,) = tokens.at_work()
+    if not is_alive:
+        tokens.gitlab.revoke()
+    crawler.sends("token_refresh_request", order)
+
+    tokens.refresh()
+
+    assert (tokens.gitlab.checks, tokens.gitlab.calls) == (1, 0)
+    assert tokens.statuses() == (["queued"] if is_alive else [WAITS])
+    assert tokens.needed() == ([] if is_alive else [("PAT_REVOKED", "error")])
+
+
 @pytest.mark.parametrize("origin", ["http://127.0.0.1:1", "http://", "http://a b"])
 def test_a_gitlab_that_cannot_be_asked_tells_nothing(world: World, origin: str) -> None:
     """No error leaves the call."""
