@@ -19,6 +19,7 @@ _GRAPHQL = "/api/graphql"
 _LONGEST_URL = 2000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_BLANKS = " \t\r\n"
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
 """Characters that parsers of URLs drop, or read in different ways."""
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -40,8 +41,10 @@ def origin_of(url: str) -> str | None:
     Return the origin of a GitLab's URL, with or without the path of its GraphQL; None if it has none.
 
     In lower case and IDNA, without the default port or a final dot; addresses in their shortest form. Credentials,
-    queries, other schemes, and addresses that are link-local, multicast or unspecified have no origin.
+    queries, other schemes, and addresses that are link-local, multicast or unspecified have no origin. Blanks around
+    the URL do not count.
     """
+    url = url.strip(_BLANKS)
     if len(url) > _LONGEST_URL or _FORBIDDEN.search(url):
         return None
     try:

@@ -53,6 +53,7 @@ from persistence.messages.processed import ProcessedMessages
 from persistence.messages.rejected import RejectedMessages
 from persistence.messages.rejected_bounds import RejectedBounds
 from persistence.origins.origins import Origins
+from persistence.origins.spellings import GitlabSpellings
 from persistence.sanitize.known_tokens import KnownTokens
 from persistence.schema.event_types import EventType
 
@@ -91,6 +92,7 @@ class UnitOfWork(Transaction):
         self.erasure = Erasure(session)
         self.error_log = ErrorLog(session, self.tokens)
         self.events = Events(session)
+        self.gitlab_spellings = GitlabSpellings(session)
         self.identities = Identities(session)
         self.intervals = Intervals(session)
         self.jobs = Jobs(session)

@@ -40,9 +40,10 @@ class _Family:
 
 
 class GitLab:
-    """Serves from `__enter__` to `__exit__`, on a free loopback port."""
+    """Serves from `__enter__` to `__exit__`, on a free loopback port, below *path* if one is given: `/gitlab`."""
 
-    def __init__(self, dies_at_use: int | None = None) -> None:
+    def __init__(self, dies_at_use: int | None = None, path: str = "") -> None:
+        self.path = path
         self.client_id = "crawlyard"
         self.client_secret = secrets.token_hex(16)
         self.calls = 0
@@ -62,7 +63,7 @@ class GitLab:
         handler = type("Handler", (_Handler,), {"gitlab": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://127.0.0.1:{self._server.server_port}{path}"
 
     def __enter__(self) -> Self:
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -171,12 +172,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         form = {name: values[-1] for name, values in parse_qs(body).items()}
-        reply = self.gitlab.token(form) if self.path == "/oauth/token" else _reply(404, error="not found")
+        reply = (
+            self.gitlab.token(form) if self._endpoint() == "/oauth/token" else _reply(404, error="not found")
+        )
         self._send(self.gitlab.answer(reply))
 
     def do_GET(self) -> None:
         # Each endpoint reads the header of its own kind of token, and no other.
-        match self.path:
+        match self._endpoint():
             case "/oauth/token/info":
                 reply = self.gitlab.info(self.headers.get("Authorization"))
             case "/api/v4/personal_access_tokens/self":
@@ -184,6 +187,11 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 reply = _reply(404, error="not found")
         self._send(self.gitlab.tells(reply))
+
+    def _endpoint(self) -> str:
+        """Return what is asked for, below the path of the GitLab; '' if it is not below it."""
+        path = self.gitlab.path
+        return self.path[len(path) :] if self.path.startswith(path) else ""
 
     def _send(self, reply: Reply) -> None:
         status, text = reply

@@ -15,7 +15,7 @@ from sqlalchemy import Row, TextClause
 from sqlalchemy.orm import Session
 
 from persistence.schema.commands import AreaType
-from persistence.schema.gitlab_url import HOST, host_in
+from persistence.schema.gitlabs import HOST, host_in, is_same, known_host
 from persistence.schema.ids import JobId
 from persistence.schema.paths import all_spellings_of, key_in, spellings_of
 from persistence.schema.sql import fragment, sql
@@ -102,12 +102,11 @@ _BELOW = sql(
 
 _USED_BY_OTHERS = sql(
     """
-    SELECT area_id FROM area_authorization
+    SELECT area_id AS full_path, NULL AS url, false AS by_job FROM area_authorization
      WHERE area_id = ANY (CAST(:paths AS text[])) AND "accountId" <> :account_id
     UNION
-    SELECT asked.path FROM unnest(CAST(:paths AS text[])) AS asked(path)
-     WHERE EXISTS (SELECT FROM job WHERE full_path = ANY ($spellings) AND "accountId" <> :account_id
-                      AND "gitlabGraphQLUrl" IS NOT DISTINCT FROM :url)
+    SELECT asked.path, job."gitlabGraphQLUrl", true FROM unnest(CAST(:paths AS text[])) AS asked(path)
+      JOIN job ON job.full_path = ANY ($spellings) AND job."accountId" <> :account_id
     """,
     spellings=spellings_of("asked.path"),
 )
@@ -263,8 +262,9 @@ class Areas:
 
     def used_by_others(self, paths: Collection[str], account_id: str, url: str | None) -> set[str]:
         """Those of the paths for which another account is authorized, or at which it has jobs on this GitLab."""
-        values = {"paths": sorted(paths), "account_id": account_id, "url": url}
-        return set(self._session.scalars(_USED_BY_OTHERS, values)) if paths else set()
+        values = {"paths": sorted(paths), "account_id": account_id}
+        used = self._session.execute(_USED_BY_OTHERS, values) if paths else ()
+        return {row.full_path for row in used if not row.by_job or is_same(row.url, url)}
 
     def find(self, paths: Iterable[str], gitlab_ids: Iterable[str]) -> list[KnownArea]:
         """The areas with one of these paths or ids, without a lock."""
@@ -321,4 +321,4 @@ class Areas:
 
 
 def _known(row: Row[Any]) -> KnownArea:
-    return KnownArea(row.full_path, row.gitlab_id, row.name, row.type, row.host)
+    return KnownArea(row.full_path, row.gitlab_id, row.name, row.type, known_host(row.host))

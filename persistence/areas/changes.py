@@ -10,13 +10,13 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Text, literal_column, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from ulid import ULID
 
 from persistence.areas.areas import AreaChanged, NewArea
 from persistence.schema.commands import AreaType
-from persistence.schema.gitlab_url import host_in
+from persistence.schema.gitlabs import host_of
 from persistence.schema.ids import JobId
 from persistence.schema.paths import key_in, path_key
 from persistence.schema.sql import sql
@@ -97,7 +97,6 @@ _READ = select(
     AreaChange.account_id,
     AreaChange.job_id,
     AreaChange.status,
-    literal_column(host_in("graphql_url"), Text).label("host"),
 )
 
 
@@ -117,10 +116,14 @@ class KnownChange:
     id: str
     area: NewArea
     graphql_url: str | None
-    host: str
     account_id: str
     job_id: JobId
     status: AreaChangeStatus
+
+    @property
+    def host(self) -> str:
+        """The key of the GitLab at which it was found."""
+        return host_of(self.graphql_url)
 
 
 class AreaChanges:
@@ -165,7 +168,7 @@ class AreaChanges:
             return None
         area = NewArea(row.full_path, row.gitlab_id, row.name, AreaType(row.type))
         status = AreaChangeStatus(row.status)
-        return KnownChange(row.id, area, row.graphql_url, row.host, row.account_id, row.job_id, status)
+        return KnownChange(row.id, area, row.graphql_url, row.account_id, row.job_id, status)
 
     def lock_proposed(self, id_: str) -> bool:
         """Lock a change; false if it is not proposed any more."""

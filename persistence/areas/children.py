@@ -2,24 +2,27 @@
 
 from collections.abc import Collection, Iterable
 from datetime import timedelta
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from persistence.schema.commands import Command
+from persistence.schema.gitlabs import is_same
 from persistence.schema.ids import JobId
 from persistence.schema.paths import all_spellings_of, spellings_of
 from persistence.schema.sql import sql
 
 _RENEWABLE = sql(
     """
-    SELECT job.id FROM unnest(CAST(:paths AS text[])) AS wanted(path)
+    SELECT job.id, job.url FROM unnest(CAST(:paths AS text[])) AS wanted(path)
      CROSS JOIN LATERAL (  -- one probe per path, whatever the planner's estimate of a table that was never analyzed
-         SELECT job.id FROM job
+         SELECT job.id, job."gitlabGraphQLUrl" AS url FROM job
           WHERE job.full_path = ANY ($spellings)
             AND (job.status = $job_failed
                  OR job.command::text = '$discovery' AND job.status = $job_finished
                     AND job.finished_at < clock_timestamp() - CAST(:interval AS interval))
-            AND COALESCE(job.branch, '') = '' AND job."gitlabGraphQLUrl" IS NOT DISTINCT FROM :url
+            AND COALESCE(job.branch, '') = ''
          OFFSET 0
      ) job
     """,
@@ -28,9 +31,7 @@ _RENEWABLE = sql(
 )
 
 _AT_PATHS = sql(
-    """
-    SELECT id FROM job WHERE full_path = ANY ($spellings) AND "gitlabGraphQLUrl" IS NOT DISTINCT FROM :url
-    """,
+    'SELECT id, "gitlabGraphQLUrl" AS url FROM job WHERE full_path = ANY ($spellings)',
     spellings=all_spellings_of(":paths"),
 )
 
@@ -47,11 +48,16 @@ class Children:
 
         These are failed jobs, and discoveries that finished longer than *again_after* ago.
         """
-        values = {"paths": sorted(set(paths)), "url": url, "interval": again_after}
-        return set(self._session.scalars(_RENEWABLE, values))
+        values = {"paths": sorted(set(paths)), "interval": again_after}
+        return _at_gitlab(self._session.execute(_RENEWABLE, values), url)
 
     def at_paths(self, paths: Collection[str], url: str | None) -> set[JobId]:
         """All jobs at these paths on this GitLab, without a lock."""
         if not paths:
             return set()
-        return {JobId(id_) for id_ in self._session.scalars(_AT_PATHS, {"paths": list(paths), "url": url})}
+        return _at_gitlab(self._session.execute(_AT_PATHS, {"paths": list(paths)}), url)
+
+
+def _at_gitlab(found: Iterable[Row[Any]], url: str | None) -> set[JobId]:
+    """Those of the found jobs that are at the GitLab of this URL."""
+    return {JobId(row.id) for row in found if is_same(row.url, url)}

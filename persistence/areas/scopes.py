@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from persistence.schema.commands import AreaType
-from persistence.schema.gitlab_url import HOST
+from persistence.schema.gitlabs import HOST
 from persistence.schema.ids import JobId, area_id
 from persistence.schema.paths import spellings_of
 from persistence.schema.sql import sql

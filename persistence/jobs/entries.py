@@ -9,7 +9,7 @@ The methods that change entries rely on the caller's locks: tasks/jobs/locking.p
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -18,11 +18,9 @@ from sqlalchemy import TextClause
 from sqlalchemy.orm import Session
 
 from persistence.jobs.account_queues import not_before, open_queues_of
-from persistence.jobs.identity import identity_of
 from persistence.jobs.out_of_sync import OUT_OF_SYNC
 from persistence.sanitize.json_values import clean_text
 from persistence.sanitize.known_tokens import KnownTokens
-from persistence.schema.gitlab_url import HOST
 from persistence.schema.ids import AccountId, EntryId, JobId
 from persistence.schema.reasons import HoldReason
 from persistence.schema.sql import SUSPECT_LOSSES, sql
@@ -33,20 +31,17 @@ _ERROR_BYTES = 200
 _INSERT = sql(
     """
     WITH new AS (
-        SELECT r.*, job."accountId" AS account_id, $host AS host, job.spawned_from, $identity AS identity
+        SELECT r.*, job."accountId" AS account_id, job.spawned_from
           FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-               AS r(id text, job_id text, priority int, max_attempts int, data jsonb, is_unique boolean)
+               AS r(id text, job_id text, host text, priority int, max_attempts int, data jsonb, identity text)
           JOIN job ON job.id = r.job_id
     ), opened AS ($open_queues)
     INSERT INTO job_queue (id, web_app_job_id, account_id, host, priority, max_attempts, data, spawned_from, identity)
-    SELECT id, job_id, account_id, host, priority, max_attempts, data, spawned_from,
-           CASE WHEN is_unique THEN identity END
+    SELECT id, job_id, account_id, host, priority, max_attempts, data, spawned_from, identity
       FROM new ORDER BY identity COLLATE "C", job_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING web_app_job_id
     """,
-    host=HOST,
-    identity=identity_of("job"),
     open_queues=open_queues_of("SELECT account_id FROM new"),
 )
 
@@ -110,11 +105,12 @@ _CLAIM = sql(
 _SYNC_OWNER = sql(
     """
     WITH opened AS ($open_queues)
-    UPDATE job_queue q SET account_id = job."accountId", host = $host, scheduled_at = $not_before
-      FROM job WHERE job.id = q.web_app_job_id AND q.web_app_job_id = ANY (CAST(:ids AS text[]))
+    UPDATE job_queue q SET account_id = job."accountId", host = owner.host, scheduled_at = $not_before
+      FROM unnest(CAST(:ids AS text[]), CAST(:hosts AS text[])) AS owner(job_id, host)
+      JOIN job ON job.id = owner.job_id
+     WHERE q.web_app_job_id = owner.job_id
     """,
     open_queues=open_queues_of('SELECT "accountId" FROM job WHERE id = ANY (CAST(:ids AS text[]))'),
-    host=HOST,
     not_before=not_before('job."accountId"'),
 )
 
@@ -220,15 +216,17 @@ _OUT_OF_SYNC = sql(
 
 @dataclass(frozen=True)
 class NewEntry:
-    """A queue entry to be inserted; its account, host and `spawned_from` are those of its job."""
+    """A queue entry to be inserted; its account and `spawned_from` are those of its job."""
 
     id: EntryId
     job_id: JobId
+    host: str
+    """The key of its job's GitLab."""
     priority: int
     max_attempts: int
     data: dict[str, Any] | None = None
-    is_unique: bool = False
-    """The entry carries its job's identity, which no other entry may have."""
+    identity: str | None = None
+    """Its job's, which no other entry may have; None if others may have the same job."""
 
 
 @dataclass(frozen=True)
@@ -332,9 +330,9 @@ class Entries:
         }
         return [_entry(row) for row in self._session.execute(_CLAIM, values).all()]
 
-    def sync_owner(self, job_ids: Iterable[JobId]) -> None:
-        """Set the account and host of entries to those of their jobs, which have changed."""
-        self._update(_SYNC_OWNER, job_ids)
+    def sync_owner(self, hosts: Mapping[JobId, str]) -> None:
+        """Set the account of entries to that of their jobs, and the host to this one: they have changed."""
+        self._update(_SYNC_OWNER, hosts, hosts=list(hosts.values()))
 
     def mark_processing(self, job_ids: Iterable[JobId]) -> None:
         """Mark pending entries as processing."""

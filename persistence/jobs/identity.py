@@ -19,66 +19,47 @@ from sqlalchemy.orm import Session
 from persistence.exceptions import Contended
 from persistence.jobs.jobs import NewJob
 from persistence.schema.commands import Command
+from persistence.schema.gitlabs import is_same, url_of
 from persistence.schema.ids import JobId
-from persistence.schema.paths import key_in, path_key, spellings_of
-from persistence.schema.sql import fragment, sql
+from persistence.schema.paths import path_key, spellings_of
+from persistence.schema.sql import sql
 from persistence.schema.states import JobStatus
 
-
-def identity_of(job: str) -> str:
-    """The identity as SQL, of the row that goes by the name *job*; NULL if no other job can be the same."""
-    return fragment(
-        """
-        CASE WHEN $job.full_path IS NOT NULL THEN
-            jsonb_build_array($job.command, $job."gitlabGraphQLUrl", $path, COALESCE($job.branch, ''))::text
-             WHEN $job.command::text = '$discovery' THEN
-            jsonb_build_array($job.command, $job."gitlabGraphQLUrl", NULL::text, $job."accountId")::text
-        END
-        """,
-        job=job,
-        path=key_in(f"{job}.full_path"),
-        discovery=Command.GROUP_PROJECT_DISCOVERY.value,
-    )
-
+_COLUMNS = """
+    job.command::text AS command, job."gitlabGraphQLUrl" AS url, job.full_path, job.branch,
+    job."accountId" AS account_id
+"""
 
 _TWINS = sql(
     """
-    SELECT DISTINCT ON (wanted.place) wanted.place, job.id, job.status,
-           job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url AS is_same_host
-      FROM unnest(CAST(:paths AS text[]), CAST(:branches AS text[]), CAST(:commands AS text[]),
-                  CAST(:urls AS text[])) WITH ORDINALITY AS wanted(path, branch, command, url, place)
-      JOIN LATERAL (
-          SELECT job.id, job.status::text AS status, job.created_at, job."gitlabGraphQLUrl", job.full_path FROM job
+    -- The oldest of each spelling of the URL: which spellings are one GitLab, the database does not know.
+    SELECT wanted.place, job.id, job.status, job.url, job.is_same_path
+      FROM unnest(CAST(:paths AS text[]), CAST(:branches AS text[]), CAST(:commands AS text[]))
+           WITH ORDINALITY AS wanted(path, branch, command, place)
+     CROSS JOIN LATERAL (
+          SELECT DISTINCT ON (job."gitlabGraphQLUrl", is_same_path)
+                 job.id, job.status::text AS status, job.created_at, job."gitlabGraphQLUrl" AS url,
+                 job.full_path = wanted.path AS is_same_path
+            FROM job
            WHERE job.id <> ALL (CAST(:excluding AS text[]))
              AND (CAST(:account_id AS text) IS NULL OR job."accountId" = :account_id)
              AND job.full_path = ANY ($spellings) AND job.command::text = wanted.command
              AND COALESCE(job.branch, '') = COALESCE(wanted.branch, '')
+           ORDER BY job."gitlabGraphQLUrl", is_same_path, job.created_at, job.id
           OFFSET 0 -- one probe by the path for each: joined as a whole, the table was read for each batch
-      ) job ON job."gitlabGraphQLUrl" IS NOT DISTINCT FROM wanted.url
-            OR wanted.branch IS NOT NULL AND job.full_path = wanted.path -- what the shared unique index compares
-     ORDER BY wanted.place, is_same_host DESC, job.created_at, job.id
+      ) job
+     ORDER BY wanted.place, job.created_at, job.id
     """,
     spellings=spellings_of("wanted.path"),
 )
 
-_WITH_SAME_IDENTITY = sql(
+_HOLDERS = sql(
     """
-    SELECT wanted.id, q.web_app_job_id AS twin
-      FROM jsonb_populate_recordset(NULL::job, CAST(:rows AS jsonb)) wanted
-      JOIN job_queue q ON q.identity = $identity
-    """,
-    identity=identity_of("wanted"),
-)
-
-_RELEASE_MOVED = sql(
-    """
-    UPDATE job_queue q SET identity = NULL
-      FROM job, job AS new
-     WHERE new.id = ANY (CAST(:ids AS text[])) AND q.identity = $new
-       AND job.id = q.web_app_job_id AND q.identity IS DISTINCT FROM $current
-    """,
-    new=identity_of("new"),
-    current=identity_of("job"),
+    SELECT q.web_app_job_id AS id, q.identity, $columns
+      FROM job_queue q JOIN job ON job.id = q.web_app_job_id
+     WHERE q.identity = ANY (CAST(:identities AS text[]))
+""",
+    columns=_COLUMNS,
 )
 
 _RELEASE = sql("""
@@ -86,17 +67,17 @@ _RELEASE = sql("""
     RETURNING web_app_job_id
 """)
 
-_SET = sql(
-    """
-    -- Not one that another entry has: then this job is one too many, and remains like one that the web app inserted.
-    UPDATE job_queue q SET identity = job.identity
-      FROM (SELECT DISTINCT ON (identity) id, identity
-              FROM (SELECT job.id, $identity AS identity FROM job WHERE job.id = ANY (CAST(:ids AS text[]))) job
-             ORDER BY identity, id) job
-     WHERE q.web_app_job_id = job.id AND NOT EXISTS (SELECT FROM job_queue o WHERE o.identity = job.identity)
-    """,
-    identity=identity_of("job"),
+_READ = sql(
+    "SELECT job.id, $columns FROM job WHERE job.id = ANY (CAST(:ids AS text[])) ORDER BY job.id",
+    columns=_COLUMNS,
 )
+
+_SET = sql("""
+    -- Not one that another entry has: then this job is one too many, and remains like one that the web app inserted.
+    UPDATE job_queue q SET identity = new.identity
+      FROM unnest(CAST(:ids AS text[]), CAST(:identities AS text[])) AS new(job_id, identity)
+     WHERE q.web_app_job_id = new.job_id AND NOT EXISTS (SELECT FROM job_queue o WHERE o.identity = new.identity)
+""")
 
 
 class JobKey(NamedTuple):
@@ -117,13 +98,22 @@ class Twin(NamedTuple):
     """False: it is at another GitLab, and the shared unique index does not allow both."""
 
 
-def identity(job: NewJob) -> tuple[str | None, ...] | None:
-    """The identity in Python, to compare new jobs; None if no other job can be the same."""
-    if job.full_path is not None:
-        return (job.command, job.graphql_url, path_key(job.full_path), job.branch or "")
-    if is_account_discovery(job):
-        return (job.command, job.graphql_url, None, job.account_id)
-    return None
+def identity(job: NewJob) -> str | None:
+    """The identity as it is stored; None if no other job can be the same."""
+    return _identity(job.command, job.graphql_url, job.full_path, job.branch, job.account_id)
+
+
+def _identity(
+    command: str, url: str | None, full_path: str | None, branch: str | None, account_id: str
+) -> str | None:
+    """Write an identity as jsonb does, in which workers of 0.4.1 write them."""
+    if full_path is not None:
+        parts = [command, url_of(url), path_key(full_path), branch or ""]
+    elif command == Command.GROUP_PROJECT_DISCOVERY:
+        parts = [command, url_of(url), None, account_id]
+    else:
+        return None
+    return json.dumps(parts, ensure_ascii=False)
 
 
 def is_account_discovery(job: NewJob) -> bool:
@@ -165,14 +155,17 @@ class Identities:
             "paths": [key.full_path for key in wanted],
             "branches": [key.branch for key in wanted],
             "commands": [key.command for key in wanted],
-            "urls": [key.graphql_url for key in wanted],
             "excluding": list(excluding),
             "account_id": account_id,
         }
-        return {
-            wanted[place - 1]: Twin(id_, JobStatus(status), is_same_host)
-            for place, id_, status, is_same_host in self._session.execute(_TWINS, values)
-        }
+        found: dict[JobKey, Twin] = {}
+        for place, id_, status, url, is_same_path in self._session.execute(_TWINS, values):
+            key = wanted[place - 1]
+            twin = Twin(id_, JobStatus(status), is_same(url, key.graphql_url))
+            # Of other hosts only what the shared unique index compares.
+            if twin.is_same_host or (key.branch is not None and is_same_path):
+                found[key] = max(found.get(key, twin), twin, key=lambda one: one.is_same_host)
+        return found
 
     def twins_of_jobs(self, jobs: Collection[NewJob], excluding: Collection[JobId] = ()) -> dict[JobId, Twin]:
         """The same, by the ids of new jobs; those without a path have no twins."""
@@ -182,15 +175,15 @@ class Identities:
 
     def account_discoveries(self, jobs: Iterable[NewJob]) -> dict[JobId, JobId]:
         """The existing discovery of everything that its account sees, by the id of a new job that is one too."""
-        rows = [job.row() for job in jobs if is_account_discovery(job)]
-        if not rows:
-            return {}
-        found: Any = self._session.execute(_WITH_SAME_IDENTITY, {"rows": json.dumps(rows)})
-        return {row.id: row.twin for row in found}
+        wanted = {job.id: identity(job) for job in jobs if is_account_discovery(job)}
+        holders = {row.identity: row.id for row in self._holders(wanted.values())}
+        return {id_: holders[one] for id_, one in wanted.items() if one in holders}
 
-    def release_moved(self, job_ids: Collection[JobId]) -> None:
+    def release_moved(self, jobs: Collection[NewJob]) -> None:
         """Release the identities of these jobs that belong to entries whose jobs the web app has moved since."""
-        self._session.execute(_RELEASE_MOVED, {"ids": list(job_ids)})
+        holders = self._holders(identity(job) for job in jobs)
+        moved = sorted(row.id for row in holders if _current(row) != row.identity)
+        self._session.execute(_RELEASE, {"ids": moved})
 
     def follow(self, job_ids: Iterable[JobId]) -> None:
         """
@@ -199,7 +192,31 @@ class Identities:
         Raises Contended if another transaction has just made a job there.
         """
         identified = sorted(self._session.scalars(_RELEASE, {"ids": sorted(job_ids)}))
+        self.set_missing(identified)
+
+    def set_missing(self, job_ids: Collection[JobId]) -> None:
+        """
+        Set the identities of these jobs, whose entries have none, except those that other entries have.
+
+        Raises Contended if another transaction has just made such a job.
+        """
+        rows = self._session.execute(_READ, {"ids": list(job_ids)}).all() if job_ids else ()
+        new: dict[str, JobId] = {}
+        for row in rows:
+            if (one := _current(row)) is not None:
+                new.setdefault(one, row.id)
         try:
-            self._session.execute(_SET, {"ids": identified})
+            if new:
+                self._session.execute(_SET, {"ids": list(new.values()), "identities": list(new)})
         except IntegrityError as error:  # the identity was free in the statement's snapshot
             raise Contended("a job of this identity was added by another transaction") from error
+
+    def _holders(self, identities: Iterable[str | None]) -> list[Any]:
+        """The jobs whose entries have these identities, as they are now."""
+        wanted = sorted({one for one in identities if one is not None})
+        return list(self._session.execute(_HOLDERS, {"identities": wanted})) if wanted else []
+
+
+def _current(row: Any) -> str | None:
+    """The identity of a job as it was read."""
+    return _identity(row.command, row.url, row.full_path, row.branch, row.account_id)

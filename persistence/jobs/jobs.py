@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from sqlalchemy import ColumnElement, TextClause, Update, func, update
 from sqlalchemy.orm import Session
 
-from persistence.schema.gitlab_url import HOST
+from persistence.schema.gitlabs import host_of
 from persistence.schema.ids import AccountId, JobId
 from persistence.schema.paths import key_in
 from persistence.schema.sql import among, fragment, literal, one_of, sql
@@ -33,16 +33,13 @@ _INSERT = sql("""
     RETURNING id
 """)
 
-_READ = fragment(
-    """
+_READ = fragment("""
     SELECT job.id, job.status::text AS status, job.command::text AS command, job."accountId" AS account_id,
            job."userId" AS user_id, job.provider::text AS provider, job."gitlabGraphQLUrl" AS graphql_url,
-           $host AS host, job.finished_at, job.progress::text AS progress,
+           job.finished_at, job.progress::text AS progress,
            job.full_path
       FROM job WHERE id = ANY (CAST(:ids AS text[]))
-    """,
-    host=HOST,
-)
+""")
 
 _FIND = sql("$read", read=_READ)
 
@@ -165,11 +162,15 @@ class KnownJob(NamedTuple):
     user_id: str | None
     provider: str | None
     graphql_url: str | None
-    host: str
     finished_at: datetime | None
     progress: str | None
     """JSON. The web app may write anything into it."""
     full_path: str | None = None
+
+    @property
+    def host(self) -> str:
+        """The key of its GitLab, for caps, host queues and areas."""
+        return host_of(self.graphql_url)
 
 
 class Jobs:

@@ -249,6 +249,29 @@ class AccountOrigin(Base):
     __table_args__ = (Index("account_origin_origin_idx", "origin", "account_id"),)
 
 
+class GitlabSpelling(Base):
+    """The host of a GitLab's URL that was met, where it does not stand in the URL as it is compared."""
+
+    __tablename__ = "gitlab_spelling"
+
+    url: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+
+
+class GitlabAlias(Base):
+    """A GitLab that has moved: its former origin names the one at which it is now. None is an alias of an alias."""
+
+    __tablename__ = "gitlab_alias"
+
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    moved_to: Mapped[str]
+    moved_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    carried_at: Mapped[datetime | None]
+    """When all that was stored under the former origin had been carried over; NULL until then."""
+
+    __table_args__ = (CheckConstraint("origin <> moved_to", name="moved"),)
+
+
 class LiveCount(Base):
     """The number of live attempts of a host queue, as a sum over shards: each backend adds to its own row."""
 

@@ -199,7 +199,7 @@ def _is_waiting(entry: Entry, job: KnownJob | None) -> bool:
 def _settle(uow: UnitOfWork, moved_on: list[KnownJob]) -> None:
     """Bring entries in line with jobs that have moved on, so that they no longer stand in their queue."""
     settle_entries(uow, [job for job in moved_on if job.status is not JobStatus.QUEUED])
-    uow.entries.sync_owner(job.id for job in moved_on if job.status is JobStatus.QUEUED)
+    uow.entries.sync_owner({job.id: job.host for job in moved_on if job.status is JobStatus.QUEUED})
 
 
 def _hold(uow: UnitOfWork, entries: list[Entry], claim: Claim) -> None:

@@ -7,6 +7,8 @@ from ulid import ULID
 
 from persistence.jobs.deferred import ChildJob
 from persistence.jobs.entries import NewEntry
+from persistence.jobs.identity import identity
+from persistence.schema.gitlabs import host_of
 from persistence.schema.ids import AccountId, EntryId, JobId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
@@ -44,10 +46,11 @@ def _entry(child: ChildJob, area: str | None) -> NewEntry:
     return NewEntry(
         id=EntryId(str(ULID())),
         job_id=JobId(child.job.id),
+        host=host_of(child.job.graphql_url),
         priority=child.priority,
         max_attempts=settings().max_attempts,
         data=data,
-        is_unique=child.is_unique,
+        identity=identity(child.job) if child.is_unique else None,
     )
 
 

@@ -74,7 +74,7 @@ def queue_new(uow: UnitOfWork, jobs: list[NewJob], entries: dict[JobId, NewEntry
     """
     missing = entries.keys() - uow.entries.insert(entries.values())
     if missing:
-        uow.identities.release_moved(missing)
+        uow.identities.release_moved([job for job in jobs if job.id in missing])
         missing -= uow.entries.insert(entries[job_id] for job_id in missing)
     if not missing:
         hold_elsewhere(uow, [_queued(job) for job in jobs if job.id in entries])
@@ -126,8 +126,15 @@ def _insert_missing(uow: UnitOfWork, locked: LockedJobs) -> set[JobId]:
     """Queue those of the jobs that have no entry: the web app inserted them, and only their row is known."""
     missing = locked.jobs.keys() - locked.entries.keys()
     uow.spellings.add(locked.jobs[id_].full_path for id_ in missing)
+    uow.gitlab_spellings.note(locked.jobs[id_].graphql_url for id_ in missing)
     return uow.entries.insert(
-        NewEntry(EntryId(str(ULID())), id_, priority=1, max_attempts=settings().max_attempts)
+        NewEntry(
+            EntryId(str(ULID())),
+            id_,
+            host=locked.jobs[id_].host,
+            priority=1,
+            max_attempts=settings().max_attempts,
+        )
         for id_ in missing
     )
 

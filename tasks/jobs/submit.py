@@ -20,6 +20,7 @@ from persistence.origin import graphql_url
 from persistence.sanitize.json_values import redact
 from persistence.sanitize.text import redact_text
 from persistence.schema.commands import AREA_TYPE_OF_COMMAND, Command
+from persistence.schema.gitlabs import host_of
 from persistence.schema.ids import EntryId, JobId, area_id
 from persistence.schema.paths import path_key
 from persistence.schema.states import JOB_CRAWLABLE, JobStatus
@@ -79,14 +80,15 @@ class OrderedJob:
 
     def entry(self) -> NewEntry:
         """Its place in the queue."""
-        order = self.order
+        order, job = self.order, self.job()
         return NewEntry(
             id=EntryId(str(ULID())),
             job_id=self.job_id,
+            host=host_of(job.graphql_url),
             priority=order.priority,
             max_attempts=settings().max_attempts,
             data=self._data(),
-            is_unique=True,
+            identity=identity(job),
         )
 
     def area(self) -> NewArea | None:
@@ -164,9 +166,9 @@ def _existing(uow: UnitOfWork, orders: list[OrderedJob]) -> dict[JobId, Existing
 
 def _distinct(orders: Iterable[OrderedJob]) -> list[OrderedJob]:
     """The first order of each identity, and of each id."""
-    firsts: dict[tuple[str | None, ...], OrderedJob] = {}
+    firsts: dict[str, OrderedJob] = {}
     for ordered in orders:
-        firsts.setdefault(identity(ordered.job()) or (ordered.job_id,), ordered)
+        firsts.setdefault(identity(ordered.job()) or ordered.job_id, ordered)
     return list(reversed({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values()))
 
 
@@ -176,6 +178,7 @@ def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
         return []
     # Areas first: a discovery of the same areas locks them before it creates jobs.
     uow.spellings.add(ordered.order.namespace_path for ordered in orders)
+    uow.gitlab_spellings.note(graphql_url(ordered.order.gitlab_host) for ordered in orders)
     areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
     _add_areas(uow, {ordered.job(): areas[ordered.job_id] for ordered in orders if ordered.job_id in areas})
     ids = uow.jobs.insert(ordered.job() for ordered in orders)

@@ -121,7 +121,8 @@ def _sync_with_attempts(uow: UnitOfWork, locked: LockedJobs, job_ids: set[JobId]
     attempted = {attempt.job_id for attempt in locked.attempts.values()} & job_ids
     uow.entries.restore_processing(attempted)
     idle = job_ids - attempted
-    uow.entries.sync_owner(idle)  # a round also does, but not if the former account is blocked or paused
+    # A round also does, but not if the former account is blocked or paused.
+    uow.entries.sync_owner({id_: locked.jobs[id_].host for id_ in idle & locked.jobs.keys()})
     orphaned = {
         id_ for id_ in idle & locked.entries.keys() if locked.entries[id_].status is EntryStatus.PROCESSING
     }

@@ -7,9 +7,10 @@ and its first job: one whose GitLab is in CRAWLYARD_ALLOWED_ORIGINS, or while th
 
 from collections.abc import Iterable
 
-from persistence.origin import GITLAB_COM, is_confidential, origin_of
+from persistence.origin import GITLAB_COM, is_confidential
 from persistence.origins.origins import AccountFacts
 from persistence.schema.commands import Provider
+from persistence.schema.gitlabs import gitlab_of
 from persistence.schema.ids import AccountId
 from persistence.schema.reasons import BoundBy
 from persistence.settings import settings
@@ -41,12 +42,12 @@ def bind_first(uow: UnitOfWork, asked: Iterable[tuple[AccountId, str | None]]) -
 
 def origin_for(account: AccountFacts, urls: list[str]) -> tuple[str, BoundBy] | None:
     """Decide the origin of an account that has jobs with these URLs, and by what; None if nothing tells."""
-    jobs = [origin for origin in map(origin_of, urls) if origin]
+    jobs = [origin for origin in map(gitlab_of, urls) if origin]
     if account.provider_id in _JIRA:
         return next(((job, BoundBy.FIRST_JOB) for job in jobs if _is_private(job)), None)
     if origin := _of_provider(account):
         return origin, BoundBy.PROVIDER
-    if (scope := origin_of(account.scope_url or "")) and _is_private(scope):
+    if (scope := gitlab_of(account.scope_url or "")) and _is_private(scope):
         return scope, BoundBy.SCOPE_JOB
     if allowed := settings().allowed_origins:
         return next(((job, BoundBy.ALLOWED_ORIGINS) for job in jobs if job in allowed), None)

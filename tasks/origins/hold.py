@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from persistence.jobs.entries import HeldJob
-from persistence.origin import origin_of
 from persistence.schema.event_types import EventType
+from persistence.schema.gitlabs import gitlab_of
 from persistence.schema.ids import AccountId, JobId
 from persistence.schema.reasons import HoldReason
 from persistence.unit_of_work import UnitOfWork
@@ -28,7 +28,7 @@ class QueuedJob:
 
 def is_elsewhere(url: str | None, bound: str | None) -> bool:
     """Return True if a job with this URL is not at the GitLab to which its account is *bound*, if it is."""
-    return bound is None or (url is not None and origin_of(url) != bound)
+    return bound is None or (url is not None and gitlab_of(url) != bound)
 
 
 def hold_elsewhere(uow: UnitOfWork, jobs: Collection[QueuedJob]) -> None:
@@ -59,5 +59,5 @@ def hold(uow: UnitOfWork, jobs: Collection[QueuedJob], bound: Mapping[AccountId,
 
 def _held(job: QueuedJob, bound: Mapping[AccountId, str]) -> HeldJob:
     reason = HoldReason.ORIGIN_MISMATCH if job.account_id in bound else HoldReason.ORIGIN_UNBOUND
-    origin = None if job.url is None else origin_of(job.url) or ""
+    origin = None if job.url is None else gitlab_of(job.url) or ""
     return HeldJob(job.id, reason, job.url, origin)

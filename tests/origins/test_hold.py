@@ -2,6 +2,7 @@
 
 import pytest
 
+from persistence.schema.gitlabs import host_of
 from support.worlds.world import World
 
 OURS = "https://gitlab.example.org"
@@ -98,9 +99,7 @@ def test_a_round_holds_a_job_that_the_web_app_moved_to_another_gitlab(world: Wor
     """It was at its account's GitLab when it was queued; the host is not compared, the whole origin is."""
     (job,) = world.jobs(1)
     world.rows(f'UPDATE job SET "gitlabGraphQLUrl" = {change}')
-    world.rows(
-        "UPDATE job_queue SET host = (SELECT substring(\"gitlabGraphQLUrl\" FROM '://([^/]+)') FROM job)"
-    )
+    world.rows("UPDATE job_queue SET host = :host", host=host_of(change.strip("'")))
     crawler = world.crawler()
 
     world.assign()

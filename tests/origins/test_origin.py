@@ -9,6 +9,7 @@ from persistence.origin import is_confidential, origin_of
     ("url", "origin"),
     [
         ("HTTPS://GitLab.Example.ORG/", "https://gitlab.example.org"),
+        (" https://gitlab.example.org \n", "https://gitlab.example.org"),
         ("https://gitlab.example.org/api/graphql", "https://gitlab.example.org"),
         ("https://gitlab.example.org./api/graphql/", "https://gitlab.example.org"),
         ("https://gitlab.example.org:443", "https://gitlab.example.org"),

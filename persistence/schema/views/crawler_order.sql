@@ -1,4 +1,4 @@
--- Revision 0011. What a gateway hands to a crawler, one row a live attempt; it adds the account's token itself.
+-- Revision 0012. What a gateway hands to a crawler, one row a live attempt; it adds the account's token itself.
 CREATE OR REPLACE VIEW crawler_order AS
 SELECT assignment.crawler_job_id,
        connection.id AS connection_id,
@@ -21,7 +21,9 @@ SELECT assignment.crawler_job_id,
                     AND lower(link.full_path COLLATE "C") = lower(job.full_path COLLATE "C") LIMIT 1),
                 entry.data ->> 'entity_id', job.full_path) AS "entityId",
        -- What was approved for the token. An attempt of an older worker has none.
-       COALESCE(assignment.gitlab_url, substring(job."gitlabGraphQLUrl" FROM '^[a-z]+://[^/]+')) AS "gitlabUrl",
+       COALESCE(assignment.gitlab_url,
+                substring(regexp_replace(btrim(job."gitlabGraphQLUrl", E' \t\r\n'), '(/api/graphql)?/?$', '')
+                          FROM '(?i)^[a-z]+://[^?#]+$')) AS "gitlabUrl",
        job.resume_state,
        jsonb_path_query_array(assignment.discoveries, '$[*].timestamp') AS discoveries,
        assignment.account_id
