@@ -43,6 +43,9 @@ HAS_ANOTHER_TOKEN = f"lane.held_token IS DISTINCT FROM {ACCESS_TOKEN_HASH}"
 SUSPECT_LOSSES = 2
 """A job with this many losses in a row is assigned alone, so that no other job shares the blame for the next."""
 
+MAX_LOSSES = 5
+"""Losses in a row; the fifth fails the job."""
+
 
 def _list(members: Iterable[StrEnum]) -> str:
     return "(" + ", ".join(f"'{member}'" for member in sorted(members)) + ")"
@@ -52,6 +55,7 @@ _NAMES = {
     "live": LIVE,
     "claimable": CLAIMABLE,
     "suspect_losses": str(SUSPECT_LOSSES),
+    "max_losses": str(MAX_LOSSES),
     "access_token_hash": ACCESS_TOKEN_HASH,
     "refresh_token_hash": REFRESH_TOKEN_HASH,
     **{

@@ -18,14 +18,12 @@ from persistence.jobs.jobs import KnownJob
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import JobId
 from persistence.schema.reasons import Ending
+from persistence.schema.sql import MAX_LOSSES
 from persistence.schema.states import JOB_ENDED, AttemptStatus, EntryStatus, JobStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.jobs.locking import LockedJobs, lock_attempts
 from tasks.jobs.progress import has_advanced
-
-MAX_LOSSES = 5
-"""Losses in a row; the fifth fails the job."""
 
 MAX_DISCONNECTS = 20
 """Clean disconnects; one more fails the job."""

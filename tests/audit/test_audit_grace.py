@@ -73,6 +73,38 @@ def test_work_that_waited_through_an_outage_is_not_a_fault(sweeping: World) -> N
     assert [fault.name for fault in found()] == [OUT_OF_SYNC]
 
 
+AFTER_TOO_OLD = [
+    ("status = 'pending', held = true", False),
+    ("status = 'failed', settled_at = now(), losses = 5, error = 'it took too long'", False),
+    ("status = 'failed', settled_at = now(), losses = 4, error = 'it took too long'", True),
+    ("status = 'failed', settled_at = now(), losses = 0, error = 'cancelled'", False),
+    ("status = 'failed', settled_at = now(), losses = 0, error = NULL", True),
+    ("status = 'completed', settled_at = now()", True),
+    ("status = 'processing'", True),
+]
+"""The entry of a job whose last attempt was too old, and whether that is a fault."""
+
+
+def test_an_attempt_that_was_too_old_loses_no_job(world: World) -> None:
+    """Its job waits again, unless it was lost too often or has been ended since; a later attempt goes on instead."""
+    check, waits = "too_old_attempt_queued_again", "status = 'pending', settled_at = NULL, held = false"
+    crawler, (fence,) = world.crawler_with_jobs()
+    crawler.sends("job_progress", fence, stage="fetching", entityType="issue", processed=1)
+    world.rows("UPDATE job_assignment_mapping SET assigned_at = now() - interval '8 days'")
+    world.sweep()
+    assert world.scalar("SELECT error_type FROM job_error_log") == "TooOld"
+    assert found(check) == []
+
+    for entry, is_fault in AFTER_TOO_OLD:
+        world.rows(f"UPDATE job_queue SET {waits}; UPDATE job_queue SET {entry}")
+        assert [fault.ids for fault in found(check)] == ([[fence]] if is_fault else []), entry
+
+    world.rows(f"UPDATE job_queue SET {waits}")
+    world.assign()
+    world.rows("UPDATE job_queue SET status = 'completed', settled_at = now()")
+    assert found(check) == []
+
+
 def test_a_working_fleet_has_no_faults_at_any_moment(world: World) -> None:
     """Audits that run beside orders, rounds, frames, sweeps and changes by the web app find no fault."""
     ended, clean = Event(), []

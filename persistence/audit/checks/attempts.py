@@ -2,6 +2,7 @@
 
 from persistence.audit.checks.check import Check
 from persistence.jobs.live_counts import MISCOUNTED
+from persistence.schema.reasons import Ending
 from persistence.schema.sql import fragment
 
 CHECKS = (
@@ -54,6 +55,25 @@ CHECKS = (
                 OR (status IN $attempt_live) <> ($live)
                 OR connection_id IS NOT NULL AND (assigned_at IS NULL OR completed_at < assigned_at)
         """),
+    ),
+    Check(
+        "too_old_attempt_queued_again",
+        "A job whose last attempt ended because it took too long waits again, unless it was lost too often or has been "
+        "ended since.",
+        fragment(
+            """
+            -- Who ends a job later, the web app or a command, leaves its status as the error of the entry.
+            SELECT last.crawler_job_id AS id
+              FROM (SELECT DISTINCT ON (web_app_job_id) web_app_job_id, crawler_job_id FROM job_assignment_mapping
+                     WHERE connection_id IS NOT NULL ORDER BY web_app_job_id, assigned_at DESC, id DESC) last
+              JOIN job_error_log e ON e.job_id = last.web_app_job_id AND e.error_type = '$too_old'
+                                  AND e.context ->> 'crawler_job_id' = last.crawler_job_id
+              LEFT JOIN job_queue q ON q.web_app_job_id = last.web_app_job_id
+             WHERE (q.status = $entry_pending
+                    OR q.status = $entry_failed AND (q.losses >= $max_losses OR q.error IN $job_ended)) IS NOT TRUE
+            """,
+            too_old=Ending.TOO_OLD,
+        ),
     ),
     Check(
         "one_attempt_a_fence",

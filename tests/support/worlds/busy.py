@@ -16,12 +16,19 @@ BEATING = """
 def make_busy(world: World) -> None:
     """Let jobs succeed, fail, get lost, be requeued, revoked, paused, retried, resubmitted and discovered."""
     world.account("acc")
-    for account in ("held", "paused"):
+    for account in ("held", "paused", "slow"):
         world.account(account)
     crawler, orders = world.crawler_with_jobs(3)
     crawler.sends("job_started", orders[0])
     crawler.sends("job_progress", orders[1], stage="fetching", entityType="project", processed=3, total=9)
-    for happening in (_ended_and_begun_anew, _changed_by_the_web_app, _blocked, _found, _closed_attempts):
+    for happening in (
+        _ended_and_begun_anew,
+        _changed_by_the_web_app,
+        _blocked,
+        _found,
+        _closed_attempts,
+        _too_old,
+    ):
         crawler.sends("heartbeat", activeJobs=orders, totalProcessed=0, systemStatus="processing")
         happening(world)
     world.jobs(2)
@@ -108,6 +115,19 @@ def _blocked(world: World) -> None:
     world.deliver("jobs.pause", account_id="paused", reason="a holiday")
     world.rows("INSERT INTO deferred_job (id, account_id, command, full_path, priority, spawned_from)"
                " VALUES ('later', 'paused', 'issues', 'later', 1, 'x')")  # fmt: skip
+
+
+def _too_old(world: World) -> None:
+    """Two attempts take too long; one of their jobs waits again, and one is cancelled then."""
+    crawler, orders = world.crawler_with_jobs(2, account_id="slow")
+    crawler.sends("job_progress", orders[0], stage="fetching", entityType="project", processed=3)
+    world.rows("UPDATE job_assignment_mapping SET assigned_at = now() - interval '8 days', progressed_at = now()"
+               " WHERE completed_at IS NULL AND connection_id = :id", id=crawler.id)  # fmt: skip
+    _sweep(world)
+    cancelled = world.scalar(
+        "SELECT web_app_job_id FROM job_assignment_mapping WHERE crawler_job_id = :id", id=orders[1]
+    )
+    world.deliver("jobs.cancel", job_ids=[cancelled])
 
 
 def _assigned(world: World) -> Crawler:

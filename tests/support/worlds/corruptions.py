@@ -148,6 +148,21 @@ CORRUPTIONS = {
             "DELETE FROM dispatch_event WHERE type = 'job_assigned' AND payload ->> 'crawler_job_id' = '{victim}'",
         ),
     ),
+    "too_old_attempt_queued_again": Corruption(
+        """
+        SELECT a.crawler_job_id FROM job_assignment_mapping a JOIN job_queue q ON q.web_app_job_id = a.web_app_job_id
+         WHERE a.account_id = 'slow' AND q.status = 'pending'
+        """,
+        (
+            """
+            UPDATE job SET status = 'failed' WHERE "accountId" = 'slow' AND status = 'queued'
+            """,
+            """
+            UPDATE job_queue SET status = 'failed', settled_at = now(), error = 'the attempt took too long'
+             WHERE account_id = 'slow' AND status = 'pending'
+            """,
+        ),
+    ),
     "one_entry_a_job": Corruption(
         _WAITING_JOB,
         (
