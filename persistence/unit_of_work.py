@@ -45,6 +45,7 @@ from persistence.jobs.identity import Identities
 from persistence.jobs.jobs import Jobs
 from persistence.jobs.live_counts import LiveCounts
 from persistence.jobs.selection import Selections
+from persistence.maintenance.duplicates import Duplicates
 from persistence.maintenance.erasure import Erasure
 from persistence.maintenance.old_jobs import OldJobs
 from persistence.maintenance.retention import Retention
@@ -88,6 +89,7 @@ class UnitOfWork(Transaction):
         self.connections = Connections(session)
         self.deferred = DeferredJobs(session)
         self.doubts = Doubts(session)
+        self.duplicates = Duplicates(session)
         self.entries = Entries(session, self.tokens)
         self.erasure = Erasure(session)
         self.error_log = ErrorLog(session, self.tokens)

@@ -12,6 +12,11 @@ from persistence.reports.origins import UnboundAccounts, unbound_accounts
 from persistence.schema.reasons import WhyUnbound
 from persistence.schema.states import JOB_CRAWLABLE
 from persistence.settings import settings
+from tasks.maintenance.duplicate_paths import (
+    DuplicatePaths,
+    count_duplicate_paths,
+    join_duplicate_paths,
+)
 
 _LISTED_ACCOUNTS = 20
 
@@ -23,17 +28,32 @@ _WHY_UNBOUND = {
 
 
 def show_migration(*, as_json: bool) -> None:
-    """Migrate, and print the revisions before and after, which accounts are unbound, and which jobs are left alone."""
+    """
+    Migrate, and join what is there twice; print the revisions, what is joined, is unbound, and is left alone.
+
+    What is to be joined is printed before that is done.
+    """
     settings()
     migrated = migrate()
+    if not as_json:
+        click.echo(_result_text(migrated.before, migrated.after))
+    twofold = count_duplicate_paths()
+    if not as_json and (twofold.areas or twofold.jobs):
+        click.echo(_twofold_text(twofold))
+    join_duplicate_paths()
     found = read_unadopted_jobs()
     unbound = unbound_accounts(_LISTED_ACCOUNTS) if migrated.has_bound_accounts else None
     if as_json:
         screen.print_json(
-            {"from": migrated.before, "to": migrated.after, "left_alone": found, "unbound": unbound}
+            {
+                "from": migrated.before,
+                "to": migrated.after,
+                "duplicate_paths": twofold,
+                "left_alone": found,
+                "unbound": unbound,
+            }
         )
         return
-    click.echo(_result_text(migrated.before, migrated.after))
     if unbound and unbound.count:
         click.echo(_unbound_text(unbound))
     if found.adopted_from is not None:
@@ -63,6 +83,14 @@ def _result_text(before: str | None, after: str) -> str:
         return f"The database is up to date, at revision {after}."
     return (
         f"The database was migrated from {f'revision {before}' if before else 'nothing'} to revision {after}."
+    )
+
+
+def _twofold_text(twofold: DuplicatePaths) -> str:
+    return (
+        f"Paths that differ in case alone are one path. Joining with another one: {counted(twofold.areas, 'area')}, "
+        f"{counted(twofold.jobs, 'job')}. Cancelling (duplicate_path), since not ended: "
+        f"{counted(twofold.to_cancel, 'job')}."
     )
 
 

@@ -20,7 +20,7 @@ from persistence.schema.ids import JobId
 from persistence.schema.paths import all_spellings_of, key_in, spellings_of
 from persistence.schema.sql import fragment, sql
 
-_HOST = fragment(
+HOST_OF_AREA = fragment(
     """
     -- The shared table has no host. If we did not discover the area, its jobs tell the host, if they agree.
     COALESCE((SELECT host FROM area_host known WHERE known.full_path = area.full_path),
@@ -30,6 +30,7 @@ _HOST = fragment(
     host=HOST,
     spellings=spellings_of("area.full_path"),
 )
+"""The host of an area's GitLab, as SQL; NULL if it is not known."""
 
 _ADD = sql(
     """
@@ -41,7 +42,7 @@ _ADD = sql(
      ORDER BY r.full_path COLLATE "C"
     ON CONFLICT DO NOTHING RETURNING full_path
     """,
-    host=_HOST,
+    host=HOST_OF_AREA,
     new_host=host_in("(CAST(:urls AS jsonb) ->> r.full_path)"),
     spellings=spellings_of("r.full_path"),
 )
@@ -65,7 +66,7 @@ _LINK = sql(
      ORDER BY link.job_id COLLATE "C"
     ON CONFLICT DO NOTHING
     """,
-    area_host=_HOST,
+    area_host=HOST_OF_AREA,
     host=HOST,
     spellings=spellings_of("link.path"),
 )
@@ -77,7 +78,7 @@ _KNOWN = fragment(
      WHERE area.full_path = ANY ($spellings) OR area.gitlab_id = ANY (CAST(:ids AS text[]))
      ORDER BY area.full_path COLLATE "C"
     """,
-    host=_HOST,
+    host=HOST_OF_AREA,
     spellings=all_spellings_of(":paths"),
 )
 

@@ -185,6 +185,16 @@ class Identities:
         moved = sorted(row.id for row in holders if _current(row) != row.identity)
         self._session.execute(_RELEASE, {"ids": moved})
 
+    def renew(self, job_ids: Collection[JobId], duplicates: Collection[JobId]) -> None:
+        """
+        Set the identities of jobs anew, each of another one, after taking them from their *duplicates*.
+
+        Raises Contended if another transaction has just made such a job.
+        """
+        if released := sorted({*job_ids, *duplicates}):
+            self._session.execute(_RELEASE, {"ids": released})
+        self.set_missing(job_ids)
+
     def follow(self, job_ids: Iterable[JobId]) -> None:
         """
         Set the identities of jobs anew that were moved to other paths, and had one before.

@@ -14,7 +14,7 @@ _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 def path_key(path: str) -> str:
     """What all spellings of a path have in common: it without capitals of ASCII, since GitLab has no others."""
-    return path.translate(_LOWER)
+    return path.lower() if path.isascii() else path.translate(_LOWER)
 
 
 def key_in(path: str) -> str:

@@ -180,7 +180,7 @@ def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
     uow.spellings.add(ordered.order.namespace_path for ordered in orders)
     uow.gitlab_spellings.note(graphql_url(ordered.order.gitlab_host) for ordered in orders)
     areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
-    _add_areas(uow, {ordered.job(): areas[ordered.job_id] for ordered in orders if ordered.job_id in areas})
+    _add_areas(uow, areas, {ordered.job_id: ordered.order.gitlab_host for ordered in orders})
     ids = uow.jobs.insert(ordered.job() for ordered in orders)
     created = [ordered for ordered in orders if ordered.job_id in ids]
     queue_new(uow, [o.job() for o in created], {ordered.job_id: ordered.entry() for ordered in created})
@@ -191,12 +191,13 @@ def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
     return created
 
 
-def _add_areas(uow: UnitOfWork, areas: dict[NewJob, NewArea]) -> None:
+def _add_areas(uow: UnitOfWork, areas: dict[JobId, NewArea], origins: dict[JobId, str]) -> None:
     """Add the areas of new jobs; of paths on one GitLab that differ in case alone, the first."""
-    new: dict[tuple[str, str | None], NewArea] = {}
-    for job, area in areas.items():
-        new.setdefault((path_key(area.full_path), job.graphql_url), area)
-    uow.areas.add(list(new.values()), {area.full_path: url for (_, url), area in new.items() if url})
+    new: dict[tuple[str, str], NewArea] = {}
+    for job_id, area in areas.items():
+        new.setdefault((path_key(area.full_path), origins[job_id]), area)
+    urls = {area.full_path: graphql_url(origin) for (_, origin), area in new.items()}
+    uow.areas.add(list(new.values()), urls)
 
 
 def _answer(uow: UnitOfWork, orders: list[OrderedJob], existing: dict[JobId, ExistingJob]) -> None:

@@ -1,0 +1,188 @@
+"""
+Joins areas and jobs whose paths differ in case alone, as they were made while paths were compared with their case.
+
+`crawlyard migrate` does this in bounded transactions; doing it again changes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+from celery.exceptions import Reject
+
+from persistence import unit_of_work as persistence_unit
+from persistence.areas.spellings import Table
+from persistence.exceptions import Contended
+from persistence.maintenance.duplicates import AreaAt, JobAt
+from persistence.schema.event_types import EventType
+from persistence.schema.states import JOB_ENDED, JobStatus
+from persistence.unit_of_work import UnitOfWork
+from tasks.jobs.locking import lock_jobs
+from tasks.jobs.transitions import revoke
+from tasks.runtime.retry import run_until_done
+
+REASON = "duplicate_path"
+
+CHUNK_PATHS = 50
+"""Paths whose areas and jobs one transaction joins. For each area, foreign keys read two tables of the web app."""
+
+PAGE_PATHS = 1000
+"""Paths that one statement counts."""
+
+_ENDED_IN_VAIN = (JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+@dataclass
+class DuplicatePaths:
+    """What is there twice, since its paths differ in case alone."""
+
+    areas: int = 0
+    """Areas that are joined with another one."""
+    jobs: int = 0
+    """Jobs that are the same as another one, and are not settled as such yet."""
+    to_cancel: int = 0
+    """Those of them that have not ended."""
+
+
+def count_duplicate_paths() -> DuplicatePaths:
+    """Note all spellings of paths that are not known yet, and count what `join_duplicate_paths` would change."""
+    _note_spellings()
+    found = DuplicatePaths()
+    for keys in _pages(PAGE_PATHS):
+        with _unit_of_work() as uow:
+            found.areas += len(merges(uow.duplicates.areas(keys)))
+            for group in _twofold(uow.duplicates.jobs(keys)):
+                others = [job for job in group[1:] if job.stored or job.status not in JOB_ENDED]
+                found.jobs += len(others)
+                found.to_cancel += sum(job.status not in JOB_ENDED for job in others)
+    return found
+
+
+def join_duplicate_paths() -> None:
+    """
+    Point what refers to duplicate areas at the one that stays, and cancel duplicate jobs.
+
+    Raises Contended if other transactions are in the way for too long.
+    """
+    for keys in _pages(CHUNK_PATHS):
+        _run(partial(_join, keys=keys))
+
+
+def merges(areas: Iterable[AreaAt]) -> dict[str, str]:
+    """
+    The areas that are joined with another one: the path of each, and the path of the one that stays.
+
+    That is the one that GitLab has answered with, else the newest. Areas of different hosts are different.
+    """
+    by_key: dict[str, list[AreaAt]] = defaultdict(list)
+    for area in areas:
+        by_key[area.key].append(area)
+    found: dict[str, str] = {}
+    for group in by_key.values():
+        hosts = sorted({area.host for area in group if area.host})
+        parts = [[a for a in group if a.host == host] for host in hosts] if len(hosts) > 1 else [group]
+        for first, *others in parts:
+            found |= {area.full_path: first.full_path for area in others}
+    return found
+
+
+def same_jobs(jobs: Iterable[JobAt]) -> list[list[JobAt]]:
+    """
+    The jobs by their identity, each time the one that stays first.
+
+    That is the running one, else the newest, but not one that ended in vain if there is another.
+    """
+    groups: dict[str | None, list[JobAt]] = defaultdict(list)
+    for job in jobs:
+        groups[job.identity].append(job)
+    return [
+        sorted(
+            sorted(group, key=lambda job: (job.created_at, job.id), reverse=True),
+            key=lambda job: (
+                0 if job.status is JobStatus.RUNNING else 2 if job.status in _ENDED_IN_VAIN else 1
+            ),
+        )
+        for group in groups.values()
+    ]
+
+
+def _twofold(jobs: Iterable[JobAt]) -> list[list[JobAt]]:
+    """Those of the groups in which a path is spelled in several ways."""
+    return [group for group in same_jobs(jobs) if len({job.full_path for job in group}) > 1]
+
+
+def _join(uow: UnitOfWork, keys: list[str]) -> None:
+    ids = {job.id for group in _twofold(uow.duplicates.jobs(keys)) for job in group}
+    locked = lock_jobs(uow, sorted(ids))
+    jobs = uow.duplicates.jobs(keys)
+    groups = _twofold(jobs)
+    if {job.id for group in groups for job in group} != ids:
+        raise Contended("jobs were changed by another transaction")
+    kept_of = {job.id: group[0].id for group in groups for job in group[1:]}
+    duplicates = locked.only(kept_of.keys()).where(lambda job: job.status not in JOB_ENDED)
+    revoke(uow, duplicates, f"{REASON}: another job has the same path in another case")
+    uow.entries.fail(duplicates.jobs, error=REASON)
+    for job_id in sorted(uow.jobs.cancel(duplicates.jobs)):
+        uow.events.add(
+            EventType.JOB_UPDATED,
+            job_id=job_id,
+            account_id=duplicates.jobs[job_id].account_id,
+            status=JobStatus.CANCELLED,
+            reason=REASON,
+            same_as=kept_of[job_id],
+        )
+    stale = {job.id for job in jobs if job.stored not in (None, job.identity)}
+    with_identity = {group[0].id for group in groups if any(job.stored for job in group)}
+    uow.identities.renew((stale | with_identity) - kept_of.keys(), kept_of.keys())
+    _merge_areas(uow, keys)
+
+
+def _merge_areas(uow: UnitOfWork, keys: list[str]) -> None:
+    found = uow.duplicates.areas(keys)
+    if merged := merges(found):
+        uow.areas.lock([*merged, *merged.values()], [])
+        if merges(uow.duplicates.areas(keys)) != merged:
+            raise Contended("areas were changed by another transaction")
+        uow.areas.merge(merged)
+
+
+def _pages(size: int) -> Iterator[list[str]]:
+    after = ""
+    while True:
+        with _unit_of_work() as uow:
+            keys = uow.duplicates.keys(after, size)
+        if keys:
+            yield keys
+        if len(keys) < size:
+            return
+        after = keys[-1]
+
+
+def _note_spellings() -> None:
+    for table in get_args(Table):
+        place: str | None = ""
+        while place is not None:
+            with _unit_of_work() as uow:
+                place = uow.spellings.note(table, place)
+                uow.commit()
+
+
+def _run(change: Callable[[UnitOfWork], None]) -> None:
+    def unit() -> None:
+        with _unit_of_work() as uow:
+            change(uow)
+            uow.commit()
+
+    try:
+        run_until_done(unit)
+    except Reject as error:
+        raise Contended(
+            f"{error.reason}. Migrate again at a quieter time: it goes on where it was."
+        ) from None
+
+
+def _unit_of_work() -> UnitOfWork:
+    """A unit that publishes nothing: a migration may run without a broker, and beat finds what there is to do."""
+    return persistence_unit.unit_of_work(lambda _task, _arguments: None)
