@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     connection_timeout: Seconds = Field(
         timedelta(seconds=90), description="a connection without a sign of life for this long is dead"
     )
+    resume_window: Seconds = Field(
+        timedelta(seconds=15),
+        description="a crawler whose link was lost is dead unless it has another after this time",
+    )
     heartbeat_interval: Seconds = Field(
         timedelta(seconds=30),
         description="how often the gateway sends heartbeats; it tells our own outage from a crawler's silence",

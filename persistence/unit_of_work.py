@@ -34,6 +34,7 @@ from persistence.error_log.log import ErrorLog
 from persistence.events.outbox import Events
 from persistence.fleet.connections import Connections
 from persistence.fleet.intervals import Intervals
+from persistence.fleet.links import Links
 from persistence.fleet.round_lock import RoundLock
 from persistence.fleet.slots import Slots
 from persistence.fleet.sweep_state import SweepStates
@@ -98,6 +99,7 @@ class UnitOfWork(Transaction):
         self.identities = Identities(session)
         self.intervals = Intervals(session)
         self.jobs = Jobs(session)
+        self.links = Links(session)
         self.old_jobs = OldJobs(session)
         self.origins = Origins(session)
         self.overdue_attempts = OverdueAttempts(session)

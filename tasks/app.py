@@ -18,6 +18,7 @@ TASK_MODULES = (
     "tasks.fleet.connections",
     "tasks.fleet.frames",
     "tasks.fleet.sweep",
+    "tasks.fleet.links",
     "tasks.jobs.cancel",
     "tasks.jobs.enqueue",
     "tasks.jobs.pause",

@@ -70,7 +70,9 @@ def _silence(connection: ConnectionState) -> Text:
 def _status(connection: ConnectionState) -> str:
     if not connection.is_active:
         return "closed"
-    return "disconnected" if connection.goodbye_at else plain(connection.system_status)
+    if connection.goodbye_at:
+        return "disconnected"
+    return "link lost" if connection.lost_at else plain(connection.system_status)
 
 
 def _render_one(connection: ConnectionState) -> RenderableType:

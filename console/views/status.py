@@ -78,6 +78,7 @@ def connection_rows(connections: ConnectionCounts, used: int) -> list[Row]:
         ("active", connections.active),
         ("  silent", alarming(connections.silent)),
         ("  disconnected", connections.said_goodbye),
+        ("  link lost", connections.link_lost),
         ("closed, last hour", connections.closed_last_hour),
         ("slots", connections.seats),
         ("slots used", used),

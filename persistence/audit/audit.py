@@ -158,6 +158,7 @@ def _values(connection: Connection, worker_settings: Settings, *, at_rest: bool)
         "before": moment.before,
         "untouched": moment.untouched,
         "connection_timeout": worker_settings.longest_silence,
+        "resume_window": worker_settings.resume_window,
         "keep_errors": worker_settings.keep_errors,
         "pending_cap": worker_settings.pending_cap or worker_settings.max_waiting,
         "refresh_patience": worker_settings.refresh_patience,

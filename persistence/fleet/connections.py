@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, null, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from persistence.fleet.silence import FleetCounts, is_closable, is_silent
+from persistence.fleet.silence import FleetCounts, is_closable, is_dead, is_silent
 from persistence.sanitize.json_values import storable
 from persistence.schema.ids import ConnectionId
 from persistence.schema.sql import among, sql
@@ -243,12 +243,24 @@ class Connections:
         )
         return {ConnectionId(id_): disconnected for id_, disconnected in rows}
 
-    def count(self, as_of: datetime) -> FleetCounts:
-        """Count the active connections, those silent at *as_of*, and those silent a heartbeat interval later."""
-        silent = is_silent(as_of)
-        almost_silent = is_silent(as_of, early=settings().heartbeat_interval)
-        counts = select(func.count(), func.count().filter(silent), func.count().filter(almost_silent))
-        return FleetCounts(*self._session.execute(counts.where(SocketConnection.is_active)).one())
+    def count(self, as_of: datetime) -> list[FleetCounts]:
+        """
+        Count the active connections, those dead at *as_of*, and those silent soon after it or with a lost link.
+
+        The first counts are of all, the others of each gateway.
+        """
+        dead, gateway = is_dead(as_of), SocketConnection.gateway
+        soon = or_(
+            is_silent(as_of, early=settings().heartbeat_interval), SocketConnection.lost_at.is_not(None)
+        )
+        rows = self._session.execute(
+            select(func.count(), func.count().filter(dead), func.count().filter(soon), gateway)
+            .where(SocketConnection.is_active)
+            .group_by(func.grouping_sets(tuple_(), tuple_(gateway)))
+            .having(or_(func.grouping(gateway) == 1, gateway.is_not(None)))
+            .order_by(func.grouping(gateway).desc())
+        )
+        return [FleetCounts(*row) for row in rows]
 
     def count_doubts(self, new: Mapping[ConnectionId, int]) -> dict[ConnectionId, int]:
         """

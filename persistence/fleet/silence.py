@@ -1,5 +1,5 @@
 """
-When a connection is silent: the one rule, used by the sweep and by `crawlyard status`.
+When a connection is silent or lost: the one rule, used by the sweep and by `crawlyard status`.
 
 What is noted of a living connection may be older than its last frame by one `heartbeat_resolution`, so the
 limit is `Settings.longest_silence`, not the timeout itself.
@@ -21,17 +21,24 @@ def is_silent(as_of: datetime | ColumnElement[datetime], early: timedelta = _NOT
     return SocketConnection.last_heartbeat < as_of - (settings().longest_silence - early)
 
 
+def is_dead(as_of: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
+    """True for a connection that was silent for too long at *as_of*, or whose lost link had no successor in time."""
+    return or_(is_silent(as_of), SocketConnection.lost_at < as_of - settings().resume_window)
+
+
 def is_closable(as_of: datetime) -> ColumnElement[bool]:
-    """True for an active connection that was silent at *as_of*, or had disconnected before it."""
-    return and_(SocketConnection.is_active, or_(is_silent(as_of), SocketConnection.goodbye_at < as_of))
+    """True for an active connection that was dead at *as_of*, or had disconnected before it."""
+    return and_(SocketConnection.is_active, or_(is_dead(as_of), SocketConnection.goodbye_at < as_of))
 
 
 @dataclass(frozen=True)
 class FleetCounts:
-    """The active connections, counted as of some moment."""
+    """The active connections, all or those of one gateway, counted as of some moment."""
 
     active: int
     silent: int
-    """Silent for too long: a sweep would close them."""
+    """Dead, by silence or a lost link: a sweep would close them."""
     almost_silent: int
-    """Silent, or one heartbeat interval short of it: they have missed a heartbeat."""
+    """Dead, one heartbeat interval short of silence, or with a lost link: not known to be alive."""
+    gateway: str | None = None
+    """None: all, with and without a gateway."""

@@ -20,7 +20,7 @@ _LOCK_FREE = sql("""
     SELECT id, LEAST(capacity, :max_capacity) AS capacity,
            GREATEST(jsonb_array_length(active_jobs), reported) AS used
       FROM socket_connection
-     WHERE is_active AND goodbye_at IS NULL
+     WHERE is_active AND goodbye_at IS NULL AND lost_at IS NULL
        AND LEAST(capacity, :max_capacity) > GREATEST(jsonb_array_length(active_jobs), reported)
        -- a suspect job stays alone on its connection: it may be what kills its crawlers
        AND NOT active_jobs ?| ARRAY (

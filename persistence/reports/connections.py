@@ -27,6 +27,10 @@ _CONNECTIONS = select(
     SocketConnection.goodbye_at,
     SocketConnection.closed_at,
     SocketConnection.details,
+    SocketConnection.gateway,
+    SocketConnection.link,
+    SocketConnection.incarnation,
+    SocketConnection.lost_at,
 ).order_by(SocketConnection.id)
 
 _ACTIVE = _CONNECTIONS.where(SocketConnection.is_active, SocketConnection.id > bindparam("after")).limit(
@@ -104,6 +108,12 @@ class ConnectionState:
     closed_at: datetime | None
     details: Any
     """The metadata of its registration."""
+    gateway: str | None
+    """The gateway that holds its newest link; None if it was registered without one."""
+    link: str | None
+    incarnation: int | None
+    lost_at: datetime | None
+    """When that link ended without a goodbye."""
     attempts: list[LiveAttempt]
 
 

@@ -89,11 +89,13 @@ class QueueCounts:
 
 @dataclass(frozen=True)
 class ConnectionCounts:
-    """Connections by state. The silent and the disconnecting (`said_goodbye`) are also counted as active."""
+    """Connections by state. The silent, the lost and the disconnecting (`said_goodbye`) are also counted as active."""
 
     active: int
     silent: int
     said_goodbye: int
+    link_lost: int
+    """Those that disconnected are not counted here."""
     closed_last_hour: int
     seats: int
     """The slots of all connections that can take jobs."""
@@ -170,13 +172,15 @@ def read_sweep(connection: Connection) -> SweepClock:
 def connection_counts(connection: Connection) -> ConnectionCounts:
     """Count the connections."""
     active, leaving = SocketConnection.is_active, SocketConnection.goodbye_at.is_not(None)
+    lost = SocketConnection.lost_at.is_not(None)
     count, capacity = func.count(), func.sum(SocketConnection.capacity)
     counts = select(
         count.filter(active),
         count.filter(active, is_silent(func.now())),
         count.filter(active, leaving),
+        count.filter(active, lost, ~leaving),
         count.filter(SocketConnection.closed_at > func.now() - timedelta(hours=1)),
-        func.coalesce(capacity.filter(active, ~leaving), 0),
+        func.coalesce(capacity.filter(active, ~leaving, ~lost), 0),
     )
     return ConnectionCounts(*connection.execute(counts.select_from(SocketConnection)).one())
 

@@ -15,6 +15,7 @@ class EventType(StrEnum):
     PROGRESS_UPDATED = "progress_updated"
     ERROR_LOGGED = "error_logged"
     CONNECTION_REGISTERED = "connection_registered"
+    CONNECTION_ATTACHED = "connection_attached"
     CONNECTION_LOST = "connection_lost"
     CONNECTION_EXPIRED = "connection_expired"
     CONNECTION_REFUSED = "connection_refused"

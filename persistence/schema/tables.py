@@ -54,6 +54,16 @@ class SocketConnection(Base):
     """When the present hour of doubts began."""
     doubts: Mapped[int] = mapped_column(server_default=text("0"))
     """The number of accounts whose tokens its crawler has brought into doubt since then."""
+    link: Mapped[str | None]
+    """Its newest link, by the gateway's name for it; NULL if it was registered without one."""
+    incarnation: Mapped[int | None] = mapped_column(BigInteger)
+    """The crawler's number for that link."""
+    gateway: Mapped[str | None]
+    """The gateway that holds it."""
+    lost_at: Mapped[datetime | None]
+    """When that link ended without a goodbye; NULL again once there is a newer one."""
+    session_hash: Mapped[str | None]
+    """The SHA-256 of its session, in hex."""
     crawler_credential: Mapped[str | None]
     """Of its crawler, as the gateway knows it; NULL while crawlers have none."""
 

@@ -31,6 +31,7 @@ from tasks.contract.types import (
     Message,
     Path,
     Priority,
+    Sha256,
     Trace,
     Ulid,
     Word,
@@ -194,6 +195,33 @@ class Disconnect(Payload):
     reason: Message | None = None
 
 
+class SaidLink(_Item):
+    """One link of a crawler to a gateway."""
+
+    connection_id: Ulid
+    crawler_id: Word | None = None
+    n: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+    link: Id
+    gateway: Word
+    capacity: Capacity = DEFAULT_CAPACITY
+    session_hash: Sha256
+    credential_id: Id | None = None
+
+
+class Attach(Payload):
+    """connections.attach: these connections are reached over new links; those that are not there yet are opened."""
+
+    links: Annotated[SkipValidation[list[SaidLink]], type_of_batch]
+
+
+class Lost(Payload):
+    """connections.lost: a link has ended without a goodbye."""
+
+    connection_id: Ulid
+    n: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+    link: Id
+
+
 class ExpireDead(Payload):
     """connections.expire_dead: expire the connections silent at as_of; without it, publish a sweep as of now."""
 
@@ -303,6 +331,8 @@ CONTRACT: dict[str, type[Payload]] = {
     "jobs.retry": Retry,
     "jobs.prioritize": Prioritize,
     "connections.register": Register,
+    "connections.attach": Attach,
+    "connections.lost": Lost,
     "connections.heartbeat": Heartbeat,
     "connections.disconnect": Disconnect,
     "connections.expire_dead": ExpireDead,

@@ -87,6 +87,8 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=64), _text]
 Ulid = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{DIGITS}}}$")]
 """Identifies a group of similar errors."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 in lower-case hex."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200), _text]
 """A name or a type."""
 Path = Annotated[str, StringConstraints(min_length=1, max_length=1000), _text]

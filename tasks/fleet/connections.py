@@ -77,10 +77,10 @@ def register_connection(uow: UnitOfWork, registration: Register) -> None:
     )
     if outcome == "registered":
         uow.events.add(EventType.CONNECTION_REGISTERED, connection_id=connection_id, crawler_id=crawler_id)
-        _tell_limit(uow, connection_id, registration.capacity)
+        tell_limit(uow, connection_id, registration.capacity)
         uow.publish("jobs.assign")
     elif outcome == "refused":
-        _refuse(uow, registration)
+        refuse(uow, connection_id, registration.model_dump(mode="json"))
     elif outcome == "closed":
         uow.events.add(EventType.CONNECTION_EXPIRED, connection_id=connection_id, known=True)
         reject(
@@ -91,14 +91,14 @@ def register_connection(uow: UnitOfWork, registration: Register) -> None:
         )
 
 
-def _refuse(uow: UnitOfWork, registration: Register) -> None:
-    """Tell a gateway that too many connections are open: none of those that are is closed for a new one."""
+def refuse(uow: UnitOfWork, connection_id: ConnectionId, said: object) -> None:
+    """Reject what would open a connection too many, and tell its gateway. None that is open is closed for it."""
     limit = settings().max_connections
     detail = f"{limit:,} connections are open"
-    reject(uow, registration.model_dump(mode="json"), _TOO_MANY, detail)
+    reject(uow, said, _TOO_MANY, detail)
     uow.events.add(
         EventType.CONNECTION_REFUSED,
-        connection_id=ConnectionId(registration.connection_id),
+        connection_id=connection_id,
         reason=_TOO_MANY,
         limit=limit,
     )
@@ -115,7 +115,7 @@ def apply_heartbeats(uow: UnitOfWork, beats: Collection[Beat]) -> set[Connection
     before = uow.connections.record_heartbeats(beats)
     for beat in beats:
         if beat.capacity is not None and before.get(beat.connection_id, beat.capacity) != beat.capacity:
-            _tell_limit(uow, beat.connection_id, beat.capacity)
+            tell_limit(uow, beat.connection_id, beat.capacity)
     live = before.keys()
     others = {beat.connection_id for beat in beats} - live
     closed = uow.connections.closed_among(others) if others else set()
@@ -126,7 +126,7 @@ def apply_heartbeats(uow: UnitOfWork, beats: Collection[Beat]) -> set[Connection
     return set(live)
 
 
-def _tell_limit(uow: UnitOfWork, connection_id: ConnectionId, asked: int) -> None:
+def tell_limit(uow: UnitOfWork, connection_id: ConnectionId, asked: int) -> None:
     """Tell a gateway that its crawler gets fewer jobs at once than it asked for."""
     if asked > (limit := settings().max_capacity):
         uow.events.add(EventType.CAPACITY_LIMITED, connection_id=connection_id, asked=asked, capacity=limit)

@@ -3,8 +3,9 @@ When silence means that crawlers are dead: what the sweep decides, on plain valu
 
 Silence has three causes. A crawler died: its connection is closed once it was silent for the timeout, and the
 loss counts against its jobs. We were gone ourselves, and heartbeats were lost with us: everybody gets a grace of
-one timeout. More than half of the fleet is silent at once, as after a deploy or behind a dead gateway: they get
-the grace too, and those that stay silent are closed without counting a loss, since no job can be the cause.
+one timeout. More than half of the fleet, or of one gateway's, is silent or lost at once, as after a deploy or behind
+a dead gateway: they get the grace too, and those that stay so are closed without counting a loss, since no job can be
+the cause.
 """
 
 from dataclasses import replace

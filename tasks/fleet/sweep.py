@@ -27,6 +27,7 @@ from tasks.fleet.liveness_policy import (
     clock_was_set_back,
     end_sweep,
     in_grace,
+    is_mass_silence,
     judge_fleet,
 )
 from tasks.jobs.transitions import Closing, requeue_lost
@@ -94,10 +95,16 @@ def _judge(uow: UnitOfWork, before: SweepState, as_of: datetime, now: datetime) 
     state = begin_sweep(before, as_of, now, settings().outage_gap, timeout)
     if state.mass_as_of is not None or in_grace(state, now):
         return state
-    fleet = uow.connections.count(as_of)
+    fleets = uow.connections.count(as_of)
+    fleet = next((fleet for fleet in fleets if is_mass_silence(fleet)), fleets[0])
     state = judge_fleet(state, fleet, as_of, now, timeout)
     if in_grace(state, now):
-        log.warning("most_of_the_fleet_is_silent", active=fleet.active, silent=fleet.almost_silent)
+        log.warning(
+            "most_of_the_fleet_is_silent",
+            gateway=fleet.gateway,
+            active=fleet.active,
+            silent=fleet.almost_silent,
+        )
     return state
 
 

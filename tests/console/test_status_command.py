@@ -47,7 +47,7 @@ def test_status_counts_everything(sql: Sql, broker: str, run: Run) -> None:
         "ready": 5, "backed_off": 1, "held": 1, "processing": 1, "completed": 1, "failed": 0
     }  # fmt: skip
     assert database["connections"] == {
-        "active": 3, "silent": 1, "said_goodbye": 1, "closed_last_hour": 1, "seats": 10
+        "active": 3, "silent": 1, "said_goodbye": 1, "link_lost": 0, "closed_last_hour": 1, "seats": 10
     }  # fmt: skip
     assert database["assignments"] == {"assigned": 0, "running": 1}
     assert list(database["failures_last_hour"].items()) == [("\x1b[31mevil", 2), ("Stalled", 1)]

@@ -40,11 +40,12 @@ CHECKS = (
     ),
     Check(
         "silent_connection_closed",
-        "A connection that is silent for longer than its timeout, or has disconnected, is closed by the sweep.",
+        "A connection that is silent for its timeout, lost or disconnected is closed by the sweep.",
         """
             SELECT id FROM socket_connection
              WHERE is_active
                AND (last_heartbeat < CAST(:before AS timestamptz) - CAST(:connection_timeout AS interval)
+                    OR lost_at < CAST(:before AS timestamptz) - CAST(:resume_window AS interval)
                     OR goodbye_at < CAST(:before AS timestamptz))
         """,
     ),

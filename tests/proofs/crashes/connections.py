@@ -6,6 +6,7 @@ from typing import Any
 from ulid import ULID
 
 from proofs.crashes.scenario import scenario
+from support.worlds.links import OTHER_SESSION, attach, link, lose
 from support.worlds.world import World
 
 Payload = dict[str, Any]
@@ -64,6 +65,26 @@ def disconnect(world: World) -> Payload:
     """Disconnect a crawler with a job."""
     crawler, _ = world.crawler_with_jobs(1)
     return {"connection_id": crawler.id, "reason": "deploy"}
+
+
+@scenario("connections.attach")
+def links(world: World) -> Payload:
+    """Attach a new connection, a lost one, and one that belongs to another session."""
+    world.jobs(1)
+    new, lost, foreign = (str(ULID()) for _ in range(3))
+    attach(world, link(lost, 1), link(foreign, 1, session_hash=OTHER_SESSION))
+    lose(world, lost, 1)
+    return {"links": [link(id_, 2) for id_ in (new, lost, foreign)]}
+
+
+@scenario("connections.lost")
+def lost_link(world: World) -> Payload:
+    """Lose the link of a crawler with a job."""
+    id_ = str(ULID())
+    world.jobs(1)
+    attach(world, link(id_, 1))
+    world.assign()
+    return {"connection_id": id_, "n": 1, "link": "link-1"}
 
 
 def swept(world: World) -> Payload:

@@ -102,6 +102,16 @@ GOOD: dict[str, list[Any]] = {
         for job in ("good-1", "good-2")
     ],
     "jobs.enqueue": ["job-of-the-web-app-1", "job-of-the-web-app-2"],
+    "connections.attach": [
+        {
+            "connection_id": f"01ARZ3NDEKTSV4RRFFQ69G5FB{n}",
+            "n": n,
+            "link": "l",
+            "gateway": "g",
+            "session_hash": "0" * 64,
+        }
+        for n in (1, 2)
+    ],
     "connections.heartbeat": [
         {"connection_id": CONNECTION, "capacity": 3},
         {"connection_id": IDLE, "capacity": 4},
