@@ -5,8 +5,9 @@ The errors that a unit of work can raise.
     ├── SettingsError          a setting is missing or wrong; its text names it
     ├── TransientError         nothing was written; the whole unit may be run again
     │   ├── Contended          a deadlock, a serialization failure, a lock timeout: run again soon
-    │   └── DatabaseLost       the database is away: wait, then run again
-    │       └── IdleTransactionEnded  the server ended our transaction, since it was idle for too long
+    │   ├── DatabaseLost       the database is away: wait, then run again
+    │   │   └── IdleTransactionEnded  the server ended our transaction, since it was idle for too long
+    │   └── ResourcesShort     this machine has no descriptor or memory left for a moment: wait, then run again
     ├── DataRefusedError       the database refuses these values (SQLSTATE class 22, 23 or 54)
     ├── UnsuitableDatabaseError  the database is set up so that we cannot work in it
     ├── DatabaseFaultError     any other error of the database: a defect of ours
@@ -39,6 +40,10 @@ class DatabaseLost(TransientError):  # noqa: N818 - a state of affairs, not a fa
 
 class IdleTransactionEnded(DatabaseLost):
     """The server ended the transaction because it was idle for too long: we were frozen, cut off or busy."""
+
+
+class ResourcesShort(TransientError):  # noqa: N818 - a state of affairs, not a fault
+    """The process or its machine has run out of descriptors, memory or the like for a moment."""
 
 
 class DataRefusedError(CrawlyardError):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from psycopg import DataError, InterfaceError, InternalError, OperationalError
 from psycopg import Error as PsycopgError
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from persistence.exceptions import (
@@ -15,7 +15,9 @@ from persistence.exceptions import (
     DatabaseLost,
     DataRefusedError,
     IdleTransactionEnded,
+    ResourcesShort,
 )
+from persistence.shortage import is_shortage
 
 _CONTENDED = frozenset({"40001", "40P01", "55P03", "57014"})
 """serialization_failure, deadlock_detected, lock_not_available, query_canceled (statement_timeout)."""
@@ -37,23 +39,36 @@ _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise errors of SQLAlchemy and psycopg as errors of ours."""
+    """
+    Raise errors of SQLAlchemy and psycopg as errors of ours, and a shortage of this machine as one too.
+
+    The driver opens descriptors of its own, and raises the operating system's errors as they are.
+    """
     try:
         yield
-    except (SQLAlchemyError, PsycopgError) as error:
+    except (SQLAlchemyError, PsycopgError, OSError) as error:
         translated = _translated(error)
+        if translated is error:
+            raise
         # The database quotes a refused value in its message; it must not reach a log.
         raise translated from (None if isinstance(translated, DataRefusedError) else error)
 
 
-def is_database_lost(error: BaseException) -> bool:
-    """True if the connection that raised this error is no longer usable."""
+def is_connection_unusable(error: BaseException) -> bool:
+    """True if the connection in whose transaction this was raised must not be used again."""
     if isinstance(error, SQLAlchemyError | PsycopgError):
-        return isinstance(_translated(error), DatabaseLost)
-    return isinstance(error, DatabaseLost)
+        error = _translated(error)
+    # The system's errors and a lack of memory may have come in the middle of an answer.
+    return isinstance(error, DatabaseLost | ResourcesShort | OSError | MemoryError)
 
 
-def _translated(error: Exception) -> CrawlyardError:
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, StatementError) and isinstance(error.orig, OSError | MemoryError):
+        error = error.orig  # SQLAlchemy wraps what is raised before a statement is sent
+    if is_shortage(error):
+        return ResourcesShort(error.strerror or type(error).__name__)
+    if isinstance(error, OSError | MemoryError):
+        return error
     if isinstance(error, PoolTimeoutError):
         return DatabaseLost("no connection was free in the pool")
     cause = error.orig if isinstance(error, DBAPIError) else error

@@ -7,7 +7,7 @@ from typing import Self
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from persistence.db.sqlstate import is_database_lost, translate_errors
+from persistence.db.sqlstate import is_connection_unusable, translate_errors
 
 
 class Transaction:
@@ -31,8 +31,9 @@ class Transaction:
         """Roll back unless committed, and translate the database's errors."""
         with translate_errors():
             try:
-                if error is not None and is_database_lost(error):
-                    # The pool must not reuse it: a connection to a server that is now read-only would stay so.
+                if error is not None and is_connection_unusable(error):
+                    # The pool must not reuse it: one to a server that is now read-only would stay so, and one whose
+                    # answer was not read to its end would give it to the next statement.
                     self._session.invalidate()
                 else:
                     self._session.close()

@@ -32,8 +32,8 @@ def keep(
     try:
         _keep(rejected)
     except DataRefusedError as error:
-        log.warning("rejection_escaped", message_id=message_id, why=str(error))
         _keep(rejected, escaped=True)
+        log.warning("rejection_escaped", message_id=message_id, why=str(error))
 
 
 def _keep(rejected: "Rejected", *, escaped: bool = False) -> None:
@@ -71,7 +71,6 @@ def keep_or_requeue(rejected: Rejected, *, kept: Callable[[], None], requeue: Ca
     the loop's timer. If the worker stops first, neither is called: the message was not acknowledged, and kombu
     requeues it.
     """
-    log.warning("message_rejected", reason=rejected.reason, message_id=rejected.message_id)
     deadline = monotonic() + settings().database_wait.total_seconds()
     _try_to_keep(rejected, kept, requeue, deadline, _FIRST_DELAY_S)
 
@@ -85,12 +84,14 @@ def _try_to_keep(
         log.warning("rejection_not_kept", message_id=rejected.message_id, error=type(error).__name__)
         if monotonic() + delay > deadline:
             requeue()
+            log.warning("message_requeued", message_id=rejected.message_id)
             return
         following = min(2 * delay, _LONGEST_DELAY_S)
         loop = get_event_loop()
         assert loop is not None  # prefork, threads and solo all have one on Redis
         loop.call_later(delay, _try_to_keep, rejected, kept, requeue, deadline, following)
     else:
+        log.warning("message_rejected", reason=rejected.reason, message_id=rejected.message_id)
         kept()
 
 

@@ -1,4 +1,4 @@
-"""Runs a unit of work again as a whole: soon after a lock conflict, later after a lost database."""
+"""Runs a unit of work again as a whole: soon after a lock conflict, later after a lost database or a shortage."""
 
 import random
 from collections.abc import Callable
@@ -8,8 +8,9 @@ from time import monotonic, sleep
 import structlog
 from celery.exceptions import Reject
 
-from persistence.exceptions import Contended, IdleTransactionEnded, TransientError
+from persistence.exceptions import Contended, DatabaseLost, IdleTransactionEnded, TransientError
 from persistence.settings import settings
+from persistence.shortage import is_shortage
 from tasks.runtime import stopping
 
 log = structlog.get_logger()
@@ -22,15 +23,30 @@ _MAX_IDLE_TIMEOUTS = 3
 """A unit that idles in its transaction this often is not frozen; it does something that takes too long each time."""
 
 
+class UnfinishedError(Exception):
+    """
+    A delivery ended and its message was neither processed nor rejected nor requeued.
+
+    The worker runs the message again a bounded number of times, and then rejects it with this *reason*.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
 def run_until_done(unit: Callable[[], None], *, until_time_limit: bool = False) -> None:
     """
     Run a unit of work until it succeeds.
 
-    A unit that met another transaction, or lost the database, wrote nothing and is run again, for `database_wait` or
-    until the worker stops. Then this raises Reject, which requeues the message. With *until_time_limit*, for results
-    that no other delivery of the message could write, only the task's time limit ends it.
+    A unit that met another transaction, lost the database, or found no descriptor or memory left, wrote nothing and
+    is run again, for `database_wait` or until the worker stops. Then this raises Reject, which requeues the message.
+    With *until_time_limit*, for results that no other delivery of the message could write, only the task's time limit
+    ends it.
 
-    Raises IdleTransactionEnded if the unit idles in its transaction each time: its message would come back forever.
+    Raises IdleTransactionEnded if the unit idles in its transaction each time, and MemoryError if memory is short for
+    all that time: both may be the message's own fault, and it would come back forever.
     """
     deadline = monotonic() + settings().database_wait.total_seconds()
     idle_timeouts = 0
@@ -41,20 +57,25 @@ def run_until_done(unit: Callable[[], None], *, until_time_limit: bool = False) 
             idle_timeouts += 1
             if idle_timeouts == _MAX_IDLE_TIMEOUTS and not until_time_limit:
                 raise
-        except TransientError as error:
-            pause = _pause(error, attempt)
+        except (TransientError, OSError, MemoryError) as error:
+            if isinstance(error, OSError) and not is_shortage(error):
+                raise
+            pause, why = _pause(error, attempt), str(error) or type(error).__name__
             if not until_time_limit and (stopping.is_stopping() or monotonic() + pause > deadline):
-                log.warning("message_requeued", why=str(error))
-                raise Reject(str(error), requeue=True) from None
+                if isinstance(error, MemoryError) and not stopping.is_stopping():
+                    raise
+                log.warning("message_requeued", why=why)
+                raise Reject(why, requeue=True) from None
             if not isinstance(error, Contended):
-                log.warning("database_lost", why=str(error), retry_in_s=round(pause, 2))
+                lost = "database_lost" if isinstance(error, DatabaseLost) else "resources_short"
+                log.warning(lost, why=why, retry_in_s=round(pause, 2))
             (sleep if until_time_limit else stopping.wait)(pause)
         else:
             return
 
 
-def _pause(error: TransientError, attempt: int) -> float:
-    """Seconds to wait, with jitter: short after a lock conflict, long for a database that is away."""
+def _pause(error: Exception, attempt: int) -> float:
+    """Seconds to wait, with jitter: short after a lock conflict, long for what is away."""
     if isinstance(error, Contended):
         step, longest = _CONTENDED_STEP_S, _CONTENDED_LONGEST_S
     else:

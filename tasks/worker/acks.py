@@ -20,7 +20,7 @@ import structlog
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as BrokerLost
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as BrokerSilent
 
 from tasks.worker.records import put_back, record_of
@@ -46,11 +46,11 @@ class QoS(redis.QoS):
         """
         Record a text that was popped, before anything of it is read; returns its delivery tag.
 
-        If Redis refuses the record the text is passed on nevertheless: no other worker has it. Without the record it
-        is lost only if this worker dies.
+        If it cannot be recorded, for whatever reason, the text is passed on nevertheless: no other worker has it.
+        Without the record it is lost only if this worker dies.
         """
         tag = str(uuid4())
-        self._try_to_record(tag, record_of(raw, queue))
+        self._try_to_record(tag, lambda: record_of(raw, queue))
         self._recorded.add(tag)
         return tag
 
@@ -59,7 +59,7 @@ class QoS(redis.QoS):
         if delivery_tag in self._recorded:
             self._recorded.discard(delivery_tag)
         else:
-            self._try_to_record(delivery_tag, _record_as_kombu(message))
+            self._try_to_record(delivery_tag, lambda: _record_as_kombu(message))
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -109,10 +109,10 @@ class QoS(redis.QoS):
         """The timeout, corrected for kombu, which subtracts it from this machine's time instead of the server's."""
         return float(self.channel.visibility_timeout) + time() - self._now()
 
-    def _try_to_record(self, delivery_tag: str, record: bytes | str) -> None:
+    def _try_to_record(self, delivery_tag: str, record: Callable[[], bytes | str]) -> None:
         try:
-            self._record_unacked(delivery_tag, record)
-        except RedisError as error:
+            self._record_unacked(delivery_tag, record())
+        except Exception as error:  # noqa: BLE001 - whatever the reason, the message is in no list any more
             log.warning("delivery_not_noted", error=type(error).__name__)
             self._unrecorded.add(delivery_tag)
 

@@ -10,10 +10,14 @@ from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
+import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
+from redis.exceptions import ConnectionError as BrokerLost
 
 from persistence.settings import settings
+from persistence.shortage import is_shortage
 from tasks.routes import queue_of
+from tasks.runtime import stopping
 from tasks.runtime.readable import readable_body, readable_text
 from tasks.runtime.rejection import Rejected, keep_or_requeue
 from tasks.worker.envelope import MalformedError, check_deliveries
@@ -21,13 +25,37 @@ from tasks.worker.records import WRAPPED
 from tasks.worker.transport import MISREAD
 
 logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 _RECONNECT_POLICY = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2}
 """Celery's own pauses grow to 30 s, for which workers would stay idle after a long outage."""
 
+_SHORTAGE_PAUSE_S = 1.0
+
 
 class Consumer(CeleryConsumer):
     """Passes valid messages on to Celery, and rejects all others."""
+
+    def start(self) -> None:
+        """
+        Run until the worker stops. A lack of descriptors or memory counts as a lost broker: it is connected to anew.
+
+        Celery ends the worker if it finds no descriptor, and with it all running units.
+        """
+        start_steps = self.blueprint.start
+
+        def start(consumer: Any) -> None:
+            try:
+                start_steps(consumer)
+            except OSError as error:
+                if not is_shortage(error):
+                    raise
+                log.warning("resources_short", why=error.strerror, retry_in_s=_SHORTAGE_PAUSE_S)
+                stopping.wait(_SHORTAGE_PAUSE_S)
+                raise BrokerLost(error.strerror) from None
+
+        self.blueprint.start = start
+        super().start()
 
     def ensure_connected(self, conn: Any) -> Any:
         """Wait for the broker without limit, and retry often."""

@@ -1,5 +1,5 @@
 """
-Handles a message whose child process died or was killed: it is run again, and finally rejected.
+Handles a message whose child process died, was killed, or could not end it: it is run again, and finally rejected.
 
 Celery can retry such a message a bounded number of times, but acknowledges it before it reports that the bound is
 reached, and it either drops a message that exceeds its time limit or runs it forever.
@@ -18,6 +18,7 @@ from tasks.routes import PUBLISH_POLICY
 from tasks.runtime.body import Body
 from tasks.runtime.readable import readable_body
 from tasks.runtime.rejection import Rejected, keep_or_requeue
+from tasks.runtime.retry import UnfinishedError
 
 log = structlog.get_logger()
 
@@ -37,22 +38,25 @@ class Request(CeleryRequest):
         self._content_type = None  # the body is what Celery takes for decoded arguments
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
-        """Run the message again if its child is gone; leave what the child itself reported to Celery."""
+        """
+        Run the message again if its child is gone, or reports that it did not end it. Leave other results to Celery.
+
+        Celery acknowledges what a child reports as failed, and ends the worker at a MemoryError.
+        """
         error = getattr(exc_info.exception, "exc", None) or exc_info.exception
-        # If a child reports a MemoryError, Celery raises it in the worker, which then ends.
-        reported = return_ok and not isinstance(error, MemoryError)
-        if reported or isinstance(error, _NOT_LOST):
+        if isinstance(error, _NOT_LOST):
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
             return
         task_ready(self)
         if self._already_cancelled or self._already_revoked:
             return  # We killed it. It is not acknowledged, and is requeued when the channel closes.
-        reason = _REASONS.get(type(error), "worker_lost")
-        log.error("child_lost", reason=reason, task=self.task.name, message_id=self.id, retries=self._retries)
+        reason, detail = _cause(error, reported=return_ok)
+        event = "message_unfinished" if return_ok else "child_lost"
+        log.error(event, reason=reason, task=self.task.name, message_id=self.id, retries=self._retries)
         if self._retries < self.task.max_retries:
             self._run_again()
         else:
-            self._keep(reason, type(error).__name__)
+            self._keep(reason, detail)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
         """Ignore a hard timeout: `on_failure` has handled it, and Celery would handle it twice."""
@@ -94,3 +98,12 @@ class Request(CeleryRequest):
             kept=self.acknowledge,
             requeue=partial(self.reject, requeue=True),
         )
+
+
+def _cause(error: BaseException, *, reported: bool) -> tuple[str, str]:
+    """The reason for which the message is rejected in the end, and its detail. *reported*: by a child that lives."""
+    if isinstance(error, UnfinishedError):
+        return error.reason, error.detail
+    # Celery's own code around the task failed, and nothing of ours could handle it.
+    default = "failed" if reported else "worker_lost"
+    return _REASONS.get(type(error), default), type(error).__name__

@@ -21,7 +21,7 @@ from persistence.settings import settings
 from support.processes.workers import wait_until
 from support.worlds.world import World
 from tasks.runtime import batches, stopping
-from tasks.runtime.retry import run_until_done
+from tasks.runtime.retry import UnfinishedError, run_until_done
 from tasks.runtime.unit import unit_of_work
 
 _IDLE = """
@@ -339,7 +339,11 @@ def test_a_unit_out_of_memory_is_left_to_the_worker(world: World, monkeypatch: p
 
     monkeypatch.setattr("tasks.assign.rounds.assign_jobs", too_large)
 
-    with pytest.raises(MemoryError):
+    monkeypatch.setattr(stopping, "wait", lambda _: None)
+    monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "1")
+    world.reload_settings()
+
+    with pytest.raises(UnfinishedError, match="out_of_memory"):
         world.deliver("jobs.assign")
     assert world.rejections() == []
 

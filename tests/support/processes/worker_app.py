@@ -20,6 +20,7 @@ from celery.exceptions import Reject
 
 from persistence.exceptions import DatabaseLost
 from tasks.runtime import rejection, stopping
+from tasks.runtime import task as tasks
 from tasks.runtime.task import MessageTask
 from tasks.worker import consumer, envelope, lifecycle, liveness, serialization, transport
 
@@ -35,6 +36,7 @@ def keep(**rejected: Any) -> None:
 
 
 rejection.keep = keep  # type: ignore[assignment]
+tasks._REQUEUE_PAUSE_S = 0.1
 
 
 def die_of(text: object) -> None:
