@@ -6,7 +6,7 @@ Durations are seconds in the environment and `timedelta` here.
 
 from datetime import timedelta
 from functools import cache, cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     direct_database_url: DatabaseUrl | None = Field(
         None,
         description="the PostgreSQL server itself, if DATABASE_URL leads to a pooler: event subscribers listen there",
+    )
+
+    timestamps: Literal["utc"] | None = Field(
+        None,
+        description="utc: what the web app writes into its timestamp columns without time zone is UTC "
+        "(none: such columns are refused)",
     )
 
     connection_timeout: Seconds = Field(

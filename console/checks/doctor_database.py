@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from console.checks.doctor_origins import examine_origins
+from console.checks.doctor_web_app import examine_web_app
 from console.checks.finding import Finding, judged
 from console.output.screen import counted
 from console.output.urls import reason
@@ -23,7 +24,6 @@ from persistence.db.snapshot import snapshot
 from persistence.exceptions import DatabaseLost
 from persistence.maintenance.adoption import read_unadopted_jobs
 from persistence.migrations.head import SchemaError, require_head
-from persistence.migrations.placement import Placement, read_placement
 from persistence.reports.connections import SuspiciousConnections, suspicious_connections
 from persistence.settings import PREFIX, settings
 
@@ -70,18 +70,6 @@ def _session(foreign: Mapping[str, str]) -> Finding:
     )
 
 
-def _tables(placement: Placement) -> Finding:
-    where = f"found in schema {', '.join(placement.ours)}, the web app's in {', '.join(placement.web_apps)}"
-    hidden = placement.twofold
-    return judged(
-        "search_path",
-        f"{', '.join(hidden)} found in several schemas; {where}" if hidden else where,
-        good=not hidden,
-        remedy="Set search_path for the role in DATABASE_URL so that each table is found once.",
-        otherwise="fault" if len(placement.ours) > 1 else "warning",
-    )
-
-
 def _schema(connection: Connection) -> list[Finding]:
     try:
         revision = require_head(connection)
@@ -89,7 +77,7 @@ def _schema(connection: Connection) -> list[Finding]:
         return [Finding("schema", "fault", str(error), "Run `crawlyard migrate`.")]
     return [
         Finding("schema", "ok", f"at revision {revision}, the newest"),
-        _tables(read_placement(connection)),
+        *examine_web_app(connection),
         _privileges(connection),
         *_adoption(),
         *_crawlers(suspicious_connections(connection)),

@@ -4,6 +4,8 @@ Reads any value that other programs wrote into the shared tables.
 Postgres stores values that Python cannot read: deeply nested JSON, integers of 100,000 digits, times after the year
 9999 and before Christ. With the default adapters one such value in one row makes the whole statement fail, and with
 it a batch of 500 frames, or a sweep.
+
+A time without zone is UTC here, as it is in SQL, where the session's TimeZone reads and writes it.
 """
 
 import json
@@ -44,8 +46,9 @@ def read_json(text: bytes) -> Any:
 
 
 def register_time_loader(connection: Connection) -> None:
-    """Read times that Python cannot represent as EARLIEST or LATEST."""
+    """Read times that Python cannot represent as EARLIEST or LATEST, and those without zone as UTC."""
     connection.adapters.register_loader("timestamptz", _TimeLoader)
+    connection.adapters.register_loader("timestamp", _TimeInUtcLoader)
 
 
 def _finite(digits: str) -> float:
@@ -75,3 +78,10 @@ class _TimeLoader(Loader):
         except DataError:
             written = bytes(data)
             return EARLIEST if written.startswith(b"-") or written.endswith(b"BC") else LATEST
+
+
+class _TimeInUtcLoader(_TimeLoader):
+    """The same for a time without zone."""
+
+    def load(self, data: Buffer) -> Any:
+        return super().load(data).replace(tzinfo=UTC)

@@ -7,6 +7,7 @@ from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.placement import read_placement
 from persistence.migrations.run import current_revision, head_revision
+from persistence.migrations.web_app_tables import require_usable
 
 
 class SchemaError(CrawlyardError):
@@ -27,10 +28,16 @@ def require_head(connection: Connection) -> str:
 
 
 def check_head() -> None:
-    """Raise SchemaError if the process's database is not at the newest revision, in one schema."""
+    """
+    Check that a process can work in its database.
+
+    Raises SchemaError if it is not at the newest revision, in one schema, and IllegalRequestError if the web app's
+    tables are not usable.
+    """
     with translate_errors(), engine().connect() as connection:
         require_head(connection)
         require_one_schema(connection)
+        require_usable(connection)
 
 
 def require_one_schema(connection: Connection) -> None:

@@ -1,36 +1,24 @@
 """
 Takes over a database that an older component used.
 
-The web app's tables are only checked. The older component's tables are copied into ours: its queue entries are
-parked until `crawlyard adopt`, and its connections and attempts are closed, because no crawler reports on them any
-more.
+The older component's tables are copied into ours: its queue entries are parked until `crawlyard adopt`, and its
+connections and attempts are closed, because no crawler reports on them any more.
 """
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
-from persistence.exceptions import IllegalRequestError
-from persistence.schema import Base, web_app
 from persistence.schema.sql import sql
-
-_LABELS_OF_STATUS = text("""
-    SELECT type.typname, array_agg(label.enumlabel)
-      FROM pg_attribute attribute
-      JOIN pg_type type ON type.oid = attribute.atttypid AND type.typtype = 'e'
-      JOIN pg_enum label ON label.enumtypid = type.oid
-     WHERE attribute.attrelid = to_regclass('job') AND attribute.attname = 'status'
-     GROUP BY type.typname
-""")
 
 _COPIES = {
     "socket_connection": """
         INSERT INTO socket_connection
                (id, crawler_id, connected_at, last_heartbeat, is_active, system_status, metadata, closed_at)
         SELECT id, crawler_id, COALESCE(connected_at, now()), COALESCE(last_heartbeat, now()), false,
-               COALESCE(system_status::text, 'idle'), metadata, now()
+               COALESCE(system_status::text, 'idle'), metadata::jsonb, now()
           FROM crawlyard_older.socket_connection
     """,
     "job_queue": """
@@ -41,9 +29,9 @@ _COPIES = {
                entry.id, entry.web_app_job_id, COALESCE(entry.priority, 1), COALESCE(entry.scheduled_at, now()),
                COALESCE(entry.attempts, 0), COALESCE(entry.max_attempts, 3),
                -- an older entry contained its account's tokens
-               CASE WHEN jsonb_typeof(entry.data) = 'object'
-                    THEN entry.data - '{access_token,accessToken,refresh_token,refreshToken}'::text[]
-                    ELSE entry.data END,
+               CASE WHEN jsonb_typeof(entry.data::jsonb) = 'object'
+                    THEN entry.data::jsonb - '{access_token,accessToken,refresh_token,refreshToken}'::text[]
+                    ELSE entry.data::jsonb END,
                CASE WHEN entry.status::text IN ('completed', 'failed') THEN entry.status::text ELSE 'pending' END,
                entry.error, entry.last_attempt_at, job."accountId",
                COALESCE(substring(job."gitlabGraphQLUrl" FROM '://([^/]+)'), ''),
@@ -67,7 +55,7 @@ _COPIES = {
                COALESCE(attempt.completed_at, now()),
                CASE WHEN attempt.status::text IN ('completed', 'failed', 'cancelled')
                     THEN attempt.status::text ELSE 'cancelled' END,
-               attempt.metadata
+               attempt.metadata::jsonb
           FROM crawlyard_older.job_assignment_mapping attempt
           JOIN job ON job.id = attempt.web_app_job_id
     """,
@@ -75,47 +63,11 @@ _COPIES = {
         INSERT INTO job_error_log (id, job_id, timestamp, error_type, error_message, stack_trace, context,
                                    retry_count, is_recoverable, resolution)
         SELECT error.id, error.job_id, COALESCE(error.timestamp, now()), COALESCE(error.error_type, 'unknown'),
-               COALESCE(error.error_message, ''), error.stack_trace, error.context, COALESCE(error.retry_count, 0),
-               COALESCE(error.is_recoverable, true), error.resolution
+               COALESCE(error.error_message, ''), error.stack_trace, error.context::jsonb,
+               COALESCE(error.retry_count, 0), COALESCE(error.is_recoverable, true), error.resolution
           FROM crawlyard_older.job_error_log error
           JOIN job ON job.id = error.job_id
     """,
-}
-
-
-def check_shared_tables(connection: Connection) -> None:
-    """
-    Check that the web app's tables are usable, before anything is changed.
-
-    Raises IllegalRequestError if a column is missing, or if job.status is an enum without `cancelled`; the text
-    then contains the statement that the database's owner must run.
-    """
-    labels = connection.execute(_LABELS_OF_STATUS).one_or_none()
-    if labels is not None and "cancelled" not in labels[1]:
-        raise IllegalRequestError(
-            "job.status is an enum without 'cancelled'. Its owner must first run: "
-            f"ALTER TYPE \"{labels[0]}\" ADD VALUE 'cancelled';"
-        )
-    inspector = inspect(connection)
-    present = set(inspector.get_table_names())
-    for table in Base.metadata.tables.values():
-        if table.name not in present or table.name not in _SHARED:
-            continue
-        missing = set(table.columns.keys()) - {column["name"] for column in inspector.get_columns(table.name)}
-        if missing:
-            raise IllegalRequestError(f'table "{table.name}" exists but lacks {", ".join(sorted(missing))}')
-
-
-_SHARED = {
-    mapped.__tablename__
-    for mapped in (
-        web_app.User,
-        web_app.Account,
-        web_app.Area,
-        web_app.AreaAuthorization,
-        web_app.Job,
-        web_app.JobArea,
-    )
 }
 
 

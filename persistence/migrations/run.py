@@ -20,6 +20,8 @@ from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import Contended, IllegalRequestError
 from persistence.migrations.placement import require_placement
 from persistence.migrations.scope import VERSION_TABLE, is_known
+from persistence.migrations.web_app_rules import OLDER_TIMES
+from persistence.migrations.web_app_tables import require_usable
 from persistence.schema import Base
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('crawlyard_migrate'))"
@@ -61,7 +63,8 @@ def migrate(on: Engine | None = None) -> Migrated:
             connection.execute(text(_LOCK))
             connection.execute(text(_GIVE_WAY))
             before = current_revision(connection)
-            require_placement(connection, is_new=before is None)
+            found = require_placement(connection, is_new=before is None)
+            require_usable(connection, older=found & OLDER_TIMES.keys() if before is None else frozenset())
             command.upgrade(_config(connection), "head")
             return Migrated(before, head_revision())
     except CommandError:

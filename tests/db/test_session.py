@@ -176,7 +176,7 @@ def test_tables_in_two_schemas_are_refused_and_a_hidden_one_is_told(
     assert (found()["search_path"], found()["session"]) == ("ok", "ok")
     with psycopg.connect(empty_database, autocommit=True) as admin:
         admin.execute("CREATE SCHEMA app")
-        admin.execute("CREATE TABLE app.job (id text)")
+        admin.execute("CREATE TABLE app.job (LIKE public.job INCLUDING ALL)")
         monkeypatch.setenv("DATABASE_URL", f"{empty_database}?options=-csearch_path%3Dapp,public")
         forget_engine()
         assert found()["search_path"] == "warning"

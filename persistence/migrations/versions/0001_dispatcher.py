@@ -298,7 +298,6 @@ FIRST_ROWS = """
 
 def upgrade() -> None:
     present = read_placement(op.get_bind()).schemas.keys()
-    older.check_shared_tables(op.get_bind())
     for name, statements in SHARED.items():
         if name not in present:
             op.execute(statements)

@@ -1,0 +1,148 @@
+"""A web app's schema, as an ORM makes it, is adopted and works, or is refused by name with the statement that helps."""
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from console.embedded.servers import Services
+from persistence.db.engine import engine
+from persistence.exceptions import IllegalRequestError
+from persistence.migrations.head import check_head
+from persistence.migrations.run import migrate
+from persistence.migrations.web_app_tables import examine, require_usable
+from persistence.settings import settings
+from support.command import Run
+from support.engines import forget_engine
+from support.servers import Given
+from support.web_app_schemas.cases import AT_WORK, REFUSED, UTC, Case
+from support.worlds.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project
+from support.worlds.world import Published, World
+
+Make = Callable[[Case], World]
+
+DATABASE = "schemas_of_web_apps"
+
+
+@pytest.fixture(scope="module")
+def one_database(services: Services | Given) -> Iterator[str]:
+    """A database for all schemas, far from UTC."""
+    name = Identifier(DATABASE)
+    with psycopg.connect(services.database_url, autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {}").format(name))
+        admin.execute(SQL("ALTER DATABASE {} SET TimeZone TO 'Asia/Kolkata'").format(name))
+        yield services.database_url.rpartition("/")[0] + f"/{DATABASE}"
+        forget_engine()
+        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def make(one_database: str, monkeypatch: pytest.MonkeyPatch, published: Published) -> Make:
+    """Make a case's tables in a schema of its own, which the settings then name."""
+
+    def make(case: Case) -> World:
+        with psycopg.connect(one_database, autocommit=True) as admin:
+            admin.execute(SQL("CREATE SCHEMA {}").format(Identifier(case.name)))
+            admin.execute(SQL("SET search_path TO {}").format(Identifier(case.name)))
+            admin.execute(case.statements.encode())
+        monkeypatch.setenv("DATABASE_URL", f"{one_database}?schema={case.name}")
+        monkeypatch.delenv("CRAWLYARD_DIRECT_DATABASE_URL", raising=False)
+        for name, value in case.settings.items():
+            monkeypatch.setenv(name, value)
+        settings.cache_clear()
+        if engine().url.database != DATABASE:
+            forget_engine()
+        return World(published)
+
+    return make
+
+
+@pytest.mark.parametrize("case", AT_WORK, ids=lambda case: case.name)
+def test_a_schema_that_is_adopted_works(case: Case, make: Make) -> None:
+    """Jobs are submitted, assigned, finished and discovered, and what may not be repeated is not."""
+    world = make(case)
+    migrate()
+    check_head()
+
+    discoverer = Discoverer.at_work(world)
+    discoverer.finds(group("lab", 7), project("lab/tool", 42))
+    discoverer.finds(project("lab/moved", 42), at="2026-05-04T03:02:10Z")
+    discoverer.sends("job_completed")
+    assert world.job(discoverer.job_id).status == "finished"
+    found = "SELECT full_path, type::text FROM area ORDER BY 1"
+    assert world.rows(found) == [("lab", "group"), ("lab/moved", "project")]
+    assert world.scalar("SELECT count(*) FROM job_area") == len(GROUP_COMMANDS) + len(PROJECT_COMMANDS)
+    assert world.rejections() == []
+
+    again = world.order(command="GROUP_PROJECT_DISCOVERY", namespace_path=None, user_id="ann")
+    again["web_app_job_id"] = discoverer.job_id
+    world.submit(again)
+    world.submit(world.order(account_id="nobody"))
+    assert world.job(discoverer.job_id).status == "finished"
+    assert [reason for _, reason in world.rejections()] == ["unknown_account"]
+
+    crawler = world.crawler(capacity=1)
+    world.assign()
+    (order,) = crawler.orders()
+    crawler.sends("job_started", order)
+    crawler.fails(order, recoverable=False)
+    world.assign()
+    crawler.sends("token_refresh_request", *crawler.orders())
+    statuses = "SELECT status::text, count(*) FROM job WHERE spawned_from IS NOT NULL GROUP BY 1 ORDER BY 1"
+    assert [status for status, _ in world.rows(statuses)] == [
+        "failed",
+        "queued",
+        "waiting_credential_renewal",
+    ]
+    age = "SELECT EXTRACT(epoch FROM now() - finished_at)::float FROM job WHERE finished_at IS NOT NULL"
+    assert [0 <= seconds < 60 for (seconds,) in world.rows(age)] == [True, True]
+
+    world.rows(
+        "UPDATE job SET finished_at = now() - interval '49 hours' WHERE id = :id", id=discoverer.job_id
+    )
+    world.submit(again)
+    assert world.job(discoverer.job_id).status == "queued"
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_a_schema_that_is_refused_is_told_how_to_be_repaired(case: Case, make: Make) -> None:
+    """One line names each column; once its owner has run the statements, nothing is refused any more."""
+    world = make(case)
+
+    with pytest.raises(IllegalRequestError, match=case.refused) as raised:
+        migrate()
+
+    assert "\n" not in str(raised.value)
+    assert world.scalar("SELECT to_regclass('crawlyard_version')") is None
+    if case.name == "a column missing":
+        return
+    with psycopg.connect(settings().psycopg_url, autocommit=True) as owner:
+        owner.execute(SQL("SET search_path TO {}").format(Identifier(case.name)))
+        owner.execute(str(raised.value).partition("must first run: ")[2].encode())
+    with engine().connect() as connection:
+        require_usable(connection, older={"job_error_log"})
+        assert examine(connection).times_without_zone == (7 if case.settings else 0)
+
+
+def test_a_worker_and_the_doctor_check_the_same(make: Make, run: Run) -> None:
+    """A web app may change its columns later; the zone of its own sessions is told, too."""
+    case = Case("changed later", "drizzle", settings=UTC)
+    world = make(case)
+    migrate()
+
+    def told(about: str) -> tuple[str, str]:
+        (found,) = [f for f in run("doctor", "--json").json["findings"] if f["about"] == about]
+        return found["level"], f"{found['detail']} {found['remedy']}"
+
+    assert told("web app's tables")[0] == "ok"
+    level, text = told("timestamps")
+    assert level == "warning"
+    assert "7 timestamp columns without time zone read and written in UTC; TimeZone" in text
+    assert "Asia/Kolkata" in text
+    world.rows("ALTER TABLE job ADD team text NOT NULL")
+    with pytest.raises(IllegalRequestError, match=r"job\.team is NOT NULL without a default"):
+        check_head()
+    level, text = told("web app's tables")
+    assert level == "fault"
+    assert "Have their owner run: ALTER TABLE job ALTER COLUMN team DROP NOT NULL;" in text
