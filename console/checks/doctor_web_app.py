@@ -57,8 +57,8 @@ def _zones(found: WebAppTables, default_zone: str) -> list[Finding]:
             "timestamps",
             f"{columns} without time zone read and written in UTC; TimeZone of other sessions is {default_zone}",
             good=default_zone.lower() in _UTC,
-            remedy=f"{TIMESTAMPS}=utc says that all is UTC, but now() writes local time there in a session with another "
-            "TimeZone: ALTER DATABASE … SET TimeZone TO 'UTC', or make the columns timestamptz.",
+            remedy=f"{TIMESTAMPS}=utc says that all is UTC, but now() writes local time there in a session of another "
+            "zone: ALTER DATABASE … SET TimeZone TO 'UTC', or make the columns timestamptz.",
             otherwise="warning",
         )
     ]

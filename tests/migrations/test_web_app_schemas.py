@@ -146,3 +146,46 @@ def test_a_worker_and_the_doctor_check_the_same(make: Make, run: Run) -> None:
     level, text = told("web app's tables")
     assert level == "fault"
     assert "Have their owner run: ALTER TABLE job ALTER COLUMN team DROP NOT NULL;" in text
+
+
+def test_what_a_column_of_the_web_app_refuses_is_rejected_alone(make: Make) -> None:
+    """An order without a user, or a path that is too long, costs nothing but itself."""
+    change = """
+        ALTER TABLE area ALTER full_path TYPE varchar(20);
+        ALTER TABLE job ALTER full_path TYPE varchar(20), ALTER "userId" SET NOT NULL
+    """
+    world = make(Case("strict", "agreed", change))
+    migrate()
+
+    world.submit(
+        world.order(namespace_path="lab/other"), world.order(namespace_path="lab/tool", user_id="ann")
+    )
+    scoped = world.order(command="GROUP_PROJECT_DISCOVERY", namespace_path="lab", user_id="ann")
+    world.submit(scoped)
+    assert [reason for _, reason in world.rejections()] == ["refused_by_database"]
+    crawler = world.crawler(capacity=2)
+    world.assign()
+    order = world.scalar("SELECT crawler_job_id FROM crawler_order WHERE command = 'GROUP_PROJECT_DISCOVERY'")
+    crawler.sends(
+        "jobs_discovered",
+        order,
+        discovered_jobs=[project("lab/tool", 1), project("lab/" + "long" * 9, 2)],
+        discovery_summary={},
+    )
+
+    assert world.rows("SELECT full_path FROM area") == [("lab/tool",)]
+    assert [reason for _, reason in world.rejections()] == ["refused_by_database"] * 2
+
+
+def test_the_repair_of_times_writes_no_table_again(make: Make) -> None:
+    """A large table is not locked for long; only its indexes are built."""
+    world = make(Case("repaired", "drizzle"))
+    with pytest.raises(IllegalRequestError) as raised:
+        migrate()
+    file = "SELECT pg_relation_filenode('job'), (SELECT access_token_expires_at::text FROM account)"
+    before = world.row(file)
+
+    world.rows(str(raised.value).partition("must first run: ")[2])
+
+    assert world.row(file) == (before[0], f"{before[1]}+00")
+    migrate()

@@ -7,8 +7,8 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ["persistence", "tasks", "console"]
 MAX_MODULES = 12
 
-LARGE_FOLDERS = {Path("console/commands")}
-"""One file per noun of the command."""
+LARGE_FOLDERS = {Path("console/commands"), Path("persistence/migrations/versions")}
+"""One file per noun of the command, and one per revision of the schema."""
 
 
 def modules(*folders: str) -> list[Path]:

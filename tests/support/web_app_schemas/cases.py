@@ -47,8 +47,12 @@ AT_WORK = [
     """),
     Case("Prisma, in UTC", "prisma", settings=UTC),
     Case("varchar, long enough", "agreed", """
-        ALTER TABLE job_area ALTER "jobId" TYPE varchar(26);
-        ALTER TABLE job ALTER id TYPE varchar(26), ALTER status TYPE varchar(30), ALTER command TYPE varchar(50)
+        ALTER TABLE job_area ALTER "jobId" TYPE varchar(26), ALTER full_path TYPE varchar(1024);
+        ALTER TABLE area_authorization ALTER area_id TYPE varchar(1024);
+        ALTER TABLE area ALTER full_path TYPE varchar(1024), ALTER gitlab_id TYPE varchar(255);
+        ALTER TABLE account ALTER access_token TYPE varchar(255), ALTER provider_id TYPE varchar(20);
+        ALTER TABLE job ALTER id TYPE varchar(26), ALTER status TYPE varchar(30), ALTER command TYPE varchar(50),
+            ALTER full_path TYPE varchar(1024)
     """),
     Case("enums for all words", "agreed", """
         CREATE TYPE kind AS ENUM ('project', 'group');
