@@ -1,19 +1,17 @@
 """Reads the broker: how long its queues are, and what kind of server it is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from persistence.exceptions import CrawlyardError
 from persistence.settings import settings
-
-_TIMEOUT_S = 2.0
+from tasks.start.broker_client import open_client
+from tasks.start.broker_rights import Lack, Need, lack_of, try_to_publish
 
 # As kombu stores them: a queue is one list per priority, and the default priority has the queue's own name.
 _SEPARATOR = "\x06\x16"
@@ -23,6 +21,10 @@ _UNACKED = "unacked_index"
 
 class BrokerError(CrawlyardError):
     """The broker does not answer, or refuses; the text says which."""
+
+
+class BrokerRefusesError(BrokerError):
+    """The broker answers, but our user may not do this: a password or a right is wrong."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,14 @@ def ping_broker() -> None:
 
 def try_broker() -> None:
     """Return when the broker accepts a write, which both consuming and publishing need. Raises BrokerError."""
-    with broker_client() as client:
-        client.set(_prefixed(_PROBE), "", ex=1)
+    with _our_errors():
+        try_to_publish()
+
+
+def lacking(needs: Sequence[Need]) -> Lack:
+    """Return what our user lacks of these. Raises BrokerError."""
+    with _our_errors():
+        return lack_of(needs)
 
 
 def server_info() -> Mapping[str, Any]:
@@ -72,41 +80,27 @@ def server_info() -> Mapping[str, Any]:
         return {name: value for section in _SECTIONS for name, value in client.info(section).items()}
 
 
-_PROBE = "crawlyard-health"
 _SECTIONS = ("server", "memory", "replication", "cluster")
 
 
 @contextmanager
 def broker_client() -> Iterator["redis.Redis"]:
     """Open a client that gives up after two seconds, and turn its errors into BrokerError."""
+    with _our_errors(), open_client(settings().broker_url, client_name="crawlyard-console") as client:
+        yield client
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
     try:
-        with redis.Redis.from_url(
-            client_url(settings().broker_url),
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), retries=0),
-            client_name="crawlyard-console",
-        ) as client:
-            yield client
+        yield
+    except (AuthenticationError, NoPermissionError) as error:
+        raise BrokerRefusesError(f"The broker refuses: {error}") from None
     except (redis.RedisError, OSError) as error:
         raise BrokerError(f"The broker cannot be used: {error}") from None
     except ValueError:
         # The text of the error contains what was parsed as the port, which may be a piece of the password.
         raise BrokerError("BROKER_URL cannot be read: a password in it must be percent-encoded.") from None
-
-
-def client_url(url: str) -> str:
-    """Convert a kombu URL to redis-py's form, which differs for sockets, databases and certificate options."""
-    parts = urlsplit(url)
-    query = [
-        (
-            {"virtual_host": "db"}.get(name, name),
-            value.removeprefix("CERT_").lower() if name == "ssl_cert_reqs" else value,
-        )
-        for name, value in parse_qsl(parts.query)
-    ]
-    scheme = "unix" if parts.scheme == "redis+socket" else parts.scheme
-    return urlunsplit(parts._replace(scheme=scheme, query=urlencode(query)))
 
 
 def _prefixed(key: str) -> str:

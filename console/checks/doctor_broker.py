@@ -6,20 +6,53 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from console.checks.broker import BrokerError, server_info
+from console.checks.broker import BrokerError, lacking, server_info
 from console.checks.finding import Finding, judged
 from console.output.screen import counted
+from tasks.start.broker_rights import CONSUME, REMOTE_CONTROL, Lack, Need
 from tasks.worker.remote_control import WorkerAnswer, ask_workers
 
 _OLDEST = (6, 2)
 _NAMED = 3
 """The most workers that a finding names."""
+_INFO = (Need("INFO"),)
 
 
 def examine_broker() -> list[Finding]:
-    """Examine the server. Raises BrokerError if it does not answer."""
+    """Examine our rights, the server and its workers. Raises BrokerError if it does not answer."""
+    return [_rights(lacking(CONSUME)), *_server(lacking(_INFO)), *_listeners(lacking(REMOTE_CONTROL))]
+
+
+def _server(unreadable: Lack) -> list[Finding]:
+    if unreadable:
+        return [_unreadable(unreadable)]
     info = server_info()
-    return [_version(info), _eviction(info), _role(info), _cluster(info), _workers(_answers())]
+    return [_version(info), _eviction(info), _role(info), _cluster(info)]
+
+
+def _rights(lack: Lack) -> Finding:
+    return judged(
+        "broker rights",
+        str(lack) if lack else "sufficient to consume and to publish",
+        good=not lack,
+        remedy=f"{lack.remedy}. Workers and beat wait for it.",
+    )
+
+
+def _listeners(lack: Lack) -> list[Finding]:
+    if not lack:
+        return [_workers(_answers())]
+    detail = f"{lack}; workers need none of it, but cannot be asked for their versions"
+    return [Finding("remote control", "warning", detail, f"{lack.remedy}, if `celery inspect` should work.")]
+
+
+def _unreadable(lack: Lack) -> Finding:
+    return Finding(
+        "Redis",
+        "warning",
+        f"version, maxmemory-policy, role and cluster mode cannot be examined: {lack}",
+        f"{lack.remedy} to have them examined, or see that maxmemory-policy is noeviction. Crawlyard needs no INFO.",
+    )
 
 
 def _version(info: Mapping[str, Any]) -> Finding:

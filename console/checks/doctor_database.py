@@ -16,7 +16,6 @@ from persistence.db.server import (
     ClockDifference,
     clock_difference,
     is_behind_pooler,
-    missing_privileges,
     server_settings,
 )
 from persistence.db.session import foreign_formats
@@ -24,6 +23,7 @@ from persistence.db.snapshot import snapshot
 from persistence.exceptions import DatabaseLost
 from persistence.maintenance.adoption import read_unadopted_jobs
 from persistence.migrations.head import SchemaError, require_head
+from persistence.migrations.rights import read_rights, unhide
 from persistence.reports.connections import SuspiciousConnections, suspicious_connections
 from persistence.settings import PREFIX, settings
 
@@ -71,28 +71,41 @@ def _session(foreign: Mapping[str, str]) -> Finding:
 
 
 def _schema(connection: Connection) -> list[Finding]:
+    rights = _rights(connection)
+    if any(one.level == "fault" for one in rights):
+        return rights  # what follows reads the tables
     try:
         revision = require_head(connection)
     except SchemaError as error:
-        return [Finding("schema", "fault", str(error), "Run `crawlyard migrate`.")]
+        return [*rights, Finding("schema", "fault", str(error), "Run `crawlyard migrate`.")]
     return [
+        *rights,
         Finding("schema", "ok", f"at revision {revision}, the newest"),
         *examine_web_app(connection),
-        _privileges(connection),
         *_adoption(),
         *_crawlers(suspicious_connections(connection)),
         *examine_origins(connection),
     ]
 
 
-def _privileges(connection: Connection) -> Finding:
-    missing = missing_privileges(connection)
-    return judged(
-        "rights",
-        f"missing: {', '.join(missing)}" if missing else "sufficient on the web app's tables",
-        good=not missing,
-        remedy="Have the owner of the tables GRANT them to the role in DATABASE_URL.",
-    )
+def _rights(connection: Connection) -> list[Finding]:
+    rights = read_rights(connection)
+    return [
+        judged(
+            "rights",
+            f"missing: {rights.missing}" if rights.missing else "sufficient on all tables",
+            good=not rights.missing,
+            remedy=f"Have the owner run: {rights.grant}. A worker does not start without.",
+        ),
+        judged(
+            "row level security",
+            f"hides rows of {', '.join(rights.hidden)} from {rights.role}"
+            if rights.hidden
+            else "hides no row from us",
+            good=not rights.hidden,
+            remedy=f"{unhide(rights)} A worker does not start without.",
+        ),
+    ]
 
 
 def _adoption() -> list[Finding]:

@@ -5,12 +5,15 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
-from console.checks.broker import try_broker
+from console.checks.broker import BrokerRefusesError, try_broker
 from console.checks.check import Check
 from console.checks.deadline import begin, within
 from console.output.screen import duration
+from console.output.urls import reason
 from persistence.exceptions import CrawlyardError
+from tasks.start.temporary_folder import why_no_temporary_folder
 from tasks.worker import heartbeat_file
 from tasks.worker.heartbeat_file import ProcessLiveness
 
@@ -25,18 +28,22 @@ def check_liveness(kind: str, *, end_stuck: bool = False) -> list[Check]:
     Return a check per running process of this kind, or one failed check if none runs.
 
     While the broker does not answer, or refuses writes, no process can consume or publish, and a restart would
-    not help: the checks pass then. *end_stuck* kills the processes that fail.
+    not help: the checks pass then. They fail if it refuses our user, which only an operator can change. *end_stuck*
+    kills the processes that fail for another reason.
     """
     try:
-        is_excused = not _all_well(kind) and not _broker_serves()
-        if not is_excused:
+        refused = "" if _all_well(kind) else _refused()
+        is_excused = refused is None
+        if refused == "" and not any(reading.refused for reading in heartbeat_file.read(kind)):
             _wait(lambda: _all_well(kind))
         readings = list(heartbeat_file.read(kind))
     except OSError as error:
-        return [Check(kind, healthy=False, detail=str(error))]
+        return [Check(kind, healthy=False, detail=why_no_temporary_folder() or str(error))]
     if not readings:
         return [Check(kind, healthy=False, detail="none runs on this machine under this user")]
-    stuck = [reading.pid for reading in readings if not (reading.is_well or is_excused)]
+    if refused:
+        readings = [replace(reading, refused=reading.refused or refused) for reading in readings]
+    stuck = [reading.pid for reading in readings if not (reading.is_well or reading.refused or is_excused)]
     for pid in stuck if end_stuck else ():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)  # a frozen process reacts to no other signal
@@ -44,6 +51,8 @@ def check_liveness(kind: str, *, end_stuck: bool = False) -> list[Check]:
 
 
 def _judged(kind: str, reading: ProcessLiveness, *, is_excused: bool) -> Check:
+    if reading.refused:
+        return Check(f"{kind} {reading.pid}", healthy=False, detail=f"consumes nothing: {reading.refused}")
     detail = f"last known to work {duration(reading.age)} ago; the limit is {duration(reading.bound)}"
     if is_excused and not reading.is_well:
         detail += "; excused, since the broker cannot be used"
@@ -54,12 +63,15 @@ def _all_well(kind: str) -> bool:
     return all(reading.is_well for reading in heartbeat_file.read(kind))
 
 
-def _broker_serves() -> bool:
+def _refused() -> str | None:
+    """Return why the broker refuses our user, nothing if it serves, and None if it does not serve anybody."""
     try:
         within(BROKER_TIMEOUT_S, begin(try_broker), "The broker")
+    except BrokerRefusesError as error:
+        return reason(error)
     except CrawlyardError:
-        return False
-    return True
+        return None
+    return ""
 
 
 def _wait(probe: Callable[[], bool]) -> None:

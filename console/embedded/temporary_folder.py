@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -101,6 +102,7 @@ def _unless_error(answer: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def temporary_sandbox() -> Iterator[ServerSandbox]:
     """Provide a sandbox; at the end its processes are stopped and its folder is removed."""
+    tempfile.gettempdir()  # raises FileNotFoundError here, where it is reported
     supervisor = subprocess.Popen(  # noqa: S603 - our own script, by our own interpreter
         [sys.executable, "-I", "-S", str(_SUPERVISOR_SCRIPT), str(getpid())],
         cwd="/",

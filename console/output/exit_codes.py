@@ -36,7 +36,11 @@ def _reported(error: Exception) -> int:
     """Report a CrawlyardError in one line. Any other exception is a bug, and is raised again with its traceback."""
     from console.output.urls import reason  # noqa: PLC0415 - only errors need it
     from persistence.exceptions import CrawlyardError  # noqa: PLC0415
+    from tasks.start.temporary_folder import why_no_temporary_folder  # noqa: PLC0415
 
+    if isinstance(error, FileNotFoundError) and error.filename is None and (why := why_no_temporary_folder()):
+        click.echo(f"crawlyard: {why}", err=True)
+        return WRONG_REQUEST
     if not isinstance(error, CrawlyardError):
         raise error
     click.echo(f"crawlyard: {reason(error)}", err=True)

@@ -9,6 +9,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from console.output.encoding import can_print
+
 _PIPE_WIDTH = 120
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
@@ -21,7 +23,8 @@ def console() -> Console:
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Print one JSON value, with times in ISO 8601 and durations in seconds."""
-    click.echo(json.dumps(as_json(value), indent=indent, ensure_ascii=False))
+    text = json.dumps(as_json(value), indent=indent, ensure_ascii=False)
+    click.echo(text if can_print(text) else json.dumps(as_json(value), indent=indent))
 
 
 def as_json(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Facts about the server: its settings, our privileges, its clock, and whether we use a pooler."""
+"""Facts about the server: its settings, its clock, and whether we use a pooler."""
 
 import time
 from collections.abc import Mapping
@@ -18,38 +18,12 @@ _SERVER = text("""
 """)
 
 
-_MISSING_PRIVILEGES = text("""
-    SELECT privilege || ' on ' || quote_ident(name)
-      FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[])) AS wanted(name, privilege)
-     WHERE NOT has_table_privilege(quote_ident(name), privilege)
-""")
-
-_REQUIRED_PRIVILEGES = {
-    "user": ("SELECT", "UPDATE"),  # FOR KEY SHARE requires UPDATE
-    "account": ("SELECT", "UPDATE"),
-    "area": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "area_authorization": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "job": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "job_area": ("SELECT", "INSERT", "UPDATE"),
-}
-"""By table of the web app: discoveries move areas, and the clean-up deletes old jobs."""
-
-
 @dataclass(frozen=True)
 class ClockDifference:
     """The database's clock minus this machine's, in seconds, measured to within *bound*."""
 
     seconds: float
     bound: float
-
-
-def missing_privileges(connection: Connection) -> list[str]:
-    """The privileges on the web app's tables that our role needs and lacks, such as `DELETE on job`."""
-    wanted = [
-        (name, privilege) for name, privileges in _REQUIRED_PRIVILEGES.items() for privilege in privileges
-    ]
-    values = {"names": [name for name, _ in wanted], "privileges": [privilege for _, privilege in wanted]}
-    return list(connection.scalars(_MISSING_PRIVILEGES, values))
 
 
 def server_settings(connection: Connection) -> Mapping[str, str]:

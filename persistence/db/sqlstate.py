@@ -28,6 +28,9 @@ _LOST_CLASSES = frozenset({"08", "53", "57", "58"})
 _LOST = frozenset({"25006", "25P04"})
 """read_only_sql_transaction (a failover left us on the old primary) and transaction_timeout."""
 
+_NOT_PERMITTED = "42501"
+"""insufficient_privilege: a GRANT heals it, and until then no message is to be kept as rejected for it."""
+
 _POOLER_ERROR = "08P01"
 """protocol_violation: PgBouncer uses it for all its own errors, mostly that no server connection was free."""
 
@@ -85,7 +88,7 @@ def _from_server(cause: PsycopgError, state: str) -> CrawlyardError:
         return Contended(text)
     if state == _SILENT:
         return IdleTransactionEnded(text)
-    if state == _POOLER_ERROR:
+    if state in (_POOLER_ERROR, _NOT_PERMITTED):
         return DatabaseLost(f"{text}: {cause.diag.message_primary}")
     if state[:2] in _LOST_CLASSES or state in _LOST:
         return DatabaseLost(text)

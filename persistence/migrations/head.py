@@ -6,6 +6,7 @@ from persistence.db.engine import engine
 from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.placement import read_placement
+from persistence.migrations.rights import require_rights
 from persistence.migrations.run import current_revision, head_revision
 from persistence.migrations.web_app_tables import require_usable
 
@@ -31,10 +32,11 @@ def check_head() -> None:
     """
     Check that a process can work in its database.
 
-    Raises SchemaError if it is not at the newest revision, in one schema, and IllegalRequestError if the web app's
-    tables are not usable.
+    Raises SchemaError if it is not at the newest revision, in one schema, UnsuitableDatabaseError if our role may not
+    do there what a worker does, and IllegalRequestError if the web app's tables are not usable.
     """
     with translate_errors(), engine().connect() as connection:
+        require_rights(connection)
         require_head(connection)
         require_one_schema(connection)
         require_usable(connection)

@@ -6,12 +6,15 @@ is stored in `rejected_message`, and the log shows only the reason and the messa
 """
 
 import logging
+import time
 from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
 import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import maybe_shutdown
+from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.exceptions import ConnectionError as BrokerLost
 
 from persistence.settings import settings
@@ -20,6 +23,8 @@ from tasks.routes import queue_of
 from tasks.runtime import stopping
 from tasks.runtime.readable import readable_body, readable_text
 from tasks.runtime.rejection import Rejected, keep_or_requeue
+from tasks.start.broker_rights import CONSUME, FIRST_PAUSE_S, LONGEST_PAUSE_S, wait_for_rights
+from tasks.worker import liveness
 from tasks.worker.envelope import MalformedError, check_deliveries
 from tasks.worker.records import WRAPPED
 from tasks.worker.transport import MISREAD
@@ -35,6 +40,9 @@ _SHORTAGE_PAUSE_S = 1.0
 
 class Consumer(CeleryConsumer):
     """Passes valid messages on to Celery, and rejects all others."""
+
+    _refusals = 0
+    _refused_at = float("-inf")
 
     def start(self) -> None:
         """
@@ -57,9 +65,30 @@ class Consumer(CeleryConsumer):
         self.blueprint.start = start
         super().start()
 
+    def connection_for_read(self, heartbeat: Any = None) -> Any:
+        """Connect, and take no message before the broker permits all that is done with it."""
+        wait_for_rights(CONSUME, liveness.refused, _pause)
+        connection = super().connection_for_read(heartbeat)
+        wait_for_rights(CONSUME, liveness.refused, _pause)  # it may not have answered before
+        return connection
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Pause longer each time if the broker refuses a command: connecting again does not change that."""
+        if not isinstance(exc, NoPermissionError):
+            super().on_connection_error_after_connected(exc)
+            return
+        now = time.monotonic()
+        self._refusals = self._refusals + 1 if now - self._refused_at < 2 * LONGEST_PAUSE_S else 0
+        self._refused_at = now
+        liveness.refused(str(exc))
+        logger.error("the broker refuses a command: %s", exc)
+        super().on_connection_error_after_connected(exc)
+        _pause(min(FIRST_PAUSE_S << min(self._refusals, 5), LONGEST_PAUSE_S))
+
     def ensure_connected(self, conn: Any) -> Any:
         """Wait for the broker without limit, and retry often."""
-        conn.ensure_connection = partial(conn.ensure_connection, **_RECONNECT_POLICY)
+        connect = partial(conn.ensure_connection, **_RECONNECT_POLICY)
+        conn.ensure_connection = lambda errback, *args, **options: connect(_noting(errback), *args, **options)
         return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
@@ -105,6 +134,25 @@ class Consumer(CeleryConsumer):
             kept=partial(message.ack_log_error, logger, self.connection_errors),
             requeue=partial(message.reject_log_error, logger, self.connection_errors, requeue=True),
         )
+
+
+def _noting(errback: Callable[[Exception, float], None]) -> Callable[[Exception, float], None]:
+    """Note that the broker refuses our user, which `crawlyard health --worker` then tells."""
+
+    def note(error: Exception, interval: float) -> None:
+        if isinstance(error, AuthenticationError | NoPermissionError):
+            liveness.refused(f"the broker refuses: {error}")
+        errback(error, interval)
+
+    return note
+
+
+def _pause(seconds: float) -> None:
+    """Sleep, unless the worker is to stop."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        maybe_shutdown()
+        time.sleep(0.1)
 
 
 def is_served_by(task: str, queue: str) -> bool:

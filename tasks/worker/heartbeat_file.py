@@ -30,11 +30,13 @@ class ProcessLiveness:
     pid: int
     age: timedelta
     bound: timedelta
+    refused: str = ""
+    """Why it cannot work, if the broker answers and refuses; a restart does not help."""
 
     @property
     def is_well(self) -> bool:
-        """True if it was well recently."""
-        return -_MAX_CLOCK_STEP <= self.age <= self.bound
+        """True if it was well recently, and nothing is refused to it."""
+        return not self.refused and -_MAX_CLOCK_STEP <= self.age <= self.bound
 
 
 class LivenessFile:
@@ -48,7 +50,9 @@ class LivenessFile:
         hidden = folder / f".{kind}-{os.getpid()}"
         self._path = folder / f"{kind}-{os.getpid()}"
         self._file = hidden.open("w", encoding="ascii")
-        self._file.write(str(bound.total_seconds()))
+        self._bound = str(bound.total_seconds())
+        self._refused = ""
+        self._file.write(self._bound)
         self._file.flush()
         # Not flock: a child inherits it, and would keep the lock of a dead parent.
         fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,6 +61,20 @@ class LivenessFile:
     def beat(self, well_at: float | None = None) -> None:
         """Record that all was well at this time of the epoch; by default now."""
         os.utime(self._file.fileno(), None if well_at is None else (well_at, well_at))
+
+    def refuse(self, reason: str) -> None:
+        """Record, until `permit`, why the process cannot work."""
+        if reason != self._refused:
+            self._refused = reason
+            line = " ".join(reason.split())
+            text = (f"{self._bound}\n{line}" if line else self._bound).encode("ascii", "replace")
+            os.pwrite(self._file.fileno(), text, 0)  # a reader may be at it: the bound is always there
+            os.ftruncate(self._file.fileno(), len(text))
+
+    def permit(self) -> None:
+        """Record that nothing is refused any more."""
+        if self._refused:
+            self.refuse("")
 
     def close(self) -> None:
         """Remove the file; it cannot be used again."""
@@ -75,8 +93,9 @@ def read(kind: str) -> Iterator[ProcessLiveness]:
         with suppress(FileNotFoundError), path.open("r+", encoding="ascii") as file:
             if _is_locked(file):
                 age = time.time() - os.fstat(file.fileno()).st_mtime
-                bound = timedelta(seconds=float(file.read()))
-                yield ProcessLiveness(int(path.name.rpartition("-")[2]), timedelta(seconds=age), bound)
+                bound, _, refused = file.read().partition("\n")
+                pid = int(path.name.rpartition("-")[2])
+                yield ProcessLiveness(pid, timedelta(seconds=age), timedelta(seconds=float(bound)), refused)
             else:
                 path.unlink(missing_ok=True)
 

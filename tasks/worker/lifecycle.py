@@ -1,6 +1,8 @@
 """The start, the forks and the stop of a worker, and its timer that publishes the sweep."""
 
 import gc
+import sys
+import time
 from typing import Any
 
 import structlog
@@ -11,7 +13,9 @@ from persistence.exceptions import CrawlyardError, DatabaseLost
 from persistence.settings import settings
 from tasks.own_celery import foreign_variables
 from tasks.runtime import stopping
-from tasks.worker import remote_control
+from tasks.start.broker_rights import PUBLISH, wait_for_rights, why_uncontrolled
+from tasks.start.temporary_folder import why_no_temporary_folder
+from tasks.worker import liveness, remote_control
 
 log = structlog.get_logger()
 
@@ -24,7 +28,7 @@ _OBJECTS_PER_COLLECTION = 50_000
 def install(app: Celery) -> None:
     """Connect all of this to the workers of *app*."""
     signals.worker_init.connect(_begin)
-    signals.beat_init.connect(_warn_of_variables)
+    signals.beat_init.connect(_begin_beat)
     signals.worker_process_init.connect(_forked)
     signals.worker_shutting_down.connect(_stop)
     app.steps["worker"].add(StopStep)
@@ -32,7 +36,7 @@ def install(app: Celery) -> None:
     remote_control.restrict()
 
 
-def _begin(**_: Any) -> None:
+def _begin(sender: Any, **_: Any) -> None:
     """
     Migrate if that is configured, and refuse to start on a database of another version.
 
@@ -41,6 +45,8 @@ def _begin(**_: Any) -> None:
     """
     stopping.reset()
     _warn_of_variables()
+    if (why := why_no_temporary_folder()) and "prefork" in str(sender.pool_cls):
+        raise SystemExit(why)
     from persistence.migrations.head import check_head  # noqa: PLC0415 - only here is Alembic needed
     from persistence.migrations.run import migrate  # noqa: PLC0415
 
@@ -54,9 +60,17 @@ def _begin(**_: Any) -> None:
         log.warning("database_lost", why=str(error))
     except CrawlyardError as error:
         raise SystemExit(str(error)) from error
+    if why := why_uncontrolled():
+        sys.stderr.write(f"crawlyard: {why}\n")  # logs are not set up yet
+        sender.app.conf.worker_enable_remote_control = False
 
 
-def _warn_of_variables(**_: Any) -> None:
+def _begin_beat(**_: Any) -> None:
+    _warn_of_variables()
+    wait_for_rights(PUBLISH, liveness.refused, time.sleep)
+
+
+def _warn_of_variables() -> None:
     """Say which of Celery's variables do not count. `crawlyard worker` and `crawlyard beat` have said so already."""
     if foreign := foreign_variables(settings().broker_url):
         log.warning("celery_variables_ignored", names=foreign)

@@ -19,6 +19,7 @@ import structlog
 from celery import Celery, signals
 from celery.worker.state import reserved_requests
 
+from tasks.start.temporary_folder import why_no_temporary_folder
 from tasks.worker.heartbeat_file import LivenessFile
 
 log = structlog.get_logger()
@@ -58,9 +59,18 @@ def on_broker_answer() -> None:
     """
     if not _worker.file:
         return
-    with suppress(OSError, RuntimeError):  # the file was removed, or a pool's thread has just ended a request
+    # The file was removed or closed, or a pool's thread has just ended a request.
+    with suppress(OSError, RuntimeError, ValueError):
+        _worker.file.permit()
         now = time.time()
         _worker.file.beat(min((_worker.in_hand.setdefault(r, now) for r in reserved_requests), default=now))
+
+
+def refused(reason: str) -> None:
+    """Note that the broker refuses what this worker needs, until it answers the consumer again."""
+    if _worker.file:
+        with suppress(OSError, ValueError):
+            _worker.file.refuse(reason)
 
 
 def begin_beat(app: Celery) -> None:
@@ -97,5 +107,5 @@ def _open_liveness_file(kind: str, bound: timedelta) -> LivenessFile | None:
     try:
         return LivenessFile(kind, bound)
     except OSError as error:
-        log.warning("no_pulse", error=str(error))
+        log.warning("no_pulse", error=why_no_temporary_folder() or str(error))
         return None

@@ -2,9 +2,11 @@
 
 import logging
 import sys
+import warnings
 from typing import Any
 
 import structlog
+from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import setup_logging
 
 from persistence.sanitize.text import redact_text
@@ -32,6 +34,8 @@ def install() -> None:
         cache_logger_on_first_use=True,
     )
     setup_logging.connect(_set_up)
+    # Celery explains at each loss of the broker, in six lines, a setting that celeryconfig.py decides.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 
 def _set_up(loglevel: int | str | None = None, **_: Any) -> None:

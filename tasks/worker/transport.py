@@ -7,7 +7,7 @@ from kombu.transport import TRANSPORT_ALIASES, get_transport_cls, redis
 from redis._parsers.socket import SocketBuffer
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as BrokerLost
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 from redis.utils import SENTINEL
 
 from persistence.db.json_bounds import check_json
@@ -79,6 +79,15 @@ class Channel(redis.Channel):
             super()._queue_bind(*args)
         except OutOfMemoryError:
             log.warning("broker_full")
+        except NoPermissionError:
+            log.debug("queue_not_bound")
+
+    def _put_fanout(self, *args: Any, **kwargs: Any) -> None:
+        # Celery announces workers to other workers, which need no such news. The start has said what is missing.
+        try:
+            super()._put_fanout(*args, **kwargs)
+        except NoPermissionError:
+            log.debug("broadcast_not_permitted")
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
         if asynchronous:
@@ -137,6 +146,11 @@ class Channel(redis.Channel):
         # It is sent to all workers by PUBLISH and is in no list: it cannot be requeued.
         try:
             return bool(super()._receive_one(client))
+        except NoPermissionError as error:
+            # A new user of Redis 7 may use no channel, and only remote control needs one. Ending the connection would
+            # only repeat this, several times a second.
+            log.warning("remote_control_off", why=str(error))
+            return False
         except MISREAD as error:
             log.warning("control_message_dropped", error=type(error).__name__)
             return False

@@ -1,16 +1,13 @@
 """`crawlyard doctor`: its findings, the settings that it lists, and that it prints no secret."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 import redis
 
 from console.checks import doctor_broker
-from persistence.settings import settings
 from support.command import SECRET, CommandOutput, Run, Sql
-from support.engines import forget_engine
 from support.processes.workers import free_port
 from support.worlds.older_databases import OLDER
 from tasks.worker.remote_control import WorkerAnswer
@@ -117,30 +114,6 @@ def test_the_doctor_requires_a_migrated_database(empty_database: str, broker: st
     """A missing schema is a fault, and the rest of the server is examined all the same."""
     output = run("doctor", "--json")
     assert (output.code, findings(output)["schema"], findings(output)["PostgreSQL"]) == (1, "fault", "ok")
-
-
-def test_the_doctor_lists_missing_privileges(
-    sql: Sql, database: str, broker: str, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each missing privilege on the web app's tables is named."""
-    sql("CREATE ROLE poor LOGIN PASSWORD 'poor'")
-    try:
-        sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO poor")
-        sql('GRANT INSERT, UPDATE ON job, area, area_authorization, job_area, account, "user" TO poor')
-        monkeypatch.setenv("DATABASE_URL", re.sub("//[^@]*@", "//poor:poor@", database))
-        forget_engine()
-        output = run("doctor", "--json")
-    finally:
-        monkeypatch.setenv("DATABASE_URL", database)
-        forget_engine()
-        settings.cache_clear()
-        sql("DROP OWNED BY poor")
-        sql("DROP ROLE poor")
-
-    (finding,) = [one for one in output.json["findings"] if one["about"] == "rights"]
-    assert output.code == 1
-    assert finding["level"] == "fault"
-    assert finding["detail"] == "missing: DELETE on area, DELETE on area_authorization, DELETE on job"
 
 
 def test_the_doctor_reports_jobs_that_wait_for_adoption(sql: Sql, broker: str, run: Run) -> None:

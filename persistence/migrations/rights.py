@@ -1,0 +1,130 @@
+"""What our role may do with the tables, and whether row level security hides rows from it."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from persistence.exceptions import UnsuitableDatabaseError
+from persistence.migrations.scope import VERSION_TABLE
+from persistence.schema import Base
+
+_ALL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_ONE_ROW: Final = ("SELECT", "UPDATE")
+
+_REQUIRED: Final[Mapping[str, Sequence[str]]] = {
+    **dict.fromkeys(sorted(Base.metadata.tables), _ALL),
+    # A migration has made their only row.
+    **dict.fromkeys(("adoption", "event_edge", "liveness_state"), _ONE_ROW),
+    # The web app's: discoveries move areas, and the clean-up deletes old jobs.
+    "user": ("SELECT", "UPDATE"),  # FOR KEY SHARE requires UPDATE
+    "account": ("SELECT", "UPDATE"),
+    "job_area": ("SELECT", "INSERT", "UPDATE"),
+    VERSION_TABLE: ("SELECT",),
+}
+"""What a worker does, by table."""
+
+_SEQUENCES: Final = ("assign_bell",)
+
+_MISSING = text("""
+    -- A privilege on some columns counts: which ones we need is not checked. Objects that do not exist are no matter.
+    SELECT privilege, name
+      FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[])) WITH ORDINALITY
+           AS wanted(name, privilege, place),
+           to_regclass(quote_ident(name)) AS found
+     WHERE CASE WHEN found IS NULL THEN false
+                WHEN privilege = 'USAGE' THEN NOT has_sequence_privilege(found, privilege)
+                WHEN privilege = 'DELETE' THEN NOT has_table_privilege(found, privilege)
+                ELSE NOT has_any_column_privilege(found, privilege) END
+     ORDER BY place
+""")
+
+_CLOSED_SCHEMAS = text("""
+    -- current_schemas() leaves these out, and then our tables seem not to exist.
+    SELECT nspname::text FROM pg_namespace
+     WHERE nspname IN (SELECT btrim(part, ' "')
+                         FROM unnest(string_to_array(current_setting('search_path'), ',')) AS part)
+       AND NOT has_schema_privilege(oid, 'USAGE')
+     ORDER BY nspname
+""")
+
+_HIDDEN = text("""
+    -- A policy that lets our role do all with all rows hides none, unless a restrictive one stands beside it.
+    SELECT name FROM unnest(CAST(:names AS text[])) AS name, to_regclass(quote_ident(name)) AS found
+     WHERE found IS NOT NULL AND row_security_active(found)
+       AND (EXISTS (SELECT FROM pg_policy WHERE polrelid = found AND NOT polpermissive)
+            OR NOT EXISTS (
+                SELECT FROM pg_policy
+                 WHERE polrelid = found AND polcmd = '*' AND pg_get_expr(polqual, polrelid) = 'true'
+                   AND coalesce(pg_get_expr(polwithcheck, polrelid), 'true') = 'true'
+                   AND EXISTS (SELECT FROM unnest(polroles) AS role
+                                WHERE CASE WHEN role = 0 THEN true ELSE pg_has_role(role, 'USAGE') END)))
+     ORDER BY name
+""")
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What our role lacks; all empty if it may do what Crawlyard does."""
+
+    role: str
+    missing: str
+    """Such as `DELETE on area, job; USAGE on assign_bell`."""
+    grant: str
+    """The statements that grant it."""
+    hidden: list[str]
+    """The tables of which row level security may hide rows."""
+
+
+def read_rights(connection: Connection) -> Rights:
+    """Look up what our role may do with each table and sequence that exists, as statements find them."""
+    wanted = [(name, privilege) for name, privileges in _REQUIRED.items() for privilege in privileges]
+    wanted += [(name, "USAGE") for name in _SEQUENCES]
+    values = {"names": [name for name, _ in wanted], "privileges": [privilege for _, privilege in wanted]}
+    role = str(connection.scalar(text("SELECT quote_ident(current_user)")))
+    closed = list(connection.scalars(_CLOSED_SCHEMAS))
+    groups = _grouped(connection.execute(_MISSING, values).all())
+    missing = [f"USAGE on schema {name}" for name in closed]
+    missing += [f"{', '.join(privileges)} on {', '.join(names)}" for privileges, names in groups.items()]
+    grants = [f"GRANT USAGE ON SCHEMA {name} TO {role}" for name in closed]
+    grants += [_grant(privileges, names, role) for privileges, names in groups.items()]
+    hidden = list(connection.scalars(_HIDDEN, {"names": list(_REQUIRED)}))
+    return Rights(role, "; ".join(missing), "; ".join(grants), hidden)
+
+
+def require_rights(connection: Connection) -> None:
+    """Raise UnsuitableDatabaseError, in one line that names all, if our role lacks rights or does not see all rows."""
+    rights = read_rights(connection)
+    if rights.missing:
+        raise UnsuitableDatabaseError(
+            f"The role {rights.role} lacks {rights.missing}. Have their owner run: {rights.grant}"
+        )
+    if rights.hidden:
+        raise UnsuitableDatabaseError(
+            f"Row level security hides rows of {', '.join(rights.hidden)} from the role {rights.role}, and Crawlyard "
+            f"must see all. {unhide(rights)}"
+        )
+
+
+def unhide(rights: Rights) -> str:
+    """Say how rows become visible to our role."""
+    return f"Run ALTER ROLE {rights.role} BYPASSRLS, or CREATE POLICY … FOR ALL TO {rights.role} USING (true) for each."
+
+
+def _grouped(rows: Sequence[tuple[str, str]]) -> dict[tuple[str, ...], list[str]]:
+    """Group the names that lack the same privileges."""
+    of_name: dict[str, list[str]] = defaultdict(list)
+    for privilege, name in rows:
+        of_name[name].append(privilege)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, privileges in of_name.items():
+        groups[tuple(privileges)].append(name)
+    return groups
+
+
+def _grant(privileges: tuple[str, ...], names: list[str], role: str) -> str:
+    kind = "SEQUENCE " if privileges == ("USAGE",) else ""
+    quoted = ", ".join('"user"' if name == "user" else name for name in names)
+    return f"GRANT {', '.join(privileges)} ON {kind}{quoted} TO {role}"

@@ -1,0 +1,1 @@
+"""What a worker and beat need from their environment, checked at the start and named in one line."""

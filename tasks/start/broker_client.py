@@ -1,0 +1,35 @@
+"""A plain client of the broker, for checks: it gives up after two seconds, and takes kombu's form of URLs."""
+
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+TIMEOUT_S = 2.0
+
+
+def open_client(url: str, **options: Any) -> "redis.Redis":
+    """Open a client that never retries. Raises ValueError if the URL cannot be read."""
+    return redis.Redis.from_url(
+        client_url(url),
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), retries=0),
+        **options,
+    )
+
+
+def client_url(url: str) -> str:
+    """Convert a kombu URL to redis-py's form, which differs for sockets, databases and certificate options."""
+    parts = urlsplit(url)
+    query = [
+        (
+            {"virtual_host": "db"}.get(name, name),
+            value.removeprefix("CERT_").lower() if name == "ssl_cert_reqs" else value,
+        )
+        for name, value in parse_qsl(parts.query)
+    ]
+    scheme = "unix" if parts.scheme == "redis+socket" else parts.scheme
+    return urlunsplit(parts._replace(scheme=scheme, query=urlencode(query)))

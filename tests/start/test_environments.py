@@ -1,0 +1,126 @@
+"""In each environment of tests/support/worlds/environments.py, a start says what is wrong, the doctor what to do."""
+
+import re
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+import redis
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import text
+
+from console.checks.doctor_broker import examine_broker
+from console.checks.doctor_database import examine_database
+from console.checks.doctor_settings import examine_settings
+from persistence.db.engine import engine
+from persistence.db.sqlstate import translate_errors
+from persistence.exceptions import DatabaseLost
+from persistence.settings import settings
+from support.engines import forget_engine
+from support.worlds.environments import ENVIRONMENTS, Environment
+from tasks.start.broker_rights import CONSUME, wait_for_rights
+from tasks.worker import lifecycle
+
+STRANGER = "stranger"
+
+pytestmark = pytest.mark.unpooled("a pooler knows the roles of its own file")
+
+
+@pytest.fixture
+def enter(
+    database: str, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Environment], None]]:
+    """Make an environment, and let the settings lead there; all is undone at the end."""
+    undo: list[str] = []
+    with psycopg.connect(database, autocommit=True) as admin, redis.Redis.from_url(broker) as server:
+
+        def run(statement: str) -> None:
+            names = {"db": Identifier(database.rpartition("/")[2]), "role": Identifier(STRANGER)}
+            admin.execute(SQL(statement).format(**names))
+
+        def enter(environment: Environment) -> None:
+            undo.extend(environment.undo)
+            if environment.role:
+                run("CREATE ROLE {role} LOGIN PASSWORD 'stranger'")
+                undo.extend(("DROP OWNED BY {role}", "DROP ROLE {role}"))
+                monkeypatch.setenv("DATABASE_URL", _as_stranger(database))
+            for statement in environment.database:
+                run(statement)
+            if environment.redis:
+                server.acl_deluser(STRANGER)
+                server.execute_command("ACL", "SETUSER", STRANGER, "on", f">{STRANGER}", *environment.redis)
+                monkeypatch.setenv("BROKER_URL", _as_stranger(broker))
+            for name, value in environment.variables.items():
+                monkeypatch.setenv(name, value)
+            settings.cache_clear()
+            forget_engine()
+
+        yield enter
+        forget_engine()
+        for statement in undo:
+            run(statement)
+        server.acl_deluser(STRANGER)
+    settings.cache_clear()
+
+
+def _as_stranger(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{STRANGER}:{STRANGER}@{host}").geturl()
+
+
+class WaitsError(Exception):
+    """The start waits."""
+
+
+def start() -> tuple[bool, str]:
+    """Do what a worker does before it takes messages; returns whether that ends it."""
+
+    def wait(_seconds: float) -> None:
+        raise WaitsError
+
+    said: list[str] = []
+    conf = SimpleNamespace(worker_enable_remote_control=True)
+    try:
+        lifecycle._begin(sender=SimpleNamespace(app=SimpleNamespace(conf=conf), pool_cls="prefork"))
+        wait_for_rights(CONSUME, said.append, wait)
+    except SystemExit as ended:
+        return True, str(ended)
+    except WaitsError:
+        pass
+    return False, "\n".join(said)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda environment: environment.name)
+def test_an_environment_is_told_at_the_start_and_by_the_doctor(
+    environment: Environment, enter: Callable[[Environment], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line each, which names the cause; the doctor names the remedy too."""
+    enter(environment)
+
+    ends, said = start()
+    said += capsys.readouterr().err
+
+    assert ends == environment.ends
+    assert re.search(environment.start, said), said
+    assert said.count("\n") <= 1
+    examine = examine_broker if environment.redis else examine_database
+    findings = [*examine_settings(), *examine()]
+    about, level, detail, remedy = environment.finding
+    (found,) = [one for one in findings if one.about == about]
+    assert found.level == level, found
+    assert re.search(detail, found.detail), found
+    assert re.search(remedy, found.remedy), found
+
+
+def test_a_right_that_is_lost_is_waited_for(enter: Callable[[Environment], None]) -> None:
+    """A unit waits for a GRANT as for a database that is away, and its message is not kept as rejected."""
+    enter(next(one for one in ENVIRONMENTS if one.name == "a-table-of-ours-without-rights"))
+    with (
+        pytest.raises(DatabaseLost, match="permission denied for table job_queue"),
+        translate_errors(),
+        engine().begin() as connection,
+    ):
+        connection.execute(text("DELETE FROM job_queue"))
