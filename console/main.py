@@ -9,6 +9,7 @@ import click
 
 from console.commands.accounts import accounts
 from console.commands.areas import areas
+from console.commands.crawlers import crawlers
 from console.commands.errors import errors
 from console.commands.jobs import jobs
 from console.commands.rejected import rejected
@@ -214,7 +215,7 @@ def contract(task: str | None, out: Path | None) -> None:
 
 for group in (errors, rejected):
     crawlyard.under(LOOK)(group)
-for group in (jobs, areas, accounts):
+for group in (jobs, areas, accounts, crawlers):
     crawlyard.under(CHANGE)(group)
 
 

@@ -33,6 +33,7 @@ from persistence.db.transaction import Transaction
 from persistence.error_log.log import ErrorLog
 from persistence.events.outbox import Events
 from persistence.fleet.connections import Connections
+from persistence.fleet.credentials import CrawlerCredentials
 from persistence.fleet.intervals import Intervals
 from persistence.fleet.links import Links
 from persistence.fleet.round_lock import RoundLock
@@ -88,6 +89,7 @@ class UnitOfWork(Transaction):
         self.children = Children(session)
         self.scopes = Scopes(session)
         self.connections = Connections(session)
+        self.crawler_credentials = CrawlerCredentials(session)
         self.deferred = DeferredJobs(session)
         self.doubts = Doubts(session)
         self.duplicates = Duplicates(session)

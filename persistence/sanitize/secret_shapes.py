@@ -49,12 +49,14 @@ _OTHERS: Final = r"""
     | AT(?:ATT|CTT|BB)(?<![A-Za-z0-9]AT(?:ATT|CTT))[\w-]{16,}+(?:=[0-9A-F]{8})?
       # Language models, mail, and others
     | sk-(?<![\w-]sk-)(?=[A-Za-z_-]{0,40}\d)[\w-]{20,}+ | hf_[A-Za-z0-9]{20,}+
+      # Crawlers of ours
+    | cyc_[a-z2-7]{20,}+
     | SG\.[\w-]{16,}+\.[\w-]{16,}+ | hv[sb]\.[\w-]{20,}+ | do[opr]_v1_[0-9a-f]{20,}+
 """
 _OTHER_WORDS: Final = (
     *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "AKIA", "ASIA", "xox", "xapp-", "hooks.slack"),
     *("AIza", "ya29.", "GOCSPX-", "1//0", "k_live_", "k_test_", "whsec_", "npm_", "pypi-", "dckr_"),
-    *("ATATT", "ATCTT", "ATBB", "sk-", "hf_", "SG.", "hvs.", "hvb.", "_v1_"),
+    *("ATATT", "ATCTT", "ATBB", "sk-", "hf_", "cyc_", "SG.", "hvs.", "hvb.", "_v1_"),
 )
 
 _JWT = r"""

@@ -259,6 +259,25 @@ class AccountOrigin(Base):
     __table_args__ = (Index("account_origin_origin_idx", "origin", "account_id"),)
 
 
+class CrawlerCredential(Base):
+    """Who may connect as a crawler. Of a secret only its SHA-256 is kept, in hex."""
+
+    __tablename__ = "crawler_credential"
+
+    id: Mapped[Ulid] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    secret_hash: Mapped[str] = mapped_column(unique=True)
+    former_hash: Mapped[str | None]
+    """Of the secret before the last rotation."""
+    former_valid_until: Mapped[datetime | None]
+    capacity: Mapped[int | None]
+    """The most jobs at once of one connection."""
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    rotated_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
 class GitlabSpelling(Base):
     """The host of a GitLab's URL that was met, where it does not stand in the URL as it is compared."""
 

@@ -55,6 +55,7 @@ def attach_links(uow: UnitOfWork, links: list[Link]) -> None:
     if not by_connection:
         return
     attached = uow.links.attach(by_connection.values())
+    uow.crawler_credentials.note_use({link.credential_id for link in links if link.credential_id})
     for connection_id, is_new in attached.items():
         link = by_connection[connection_id]
         if is_new:
