@@ -13,6 +13,8 @@ from proofs.mutants.trial import Verdict, judge
 
 PRODUCT = """
 def is_full(places, capacity):
+    while places < 0:
+        places += 1
     return places >= capacity and capacity >= 0
 
 
@@ -24,18 +26,20 @@ def door(places, capacity):
 
 TESTS = """
 import pytest
-from persistence import door
+from persistence import door, is_full
 
 
 def test_a_full_room_refuses_entry():
     with pytest.raises(ValueError):
         door(2, 2)
+    assert not is_full(-1, 1)
 """
 
 GUARD = """
 [[guard]]
 name = "{name}"
 why = "places are counted"
+hangs = {hangs}
 tests = ["test_a_full_room_refuses_entry"]
 edit = [{{ at = "{at}", old = "{old}", new = "{new}" }}]
 """
@@ -46,6 +50,7 @@ FAKES = {
     "a-name-that-is-none": ("door", "places + 1", "places + one"),
     "broken": ("door", "is_full", "is_empty"),
     "gone": ("is_full", "places == capacity", "True"),
+    "an-end": ("is_full", "places += 1", "pass"),
 }
 
 VERDICTS = {
@@ -54,6 +59,7 @@ VERDICTS = {
     "a-name-that-is-none": Verdict.SURVIVED,
     "broken": Verdict.ERROR,
     "gone": Verdict.ERROR,
+    "an-end": Verdict.BY_TIME,
 }
 
 
@@ -196,11 +202,14 @@ def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
     guards.mkdir()
     (root / "persistence.py").write_text(PRODUCT, encoding="utf-8")
     (root / "tests" / "test_door.py").write_text(TESTS, encoding="utf-8")
-    rows = (GUARD.format(name=name, at=at, old=old, new=new) for name, (at, old, new) in FAKES.items())
+    rows = (
+        GUARD.format(name=name, at=at, old=old, new=new, hangs=str(name == "an-end").lower())
+        for name, (at, old, new) in FAKES.items()
+    )
     (guards / "door.toml").write_text("".join(rows), encoding="utf-8")
 
     ended = subprocess.run(
-        [sys.executable, "-m", "proofs.mutants", "--no-servers", "--root", root, "--guards", guards,
+        [sys.executable, "-m", "proofs.mutants", "--no-servers", "--limit", "15", "--root", root, "--guards", guards,
          "--json", tmp_path / "report.json"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(GUARDS.parents[2]), "PATH": "/usr/bin:/bin"},
@@ -216,6 +225,7 @@ def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
     }
     assert outcomes == VERDICTS
     assert "survived: no-capacity-below-zero" in ended.stdout
+    assert "not ended within 3 s" in ended.stdout
     assert (root / "persistence.py").read_text(encoding="utf-8") == PRODUCT
 
 

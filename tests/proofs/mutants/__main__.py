@@ -19,7 +19,10 @@ from proofs.mutants.guards import GUARDS, ROOT, Mutant, chosen, load
 from proofs.mutants.project import DoesNotApplyError
 from proofs.mutants.servers import serving
 from proofs.mutants.session import warm_up
-from proofs.mutants.trial import Outcome, Trials, Verdict, without_a_mutant
+from proofs.mutants.trial import LIMIT_S, Outcome, Trials, Verdict, without_a_mutant
+
+_SEEN = (Verdict.KILLED, Verdict.BY_TIME)
+"""The verdicts on a mutant whose guard a test sees gone."""
 
 
 @click.command()
@@ -29,6 +32,12 @@ from proofs.mutants.trial import Outcome, Trials, Verdict, without_a_mutant
 )
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the outcomes to this file.")
 @click.option("-n", "--side-by-side", type=click.IntRange(1), default=2, help="Concurrent trials [2].")
+@click.option(
+    "--limit",
+    type=click.FloatRange(0),
+    default=LIMIT_S,
+    help=f"Seconds for a trial, and a fifth for each test [{LIMIT_S:.0f}].",
+)
 @click.option("--servers/--no-servers", default=True, help="Whether the tests need a database and a broker.")
 @click.option("--root", type=click.Path(path_type=Path), default=ROOT, help="The project.")
 @click.option("--guards", type=click.Path(path_type=Path), default=GUARDS, help="The folder of the guards.")
@@ -38,6 +47,7 @@ def main(
     only: tuple[str, ...],
     file: Path | None,
     side_by_side: int,
+    limit: float,
     servers: bool,
     root: Path,
     guards: Path,
@@ -51,7 +61,7 @@ def main(
             click.echo(f"{mutant.name:<45} {mutant.why}")
         return
     try:
-        with _trials(root.resolve(), side_by_side, servers=servers) as trials:
+        with _trials(root.resolve(), side_by_side, limit, servers=servers) as trials:
             outcomes = _tried(trials, mutants)
     except DoesNotApplyError as error:
         raise click.ClickException(str(error)) from None
@@ -60,18 +70,18 @@ def main(
         sys.exit(130)
     if file:
         file.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2), encoding="utf-8")
-    sys.exit(0 if all(outcome.verdict is Verdict.KILLED for outcome in outcomes) else 1)
+    sys.exit(0 if all(outcome.verdict in _SEEN for outcome in outcomes) else 1)
 
 
 @contextmanager
-def _trials(root: Path, places: int, *, servers: bool) -> Iterator[Trials]:
+def _trials(root: Path, places: int, limit: float, *, servers: bool) -> Iterator[Trials]:
     with TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         if not servers:
-            yield Trials(root, Path(folder), [{}] * places)
+            yield Trials(root, Path(folder), [{}] * places, limit)
             return
         warm_up()
         with serving(root, places) as environments:
-            yield Trials(root, Path(folder), environments)
+            yield Trials(root, Path(folder), environments, limit)
 
 
 def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
@@ -96,15 +106,15 @@ def _tried(trials: Trials, mutants: Sequence[Mutant]) -> list[Outcome]:
 
 
 def _report(outcome: Outcome, place: str) -> None:
-    click.echo(f"{place}  {outcome.verdict:<8}  {outcome.seconds:>6.1f} s  {outcome.name}: {outcome.why}")
-    click.echo(f"{'':29}{outcome.detail or 'no test failed'}")
+    click.echo(f"{place}  {outcome.verdict:<14}  {outcome.seconds:>6.1f} s  {outcome.name}: {outcome.why}")
+    click.echo(f"{'':35}{outcome.detail or 'no test failed'}")
 
 
 def _sum_up(outcomes: Sequence[Outcome], seconds: float) -> None:
     count = {verdict: sum(outcome.verdict is verdict for outcome in outcomes) for verdict in Verdict}
     click.echo(", ".join(f"{number} {verdict}" for verdict, number in count.items()) + f" in {seconds:.0f} s")
     for outcome in outcomes:
-        if outcome.verdict is not Verdict.KILLED:
+        if outcome.verdict not in _SEEN:
             click.echo(f"{outcome.verdict}: {outcome.name} ({outcome.why}) {outcome.detail}".rstrip())
 
 

@@ -44,7 +44,7 @@ class Mutant:
     tests: tuple[str, ...]
     """One of them must fail: see `Project.test`."""
     hangs: bool = False
-    """True if a test may hang without the guard; otherwise a hang is an error."""
+    """True if a test is known to hang without the guard, so that its trial need not wait for long."""
 
     def texts(self, project: Project) -> dict[str, str]:
         """

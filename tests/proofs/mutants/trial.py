@@ -15,12 +15,11 @@ from proofs.mutants.guards import Mutant
 from proofs.mutants.project import DoesNotApplyError, Project
 from proofs.mutants.session import Session
 
-PATIENCE_S = 240.0
-_A_TEST_S = 30.0
+LIMIT_S = 150.0
 """
-How long the tests of one guard may take, and how much longer for each test.
+How long a trial may take, and a fifth of it longer for each test.
 
-If they may hang without the guard, only the latter counts: with the guard they take a second.
+If the tests are known to hang without the guard, only a fifth: with the guard they take a second.
 """
 
 _LEFT_OUT = shutil.ignore_patterns(
@@ -39,6 +38,8 @@ class Verdict(StrEnum):
     """The verdict on a mutant."""
 
     KILLED = "killed"
+    BY_TIME = "killed by time"
+    """The tests did not end within their limit, as they do with the guard."""
     SURVIVED = "survived"
     ERROR = "error"
 
@@ -63,6 +64,7 @@ class _Trial:
     mutant: Mutant
     session: Session
     started: float
+    limit_s: float
 
     def ended(self) -> Outcome | None:
         """Return the outcome; None while it runs."""
@@ -72,8 +74,9 @@ class _Trial:
         if monotonic() < self.session.deadline:
             return None
         self.session.end()
-        verdict = Verdict.KILLED if self.mutant.hangs else Verdict.ERROR
-        return _outcome(self.mutant, self.started, verdict, "the tests hang")
+        # Without a mutant this says nothing of a guard.
+        verdict = Verdict.BY_TIME if self.mutant.edits else Verdict.ERROR
+        return _outcome(self.mutant, self.started, verdict, f"not ended within {self.limit_s:.0f} s")
 
 
 @dataclass
@@ -87,6 +90,7 @@ class Trials:
     root: Path
     folder: Path
     places: Sequence[Mapping[str, str]]
+    limit_s: float = LIMIT_S
 
     def __post_init__(self) -> None:
         self._whole = self.folder / "whole" / "project"
@@ -127,8 +131,8 @@ class Trials:
         shutil.copytree(self._whole, copy)
         for file, text in texts.items():
             (copy / file).write_text(text, encoding="utf-8")
-        patience = _A_TEST_S if mutant.hangs else PATIENCE_S + _A_TEST_S * len(tests)
-        return _Trial(mutant, Session.start(copy, tests, self.places[place], patience), started)
+        limit = self.limit_s / 5 * (1 if mutant.hangs else 5 + len(tests))
+        return _Trial(mutant, Session.start(copy, tests, self.places[place], limit), started, limit)
 
 
 def without_a_mutant(project: Project, mutants: Iterable[Mutant], parts: int) -> list[Mutant]:
