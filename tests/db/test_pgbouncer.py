@@ -16,15 +16,17 @@ from sqlalchemy import text
 
 from console.demo import play
 from console.embedded.servers import Services, embedded_services
-from persistence.events.cursor import NOW
+from persistence.events.cursor import BEGINNING, NOW
 from persistence.events.subscription import Subscription
 from persistence.exceptions import DatabaseLost
+from persistence.migrations.run import migrate
 from persistence.settings import settings
 from support import poolers
 from support.command import CommandOutput, Run
 from support.engines import forget_engine
 from support.poolers import Pooler, pooler
 from support.processes.workers import wait_until
+from support.worlds.older_databases import WEB_APP
 from support.worlds.readers import append, named
 from support.worlds.world import World
 
@@ -113,6 +115,29 @@ def test_more_units_than_server_connections_take_turns(between: Pooler, world: W
     assert len(done) == 40
     with psycopg.connect(settings().psycopg_url) as other:
         assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
+def test_the_schema_of_the_url_holds_through_a_pooler(
+    between: Pooler, world: World, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Units, a migration and a subscriber look there, on every session; another client keeps its own search_path."""
+    with psycopg.connect(empty_database) as admin:
+        admin.execute("CREATE SCHEMA app")
+        admin.execute("SET search_path TO app")
+        admin.execute(WEB_APP)
+    monkeypatch.setenv("DATABASE_URL", f"{between.url_of(empty_database)}?schema=app")
+    world.reload_settings()
+    forget_engine()
+
+    migrate()
+    world.jobs(1)
+    with ExitStack() as units:
+        for unit in [units.enter_context(world.unit()) for _ in range(CONNECTIONS)]:
+            assert unit.accounts._session.scalar(text("SELECT count(*) FROM crawlyard_version")) == 1
+    with Subscription(BEGINNING) as subscription:
+        assert next(iter(subscription.so_far())).type == "job_created"
+    with psycopg.connect(settings().psycopg_url) as other:
+        assert other.execute("SHOW search_path").fetchone() == ('"$user", public',)
 
 
 def test_formats_are_ours_through_a_pooler_and_stay_the_others_own(

@@ -58,10 +58,22 @@ def make(one_database: str, monkeypatch: pytest.MonkeyPatch, published: Publishe
     return make
 
 
+def repair(case: Case, refusal: str) -> None:
+    """Run the statements that a refusal prints, as the owner of the tables."""
+    with psycopg.connect(settings().psycopg_url, autocommit=True) as owner:
+        owner.execute(SQL("SET search_path TO {}").format(Identifier(case.name)))
+        owner.execute(refusal.partition("must first run: ")[2].encode())
+        owner.execute(case.afterwards.encode())
+
+
 @pytest.mark.parametrize("case", AT_WORK, ids=lambda case: case.name)
-def test_a_schema_that_is_adopted_works(case: Case, make: Make) -> None:
-    """Jobs are submitted, assigned, finished and discovered, and what may not be repeated is not."""
+def test_a_schema_that_is_adopted_works(case: Case, make: Make, run: Run) -> None:
+    """Jobs are submitted, assigned, finished, discovered and deleted, and what may not be repeated is not."""
     world = make(case)
+    if case.refused:
+        with pytest.raises(IllegalRequestError, match=case.refused) as raised:
+            migrate()
+        repair(case, str(raised.value))
     migrate()
     check_head()
 
@@ -98,11 +110,29 @@ def test_a_schema_that_is_adopted_works(case: Case, make: Make) -> None:
     age = "SELECT EXTRACT(epoch FROM now() - finished_at)::float FROM job WHERE finished_at IS NOT NULL"
     assert [0 <= seconds < 60 for (seconds,) in world.rows(age)] == [True, True]
 
-    world.rows(
-        "UPDATE job SET finished_at = now() - interval '49 hours' WHERE id = :id", id=discoverer.job_id
-    )
+    old = "UPDATE job SET finished_at = now() - interval '49 hours' WHERE id = :id"
+    world.rows(old, id=discoverer.job_id)
     world.submit(again)
     assert world.job(discoverer.job_id).status == "queued"
+
+    world.rows("UPDATE job_queue SET settled_at = now() - interval '99 days' WHERE settled_at IS NOT NULL")
+    errors = "UPDATE job_error_log SET timestamp = now() - interval '99 days'"
+    world.rows(f"{errors} WHERE job_id = (SELECT id FROM job WHERE status = 'failed')")
+    for task in ("reconcile", "clean_up", "take_statistics", "clean_up"):
+        world.rows("DELETE FROM periodic_ring")
+        world.deliver(f"upkeep.{task}")
+    assert world.scalar("SELECT count(*) FROM job WHERE status = 'failed'") == 0
+    for command in (
+        "audit",
+        "status",
+        "stats --account acc",
+        "progress --account acc",
+        "accounts list",
+        "areas changes",
+    ):
+        output = run(*command.split())
+        assert (output.code, output.err) == (0, ""), output.out
+    assert [reason for _, reason in world.rejections()] == ["unknown_account"]
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
@@ -117,9 +147,7 @@ def test_a_schema_that_is_refused_is_told_how_to_be_repaired(case: Case, make: M
     assert world.scalar("SELECT to_regclass('crawlyard_version')") is None
     if case.name == "a column missing":
         return
-    with psycopg.connect(settings().psycopg_url, autocommit=True) as owner:
-        owner.execute(SQL("SET search_path TO {}").format(Identifier(case.name)))
-        owner.execute(str(raised.value).partition("must first run: ")[2].encode())
+    repair(case, str(raised.value))
     with engine().connect() as connection:
         require_usable(connection, older={"job_error_log"})
         assert examine(connection).times_without_zone == (7 if case.settings else 0)

@@ -8,7 +8,7 @@ UTC = {"CRAWLYARD_TIMESTAMPS": "utc"}
 
 
 class Case(NamedTuple):
-    """A schema, and the words of the refusal; without them it is adopted and works."""
+    """A schema, and the words of the refusal, if it is refused; then it works once it was repaired."""
 
     name: str
     tables: str
@@ -16,6 +16,8 @@ class Case(NamedTuple):
     change: str = ""
     refused: str = ""
     settings: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+    afterwards: str = ""
+    """What the web app writes once its tables were repaired."""
 
     @property
     def statements(self) -> str:
@@ -46,6 +48,12 @@ AT_WORK = [
             ALTER refresh_token_expires_at TYPE timestamptz
     """),
     Case("Prisma, in UTC", "prisma", settings=UTC),
+    Case("Rails, repaired", "rails", refused="job.id, .* is bigint, not text", settings=UTC, afterwards="""
+        DELETE FROM area;
+        INSERT INTO "user" (id, created_at, updated_at) VALUES ('ann', now(), now());
+        INSERT INTO account (id, user_id, access_token, created_at, updated_at)
+            VALUES ('acc', 'ann', 'glpat-abcdefghij0123456789', now(), now())
+    """),
     Case("varchar, long enough", "agreed", """
         ALTER TABLE job_area ALTER "jobId" TYPE varchar(26), ALTER full_path TYPE varchar(1024);
         ALTER TABLE area_authorization ALTER area_id TYPE varchar(1024);
