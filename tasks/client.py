@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from kombu.exceptions import OperationalError
+
 from persistence.exceptions import IllegalRequestError
 from tasks.contract.payloads import CONTRACT
 from tasks.own_celery import OwnCelery
@@ -47,12 +49,16 @@ class Producer:
 
         Raises IllegalRequestError for an unknown task, pydantic's ValidationError for a payload that does not fit it
         (the items of a batch are validated by the worker), and kombu's OperationalError if the broker does not answer
-        within seconds.
+        within seconds, or the operating system refuses what a connection needs: the message was not published, or it
+        is unknown whether it was.
         """
         if task not in CONTRACT:
             raise IllegalRequestError(f"there is no task {task}; there are {', '.join(CONTRACT)}")
         CONTRACT[task].model_validate(payload)
-        sent = self._app.send_task(task, kwargs=dict(payload), task_id=message_id, headers=self._headers)
+        try:
+            sent = self._app.send_task(task, kwargs=dict(payload), task_id=message_id, headers=self._headers)
+        except OSError as error:
+            raise OperationalError(error.strerror or type(error).__name__) from error
         return str(sent.id)
 
     def ring(self, task: str, **payload: Any) -> str:

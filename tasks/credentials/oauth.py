@@ -73,6 +73,8 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
             client.stream("POST", f"{instance}/oauth/token", data=form, headers=headers) as response,
         ):
             return _read(response, monotonic() + timeout)
+    except _NotOpenedError as error:
+        return NotProcessed(CredentialError.NETWORK_ERROR, str(error))
     except (httpx.InvalidURL, UnicodeError):  # also what a resolver raises for an impossible host
         return NotProcessed(
             CredentialError.PROVIDER_ERROR, "its URL cannot be called: check CRAWLYARD_OAUTH_PROVIDERS"
@@ -83,9 +85,20 @@ def refresh(instance: str, provider: OAuthProvider, refresh_token: str) -> Answe
         return Refused(CredentialError.NETWORK_ERROR, f"{type(error).__name__}: the answer was lost")
 
 
+class _NotOpenedError(httpx.HTTPError):
+    """No client could be opened, so nothing was sent."""
+
+
 def open_client(timeout: float) -> httpx.Client:
-    """Open a client without the proxies and the .netrc of the environment: tokens must not pass through them."""
-    return httpx.Client(timeout=timeout, trust_env=False, verify=_ssl_context())
+    """
+    Open a client without the proxies and the .netrc of the environment: tokens must not pass through them.
+
+    Raises an HTTPError if this machine lacks a descriptor or memory.
+    """
+    try:
+        return httpx.Client(timeout=timeout, trust_env=False, verify=_ssl_context())
+    except (OSError, MemoryError) as error:
+        raise _NotOpenedError(f"{type(error).__name__}: no request could be made") from None
 
 
 @cache

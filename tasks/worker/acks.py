@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as BrokerLost
@@ -26,6 +27,8 @@ from redis.exceptions import TimeoutError as BrokerSilent
 from tasks.worker.records import put_back, record_of
 
 log = structlog.get_logger()
+
+_REQUEUE_AGAIN_S = 2.0
 
 
 class QoS(redis.QoS):
@@ -68,16 +71,48 @@ class QoS(redis.QoS):
         self._settle(partial(super().ack, delivery_tag), delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
-        """Requeue the message at once; if that fails, it is redelivered after the visibility timeout."""
+        """
+        Requeue the message at once; if that fails, it is redelivered after the visibility timeout.
+
+        One that was never recorded exists nowhere else: it keeps its slot, and this is tried again until it succeeds
+        or the channel closes.
+        """
         put_back = partial(super().reject, delivery_tag, requeue=requeue)
 
         def report() -> None:
-            if requeue and delivery_tag in self._unrecorded:  # kombu requeues what the record contains
-                self._record_unacked(delivery_tag, _record_as_kombu(self._delivered[delivery_tag]))
-                self._unrecorded.discard(delivery_tag)
+            if requeue:
+                self._record_late(delivery_tag)
             put_back()
 
-        self._settle(report, delivery_tag)
+        try:
+            self._settle(report, delivery_tag, requeue=requeue)
+        except Exception:
+            loop = get_event_loop()
+            if loop is not None and requeue and delivery_tag in self._unrecorded:
+                loop.call_later(_REQUEUE_AGAIN_S, self._requeue_again, delivery_tag)
+            raise
+
+    def _requeue_again(self, delivery_tag: str) -> None:
+        if delivery_tag in self._unrecorded and delivery_tag in self._delivered:
+            try:
+                self.reject(delivery_tag, requeue=True)
+            except Exception as error:  # noqa: BLE001 - it is tried again
+                log.warning("message_not_requeued", error=type(error).__name__)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Requeue all messages in hand when the channel closes."""
+        for tag in self._unrecorded & self._delivered.keys():
+            try:
+                self._record_late(tag)
+            except Exception as error:  # noqa: BLE001 - the others are requeued
+                log.error("message_not_requeued", error=type(error).__name__)  # noqa: TRY400 - it says all
+        super().restore_unacked(client)
+
+    def _record_late(self, delivery_tag: str) -> None:
+        """Record a message that could not be recorded before: kombu requeues what the record contains."""
+        if delivery_tag in self._unrecorded:
+            self._record_unacked(delivery_tag, _record_as_kombu(self._delivered[delivery_tag]))
+            self._unrecorded.discard(delivery_tag)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Requeue the messages of dead workers; while Redis is full, they wait."""
@@ -132,15 +167,20 @@ class QoS(redis.QoS):
             self._clock_offset = seconds + microseconds / 1e6 - monotonic()
         return monotonic() + self._clock_offset
 
-    def _settle(self, report: Callable[[], None], delivery_tag: str) -> None:
-        """Report to Redis, on a second connection if the first is dead; free the slot in any case."""
+    def _settle(self, report: Callable[[], None], delivery_tag: str, *, requeue: bool = False) -> None:
+        """
+        Report to Redis, on a second connection if the first is dead; free the slot in any case.
+
+        But for a message to requeue that exists nowhere else: what frees its slot drops it.
+        """
         try:
             try:
                 report()
             except (BrokerLost, BrokerSilent):
                 report()
         except BaseException:
-            virtual.QoS.ack(self, delivery_tag)
+            if not (requeue and delivery_tag in self._unrecorded):
+                virtual.QoS.ack(self, delivery_tag)
             raise
 
 

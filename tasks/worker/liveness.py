@@ -59,8 +59,8 @@ def on_broker_answer() -> None:
     """
     if not _worker.file:
         return
-    # The file was removed or closed, or a pool's thread has just ended a request.
-    with suppress(OSError, RuntimeError, ValueError):
+    # Such as: the file was removed or closed, or a pool's thread has just ended a request.
+    with suppress(Exception):
         _worker.file.permit()
         now = time.time()
         _worker.file.beat(min((_worker.in_hand.setdefault(r, now) for r in reserved_requests), default=now))

@@ -1,15 +1,19 @@
 """Messages that a full Redis did not record as unacknowledged are still requeued."""
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kombu import Connection
 from redis.exceptions import ConnectionError as BrokerLost
+from redis.exceptions import OutOfMemoryError
 
 from support.processes.workers import Valkey, running
-from tasks.worker import transport
+from tasks.worker import acks, transport
 
 QUEUE = "crawler"
 
@@ -49,6 +53,53 @@ def test_a_message_not_recorded_by_a_full_redis_is_requeued(valkey: Valkey, chan
     channel.basic_reject(pop_unrecorded(valkey, channel), requeue=True)
 
     assert (valkey.client.llen(QUEUE), valkey.client.hlen("unacked")) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(errno.EMFILE, "x"), BrokerLost(), TypeError()], ids=repr
+)
+def test_a_message_that_cannot_be_recorded_is_passed_on(
+    error: Exception, valkey: Valkey, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps it from being recorded: it is in no list any more. It is requeued like any other."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(channel.qos, "_record_unacked", fail)
+        tag = channel.basic_get(QUEUE).delivery_tag
+        assert channel.qos.record(b"a text", QUEUE)
+
+    channel.basic_reject(tag, requeue=True)
+    assert (valkey.client.llen(QUEUE), valkey.client.hlen("unacked")) == (1, 0)
+
+
+@pytest.mark.parametrize("by", ["its timer", "closing"])
+def test_a_message_that_was_never_recorded_is_requeued_when_redis_has_room(
+    by: str, valkey: Valkey, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then it exists in its worker alone, which keeps it, and tries again."""
+    later: list[Callable[[], None]] = []
+    loop = SimpleNamespace(call_later=lambda _s, function, *args: later.append(partial(function, *args)))
+    monkeypatch.setattr(acks, "get_event_loop", lambda: loop)
+    tag = pop_unrecorded(valkey, channel)
+    valkey.client.config_set("maxmemory", 1)
+    with pytest.raises(OutOfMemoryError):
+        channel.basic_reject(tag, requeue=True)
+    later.pop()()
+    assert len(later) == 1
+    valkey.client.config_set("maxmemory", 0)
+
+    if by == "its timer":
+        later.pop()()
+        assert channel.qos.can_consume()
+    else:
+        channel.close()
+        later.pop()()
+
+    assert (valkey.client.llen(QUEUE), valkey.client.hlen("unacked")) == (1, 0)
+    assert later == []
 
 
 def test_an_acknowledged_message_is_removed(valkey: Valkey, channel: Any) -> None:
