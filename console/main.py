@@ -11,6 +11,7 @@ from console.commands.accounts import accounts
 from console.commands.areas import areas
 from console.commands.crawlers import crawlers
 from console.commands.errors import errors
+from console.commands.gitlab import gitlab
 from console.commands.jobs import jobs
 from console.commands.rejected import rejected
 from console.module_path import leave_current_directory
@@ -215,7 +216,7 @@ def contract(task: str | None, out: Path | None) -> None:
 
 for group in (errors, rejected):
     crawlyard.under(LOOK)(group)
-for group in (jobs, areas, accounts, crawlers):
+for group in (jobs, areas, accounts, crawlers, gitlab):
     crawlyard.under(CHANGE)(group)
 
 

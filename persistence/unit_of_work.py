@@ -12,7 +12,7 @@ writes them. Tasks are published after it.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from sqlalchemy.orm import Session
@@ -55,6 +55,8 @@ from persistence.maintenance.statistics import Statistics
 from persistence.messages.processed import ProcessedMessages
 from persistence.messages.rejected import RejectedMessages
 from persistence.messages.rejected_bounds import RejectedBounds
+from persistence.origins.aliases import GitlabAliases
+from persistence.origins.names import StoredNames
 from persistence.origins.origins import Origins
 from persistence.origins.spellings import GitlabSpellings
 from persistence.sanitize.known_tokens import KnownTokens
@@ -97,6 +99,8 @@ class UnitOfWork(Transaction):
         self.erasure = Erasure(session)
         self.error_log = ErrorLog(session, self.tokens)
         self.events = Events(session)
+        self.gitlab_aliases = GitlabAliases(session)
+        self.gitlab_names = StoredNames(session)
         self.gitlab_spellings = GitlabSpellings(session)
         self.identities = Identities(session)
         self.intervals = Intervals(session)
@@ -116,6 +120,17 @@ class UnitOfWork(Transaction):
         self.spellings = Spellings(session)
         self.statistics = Statistics(session)
         self.sweep_state = SweepStates(session)
+
+    def __enter__(self) -> Self:
+        """Begin the transaction, by the names that GitLabs have now."""
+        super().__enter__()
+        try:
+            with translate_errors():
+                self.gitlab_aliases.keep_fresh()
+        except BaseException:
+            self._session.close()  # __exit__ is not called
+            raise
+        return self
 
     def publish(self, task: str, **arguments: Any) -> None:
         """Publish *task* after the commit; the same task with the same arguments is published once."""

@@ -12,6 +12,8 @@ from psycopg.sql import SQL
 
 from console.embedded.servers import Services, embedded_services
 from console.simulator.gitlab import GitLab
+from persistence.origins import aliases
+from persistence.schema.gitlabs import use_aliases
 from persistence.settings import settings
 from support import orders, poolers
 from support.command import SECRET, CommandOutput, Run, Sql
@@ -179,8 +181,12 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Published:
 
 
 @pytest.fixture
-def world(database: str, published: Published) -> World:
+def world(database: str, published: Published, monkeypatch: pytest.MonkeyPatch) -> World:
     """A database with one account, changed by a web app and crawlers. Messages are only recorded."""
+    # What was read in the test before is forgotten, and no unit of a test reads more than the others.
+    monkeypatch.setattr(aliases, "AGE_S", float("inf"))
+    use_aliases({})
+    aliases.loaded()
     world = World(published)
     world.account("acc")
     return world

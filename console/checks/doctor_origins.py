@@ -34,6 +34,15 @@ def examine_origins(connection: Connection) -> list[Finding]:
             otherwise="warning",
         )
     )
+    if found.unfinished_moves:
+        findings.append(
+            Finding(
+                "moved GitLabs",
+                "warning",
+                f"not all is carried over that was stored for {', '.join(found.unfinished_moves)}",
+                "Run the same `crawlyard gitlab moved` again: it goes on where it was.",
+            )
+        )
     return findings
 
 

@@ -17,6 +17,7 @@ from tasks.maintenance.duplicate_paths import (
     count_duplicate_paths,
     join_duplicate_paths,
 )
+from tasks.maintenance.gitlab_names import Carried, carry_names
 
 _LISTED_ACCOUNTS = 20
 
@@ -40,6 +41,9 @@ def show_migration(*, as_json: bool) -> None:
     twofold = count_duplicate_paths()
     if not as_json and (twofold.areas or twofold.jobs):
         click.echo(_twofold_text(twofold))
+    carried = carry_names()
+    if not as_json and carried.jobs + carried.areas + carried.accounts:
+        click.echo(_carried_text(carried))
     join_duplicate_paths()
     found = read_unadopted_jobs()
     unbound = unbound_accounts(_LISTED_ACCOUNTS) if migrated.has_bound_accounts else None
@@ -49,6 +53,7 @@ def show_migration(*, as_json: bool) -> None:
                 "from": migrated.before,
                 "to": migrated.after,
                 "duplicate_paths": twofold,
+                "renamed_gitlabs": carried,
                 "left_alone": found,
                 "unbound": unbound,
             }
@@ -91,6 +96,13 @@ def _twofold_text(twofold: DuplicatePaths) -> str:
         f"Paths that differ in case alone are one path. Joining with another one: {counted(twofold.areas, 'area')}, "
         f"{counted(twofold.jobs, 'job')}. Cancelling (duplicate_path), since not ended: "
         f"{counted(twofold.to_cancel, 'job')}."
+    )
+
+
+def _carried_text(carried: Carried) -> str:
+    return (
+        "A GitLab has one name, whatever the spelling of its URL. These have it now: "
+        f"{counted(carried.accounts, 'account')}, {counted(carried.jobs, 'job')}, {counted(carried.areas, 'area')}."
     )
 
 

@@ -146,6 +146,10 @@ _SET_HOST = sql("""
     ON CONFLICT (full_path) DO UPDATE SET host = excluded.host WHERE area_host.host <> excluded.host
 """)
 
+_RENAME_HOST = sql("""
+    UPDATE area_host SET host = :host WHERE full_path = ANY (CAST(:paths AS text[])) AND host = :former
+""")
+
 _MOVE = sql("""
     -- One statement, since foreign keys are checked at its end: no row may refer to a path that does not exist.
     WITH moved AS (
@@ -292,6 +296,10 @@ class Areas:
     def set_host(self, host: str, paths: Collection[str]) -> None:
         """Set the GitLab host of these areas."""
         self._session.execute(_SET_HOST, {"host": host, "paths": list(paths)})
+
+    def rename_host(self, former: str, host: str, paths: Collection[str]) -> None:
+        """Set the host of those of these areas that have the former one: their GitLab has another name."""
+        self._session.execute(_RENAME_HOST, {"former": former, "host": host, "paths": list(paths)})
 
     def move(self, paths: Mapping[str, str]) -> None:
         """

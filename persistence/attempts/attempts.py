@@ -5,7 +5,7 @@ A closed attempt never becomes live again, so what was locked as live stays live
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -105,6 +105,12 @@ _MARK_RUNNING = (
     .values(status=literal(AttemptStatus.RUNNING), progressed_at=func.clock_timestamp())
     .execution_options(synchronize_session=False)
 )
+
+_SET_HOSTS = sql("""
+    UPDATE job_assignment_mapping a SET host = named.host
+      FROM unnest(CAST(:ids AS text[]), CAST(:hosts AS text[])) AS named(fence, host)
+     WHERE a.crawler_job_id = named.fence
+""")
 
 _COUNT_STALE = sql("""
     WITH stale AS (
@@ -230,6 +236,16 @@ class Attempts:
         self._session.execute(_CLOSE.values(status=literal(status)), {"ids": fences})
         for attempt in attempts:
             self._live_counts.record(attempt.account_id, attempt.host, -1)
+
+    def set_hosts(self, hosts: Mapping[CrawlerJobId, str], attempts: Mapping[CrawlerJobId, Attempt]) -> None:
+        """Set the host of these of the live *attempts*, which the caller has locked: their GitLab has another name."""
+        if not hosts:
+            return
+        self._session.execute(_SET_HOSTS, {"ids": list(hosts), "hosts": list(hosts.values())})
+        for fence, host in hosts.items():
+            attempt = attempts[fence]
+            self._live_counts.record(attempt.account_id, attempt.host, -1)
+            self._live_counts.record(attempt.account_id, host, 1)
 
     def mark_running(self, ids: Iterable[CrawlerJobId]) -> None:
         """Mark attempts, which the caller has locked, as running and as having advanced now."""

@@ -114,6 +114,12 @@ _SYNC_OWNER = sql(
     not_before=not_before('job."accountId"'),
 )
 
+_SET_HOSTS = sql("""
+    UPDATE job_queue q SET host = named.host
+      FROM unnest(CAST(:ids AS text[]), CAST(:hosts AS text[])) AS named(job_id, host)
+     WHERE q.web_app_job_id = named.job_id AND q.host <> named.host
+""")
+
 _MARK_PROCESSING = sql("""
     UPDATE job_queue
        SET status = $entry_processing, last_attempt_at = clock_timestamp(), held = false, hold_reason = NULL,
@@ -333,6 +339,10 @@ class Entries:
     def sync_owner(self, hosts: Mapping[JobId, str]) -> None:
         """Set the account of entries to that of their jobs, and the host to this one: they have changed."""
         self._update(_SYNC_OWNER, hosts, hosts=list(hosts.values()))
+
+    def set_hosts(self, hosts: Mapping[JobId, str]) -> None:
+        """Set the host of entries: their GitLab has another name."""
+        self._update(_SET_HOSTS, hosts, hosts=list(hosts.values()))
 
     def mark_processing(self, job_ids: Iterable[JobId]) -> None:
         """Mark pending entries as processing."""

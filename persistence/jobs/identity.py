@@ -182,7 +182,7 @@ class Identities:
     def release_moved(self, jobs: Collection[NewJob]) -> None:
         """Release the identities of these jobs that belong to entries whose jobs the web app has moved since."""
         holders = self._holders(identity(job) for job in jobs)
-        moved = sorted(row.id for row in holders if _current(row) != row.identity)
+        moved = sorted(row.id for row in holders if identity_of(row) != row.identity)
         self._session.execute(_RELEASE, {"ids": moved})
 
     def renew(self, job_ids: Collection[JobId], duplicates: Collection[JobId]) -> None:
@@ -213,7 +213,7 @@ class Identities:
         rows = self._session.execute(_READ, {"ids": list(job_ids)}).all() if job_ids else ()
         new: dict[str, JobId] = {}
         for row in rows:
-            if (one := _current(row)) is not None:
+            if (one := identity_of(row)) is not None:
                 new.setdefault(one, row.id)
         try:
             if new:
@@ -227,6 +227,6 @@ class Identities:
         return list(self._session.execute(_HOLDERS, {"identities": wanted})) if wanted else []
 
 
-def _current(row: Any) -> str | None:
-    """The identity of a job as it was read."""
+def identity_of(row: Any) -> str | None:
+    """The identity of a job as it was read: a row with its command, url, full_path, branch and account_id."""
     return _identity(row.command, row.url, row.full_path, row.branch, row.account_id)

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from persistence.schema.commands import Command
+from persistence.schema.gitlabs import gitlab_of
 from persistence.schema.ids import AccountId, JobId
 from persistence.schema.reasons import BoundBy, HoldReason
 from persistence.schema.sql import among, sql
@@ -54,6 +55,11 @@ _REBIND = sql(
     operator=BoundBy.OPERATOR.value,
 )
 
+_CARRY = sql("""
+    UPDATE account_origin SET origin = :origin, bound_at = clock_timestamp()
+     WHERE account_id = ANY (CAST(:ids AS text[])) AND origin = :former
+""")
+
 _BOUND_TO = sql("""
     SELECT account_id FROM account_origin WHERE origin = :origin AND account_id > :after
      ORDER BY account_id LIMIT :limit
@@ -63,7 +69,10 @@ _RELEASABLE = sql("""
     SELECT q.web_app_job_id FROM job_queue q
       JOIN account_origin bound ON bound.account_id = q.account_id
       JOIN job ON job.id = q.web_app_job_id AND job.status = $job_queued
-     WHERE q.hold_reason IS NOT NULL AND q.held AND COALESCE(q.hold_origin, bound.origin) = bound.origin
+      LEFT JOIN gitlab_alias moved ON moved.origin = bound.origin
+      LEFT JOIN gitlab_alias held ON held.origin = q.hold_origin
+     WHERE q.hold_reason IS NOT NULL AND q.held
+       AND COALESCE(held.moved_to, q.hold_origin, moved.moved_to, bound.origin) = COALESCE(moved.moved_to, bound.origin)
      ORDER BY q.id LIMIT :limit
 """)
 
@@ -82,7 +91,8 @@ _UNBOUND = sql(
 _ELSEWHERE = sql("""
     SELECT a.web_app_job_id FROM job_assignment_mapping a
       JOIN account_origin bound ON bound.account_id = a.account_id
-     WHERE a.$live AND a.gitlab_url <> bound.origin
+      LEFT JOIN gitlab_alias moved ON moved.origin = bound.origin
+     WHERE a.$live AND a.gitlab_url <> COALESCE(moved.moved_to, bound.origin)
      ORDER BY a.web_app_job_id LIMIT :limit
 """)
 
@@ -108,7 +118,7 @@ class Origins:
         if not account_ids:
             return {}
         found = self._session.execute(_FIND, {"ids": list(account_ids)})
-        return {AccountId(id_): origin for id_, origin in found}
+        return {AccountId(id_): gitlab_of(origin) or origin for id_, origin in found}
 
     def facts(self, account_ids: Collection[AccountId]) -> dict[AccountId, AccountFacts]:
         """Return what the web app says about these accounts."""
@@ -129,6 +139,11 @@ class Origins:
     def rebind(self, account_ids: Collection[AccountId], origin: str) -> set[AccountId]:
         """Bind accounts, as an operator says, to another origin; return those whose binding changed."""
         return set(self._session.scalars(_REBIND, {"ids": list(account_ids), "origin": origin}))
+
+    def carry(self, account_ids: Collection[AccountId], former: str, origin: str) -> None:
+        """Bind accounts of a GitLab that moved to where it is now. Who bound them stays."""
+        values = {"ids": list(account_ids), "former": former, "origin": origin}
+        self._session.execute(_CARRY, values)
 
     def bound_to(self, origin: str, after: str, limit: int) -> list[AccountId]:
         """Return at most *limit* accounts with ids after *after* that are bound to this origin, in order."""

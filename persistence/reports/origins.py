@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from persistence.db.snapshot import snapshot
 from persistence.origin import origin_of
+from persistence.origins.configured import allowed_origins
 from persistence.schema.reasons import WhyUnbound
 from persistence.schema.sql import sql
 from persistence.settings import settings
@@ -30,7 +31,8 @@ _SUMMARY = sql("""
     SELECT (SELECT count(*) FROM (
                 SELECT FROM job_queue WHERE hold_reason IS NOT NULL AND held LIMIT :limit) held) AS held,
            (SELECT count(*) FROM account_origin WHERE origin <> ALL (CAST(:allowed AS text[]))) AS elsewhere,
-           (SELECT count(*) FROM job_assignment_mapping a WHERE a.$live AND a.gitlab_url IS NULL) AS unapproved
+           (SELECT count(*) FROM job_assignment_mapping a WHERE a.$live AND a.gitlab_url IS NULL) AS unapproved,
+           ARRAY (SELECT origin FROM gitlab_alias WHERE carried_at IS NULL ORDER BY origin) AS unfinished_moves
 """)
 
 _UNBOUND = sql("""
@@ -72,6 +74,8 @@ class OriginSummary:
     """Accounts that are bound to a GitLab that `allowed_origins` does not name."""
     unapproved: int
     """Live attempts that an older worker opened: their orders name what the web app wrote into the job."""
+    unfinished_moves: list[str]
+    """The former origins of GitLabs under which something may still be stored."""
 
 
 @dataclass(frozen=True)
@@ -114,5 +118,5 @@ def bound_accounts(*, origin: str | None, unbound: bool, after: str, limit: int)
 
 def origin_summary(connection: Connection) -> OriginSummary:
     """Count what is held, bound elsewhere, and was assigned without an approved URL."""
-    values = {"limit": _MOST_HELD, "allowed": sorted(settings().allowed_origins)}
+    values = {"limit": _MOST_HELD, "allowed": sorted(allowed_origins())}
     return OriginSummary(*connection.execute(_SUMMARY, values).one())

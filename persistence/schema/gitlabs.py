@@ -3,10 +3,12 @@ Which GitLab a URL names: what is compared, counted and stored as a key, whateve
 
 Rows of `job` keep the URL that the web app wrote. Everything of ours that is compared goes through here: identities,
 host queues and their caps, the hosts of areas, bindings and providers. For statements that compare hosts,
-`gitlab_spelling` has the host of each URL that was met, unless it stands in the URL as it is.
+`gitlab_spelling` has the host of each URL that was met, unless it stands in the URL as it is. A GitLab that moved is
+named by where it is now, as `crawlyard gitlab moved` said: persistence/origins/aliases.py reads that.
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,8 +46,11 @@ def host_of(url: str | None) -> str:
 
 
 def known_host(host: str | None) -> str | None:
-    """Return the key for a host that was stored earlier, perhaps in another spelling."""
-    return _read(f"https://{host}").host if host else host
+    """Return the key for a host that was stored earlier, in another spelling or before its GitLab moved."""
+    if not host:
+        return host
+    key = _read(f"https://{host}").host
+    return _Current.names.hosts.get(key, key)
 
 
 def is_same(one: str | None, other: str | None) -> bool:
@@ -74,12 +79,40 @@ HOST = host_in('job."gitlabGraphQLUrl"')
 """The key of a `job`'s GitLab; '' where the job has no URL."""
 
 
-@lru_cache(maxsize=4096)
+class _Names:
+    """What URLs name while these aliases are known; replaced as a whole, since threads read it."""
+
+    def __init__(self, aliases: Mapping[str, str]) -> None:
+        self.aliases = dict(aliases)
+        self.hosts = {_host(former): _host(origin) for former, origin in aliases.items()}
+        self.read = lru_cache(maxsize=4096)(self._read)
+
+    def _read(self, url: str) -> _Gitlab:
+        found = re.search(_WRITTEN_HOST, url)
+        written = found[1] if found else ""
+        written_origin = origin_of(url)
+        if written_origin is None:
+            return _Gitlab(None, url, written, written)
+        origin = self.aliases.get(written_origin, written_origin)
+        return _Gitlab(origin, graphql_url(origin), _host(origin), written)
+
+
+class _Current:
+    names: _Names
+
+
+def use_aliases(aliases: Mapping[str, str]) -> None:
+    """From now on this process names GitLabs that moved, which are given by their former origins, as they are now."""
+    if not hasattr(_Current, "names") or aliases != _Current.names.aliases:
+        _Current.names = _Names(aliases)
+
+
 def _read(url: str) -> _Gitlab:
-    found = re.search(_WRITTEN_HOST, url)
-    written = found[1] if found else ""
-    origin = origin_of(url)
-    if origin is None:
-        return _Gitlab(None, url, written, written)
-    host = _DEFAULT_PORT.sub("", origin.partition("://")[2])
-    return _Gitlab(origin, graphql_url(origin), host, written)
+    return _Current.names.read(url)
+
+
+def _host(origin: str) -> str:
+    return _DEFAULT_PORT.sub("", origin.partition("://")[2])
+
+
+use_aliases({})

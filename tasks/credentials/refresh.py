@@ -15,6 +15,7 @@ from ulid import ULID
 
 from persistence.credentials.blocks import BlockedAccount
 from persistence.credentials.refreshes import RefreshReservation
+from persistence.origins.configured import oauth_providers
 from persistence.schema.ids import AccountId
 from persistence.schema.reasons import BlockReason, CredentialError
 from persistence.schema.states import JobStatus
@@ -140,7 +141,7 @@ def reserve_refresh(uow: UnitOfWork, account_id: AccountId, run: str) -> Reserve
 def _reserve_at_provider(uow: UnitOfWork, blocked: BlockedAccount, run: str) -> ReservedRefresh | None:
     """Reserve the refresh token for the GitLab to which the account is bound, if it can be refreshed there now."""
     instance = uow.origins.find([blocked.account_id]).get(blocked.account_id)
-    provider = settings().oauth_providers.get(instance or "")
+    provider = oauth_providers().get(instance or "")
     if instance is None or provider is None or blocked.token_hash is None:
         request_new_tokens(uow, blocked)
         return None

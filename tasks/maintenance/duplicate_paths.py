@@ -5,14 +5,11 @@ Joins areas and jobs whose paths differ in case alone, as they were made while p
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
-from celery.exceptions import Reject
-
-from persistence import unit_of_work as persistence_unit
 from persistence.areas.spellings import Table
 from persistence.exceptions import Contended
 from persistence.maintenance.duplicates import AreaAt, JobAt
@@ -21,7 +18,7 @@ from persistence.schema.states import JOB_ENDED, JobStatus
 from persistence.unit_of_work import UnitOfWork
 from tasks.jobs.locking import lock_jobs
 from tasks.jobs.transitions import revoke
-from tasks.runtime.retry import run_until_done
+from tasks.maintenance.by_command import command_unit, run_unit
 
 REASON = "duplicate_path"
 
@@ -51,7 +48,7 @@ def count_duplicate_paths() -> DuplicatePaths:
     _note_spellings()
     found = DuplicatePaths()
     for keys in _pages(PAGE_PATHS):
-        with _unit_of_work() as uow:
+        with command_unit() as uow:
             found.areas += len(merges(uow.duplicates.areas(keys)))
             for group in _twofold(uow.duplicates.jobs(keys)):
                 others = [job for job in group[1:] if job.stored or job.status not in JOB_ENDED]
@@ -67,7 +64,7 @@ def join_duplicate_paths() -> None:
     Raises Contended if other transactions are in the way for too long.
     """
     for keys in _pages(CHUNK_PATHS):
-        _run(partial(_join, keys=keys))
+        run_unit(partial(_join, keys=keys))
 
 
 def merges(areas: Iterable[AreaAt]) -> dict[str, str]:
@@ -151,7 +148,7 @@ def _merge_areas(uow: UnitOfWork, keys: list[str]) -> None:
 def _pages(size: int) -> Iterator[list[str]]:
     after = ""
     while True:
-        with _unit_of_work() as uow:
+        with command_unit() as uow:
             keys = uow.duplicates.keys(after, size)
         if keys:
             yield keys
@@ -164,25 +161,6 @@ def _note_spellings() -> None:
     for table in get_args(Table):
         place: str | None = ""
         while place is not None:
-            with _unit_of_work() as uow:
+            with command_unit() as uow:
                 place = uow.spellings.note(table, place)
                 uow.commit()
-
-
-def _run(change: Callable[[UnitOfWork], None]) -> None:
-    def unit() -> None:
-        with _unit_of_work() as uow:
-            change(uow)
-            uow.commit()
-
-    try:
-        run_until_done(unit)
-    except Reject as error:
-        raise Contended(
-            f"{error.reason}. Migrate again at a quieter time: it goes on where it was."
-        ) from None
-
-
-def _unit_of_work() -> UnitOfWork:
-    """A unit that publishes nothing: a migration may run without a broker, and beat finds what there is to do."""
-    return persistence_unit.unit_of_work(lambda _task, _arguments: None)

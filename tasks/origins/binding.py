@@ -8,12 +8,12 @@ and its first job: one whose GitLab is in CRAWLYARD_ALLOWED_ORIGINS, or while th
 from collections.abc import Iterable
 
 from persistence.origin import GITLAB_COM, is_confidential
+from persistence.origins.configured import allowed_origins, oauth_providers
 from persistence.origins.origins import AccountFacts
 from persistence.schema.commands import Provider
 from persistence.schema.gitlabs import gitlab_of
 from persistence.schema.ids import AccountId
 from persistence.schema.reasons import BoundBy
-from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 
 _JIRA = (Provider.JIRA_LOCAL, Provider.JIRA_CLOUD)
@@ -49,7 +49,7 @@ def origin_for(account: AccountFacts, urls: list[str]) -> tuple[str, BoundBy] | 
         return origin, BoundBy.PROVIDER
     if (scope := gitlab_of(account.scope_url or "")) and _is_private(scope):
         return scope, BoundBy.SCOPE_JOB
-    if allowed := settings().allowed_origins:
+    if allowed := allowed_origins():
         return next(((job, BoundBy.ALLOWED_ORIGINS) for job in jobs if job in allowed), None)
     return next(((job, BoundBy.FIRST_JOB) for job in jobs if _is_private(job)), None)
 
@@ -58,11 +58,11 @@ def _of_provider(account: AccountFacts) -> str | None:
     """Return the only GitLab that the account's provider can mean; None if it is not known, or not the only one."""
     if account.provider_id == Provider.GITLAB_CLOUD:
         return GITLAB_COM
-    configured = (settings().oauth_providers.keys() | settings().allowed_origins) - {GITLAB_COM}
+    configured = (oauth_providers().keys() | allowed_origins()) - {GITLAB_COM}
     # An account without a refresh token has an access token of its owner's own, of any GitLab.
     is_known = account.provider_id == Provider.GITLAB_ONPREM and account.has_refresh_token
     return next(iter(configured)) if is_known and len(configured) == 1 else None
 
 
 def _is_private(origin: str) -> bool:
-    return is_confidential(origin) or origin in settings().allowed_origins
+    return is_confidential(origin) or origin in allowed_origins()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from persistence.schema.gitlabs import gitlab_of
 from persistence.schema.ids import AccountId
 from persistence.unit_of_work import UnitOfWork
 
@@ -20,5 +21,5 @@ def rebind(uow: UnitOfWork, account_ids: Collection[AccountId], origin: str) -> 
     if known:
         uow.account_queues.open(known)
         uow.account_queues.lock(known)  # a refresh of the tokens decides under this lock
-        uow.origins.rebind(known, origin)
+        uow.origins.rebind(known, gitlab_of(origin) or origin)
     return known

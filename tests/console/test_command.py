@@ -32,6 +32,8 @@ COMMANDS = [
     "jobs",
     "areas",
     "accounts",
+    "crawlers",
+    "gitlab",
     "migrate",
     "adopt",
     "services",

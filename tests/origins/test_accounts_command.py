@@ -84,7 +84,7 @@ def test_accounts_are_listed_with_what_is_held(world: World, run: Run) -> None:
 
 @pytest.mark.usefixtures("broker")
 def test_the_doctor_says_where_tokens_may_go(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It warns while no list is set, of what is held or bound elsewhere, and of attempts of older workers."""
+    """It warns while no list is set, of what is held or bound elsewhere, of older workers, and of unfinished moves."""
     world.crawler_with_jobs()
     found = findings(run("doctor", "--json"))
     assert (found["GitLabs"], found["older workers"], "held jobs" in found) == ("warning", "ok", False)
@@ -96,5 +96,10 @@ def test_the_doctor_says_where_tokens_may_go(world: World, run: Run, monkeypatch
     world.bind(OTHER)
     world.jobs(1)
     world.rows("UPDATE job_assignment_mapping SET gitlab_url = NULL")
+    world.rows(
+        "INSERT INTO gitlab_alias (origin, moved_to) VALUES ('https://x.example', 'https://y.example')"
+    )
     found = findings(run("doctor", "--json"))
-    assert (found["GitLabs"], found["older workers"], found["held jobs"]) == ("warning",) * 3
+    assert [found[about] for about in ("GitLabs", "older workers", "held jobs", "moved GitLabs")] == [
+        "warning"
+    ] * 4

@@ -191,6 +191,7 @@ def test_a_gitlab_is_compared_by_one_name() -> None:
         "persistence/reports/origins.py",
         "persistence/setting_types.py",
         "tasks/contract/payloads.py",
+        "tasks/maintenance/gitlab_names.py",
     }
 
 

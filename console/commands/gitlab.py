@@ -1,0 +1,55 @@
+"""`crawlyard gitlab`: say that a GitLab has moved."""
+# ruff: noqa: PLC0415 - a command imports what it needs in its body, so that --help prints without delay
+
+from typing import TYPE_CHECKING
+
+import click
+
+from console.options import as_json
+
+if TYPE_CHECKING:
+    from tasks.maintenance.gitlab_names import Carried
+
+
+@click.group()
+def gitlab() -> None:
+    """Say that a GitLab has another URL now."""
+
+
+@gitlab.command(no_args_is_help=True)
+@click.argument("former", metavar="OLD")
+@click.argument("origin", metavar="NEW")
+@as_json
+def moved(former: str, origin: str, *, as_json: bool) -> None:
+    """
+    Say that the GitLab at OLD is at NEW now: another host, port, scheme or path, with the same groups and ids.
+
+    URLs of jobs stay as the web app wrote them; both mean NEW from now on, and tokens of OLD go to NEW. Accounts, queue
+    entries and areas are carried over in chunks. Run it again after an interruption, or to be sure.
+    """
+    from console.commands.publishing import publish
+    from console.output import screen
+    from persistence.settings import settings
+    from tasks.maintenance.gitlab_names import check_move, move_gitlab
+
+    settings()
+    moved, target = check_move(former, origin)
+    if not as_json:
+        click.echo(f"From now on {moved} is {target}. Waiting until all workers know it …")
+    carried = move_gitlab(moved, target, (lambda _: None) if as_json else _report)
+    publish("upkeep.reconcile", more=True)
+    publish("jobs.assign")
+    if as_json:
+        screen.print_json({"moved": moved, "origin": target, "carried": carried})
+    else:
+        click.echo(f"Done: {_text(carried)} carried over.")
+
+
+def _report(carried: "Carried") -> None:
+    click.echo(f"  {_text(carried)} so far", err=True)
+
+
+def _text(carried: "Carried") -> str:
+    from console.output.screen import counted
+
+    return f"{counted(carried.accounts, 'account')}, {counted(carried.jobs, 'job')}, {counted(carried.areas, 'area')}"
