@@ -1,8 +1,9 @@
 """
 The table `area_change`: changes of areas that discoveries found, those made and those only proposed.
 
-A change that would alter what other accounts use is proposed: one row a (gitlab_id, full_path, account). The column
-`crawler_credential` is for whom reported it; until crawlers have credentials, only an operator confirms a change.
+A change that would alter what other accounts use is proposed: one row a (gitlab_id, full_path, account). What one of
+these accounts has found through one crawler credential and another account through another one is confirmed. Crawlers
+without a credential are not told apart: what they propose, only an operator confirms.
 """
 
 import json
@@ -17,7 +18,7 @@ from ulid import ULID
 from persistence.areas.areas import AreaChanged, NewArea
 from persistence.schema.commands import AreaType
 from persistence.schema.gitlabs import host_of
-from persistence.schema.ids import JobId
+from persistence.schema.ids import ConnectionId, JobId
 from persistence.schema.paths import key_in, path_key
 from persistence.schema.sql import sql
 from persistence.schema.states import AreaChangeStatus
@@ -33,9 +34,10 @@ _PROPOSE = sql(
     """
     -- Not again what is proposed already, nor what an operator has rejected.
     INSERT INTO area_change (id, full_path, gitlab_id, former_path, former_gitlab_id, name, type,
-                             account_id, job_id, graphql_url, status)
+                             account_id, job_id, graphql_url, status, crawler_credential)
     SELECT r.id, r.full_path, r.gitlab_id, r.former_path, r.former_gitlab_id, r.name, r.type,
-           :account_id, :job_id, :graphql_url, $change_proposed
+           :account_id, :job_id, :graphql_url, $change_proposed,
+           (SELECT crawler_credential FROM socket_connection WHERE id = :connection_id)
       FROM jsonb_populate_recordset(NULL::area_change, CAST(:rows AS jsonb)) r
      WHERE NOT EXISTS (SELECT FROM area_change known
                         WHERE known.gitlab_id = r.gitlab_id AND $known_key = $key
@@ -45,6 +47,29 @@ _PROPOSE = sql(
     """,
     known_key=key_in("known.full_path"),
     key=key_in("r.full_path"),
+)
+
+_CONFIRMED = sql(
+    """
+    -- An account proposes a change once, so each other proposal of it is another account's.
+    SELECT DISTINCT mine.id FROM area_change mine
+      JOIN area_change theirs
+        ON theirs.gitlab_id = mine.gitlab_id AND $their_key = $key AND theirs.status = $change_proposed
+       AND theirs.crawler_credential <> mine.crawler_credential
+     WHERE mine.gitlab_id = ANY (CAST(:ids AS text[])) AND mine.account_id = :account_id
+       AND mine.status = $change_proposed
+       AND NOT EXISTS (
+           -- an area that would change, and that neither of the two accounts uses
+           SELECT FROM unnest(ARRAY[mine.former_path, CASE WHEN mine.former_gitlab_id IS NOT NULL
+                                                           THEN mine.full_path END]) AS changing(path)
+            WHERE changing.path IS NOT NULL
+              AND NOT EXISTS (SELECT FROM area_authorization used
+                               WHERE used.area_id = changing.path
+                                 AND used."accountId" IN (mine.account_id, theirs.account_id)))
+     ORDER BY mine.id
+    """,
+    their_key=key_in("theirs.full_path"),
+    key=key_in("mine.full_path"),
 )
 
 _WITHDRAW = sql("""
@@ -110,6 +135,16 @@ class ProposedChange:
 
 
 @dataclass(frozen=True)
+class Finder:
+    """The discovery that found a change, and the connection over which it said so."""
+
+    account_id: str
+    job_id: JobId
+    graphql_url: str | None
+    connection_id: ConnectionId
+
+
+@dataclass(frozen=True)
 class KnownChange:
     """A change as it was read."""
 
@@ -138,9 +173,7 @@ class AreaChanges:
             rows = json.dumps([asdict(change) | {"id": str(ULID())} for change in changes])
             self._session.execute(_RECORD, {"rows": rows, "account_id": account_id, "job_id": job_id})
 
-    def propose(
-        self, changes: Collection[ProposedChange], account_id: str, job_id: JobId, graphql_url: str | None
-    ) -> list[AreaChanged]:
+    def propose(self, changes: Collection[ProposedChange], finder: Finder) -> list[AreaChanged]:
         """Propose changes; returns those that are new."""
         if not changes:
             return []
@@ -150,11 +183,14 @@ class AreaChanges:
         ]
         values = {
             "rows": json.dumps(rows),
-            "account_id": account_id,
-            "job_id": job_id,
-            "graphql_url": graphql_url,
+            **asdict(finder),
         }
         return [by_id[id_].change for id_ in self._session.scalars(_PROPOSE, values)]
+
+    def confirmed(self, changes: Collection[ProposedChange], account_id: str) -> list[str]:
+        """The ids of those of the account's proposals that an account and a crawler other than its own make, too."""
+        values = {"ids": sorted({proposed.area.gitlab_id for proposed in changes}), "account_id": account_id}
+        return list(self._session.scalars(_CONFIRMED, values)) if changes else []
 
     def withdraw(self, gitlab_ids: Collection[str], account_id: str) -> None:
         """Delete what the account has proposed for these ids: it has found them where they are known to be."""

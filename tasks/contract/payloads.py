@@ -24,6 +24,7 @@ from persistence.schema.states import SystemStatus
 from tasks.contract.frames import DEFAULT_CAPACITY, ActiveJobs, Frame
 from tasks.contract.types import (
     BATCH_LIMIT,
+    CHANGES_LIMIT,
     Capacity,
     Fingerprint,
     Id,
@@ -297,7 +298,7 @@ class ResolveFailures(Payload):
 class DecideAreaChanges(Payload):
     """areas.decide: make these proposed changes of areas, or reject them."""
 
-    change_ids: Annotated[list[Ulid], Field(min_length=1, max_length=1000)]
+    change_ids: Annotated[list[Ulid], Field(min_length=1, max_length=CHANGES_LIMIT)]
     accept: bool
 
 

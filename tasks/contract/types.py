@@ -14,6 +14,9 @@ from pydantic_core import PydanticCustomError
 from persistence.db.json_tree import walk
 from persistence.error_log.fingerprint import DIGITS
 
+CHANGES_LIMIT = 1000
+"""Changes of areas that one message decides."""
+
 BATCH_LIMIT = 10_000
 """Items in one list. A longer list is refused as a whole; the sender can split it."""
 

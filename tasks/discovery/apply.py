@@ -113,7 +113,7 @@ def _apply_plan(
     Each entity that the database refuses goes to *refuse*; the others are applied, but for those at the paths
     *without*.
     """
-    areas = AreaChanges(uow, plan, locked.parent)
+    areas = AreaChanges(uow, plan, locked.parent, locked.connection_id)
     counts: Counter[str] = Counter()
     refused = set(without)
     room = min(locked.room, settings().max_frame_jobs)

@@ -3,11 +3,13 @@
 from collections.abc import Collection
 
 from persistence.areas.areas import NewArea
+from persistence.areas.changes import Finder
 from persistence.exceptions import Contended, DataRefusedError
 from persistence.jobs.jobs import KnownJob
 from persistence.schema.event_types import EventType
-from persistence.schema.ids import JobId
+from persistence.schema.ids import ConnectionId, JobId
 from persistence.unit_of_work import UnitOfWork
+from tasks.contract.types import CHANGES_LIMIT
 from tasks.discovery.area_plan import AreaPlan
 from tasks.discovery.items import FoundEntity
 
@@ -15,10 +17,13 @@ from tasks.discovery.items import FoundEntity
 class AreaChanges:
     """The changes of one discovery's areas, which the caller has locked, and which of them are made so far."""
 
-    def __init__(self, uow: UnitOfWork, plan: AreaPlan, parent: KnownJob) -> None:
+    def __init__(
+        self, uow: UnitOfWork, plan: AreaPlan, parent: KnownJob, connection_id: ConnectionId
+    ) -> None:
         self._uow = uow
         self._plan = plan
         self._parent = parent
+        self._connection_id = connection_id
         self._known = {path for path, _ in plan.known}
         """Paths of areas that the plan has seen or that this unit has moved there."""
         self._done: set[str] = set()
@@ -37,7 +42,7 @@ class AreaChanges:
         """
         Add or correct the areas of these entities, authorize the account for them, and record what changed.
 
-        Changes that are only proposed are recorded, and nothing else.
+        Changes that are only proposed are recorded, and decided in a unit of their own once they are confirmed.
         """
         found = {entity.full_path: entity for entity in entities if entity.area_type}
         paths = found.keys() - self._done
@@ -74,14 +79,18 @@ class AreaChanges:
     def _propose(self, paths: set[str]) -> None:
         proposed = [self._plan.proposed[path] for path in sorted(paths & self._plan.proposed.keys())]
         parent = self._parent
-        for change in self._uow.area_changes.propose(
-            proposed, parent.account_id, parent.id, parent.graphql_url
-        ):
+        finder = Finder(parent.account_id, parent.id, parent.graphql_url, self._connection_id)
+        for change in self._uow.area_changes.propose(proposed, finder):
             self._uow.events.add(
                 EventType.AREA_CHANGE_PROPOSED,
                 job_id=parent.id,
                 account_id=parent.account_id,
                 **vars(change),
+            )
+        confirmed = self._uow.area_changes.confirmed(proposed, parent.account_id)
+        for start in range(0, len(confirmed), CHANGES_LIMIT):
+            self._uow.publish(
+                "areas.decide", change_ids=confirmed[start : start + CHANGES_LIMIT], accept=True
             )
 
     def _record(self, paths: set[str]) -> None:

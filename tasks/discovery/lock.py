@@ -31,6 +31,7 @@ class ReceivedDiscovery:
 class LockedDiscovery:
     """Everything that a discovery may change, locked."""
 
+    connection_id: ConnectionId
     parent: KnownJob
     entries: dict[JobId, Entry]
     jobs: dict[JobId, KnownJob]
@@ -73,7 +74,7 @@ def lock_discovery(
         if should_requeue(jobs[id_], entries.get(id_), now)
         and (path_key(jobs[id_].full_path or "") not in proposed or jobs[id_].account_id == parent.account_id)
     }
-    return LockedDiscovery(jobs[parent.id], entries, jobs, moving, renewable, room)
+    return LockedDiscovery(received.connection_id, jobs[parent.id], entries, jobs, moving, renewable, room)
 
 
 def lock_moves(
