@@ -1,4 +1,4 @@
-"""A change of an area is confirmed once two accounts see it, one of them its own, through crawlers of two credentials."""
+"""A change of an area is confirmed once two of its accounts see it, through crawlers of two credentials."""
 
 import pytest
 
