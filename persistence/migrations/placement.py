@@ -6,10 +6,12 @@ A table that it does not find, but which another schema has, is no reason to mak
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from sqlalchemy import Connection, text
 
 from persistence.exceptions import IllegalRequestError
+from persistence.migrations.repairs import quoted
 from persistence.migrations.scope import VERSION_TABLE
 from persistence.schema import Base, web_app
 
@@ -88,29 +90,31 @@ def require_placement(connection: Connection, *, is_new: bool) -> frozenset[str]
     missing = sorted(WEB_APP - found)
     elsewhere: dict[str, list[str]] = dict(connection.execute(_ELSEWHERE, {"names": missing}).all())
     if elsewhere:
-        _refuse_second(path, elsewhere)
+        _refuse_second(path, elsewhere, is_split=bool(found & WEB_APP))
     if is_new and (ours := connection.scalars(_OURS_ELSEWHERE, {"version": VERSION_TABLE}).all()):
         raise IllegalRequestError(
             f"Crawlyard's tables for this job table are in schema {ours[0]}, where search_path ({path}) does not find "
-            f"them: {_remedy(ours[0], path)}"
+            f"them: {_remedy(ours[0], path, is_split=True)}"
         )
     return found
 
 
-def _refuse_second(path: str, elsewhere: Mapping[str, list[str]]) -> None:
+def _refuse_second(path: str, elsewhere: Mapping[str, list[str]], *, is_split: bool) -> None:
     names = ", ".join(f'"{name}"' for name in elsewhere)
     schemas = sorted({schema for found in elsewhere.values() for schema in found})
     raise IllegalRequestError(
         f"search_path ({path}) finds no {names}, but schema {' and '.join(schemas)} has: no second one is made. "
-        f"{_remedy(schemas[0], path)} If what is there belongs to another application, create the web app's own "
-        "tables first."
+        f"{_remedy(schemas[0], path, is_split=is_split)} If what is there belongs to another application, create the "
+        "web app's own tables first."
     )
 
 
-def _remedy(schema: str, path: str) -> str:
+def _remedy(schema: str, path: str, *, is_split: bool) -> str:
+    if not is_split:
+        return f"Add ?schema={quote(schema)} to DATABASE_URL."
     return (
-        f"Add ?schema={schema} to DATABASE_URL, or set search_path for its role so that it finds all tables, such as "
-        f"ALTER ROLE … SET search_path TO {path}, {schema}."
+        "Leave ?schema= out of DATABASE_URL, and set search_path for its role so that it finds all tables, such as "
+        f"ALTER ROLE … SET search_path TO {path}, {quoted(schema)}."
     )
 
 

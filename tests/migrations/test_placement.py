@@ -91,6 +91,24 @@ def test_no_second_table_is_made_beside_one_in_another_schema(use: UseUrl, run: 
 
 
 @pytest.mark.usefixtures("app")
+def test_tables_in_two_schemas_need_a_search_path(empty_database: str, use: UseUrl) -> None:
+    """One schema cannot name both; with the path that the refusal prints, all are found."""
+    with psycopg.connect(empty_database) as admin:
+        admin.execute('CREATE SCHEMA "Auth"')
+        admin.execute('ALTER TABLE "App"."user" SET SCHEMA "Auth"')
+    use("schema=App")
+
+    with pytest.raises(IllegalRequestError, match='finds no "user", but schema Auth has') as raised:
+        migrate()
+
+    assert 'ALTER ROLE … SET search_path TO "App", "Auth".' in str(raised.value)
+    use("options=-csearch_path%3D%22App%22,%22Auth%22")
+    migrate()
+    check_head()
+    assert schemas_of_tables() == {name: ["App"] for name in WEB_APP} | {"user": ["Auth"]}
+
+
+@pytest.mark.usefixtures("app")
 def test_our_own_tables_are_not_made_twice_for_one_job_table(use: UseUrl) -> None:
     """Where they are beside the web app's schema, naming that schema alone would hide them."""
     use("options=-csearch_path%3Dpublic,%22App%22")

@@ -18,6 +18,7 @@ from support.engines import forget_engine
 from support.servers import Given
 from support.web_app_schemas.cases import AT_WORK, REFUSED, UTC, Case
 from support.worlds.discoveries import GROUP_COMMANDS, PROJECT_COMMANDS, Discoverer, group, project
+from support.worlds.older_databases import OLDER_COMPONENT
 from support.worlds.world import Published, World
 
 Make = Callable[[Case], World]
@@ -217,3 +218,21 @@ def test_the_repair_of_times_writes_no_table_again(make: Make) -> None:
 
     assert world.row(file) == (before[0], f"{before[1]}+00")
     migrate()
+
+
+def test_an_older_component_without_zones_is_carried_over(make: Make) -> None:
+    """Its times are UTC, too, and its JSON becomes jsonb."""
+    older = OLDER_COMPONENT.replace("timestamptz", "timestamp").replace("jsonb", "json")
+    world = make(Case("an older component", "agreed", settings=UTC))
+    world.rows("""
+        INSERT INTO job (id, status, command, full_path, "accountId")
+        SELECT 'old-' || status, status, 'group', status, 'acc'
+          FROM unnest(ARRAY['queued', 'running', 'finished', 'failed']) status
+    """)
+    with engine().begin() as connection:
+        connection.exec_driver_sql(older)
+
+    migrate()
+
+    due = "scheduled_at <= now() AND scheduled_at > now() - interval '2 hours'"
+    assert world.row(f"SELECT {due}, data FROM job_queue WHERE id = 'q2'") == (True, {"entity_id": "7"})
