@@ -39,10 +39,11 @@ _RESOLVE = text("""
     SELECT count(*) AS errors, max(timestamp) AS newest FROM resolved
 """)
 
-_TYPE_BYTES = 200
-_MESSAGE_BYTES = 20_000
-_TRACE_BYTES = 200_000
+TYPE_BYTES = 200
+MESSAGE_BYTES = 20_000
+TRACE_BYTES = 200_000
 _ATTEMPT_BYTES = 200
+CONTEXT_BYTES = STORED_BYTES - _ATTEMPT_BYTES
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,7 @@ class JobError:
         }
 
     def _context(self, tokens: Tokens) -> JSON:
-        context = (
-            None if self.context is None else storable(self.context, STORED_BYTES - _ATTEMPT_BYTES, tokens)
-        )
+        context = None if self.context is None else storable(self.context, CONTEXT_BYTES, tokens)
         if self.attempt is None:
             return context
         return (context if isinstance(context, dict) else {}) | self.attempt
@@ -81,9 +80,9 @@ class JobError:
 
 def _texts(tokens: Tokens, error_type: str, message: str, stack_trace: str | None) -> dict[str, str | None]:
     """The texts of an error as they are stored, by column, with the fingerprint of the stored texts."""
-    error_type = clean_text(error_type, _TYPE_BYTES, tokens)
-    message = clean_text(message, _MESSAGE_BYTES, tokens)
-    trace = None if stack_trace is None else clean_text(stack_trace, _TRACE_BYTES, tokens)
+    error_type = clean_text(error_type, TYPE_BYTES, tokens)
+    message = clean_text(message, MESSAGE_BYTES, tokens)
+    trace = None if stack_trace is None else clean_text(stack_trace, TRACE_BYTES, tokens)
     return {
         "error_type": error_type,
         "error_message": message,
@@ -129,7 +128,7 @@ class ErrorLog:
         """
         values = {
             "fingerprint": fingerprint,
-            "resolution": clean_text(resolution, _MESSAGE_BYTES),
+            "resolution": clean_text(resolution, MESSAGE_BYTES),
             "until": until,
             "since": since,
             "limit": limit,

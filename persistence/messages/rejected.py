@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -19,6 +20,7 @@ _KEEP = text("""
            (id, task, message_id, reason, detail, payload, connection_id, bytes, digest, sent_bytes)
     SELECT id, task, message_id, reason, detail, payload, connection_id, bytes, digest, sent_bytes
       FROM jsonb_populate_recordset(NULL::rejected_message, CAST(:rows AS jsonb))
+    ON CONFLICT (id) DO NOTHING  -- a refused item has the same id at each delivery
 """)
 
 _UNFILLED = text("""
@@ -43,6 +45,9 @@ _SAMPLE_OUT = text("""
 """)
 
 _DETAIL_BYTES = 2000
+
+_cleaned = lru_cache(maxsize=256)(clean_text)
+"""Cached: the refused items of a message have few reasons, and one message id."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,9 @@ class RejectedMessages:
             {
                 "id": refused.id,
                 "task": task,
-                "message_id": clean_text(message_id, 200),
+                "message_id": _cleaned(message_id, 200),
                 "reason": refused.reason,
-                "detail": clean_text(refused.detail, _DETAIL_BYTES),
+                "detail": _cleaned(refused.detail, _DETAIL_BYTES),
                 "payload": None,
                 "connection_id": refused.connection_id,
                 "bytes": 0,

@@ -265,12 +265,22 @@ class JobsDiscoveredFrame(_DiscoveryFrame):
     type: Literal["jobs_discovered"]
     data: JobsDiscoveredData
 
+    @property
+    def found(self) -> list[Any]:
+        """The items, not validated yet."""
+        return self.data.discovered_jobs
+
 
 class DiscoveryFrame(_DiscoveryFrame):
     """A discovery found groups, projects or users, in the older form."""
 
     type: Literal["discovery"]
     data: DiscoveryData
+
+    @property
+    def found(self) -> list[Any]:
+        """The items, not validated yet."""
+        return self.data.entities
 
 
 Discovery = JobsDiscoveredFrame | DiscoveryFrame

@@ -10,9 +10,9 @@ The plan is made without locks and then checked under them. If the areas have ch
 
 from collections import Counter
 from collections.abc import Iterable
-from functools import partial
 from itertools import islice
 from time import monotonic
+from typing import Protocol
 
 from celery.exceptions import Reject
 
@@ -45,30 +45,59 @@ CHUNK = 1000
 """Entities whose areas and jobs are written by one sequence of statements."""
 
 
-def apply_discoveries(discoveries: Iterable[tuple[ConnectionId, Discovery]]) -> None:
+class RefusedDiscovered(Protocol):
+    """What becomes of the items of a message's discoveries that are refused."""
+
+    def claim_discovered(
+        self,
+        uow: UnitOfWork,
+        connection_id: ConnectionId,
+        frame: Discovery,
+        item: object,
+        refusal: tuple[str, str],
+    ) -> bool:
+        """Refuse an item of a discovery, with a reason and its detail; False if the discovery does not have it."""
+        ...
+
+    def look_again(self, frame: Discovery) -> None:
+        """Store what another delivery has refused of a discovery."""
+        ...
+
+
+def apply_discoveries(
+    discoveries: Iterable[tuple[ConnectionId, Discovery]], refused: RefusedDiscovered
+) -> None:
     """
     Apply the discoveries of one message, each in a transaction of its own.
 
     Raises Reject to continue in a later delivery if they take too long; that delivery skips the applied ones.
-    What is refused or stale here is counted by the unit that applies all other frames.
+    Frames that are refused or stale here are counted by the unit that applies all other frames.
     """
     deadline = monotonic() + TIME_LIMIT_S
     for connection_id, frame in discoveries:
         with unit_of_work() as uow:
-            if not apply_discovery(uow, connection_id, frame):
+            if not apply_discovery(uow, connection_id, frame, refused):
+                refused.look_again(frame)
                 continue
             uow.commit()
         if monotonic() > deadline:
             raise Reject("there is more to do", requeue=True)
 
 
-def apply_discovery(uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery) -> bool:
+def apply_discovery(
+    uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery, refused: RefusedDiscovered
+) -> bool:
     """Apply one discovery; False if it is stale or was applied before, and nothing has changed."""
     uow.tokens.name(fences=[frame.job_id], connections=[connection_id])
     parent = _find_parent(uow, frame)
     if parent is None:
         return False
-    refuse = partial(_refuse, partial(reject, uow, connection_id=connection_id), frame)
+
+    def refuse(item: object, reason: str, detail: str) -> None:
+        if not refused.claim_discovered(uow, connection_id, frame, item, (reason, detail)):
+            payload = {"type": frame.type, "jobId": frame.job_id, "item": item}
+            reject(uow, payload, reason, detail, connection_id)
+
     found = parse_discovery(frame, parent.provider, refuse)
     scope = scope_of(uow, parent)
     admitted = select_admitted(found, scope, refuse)
@@ -98,10 +127,6 @@ def _find_parent(uow: UnitOfWork, frame: Discovery) -> KnownJob | None:
     if attempt is None or (frame.timestamp, frame.digest) in applied:
         return None
     return uow.jobs.find([attempt.job_id]).get(attempt.job_id)
-
-
-def _refuse(reject_item: RejectItem, frame: Discovery, item: object, reason: str, detail: str) -> None:
-    reject_item({"type": frame.type, "jobId": frame.job_id, "item": item}, reason, detail)
 
 
 def _apply_plan(

@@ -84,12 +84,11 @@ def parse_discovery(frame: Discovery, provider: str | None, refuse: RejectItem) 
 
 def _read(frame: Discovery, provider: str | None, refuse: RejectItem) -> Iterator[FoundEntity]:
     if isinstance(frame, JobsDiscoveredFrame):
-        items: Iterable[Any] = frame.data.discovered_jobs
         read: Callable[[Any], FoundEntity] = partial(_from_job, provider)
     else:
         kind = Kind(frame.data.entity_type.removesuffix("s"))
-        items, read = frame.data.entities, partial(_from_entity, provider, kind)
-    for item in items:
+        read = partial(_from_entity, provider, kind)
+    for item in frame.found:
         try:
             found = read(item)
         except (ValidationError, RecursionError) as error:

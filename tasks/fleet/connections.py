@@ -6,16 +6,19 @@ import structlog
 from pydantic import TypeAdapter
 
 from persistence.fleet.connections import Beat
-from persistence.sanitize.text import redact_text
+from persistence.sanitize.json_values import STORED_BYTES
+from persistence.sanitize.text import RedactedText, redact_text
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Disconnect, Heartbeat, Register, SaidBeat
 from tasks.fleet.batch import FrameBatch
-from tasks.runtime.batches import reject, valid_items
+from tasks.runtime.batches import reject
 from tasks.runtime.task import task
 from tasks.runtime.unit import message_id, unit_of_work
+from tasks.sanitize.refused import RefusedItems
+from tasks.sanitize.texts import redacted_json
 
 log = structlog.get_logger()
 
@@ -27,9 +30,10 @@ _TOO_MANY = "too_many_connections"
 @task(name="connections.register", accepts=Register)
 def register(payload: Register) -> None:
     """Open a connection under the id that the caller chose."""
+    registration = redact_registration(payload)
     with unit_of_work() as uow:
         if uow.processed.mark_processed(message_id()):
-            register_connection(uow, payload)
+            register_connection(uow, registration)
         uow.commit()
 
 
@@ -41,16 +45,22 @@ def heartbeat(payload: Heartbeat) -> None:
     A heartbeat delivered twice does no harm, so the message is marked as processed only if it leaves an event or a
     rejection.
     """
+    refused, batch = RefusedItems(payload.beats), FrameBatch()
+    for _, received in refused.valid(_BEAT):
+        batch.add_heartbeat(
+            received.connection_id, received.system_status, received.active_jobs, received.capacity
+        )
+    if refused.any:
+        refused.apply(lambda uow: _apply_beats(uow, batch))
+        return
     with unit_of_work() as uow:
-        batch = FrameBatch()
-        for _, received in valid_items(uow, payload.beats, _BEAT):
-            batch.add_heartbeat(
-                received.connection_id, received.system_status, received.active_jobs, received.capacity
-            )
-        apply_heartbeats(uow, batch.beats.values())
-        leaves_nothing = not (uow.rejected.mark() or uow.events.mark())
-        if leaves_nothing or uow.processed.mark_processed(message_id()):
+        _apply_beats(uow, batch)
+        if not uow.events.mark() or uow.processed.mark_processed(message_id()):
             uow.commit()
+
+
+def _apply_beats(uow: UnitOfWork, batch: FrameBatch) -> None:
+    apply_heartbeats(uow, batch.beats.values())
 
 
 @task(name="connections.disconnect", accepts=Disconnect)
@@ -63,6 +73,17 @@ def disconnect(payload: Disconnect) -> None:
         log.info("goodbye", connection_id=payload.connection_id, reason=payload.reason)
 
 
+def redact_registration(registration: Register) -> Register:
+    """The registration with its texts redacted, before a transaction begins."""
+    crawler_id, metadata = registration.crawler_id, registration.metadata
+    return registration.model_copy(
+        update={
+            "crawler_id": crawler_id and RedactedText(redact_text(crawler_id)),
+            "metadata": None if metadata is None else redacted_json(metadata, STORED_BYTES),
+        }
+    )
+
+
 def register_connection(uow: UnitOfWork, registration: Register) -> None:
     """
     Open a connection.
@@ -70,8 +91,7 @@ def register_connection(uow: UnitOfWork, registration: Register) -> None:
     If it is open already, this proves that it is alive. If it is closed, the registration is rejected: each
     connection id serves once.
     """
-    connection_id = ConnectionId(registration.connection_id)
-    crawler_id = registration.crawler_id and redact_text(registration.crawler_id)
+    connection_id, crawler_id = ConnectionId(registration.connection_id), registration.crawler_id
     outcome = uow.connections.register(
         connection_id, crawler_id, registration.capacity, registration.metadata
     )

@@ -33,14 +33,14 @@ from tasks.credentials.doubted_token import refused_reports
 from tasks.discovery.apply import apply_discoveries
 from tasks.fleet.batch import AttemptFrames, FrameBatch, group_by_attempt
 from tasks.fleet.connections import apply_heartbeats
-from tasks.fleet.refused import RefusedItems
-from tasks.fleet.texts import redact_texts
+from tasks.fleet.refused import RefusedFrames
+from tasks.fleet.texts import redact_frames
 from tasks.jobs.locking import lock_fenced
 from tasks.jobs.progress import Advance, advance
 from tasks.jobs.transitions import announce, backoff, log_errors
 from tasks.runtime.batches import bisect_on_refusal
 from tasks.runtime.task import task
-from tasks.runtime.unit import message_id, unit_of_work
+from tasks.runtime.unit import unit_of_work
 
 _UNSUCCESSFUL = "CrawlUnsuccessful"
 """The error_type of a job_completed with success=false."""
@@ -56,23 +56,13 @@ _UNNAMED = "CrawlFailed"
 def frames(payload: Frames) -> None:
     """Apply the frames of one message: first its discoveries, each in a transaction of its own, then the rest."""
     batch = FrameBatch.parse(payload.frames)
-    if discoveries := batch.discoveries:
+    discoveries = batch.discoveries
+    if discoveries:
         _record_senders(batch)
-        apply_discoveries(discoveries)
-    message = message_id()
-    refused = RefusedItems(batch, message)
-    redact_texts(batch)
-    with unit_of_work() as uow:
-        if uow.processed.mark_processed(message):
-            apply_batch(uow, batch, refused)
-            if refused.any:
-                uow.processed.leave_undone(message)
-            is_done = not refused.any
-        else:
-            is_done = uow.processed.is_done(message)
-        uow.commit()
-    if not is_done:
-        refused.fill()
+    redact_frames(batch)
+    refused = RefusedFrames(payload.frames, batch)
+    apply_discoveries(discoveries, refused)
+    refused.apply(lambda uow: apply_batch(uow, batch, refused))
 
 
 def _record_senders(batch: FrameBatch) -> None:
@@ -82,10 +72,9 @@ def _record_senders(batch: FrameBatch) -> None:
         uow.commit()
 
 
-def apply_batch(uow: UnitOfWork, batch: FrameBatch, refused: RefusedItems) -> None:
+def apply_batch(uow: UnitOfWork, batch: FrameBatch, refused: RefusedFrames) -> None:
     """Apply everything in a message except its discoveries, and note what is refused, without its payload."""
     uow.tokens.name(fences=(frame.job_id for _, frame in batch.frames), connections=batch.beats)
-    refused.claim_invalid(uow)
     lock_account_queues(uow, batch.frames)
     live = apply_heartbeats(uow, batch.beats.values())
     if batch.wants_work & live:
@@ -130,7 +119,7 @@ class FencedFrames:
                 return None
 
 
-def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames], refused: RefusedItems) -> None:
+def apply_frames(uow: UnitOfWork, attempts: list[AttemptFrames], refused: RefusedFrames) -> None:
     """Apply frames about attempts. The heartbeats of this unit have locked the connections of their senders."""
     if not attempts:
         return
@@ -168,7 +157,7 @@ def _count_stale(
     attempts: Iterable[AttemptFrames],
     known: dict[CrawlerJobId, Attempt],
     live: dict[tuple[ConnectionId, CrawlerJobId], Attempt],
-    refused: RefusedItems,
+    refused: RefusedFrames,
 ) -> None:
     """Count stale frames on the attempts that they name; reject the frames of a crawler_job_id that never was."""
     stale: Counter[CrawlerJobId] = Counter()

@@ -14,9 +14,9 @@ from persistence.schema.ids import ConnectionId
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import Attach, Lost, SaidLink
 from tasks.fleet.connections import refuse, tell_limit
-from tasks.runtime.batches import valid_items
 from tasks.runtime.task import task
-from tasks.runtime.unit import message_id, unit_of_work
+from tasks.runtime.unit import unit_of_work
+from tasks.sanitize.refused import RefusedItems
 
 log = structlog.get_logger()
 
@@ -26,10 +26,9 @@ _LINK = TypeAdapter(SaidLink)
 @task(name="connections.attach", accepts=Attach)
 def attach(payload: Attach) -> None:
     """Let connections be reached over new links; a connection that is not there yet is opened."""
-    with unit_of_work() as uow:
-        if uow.processed.mark_processed(message_id()):
-            attach_links(uow, [_link(said) for _, said in valid_items(uow, payload.links, _LINK)])
-        uow.commit()
+    refused = RefusedItems(payload.links)
+    links = [_link(said) for _, said in refused.valid(_LINK)]
+    refused.apply(lambda uow: attach_links(uow, links))
 
 
 @task(name="connections.lost", accepts=Lost)

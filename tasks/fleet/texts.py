@@ -1,92 +1,99 @@
-"""
-Texts of frames, redacted before a transaction begins.
-
-A few texts are redacted where they are stored. A message with many of them would keep its transaction open, and with
-it the locks of its connections and jobs: it is redacted here, within a budget. The smallest texts come first, so that
-a crawler with large ones uses up its own; what is left is not kept, but its frame is applied.
-"""
+"""The texts of frames that are stored: errors, messages, and the names that crawlers choose."""
 
 from collections.abc import Iterator
-from time import monotonic
 from typing import Any, Final
 
-from persistence.sanitize.json_values import clean_text, storable
+from persistence.error_log.log import CONTEXT_BYTES, MESSAGE_BYTES, TRACE_BYTES
 from persistence.sanitize.text import RedactedText, Tokens
-from tasks.contract.frames import JobCompletedFrame, JobFailedFrame, JobProgressFrame, TokenRefreshFrame
+from persistence.unit_of_work import UnitOfWork
+from tasks.contract.frames import (
+    Discovery,
+    JobCompletedFrame,
+    JobFailedFrame,
+    JobFrame,
+    JobProgressFrame,
+    ResumeState,
+    TokenRefreshFrame,
+)
 from tasks.fleet.batch import FrameBatch
-from tasks.runtime.unit import unit_of_work
+from tasks.jobs.progress import id_without_secrets, name_without_secrets
+from tasks.sanitize.texts import Text, redact_texts, text_of
 
-FEW: Final = 64 * 1024
-"""A message with no more letters of texts than this is redacted as its texts are stored."""
+_LIMITS: Final = {
+    "stack_trace": TRACE_BYTES,
+    "message": MESSAGE_BYTES,
+    "error": MESSAGE_BYTES,
+    "error_details": MESSAGE_BYTES,
+    "context": CONTEXT_BYTES,
+}
 
-MAX_LETTERS: Final = 4 * 1024 * 1024
-MAX_SECONDS: Final = 5.0
+_UNNAMED: Final = RedactedText("unnamed")
+"""Stands for a name that is not kept."""
 
-OMITTED: Final = RedactedText("[not kept: its message had too much text]")
+_FIELDS: Final[dict[type, tuple[str, ...]]] = {
+    JobProgressFrame: ("entity_type", "message", "item_counts", "resume_state"),
+    JobCompletedFrame: ("message", "final_counts"),
+    JobFailedFrame: ("error", "error_type", "stack_trace", "context", "partial_counts", "resume_state"),
+    TokenRefreshFrame: ("error_details",),
+}
 
-_LIMITS: Final = {"stack_trace": 200_000, "message": 20_000, "error": 20_000, "error_details": 20_000}
-_LONGEST_CONTEXT = 60_000
 
-_Text = tuple[int, int, str, Any]
-"""Its length, the index of its frame, and its field with the value."""
-
-
-def redact_texts(batch: FrameBatch) -> None:
+def redact_frames(batch: FrameBatch) -> None:
     """Replace the texts of a batch that has many by redacted ones, within the budget."""
-    texts = sorted(_texts(batch), key=lambda text: text[0])
-    left = MAX_LETTERS
-    if sum(length for length, *_ in texts) <= FEW:
-        return
-    with unit_of_work() as uow:
+
+    def name_tokens(uow: UnitOfWork) -> None:
         uow.tokens.name(fences=(frame.job_id for _, frame in batch.frames), connections=batch.beats)
-        tokens = uow.tokens.values()
-    deadline = monotonic() + MAX_SECONDS
-    for length, index, field, value in texts:
-        left -= length
-        is_kept = left >= 0 and monotonic() < deadline
+
+    changed: dict[int, dict[str, Any]] = {}
+    for (index, field), value in redact_texts(_texts(batch), name_tokens).items():
+        changed.setdefault(index, {})[field] = value
+    for index, fields in changed.items():
         connection_id, frame = batch.frames[index]
-        data = frame.data.model_copy(
-            update={field: _redacted(field, value, tokens) if is_kept else _omitted(value)}
-        )
+        data = frame.data.model_copy(update=fields)
         batch.frames[index] = connection_id, frame.model_copy(update={"data": data})
 
 
-def _texts(batch: FrameBatch) -> Iterator[_Text]:
+def _texts(batch: FrameBatch) -> Iterator[Text]:
     for index, (_, frame) in enumerate(batch.frames):
-        if isinstance(frame, JobFailedFrame):
-            fields = {
-                "error": frame.data.error,
-                "stack_trace": frame.data.stack_trace,
-                "context": frame.data.context,
-            }
-        elif isinstance(frame, (JobProgressFrame, JobCompletedFrame)):
-            fields = {"message": frame.data.message}
-        elif isinstance(frame, TokenRefreshFrame):
-            fields = {"error_details": frame.data.details_text}
-        else:
-            continue
-        for field, value in fields.items():
-            if value:
-                yield len(value) if isinstance(value, str) else len(str(value)), index, field, value
+        for field in _FIELDS.get(type(frame), ()):
+            if value := _value(frame, field):
+                yield _text((index, field), field, value)
 
 
-def _redacted(field: str, value: Any, tokens: Tokens) -> Any:
-    if isinstance(value, str):
-        return RedactedText(clean_text(value, _LIMITS[field], tokens))
-    return _marked(storable(value, _LONGEST_CONTEXT, tokens))
+def _value(frame: JobFrame | Discovery, field: str) -> Any:
+    if isinstance(frame, TokenRefreshFrame):
+        return frame.data.details_text
+    return getattr(frame.data, field)
 
 
-def _marked(value: Any) -> Any:
-    """The redacted JSON, whose texts say that they are redacted."""
+def _text(key: Any, field: str, value: Any) -> Text:
     match value:
-        case str():
-            return RedactedText(value)
-        case dict():
-            return {RedactedText(key): _marked(item) for key, item in value.items()}
-        case list():
-            return [_marked(item) for item in value]
-    return value
+        case ResumeState(last_entity_id=last, entity_type=kind):
+            return Text(len(last or "") + len(kind or ""), key, lambda tokens: _state(value, tokens), None)
+        case dict() if field != "context":
+            return Text(sum(map(len, value)), key, lambda tokens: _counts(value, tokens), {})
+        case str() if field in ("entity_type", "error_type"):
+            return Text(len(value), key, lambda tokens: _name(value, tokens), _UNNAMED)
+    return text_of(key, value, _LIMITS[field])
 
 
-def _omitted(value: Any) -> Any:
-    return OMITTED if isinstance(value, str) else {"context": OMITTED}
+def _name(name: str, tokens: Tokens) -> RedactedText:
+    return RedactedText(name_without_secrets(name, lambda: tokens))
+
+
+def _counts(counts: dict[str, int], tokens: Tokens) -> dict[RedactedText, int]:
+    redacted: dict[RedactedText, int] = {}
+    for name, count in counts.items():
+        kept = _name(name, tokens)
+        redacted[kept] = max(redacted.get(kept, 0), count)
+    return redacted
+
+
+def _state(state: ResumeState, tokens: Tokens) -> ResumeState:
+    last, kind = state.last_entity_id, state.entity_type
+    return state.model_copy(
+        update={
+            "last_entity_id": last and RedactedText(id_without_secrets(last, lambda: tokens)),
+            "entity_type": kind and _name(kind, tokens),
+        }
+    )

@@ -23,9 +23,9 @@ from tasks.contract.types import Id
 from tasks.jobs.locking import LockedJobs, lock_existing_jobs
 from tasks.jobs.transitions import announce
 from tasks.origins.hold import QueuedJob, hold_elsewhere
-from tasks.runtime.batches import reject, valid_items
+from tasks.runtime.batches import reject
 from tasks.runtime.task import task
-from tasks.runtime.unit import message_id, unit_of_work
+from tasks.sanitize.refused import RefusedItems
 
 _ID = TypeAdapter(Id)
 
@@ -33,10 +33,9 @@ _ID = TypeAdapter(Id)
 @task(name="jobs.enqueue", accepts=Enqueue)
 def enqueue(payload: Enqueue) -> None:
     """Queue jobs that the web app inserted in its own transaction."""
-    with unit_of_work() as uow:
-        if uow.processed.mark_processed(message_id()):
-            enqueue_jobs(uow, [JobId(id_) for _, id_ in valid_items(uow, payload.job_ids, _ID)])
-        uow.commit()
+    refused = RefusedItems(payload.job_ids)
+    job_ids = [JobId(id_) for _, id_ in refused.valid(_ID)]
+    refused.apply(lambda uow: enqueue_jobs(uow, job_ids))
 
 
 def enqueue_jobs(uow: UnitOfWork, job_ids: list[JobId]) -> None:

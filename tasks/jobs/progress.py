@@ -263,7 +263,7 @@ def _raise_page(progress: Progress, data: JobProgressData) -> bool:
 
 def _update_latest(progress: Progress, data: JobProgressData, tokens: Callable[[], Tokens]) -> None:
     """Replace what only the newest frame decides."""
-    progress.stage, progress.entity_type = data.stage, _name(data.entity_type, tokens)
+    progress.stage, progress.entity_type = data.stage, name_without_secrets(data.entity_type, tokens)
     if data.message is not None:
         progress.message = redact_text(data.message, tokens())
     for name in _ESTIMATES:
@@ -286,7 +286,7 @@ def _record_milestones(progress: Progress, reached: set[str], at: datetime) -> N
         progress.history = [*progress.history, snapshot][-MAX_SNAPSHOTS:]
 
 
-def _name(name: str, tokens: Callable[[], Tokens]) -> str:
+def name_without_secrets(name: str, tokens: Callable[[], Tokens]) -> str:
     """A name without secrets."""
     return _redacted(name) if _WORDS.fullmatch(name) else redact_text(name, tokens())
 
@@ -297,10 +297,15 @@ def _redacted(words: str) -> str:
     return redact_text(words)
 
 
+def id_without_secrets(id_: str, tokens: Callable[[], Tokens]) -> str:
+    """An id without secrets."""
+    return id_ if _ID.fullmatch(id_) else redact_text(id_, tokens())
+
+
 def _masked(state: Json, tokens: Callable[[], Tokens]) -> Json:
-    """A resume state without secrets. An id has none."""
+    """A resume state without secrets."""
     return {
-        name: redact_text(value, tokens()) if isinstance(value, str) and not _ID.fullmatch(value) else value
+        name: id_without_secrets(value, tokens) if isinstance(value, str) else value
         for name, value in state.items()
     }
 
@@ -313,7 +318,7 @@ def _raise_counts(kept: dict[str, int], counts: dict[str, int], tokens: Callable
     """
     has_risen = False
     for reported, count in counts.items():
-        name = _name(reported, tokens)
+        name = name_without_secrets(reported, tokens)
         if name in kept or len(kept) < MAX_COUNTS:
             before = kept.get(name, 0)
             has_risen |= count > before

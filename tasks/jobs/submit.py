@@ -30,9 +30,10 @@ from tasks.contract.payloads import Order, Submit
 from tasks.jobs.enqueue import announce_created, is_rediscovery_due, queue_new, requeue_ended
 from tasks.jobs.locking import lock_jobs
 from tasks.jobs.transitions import revoke
-from tasks.runtime.batches import bisect_on_refusal, derived_id, reject, valid_items
+from tasks.runtime.batches import bisect_on_refusal, derived_id
 from tasks.runtime.task import task
-from tasks.runtime.unit import message_id, unit_of_work
+from tasks.runtime.unit import message_id
+from tasks.sanitize.refused import RefusedItems
 
 _ORDER = TypeAdapter(Order)
 
@@ -40,21 +41,20 @@ _ORDER = TypeAdapter(Order)
 @task(name="jobs.submit", accepts=Submit)
 def submit(payload: Submit) -> None:
     """Create the jobs of these orders and queue them."""
-    with unit_of_work() as uow:
-        if uow.processed.mark_processed(message_id()):
-            orders = [
-                OrderedJob(order, JobId(order.web_app_job_id or derived_id(message_id(), position)))
-                for position, order in valid_items(uow, payload.orders, _ORDER)
-            ]
-            bisect_on_refusal(
-                uow,
-                with_known_owners(uow, orders),
-                lambda part: submit_orders(uow, part),
-                lambda order, why: reject(
-                    uow, order.order.model_dump(mode="json"), "refused_by_database", why
-                ),
-            )
-        uow.commit()
+    message = message_id()
+    refused = RefusedItems(payload.orders, message)
+    orders = [
+        OrderedJob.of(order, JobId(order.web_app_job_id or derived_id(message, position)), position)
+        for position, order in refused.valid(_ORDER)
+    ]
+    refused.apply(
+        lambda uow: bisect_on_refusal(
+            uow,
+            with_known_owners(uow, orders, refused),
+            lambda part: submit_orders(uow, part, refused),
+            lambda order, why: refused.claim(uow, order.position, "refused_by_database", why),
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,21 @@ class OrderedJob:
 
     order: Order
     job_id: JobId
+    data: dict[str, Any]
+    """What `job_queue.data` keeps of it, redacted."""
+    position: int
+    """Where it stands in its message."""
+
+    @classmethod
+    def of(cls, order: Order, job_id: JobId, position: int = 0) -> "OrderedJob":
+        """Redact its texts, before a transaction begins."""
+        kept = {
+            "entity_id": order.entity_id,
+            "tags": order.tags and [redact_text(tag) for tag in order.tags],
+            "metadata": redact(order.metadata),
+        }
+        data = {"gitlab_host": order.gitlab_host} | {k: v for k, v in kept.items() if v is not None}
+        return cls(order, job_id, data, position)
 
     def job(self) -> NewJob:
         """The job to be made."""
@@ -87,7 +102,7 @@ class OrderedJob:
             host=host_of(job.graphql_url),
             priority=order.priority,
             max_attempts=settings().max_attempts,
-            data=self._data(),
+            data=self.data,
             identity=identity(job),
         )
 
@@ -103,15 +118,6 @@ class OrderedJob:
             type=kind,
         )
 
-    def _data(self) -> dict[str, Any]:
-        order = self.order
-        kept = {
-            "entity_id": order.entity_id,
-            "tags": order.tags and [redact_text(tag) for tag in order.tags],
-            "metadata": redact(order.metadata),
-        }
-        return {"gitlab_host": order.gitlab_host} | {k: v for k, v in kept.items() if v is not None}
-
 
 @dataclass(frozen=True)
 class ExistingJob:
@@ -121,7 +127,7 @@ class ExistingJob:
     is_same_host: bool
 
 
-def with_known_owners(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
+def with_known_owners(uow: UnitOfWork, orders: list[OrderedJob], refused: RefusedItems) -> list[OrderedJob]:
     """The orders whose account and user exist, which are locked until the commit; the others are rejected."""
     accounts = uow.accounts.lock_key_share(ordered.order.account_id for ordered in orders)
     users = uow.accounts.lock_users_key_share(o.order.user_id for o in orders if o.order.user_id is not None)
@@ -129,15 +135,15 @@ def with_known_owners(uow: UnitOfWork, orders: list[OrderedJob]) -> list[Ordered
     for ordered in orders:
         order = ordered.order
         if order.account_id not in accounts:
-            reject(uow, order.model_dump(mode="json"), "unknown_account")
+            refused.claim(uow, ordered.position, "unknown_account")
         elif order.user_id is not None and order.user_id not in users:
-            reject(uow, order.model_dump(mode="json"), "unknown_user")
+            refused.claim(uow, ordered.position, "unknown_user")
         else:
             known.append(ordered)
     return known
 
 
-def submit_orders(uow: UnitOfWork, orders: list[OrderedJob]) -> None:
+def submit_orders(uow: UnitOfWork, orders: list[OrderedJob], refused: RefusedItems) -> None:
     """
     Create and queue the jobs that do not exist yet, and answer the other orders with the job that does.
 
@@ -149,7 +155,7 @@ def submit_orders(uow: UnitOfWork, orders: list[OrderedJob]) -> None:
     answered = {id(ordered) for ordered in created}
     others = [ordered for ordered in orders if id(ordered) not in answered]
     existing |= _existing(uow, [ordered for ordered in others if ordered.job_id not in existing])
-    _answer(uow, others, existing)
+    _answer(uow, others, existing, refused)
 
 
 def _existing(uow: UnitOfWork, orders: list[OrderedJob]) -> dict[JobId, ExistingJob]:
@@ -200,7 +206,12 @@ def _add_areas(uow: UnitOfWork, areas: dict[JobId, NewArea], origins: dict[JobId
     uow.areas.add(list(new.values()), urls)
 
 
-def _answer(uow: UnitOfWork, orders: list[OrderedJob], existing: dict[JobId, ExistingJob]) -> None:
+def _answer(
+    uow: UnitOfWork,
+    orders: list[OrderedJob],
+    existing: dict[JobId, ExistingJob],
+    refused: RefusedItems,
+) -> None:
     """
     Answer orders whose job existed; reject orders that collide with another job.
 
@@ -211,14 +222,14 @@ def _answer(uow: UnitOfWork, orders: list[OrderedJob], existing: dict[JobId, Exi
         match existing.get(ordered.job_id):
             case None:
                 detail = "a unique index of the web app's own does not allow the job"
-                reject(uow, ordered.order.model_dump(mode="json"), "refused_by_database", detail)
+                refused.claim(uow, ordered.position, "refused_by_database", detail)
             case ExistingJob(job_id, is_same_host=True):
                 announce_created(uow, job_id, ordered.order.account_id, existing=True)
                 if ordered.order.force or ordered.order.requested_command is Command.GROUP_PROJECT_DISCOVERY:
                     requested[job_id] = ordered
             case ExistingJob(job_id):
                 detail = f"job {job_id} has the same path, branch and command on another GitLab host"
-                reject(uow, ordered.order.model_dump(mode="json"), "collides_with_another_host", detail)
+                refused.claim(uow, ordered.position, "collides_with_another_host", detail)
     _requeue(uow, requested)
 
 

@@ -1,22 +1,20 @@
-"""Batches: an invalid item is rejected and does not affect the valid ones."""
+"""Batches: a bad item is rejected and does not affect the good ones."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 from uuid import NAMESPACE_OID, uuid5
 
 from celery import current_task
-from pydantic import TypeAdapter, ValidationError
 from ulid import ULID
 
 from persistence.exceptions import DataRefusedError
 from persistence.unit_of_work import UnitOfWork
-from tasks.runtime.rejection import describe_error
 from tasks.runtime.unit import message_id
 
 T = TypeVar("T")
 
 
-def derived_id(message: str, position: int) -> str:
+def derived_id(message: str, position: int | str) -> str:
     """A ULID for an item without an id, the same at each delivery."""
     return str(ULID.from_uuid(uuid5(NAMESPACE_OID, f"{message}:{position}")))
 
@@ -34,17 +32,6 @@ def reject(
         message_id=message_id(),
         connection_id=connection_id,
     )
-
-
-def valid_items(uow: UnitOfWork, items: Iterable[object], kind: TypeAdapter[T]) -> Iterator[tuple[int, T]]:
-    """Yield the valid items of a batch with their positions; reject the others."""
-    for position, item in enumerate(items):
-        try:
-            valid = kind.validate_python(item)
-        except (ValidationError, RecursionError) as error:
-            reject(uow, item, "invalid", describe_error(error))
-        else:
-            yield position, valid
 
 
 def bisect_on_refusal(

@@ -14,7 +14,7 @@ from support.costs import cost
 from support.worlds.world import World
 from tasks.fleet.batch import FrameBatch
 from tasks.fleet.frames import apply_batch
-from tasks.fleet.refused import RefusedItems
+from tasks.fleet.refused import RefusedFrames
 
 SLOTS = 100
 FEW, MANY = 3000, 30_000
@@ -68,7 +68,7 @@ def cost_of_frames(world: World, frames: list[dict[str, Any]]) -> int:
     """The pages of tables and indexes that one batch reads; it is rolled back."""
     with world.unit() as uow:
         batch = FrameBatch.parse(frames)
-        return cost(uow, lambda uow: apply_batch(uow, batch, RefusedItems(batch, "m"))).pages
+        return cost(uow, lambda uow: apply_batch(uow, batch, RefusedFrames(frames, batch, "m"))).pages
 
 
 def test_no_statement_runs_with_empty_parameters(world: World) -> None:

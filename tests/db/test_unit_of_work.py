@@ -23,6 +23,7 @@ from support.worlds.world import World
 from tasks.runtime import batches, stopping
 from tasks.runtime.retry import UnfinishedError, run_until_done
 from tasks.runtime.unit import unit_of_work
+from tasks.sanitize.refused import RefusedItems
 
 _IDLE = """
     SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'
@@ -368,7 +369,6 @@ def test_a_refused_batch_is_bisected_to_the_bad_item(world: World) -> None:
     assert world.scalar("SELECT count(*) FROM account_lane") == 98
 
 
-def test_a_validated_item_keeps_its_position(world: World) -> None:
+def test_a_validated_item_keeps_its_position() -> None:
     """Positions count invalid items too, because ids are derived from them."""
-    with unit_of_work() as uow:
-        assert list(batches.valid_items(uow, [1, "x", 3], TypeAdapter(int))) == [(0, 1), (2, 3)]
+    assert RefusedItems([1, "x", 3]).valid(TypeAdapter(int)) == [(0, 1), (2, 3)]

@@ -41,12 +41,14 @@ def test_two_accounts_discovering_one_group_concurrently_create_its_jobs_once(wo
 @contextmanager
 def uncommitted(world: World, discoverer: Discoverer, *found: Any) -> Iterator[None]:
     """Apply a discovery that commits once another transaction waits for it."""
-    from tasks.contract.payloads import SaidFrame  # noqa: PLC0415
     from tasks.discovery.apply import apply_discovery  # noqa: PLC0415 - after the environment is set
+    from tasks.fleet.batch import FrameBatch  # noqa: PLC0415
+    from tasks.fleet.refused import RefusedFrames  # noqa: PLC0415
 
-    parsed = SaidFrame.model_validate(discoverer.frame(*found, at="2026-05-04T03:02:10Z"))
+    items = [discoverer.frame(*found, at="2026-05-04T03:02:10Z")]
+    batch = FrameBatch.parse(items)
     with world.unit() as uow:
-        assert apply_discovery(uow, parsed.connection_id, parsed.frame)
+        assert apply_discovery(uow, *batch.discoveries[0], RefusedFrames(items, batch))
         yield
         world.wait_for_lock_waiter()
         uow.commit()
@@ -185,10 +187,11 @@ def uncommitted_order(world: World, **order: Any) -> Iterator[None]:
     """Submit an order that commits once another transaction waits for it."""
     from tasks.contract.payloads import Order  # noqa: PLC0415 - after the environment is set
     from tasks.jobs.submit import OrderedJob, submit_orders  # noqa: PLC0415
+    from tasks.sanitize.refused import RefusedItems  # noqa: PLC0415
 
     parsed = Order.model_validate(world.order(**order))
     with world.unit() as uow:
-        submit_orders(uow, [OrderedJob(parsed, JobId(str(parsed.web_app_job_id)))])
+        submit_orders(uow, [OrderedJob.of(parsed, JobId(str(parsed.web_app_job_id)))], RefusedItems([]))
         yield
         world.wait_for_lock_waiter()
         uow.commit()

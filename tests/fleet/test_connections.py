@@ -111,13 +111,15 @@ def test_a_connection_is_not_silent_because_of_the_heartbeat_resolution(world: W
 
 def test_a_heartbeat_with_side_effects_is_processed_once(world: World) -> None:
     """A message delivered twice leaves its events and rejections once."""
-    crawler, message = world.crawler(), str(ULID())
-    beats = [{"connection_id": crawler.id}, {"connection_id": str(ULID())}, {"connection_id": "no ulid"}]
+    crawler = world.crawler()
+    beats = [{"connection_id": crawler.id}, {"connection_id": str(ULID())}]
 
-    world.deliver("connections.heartbeat", message, beats=beats)
-    world.deliver("connections.heartbeat", message, beats=beats)
+    for beats_of_message in (beats, [*beats, {"connection_id": "no ulid"}]):
+        message = str(ULID())
+        world.deliver("connections.heartbeat", message, beats=beats_of_message)
+        world.deliver("connections.heartbeat", message, beats=beats_of_message)
 
-    assert len(world.events("connection_expired")) == 1
+    assert len(world.events("connection_expired")) == 2
     assert world.rejections() == [("connections.heartbeat", "invalid")]
 
 

@@ -81,9 +81,9 @@ def test_an_order_with_an_access_token_is_rejected_and_the_token_is_not_stored(w
 
     assert world.rejections() == [("jobs.submit", "invalid")] * 2
     assert world.scalar("SELECT count(*) FROM job") == 0
-    kept = [payload for (payload,) in world.rows("SELECT payload FROM rejected_message ORDER BY id")]
-    assert kept[0]["access_token"] == "[redacted]"
-    assert kept[0]["command"] == "project"
+    kept = world.scalar("SELECT payload FROM rejected_message WHERE payload ? 'access_token'")
+    assert kept["access_token"] == "[redacted]"
+    assert kept["command"] == "project"
     stored = world.scalar("SELECT string_agg(r::text, ' ') FROM rejected_message r")
     assert TOKEN not in stored
 

@@ -8,8 +8,8 @@ from ulid import ULID
 
 from persistence.unit_of_work import UnitOfWork
 from support.worlds.world import Crawler, World
-from tasks.fleet import refused, texts
 from tasks.runtime.batches import derived_id
+from tasks.sanitize import refused, texts
 
 JUNK_TEXT = "password=%41&token: x " * 3000
 

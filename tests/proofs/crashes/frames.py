@@ -164,6 +164,33 @@ def refused_items(world: World) -> Payload:
     )
 
 
+LARGE_JUNK = {"tasks.sanitize.refused._UNIT_BYTES": 20_000, "tasks.sanitize.texts.FEW": 10_000}
+"""So small that what is refused is stored by several units, and texts are redacted before the first."""
+
+
+@scenario("crawler.frames", constants=LARGE_JUNK)
+def large_junk(world: World) -> Payload:
+    """Send large junk beside a heartbeat, an end with a long error, and a discovery that is refused in part."""
+    found = Discoverer.at_work(world)
+    crawler, (order,) = world.crawler_with_jobs(1)
+    text = "token=abcdefgh " * 1500
+    junk = [{"connection_id": crawler.id, "frame": {"type": "junk", "n": n, "text": text}} for n in range(3)]
+    return frames_payload(
+        *junk,
+        crawler.frame("heartbeat"),
+        crawler.frame("job_failed", order, error="it broke", stackTrace=text, isRecoverable=True),
+        found.frame(project("a", 1), project("b", 2) | {"job_type": text}),
+    )
+
+
+@scenario("failures.log", constants=LARGE_JUNK)
+def large_failures(world: World) -> Payload:
+    """Report errors with long texts, of a job and of none, beside items that are no errors."""
+    (job,) = world.jobs(1)
+    error = {"error_type": "Odd", "error_message": "token=abcdefgh " * 1000}
+    return {"errors": [error | {"job_id": job}, error | {"job_id": str(ULID())}, error, error]}
+
+
 @scenario("crawler.frames")
 def stale_and_unknown_frames(world: World) -> Payload:
     """Send frames of a closed and of an unknown attempt, an invalid one, and a good one."""

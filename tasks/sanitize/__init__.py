@@ -1,0 +1,1 @@
+"""Junk and texts of messages: what is refused, and what is redacted before a transaction begins."""
