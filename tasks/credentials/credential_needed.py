@@ -40,10 +40,10 @@ def request_authorization(uow: UnitOfWork, account_id: AccountId, refused: Refus
         _add_event(uow, account_id, refused.error, "error", action)
 
 
-def warn_of_delay(uow: UnitOfWork, account_id: AccountId, away: NotProcessed) -> None:
+def warn_of_delay(uow: UnitOfWork, account_id: AccountId, answer: NotProcessed) -> None:
     """Warn once that a refresh was not processed and is retried later."""
     if uow.account_queues.set_block_reason(account_id, BlockReason.PROVIDER_AWAY):
-        _add_event(uow, account_id, away.error, "warning", f"{_RETRIED} ({away.detail})")
+        _add_event(uow, account_id, answer.error, "warning", f"{_RETRIED} ({answer.detail})")
 
 
 def _add_event(

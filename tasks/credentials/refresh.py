@@ -187,7 +187,7 @@ def settle_refresh(uow: UnitOfWork, reserved: ReservedRefresh, answer: Answer) -
         case Refused():
             _settle_refused(uow, reserved, answer)
         case NotProcessed():
-            _settle_away(uow, reserved, answer)
+            _settle_not_processed(uow, reserved, answer)
 
 
 def _settle_renewed(uow: UnitOfWork, reserved: ReservedRefresh, new: Renewed) -> None:
@@ -210,10 +210,10 @@ def _settle_refused(uow: UnitOfWork, reserved: ReservedRefresh, refused: Refused
     uow.refreshes.end(reserved.account_id, reserved.token_hash, refused.error)
 
 
-def _settle_away(uow: UnitOfWork, reserved: ReservedRefresh, away: NotProcessed) -> None:
+def _settle_not_processed(uow: UnitOfWork, reserved: ReservedRefresh, answer: NotProcessed) -> None:
     """Release the refresh token, which was certainly not used, and call this GitLab no more for a while."""
     if _still_blocked(uow, reserved):
-        warn_of_delay(uow, reserved.account_id, away)
+        warn_of_delay(uow, reserved.account_id, answer)
     uow.refreshes.cancel(reserved.account_id, reserved.token_hash, reserved.run)
     uow.intervals.acquire(_unavailable_key(reserved.instance), timedelta(0))
 

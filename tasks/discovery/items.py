@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from persistence.schema.commands import COMMANDS_OF_AREA, JIRA, AreaType, Command
+from persistence.schema.commands import COMMAND_OF_JOB_TYPE, COMMANDS_OF_AREA, JIRA, AreaType, Command
 from persistence.schema.ids import global_id
 from persistence.schema.paths import path_key
 from tasks.contract.frames import DiscoveredEntity, DiscoveredJob, Discovery, JobsDiscoveredFrame
@@ -32,11 +32,11 @@ class Kind(StrEnum):
     """A group whose own groups and projects still have to be discovered."""
 
 
-_KIND_OF_JOB_TYPE = {
-    "crawl_group": Kind.GROUP,
-    "crawl_project": Kind.PROJECT,
-    "crawl_user": Kind.USER,
-    "discover_namespaces": Kind.NAMESPACE,
+_KIND_OF_COMMAND = {
+    Command.GROUP: Kind.GROUP,
+    Command.PROJECT: Kind.PROJECT,
+    Command.USERS: Kind.USER,
+    Command.GROUP_PROJECT_DISCOVERY: Kind.NAMESPACE,
 }
 
 _COMMANDS = {
@@ -102,7 +102,7 @@ def _read(frame: Discovery, provider: str | None, refuse: RejectItem) -> Iterato
 
 def _from_job(provider: str | None, item: object) -> FoundEntity:
     parsed = _JOB.validate_python(item)
-    kind = _KIND_OF_JOB_TYPE[parsed.job_type]
+    kind = _KIND_OF_COMMAND[COMMAND_OF_JOB_TYPE[parsed.job_type]]
     id_ = _id(provider, kind, parsed.entity_id)
     return FoundEntity(item, kind, parsed.namespace_path, id_, parsed.entity_name, parsed.priority)
 
