@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, SecretStr
@@ -169,6 +169,7 @@ Age = Annotated[timedelta, Bounds(0.001, NEVER.total_seconds(), or_never=True)]
 """From which age something counts as over; none: never."""
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
+Timestamps = Annotated[Literal["utc"], BeforeValidator(lambda given: str(given).strip().lower())]
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_origins)]
 OAuthProviders = Annotated[dict[str, OAuthProvider], NoDecode, BeforeValidator(_providers)]
 

@@ -6,7 +6,7 @@ Durations are seconds in the environment and `timedelta` here.
 
 from datetime import timedelta
 from functools import cache, cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -23,6 +23,7 @@ from persistence.setting_types import (
     Period,
     Seconds,
     Timeout,
+    Timestamps,
     read_secret_files,
     schema_of,
     without_schema,
@@ -76,7 +77,7 @@ class Settings(BaseSettings):
         description="the PostgreSQL server itself, if DATABASE_URL leads to a pooler: event subscribers listen there",
     )
 
-    timestamps: Literal["utc"] | None = Field(
+    timestamps: Timestamps | None = Field(
         None,
         description="utc: what the web app writes into its timestamp columns without time zone is UTC "
         "(none: such columns are refused)",

@@ -85,6 +85,9 @@ _BASES = {
 
 _WITHOUT_ZONE = "timestamp"
 
+_TABLES = {"r", "p"}
+"""The kinds of relations that are tables, plain or partitioned."""
+
 
 @dataclass(frozen=True)
 class WebAppTables:
@@ -126,7 +129,10 @@ def examine(connection: Connection, *, older: AbstractSet[str] = frozenset()) ->
     faults = [
         *_missing(columns),
         *(fault for column in columns for fault in _of_column(column, in_utc=in_utc)),
-        *_of_keys(connection.execute(_UNIQUE, {"names": list(RULES)}).all(), {c.table for c in columns}),
+        *_of_keys(
+            connection.execute(_UNIQUE, {"names": list(RULES)}).all(),
+            {column.table for column in columns if column.kind in _TABLES},
+        ),
         *_of_links(connection.execute(_KEEPING_LINKS).all()),
         *_of_checks(connection),
     ]
@@ -135,9 +141,12 @@ def examine(connection: Connection, *, older: AbstractSet[str] = frozenset()) ->
 
 
 def _missing(columns: Sequence[Row[Any]]) -> Iterator[Fault]:
+    """Tables that are none, whose keys and NOT NULLs are those of other tables, and columns that are not there."""
     present: dict[str, set[str]] = {}
     for column in columns:
         present.setdefault(column.table, set()).add(column.name)
+    for table in sorted({column.table for column in columns if column.kind not in _TABLES}):
+        yield Fault(f'"{table}"', "is no table of its own, but shows another's rows")
     for table in RULES.keys() & present.keys():
         if missing := set(Base.metadata.tables[table].columns.keys()) - present[table]:
             yield Fault(f'table "{table}"', f"exists but lacks {', '.join(sorted(missing))}")

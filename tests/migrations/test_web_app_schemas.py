@@ -146,7 +146,8 @@ def test_a_schema_that_is_refused_is_told_how_to_be_repaired(case: Case, make: M
 
     assert "\n" not in str(raised.value)
     assert world.scalar("SELECT to_regclass('crawlyard_version')") is None
-    if case.name == "a column missing":
+    if "must first run" not in str(raised.value):
+        assert case.name in {"a column missing", "a view"}
         return
     repair(case, str(raised.value))
     with engine().connect() as connection:

@@ -47,7 +47,7 @@ AT_WORK = [
         ALTER TABLE account ALTER access_token_expires_at TYPE timestamptz, ALTER updated_at TYPE timestamptz,
             ALTER refresh_token_expires_at TYPE timestamptz
     """),
-    Case("Prisma, in UTC", "prisma", settings=UTC),
+    Case("Prisma, in UTC", "prisma", settings={"CRAWLYARD_TIMESTAMPS": "UTC"}),
     Case("Rails, repaired", "rails", refused="job.id, .* is bigint, not text", settings=UTC, afterwards="""
         DELETE FROM area;
         INSERT INTO "user" (id, created_at, updated_at) VALUES ('ann', now(), now());
@@ -176,6 +176,8 @@ REFUSED = [
         ALTER TABLE job_area DROP CONSTRAINT "job_area_jobId_fkey",
             ADD CONSTRAINT keeping FOREIGN KEY ("jobId") REFERENCES job ON UPDATE CASCADE ON DELETE RESTRICT
     """, "job_area: keeping does not cascade"),
+    Case("a view", "agreed", "ALTER TABLE account RENAME TO accounts; CREATE VIEW account AS SELECT * FROM accounts",
+         '"account" is no table of its own'),
     Case("a column missing", "agreed", "ALTER TABLE area DROP COLUMN name", 'table "area" exists but lacks name'),
     Case("older times", "agreed", "CREATE TABLE job_error_log (id text, job_id text, timestamp timestamp)",
          "job_error_log.timestamp is a timestamp without time zone"),
