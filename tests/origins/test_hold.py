@@ -138,14 +138,16 @@ def test_a_round_assigns_nothing_for_an_account_without_a_binding(world: World) 
 
 
 def test_reconcile_leaves_held_jobs_held(bound: World) -> None:
-    """They are queued and parked at once, which is no contradiction; no event is repeated."""
+    """They are queued and parked at once, which is no contradiction; no row is written for it, and no event."""
     (job,) = bound.jobs(1)
+    version = bound.scalar("SELECT xmin::text FROM job_queue")
 
     bound.deliver("upkeep.reconcile")
     bound.deliver("upkeep.reconcile", more=True)
 
     assert held(bound) == [(job, "origin_mismatch")]
     assert bound.entry(job).held
+    assert bound.scalar("SELECT xmin::text FROM job_queue") == version
 
 
 def test_a_job_is_announced_as_held_once_for_each_reason(

@@ -3,7 +3,6 @@
 import json
 import time
 from base64 import b64encode
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -73,17 +72,15 @@ def at_work(world: World) -> tuple[Crawler, list[str]]:
     return crawler, orders
 
 
-@pytest.fixture
-def world_with_token(world: World) -> Iterator[World]:
-    """A world in which the token is stored nowhere in the end."""
-    yield world
-    for table in STORED:
-        assert TOKEN[:20] not in str(world.scalar(f"SELECT string_agg(r::text, ' ') FROM {table} r"))
+def is_stored(world: World) -> bool:
+    """Whether the token is in any table but `account`."""
+    stored = [world.scalar(f"SELECT string_agg(r::text, ' ') FROM {table} r") for table in STORED]
+    return TOKEN[:20] in str(stored)
 
 
-def test_the_accounts_token_is_masked_in_frames(world_with_token: World) -> None:
+def test_the_accounts_token_is_masked_in_frames(world: World) -> None:
     """In progress, resume state, names of counts, errors, their events, and the entry."""
-    crawler, (order,) = at_work(world_with_token)
+    crawler, (order,) = at_work(world)
 
     crawler.sends(
         "job_progress",
@@ -97,33 +94,58 @@ def test_the_accounts_token_is_masked_in_frames(world_with_token: World) -> None
     )
     crawler.fails(order, errorType=TOKEN, error=f"401 {TOKEN}", stackTrace=TOKEN, context={TOKEN: TOKEN})
 
-    assert world_with_token.scalar("SELECT progress::jsonb ->> 'message' FROM job") == "with [redacted]"
-    assert world_with_token.scalar("SELECT resume_state::jsonb ->> 'lastEntityId' FROM job") == "[redacted]"
-    assert world_with_token.scalar("SELECT error_message FROM job_error_log") == "401 [redacted]"
+    assert world.scalar("SELECT progress::jsonb ->> 'message' FROM job") == "with [redacted]"
+    assert world.scalar("SELECT resume_state::jsonb ->> 'lastEntityId' FROM job") == "[redacted]"
+    assert world.scalar("SELECT error_message FROM job_error_log") == "401 [redacted]"
+    assert not is_stored(world)
 
 
-def test_the_tokens_of_a_connections_attempts_are_masked_in_its_junk(world_with_token: World) -> None:
+def test_the_token_of_another_attempt_of_the_connection_is_masked(world: World) -> None:
+    """A crawler has the tokens of all of its orders, and may write one into a frame about another."""
+    world.account("other")
+    (job_id, _) = world.submit(world.order(), world.order(account_id="other"))
+    crawler = world.crawler()
+    world.assign()
+    world.rows("UPDATE account SET access_token = :token WHERE id = 'other'", token=TOKEN)
+    (attempt,) = world.attempts(job_id)
+
+    crawler.sends(
+        "job_progress",
+        attempt.crawler_job_id,
+        stage="fetching",
+        entity_type="issue",
+        processed=1,
+        message=f"with {TOKEN}",
+    )
+
+    assert world.scalar("SELECT progress::jsonb ->> 'message' FROM job WHERE id = :id", id=job_id) == (
+        "with [redacted]"
+    )
+    assert not is_stored(world)
+
+
+def test_the_tokens_of_a_connections_attempts_are_masked_in_its_junk(world: World) -> None:
     """In items that are no frames, and in frames about no attempt."""
-    crawler, _ = at_work(world_with_token)
+    crawler, _ = at_work(world)
 
-    world_with_token.sends(
+    world.sends(
         {"connection_id": crawler.id, "frame": {"type": "nonsense", "text": f"x {TOKEN}"}},
         crawler.frame("job_failed", "01JD8XKZ5T7V0Q3W9R2N4M6P8S", error=TOKEN, isRecoverable=True),
     )
 
-    assert len(world_with_token.rejections()) == 2
+    assert len(world.rejections()) == 2
+    assert not is_stored(world)
 
 
-def test_the_tokens_of_a_whole_message_that_is_rejected_are_masked(world_with_token: World) -> None:
+def test_the_tokens_of_a_whole_message_that_is_rejected_are_masked(world: World) -> None:
     """By the attempts and connections that it names anywhere."""
-    crawler, (order,) = at_work(world_with_token)
+    crawler, (order,) = at_work(world)
 
-    world_with_token.deliver("crawler.frames", None, frames=f"{crawler.id}: {TOKEN}")
-    world_with_token.deliver(
-        "failures.log", None, errors=[{"crawler_job_id": order, "error_type": TOKEN, "x": TOKEN}]
-    )
+    world.deliver("crawler.frames", None, frames=f"{crawler.id}: {TOKEN}")
+    world.deliver("failures.log", None, errors=[{"crawler_job_id": order, "error_type": TOKEN, "x": TOKEN}])
 
-    assert len(world_with_token.rejections()) == 2
+    assert len(world.rejections()) == 2
+    assert not is_stored(world)
 
 
 def test_tokens_are_read_only_if_a_text_is_stored(world: World) -> None:
