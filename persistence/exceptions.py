@@ -22,6 +22,11 @@ class CrawlyardError(Exception):
     """The base of all errors that Crawlyard raises."""
 
 
+def cause_of(error: CrawlyardError) -> str:
+    """Return the driver's own first line on this error, such as why it could not connect; else nothing."""
+    return str(getattr(error.__cause__, "orig", "") or "").strip().partition("\n")[0]
+
+
 class SettingsError(CrawlyardError):
     """A setting is missing or wrong; the text names the variable and the remedy in one line."""
 

@@ -1,7 +1,7 @@
 """The doctor's examination of the database: its server, the schema, the clocks."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -17,8 +17,9 @@ from persistence.db.server import (
     clock_difference,
     is_behind_pooler,
     server_settings,
+    why_read_only,
 )
-from persistence.db.session import foreign_formats
+from persistence.db.session import foreign_formats, overridden_defaults
 from persistence.db.snapshot import snapshot
 from persistence.exceptions import DatabaseLost
 from persistence.maintenance.adoption import read_unadopted_jobs
@@ -42,7 +43,8 @@ def examine_database() -> list[Finding]:
         server = server_settings(connection)
         return [
             _version(server),
-            _session(foreign_formats(connection)),
+            _session(foreign_formats(connection), overridden_defaults(connection)),
+            _writes(*why_read_only(connection)),
             *_schema(connection),
             _clocks(clock_difference(connection)),
             _locks(server),
@@ -60,11 +62,16 @@ def _version(server: Mapping[str, str]) -> Finding:
     )
 
 
-def _session(foreign: Mapping[str, str]) -> Finding:
+def _writes(why: str, remedy: str) -> Finding:
+    return judged("writes", why or "accepted", good=not why, remedy=remedy)
+
+
+def _session(foreign: Mapping[str, str], overridden: Sequence[str]) -> Finding:
+    defaults = f"; these defaults do not count: {', '.join(overridden)}" if overridden else ""
     return judged(
         "session",
         "; ".join(f"{name} is {value}" for name, value in foreign.items())
-        or "encoding and formats are Crawlyard's",
+        or f"encoding, formats and limits are Crawlyard's{defaults}",
         good=not foreign,
         remedy="A pooler drops what Crawlyard sets: use PgBouncer in transaction mode, or the server's own URL.",
     )

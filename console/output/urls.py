@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from persistence.exceptions import CrawlyardError, DatabaseLost, SettingsError
+from persistence.exceptions import CrawlyardError, DatabaseLost, SettingsError, cause_of
 from persistence.settings import PREFIX, settings
 
 MASK = "***"
@@ -24,10 +24,9 @@ def shown(url: str) -> str:
 
 def reason(error: CrawlyardError) -> str:
     """Return the text of an error, with the driver's message, but without any password of the environment."""
-    cause = str(getattr(error.__cause__, "orig", "") or "").strip().partition("\n")[0]
     if not isinstance(error, DatabaseLost):
         return _scrubbed(str(error))
-    return _scrubbed(f"The database cannot be used: {cause or error}")
+    return _scrubbed(f"The database cannot be used: {cause_of(error) or error}")
 
 
 def _scrubbed(text: str) -> str:

@@ -18,6 +18,9 @@ _SERVER = text("""
 """)
 
 
+_WRITABLE = text("SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')")
+
+
 @dataclass(frozen=True)
 class ClockDifference:
     """The database's clock minus this machine's, in seconds, measured to within *bound*."""
@@ -29,6 +32,19 @@ class ClockDifference:
 def server_settings(connection: Connection) -> Mapping[str, str]:
     """The server's version and settings by their names in postgresql.conf; durations end in ` ms`."""
     return dict(connection.execute(_SERVER).all())
+
+
+def why_read_only(connection: Connection) -> tuple[str, str]:
+    """Return why the database accepts no writes, and the remedy; nothing if it does."""
+    in_recovery, default = connection.execute(_WRITABLE).one()
+    if in_recovery:
+        return "the server is a replica, which accepts no writes", "Point DATABASE_URL at the primary."
+    if default == "on":
+        return (
+            "default_transaction_read_only is on: no transaction writes, and workers wait",
+            "Set it off for the database and the role; a provider sets it while the disk is full.",
+        )
+    return "", ""
 
 
 def is_behind_pooler(connection: Connection) -> bool:

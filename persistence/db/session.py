@@ -12,6 +12,7 @@ Isolation levels are part of BEGIN. search_path stays the operator's, who may ke
 the role's or the database's, unless DATABASE_URL names a schema. Then it is local to each transaction too.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -49,17 +50,22 @@ FORMATS: Final[Mapping[str, str]] = {
 _LIMIT_SESSION: Final = """
     SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),
            set_config('idle_in_transaction_session_timeout', %s, false),
-           set_config('IntervalStyle', 'postgres', false)
+           set_config('IntervalStyle', 'postgres', false), set_config('array_nulls', 'on', false)
 """
 
-_SET_FORMATS = (
-    "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS given(name, value)"
-)
+_SET_FORMATS = """
+    -- A pooler ends idle sessions itself, and would give the setting to others. Its process ids are made up.
+    SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS given(name, value)
+    UNION ALL
+    SELECT set_config('idle_session_timeout', '0', false) WHERE pg_backend_pid() = %s
+"""
 
 _LIMITS = """
     SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),
            set_config('idle_in_transaction_session_timeout', :silence, true),
-           set_config('IntervalStyle', 'postgres', true)
+           set_config('IntervalStyle', 'postgres', true), set_config('array_nulls', 'on', true),
+           CASE WHEN current_setting('transaction_timeout', true) <> '0'  -- PostgreSQL 17
+                THEN set_config('transaction_timeout', '0', true) END
 """
 
 _LIMIT = text(_LIMITS)
@@ -71,6 +77,31 @@ _ENTER_SCHEMA = "SELECT set_config('search_path', quote_ident(%s), true)"
 _READ_SETTINGS = text(
     "SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS wanted(name)"
 )
+
+_READ_LOCK_LIMIT = text("SELECT CAST(current_setting('lock_timeout') AS interval) AS lock_timeout")
+
+_PINNED = (
+    *FORMATS,
+    "IntervalStyle",
+    "array_nulls",
+    "client_encoding",
+    "default_transaction_isolation",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+)
+"""What a session of ours sets for itself, whatever its default is."""
+
+_LIBPQ = ("PGCLIENTENCODING", "PGDATESTYLE", "PGTZ")
+"""The environment variables of libpq's that set such a default."""
+
+_READ_DEFAULTS = text("""
+    SELECT split_part(setting, '=', 1) FROM pg_db_role_setting, unnest(setconfig) AS setting
+     WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+       AND setrole IN (0, to_regrole(quote_ident(current_user)))
+""")
 
 _STATEMENT_LIMIT = "crawlyard_statement_limit"
 _MILLISECOND = timedelta(milliseconds=1)
@@ -86,7 +117,7 @@ def prepare(connection: "psycopg.Connection[Any]") -> None:
         _require_encoding(connection.info.parameter_status("server_encoding"))
         was = connection.autocommit
         connection.autocommit = True
-        connection.execute(_SET_FORMATS, [list(FORMATS), list(FORMATS.values())])
+        connection.execute(_SET_FORMATS, [list(FORMATS), list(FORMATS.values()), connection.info.backend_pid])
         connection.autocommit = was
     except BaseException:
         with suppress(psycopg.Error):
@@ -143,9 +174,19 @@ def in_schema(connection: "psycopg.Connection[Any]") -> Iterator[None]:
 
 def foreign_formats(connection: Connection) -> dict[str, str]:
     """Return what a transaction reads by that is not ours all the same, such as behind a pooler that drops it."""
-    wanted = {**FORMATS, "IntervalStyle": "postgres", "client_encoding": ENCODING}
+    wanted = {**FORMATS, "IntervalStyle": "postgres", "client_encoding": ENCODING, "array_nulls": "on"}
     found = connection.execute(_READ_SETTINGS, {"names": list(wanted)}).all()
-    return {name: value for name, value in found if value != wanted[name]}
+    limit, lock = connection.execute(_READ_LOCK_LIMIT).one(), _limits()["lock"]
+    return {name: value for name, value in found if value != wanted[name]} | (
+        {} if limit.lock_timeout == lock else {"lock_timeout": str(limit.lock_timeout)}
+    )
+
+
+def overridden_defaults(connection: Connection) -> list[str]:
+    """Return the defaults of the database, our role and the environment that do not count."""
+    found = {str(name).lower() for name in connection.scalars(_READ_DEFAULTS)}
+    defaults = [name for name in _PINNED if name.lower() in found]
+    return defaults + [name for name in _LIBPQ if os.environ.get(name)]
 
 
 def _limits() -> dict[str, timedelta]:

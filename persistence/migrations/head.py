@@ -3,6 +3,7 @@
 from sqlalchemy import Connection
 
 from persistence.db.engine import engine
+from persistence.db.server import why_read_only
 from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.placement import read_placement
@@ -40,6 +41,13 @@ def check_head() -> None:
         require_head(connection)
         require_one_schema(connection)
         require_usable(connection)
+
+
+def warning_of_start() -> str:
+    """Return in one line what a worker that starts must wait for; nothing if it need not. Raises DatabaseLost."""
+    with translate_errors(), engine().connect() as connection:
+        why, remedy = why_read_only(connection)
+    return f"{why}. {remedy}" if why else ""
 
 
 def require_one_schema(connection: Connection) -> None:

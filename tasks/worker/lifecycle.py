@@ -9,7 +9,7 @@ import structlog
 from celery import Celery, bootsteps, signals
 
 from persistence.db.engine import forget_connections
-from persistence.exceptions import CrawlyardError, DatabaseLost
+from persistence.exceptions import CrawlyardError, DatabaseLost, cause_of
 from persistence.settings import settings
 from tasks.own_celery import foreign_variables
 from tasks.runtime import stopping
@@ -47,22 +47,29 @@ def _begin(sender: Any, **_: Any) -> None:
     _warn_of_variables()
     if (why := why_no_temporary_folder()) and "prefork" in str(sender.pool_cls):
         raise SystemExit(why)
-    from persistence.migrations.head import check_head  # noqa: PLC0415 - only here is Alembic needed
+    from persistence.migrations.head import check_head, warning_of_start  # noqa: PLC0415 - only here is Alembic needed
     from persistence.migrations.run import migrate  # noqa: PLC0415
 
     try:
         if settings().migrate_on_start:
             migrate()
         check_head()
+        _say(warning_of_start())
     except DatabaseLost as error:
         if settings().migrate_on_start:
-            raise SystemExit(f"The database could not be migrated: {error}") from error
-        log.warning("database_lost", why=str(error))
+            raise SystemExit(f"The database could not be migrated: {cause_of(error) or error}") from error
+        _say(f"the database cannot be used, and is waited for: {cause_of(error) or error}")
     except CrawlyardError as error:
         raise SystemExit(str(error)) from error
     if why := why_uncontrolled():
-        sys.stderr.write(f"crawlyard: {why}\n")  # logs are not set up yet
+        _say(why)
         sender.app.conf.worker_enable_remote_control = False
+
+
+def _say(line: str) -> None:
+    """Write a line to standard error: logs are not set up yet."""
+    if line:
+        sys.stderr.write(f"crawlyard: {line}\n")
 
 
 def _begin_beat(**_: Any) -> None:

@@ -33,6 +33,8 @@ FOREIGN = {
     "statement_timeout": "3s",
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "7s",
+    "idle_session_timeout": "3s",
+    "array_nulls": "off",
 }
 
 OURS = {
@@ -44,6 +46,7 @@ OURS = {
     "transaction_isolation": "read committed",
     "statement_timeout": "30s",
     "lock_timeout": "500ms",
+    "array_nulls": "on",
 }
 
 
@@ -73,6 +76,26 @@ def test_a_unit_sets_all_that_it_reads_by(foreign: World) -> None:
     assert foreign.scalar(f"SELECT created_at FROM job WHERE id = '{job}'").tzinfo is not None
     assert foreign.scalar("SELECT interval '-1 day 02:00'") == timedelta(days=-1, hours=2)
     assert foreign.scalar("SELECT 'é→'") == "é→"
+    assert foreign.scalar("SELECT '{NULL}'::text[]") == [None]
+
+
+@pytest.mark.unpooled("a pooler ends idle sessions itself")
+def test_idle_sessions_are_not_ended(foreign: World) -> None:
+    """Those of the pool, and those of their own, stay open."""
+    assert foreign.scalar("SHOW idle_session_timeout") == "0"
+    with session.connect(settings().session_url) as other:
+        assert other.execute("SHOW idle_session_timeout").fetchone() == ("0",)
+
+
+def test_a_transaction_has_no_limit_beside_ours(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL 17 can limit transactions, and a migration or a clean-up of ours may take longer."""
+    with psycopg.connect(database) as admin:
+        if admin.info.server_version < 170_000:
+            pytest.skip("PostgreSQL has no transaction_timeout before 17")
+    monkeypatch.setenv("PGOPTIONS", "-c transaction_timeout=100ms")
+    forget_engine()
+    with engine().connect() as connection:
+        assert connection.exec_driver_sql("SHOW transaction_timeout").scalar_one() == "0"
 
 
 def test_a_snapshot_and_a_migration_have_limits_of_their_own(foreign: World) -> None:

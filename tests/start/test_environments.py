@@ -11,12 +11,10 @@ import redis
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
 
-from console.checks.doctor_broker import examine_broker
-from console.checks.doctor_database import examine_database
-from console.checks.doctor_settings import examine_settings
+from console.commands.doctor import diagnose
 from persistence.db.engine import engine
 from persistence.db.sqlstate import translate_errors
-from persistence.exceptions import DatabaseLost
+from persistence.exceptions import DatabaseLost, SettingsError
 from persistence.settings import settings
 from support.engines import forget_engine
 from support.worlds.environments import ENVIRONMENTS, Environment
@@ -40,6 +38,11 @@ def enter(
             names = {"db": Identifier(database.rpartition("/")[2]), "role": Identifier(STRANGER)}
             admin.execute(SQL(statement).format(**names))
 
+        def make_database(encoding: str) -> str:
+            undo.append("DROP DATABASE stranger WITH (FORCE)")
+            run(f"CREATE DATABASE stranger ENCODING {encoding} LOCALE 'C' TEMPLATE template0")
+            return f"{database.rpartition('/')[0]}/{STRANGER}"
+
         def enter(environment: Environment) -> None:
             undo.extend(environment.undo)
             if environment.role:
@@ -52,8 +55,11 @@ def enter(
                 server.acl_deluser(STRANGER)
                 server.execute_command("ACL", "SETUSER", STRANGER, "on", f">{STRANGER}", *environment.redis)
                 monkeypatch.setenv("BROKER_URL", _as_stranger(broker))
+            if environment.new_database:
+                monkeypatch.setenv("DATABASE_URL", make_database(environment.new_database))
+            places = {"postgres": database.partition("@")[2], "redis": broker.partition("@")[2]}
             for name, value in environment.variables.items():
-                monkeypatch.setenv(name, value)
+                monkeypatch.setenv(name, value.format(**places))
             settings.cache_clear()
             forget_engine()
 
@@ -86,7 +92,7 @@ def start() -> tuple[bool, str]:
     try:
         lifecycle._begin(sender=SimpleNamespace(app=SimpleNamespace(conf=conf), pool_cls="prefork"))
         wait_for_rights(CONSUME, said.append, wait)
-    except SystemExit as ended:
+    except (SystemExit, SettingsError) as ended:
         return True, str(ended)
     except WaitsError:
         pass
@@ -106,10 +112,12 @@ def test_an_environment_is_told_at_the_start_and_by_the_doctor(
     assert ends == environment.ends
     assert re.search(environment.start, said), said
     assert said.count("\n") <= 1
-    examine = examine_broker if environment.redis else examine_database
-    findings = [*examine_settings(), *examine()]
+    if environment.finding is None:  # without settings nothing is examined
+        with pytest.raises(SettingsError):
+            diagnose()
+        return
     about, level, detail, remedy = environment.finding
-    (found,) = [one for one in findings if one.about == about]
+    (found,) = [one for one in diagnose().findings if one.about == about]
     assert found.level == level, found
     assert re.search(detail, found.detail), found
     assert re.search(remedy, found.remedy), found

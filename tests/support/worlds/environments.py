@@ -1,10 +1,11 @@
 """
 The environments of other people, as data: how each is made, what a start says there, and what the doctor says.
 
-`database` is run by the owner of the tables, with {db} and {role} filled in; `undo` afterwards. `role`: connect as a
-role that has what `database` grants it. `redis`: connect as a user with these rules. `variables` are set. `start` is
-what a worker says (a pattern): it ends the start if `ends`, else the worker goes on. `finding` is the doctor's: what
-was examined, its level, and patterns of the detail and the remedy.
+`new_database`: an empty one in this encoding. `database` is run by the owner of the tables, with {db} and {role} filled
+in; `undo` afterwards. `role`: connect as a role that has what `database` grants it. `redis`: connect as a user with
+these rules. `variables` are set; {postgres} and {redis} are the servers. `start` is what a worker says (a pattern): it
+ends the start if `ends`, else the worker goes on. `finding` is the doctor's: what was examined, its level, and patterns
+of the detail and the remedy; None if the doctor refuses the settings as the start does.
 """
 
 from collections.abc import Mapping
@@ -19,11 +20,12 @@ class Environment:
     """One environment."""
 
     name: str
-    finding: tuple[str, str, str, str]
+    finding: tuple[str, str, str, str] | None
     start: str = ""
     ends: bool = False
     database: tuple[str, ...] = ()
     undo: tuple[str, ...] = ()
+    new_database: str = ""
     role: bool = False
     redis: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -35,13 +37,52 @@ def setting(name: str, value: str) -> Environment:
     undo = f"ALTER DATABASE {{db}} RESET {name}"
     return Environment(
         f"default-{name}",
-        ("session", "ok", "encoding and formats are Crawlyard's", ""),
+        ("session", "ok", f"(?i)limits are Crawlyard's; these defaults do not count: {name}$", ""),
         database=(change,),
         undo=(undo,),
     )
 
 
 ENVIRONMENTS = (
+    # The database itself
+    Environment(
+        "a-database-in-sql-ascii",
+        ("database", "fault", "encoding is SQL_ASCII, and Crawlyard needs UTF8", "DATABASE_URL"),
+        start="^The database's encoding is SQL_ASCII, and Crawlyard needs UTF8: create a database with ENCODING",
+        ends=True,
+        new_database="SQL_ASCII",
+    ),
+    Environment(
+        "a-database-that-was-never-migrated",
+        ("schema", "fault", "never migrated", "Run `crawlyard migrate`"),
+        start="^The database was never migrated: run `crawlyard migrate`",
+        ends=True,
+        new_database="UTF8",
+    ),
+    Environment(
+        "a-database-that-is-away",
+        ("database", "fault", "The database cannot be used: .*Connection refused", "Is it running"),
+        start="the database cannot be used, and is waited for: .*Connection refused",
+        variables={"DATABASE_URL": "postgresql://me@127.0.0.1:9/nowhere"},
+    ),
+    Environment(
+        "a-password-that-postgres-refuses",
+        ("database", "fault", "password authentication failed for user .stranger", "is DATABASE_URL right"),
+        start="waited for: .*password authentication failed for user .stranger",
+        variables={"DATABASE_URL": "postgresql://stranger:wrong@{postgres}"},
+    ),
+    Environment(
+        "two-installations-on-one-path",
+        ("search_path", "fault", "job_queue found in several schemas", "Set search_path for the role"),
+        start="^search_path finds Crawlyard's tables in several schemas: app, public",
+        ends=True,
+        database=(
+            "CREATE SCHEMA app",
+            "CREATE TABLE app.job_queue (LIKE public.job_queue)",
+            "ALTER DATABASE {db} SET search_path TO app, public",
+        ),
+        undo=("ALTER DATABASE {db} RESET search_path", "DROP SCHEMA IF EXISTS app CASCADE"),
+    ),
     # Rights in Postgres
     Environment(
         "a-table-of-ours-without-rights",
@@ -167,6 +208,11 @@ ENVIRONMENTS = (
         start="may not use the command MULTI",
         redis=("~*", "&*", "+@all", "-multi"),
     ),
+    Environment(
+        "a-password-that-redis-refuses",
+        ("broker", "fault", "The broker refuses: invalid username-password pair", "is BROKER_URL right"),
+        variables={"BROKER_URL": "redis://stranger:wrong@{redis}"},
+    ),
     # Defaults of the database
     setting("datestyle", "'German, DMY'"),
     setting("intervalstyle", "'sql_standard'"),
@@ -177,7 +223,38 @@ ENVIRONMENTS = (
     setting("statement_timeout", "'500ms'"),
     setting("lock_timeout", "'1ms'"),
     setting("idle_in_transaction_session_timeout", "'500ms'"),
+    setting("idle_session_timeout", "'500ms'"),
+    setting("array_nulls", "off"),
+    Environment(
+        "read-only",
+        (
+            "writes",
+            "fault",
+            "default_transaction_read_only is on",
+            "Set it off for the database and the role",
+        ),
+        start="default_transaction_read_only is on",
+        database=("ALTER DATABASE {db} SET default_transaction_read_only TO on",),
+        undo=("ALTER DATABASE {db} RESET default_transaction_read_only",),
+    ),
     # Variables
+    Environment(
+        "never-in-seconds",
+        None,
+        start="CRAWLYARD_STATEMENT_TIMEOUT",
+        ends=True,
+        variables={"CRAWLYARD_STATEMENT_TIMEOUT": "2592000"},
+    ),
+    Environment(
+        "a-misspelt-setting",
+        (
+            "the environment",
+            "warning",
+            "CRAWLYARD_SWEEP_INTERVALL is not",
+            "Did you mean CRAWLYARD_SWEEP_INTERVAL",
+        ),
+        variables={"CRAWLYARD_SWEEP_INTERVALL": "1"},
+    ),
     Environment(
         "celerys-broker",
         ("Celery's variables", "warning", "CELERY_BROKER_URL is ignored", "Remove them"),
@@ -190,7 +267,7 @@ ENVIRONMENTS = (
     ),
     Environment(
         "libpqs-formats",
-        ("session", "ok", "encoding and formats are Crawlyard's", ""),
+        ("session", "ok", "do not count: PGCLIENTENCODING, PGDATESTYLE, PGTZ$", ""),
         variables={"PGCLIENTENCODING": "LATIN1", "PGDATESTYLE": "German", "PGTZ": "Asia/Kolkata"},
     ),
 )
