@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from persistence.schema.gitlabs import use_aliases
@@ -41,7 +41,7 @@ class _Loaded:
 class GitlabAliases:
     """The table `gitlab_alias`, and what this process knows of it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session | Connection) -> None:
         self._session = session
 
     def keep_fresh(self) -> None:

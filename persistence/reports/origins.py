@@ -7,7 +7,9 @@ from sqlalchemy import Connection
 
 from persistence.db.snapshot import snapshot
 from persistence.origin import origin_of
+from persistence.origins.aliases import GitlabAliases
 from persistence.origins.configured import allowed_origins
+from persistence.schema.gitlabs import gitlab_of
 from persistence.schema.reasons import WhyUnbound
 from persistence.schema.sql import sql
 from persistence.settings import settings
@@ -111,12 +113,15 @@ def _why_unbound(urls: list[str]) -> WhyUnbound:
 
 def bound_accounts(*, origin: str | None, unbound: bool, after: str, limit: int) -> list[BoundAccount]:
     """At most *limit* accounts whose ids follow *after*, in their order; only those of *origin*, or the *unbound*."""
-    values = {"origin": origin, "unbound": unbound, "after": after, "limit": limit}
     with snapshot(settings().statement_timeout) as connection:
+        GitlabAliases(connection).load()
+        named = None if origin is None else gitlab_of(origin) or origin
+        values = {"origin": named, "unbound": unbound, "after": after, "limit": limit}
         return [BoundAccount(*row) for row in connection.execute(_ACCOUNTS, values)]
 
 
 def origin_summary(connection: Connection) -> OriginSummary:
     """Count what is held, bound elsewhere, and was assigned without an approved URL."""
+    GitlabAliases(connection).load()
     values = {"limit": _MOST_HELD, "allowed": sorted(allowed_origins())}
     return OriginSummary(*connection.execute(_SUMMARY, values).one())

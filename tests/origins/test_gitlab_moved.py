@@ -223,6 +223,7 @@ def test_the_command_says_what_it_did(world: World, run: Run, monkeypatch: pytes
     jobs = world.scalar("SELECT count(*) FROM job")
     assert text.out.splitlines()[-1] == f"Done: 1 account, {jobs} jobs, 2 areas carried over."
     assert "so far" in text.err
+    assert [one["origin"] for one in run("accounts", "list", "--origin", OLD, "--json").json] == [NEW]
     assert again.json == {"moved": OLD, "origin": NEW, "carried": {"accounts": 0, "jobs": 0, "areas": 0}}
 
 
