@@ -130,4 +130,6 @@ def _prefix(path: str) -> str | None:
     """Return the path before that of the GraphQL, without a final slash; None if clients could read it differently."""
     prefix = path.removesuffix("/").removesuffix(_GRAPHQL).removesuffix("/")
     segments = prefix.split("/")[1:]
-    return prefix if all(map(_SEGMENT.fullmatch, segments)) else None
+    # A prefix that ends like the path of the GraphQL would be read as another origin the next time.
+    is_clear = all(map(_SEGMENT.fullmatch, segments)) and not prefix.endswith(_GRAPHQL)
+    return prefix if is_clear else None

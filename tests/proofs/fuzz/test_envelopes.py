@@ -13,7 +13,7 @@ from persistence.sanitize.json_values import STORED_BYTES, storable
 from proofs.fuzz.envelopes import texts
 from proofs.fuzz.mutations import SECRET
 from support.depth import deep
-from support.processes.workers import Valkey, Worker, envelope, running, wait_until
+from support.processes.workers import Valkey, Worker, envelope, received_from, running, wait_until
 from tasks.runtime.body import Body, BodyRefusedError
 from tasks.runtime.readable import READABLE_BYTES, readable_body
 from tasks.worker import serialization
@@ -46,24 +46,6 @@ HEADERS = {
 }
 
 serialization.register()
-
-
-def received(sealed: str) -> Message:
-    """Return the message that kombu's virtual channel makes of an envelope."""
-    payload = json.loads(sealed)
-    payload["body"] = base64.b64decode(payload["body"])
-    properties = payload["properties"]
-    return Message(
-        body=payload["body"],
-        channel=None,
-        delivery_tag=properties["delivery_tag"],
-        content_type=payload["content-type"],
-        content_encoding=payload["content-encoding"],
-        headers=payload["headers"],
-        properties=properties,
-        delivery_info=properties["delivery_info"],
-        accept={"application/json"},
-    )
 
 
 def is_admitted(message: Message) -> bool:
@@ -121,7 +103,7 @@ def test_a_message_reaches_a_task_or_is_rejected_without_its_secret(services: ob
     @FUZZED
     @given(texts())
     def check(text: bytes) -> None:
-        message = received(seal(text, "crawler"))
+        message = received_from(seal(text, "crawler"))
         if is_admitted(message):
             assert message.payload == ([], {}, {})
             try:

@@ -1,5 +1,6 @@
 """The tasks `crawler.frames`, `connections.register`, `connections.heartbeat` and `connections.disconnect`."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ MAX_ATTEMPTS = 3
 DEFAULT_CAPACITY = 5
 NONSENSE = "nonsense"
 """The type of an invalid frame."""
+MAX_ITEM_BYTES = 2**20
 
 _TERMINAL = ("job_completed", "job_failed", "token_refresh_request")
 
@@ -56,9 +58,14 @@ def apply_message(model: Model, message: Message, seen: Any) -> None:
 
     crawler.frames: "Frames of one attempt apply in the order of the list. Every item is a sign of life of its
     connection, even if it is rejected. … Discoveries are applied first, each in a transaction of its own": they
-    are known by their own identity, not by the message's id.
+    are known by their own identity, not by the message's id. What a producer pushes: "A frame that is too large is
+    no sign of life."
     """
-    received = [(item["connection_id"], item["frame"]) for item in message.payload["frames"]]
+    items = [item for item in message.payload["frames"] if len(json.dumps(item)) <= MAX_ITEM_BYTES]
+    too_large = len(message.payload["frames"]) - len(items)
+    model.refuse(message, "too_large", too_large)
+    model.reach(Reached.TOO_LARGE, too_large)
+    received = [(item["connection_id"], item["frame"]) for item in items]
     valid = [(sender, frame) for sender, frame in received if frame["type"] != NONSENSE]
     attempts = _by_attempt(valid)
     if any(is_discovery(frame) for _, frame in valid):

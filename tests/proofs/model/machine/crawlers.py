@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from proofs.model.discoveries import is_in_scope
-from proofs.model.frames import NONSENSE
+from proofs.model.frames import MAX_ITEM_BYTES, NONSENSE
 from proofs.model.model import Model
 from proofs.model.state import Attempt, Job
 
@@ -32,7 +32,7 @@ _KINDS = (
         "discovery",
         "discovery",
     ),
-    *("heartbeat", "list", "incomplete list", "job_request", NONSENSE),
+    *("heartbeat", "list", "incomplete list", "job_request", NONSENSE, "too large"),
 )
 
 _ABOUT = (*["own attempt"] * 17, "other connection", "closed attempt", "never issued")
@@ -52,7 +52,7 @@ FRAME_SPECS = st.builds(FrameSpec, st.sampled_from(_KINDS), PICK, st.integers(0,
 
 def frame(model: Model, spec: FrameSpec, focus: Job | None) -> dict[str, Any]:
     """Return the frame and its sender, in the present state; often about the job in focus."""
-    if spec.kind in ("heartbeat", "list", "incomplete list", "job_request", NONSENSE):
+    if spec.kind in ("heartbeat", "list", "incomplete list", "job_request", NONSENSE, "too large"):
         return _of_connection(model, spec)
     sender, fence = _sender(model, spec, focus)
     kind, data = _content(spec)
@@ -124,7 +124,9 @@ def _of_connection(model: Model, spec: FrameSpec) -> dict[str, Any]:
             data = {"activeJobs": [attempt.fence for attempt in connection.live][1:]}
         case "heartbeat":
             data = {"activeJobs": spec.amount % 3}
+        case "too large":
+            data = {"activeJobs": spec.amount % 3, "padding": "x" * MAX_ITEM_BYTES}
         case "job_request":
             data = {"capacity": 1 + spec.amount % 4}
-    kind = "heartbeat" if spec.kind.endswith("list") else spec.kind
+    kind = spec.kind if spec.kind in ("job_request", NONSENSE) else "heartbeat"
     return {"connection_id": connection.id, "frame": {"type": kind, "timestamp": NOW, "data": data}}

@@ -45,6 +45,9 @@ HANDLERS = {
 
 ACCOUNTS = ("ann", "bob")
 
+_OF_CRAWLERS = ("crawler.", "connections.", "failures.log")
+"""Tasks of the queue `crawler`."""
+
 REMEMBERED = 20
 """How many of the last messages may come again."""
 
@@ -59,6 +62,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.sent: list[Message] = []
         self.delayed: list[Message] = []
         self.is_next_late = False
+        self.is_next_misplaced = False
         self.count = 0
         self.began = monotonic()
         self.focus: Job | None = None
@@ -67,6 +71,9 @@ class DeliveryMachine(RuleBasedStateMachine):
     def send(self, task: str, *, judged_as_of: float | None = None, **payload: Any) -> None:
         """Send a message, which is delivered at once unless it is to be late."""
         message = Message(task, payload, f"message-{self.number()}", judged_as_of)
+        if self.is_next_misplaced and judged_as_of is None:
+            self.is_next_misplaced = False
+            self.deliver(replace(message, queue="dispatch" if task.startswith(_OF_CRAWLERS) else "crawler"))
         if self.is_next_late:
             self.is_next_late = False
             self.delayed.append(message)
@@ -79,7 +86,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.model.step()
         self.system.deliver(message)
         seen = self.system.read_state()
-        HANDLERS[message.task](self.model, message, seen)
+        if message.queue:
+            self.model.refuse(message, "wrong_queue")
+            self.model.reach(Reached.WRONG_QUEUE)
+        else:
+            self.model.reach(Reached.RIGHT_QUEUE, (message.id, "wrong_queue") in self.model.refused)
+            HANDLERS[message.task](self.model, message, seen)
         check(self.model, seen, monotonic() - self.began)
 
     def compare(self) -> None:
@@ -122,6 +134,11 @@ class DeliveryMachine(RuleBasedStateMachine):
     def delay_next_message(self) -> None:
         """Keep the next message, so that it is delivered after others."""
         self.is_next_late = True
+
+    @action(weight=1)
+    def misplace_next_message(self) -> None:
+        """Push the next message to a queue that is not its task's, and then to its own, under the same id."""
+        self.is_next_misplaced = True
 
     @action(weight=3, needs=lambda self: self.delayed, pick=PICK)
     def deliver_delayed_message(self, pick: int) -> None:

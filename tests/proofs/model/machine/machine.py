@@ -27,7 +27,7 @@ _SOMETIMES_NEVER = (
         "advance_without_sweeps",
         "sweep",
     ),
-    *("set_counts", "send_frames", "delay_next_message", "reconcile"),
+    *("set_counts", "send_frames", "delay_next_message", "misplace_next_message", "reconcile"),
 )
 
 

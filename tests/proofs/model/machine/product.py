@@ -1,14 +1,23 @@
 """The product as the machine drives it: a real database, and tasks that run as in a worker."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
 
 from proofs.model.clock import TICK_S
 from proofs.model.machine.invariants import DatabaseState
 from proofs.model.model import Message
+from support.processes.workers import envelope, received_from
 from support.worlds.world import World
+from tasks.runtime.body import Body
+from tasks.runtime.rejection import keep
+from tasks.worker import serialization
+from tasks.worker.consumer import _rejected as rejected
+from tasks.worker.consumer import admit
+from tasks.worker.envelope import MalformedError, seal
 
 _AGED = {
     "socket_connection": ("last_heartbeat", "reported_at", "goodbye_at"),
@@ -74,7 +83,10 @@ class SystemUnderTest:
         self.write(f"{_older(table, columns, ticks)} WHERE {key} = %s", value)
 
     def deliver(self, message: Message) -> None:
-        """Run a task as the delivery of this message, and the messages by which it continues."""
+        """Run a task as the delivery of this message, and the messages by which it continues, unless it is refused."""
+        if message.queue:
+            self._refuse(message, message.queue)
+            return
         if message.task in _PERIODIC:
             self.write("DELETE FROM periodic_ring")
         published = self._world.published.messages
@@ -83,13 +95,29 @@ class SystemUnderTest:
         expires = message.task == "crawler.frames"
         if expires:
             self.write("UPDATE account SET access_token_expires_at = clock_timestamp() - interval '1 day'")
-        self._world.deliver(message.task, message.id, **message.payload)
+        self._run(message)
         if expires:
             self.write("UPDATE account SET access_token_expires_at = NULL")
         while message.task in _CONTINUED and (rest := self._world.published.of(message.task)):
             published.clear()
             for payload in rest:
                 self._world.deliver(message.task, **payload)
+
+    def _run(self, message: Message) -> None:
+        """Run the task as a worker does: frames as the bytes that were sent, in which those too large are found."""
+        if message.task != "crawler.frames":
+            self._world.deliver(message.task, message.id, **message.payload)
+            return
+        body = Body(serialization.dumps([[], message.payload, {}]).encode())
+        self._world.app.tasks[message.task].apply(args=(body,), task_id=message.id, throw=True)
+
+    def _refuse(self, message: Message, queue: str) -> None:
+        """Let a worker's consumer look at a message of another queue, which it does not pass on."""
+        text = json.dumps(envelope(message.task, message.payload, headers={"id": message.id}))
+        received = received_from(seal(text.encode(), queue))
+        with pytest.raises(MalformedError) as refused:
+            admit(received, self._world.app.tasks)
+        keep(**vars(rejected(received, refused.value.reason, str(refused.value))))
 
     def as_of(self, ticks_ago: int) -> datetime:
         """Return the database's time some ticks ago; a negative number is in the future."""
