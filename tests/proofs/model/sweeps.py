@@ -66,8 +66,8 @@ def _is_mass_silence(model: Model, as_of: float) -> bool:
     """
     Return True if this sweep counts no losses.
 
-    connections.expire_dead: "If one of ten or more connections is due and more than half of them have missed a
-    heartbeat by then, the sweep waits one timeout longer, and then counts no loss." Not in the contract: a
+    connections.expire_dead: "If one of ten or more connections … is due, and more than half of them have missed
+    a heartbeat … by then, the sweep waits one timeout longer, and then counts no loss." Not in the contract: a
     connection has missed a heartbeat if it was silent for the timeout less one heartbeat interval.
     """
     if _is_in_grace(model):
