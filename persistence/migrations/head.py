@@ -6,7 +6,7 @@ from persistence.db.engine import engine
 from persistence.db.server import why_read_only
 from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import CrawlyardError
-from persistence.migrations.placement import read_placement
+from persistence.migrations.placement import hidden_schemas, read_placement
 from persistence.migrations.rights import require_rights
 from persistence.migrations.run import current_revision, head_revision
 from persistence.migrations.web_app_tables import require_usable
@@ -20,7 +20,11 @@ def require_head(connection: Connection) -> str:
     """Return the revision of the database. Raises SchemaError if it is not the newest."""
     at, newest = current_revision(connection), head_revision()
     if at is None:
-        raise SchemaError("The database was never migrated: run `crawlyard migrate`.")
+        hidden = "".join(
+            f" Schema {schema} has Crawlyard's tables: do ?schema= of DATABASE_URL and search_path lead there?"
+            for schema in hidden_schemas(connection)
+        )
+        raise SchemaError(f"The database was never migrated: run `crawlyard migrate`.{hidden}")
     if at != newest:
         raise SchemaError(
             f"The database is at revision {at}; this version of Crawlyard needs {newest}. "

@@ -5,6 +5,7 @@ A table that it does not find, but which another schema has, is no reason to mak
 """
 
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -31,6 +32,9 @@ _ELSEWHERE = text("""
       FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
      WHERE relname = ANY(:names) AND relkind IN ('r', 'p', 'v', 'm', 'f')
        AND nspname <> ALL (current_schemas(false)) AND nspname !~ '^(pg_|information_schema$)'
+       -- pg_cron has a table `job`
+       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND classid = 'pg_class'::regclass
+                          AND deptype = 'e')
      GROUP BY relname ORDER BY relname
 """)
 
@@ -87,9 +91,7 @@ def require_placement(connection: Connection, *, is_new: bool) -> frozenset[str]
             "DATABASE_URL."
         )
     found = frozenset(read_placement(connection).schemas)
-    missing = sorted(WEB_APP - found)
-    elsewhere: dict[str, list[str]] = dict(connection.execute(_ELSEWHERE, {"names": missing}).all())
-    if elsewhere:
+    if elsewhere := _find_elsewhere(connection, WEB_APP - found):
         _refuse_second(path, elsewhere, is_split=bool(found & WEB_APP))
     if is_new and (ours := connection.scalars(_OURS_ELSEWHERE, {"version": VERSION_TABLE}).all()):
         raise IllegalRequestError(
@@ -97,6 +99,16 @@ def require_placement(connection: Connection, *, is_new: bool) -> frozenset[str]
             f"them: {_remedy(ours[0], path, is_split=True)}"
         )
     return found
+
+
+def hidden_schemas(connection: Connection) -> list[str]:
+    """The schemas that have a revision of ours, and that search_path does not find."""
+    return _find_elsewhere(connection, {VERSION_TABLE}).get(VERSION_TABLE, [])
+
+
+def _find_elsewhere(connection: Connection, names: AbstractSet[str]) -> dict[str, list[str]]:
+    """Find the schemas outside search_path that have tables of these names, by the name."""
+    return dict(connection.execute(_ELSEWHERE, {"names": sorted(names)}).all())
 
 
 def _refuse_second(path: str, elsewhere: Mapping[str, list[str]], *, is_split: bool) -> None:

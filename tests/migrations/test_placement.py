@@ -115,10 +115,21 @@ def test_our_own_tables_are_not_made_twice_for_one_job_table(use: UseUrl) -> Non
     migrate()
     use("schema=App")
 
-    with pytest.raises(SchemaError, match="never migrated"):
+    with pytest.raises(SchemaError, match=r"never migrated: .* Schema public has Crawlyard's tables"):
         check_head()
     with pytest.raises(IllegalRequestError, match="for this job table are in schema public"):
         migrate()
+
+
+def test_a_table_of_an_extension_is_not_the_web_apps(empty_database: str) -> None:
+    """pg_cron has a table `job` in a schema of its own."""
+    with psycopg.connect(empty_database) as admin:
+        admin.execute("CREATE SCHEMA cron; CREATE TABLE cron.job (jobid bigint)")
+        admin.execute("ALTER EXTENSION plpgsql ADD TABLE cron.job")
+
+    migrate()
+
+    assert schemas_of_tables()["job"] == ["cron", "public"]
 
 
 def test_a_schema_that_does_not_exist_is_named(use: UseUrl) -> None:

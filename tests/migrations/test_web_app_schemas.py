@@ -179,8 +179,12 @@ def test_a_worker_and_the_doctor_check_the_same(make: Make, run: Run) -> None:
 
 
 def test_what_a_column_of_the_web_app_refuses_is_rejected_alone(make: Make) -> None:
-    """An order without a user, or a path that is too long, costs nothing but itself."""
+    """An order without a user, an unknown command or a path that is too long costs nothing but itself."""
     change = """
+        CREATE TYPE command AS ENUM ('authorizationScope', 'GROUP_PROJECT_DISCOVERY', 'users', 'group', 'groupMembers',
+            'groupProjects', 'groupIssues', 'project', 'issues', 'mergeRequests', 'branches', 'pipelines');
+        DROP INDEX job_full_path_branch_command_key, "job_command_accountId_key";
+        ALTER TABLE job ALTER command DROP DEFAULT, ALTER command TYPE command USING command::command;
         ALTER TABLE area ALTER full_path TYPE varchar(20);
         ALTER TABLE job ALTER full_path TYPE varchar(20), ALTER "userId" SET NOT NULL
     """
@@ -188,11 +192,13 @@ def test_what_a_column_of_the_web_app_refuses_is_rejected_alone(make: Make) -> N
     migrate()
 
     world.submit(
-        world.order(namespace_path="lab/other"), world.order(namespace_path="lab/tool", user_id="ann")
+        world.order(namespace_path="lab/other"),
+        world.order(namespace_path="lab/tool", user_id="ann"),
+        world.order(namespace_path="lab/tool", user_id="ann", command="timelogs"),
     )
     scoped = world.order(command="GROUP_PROJECT_DISCOVERY", namespace_path="lab", user_id="ann")
     world.submit(scoped)
-    assert [reason for _, reason in world.rejections()] == ["refused_by_database"]
+    assert [reason for _, reason in world.rejections()] == ["refused_by_database"] * 2
     crawler = world.crawler(capacity=2)
     world.assign()
     order = world.scalar("SELECT crawler_job_id FROM crawler_order WHERE command = 'GROUP_PROJECT_DISCOVERY'")
@@ -204,7 +210,7 @@ def test_what_a_column_of_the_web_app_refuses_is_rejected_alone(make: Make) -> N
     )
 
     assert world.rows("SELECT full_path FROM area") == [("lab/tool",)]
-    assert [reason for _, reason in world.rejections()] == ["refused_by_database"] * 2
+    assert [reason for _, reason in world.rejections()] == ["refused_by_database"] * 3
 
 
 def test_the_repair_of_times_writes_no_table_again(make: Make) -> None:
