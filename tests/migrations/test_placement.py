@@ -47,7 +47,7 @@ def schemas_of_tables() -> dict[str, list[str]]:
     """All schemas, on the path or not, of each table that the web app has."""
     with engine().connect() as connection:
         rows = connection.exec_driver_sql(
-            "SELECT tablename, array_agg(schemaname::text ORDER BY 1) FROM pg_tables"
+            "SELECT tablename, array_agg(schemaname::text ORDER BY schemaname) FROM pg_tables"
             " WHERE schemaname !~ '^(pg_|information_schema)' GROUP BY 1"
         )
         return {name: schemas for name, schemas in rows if name in WEB_APP}
