@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, null, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, func, null, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from persistence.fleet.open_connections import room_for_connections
 from persistence.fleet.silence import FleetCounts, is_closable, is_dead, is_silent
 from persistence.sanitize.json_values import storable
 from persistence.schema.ids import ConnectionId
@@ -71,15 +72,6 @@ _SET_HEARTBEAT_TO_NOW = (
 )
 
 _CLOSED_AMONG = select(SocketConnection.id).where(among(SocketConnection.id), ~SocketConnection.is_active)
-
-# In the order of the index of open connections, which is all that is read.
-_OPEN_BEYOND = (
-    select(SocketConnection.id)
-    .where(SocketConnection.is_active)
-    .order_by(SocketConnection.id)
-    .offset(bindparam("most"))
-    .limit(1)
-)
 
 _MARK_DISCONNECTED = (
     update(SocketConnection)
@@ -169,7 +161,7 @@ class Connections:
             SocketConnection.last_heartbeat: _NOW,
         }
         new = insert(SocketConnection).values(row).on_conflict_do_nothing().returning(SocketConnection.id)
-        is_full = self._session.scalars(_OPEN_BEYOND, {"most": settings().max_connections - 1}).one_or_none()
+        is_full = not room_for_connections(self._session)
         if not is_full and self._session.scalars(new).one_or_none():
             return "registered"
         if self._session.scalars(_TOUCH, {"ids": [connection_id]}).one_or_none():

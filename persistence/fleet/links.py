@@ -9,9 +9,10 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from persistence.fleet.open_connections import room_for_connections
 from persistence.schema.ids import ConnectionId
 from persistence.schema.sql import among, sql
 from persistence.schema.tables import SocketConnection
@@ -67,10 +68,6 @@ class Link:
 
 _WITH_THESE_IDS = select(SocketConnection.id).where(among(SocketConnection.id))
 
-_OPEN = select(func.count()).select_from(
-    select(SocketConnection.id).where(SocketConnection.is_active).limit(bindparam("most")).subquery()
-)
-
 
 class Links:
     """The columns of `socket_connection` that say over which link its crawler is reached."""
@@ -97,10 +94,7 @@ class Links:
         """
         known = set(self._session.scalars(_WITH_THESE_IDS, {"ids": list(ids)}))
         new = sorted(set(ids) - known)
-        if not new:
-            return []
-        most = settings().max_connections
-        return new[most - self._session.scalars(_OPEN, {"most": most}).one() :]
+        return new[room_for_connections(self._session) :] if new else []
 
     def not_resumable(self, links: Mapping[ConnectionId, Link]) -> set[ConnectionId]:
         """Return those connections that their links can never reach: closed, disconnected, or of somebody else."""

@@ -112,6 +112,12 @@ BEYOND_BOUNDS = "beyond_bounds"
 REFUSED = "refused_beyond_bounds"
 """The statistic that adds up, by table, the rows that were refused since there were too many."""
 
+_TAKE_OPEN = text("""
+    INSERT INTO statistic (name, value, taken_at)
+    SELECT 'open_connections', to_jsonb(count(*)), statement_timestamp() FROM socket_connection WHERE is_active
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value, taken_at = excluded.taken_at
+""")
+
 _AREAS = text("""
     SELECT COALESCE((SELECT sum(CAST(areas.value AS bigint)) FROM jsonb_each_text(statistic.value) areas), 0)
       FROM statistic WHERE name = 'areas'
@@ -142,6 +148,10 @@ class Statistics:
     def add_refused(self, refused: Mapping[str, int]) -> None:
         """Add to the rows, by table, that were refused since there were too many; the commit must follow at once."""
         self._session.execute(_ADD_BEYOND_BOUNDS, {"name": REFUSED, "counts": json.dumps(refused)})
+
+    def take_open_connections(self) -> None:
+        """Count the open connections, for the bound on them."""
+        self._session.execute(_TAKE_OPEN)
 
     def counted_areas(self) -> int:
         """How many areas there were when they were last counted; 0 if they never were."""

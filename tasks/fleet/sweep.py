@@ -84,6 +84,8 @@ def sweep(uow: UnitOfWork, as_of: datetime) -> int:
     uow.sweep_state.save(state if has_more else end_sweep(state, as_of))
     if has_more:
         uow.publish(TASK, as_of=as_of)
+    else:
+        uow.statistics.take_open_connections()
     if uow.entries.has_due():
         uow.publish("jobs.assign")  # without beat, this is what finds backed-off jobs
     return requeued

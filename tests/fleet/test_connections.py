@@ -3,6 +3,7 @@
 import pytest
 from ulid import ULID
 
+from persistence.fleet.open_connections import room_for_connections
 from persistence.reports.statistics import read_statistics
 from persistence.settings import settings
 from support.worlds.world import World
@@ -182,3 +183,18 @@ def test_no_more_connections_are_open_than_the_bound(world: World, monkeypatch: 
     world.deliver("connections.register", connection_id=third)
 
     assert world.scalar("SELECT is_active FROM socket_connection WHERE id = :id", id=third)
+
+
+def test_connections_are_counted_only_near_the_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far below it the last sweep's count is taken; from half of it on they are counted."""
+    monkeypatch.setenv("CRAWLYARD_MAX_CONNECTIONS", "3")
+    world.reload_settings()
+    world.crawler()
+    world.sweep()
+    with world.unit() as uow:
+        world.rows("INSERT INTO socket_connection (id) VALUES ('a'), ('b')")
+        assert room_for_connections(uow._session) == 3
+    world.sweep()
+
+    with world.unit() as uow:
+        assert room_for_connections(uow._session) == 0
