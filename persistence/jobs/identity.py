@@ -25,6 +25,8 @@ from persistence.schema.paths import path_key, spellings_of
 from persistence.schema.sql import sql
 from persistence.schema.states import JobStatus
 
+_write = json.JSONEncoder(ensure_ascii=False).encode
+
 _COLUMNS = """
     job.command::text AS command, job."gitlabGraphQLUrl" AS url, job.full_path, job.branch,
     job."accountId" AS account_id
@@ -113,7 +115,7 @@ def _identity(
         parts = [command, url_of(url), None, account_id]
     else:
         return None
-    return json.dumps(parts, ensure_ascii=False)
+    return _write(parts)
 
 
 def is_account_discovery(job: NewJob) -> bool:

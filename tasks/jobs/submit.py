@@ -7,6 +7,7 @@ An order for a job that exists, as persistence/jobs/identity.py defines it, is a
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -79,6 +80,7 @@ class OrderedJob:
         data = {"gitlab_host": order.gitlab_host} | {k: v for k, v in kept.items() if v is not None}
         return cls(order, job_id, data, position)
 
+    @cached_property
     def job(self) -> NewJob:
         """The job to be made."""
         order = self.order
@@ -93,9 +95,14 @@ class OrderedJob:
             graphql_url=graphql_url(order.gitlab_host),
         )
 
+    @cached_property
+    def identity(self) -> str | None:
+        """What makes it the same job as another one; None if no other can be."""
+        return identity(self.job)
+
     def entry(self) -> NewEntry:
         """Its place in the queue."""
-        order, job = self.order, self.job()
+        order, job = self.order, self.job
         return NewEntry(
             id=EntryId(str(ULID())),
             job_id=self.job_id,
@@ -103,7 +110,7 @@ class OrderedJob:
             priority=order.priority,
             max_attempts=settings().max_attempts,
             data=self.data,
-            identity=identity(job),
+            identity=self.identity,
         )
 
     def area(self) -> NewArea | None:
@@ -163,7 +170,7 @@ def _existing(uow: UnitOfWork, orders: list[OrderedJob]) -> dict[JobId, Existing
     if not orders:
         return {}
     found = {id_: ExistingJob(id_, is_same_host=True) for id_ in uow.jobs.find(o.job_id for o in orders)}
-    jobs = [ordered.job() for ordered in orders if ordered.job_id not in found]
+    jobs = [ordered.job for ordered in orders if ordered.job_id not in found]
     discoveries = uow.identities.account_discoveries(jobs)
     found |= {id_: ExistingJob(twin, is_same_host=True) for id_, twin in discoveries.items()}
     twins = uow.identities.twins_of_jobs(jobs)
@@ -174,7 +181,7 @@ def _distinct(orders: Iterable[OrderedJob]) -> list[OrderedJob]:
     """The first order of each identity, and of each id."""
     firsts: dict[str, OrderedJob] = {}
     for ordered in orders:
-        firsts.setdefault(identity(ordered.job()) or ordered.job_id, ordered)
+        firsts.setdefault(ordered.identity or ordered.job_id, ordered)
     return list(reversed({ordered.job_id: ordered for ordered in reversed(firsts.values())}.values()))
 
 
@@ -187,9 +194,9 @@ def _create(uow: UnitOfWork, orders: list[OrderedJob]) -> list[OrderedJob]:
     uow.gitlab_spellings.note(graphql_url(ordered.order.gitlab_host) for ordered in orders)
     areas = {ordered.job_id: area for ordered in orders if (area := ordered.area())}
     _add_areas(uow, areas, {ordered.job_id: ordered.order.gitlab_host for ordered in orders})
-    ids = uow.jobs.insert(ordered.job() for ordered in orders)
+    ids = uow.jobs.insert(ordered.job for ordered in orders)
     created = [ordered for ordered in orders if ordered.job_id in ids]
-    queue_new(uow, [o.job() for o in created], {ordered.job_id: ordered.entry() for ordered in created})
+    queue_new(uow, [o.job for o in created], {ordered.job_id: ordered.entry() for ordered in created})
     uow.areas.link({job_id: area.full_path for job_id, area in areas.items() if job_id in ids})
     for ordered in created:
         announce_created(uow, ordered.job_id, ordered.order.account_id, existing=False)
