@@ -6,6 +6,7 @@ Published by reconcile, and by an assignment round that has assigned jobs of an 
 
 import structlog
 
+from persistence.jobs.identity import identity
 from persistence.schema.ids import AccountId
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import FeedDeferred
@@ -50,10 +51,12 @@ def feed(uow: UnitOfWork) -> int:
 def _feed_account(uow: UnitOfWork, account_id: AccountId, limit: int) -> int:
     room = room_of(uow, account_id)
     taken = uow.deferred.take(account_id, max(min(room, limit), 0))
-    existing = uow.identities.twins_of_jobs([child.job for child in taken])
+    # One job may be deferred in several spellings of its path or of its GitLab.
+    distinct = list({identity(child.job): child for child in reversed(taken)}.values())[::-1]
+    existing = uow.identities.twins_of_jobs([child.job for child in distinct])
     bisect_on_refusal(
         uow,
-        [child for child in taken if child.job.id not in existing],
+        [child for child in distinct if child.job.id not in existing],
         lambda part: spawn(uow, part),
         lambda child, why: reject(uow, child.job.row(), "refused_by_database", why),
     )

@@ -2,6 +2,7 @@
 
 import pytest
 from sqlalchemy import text
+from ulid import ULID
 
 from persistence.db.engine import engine
 from support.worlds.discoveries import PROJECT_COMMANDS, Discoverer, project
@@ -240,3 +241,20 @@ def test_deferred_jobs_locked_by_a_peer_are_left_to_it(capped: World) -> None:
     capped.deliver("upkeep.feed_deferred")
 
     assert (waiting(capped), deferred(capped)) == (4, 2)
+
+
+def test_a_job_deferred_under_two_spellings_of_its_gitlab_is_fed_once(world: World) -> None:
+    """Both are taken by one unit, which would otherwise meet its own job each time it runs."""
+    Discoverer.at_work(world)
+    for url in ("https://gitlab.example.org/api/graphql", "https://GitLab.example.org:443/api/graphql"):
+        world.rows(
+            "INSERT INTO deferred_job (id, account_id, provider, graphql_url, command, full_path, priority, spawned_from)"
+            " VALUES (:id, 'acc', 'gitlab-cloud', :url, 'issues', 'team/tool', 1, 'x')",
+            id=str(ULID()),
+            url=url,
+        )
+
+    world.deliver("upkeep.feed_deferred")
+
+    assert deferred(world) == 0
+    assert world.rows("SELECT full_path FROM job WHERE command = 'issues'") == [("team/tool",)]
