@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
+from kombu.asynchronous import get_event_loop
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.exceptions import ConnectionError as BrokerLost
 
@@ -104,6 +105,9 @@ class Consumer(CeleryConsumer):
             except MISREAD as error:
                 # No admitted message is known to do this; if one does, it must not end the worker.
                 self._keep(message, "malformed", type(error).__name__)
+            except (MemoryError, RuntimeError) as error:
+                # Such as a thread that the system cannot start; the pool may run the message as well.
+                self._requeue_later(message, error)
 
         return on_task_received
 
@@ -125,6 +129,14 @@ class Consumer(CeleryConsumer):
             self._keep(message, "malformed", type(error).__name__)
         else:
             logger.warning("control message dropped: %s", type(error).__name__)
+
+    def _requeue_later(self, message: Any, error: Exception) -> None:
+        """Requeue a message for which there was no room, after a pause."""
+        log.warning("resources_short", why=str(error) or type(error).__name__, retry_in_s=_SHORTAGE_PAUSE_S)
+        loop = get_event_loop()
+        assert loop is not None  # prefork, threads and solo all have one on Redis
+        requeue = partial(message.reject_log_error, logger, self.connection_errors, requeue=True)
+        loop.call_later(_SHORTAGE_PAUSE_S, lambda: message.acknowledged or requeue())
 
     def _keep(self, message: Any, reason: str, detail: str = "") -> None:
         if message.acknowledged:

@@ -61,6 +61,8 @@ def _begin(sender: Any, **_: Any) -> None:
         _say(f"the database cannot be used, and is waited for: {cause_of(error) or error}")
     except CrawlyardError as error:
         raise SystemExit(str(error)) from error
+    except Exception as error:
+        raise SystemExit(f"The database could not be checked: {type(error).__name__}: {error}") from error
     if why := why_uncontrolled():
         _say(why)
         sender.app.conf.worker_enable_remote_control = False

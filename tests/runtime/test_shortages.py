@@ -3,7 +3,7 @@
 import errno
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from types import SimpleNamespace
@@ -81,6 +81,46 @@ def test_a_worker_that_finds_no_descriptor_connects_anew(monkeypatch: pytest.Mon
             consumer.start()
 
     assert pauses == [1]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")], ids=repr)
+def test_a_message_for_which_there_is_no_room_is_requeued(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker would end. A message that the pool has run nevertheless is not requeued."""
+    later: list[Callable[[], object]] = []
+    requeued: list[object] = []
+    loop = SimpleNamespace(call_later=lambda _seconds, function: later.append(function))
+    monkeypatch.setattr("tasks.worker.consumer.get_event_loop", lambda: loop)
+    monkeypatch.setattr("tasks.worker.consumer.admit", lambda *_: None)
+    monkeypatch.setattr(CeleryConsumer, "create_task_handler", lambda _: raising(error))
+    consumer = object.__new__(Consumer)
+    consumer.app, consumer.connection_errors = app, ()
+    message = SimpleNamespace(
+        acknowledged=False, reject_log_error=lambda *_, requeue: requeued.append(requeue)
+    )
+    on_task_received = consumer.create_task_handler()
+
+    on_task_received(message)
+    assert requeued == []
+    later.pop()()
+    assert requeued == [True]
+
+    on_task_received(message)
+    message.acknowledged = True
+    later.pop()()
+    assert requeued == [True]
+
+
+@pytest.mark.parametrize("error", [*SHORTAGES, TypeError()], ids=repr)
+def test_a_worker_that_cannot_check_its_database_does_not_start(
+    error: Exception, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery would start it unchecked, whatever was raised but SystemExit."""
+    monkeypatch.setattr("persistence.migrations.head.check_head", raising(error))
+
+    with pytest.raises(SystemExit, match="The database could not be checked"):
+        lifecycle._begin(SimpleNamespace(pool_cls="threads"))
 
 
 def test_the_sweep_timer_goes_on(broker: str, database: str, monkeypatch: pytest.MonkeyPatch) -> None:

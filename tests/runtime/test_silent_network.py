@@ -90,6 +90,7 @@ def wire(world: World, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     assert server.port
     wire = Wire(server.hostname, server.port)
     monkeypatch.setenv("DATABASE_URL", database.replace(f":{server.port}/", f":{wire.port}/"))
+    monkeypatch.setenv("CRAWLYARD_DATABASE_WAIT", "60")
     if not deep():
         monkeypatch.setattr(session, "CONNECT", {**session.CONNECT, **SHORT})
     settings.cache_clear()
