@@ -248,8 +248,8 @@ def test_a_job_deferred_under_two_spellings_of_its_gitlab_is_fed_once(world: Wor
     Discoverer.at_work(world)
     for url in ("https://gitlab.example.org/api/graphql", "https://GitLab.example.org:443/api/graphql"):
         world.rows(
-            "INSERT INTO deferred_job (id, account_id, provider, graphql_url, command, full_path, priority, spawned_from)"
-            " VALUES (:id, 'acc', 'gitlab-cloud', :url, 'issues', 'team/tool', 1, 'x')",
+            "INSERT INTO deferred_job (id, account_id, graphql_url, command, full_path, priority, spawned_from)"
+            " VALUES (:id, 'acc', :url, 'issues', 'team/tool', 1, 'x')",
             id=str(ULID()),
             url=url,
         )
