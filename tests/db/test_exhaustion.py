@@ -27,6 +27,7 @@ WAITED_FOR = {
     "57P01": "admin_shutdown",
     "57P03": "cannot_connect_now",
     "58030": "io_error",
+    "42501": "insufficient_privilege",
 }
 RUN_AGAIN = {
     "40001": "serialization_failure",
@@ -34,7 +35,7 @@ RUN_AGAIN = {
     "55P03": "lock_not_available",
     "57014": "query_canceled",
 }
-KEPT = {"XX000": "internal_error", "XX001": "data_corrupted", "42501": "insufficient_privilege"}
+KEPT = {"XX000": "internal_error", "XX001": "data_corrupted"}
 
 SPILL = (
     "PERFORM count(*) FROM (SELECT x FROM generate_series(1, 300000) x ORDER BY x DESC OFFSET 1) AS spilled;"
