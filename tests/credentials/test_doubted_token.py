@@ -252,7 +252,7 @@ def test_another_token_ends_the_doubt(world: World, tokens: Tokens) -> None:
 def test_an_answer_about_a_replaced_token_settles_nothing(
     world: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token was replaced during the call: the next message looks at the new one."""
+    """The token was replaced during the call: the new one is neither blocked nor refreshed."""
     crawler, (order,) = tokens.at_work()
     tokens.gitlab.expire()
     crawler.sends("token_refresh_request", order)
@@ -266,6 +266,7 @@ def test_an_answer_about_a_replaced_token_settles_nothing(
     tokens.refresh()
 
     assert tokens.account_queue().held_at is None
+    assert tokens.gitlab.calls == 0
     assert world.published.of("credentials.refresh") == [{"account_id": "acc"}]
     tokens.refresh()
     assert tokens.statuses() == ["queued"]
