@@ -95,7 +95,8 @@ task_routes = ROUTES
 
 # A message is acknowledged after its unit has committed; if the worker dies before, the message is redelivered.
 task_acks_late = True
-# The task base has handled every exception, and requeued the message if that was right.
+# The task base handles every exception. What it could not handle, tasks/worker/request.py runs again, and keeps in the
+# end: Celery acknowledges no failure.
 task_acks_on_failure = True
 # tasks/worker/request.py handles a message that kills its child or exceeds the hard limit: it is run again a bounded
 # number of times, then rejected. Celery would repeat it forever, or acknowledge it first.
