@@ -110,17 +110,21 @@ Cases = dict[tuple[str, str, str], str]
 """How a message ends, by place, pool and fault."""
 
 
-def cases(
-    places: Collection[str], *groups: Mapping[str, BaseException], pools: Collection[str] = ()
-) -> Cases:
-    """All combinations. Without *pools* each fault is raised in one of them, unless the tests are deep."""
-    faults = [name for group in groups for name in group]
-    return {
-        (place, pool, name): ""
-        for place in places
-        for number, name in enumerate(faults)
-        for pool in (pools or (POOLS if deep() else (POOLS[number % len(POOLS)],)))
-    }
+def cases(places: Collection[str], *kinds: Mapping[str, BaseException], pools: Collection[str] = ()) -> Cases:
+    """
+    Each kind of fault at each place: all faults of a kind in all *pools*.
+
+    Without *pools*, and unless the tests are deep, every other fault of a kind, each in one pool.
+    """
+    every = deep() or bool(pools)
+    found: Cases = {}
+    for turn, place in enumerate(places):
+        begin, step = (0, 1) if every else (turn % 2, 2)
+        faults = [name for kind in kinds for name in list(kind)[begin::step] or kind]
+        for number, name in enumerate(faults):
+            chosen = (pools or POOLS) if every else [POOLS[number % len(POOLS)]]
+            found |= {(place, pool, name): "" for pool in chosen}
+    return found
 
 
 class Path:
