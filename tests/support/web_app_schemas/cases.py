@@ -54,13 +54,15 @@ AT_WORK = [
         INSERT INTO account (id, user_id, access_token, created_at, updated_at)
             VALUES ('acc', 'ann', 'glpat-abcdefghij0123456789', now(), now())
     """),
-    Case("varchar, long enough", "agreed", """
+    Case("varchar, long enough, and CHECKs that know all words", "agreed", """
         ALTER TABLE job_area ALTER "jobId" TYPE varchar(26), ALTER full_path TYPE varchar(1024);
         ALTER TABLE area_authorization ALTER area_id TYPE varchar(1024);
-        ALTER TABLE area ALTER full_path TYPE varchar(1024), ALTER gitlab_id TYPE varchar(255);
+        ALTER TABLE area ALTER full_path TYPE varchar(1024), ALTER gitlab_id TYPE varchar(255),
+            ADD CHECK (type IN ('group', 'project', 'a:b'));
         ALTER TABLE account ALTER access_token TYPE varchar(255), ALTER provider_id TYPE varchar(20);
         ALTER TABLE job ALTER id TYPE varchar(26), ALTER status TYPE varchar(30), ALTER command TYPE varchar(50),
-            ALTER full_path TYPE varchar(1024)
+            ALTER full_path TYPE varchar(1024), ADD CHECK (length(status) < 27),
+            ADD CHECK (command <> 'x' OR branch = 'y')
     """),
     Case("enums for all words", "agreed", """
         CREATE TYPE kind AS ENUM ('project', 'group');
@@ -69,23 +71,14 @@ AT_WORK = [
         ALTER TABLE account ALTER provider_id TYPE provider USING provider_id::provider;
         ALTER TABLE job ALTER provider TYPE provider USING provider::provider
     """),
-    Case("defaults of its own", "agreed", """
+    Case("defaults, a key and unused types of its own", "agreed", """
         ALTER TABLE job ALTER progress SET DEFAULT '{}', ALTER progress SET NOT NULL,
             ALTER resume_state SET DEFAULT '{}', ALTER "updatedAt" SET NOT NULL, ALTER status DROP DEFAULT,
-            ADD COLUMN retries integer NOT NULL DEFAULT 0;
-        ALTER TABLE area ALTER created_at SET NOT NULL, ALTER name SET NOT NULL
-    """),
-    Case("a key of its own beside the pair", "agreed", """
+            ADD COLUMN retries integer NOT NULL DEFAULT 0, ALTER "from" TYPE date, ALTER "to" TYPE timestamp;
+        ALTER TABLE area ALTER created_at SET NOT NULL, ALTER name SET NOT NULL;
         ALTER TABLE job_area DROP CONSTRAINT job_area_pkey, ADD COLUMN id bigserial PRIMARY KEY,
-            ADD UNIQUE ("jobId", full_path)
-    """),
-    Case("an unused column of any type", "agreed", """
-        ALTER TABLE "user" ALTER created_at TYPE timestamp, ALTER ban_expires TYPE date, ALTER role TYPE varchar(5);
-        ALTER TABLE job ALTER "from" TYPE date, ALTER "to" TYPE timestamp
-    """),
-    Case("a CHECK that knows all words", "agreed", """
-        ALTER TABLE area ADD CHECK (type IN ('group', 'project', 'a:b'));
-        ALTER TABLE job ADD CHECK (length(status) < 27), ADD CHECK (command <> 'x' OR branch = 'y')
+            ADD UNIQUE ("jobId", full_path);
+        ALTER TABLE "user" ALTER created_at TYPE timestamp, ALTER ban_expires TYPE date, ALTER role TYPE varchar(5)
     """),
 ]  # fmt: skip
 
