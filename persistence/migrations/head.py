@@ -37,14 +37,19 @@ def check_head() -> None:
     """
     Check that a process can work in its database.
 
-    Raises SchemaError if it is not at the newest revision, in one schema, UnsuitableDatabaseError if our role may not
-    do there what a worker does, and IllegalRequestError if the web app's tables are not usable.
+    Raises SchemaError if it is not at the newest revision, in one schema, and IllegalRequestError if the web app's
+    tables are not usable.
     """
     with translate_errors(), engine().connect() as connection:
-        require_rights(connection)
         require_head(connection)
         require_one_schema(connection)
         require_usable(connection)
+
+
+def check_rights() -> None:
+    """Raise UnsuitableDatabaseError if our role may not do what a worker does; readers of events need less."""
+    with translate_errors(), engine().connect() as connection:
+        require_rights(connection)
 
 
 def warning_of_start() -> str:

@@ -47,12 +47,13 @@ def _begin(sender: Any, **_: Any) -> None:
     _warn_of_variables()
     if (why := why_no_temporary_folder()) and "prefork" in str(sender.pool_cls):
         raise SystemExit(why)
-    from persistence.migrations.head import check_head, warning_of_start  # noqa: PLC0415 - only here is Alembic needed
+    from persistence.migrations.head import check_head, check_rights, warning_of_start  # noqa: PLC0415 - only here is Alembic needed
     from persistence.migrations.run import migrate  # noqa: PLC0415
 
     try:
         if settings().migrate_on_start:
             migrate()
+        check_rights()
         check_head()
         _say(warning_of_start())
     except DatabaseLost as error:

@@ -34,10 +34,11 @@ _MIN_BOUND = timedelta(seconds=60)
 
 
 class _Worker:
-    """The liveness file of this process, if it is a worker, and since when it has had its messages."""
+    """The liveness file of this process, if it is a worker or beat, and since when it has had its messages."""
 
     def __init__(self) -> None:
         self.file: LivenessFile | None = None
+        self.beat: LivenessFile | None = None
         self.in_hand: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
 
@@ -67,18 +68,24 @@ def on_broker_answer() -> None:
 
 
 def refused(reason: str) -> None:
-    """Note that the broker refuses what this worker needs, until it answers the consumer again."""
-    if _worker.file:
+    """Note that the broker refuses what this worker or beat needs, until it serves it again."""
+    if file := _worker.file or _worker.beat:
         with suppress(OSError, ValueError):
-            _worker.file.refuse(reason)
+            file.refuse(reason)
 
 
 def begin_beat(app: Celery) -> None:
     """Give beat a liveness file, updated when Redis has accepted one of its messages."""
     shortest = min(entry["schedule"] for entry in app.conf.beat_schedule.values())
     if file := _open_liveness_file(BEAT, max(_BEATS_MISSED * shortest, _MIN_BOUND)):
-        signals.after_task_publish.connect(lambda **_: file.beat(), weak=False)
+        _worker.beat = file
+        signals.after_task_publish.connect(lambda **_: _served(file), weak=False)
         atexit.register(file.close)
+
+
+def _served(file: LivenessFile) -> None:
+    file.permit()
+    file.beat()
 
 
 def longest_task(app: Celery, queues: Any) -> timedelta:

@@ -25,6 +25,14 @@ class _Redacted(structlog.stdlib.ProcessorFormatter):
         return redact_text(super().format(record))
 
 
+def shorten_failed_publish(record: logging.LogRecord) -> bool:
+    """Cut beat's message on a failed publish to its first line: Celery adds two tracebacks each time."""
+    if str(record.msg).startswith("Message Error: %s") and isinstance(record.args, tuple):
+        record.msg, record.args = "Message Error: %s", record.args[:1]
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def install() -> None:
     """Format our logs, and those of Celery and its libraries, in one way."""
     structlog.configure(
@@ -53,6 +61,7 @@ def _set_up(loglevel: int | str | None = None, **_: Any) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(loglevel or logging.INFO)
+    logging.getLogger("celery.beat").addFilter(shorten_failed_publish)
     # "Task received" and "succeeded" would be most of the log: two lines per message.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -1,5 +1,6 @@
 """A worker whose user of the broker may do too little waits, says so, and goes on once it may."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import beat
+from celery.schedules import schedule
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from console.checks import processes
@@ -15,9 +18,10 @@ from persistence.settings import settings
 from support.command import Run
 from support.processes.programs import program
 from support.processes.workers import Valkey, running, wait_until
+from tasks.app import app
 from tasks.start import broker_rights
 from tasks.start.broker_rights import CONSUME, PUBLISH, Lack, Need, lack_of, try_to_publish, wait_for_rights
-from tasks.worker import liveness
+from tasks.worker import liveness, logs
 from tasks.worker.heartbeat_file import LivenessFile, ProcessLiveness, read
 
 RULES = ("on", ">poor", "~*", "&*", "+@all")
@@ -177,3 +181,36 @@ def test_the_words_of_redis_6_are_known(valkey: Valkey, monkeypatch: pytest.Monk
     )
     assert lack_of(needs) == Lack("poor", ("LPUSH",), ("b",), ("/3.c",))
     assert lack_of(needs).remedy == "ACL SETUSER poor +lpush ~b &/3.c"
+
+
+def test_beat_says_in_one_line_that_it_cannot_publish(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A right that is lost while it runs, or a broker that is away, costs no traceback for each task that is due."""
+    logger = logging.getLogger("celery.beat")
+    monkeypatch.setattr(logger, "filters", [])
+    logger.addFilter(logs.shorten_failed_publish)
+    scheduler = beat.Scheduler(app, lazy=True)
+    entry = scheduler.Entry(name="sweep", task="connections.expire_dead", app=app, schedule=schedule(1.0))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NoPermissionError("User poor has no permissions to run the 'lpush' command")
+
+    monkeypatch.setattr(scheduler, "apply_async", refuse)
+    scheduler.apply_entry(entry)
+    (record,) = (one for one in caplog.records if one.levelname == "ERROR")
+    assert record.getMessage() == "Message Error: User poor has no permissions to run the 'lpush' command"
+    assert record.exc_info is None
+
+
+def test_beat_without_rights_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has published."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    file = LivenessFile("beat", timedelta(seconds=60))
+    monkeypatch.setattr(liveness._worker, "beat", file)
+    (written,) = tmp_path.glob("crawlyard-*/beat-*")
+    liveness.refused("no right to LPUSH")
+    assert written.read_text() == "60.0\nno right to LPUSH"
+    liveness._served(file)
+    assert written.read_text() == "60.0"
+    file.close()

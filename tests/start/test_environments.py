@@ -14,7 +14,8 @@ from sqlalchemy import text
 from console.commands.doctor import diagnose
 from persistence.db.engine import engine
 from persistence.db.sqlstate import translate_errors
-from persistence.exceptions import DatabaseLost, SettingsError
+from persistence.exceptions import DatabaseLost, SettingsError, UnsuitableDatabaseError
+from persistence.migrations.head import check_head, check_rights
 from persistence.settings import settings
 from support.engines import forget_engine
 from support.worlds.environments import ENVIRONMENTS, Environment
@@ -132,3 +133,12 @@ def test_a_right_that_is_lost_is_waited_for(enter: Callable[[Environment], None]
         engine().begin() as connection,
     ):
         connection.execute(text("DELETE FROM job_queue"))
+
+
+def test_a_reader_of_events_needs_no_rights_of_a_worker(enter: Callable[[Environment], None]) -> None:
+    """`crawlyard events` and a gateway's subscription check the schema alone."""
+    reading = ("GRANT SELECT ON dispatch_event, event_edge, crawlyard_version TO {role}",)
+    enter(Environment("reader", None, role=True, database=reading))
+    check_head()
+    with pytest.raises(UnsuitableDatabaseError):
+        check_rights()
