@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from celery import beat
+from celery import Celery, beat
 from celery.schedules import schedule
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
@@ -18,7 +18,6 @@ from persistence.settings import settings
 from support.command import Run
 from support.processes.programs import program
 from support.processes.workers import Valkey, running, wait_until
-from tasks.app import app
 from tasks.start import broker_rights
 from tasks.start.broker_rights import CONSUME, PUBLISH, Lack, Need, lack_of, try_to_publish, wait_for_rights
 from tasks.worker import liveness, logs
@@ -190,8 +189,9 @@ def test_beat_says_in_one_line_that_it_cannot_publish(
     logger = logging.getLogger("celery.beat")
     monkeypatch.setattr(logger, "filters", [])
     logger.addFilter(logs.shorten_failed_publish)
-    scheduler = beat.Scheduler(app, lazy=True)
-    entry = scheduler.Entry(name="sweep", task="connections.expire_dead", app=app, schedule=schedule(1.0))
+    other = Celery()  # the process's app would read its settings here
+    scheduler = beat.Scheduler(other, lazy=True)
+    entry = scheduler.Entry(name="sweep", task="connections.expire_dead", app=other, schedule=schedule(1.0))
 
     def refuse(*_: object, **__: object) -> None:
         raise NoPermissionError("User poor has no permissions to run the 'lpush' command")

@@ -19,6 +19,7 @@ from persistence.migrations.head import check_head, check_rights
 from persistence.settings import settings
 from support.engines import forget_engine
 from support.worlds.environments import ENVIRONMENTS, Environment
+from tasks.app import app
 from tasks.start.broker_rights import CONSUME, wait_for_rights
 from tasks.worker import lifecycle
 
@@ -33,6 +34,7 @@ def enter(
 ) -> Iterator[Callable[[Environment], None]]:
     """Make an environment, and let the settings lead there; all is undone at the end."""
     undo: list[str] = []
+    assert app.conf.broker_url  # read before the environment changes: the app is the process's
     with psycopg.connect(database, autocommit=True) as admin, redis.Redis.from_url(broker) as server:
 
         def run(statement: str) -> None:
