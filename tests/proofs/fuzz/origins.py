@@ -28,6 +28,20 @@ _IN_IPV6 = (
     "[2002:{high:x}:{low:x}::1]",
 )
 
+_IPV6 = st.sampled_from(
+    [
+        "[fe80::1]",
+        "[FEBF:0::a]",
+        "[fe80::1%25eth0]",
+        "[::]",
+        "[0:0:0:0:0:0:0:1]",
+        "[ff02::1]",
+        "[2001:DB8::0:1]",
+        "[::1",
+        "::1",
+    ]
+) | st.ip_addresses(v=6).flatmap(lambda found: st.sampled_from([f"[{found}]", f"[{found.exploded}]"]))
+
 _NAMES = [
     "gitlab",
     "GitLab",
@@ -100,7 +114,7 @@ def _names(draw: DrawFn) -> str:
 @st.composite
 def urls(draw: DrawFn) -> str:
     """Draw the URL of a GitLab, right or wrong in any part."""
-    host = draw(_names() | spelled().map(lambda one: one.host) | st.text(max_size=8))
+    host = draw(_names() | spelled().map(lambda one: one.host) | _IPV6 | st.text(max_size=8))
     prefix = "".join(f"/{segment}" for segment in draw(st.lists(_SEGMENTS, max_size=2)))
     graphql = draw(st.sampled_from(["", GRAPHQL, f"{GRAPHQL}/"]))
     return f"{draw(_SCHEMES)}://{draw(_USERS)}{host}{draw(_PORTS)}{prefix}{graphql}{draw(_ENDS)}"
