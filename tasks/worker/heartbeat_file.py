@@ -35,8 +35,8 @@ class ProcessLiveness:
 
     @property
     def is_well(self) -> bool:
-        """True if it was well recently, and nothing is refused to it."""
-        return not self.refused and -_MAX_CLOCK_STEP <= self.age <= self.bound
+        """True if it was known to be well recently; whether something is refused to it is another matter."""
+        return -_MAX_CLOCK_STEP <= self.age <= self.bound
 
 
 class LivenessFile:
