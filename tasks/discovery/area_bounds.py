@@ -1,4 +1,9 @@
-"""How many areas discoveries may make: of one account, and in all. What is beyond is refused; nothing is dropped."""
+"""
+How many areas discoveries may make: of one account, and in all. What is beyond is refused; nothing is dropped.
+
+An account's areas are counted only if some are new to it: 200,000 took 0.1 s on a busy machine. Those of all are as
+many as `upkeep.take_statistics` last counted.
+"""
 
 from collections import Counter
 

@@ -99,8 +99,8 @@ class RefusedItems:
                     uow.processed.leave_undone(self._message)
                 is_done = not self.any
             else:
-                self._claimed.update(place for place, _ in self.candidates())
                 is_done = uow.processed.is_done(self._message)
+                self._claimed.update(place for place, _ in ([] if is_done else self.candidates()))
             uow.commit()
         if not is_done:
             self.fill()

@@ -14,7 +14,7 @@ from tasks.runtime.batches import derived_id
 
 LONG = "password=%41&token: x " * 100
 LONG_NAME = "a1 b2 c3 d4 " * 16
-MANY = 40
+MANY = 12
 
 Message = tuple[str, dict[str, Any]]
 
@@ -69,6 +69,11 @@ def bad_beats(world: World) -> Message:
     return "connections.heartbeat", {"beats": [*beats, {"connection_id": crawler.id}]}
 
 
+def bad_links(world: World) -> Message:
+    """Links without a number."""
+    return "connections.attach", {"links": [{"connection_id": world.crawler().id, "said": LONG}] * MANY}
+
+
 def registration(_: World) -> Message:
     """A registration with long metadata."""
     return "connections.register", {
@@ -97,7 +102,7 @@ def names(world: World) -> Message:
             itemCounts={f"{LONG_NAME}{n}-{m}": 1 for m in range(5)},
             resumeState={"lastEntityId": LONG[:900], "entityType": LONG_NAME},
         )
-        for n in range(100)
+        for n in range(40)
     ]
     end = {"error": "it", "errorType": LONG_NAME, "isRecoverable": True, "partialCounts": {LONG_NAME: 1}}
     return "crawler.frames", {"frames": [*frames, crawler.frame("job_failed", order, **end)]}
@@ -112,6 +117,7 @@ MESSAGES = [
     orders,
     bad_ids,
     bad_beats,
+    bad_links,
     registration,
     bad_discoveries,
     names,
