@@ -21,6 +21,10 @@ from persistence.settings import PREFIX, settings
 
 TIMESTAMPS = f"{PREFIX}TIMESTAMPS"
 
+_PATH = text("SELECT current_setting('search_path')")
+
+_USUAL_PATH = '"$user", public'
+
 _COLUMNS = text("""
     SELECT c.relname AS "table", c.oid::regclass::text AS table_name, c.relkind::text AS kind, a.attname AS name,
            format_type(a.atttypid, a.atttypmod) AS type, a.atttypid::regtype::text AS type_name,
@@ -105,7 +109,7 @@ class WebAppTables:
         places: dict[str, list[str]] = {}
         for fault in self.faults:
             places.setdefault(fault.what, []).append(fault.where)
-        return "; ".join(f"{', '.join(where)} {what}" for what, where in places.items())
+        return "; ".join(f"{', '.join(where)} {_agreeing(what, where)}" for what, where in places.items())
 
 
 def require_usable(connection: Connection, *, older: AbstractSet[str] = frozenset()) -> None:
@@ -137,7 +141,19 @@ def examine(connection: Connection, *, older: AbstractSet[str] = frozenset()) ->
         *_of_checks(connection),
     ]
     without_zone = sum(column.base == _WITHOUT_ZONE and _is_time(column) for column in columns)
-    return WebAppTables(faults, repairs(connection, faults) if faults else "", without_zone if in_utc else 0)
+    return WebAppTables(faults, _repair(connection, faults), without_zone if in_utc else 0)
+
+
+def _repair(connection: Connection, faults: Sequence[Fault]) -> str:
+    """The statements that repair these, as they are run in any session; empty if there are none."""
+    statements = repairs(connection, faults) if faults else ""
+    path = connection.execute(_PATH).scalar_one()
+    return f"SET search_path TO {path}; {statements}" if statements and path != _USUAL_PATH else statements
+
+
+def _agreeing(what: str, where: Sequence[str]) -> str:
+    verb, space, rest = what.partition(" ")
+    return {"is": "are", "has": "have"}.get(verb, verb) + space + rest if len(where) > 1 else what
 
 
 def _missing(columns: Sequence[Row[Any]]) -> Iterator[Fault]:
@@ -165,7 +181,7 @@ def _of_column(column: Row[Any], *, in_utc: bool) -> Iterator[Fault]:
     if _is_time(column) and column.base == _WITHOUT_ZONE:
         if not in_utc:
             what = (
-                f"is a timestamp without time zone (set {TIMESTAMPS}=utc if all that is written there is UTC, or "
+                f"is timestamp without time zone (set {TIMESTAMPS}=utc if all that is written there is UTC, or "
                 "repair it)"
             )
             yield Fault(where, what, Column(column.table_name, column.name), "timestamptz")

@@ -48,7 +48,7 @@ AT_WORK = [
             ALTER refresh_token_expires_at TYPE timestamptz
     """),
     Case("Prisma, in UTC", "prisma", settings={"CRAWLYARD_TIMESTAMPS": "UTC"}),
-    Case("Rails, repaired", "rails", refused="job.id, .* is bigint, not text", settings=UTC, afterwards="""
+    Case("Rails, repaired", "rails", refused="job.id, .* are bigint, not text", settings=UTC, afterwards="""
         DELETE FROM area;
         INSERT INTO "user" (id, created_at, updated_at) VALUES ('ann', now(), now());
         INSERT INTO account (id, user_id, access_token, created_at, updated_at)
@@ -83,28 +83,28 @@ AT_WORK = [
 ]  # fmt: skip
 
 REFUSED = [
-    Case("Drizzle", "drizzle", refused=r"account.access_token_expires_at, .*job.created_at.* is a timestamp without"),
-    Case("Prisma", "prisma", refused="job.updatedAt is a timestamp without time zone"),
-    Case("Rails", "rails", refused="account.id, .*job.id.* is bigint, not text"),
-    Case("Rails, in UTC", "rails", settings=UTC, refused="area.updated_at is NOT NULL without a default"),
+    Case("Drizzle", "drizzle", refused=r"account.access_token_expires_at, .*job.created_at.* are timestamp without"),
+    Case("Prisma", "prisma", refused="job.updatedAt are timestamp without time zone"),
+    Case("Rails", "rails", refused="account.id, .*job.id.* are bigint, not text"),
+    Case("Rails, in UTC", "rails", settings=UTC, refused="area.updated_at are NOT NULL without a default"),
     Case("json", "agreed", "ALTER TABLE job ALTER progress TYPE json", "job.progress is json, not jsonb"),
     Case("text for jsonb", "agreed", "ALTER TABLE job ALTER resume_state TYPE text", "resume_state is text, not jsonb"),
     Case("uuid ids", "agreed", """
         ALTER TABLE job_area DROP CONSTRAINT "job_area_jobId_fkey", ALTER "jobId" TYPE uuid USING "jobId"::uuid;
         ALTER TABLE job ALTER id TYPE uuid USING id::uuid, ALTER id SET DEFAULT gen_random_uuid();
         ALTER TABLE job_area ADD CONSTRAINT "of job" FOREIGN KEY ("jobId") REFERENCES job ON DELETE CASCADE
-    """, "job.id, job_area.jobId is uuid, not text"),
+    """, "job.id, job_area.jobId are uuid, not text"),
     Case("uuid users", "agreed", """
         ALTER TABLE account DROP CONSTRAINT account_user_id_fkey, ALTER user_id TYPE uuid USING NULL;
         ALTER TABLE job DROP CONSTRAINT "job_userId_fkey", ALTER "userId" TYPE uuid USING NULL;
         DELETE FROM "user"; ALTER TABLE "user" ALTER id TYPE uuid USING id::uuid;
         ALTER TABLE account ADD FOREIGN KEY (user_id) REFERENCES "user" ON DELETE CASCADE;
         ALTER TABLE job ADD FOREIGN KEY ("userId") REFERENCES "user"
-    """, "job.userId, user.id is uuid, not text"),
+    """, "job.userId, user.id are uuid, not text"),
     Case("identity ids", "agreed", """
         ALTER TABLE job_area DROP CONSTRAINT "job_area_jobId_fkey", ALTER "jobId" TYPE bigint USING "jobId"::bigint;
         ALTER TABLE job ALTER id TYPE bigint USING id::bigint, ALTER id ADD GENERATED ALWAYS AS IDENTITY
-    """, "job.id, job_area.jobId is bigint, not text"),
+    """, "job.id, job_area.jobId are bigint, not text"),
     Case("bare GitLab ids", "agreed", "ALTER TABLE area ALTER gitlab_id TYPE integer USING 1",
          "area.gitlab_id is integer, not text"),
     Case("char(26)", "agreed", "ALTER TABLE job ALTER id TYPE char(26)", r"job.id is character\(26\), not text"),
@@ -173,5 +173,5 @@ REFUSED = [
          '"account" is no table of its own'),
     Case("a column missing", "agreed", "ALTER TABLE area DROP COLUMN name", 'table "area" exists but lacks name'),
     Case("older times", "agreed", "CREATE TABLE job_error_log (id text, job_id text, timestamp timestamp)",
-         "job_error_log.timestamp is a timestamp without time zone"),
+         "job_error_log.timestamp is timestamp without time zone"),
 ]  # fmt: skip
