@@ -19,7 +19,7 @@ from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, plain
 from console.output.urls import reason
-from persistence.exceptions import CrawlyardError
+from persistence.exceptions import CrawlyardError, UnsuitableDatabaseError
 from persistence.settings import settings
 from persistence.version import version
 
@@ -67,6 +67,10 @@ def diagnose() -> Diagnosis:
 def _examined(about: str, examine: Callable[[], list[Finding]], remedy: str) -> list[Finding]:
     try:
         return within(_TIMEOUT_S, begin(examine), f"The {about}")
+    except UnsuitableDatabaseError as error:
+        return [
+            Finding(about, "fault", reason(error), "Then point DATABASE_URL there; no worker starts here.")
+        ]
     except CrawlyardError as error:
         return [Finding(about, "fault", reason(error), remedy)]
 

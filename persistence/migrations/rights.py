@@ -110,7 +110,12 @@ def require_rights(connection: Connection) -> None:
 
 def unhide(rights: Rights) -> str:
     """Say how rows become visible to our role."""
-    return f"Run ALTER ROLE {rights.role} BYPASSRLS, or CREATE POLICY … FOR ALL TO {rights.role} USING (true) for each."
+    if not rights.hidden:
+        return ""
+    return (
+        f"Run ALTER ROLE {rights.role} BYPASSRLS, or for each table, such as {rights.hidden[0]}: CREATE POLICY crawlyard "
+        f"ON {rights.hidden[0]} FOR ALL TO {rights.role} USING (true), and drop restrictive policies."
+    )
 
 
 def _grouped(rows: Sequence[tuple[str, str]]) -> dict[tuple[str, ...], list[str]]:

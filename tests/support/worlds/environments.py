@@ -47,7 +47,12 @@ ENVIRONMENTS = (
     # The database itself
     Environment(
         "a-database-in-sql-ascii",
-        ("database", "fault", "encoding is SQL_ASCII, and Crawlyard needs UTF8", "DATABASE_URL"),
+        (
+            "database",
+            "fault",
+            "encoding is SQL_ASCII, and Crawlyard needs UTF8",
+            "^Then point DATABASE_URL there",
+        ),
         start="^The database's encoding is SQL_ASCII, and Crawlyard needs UTF8: create a database with ENCODING",
         ends=True,
         new_database="SQL_ASCII",
@@ -156,7 +161,12 @@ ENVIRONMENTS = (
     ),
     Environment(
         "row-level-security-with-a-restrictive-policy",
-        ("row level security", "fault", "hides rows of job", "CREATE POLICY"),
+        (
+            "row level security",
+            "fault",
+            "hides rows of job",
+            "CREATE POLICY crawlyard ON job FOR ALL TO stranger USING .true.",
+        ),
         start="hides rows of job",
         ends=True,
         role=True,
