@@ -116,6 +116,27 @@ def test_an_area_that_was_stored_under_another_spelling_is_known(world: World) -
     assert world.rejections() == []
 
 
+@pytest.mark.parametrize("by_order", [True, False])
+def test_gitlabs_below_two_paths_of_a_host_have_areas_of_their_own(world: World, *, by_order: bool) -> None:
+    """Paths that differ in case alone are one on one GitLab: statements know the prefixes, too."""
+    ours = {"namespace_path": "Team/Tool", "entity_id": "1", "gitlab_host": "https://code.example.org/gitlab"}
+    if by_order:
+        world.submit(world.order(**ours))
+    else:
+        world.rows(
+            "INSERT INTO area (full_path, gitlab_id, type)"
+            " VALUES ('Team/Tool', 'gid://gitlab/Project/1', 'project')"
+        )
+        url = "https://code.example.org/gitlab/api/graphql"
+        world.deliver("jobs.enqueue", job_ids=[world.insert_job(full_path="Team/Tool", gitlabGraphQLUrl=url)])
+
+    world.submit(
+        world.order(namespace_path="team/tool", entity_id="2", gitlab_host="https://code.example.org")
+    )
+
+    assert world.rows("SELECT full_path FROM area ORDER BY gitlab_id") == [("Team/Tool",), ("team/tool",)]
+
+
 def test_one_cap_counts_for_all_spellings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of the five jobs are assigned, and each order names the GitLab once and rightly."""
     monkeypatch.setenv("CRAWLYARD_HOST_CAP", "2")
