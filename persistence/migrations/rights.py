@@ -112,9 +112,10 @@ def unhide(rights: Rights) -> str:
     """Say how rows become visible to our role."""
     if not rights.hidden:
         return ""
+    role, table = rights.role, rights.hidden[0]
     return (
-        f"Run ALTER ROLE {rights.role} BYPASSRLS, or for each table, such as {rights.hidden[0]}: CREATE POLICY crawlyard "
-        f"ON {rights.hidden[0]} FOR ALL TO {rights.role} USING (true), and drop restrictive policies."
+        f"Run ALTER ROLE {role} BYPASSRLS, or for each table, such as {table}: CREATE POLICY crawlyard ON {table} "
+        f"FOR ALL TO {role} USING (true), and drop restrictive policies."
     )
 
 
