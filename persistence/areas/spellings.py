@@ -11,11 +11,29 @@ from persistence.schema.sql import sql
 _ADD = sql(
     """
     INSERT INTO path_spelling (path_key, full_path)
-    SELECT $key, path FROM unnest(CAST(:paths AS text[])) AS path ORDER BY path COLLATE "C"
-    ON CONFLICT DO NOTHING
+    SELECT $key, path FROM unnest(CAST(:paths AS text[])) AS path
+     WHERE NOT EXISTS (SELECT FROM path_spelling known WHERE known.path_key = $key AND known.full_path = path
+                          AND known.noted_at > now() - interval '1 day')
+     ORDER BY path COLLATE "C"
+    -- Whoever forgets it at this moment waits for us, and finds that it is news; or we wait, and add it anew.
+    ON CONFLICT (path_key, full_path) DO UPDATE SET noted_at = excluded.noted_at
     """,
     key=key_in("path"),
 )
+
+_FORGET = sql("""
+    WITH page AS MATERIALIZED (
+        SELECT path_key, full_path FROM path_spelling WHERE (path_key, full_path) > (:key, :path)
+         ORDER BY path_key, full_path LIMIT :window
+    ), unused AS (
+        DELETE FROM path_spelling USING page
+         WHERE path_spelling.path_key = page.path_key AND path_spelling.full_path = page.full_path
+           AND noted_at < now() - interval '2 days'
+           AND NOT EXISTS (SELECT FROM job WHERE job.full_path = page.full_path)
+           AND NOT EXISTS (SELECT FROM area WHERE area.full_path = page.full_path)
+    )
+    SELECT path_key, full_path FROM page ORDER BY path_key DESC, full_path DESC LIMIT 1
+""")
 
 
 Table = Literal["job", "area"]
@@ -50,6 +68,15 @@ class Spellings:
         spelled = sorted({path for path in paths if path is not None and path != path_key(path)})
         if spelled:
             self._session.execute(_ADD, {"paths": spelled})
+
+    def forget_unused(self, key: str, path: str) -> tuple[str, str] | None:
+        """
+        Delete spellings that no job and no area has had for two days, in a range that begins after this one.
+
+        Returns where the next range begins, if any.
+        """
+        row = self._session.execute(_FORGET, {"key": key, "path": path, "window": _WINDOW}).one_or_none()
+        return None if row is None else (row.path_key, row.full_path)
 
     def note(self, table: Table, after: str) -> str | None:
         """

@@ -377,6 +377,8 @@ class PathSpelling(Base):
     path_key: Mapped[str] = mapped_column(primary_key=True)
     """The path without capitals."""
     full_path: Mapped[str] = mapped_column(primary_key=True)
+    noted_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    """When a row with it was last added, to the day."""
 
 
 class AreaHost(Base):

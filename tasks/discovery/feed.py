@@ -53,6 +53,7 @@ def _feed_account(uow: UnitOfWork, account_id: AccountId, limit: int) -> int:
     taken = uow.deferred.take(account_id, max(min(room, limit), 0))
     # One job may be deferred in several spellings of its path or of its GitLab.
     distinct = list({identity(child.job): child for child in reversed(taken)}.values())[::-1]
+    uow.spellings.add(child.job.full_path for child in distinct)
     existing = uow.identities.twins_of_jobs([child.job for child in distinct])
     bisect_on_refusal(
         uow,

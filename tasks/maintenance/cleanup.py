@@ -42,9 +42,21 @@ def clean_up(payload: CleanUp) -> None:
             uow.rejected_bounds.recount()
             uow.commit()
         delete_beyond_bounds()
+        forget_spellings()
         erase_gone_accounts()
     if any(deleted.values()):
         log.info("old_rows_deleted", **deleted)
+
+
+def forget_spellings() -> None:
+    """Delete spellings of paths that nothing has any more: a crawler may report a path in any number of them."""
+    deadline = monotonic() + TIME_LIMIT_S
+    place: tuple[str, str] | None = ("", "")
+    while place is not None and monotonic() < deadline:
+        with unit_of_work() as uow:
+            uow.retention.prefer_indexes()
+            place = uow.spellings.forget_unused(*place)
+            uow.commit()
 
 
 def delete_beyond_bounds() -> None:

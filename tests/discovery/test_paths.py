@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from support.worlds.ages import clean_up
 from support.worlds.discoveries import PROJECT_COMMANDS, Discoverer, group, project
 from support.worlds.world import World
 
@@ -215,3 +216,29 @@ def test_a_child_is_deferred_once_whatever_its_case(world: World, monkeypatch: p
     discoverer.finds(project("team/tool", 42), at=LATER)
 
     assert world.scalar("SELECT count(*) FROM deferred_job") == len(PROJECT_COMMANDS) - 1
+
+
+def test_spellings_that_nothing_has_are_forgotten(world: World, discoverer: Discoverer) -> None:
+    """After two days, since a unit may be adding a row with one: a crawler can spell a path in any number of ways."""
+    for number, path in enumerate(("mYgroup/Foo", "MYgroup/Foo")):
+        discoverer.finds(project(path, 42), at=f"2026-05-04T03:02:1{number}Z")
+    world.submit(world.order(namespace_path="Other", command="issues"))
+
+    clean_up(world)
+    assert world.scalar("SELECT count(*) FROM path_spelling") == 4
+    world.rows("UPDATE path_spelling SET noted_at = now() - interval '3 days'")
+    clean_up(world)
+
+    assert world.rows("SELECT full_path FROM path_spelling ORDER BY 1") == [("MYgroup/Foo",), ("Other",)]
+
+
+def test_a_spelling_is_noted_anew_where_it_is_used_again(world: World) -> None:
+    """At most once a day, so that adding jobs waits for no other unit."""
+    world.submit(world.order(namespace_path="Team/Tool", command="issues"))
+    first = world.scalar("SELECT noted_at FROM path_spelling")
+    world.submit(world.order(namespace_path="Team/Tool", command="commits"))
+    assert world.scalar("SELECT noted_at FROM path_spelling") == first
+
+    world.rows("UPDATE path_spelling SET noted_at = now() - interval '25 hours'")
+    world.submit(world.order(namespace_path="Team/Tool", command="branches"))
+    assert world.scalar("SELECT noted_at > now() - interval '1 hour' FROM path_spelling")

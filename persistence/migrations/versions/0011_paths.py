@@ -15,6 +15,7 @@ TABLE = """
     CREATE TABLE path_spelling (
         path_key TEXT NOT NULL,
         full_path TEXT NOT NULL,
+        noted_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
         CONSTRAINT path_spelling_pkey PRIMARY KEY (path_key, full_path)
     );
 """
