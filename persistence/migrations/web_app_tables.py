@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from persistence.exceptions import IllegalRequestError
+from persistence.migrations.catalogue import CHECKS, COLUMNS, KEEPING_LINKS, REFUSED_LABELS, UNIQUE_INDEXES
 from persistence.migrations.repairs import Column, Fault, quoted, repairs
 from persistence.migrations.web_app_rules import INSERTED, KEYS, OLDER_TIMES, RULES, Kind, Rule
 from persistence.schema import Base
@@ -24,60 +25,6 @@ TIMESTAMPS = f"{PREFIX}TIMESTAMPS"
 _PATH = text("SELECT current_setting('search_path')")
 
 _USUAL_PATH = '"$user", public'
-
-_COLUMNS = text("""
-    SELECT c.relname AS "table", c.oid::regclass::text AS table_name, c.relkind::text AS kind, a.attname AS name,
-           format_type(a.atttypid, a.atttypmod) AS type, a.atttypid::regtype::text AS type_name,
-           CASE WHEN t.typtype <> 'b' THEN t.typtype::text
-                WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text END AS base,
-           CASE WHEN t.typname = 'varchar' AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS length,
-           a.attnotnull AS is_required, a.atthasdef AND a.attgenerated = '' OR a.attidentity <> '' AS has_default,
-           a.attgenerated <> '' AS is_generated, a.attidentity <> '' AS is_identity,
-           EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND a.attnum = ANY (indkey)) AS is_key,
-           ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid) AS labels
-      FROM unnest(CAST(:names AS text[])) AS wanted(name)
-      JOIN pg_class c ON c.oid = to_regclass(quote_ident(wanted.name))
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      JOIN pg_type t ON t.oid = a.atttypid
-     ORDER BY c.relname, a.attnum
-""")
-
-_UNIQUE = text("""
-    SELECT c.relname AS "table", c.oid::regclass::text AS table_name, index.indimmediate AS is_immediate,
-           index.indpred IS NULL AND index.indexprs IS NULL AND index.indisvalid AS is_whole,
-           constr.conname AS "constraint", CASE constr.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END AS kind,
-           ARRAY(SELECT a.attname::text
-                   FROM unnest(index.indkey) WITH ORDINALITY AS key(attnum, place)
-                   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = key.attnum
-                  WHERE place <= index.indnkeyatts ORDER BY place) AS columns
-      FROM unnest(CAST(:names AS text[])) AS wanted(name)
-      JOIN pg_class c ON c.oid = to_regclass(quote_ident(wanted.name))
-      JOIN pg_index index ON index.indrelid = c.oid AND index.indisunique
-      LEFT JOIN pg_constraint constr ON constr.conindid = index.indexrelid AND constr.contype IN ('p', 'u')
-     ORDER BY c.relname, index.indexrelid
-""")
-
-_KEEPING_LINKS = text("""
-    SELECT conname AS name, conrelid::regclass::text AS table_name, pg_get_constraintdef(oid) AS definition
-      FROM pg_constraint
-     WHERE contype = 'f' AND conrelid = to_regclass('job_area') AND confrelid = to_regclass('job')
-       AND confdeltype <> 'c'
-""")
-
-_CHECKS = text("""
-    SELECT c.relname AS "table", c.oid::regclass::text AS table_name, a.attname AS column, conname AS name,
-           format_type(a.atttypid, NULL) AS type, pg_get_expr(conbin, conrelid) AS expression
-      FROM unnest(CAST(:names AS text[])) AS wanted(name)
-      JOIN pg_class c ON c.oid = to_regclass(quote_ident(wanted.name))
-      JOIN pg_constraint ON conrelid = c.oid AND contype = 'c' AND array_length(conkey, 1) = 1
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = conkey[1]
-     ORDER BY c.relname, conname
-""")
-
-_REFUSED_LABELS = """
-    SELECT CAST($column AS text) FROM unnest(CAST(CAST(:labels AS text[]) AS $type[])) AS candidate($column)
-     WHERE NOT ($expression) ORDER BY 1
-"""
 
 _BASES = {
     Kind.TEXT: {"text", "varchar"},
@@ -128,16 +75,16 @@ def require_usable(connection: Connection, *, older: AbstractSet[str] = frozense
 
 def examine(connection: Connection, *, older: AbstractSet[str] = frozenset()) -> WebAppTables:
     """Compare the web app's tables that exist, and an *older* component's, with what we need of them."""
-    columns = connection.execute(_COLUMNS, {"names": sorted({*RULES, *older})}).all()
+    columns = connection.execute(COLUMNS, {"names": sorted({*RULES, *older})}).all()
     in_utc = settings().timestamps == "utc"
     faults = [
         *_missing(columns),
         *(fault for column in columns for fault in _of_column(column, in_utc=in_utc)),
         *_of_keys(
-            connection.execute(_UNIQUE, {"names": list(RULES)}).all(),
+            connection.execute(UNIQUE_INDEXES, {"names": list(RULES)}).all(),
             {column.table for column in columns if column.kind in _TABLES},
         ),
-        *_of_links(connection.execute(_KEEPING_LINKS).all()),
+        *_of_links(connection.execute(KEEPING_LINKS).all()),
         *_of_checks(connection),
     ]
     without_zone = sum(column.base == _WITHOUT_ZONE and _is_time(column) for column in columns)
@@ -273,13 +220,13 @@ def _of_links(references: Iterable[Row[Any]]) -> Iterator[Fault]:
 
 
 def _of_checks(connection: Connection) -> Iterator[Fault]:
-    for check in connection.execute(_CHECKS, {"names": list(RULES)}).all():
+    for check in connection.execute(CHECKS, {"names": list(RULES)}).all():
         rule = RULES[check.table].get(check.column)
         if rule is None or not rule.labels or check.type not in ("text", "character varying"):
             continue
         # The colons of casts and of texts are no parameters.
         expression = check.expression.replace("\\", "\\\\").replace(":", "\\:")
-        statement = sql(_REFUSED_LABELS, column=quoted(check.column), type=check.type, expression=expression)
+        statement = sql(REFUSED_LABELS, column=quoted(check.column), type=check.type, expression=expression)
         if refused := connection.scalars(statement, {"labels": sorted(rule.labels)}).all():
             yield Fault(
                 f"{check.table}.{check.column}",
