@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from console.checks.broker import BrokerError, lacking, server_info
 from console.checks.finding import Finding, judged
@@ -101,7 +102,7 @@ def _answers() -> list[WorkerAnswer]:
 
     try:
         return ask_workers(app)
-    except OperationalError as error:
+    except (OperationalError, RedisError, OSError) as error:
         raise BrokerError(f"The broker cannot be used: {error}") from None
 
 

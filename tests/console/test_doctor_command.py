@@ -88,6 +88,20 @@ def test_the_doctor_sees_idle_workers_of_older_versions(
     assert ("the last of them is gone" in found["remedy"]) == (level == "warning")
 
 
+@pytest.mark.usefixtures("database", "broker")
+def test_a_broker_that_is_lost_while_its_workers_are_asked_is_a_fault(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that never answered; the other examinations go on."""
+
+    def lost(_: object) -> list[WorkerAnswer]:
+        raise redis.ConnectionError("gone")
+
+    monkeypatch.setattr(doctor_broker, "ask_workers", lost)
+    output = run("doctor", "--json")
+    assert (output.code, findings(output)["broker"], findings(output)["schema"]) == (1, "fault", "ok")
+
+
 UNFIT = [
     ("CRAWLYARD_LOCK_TIMEOUT", "1", "locks", "fault"),
     pytest.param(
