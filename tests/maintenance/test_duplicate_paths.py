@@ -1,5 +1,6 @@
 """Areas and jobs that were made twice, while paths were compared with their case, are joined by `crawlyard migrate`."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from support.command import Run
 from support.worlds.world import World
 from tasks.maintenance.duplicate_paths import merges, same_jobs
 
-UTC = "2026-05-04T03:02:0{}+00"
+CREATED = "2026-05-04T03:02:0{}+00"
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def area(world: World, path: str, id_: int, *accounts: str) -> None:
         "INSERT INTO area VALUES (:path, :id, 'x', 'project', CAST(:at AS timestamptz))",
         path=path,
         id=f"gid://gitlab/Project/{id_}",
-        at=UTC.format(id_),
+        at=CREATED.format(id_),
     )
     for account in accounts:
         world.rows("INSERT INTO area_authorization VALUES (:account, :path)", account=account, path=path)
@@ -35,7 +36,7 @@ def area(world: World, path: str, id_: int, *accounts: str) -> None:
 
 def job(world: World, path: str, at: int, **columns: Any) -> str:
     """A job that an older version has made and queued, with the identity that it had there."""
-    columns = {"command": "issues", "created_at": UTC.format(at)} | columns
+    columns = {"command": "issues", "created_at": CREATED.format(at)} | columns
     id_ = world.insert_job(full_path=path, **columns)
     world.deliver("jobs.enqueue", job_ids=[id_])
     world.rows(
@@ -188,9 +189,9 @@ def test_areas_of_one_host_are_joined_with_the_first(
         (["failed", "cancelled"], 1),
     ],
 )
-def test_the_job_that_stays(statuses: list[str], stays: int, world: World) -> None:
+def test_the_job_that_stays(statuses: list[str], stays: int) -> None:
     """The running one, else the newest that has not ended in vain."""
-    now = world.now()
+    now = datetime.now(UTC)
     jobs = [JobAt(JobId(str(n)), JobStatus(s), "a", now, "i", None) for n, s in enumerate(statuses)]
     (group,) = same_jobs(jobs)
 
