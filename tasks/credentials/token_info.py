@@ -23,13 +23,24 @@ class TokenState(Enum):
 
 
 def check_token(origin: str, access_token: str, *, is_oauth: bool) -> TokenState:
-    """Ask the GitLab at *origin* about its token. Never raises because of the network or the GitLab."""
-    path = "/oauth/token/info" if is_oauth else "/api/v4/personal_access_tokens/self"
-    name, value = ("Authorization", f"Bearer {access_token}") if is_oauth else ("Private-Token", access_token)
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity", name: value}
+    """
+    Ask the GitLab at *origin* about its token. Never raises because of the network or the GitLab.
+
+    A token that is not known to be *is_oauth* is a personal one, or an OAuth token that nothing refreshes: GitLab knows
+    each at one endpoint only, so it is dead if neither knows it.
+    """
+    if not is_oauth:
+        state = _ask(f"{origin}/api/v4/personal_access_tokens/self", ("Private-Token", access_token))
+        if state is not TokenState.DEAD:
+            return state
+    return _ask(f"{origin}/oauth/token/info", ("Authorization", f"Bearer {access_token}"))
+
+
+def _ask(url: str, token: tuple[str, str]) -> TokenState:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", token[0]: token[1]}
     timeout = settings().http_timeout.total_seconds()
     try:
-        with open_client(timeout) as client, client.stream("GET", origin + path, headers=headers) as response:
+        with open_client(timeout) as client, client.stream("GET", url, headers=headers) as response:
             body = read_json(read_body(response, monotonic() + timeout))
             return _state(response.status_code, body)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):  # also a token that is no header

@@ -317,11 +317,12 @@ def test_a_personal_token_is_asked_about_where_and_as_gitlab_reads_it(tokens: To
     assert check_token(url, personal, is_oauth=False) is TokenState.ALIVE
     assert check_token(url, oauth, is_oauth=True) is TokenState.ALIVE
     assert check_token(url, personal, is_oauth=True) is TokenState.DEAD
+    assert check_token(url, oauth, is_oauth=False) is TokenState.ALIVE  # that nothing refreshes
     assert check_token(f"{url}/gitlab", personal, is_oauth=False) is TokenState.UNKNOWN
     tokens.gitlab.revoke()
     assert check_token(url, personal, is_oauth=False) is TokenState.DEAD
     assert check_token(url, "of somebody else", is_oauth=False) is TokenState.DEAD
-    assert tokens.gitlab.checks == 5
+    assert tokens.gitlab.checks == 9
 
 
 @pytest.mark.parametrize("is_alive", [True, False])
