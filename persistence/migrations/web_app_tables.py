@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from persistence.exceptions import IllegalRequestError
+from persistence.exceptions import IllegalRequestError, SettingsError
 from persistence.migrations.catalogue import CHECKS, COLUMNS, KEEPING_LINKS, REFUSED_LABELS, UNIQUE_INDEXES
 from persistence.migrations.repairs import Column, Fault, quoted, repairs
 from persistence.migrations.web_app_rules import INSERTED, KEYS, OLDER_TIMES, RULES, Kind, Rule
@@ -76,7 +76,7 @@ def require_usable(connection: Connection, *, older: AbstractSet[str] = frozense
 def examine(connection: Connection, *, older: AbstractSet[str] = frozenset()) -> WebAppTables:
     """Compare the web app's tables that exist, and an *older* component's, with what we need of them."""
     columns = connection.execute(COLUMNS, {"names": sorted({*RULES, *older})}).all()
-    in_utc = settings().timestamps == "utc"
+    in_utc = _is_all_utc()
     faults = [
         *_missing(columns),
         *(fault for column in columns for fault in _of_column(column, in_utc=in_utc)),
@@ -113,6 +113,14 @@ def _missing(columns: Sequence[Row[Any]]) -> Iterator[Fault]:
     for table in RULES.keys() & present.keys():
         if missing := set(Base.metadata.tables[table].columns.keys()) - present[table]:
             yield Fault(f'table "{table}"', f"exists but lacks {', '.join(sorted(missing))}")
+
+
+def _is_all_utc() -> bool:
+    """Whether times without a zone are UTC; not in a process without settings, whose tables are all ours."""
+    try:
+        return settings().timestamps == "utc"
+    except SettingsError:
+        return False
 
 
 def _is_time(column: Row[Any]) -> bool:

@@ -70,11 +70,16 @@ def named(name: str) -> Scenario:
     return found
 
 
+def first_commit(runs: Runs) -> int:
+    """Return the number of the COMMIT that applies the message; what was refused of it is stored after that."""
+    return next(point.number for point in runs.points if point.is_commit)
+
+
 def test_a_task_that_is_not_idempotent_is_detected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """If messages are not marked as processed, a repeated delivery logs every error twice."""
     monkeypatch.setattr(ProcessedMessages, "mark_processed", lambda *_: True)
     with Runs.of(named("errors"), world, monkeypatch) as runs:
-        commit = runs.points[-1].number
+        commit = first_commit(runs)
         found = {death: runs.kill(commit, death) for death in Death}
 
     twice = {death: sum("again: + job_error_log" in fault for fault in found[death]) for death in Death}
@@ -98,7 +103,7 @@ def test_a_unit_that_commits_midway_is_detected(world: World, monkeypatch: pytes
 
     monkeypatch.setattr(ProcessedMessages, "mark_processed", mark_and_commit)
     with Runs.of(named("errors"), world, monkeypatch) as runs:
-        faults = runs.kill(runs.points[-1].number, Death.PROCESS_BEFORE)
+        faults = runs.kill([p.number for p in runs.points if p.is_commit][1], Death.PROCESS_BEFORE)
 
     assert sum("again: - job_error_log" in fault for fault in faults) == 3
 
