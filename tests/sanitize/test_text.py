@@ -24,9 +24,9 @@ from persistence.sanitize.text import redact_text
 from support.depth import deep
 from support.secrets import HOSTILE_TEXT, MEBIBYTE, PLANTED, shows_a_secret
 
-LENGTH = MEBIBYTE if deep() else MEBIBYTE // 8
+LENGTH = MEBIBYTE if deep() else MEBIBYTE // 16
 BOUND_S = 5 * LENGTH / MEBIBYTE
-"""CPU seconds. At quadratic cost an eighth of a mebibyte would take several times as long, and a mebibyte minutes."""
+"""CPU seconds. At quadratic cost a sixteenth of a mebibyte would take several times as long, and a mebibyte minutes."""
 
 EXAMPLES = {
     # Tokens of GitLab and others, by their shape

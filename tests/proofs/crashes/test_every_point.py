@@ -18,10 +18,10 @@ from tasks.contract.payloads import CONTRACT
 pytestmark = pytest.mark.timeout(600)
 
 
-STRIDE = 32
-"""In the short form, a death at every thirty-second statement."""
+STRIDE = 64
+"""In the short form, a death at every sixty-fourth statement."""
 
-COMMITS = 3
+COMMITS = 2
 """In the short form, deaths at about so many COMMITs."""
 
 

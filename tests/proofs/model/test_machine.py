@@ -23,11 +23,14 @@ from support.worlds.world import Published, World
 
 STEPS = 50
 
-RUNS = 25 if deep() else 10
+RUNS = 25 if deep() else 12
 """Of one seed. Hypothesis varies what it did before, so more seeds reach more transitions than more runs."""
 
 MOST_SEEDS = 12
-"""Of each test, which continues until every transition was reached; that takes two or three."""
+"""Of each test, which continues until enough transitions were reached."""
+
+UNREACHED = 0 if deep() else len(Reached) // 4
+"""The short form may leave a quarter of the transitions to the full one: the rarest ones take four seeds."""
 
 SEEDS, DEEPER = 3, 20
 """The deep tests run at least this many seeds, and at most this many times as many."""
@@ -52,15 +55,16 @@ def system(database: str, published: Published, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("half", range(HALVES))
 @pytest.mark.timeout(4 * 3600 if deep() else 1200)
 def test_the_product_matches_the_model(system: SystemUnderTest, half: int) -> None:
-    """Many runs of fifty steps match the model, and reach every transition."""
+    """Many runs of fifty steps match the model, and reach every transition; in the short form most of them."""
     reached: Counter[Reached] = Counter()
     for count, chosen in enumerate(_seeds(half), start=1):
         print(f"Hypothesis's seed is {chosen}.")  # noqa: T201 - pytest shows it if the test fails
         run_machine(system, reached, chosen)
-        if count >= (SEEDS * DEEPER if deep() else 1) and all(reached[what] for what in Reached):
+        missing = [what for what in Reached if not reached[what]]
+        if count >= (SEEDS * DEEPER if deep() else 1) and len(missing) <= UNREACHED:
             break
     print(*(f"{reached[what]:6} {what}" for what in Reached), sep="\n")  # noqa: T201
-    assert [what for what in Reached if not reached[what]] == []
+    assert len(missing) <= UNREACHED, missing
 
 
 def _seeds(half: int) -> list[int]:
