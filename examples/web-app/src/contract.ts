@@ -154,6 +154,20 @@ export interface Contract {
     } | null;
   };
   /**
+   * connections.attach: these connections are reached over new links; those that are not there yet are opened.
+   */
+  "connections.attach": {
+    links: SaidLink[];
+  };
+  /**
+   * connections.lost: a link has ended without a goodbye.
+   */
+  "connections.lost": {
+    connection_id: string;
+    n: number;
+    link: string;
+  };
+  /**
    * connections.heartbeat: these connections are alive.
    */
   "connections.heartbeat": {
@@ -263,6 +277,19 @@ export interface Order {
   metadata?: {
     [k: string]: unknown;
   } | null;
+}
+/**
+ * One link of a crawler to a gateway.
+ */
+export interface SaidLink {
+  connection_id: string;
+  crawler_id?: string | null;
+  n: number;
+  link: string;
+  gateway: string;
+  capacity?: number;
+  session_hash: string;
+  credential_id?: string | null;
 }
 /**
  * One heartbeat.
