@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import structlog
+from billiard import pool
 from celery import Celery, bootsteps, signals
 
 from persistence.db.engine import forget_connections
@@ -23,6 +24,13 @@ SWEEP_TASK = "connections.expire_dead"
 
 _OBJECTS_PER_COLLECTION = 50_000
 """A batch creates thousands, none in cycles: collecting at every 700 took a fifth of its CPU time."""
+
+_WAITS_OF_LAST_RESULT = 20
+"""
+So often, each a tenth of a second, an ending pool child looks whether the worker has read its last result: a stopping
+worker sometimes does not read it. By default it waits for half a minute, longer than supervisors do. Nothing depends on
+the result: what it tells of is committed.
+"""
 
 
 def install(app: Celery) -> None:
@@ -44,6 +52,7 @@ def _begin(sender: Any, **_: Any) -> None:
     not stop the start: the tasks wait for it.
     """
     stopping.reset()
+    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _WAITS_OF_LAST_RESULT
     _warn_of_variables()
     if (why := why_no_temporary_folder()) and "prefork" in str(sender.pool_cls):
         raise SystemExit(why)

@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver, util
 from pathlib import Path
 
-from billiard import pool
-
 ROOT = Path(__file__).resolve().parents[3]
 
 _IMPORTED = (
@@ -108,9 +106,6 @@ def _run(module: str, arguments: list[str], environment: dict[str, str], log: st
     sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - for good
     sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     multiprocessing.current_process().name = "MainProcess"
-    # A pool child waits until the worker has read its last result, by default for up to 30 s. A stopping worker
-    # sometimes does not read it.
-    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
