@@ -87,6 +87,7 @@ def test_idle_sessions_are_not_ended(foreign: World) -> None:
         assert other.execute("SHOW idle_session_timeout").fetchone() == ("0",)
 
 
+@pytest.mark.unpooled("PgBouncer refuses startup options")
 def test_a_transaction_has_no_limit_beside_ours(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL 17 can limit transactions, and a migration or a clean-up of ours may take longer."""
     with psycopg.connect(database) as admin:
