@@ -24,9 +24,12 @@ from persistence.sanitize.text import redact_text
 from support.depth import deep
 from support.secrets import HOSTILE_TEXT, MEBIBYTE, PLANTED, shows_a_secret
 
-LENGTH = MEBIBYTE if deep() else MEBIBYTE // 16
-BOUND_S = 5 * LENGTH / MEBIBYTE
-"""CPU seconds. At quadratic cost a sixteenth of a mebibyte would take several times as long, and a mebibyte minutes."""
+LENGTH = MEBIBYTE if deep() else MEBIBYTE // 8
+BOUND_S = max(1.0, 5 * LENGTH / MEBIBYTE)
+"""
+CPU seconds. At quadratic cost a mebibyte would take minutes, and an eighth of it seconds. Less than a second would
+measure the collector, too.
+"""
 
 EXAMPLES = {
     # Tokens of GitLab and others, by their shape
