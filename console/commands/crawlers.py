@@ -17,12 +17,20 @@ _name = click.argument("name", metavar="NAME")
 
 @click.group()
 def crawlers() -> None:
-    """List who may connect as a crawler, or change it."""
+    """
+    List who may connect as a crawler, or change it.
+
+    Gateways check these secrets. Crawlyard has no gateway of its own yet, and until then nothing else does.
+    """
 
 
 @crawlers.command(no_args_is_help=True)
 @_name
-@click.option("--capacity", type=click.IntRange(1, 1000), help="Most jobs at once of one connection.")
+@click.option(
+    "--capacity",
+    type=click.IntRange(1, 1000),
+    help="Most jobs at once of one connection, for its gateway to bound.",
+)
 @as_json
 def enroll(name: str, capacity: int | None, *, as_json: bool) -> int:
     """

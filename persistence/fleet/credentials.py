@@ -24,7 +24,7 @@ class KnownCrawler:
     credential_id: str
     name: str
     capacity: int | None
-    """The most jobs at once of one connection; None: only CRAWLYARD_MAX_CAPACITY bounds them."""
+    """The most jobs at once of one connection, for its gateway to bound; None: only CRAWLYARD_MAX_CAPACITY does."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ _RESUMABLE = select(
     SocketConnection.id, SocketConnection.session_hash, SocketConnection.crawler_credential
 ).where(among(SocketConnection.id), SocketConnection.is_active, SocketConnection.goodbye_at.is_(None))
 
+_WITH_THESE_IDS = select(SocketConnection.id).where(among(SocketConnection.id))
+
 
 @dataclass(frozen=True)
 class Link:
@@ -64,9 +66,6 @@ class Link:
     session_hash: str
     """The SHA-256 of the session that the crawler has shown, in hex."""
     credential_id: str | None
-
-
-_WITH_THESE_IDS = select(SocketConnection.id).where(among(SocketConnection.id))
 
 
 class Links:

@@ -271,7 +271,7 @@ class CrawlerCredential(Base):
     """Of the secret before the last rotation."""
     former_valid_until: Mapped[datetime | None]
     capacity: Mapped[int | None]
-    """The most jobs at once of one connection."""
+    """The most jobs at once of one connection, for its gateway to bound."""
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     rotated_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]

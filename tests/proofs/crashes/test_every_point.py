@@ -103,7 +103,8 @@ def test_a_unit_that_commits_midway_is_detected(world: World, monkeypatch: pytes
 
     monkeypatch.setattr(ProcessedMessages, "mark_processed", mark_and_commit)
     with Runs.of(named("errors"), world, monkeypatch) as runs:
-        faults = runs.kill([p.number for p in runs.points if p.is_commit][1], Death.PROCESS_BEFORE)
+        _, of_the_unit, *_ = (point.number for point in runs.points if point.is_commit)
+        faults = runs.kill(of_the_unit, Death.PROCESS_BEFORE)
 
     assert sum("again: - job_error_log" in fault for fault in faults) == 3
 
