@@ -16,6 +16,7 @@ RUN python -m venv --without-pip /opt/crawlyard \
 
 COPY pyproject.toml README.md LICENSE celeryconfig.py ./
 COPY console/ console/
+COPY gateway/ gateway/
 COPY persistence/ persistence/
 COPY tasks/ tasks/
 RUN uv build --wheel --out-dir dist --build-constraints requirements/dev.txt --require-hashes . \

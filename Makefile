@@ -86,7 +86,7 @@ docs: environment ## write docs/settings.md from the settings
 
 lock: environment ## renew requirements/*.txt with the newest versions that pyproject.toml allows
 	@$(LOCK) --output-file requirements/runtime.txt pyproject.toml
-	@$(LOCK) --output-file requirements/dev.txt pyproject.toml --extra embedded --group dev \
+	@$(LOCK) --output-file requirements/dev.txt pyproject.toml --extra embedded --extra uvloop --group dev \
 		--constraint requirements/runtime.txt
 	@$(LOCK) --output-file requirements/bench.txt --group pyproject.toml:bench --constraint requirements/dev.txt
 

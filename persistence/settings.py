@@ -221,6 +221,17 @@ class Settings(BaseSettings):
         timedelta(seconds=60), description="how often the figures that are expensive to count are counted"
     )
 
+    gateway_listen: str = Field(
+        "tcp://127.0.0.1:7433",
+        max_length=10_000,
+        description="addresses at which a gateway listens for crawlers, separated by commas or blanks",
+    )
+    gateway_name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.:@-]{0,64}$",
+        description="the name of this gateway, which no other one may have (none: the host's name)",
+    )
+
     database_wait: Seconds = Field(
         timedelta(seconds=60),
         description="a task waits this long for a lost database; then its message is requeued",

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ["persistence", "tasks", "console"]
+PRODUCT = ["persistence", "tasks", "gateway", "console"]
 MAX_MODULES = 12
 
 LARGE_FOLDERS = {Path("console/commands"), Path("persistence/migrations/versions")}

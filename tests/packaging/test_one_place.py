@@ -60,7 +60,11 @@ QUOTED = re.compile(r"'(\w+)'")
 @cache
 def product() -> dict[str, ast.Module]:
     """The modules of the product to which the rules apply, by their paths."""
-    paths = [path for folder in ("persistence", "tasks", "console") for path in (ROOT / folder).rglob("*.py")]
+    paths = [
+        path
+        for folder in ("persistence", "tasks", "gateway", "console")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     names = {path.relative_to(ROOT).as_posix(): path for path in sorted(paths)}
     return {
         name: ast.parse(path.read_text("utf-8"))

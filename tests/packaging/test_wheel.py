@@ -106,7 +106,7 @@ def test_the_wheel_contains_only_our_packages(wheel: Path) -> None:
     """It contains the migrations, but no tests or benchmarks."""
     names = ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"celeryconfig.py", "console", "persistence", "tasks"}
+    assert tops == {"celeryconfig.py", "console", "gateway", "persistence", "tasks"}
     assert "persistence/migrations/versions/0002_everything_promised.py" in names
     assert not [name for name in names if name.endswith(".pyc")]
 

@@ -1,0 +1,1 @@
+"""The gateway: holds the links of crawlers, publishes what they report, and hands their orders over."""
