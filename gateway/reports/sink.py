@@ -14,7 +14,8 @@ class ReportSink(Protocol):
         """
         Take a frame, and call back once its message has been handled.
 
-        Returns False if it is taken, but no more should be read until there is room.
+        Returns False if it is taken, but no more should be read until there is room: the links are called back
+        with the connection then (`on_room` of Reports).
         """
 
     def beat(self, connection_id: ConnectionId, beat: dict[str, Any]) -> None:

@@ -1,0 +1,28 @@
+"""The messages' texts are Celery's, and hold the frames' own bytes."""
+
+import base64
+import json
+
+from gateway.reports.broker import envelope
+from gateway.reports.message import Message, batch, frame_item
+from persistence.schema.ids import ConnectionId
+from tasks.contract.payloads import CONTRACT
+from tasks.worker.envelope import read
+
+RAW = b'{"type": "job_started","jobId":"01J8ZQ3V9M6N7P8R9S0T1V2W3X",  "timestamp":"2026-05-01T12:00:00Z"}'
+
+
+def test_a_worker_reads_the_envelope_and_its_frames() -> None:
+    """With the deployment that it asks for; the frame's bytes are not written again."""
+    message = Message("crawler.frames", batch("frames", [frame_item(ConnectionId("C"), RAW)] * 2))
+
+    found = read(envelope(message, "crawler", {"lang": "py", "origin": "east", "deployment": "blue"}))
+
+    body = base64.b64decode(found["body"])
+    assert body.count(RAW) == 2
+    args, kwargs, _ = json.loads(body)
+    assert args == []
+    CONTRACT["crawler.frames"].model_validate(kwargs)
+    assert kwargs["frames"][1] == {"connection_id": "C", "frame": json.loads(RAW)}
+    headers = found["headers"]
+    assert (headers["id"], headers["task"], headers["deployment"]) == (message.id, "crawler.frames", "blue")
