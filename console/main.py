@@ -120,6 +120,8 @@ def progress(**options: Any) -> int:
 @click.option("--after", default="", metavar="ID", help="Continue after this connection.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True,
               help="Maximum number of connections.")  # fmt: skip
+@click.option("--gateway", metavar="NAME", help="Only connections that were last reached over this gateway.")
+@click.option("--gateways", is_flag=True, help="List the gateways instead, also those without a crawler.")
 @as_json
 def connections(**options: Any) -> int:
     """List the active connections, or show the given ones with their attempts."""
@@ -143,6 +145,7 @@ def stats(as_json: bool, account_id: str | None) -> int:  # noqa: FBT001 - click
 @click.command()
 @click.option("--worker", is_flag=True, help="Check only that this machine's workers consume.")
 @click.option("--beat", is_flag=True, help="Check only that this machine's beat publishes.")
+@click.option("--gateway", is_flag=True, help="Check only that this machine's gateways serve their links.")
 @click.option("--end-stuck", is_flag=True, help="Kill processes that fail the check, so that their supervisor "
               "restarts them.")  # fmt: skip
 @as_json

@@ -1,4 +1,4 @@
-"""Checks that the workers of this machine consume and its beat publishes, by the heartbeat files that they write."""
+"""Checks that this machine's workers, beat and gateways are at work, by the heartbeat files that they write."""
 
 import os
 import signal
@@ -22,19 +22,27 @@ RECOVERY_S = 8.0
 """For a process that has not noticed yet that the broker is back: it tries every two seconds."""
 _POLL_S = 0.2
 
+_KEEP_LINKS = {"gateway"}
+"""What works while the broker is away: a gateway keeps its links. Its file says that its loop turns."""
+
 
 def check_liveness(kind: str, *, end_stuck: bool = False) -> list[Check]:
     """
     Return a check per running process of this kind, or one failed check if none runs.
 
-    While the broker does not answer, or refuses writes, no process can consume or publish, and a restart would
-    not help: the checks pass then. They fail if it refuses our user, which only an operator can change. *end_stuck*
+    While the broker does not answer, or refuses writes, no worker can consume and no beat publish, and a restart would
+    not help: their checks pass then. They fail if it refuses our user, which only an operator can change. *end_stuck*
     kills the processes that fail for another reason.
     """
+    needs_broker = kind not in _KEEP_LINKS
     try:
-        refused = "" if _all_well(kind) else _refused()
+        refused = "" if not needs_broker or _all_well(kind) else _refused()
         is_excused = refused is None
-        if refused == "" and not any(reading.refused for reading in heartbeat_file.read(kind)):
+        if (
+            needs_broker
+            and refused == ""
+            and not any(reading.refused for reading in heartbeat_file.read(kind))
+        ):
             _wait(lambda: _all_well(kind))
         readings = list(heartbeat_file.read(kind))
     except OSError as error:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from console.checks.broker import BrokerState, read_broker
 from console.checks.deadline import begin, within
+from console.checks.gateways import GatewayState, gateway_states, read_signs
 from console.output.exit_codes import FAILED_CHECK
 from console.output.urls import reason
 from persistence.exceptions import CrawlyardError
@@ -27,6 +28,8 @@ class Overview:
     database_error: str | None
     broker: BrokerState | None
     broker_error: str | None
+    gateways: list[GatewayState]
+    """As far as they are known of what could be read."""
 
     @property
     def exit_code(self) -> int:
@@ -36,12 +39,14 @@ class Overview:
 
 def read_overview() -> Overview:
     """Read both at the same time; neither delays the other."""
-    database, broker = begin(read_status), begin(read_broker)
+    database, broker, signs = begin(read_status), begin(read_broker), begin(read_signs)
     # Counting may take up to the statement timeout; connecting takes a little more.
     timeout_s = (settings().statement_timeout + timedelta(seconds=_SPARE_S)).total_seconds()
-    state = _tried(lambda: within(_BROKER_S, broker, "The broker"))
-    status = _tried(lambda: within(timeout_s, database, "The database"))
-    return Overview(*status, *state)
+    state, state_error = _tried(lambda: within(_BROKER_S, broker, "The broker"))
+    status, status_error = _tried(lambda: within(timeout_s, database, "The database"))
+    signs_of_life, _ = _tried(lambda: within(_BROKER_S, signs, "The broker"))
+    gateways = gateway_states(signs_of_life or {}, status.gateways if status else {})
+    return Overview(status, status_error, state, state_error, gateways)
 
 
 def _tried(read: Callable[[], T]) -> tuple[T, None] | tuple[None, str]:

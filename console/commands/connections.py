@@ -1,4 +1,4 @@
-"""`crawlyard connections`: lists the active connections, or shows some with their live attempts."""
+"""`crawlyard connections`: lists the active connections, or shows some with their live attempts; or the gateways."""
 
 from collections.abc import Sequence
 
@@ -7,23 +7,32 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from console.checks.broker import BrokerError
+from console.checks.gateways import gateway_states, read_signs
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, duration, plain
+from console.output.urls import reason
+from console.views.gateways import render_gateways
 from persistence.reports.connections import ConnectionState, active_connections, find_connections
+from persistence.reports.gateways import read_gateway_connections
 from persistence.settings import settings
 
 _ULID_WIDTH = 26
 
 
-def show_connections(*, ids: Sequence[str], after: str, limit: int, as_json: bool) -> int:
+def show_connections(
+    *, ids: Sequence[str], after: str, limit: int, gateway: str | None, gateways: bool, as_json: bool
+) -> int:
     """
-    Print the active connections, or those of *ids* with their live attempts.
+    Print the active connections, or those of *ids* with their live attempts, or the gateways.
 
     Returns the exit code: 1 if an id is unknown.
     """
     settings()
-    found = find_connections(ids) if ids else active_connections(after=after, limit=limit)
+    if gateways:
+        return _show_gateways(as_json=as_json)
+    found = find_connections(ids) if ids else active_connections(after=after, limit=limit, gateway=gateway)
     missing = set(ids) - {connection.id for connection in found}
     if as_json:
         screen.print_json(found)
@@ -37,6 +46,23 @@ def show_connections(*, ids: Sequence[str], after: str, limit: int, as_json: boo
     return FAILED_CHECK if missing else 0
 
 
+def _show_gateways(*, as_json: bool) -> int:
+    """Print the gateways; without the broker, those that connections name, with exit code 1."""
+    connections = read_gateway_connections()
+    try:
+        signs, error = read_signs(), ""
+    except BrokerError as refused:
+        signs, error = {}, reason(refused)
+    states = gateway_states(signs, connections)
+    if as_json:
+        screen.print_json(states)
+    else:
+        screen.console().print(render_gateways(states))
+    if error:
+        click.echo(error, err=True)
+    return FAILED_CHECK if error else 0
+
+
 def _render_list(found: Sequence[ConnectionState]) -> RenderableType:
     if not found:
         return "No crawler is connected."
@@ -46,6 +72,10 @@ def _render_list(found: Sequence[ConnectionState]) -> RenderableType:
     table.add_column("crawler", overflow="ellipsis", no_wrap=True)
     for name in ("jobs", "silent for"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    has_gateways = any(connection.gateway for connection in found)
+    if has_gateways:
+        table.add_column("gateway", overflow="ellipsis", no_wrap=True)
+        table.add_column("link", justify="right", no_wrap=True, min_width=4)
     table.add_column(
         "status", no_wrap=True, min_width=max(len(text) for text in ("status", *map(_status, found)))
     )
@@ -55,6 +85,7 @@ def _render_list(found: Sequence[ConnectionState]) -> RenderableType:
             Text(plain(connection.crawler_id or "")),
             f"{connection.live}/{connection.capacity}",
             _silence(connection),
+            *(_link(connection) if has_gateways else ()),
             _status(connection),
         )
     return table
@@ -67,12 +98,20 @@ def _silence(connection: ConnectionState) -> Text:
     return Text(duration(connection.silent_for), style="red" if late else "")
 
 
+def _link(connection: ConnectionState) -> tuple[Text, str]:
+    """The gateway, and the crawler's number for its link."""
+    number = "" if connection.incarnation is None else f"#{connection.incarnation}"
+    return Text(plain(connection.gateway or "")), number
+
+
 def _status(connection: ConnectionState) -> str:
     if not connection.is_active:
         return "closed"
     if connection.goodbye_at:
         return "disconnected"
-    return "link lost" if connection.lost_at else plain(connection.system_status)
+    if connection.lost_for is not None:
+        return f"link lost {duration(connection.lost_for)}"
+    return plain(connection.system_status)
 
 
 def _render_one(connection: ConnectionState) -> RenderableType:
@@ -81,4 +120,7 @@ def _render_one(connection: ConnectionState) -> RenderableType:
         attempts.add_row(
             f"  {attempt.status}", Text(plain(attempt.crawler_job_id)), f"job {plain(attempt.job_id)}"
         )
-    return Group(_render_list([connection]), counted(len(connection.attempts), "live attempt"), attempts)
+    link = [f"link {plain(connection.link)}"] if connection.link else []
+    return Group(
+        _render_list([connection]), *link, counted(len(connection.attempts), "live attempt"), attempts
+    )

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 2.0
 """For all checks together; including its imports, the command ends within 5 s."""
 
+KINDS = ("worker", "beat", "gateway")
+"""The processes with a liveness file."""
+
 _SWEEPS_MISSED = 6
 _MIN_BOUND = timedelta(seconds=60)
 
@@ -39,12 +42,14 @@ class Health:
     checks: list[Check]
 
 
-def show_health(*, as_json: bool, worker: bool, beat: bool, end_stuck: bool) -> int:
-    """Print one line per check, and return the exit code. *worker* and *beat* check this machine's processes only."""
+def show_health(*, as_json: bool, end_stuck: bool, **asked: bool) -> int:
+    """Print one line per check, and return the exit code. *asked*: the kinds of this machine's processes to check."""
     settings()
-    kinds = [kind for kind, asked in (("worker", worker), ("beat", beat)) if asked]
+    kinds = [kind for kind in KINDS if asked.get(kind)]
     if end_stuck and not kinds:
-        raise click.UsageError("--end-stuck needs --worker or --beat.")
+        raise click.UsageError(
+            f"--end-stuck needs {', '.join(f'--{kind}' for kind in KINDS[:-1])} or --{KINDS[-1]}."
+        )
     of_processes = (check_liveness(kind, end_stuck=end_stuck) for kind in kinds)
     checks = list(chain.from_iterable(of_processes)) if kinds else check_health()
     health = Health(all(check.healthy for check in checks), checks)

@@ -10,6 +10,7 @@ from console.checks.status import Overview
 from console.output.panels import Row, alarming, count_rows, panel
 from console.output.screen import duration, plain
 from console.output.urls import shown
+from console.views.gateways import gateway_rows
 from persistence.reports.status import ConnectionCounts, QueueCounts, RejectedKept, Status, SweepClock
 from persistence.settings import settings
 
@@ -23,10 +24,11 @@ def render(overview: Overview) -> RenderableType:
 def _stacks(overview: Overview) -> list[RenderableType]:
     """Stacks of panels, which are shown side by side if there is room."""
     broker = [panel("Broker", _broker_rows(overview.broker))] if overview.broker else []
+    gateways = [panel("Gateways", gateway_rows(overview.gateways))] if overview.gateways else []
     if overview.database is None:
-        return [Group(*broker)]
+        return [Group(*broker, *gateways)]
     left, middle, right = _database_panels(overview.database)
-    return [Group(*left), Group(*middle), Group(*broker, *right)]
+    return [Group(*left), Group(*middle, *gateways), Group(*broker, *right)]
 
 
 def _heading(overview: Overview) -> Text:

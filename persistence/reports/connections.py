@@ -31,6 +31,7 @@ _CONNECTIONS = select(
     SocketConnection.link,
     SocketConnection.incarnation,
     SocketConnection.lost_at,
+    case((SocketConnection.is_active, func.now() - SocketConnection.lost_at)),
 ).order_by(SocketConnection.id)
 
 _ACTIVE = _CONNECTIONS.where(SocketConnection.is_active, SocketConnection.id > bindparam("after")).limit(
@@ -114,13 +115,18 @@ class ConnectionState:
     incarnation: int | None
     lost_at: datetime | None
     """When that link ended without a goodbye."""
+    lost_for: timedelta | None
+    """How long ago that was, by the database's clock; None too if the connection is closed."""
     attempts: list[LiveAttempt]
 
 
-def active_connections(*, after: str = "", limit: int = 1000) -> list[ConnectionState]:
-    """At most *limit* active connections whose ids follow *after*, in the order of their ids."""
+def active_connections(
+    *, after: str = "", limit: int = 1000, gateway: str | None = None
+) -> list[ConnectionState]:
+    """At most *limit* active connections whose ids follow *after*, in the order of their ids; of *gateway* alone."""
+    active = _ACTIVE if gateway is None else _ACTIVE.where(SocketConnection.gateway == gateway)
     with snapshot(settings().statement_timeout) as connection:
-        return _read(connection, _ACTIVE, {"after": after, "limit": limit})
+        return _read(connection, active, {"after": after, "limit": limit})
 
 
 def find_connections(ids: Collection[str]) -> list[ConnectionState]:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, func, select, text
 from persistence.db.snapshot import snapshot
 from persistence.fleet.silence import is_silent
 from persistence.migrations.head import require_head
+from persistence.reports.gateways import GatewayConnections, gateway_connections
 from persistence.schema.sql import sql
 from persistence.schema.states import ATTEMPT_LIVE
 from persistence.schema.tables import SocketConnection
@@ -139,6 +140,8 @@ class Status:
     failures_last_hour: Mapping[str, int]
     rejected_last_hour: Mapping[str, int]
     rejected_kept: RejectedKept
+    gateways: Mapping[str, GatewayConnections]
+    """By name, those over which open connections were last reached."""
 
 
 def read_status() -> Status:
@@ -161,6 +164,7 @@ def read_status() -> Status:
             failures_last_hour=failures_last_hour(connection),
             rejected_last_hour=rejected_last_hour(connection),
             rejected_kept=rejected_kept(connection),
+            gateways=gateway_connections(connection),
         )
 
 
