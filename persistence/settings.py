@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from persistence.exceptions import SettingsError
+from persistence.gateway_settings import GatewaySettings
 from persistence.setting_types import (
     Age,
     BrokerUrl,
@@ -45,7 +46,7 @@ FILE_VARIABLES = (*_EXAMPLES, f"{PREFIX}DIRECT_DATABASE_URL", f"{PREFIX}OAUTH_PR
 """The settings that hold secrets. VARIABLE_FILE may name a file that holds the value instead."""
 
 
-class Settings(BaseSettings):
+class Settings(GatewaySettings):
     """All settings. A field's variable is its name in capitals after CRAWLYARD_, but for the two URLs."""
 
     model_config = SettingsConfigDict(
@@ -219,17 +220,6 @@ class Settings(BaseSettings):
     clean_up_interval: Period = Field(timedelta(seconds=600), description="how often old rows are deleted")
     statistics_interval: Period = Field(
         timedelta(seconds=60), description="how often the figures that are expensive to count are counted"
-    )
-
-    gateway_listen: str = Field(
-        "tcp://127.0.0.1:7433",
-        max_length=10_000,
-        description="addresses at which a gateway listens for crawlers, separated by commas or blanks",
-    )
-    gateway_name: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9_.:@-]{0,64}$",
-        description="the name of this gateway, which no other one may have (none: the host's name)",
     )
 
     database_wait: Seconds = Field(

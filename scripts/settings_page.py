@@ -10,7 +10,7 @@ from persistence.settings import FILE_VARIABLES, Settings, variable_of
 INTRODUCTION = """\
 # Settings
 
-<!-- Made from persistence/settings.py by `make docs`. Do not edit. -->
+<!-- Made from persistence/settings.py and persistence/gateway_settings.py by `make docs`. Do not edit. -->
 
 All settings are environment variables; an empty variable counts as not set. A wrong setting ends the start with one
 line that names it. `crawlyard doctor` shows the value of each setting and whether it comes from the environment, a

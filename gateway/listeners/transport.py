@@ -1,12 +1,15 @@
-"""What a link has of its socket, and what a listener has of its link."""
+"""What a link and its socket have of each other, whatever the socket is."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.listeners.peer import Peer
 
+HELLO_BYTES: Final = 4 * 1024
+"""What a frame may have before its crawler is known."""
+
 
 class Transport(Protocol):
-    """A socket, seen by its link."""
+    """What a link has of its socket. Nothing of it blocks or raises, also after the socket is closed."""
 
     @property
     def peer(self) -> Peer:
@@ -17,33 +20,42 @@ class Transport(Protocol):
         """Bytes that the peer has not taken yet."""
 
     def send(self, frame: bytes) -> None:
-        """Send one frame, given without delimiter."""
+        """Send one frame, without its delimiter."""
+
+    def ping(self) -> bool:
+        """Ask for a sign of life as WebSocket does; False: this socket cannot, send a frame that asks."""
+
+    def authenticated(self) -> None:
+        """Note that the crawler is known, so that its link no longer counts as one of a stranger."""
 
     def close(self) -> None:
-        """Close after what was sent, at most 5 s later."""
+        """Close after what was sent, without giving another frame; after at most 5 s in any case."""
 
     def abort(self) -> None:
         """Close at once."""
 
     def pause_reading(self) -> None:
-        """Read no more until `resume_reading`: the peer is held up by TCP."""
+        """Give no frame until resume_reading(), also of those that have arrived."""
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Give frames again, the first of them not before this returns."""
 
 
 class Receiver(Protocol):
-    """A link, seen by its listener. Everything is called in the loop."""
+    """A link, as its socket sees it."""
 
     @property
     def frame_limit(self) -> int:
-        """The most bytes of a frame, asked for at each."""
+        """What a frame may have, in bytes; asked for each."""
 
     def frame_received(self, frame: bytes) -> None:
-        """Take one frame, without its delimiter."""
+        """Take a frame, without its delimiter; never an empty one."""
+
+    def ponged(self) -> None:
+        """Note that the peer has answered a ping()."""
 
     def broken(self, code: str, message: str) -> None:
-        """Answer with an error and close: the peer has sent what is no frame, or too much."""
+        """Tell the peer this error and close: the socket gives nothing more."""
 
     def closed(self, error: Exception | None) -> None:
-        """Note that the socket is closed: by the peer, by an error, or after `close`. Called once."""
+        """Note the end, once: the peer has gone (None), or the socket has failed."""

@@ -1,0 +1,179 @@
+"""All addresses on which a gateway listens."""
+
+import asyncio
+import errno
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from gateway.listeners.accept import Acceptor
+from gateway.listeners.addresses import SETTING, ListenAddress
+from gateway.listeners.bounds import Limits, Pace, raise_descriptor_limit
+from gateway.listeners.stream import Shared
+from gateway.listeners.tls import Tls, shrink_buffers
+from gateway.listeners.transport import Receiver, Transport
+from gateway.listeners.unix_socket import UnixSocket
+from persistence.exceptions import SettingsError
+from persistence.settings import settings
+
+_log = structlog.get_logger()
+
+_LOOK_AT_FILES_S: Final = 5.0
+
+
+class Listeners:
+    """Listens on all *addresses*, and makes a link of each socket by *accept*, which is called in the loop."""
+
+    def __init__(
+        self,
+        addresses: Sequence[ListenAddress],
+        accept: Callable[[Transport], Receiver],
+        limits: Limits | None = None,
+    ) -> None:
+        """Raises SettingsError if there are too few descriptors. The limits are those of the settings."""
+        self._addresses = addresses
+        self._accept = accept
+        self._limits = limits or Limits.of(settings(), raise_descriptor_limit())
+        self._shared = Shared.of(self._limits)
+        self._acceptors: list[Acceptor] = []
+        self._unix: list[UnixSocket] = []
+        self._tls: Tls | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    @property
+    def counters(self) -> Counter[str]:
+        """How often each bound was reached, by its code."""
+        return self._shared.counters
+
+    @property
+    def links(self) -> int:
+        """Links that are open, or whose handshake goes on."""
+        return self._shared.admission.links
+
+    @property
+    def strangers(self) -> int:
+        """Those of them whose crawlers are not known yet."""
+        return self._shared.admission.strangers
+
+    @property
+    def held_bytes(self) -> int:
+        """Input and output that is held for all links."""
+        return self._shared.held.total
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that hold."""
+        return self._limits
+
+    @property
+    def addresses(self) -> list[ListenAddress]:
+        """The addresses that are listened on, each with the port that the system chose where it names none."""
+        return [acceptor.address for acceptor in self._acceptors]
+
+    async def start(self) -> None:
+        """Listen on all addresses, or on none. Raises SettingsError, which names the setting and the remedy."""
+        if any(address.encrypted for address in self._addresses):
+            shrink_buffers()
+            self._tls = Tls.of(settings())
+            self._watch_files()
+        pace = Pace(self._limits.burst / 4)
+        try:
+            for address in self._addresses:
+                for bound, sock in await self._bound(address):
+                    tls = self._tls if address.encrypted else None
+                    acceptor = Acceptor(
+                        bound, sock, accept=self._accept, shared=self._shared, pace=pace, tls=tls
+                    )
+                    self._acceptors.append(acceptor)
+        except SettingsError:
+            await self.stop_accepting()
+            raise
+        for acceptor in self._acceptors:
+            acceptor.start()
+            _log.info("listening", address=str(acceptor.address))
+
+    async def stop_accepting(self) -> None:
+        """Accept no more links; those that are open stay open."""
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        for unix in self._unix:
+            unix.remove()
+        self._unix.clear()
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def close(self) -> None:
+        """Close all links, each after what was sent, and wait until they are closed."""
+        await self.stop_accepting()
+        for link in self._shared.admission.all():
+            link.close()
+        await self._shared.admission.empty()
+
+    def reload(self) -> None:
+        """Read the certificate again, for new links. If it cannot be used, the one before stays, and this is logged."""
+        if self._tls is None:
+            return
+        try:
+            self._tls.load()
+        except SettingsError as error:
+            _log.error("certificate_not_loaded", error=str(error))
+        else:
+            _log.info("certificate_loaded")
+
+    def _watch_files(self) -> None:
+        self._watch = asyncio.get_running_loop().call_later(_LOOK_AT_FILES_S, self._look_at_files)
+
+    def _look_at_files(self) -> None:
+        if self._tls is not None and self._tls.changed():
+            self.reload()
+        self._watch_files()
+
+    async def _bound(self, address: ListenAddress) -> list[tuple[ListenAddress, socket.socket]]:
+        """Bind an address; a host's name may stand for several."""
+        if address.scheme == "unix":
+            unix = UnixSocket(address)
+            self._unix.append(unix)
+            return [(address, unix.sock)]
+        try:
+            return await _internet(address)
+        except OSError as error:
+            raise SettingsError(
+                f"{SETTING} names {address}, which cannot be listened on: {_remedy(error)}"
+            ) from None
+
+
+async def _internet(address: ListenAddress) -> list[tuple[ListenAddress, socket.socket]]:
+    found = await asyncio.get_running_loop().getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    bound = []
+    try:
+        for family, _, _, _, place in dict.fromkeys(found):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            bound.append((replace(address, port=address.port or 0), sock))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(place)
+            bound[-1] = (replace(address, port=sock.getsockname()[1]), sock)
+    except OSError:
+        for _, sock in bound:
+            sock.close()
+        raise
+    return bound
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another process listens there; stop it, or choose another port"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address; name one of its own, or 0.0.0.0 for all"
+        case errno.EACCES:
+            return "this user may not; choose a port from 1024 on"
+        case _:
+            return f"{error.strerror or 'no such host'}; check host and port"
