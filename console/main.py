@@ -211,7 +211,11 @@ def events(**options: Any) -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Write each schema to a file in this directory instead.")  # fmt: skip
 def contract(task: str | None, out: Path | None) -> None:
-    """Print the JSON Schema of TASK's payload, or of all tasks and the frames."""
+    """
+    Print the JSON Schema of TASK's payload, or of all tasks and the frames.
+
+    protocol_1.crawler and protocol_1.gateway are what crawlers and gateways send each other.
+    """
     from console.commands.contract import show_contract
 
     show_contract(task, out)

@@ -1,4 +1,4 @@
-"""`crawlyard contract`: prints the JSON Schemas of the tasks' payloads and of the crawlers' frames."""
+"""`crawlyard contract`: prints the JSON Schemas of the tasks' payloads, and of what crawlers and gateways send."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,16 @@ from pydantic import TypeAdapter
 from persistence.version import version
 from tasks.contract.frames import Frame
 from tasks.contract.payloads import CONTRACT, Payload
+from tasks.contract.protocol_1 import CRAWLER_FRAME, GATEWAY_FRAME
 from tasks.contract.types import BATCH_LIMIT
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-FRAME = "frame"
-"""The schema that is not a task's: one frame of the wire protocol, as crawler.frames contains it."""
+FRAMES: dict[str, tuple[str, TypeAdapter[Any]]] = {
+    "frame": ("Frame", TypeAdapter(Frame)),
+    "protocol_1.crawler": ("A frame of a crawler", CRAWLER_FRAME),
+    "protocol_1.gateway": ("A frame of a gateway", GATEWAY_FRAME),
+}
+"""The schemas that are not a task's, each with its title. `frame` is a frame as crawler.frames contains it."""
 
 
 def show_contract(name: str | None, out: Path | None) -> None:
@@ -31,7 +36,7 @@ def show_contract(name: str | None, out: Path | None) -> None:
 
 def list_names() -> list[str]:
     """List the names of all schemas."""
-    return [*CONTRACT, FRAME]
+    return [*CONTRACT, *FRAMES]
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def schema(name: str) -> dict[str, Any]:
         raise click.BadParameter(
             f"there is no task {name!r}; there are {', '.join(list_names())}", param_hint="TASK"
         )
-    found = _of_frame() if name == FRAME else _of_payload(CONTRACT[name])
+    found = _of_frame(name) if name in FRAMES else _of_payload(CONTRACT[name])
     return {"$schema": DIALECT, "$id": f"urn:crawlyard:{version()}:{name}", **found}
 
 
@@ -48,8 +53,9 @@ def _all(names: list[str]) -> dict[str, dict[str, Any]]:
     return {name: schema(name) for name in names}
 
 
-def _of_frame() -> dict[str, Any]:
-    return {"title": "Frame", **TypeAdapter(Frame).json_schema()}
+def _of_frame(name: str) -> dict[str, Any]:
+    title, frame = FRAMES[name]
+    return {"title": title, **frame.json_schema()}
 
 
 def _of_payload(payload: type[Payload]) -> dict[str, Any]:

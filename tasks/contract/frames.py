@@ -9,7 +9,16 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    TypeAdapter,
+)
 from pydantic.alias_generators import to_camel
 
 from persistence.schema.states import SystemStatus
@@ -38,7 +47,7 @@ ActiveJobs = Load | Annotated[list[Id], Field(max_length=1000)]
 """A count, or a list of crawler_job_ids."""
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
     """The base of frames and their parts: camelCase, unknown fields ignored."""
 
     model_config = ConfigDict(
@@ -50,7 +59,15 @@ class _Wire(BaseModel):
     )
 
 
-class HeartbeatData(_Wire):
+class _SnakeCase(Wire):
+    """The base of those parts that have underscores on the wire; camelCase is taken as well."""
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name)))
+    )
+
+
+class HeartbeatData(Wire):
     """The crawler is alive."""
 
     active_jobs: ActiveJobs | None = None
@@ -58,20 +75,20 @@ class HeartbeatData(_Wire):
     system_status: SystemStatus | Literal["processing"] | None = None
 
 
-class JobRequestData(_Wire):
+class JobRequestData(Wire):
     """The crawler asks for work."""
 
     capacity: Capacity = DEFAULT_CAPACITY
 
 
-class JobStartedData(_Wire):
+class JobStartedData(Wire):
     """The crawler started the job."""
 
     entity_type: Word | None = None
     entity_id: Path | None = None
 
 
-class ResumeState(_Wire):
+class ResumeState(Wire):
     """Where the next attempt may resume; stored unchanged."""
 
     last_entity_id: Path | None = None
@@ -83,7 +100,7 @@ class ResumeState(_Wire):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
-class JobProgressData(_Wire):
+class JobProgressData(Wire):
     """How far the crawler got."""
 
     stage: Literal["discovering", "fetching", "completed", "failed"]
@@ -98,7 +115,7 @@ class JobProgressData(_Wire):
     resume_state: ResumeState | None = None
 
 
-class JobCompletedData(_Wire):
+class JobCompletedData(Wire):
     """The job is done; success=false makes it a recoverable failure."""
 
     success: bool = True
@@ -107,7 +124,7 @@ class JobCompletedData(_Wire):
     output_files: Annotated[list[Path], Field(max_length=500)] | None = None
 
 
-class JobFailedData(_Wire):
+class JobFailedData(Wire):
     """The job failed."""
 
     error: Message
@@ -119,7 +136,7 @@ class JobFailedData(_Wire):
     context: JsonObject | None = None
 
 
-class TokenRefreshData(_Wire):
+class TokenRefreshData(_SnakeCase):
     """The token of the account no longer works."""
 
     current_token_expired: bool | None = None
@@ -133,7 +150,7 @@ class TokenRefreshData(_Wire):
         return json.dumps(details) if isinstance(details, dict) else details
 
 
-class DiscoveredJob(_Wire):
+class DiscoveredJob(_SnakeCase):
     """A group, project or user that a discovery found."""
 
     job_type: Literal["discover_namespaces", "crawl_user", "crawl_group", "crawl_project"]
@@ -144,7 +161,7 @@ class DiscoveredJob(_Wire):
     estimated_size: Count | None = None
 
 
-class DiscoverySummary(_Wire):
+class DiscoverySummary(_SnakeCase):
     """The totals of a discovery, as the crawler counted them."""
 
     total_users: Count | None = None
@@ -153,14 +170,14 @@ class DiscoverySummary(_Wire):
     hierarchy_depth: Count | None = None
 
 
-class JobsDiscoveredData(_Wire):
+class JobsDiscoveredData(_SnakeCase):
     """The groups, projects and users that a discovery found."""
 
     discovered_jobs: Annotated[SkipValidation[list[DiscoveredJob]], type_of_batch]
     discovery_summary: DiscoverySummary = DiscoverySummary()
 
 
-class DiscoveredEntity(_Wire):
+class DiscoveredEntity(Wire):
     """A group, project or user that a discovery found, in the older form."""
 
     id: EntityId
@@ -169,7 +186,7 @@ class DiscoveredEntity(_Wire):
     parent_id: EntityId | None = None
 
 
-class DiscoveryData(_Wire):
+class DiscoveryData(Wire):
     """The groups, projects or users that a discovery found, in the older form: all of one kind."""
 
     entity_type: Literal["group", "groups", "project", "projects", "user", "users"]
@@ -180,7 +197,7 @@ def _with_zone(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-class _Frame(_Wire):
+class _Frame(Wire):
     timestamp: Annotated[datetime, AfterValidator(_with_zone)]
     """The crawler's clock; UTC if it has no time zone."""
 
@@ -247,7 +264,7 @@ def _check_time(text: str) -> str:
     return text
 
 
-class _DiscoveryFrame(_Wire):
+class _DiscoveryFrame(Wire):
     timestamp: Annotated[str, Field(max_length=64), AfterValidator(_check_time)]
     """The text as the crawler sent it; `crawler_order.discoveries` repeats it."""
     job_id: Id

@@ -255,6 +255,22 @@ export interface Contract {
     | TokenRefreshFrame
     | JobsDiscoveredFrame
     | DiscoveryFrame;
+  "protocol_1.crawler":
+    | HelloFrame
+    | SentHeartbeatFrame
+    | SentJobRequestFrame
+    | GoodbyeFrame
+    | PingFrame
+    | PongFrame
+    | SentJobStartedFrame
+    | SentJobProgressFrame
+    | SentJobsDiscoveredFrame
+    | SentDiscoveryFrame
+    | SentJobCompletedFrame
+    | SentJobFailedFrame
+    | SentTokenRefreshFrame;
+  "protocol_1.gateway":
+    WelcomeFrame | JobResponseFrame | JobRevokedFrame | AckFrame | ShutdownFrame | ErrorFrame | PingFrame | PongFrame;
 }
 /**
  * One job that the web app wants crawled.
@@ -468,9 +484,9 @@ export interface TokenRefreshFrame {
  * The token of the account no longer works.
  */
 export interface TokenRefreshData {
-  currentTokenExpired?: boolean | null;
-  lastSuccessfulRequest?: string | number | null;
-  errorDetails?:
+  current_token_expired?: boolean | null;
+  last_successful_request?: string | number | null;
+  error_details?:
     | string
     | {
         [k: string]: unknown;
@@ -492,30 +508,30 @@ export interface JobsDiscoveredFrame {
  * The groups, projects and users that a discovery found.
  */
 export interface JobsDiscoveredData {
-  discoveredJobs: DiscoveredJob[];
-  discoverySummary?: DiscoverySummary;
+  discovered_jobs: DiscoveredJob[];
+  discovery_summary?: DiscoverySummary;
   [k: string]: unknown;
 }
 /**
  * A group, project or user that a discovery found.
  */
 export interface DiscoveredJob {
-  jobType: "discover_namespaces" | "crawl_user" | "crawl_group" | "crawl_project";
-  entityId: string;
-  namespacePath: string;
-  entityName: string;
+  job_type: "discover_namespaces" | "crawl_user" | "crawl_group" | "crawl_project";
+  entity_id: string;
+  namespace_path: string;
+  entity_name: string;
   priority?: number;
-  estimatedSize?: number | null;
+  estimated_size?: number | null;
   [k: string]: unknown;
 }
 /**
  * The totals of a discovery, as the crawler counted them.
  */
 export interface DiscoverySummary {
-  totalUsers?: number | null;
-  totalGroups?: number | null;
-  totalProjects?: number | null;
-  hierarchyDepth?: number | null;
+  total_users?: number | null;
+  total_groups?: number | null;
+  total_projects?: number | null;
+  hierarchy_depth?: number | null;
   [k: string]: unknown;
 }
 /**
@@ -559,4 +575,332 @@ export interface Failure {
     [k: string]: unknown;
   } | null;
   is_recoverable?: boolean;
+}
+/**
+ * The first frame of a link.
+ */
+export interface HelloFrame {
+  timestamp?: string | null;
+  type: "hello";
+  data: HelloData;
+  [k: string]: unknown;
+}
+/**
+ * Who is there.
+ */
+export interface HelloData {
+  protocol: 1;
+  crawlerId: string;
+  n: number;
+  secret?: string | null;
+  session?: string | null;
+  capacity?: number | null;
+  activeJobs?: number | string[] | null;
+  [k: string]: unknown;
+}
+/**
+ * The crawler is alive, and works on these jobs.
+ */
+export interface SentHeartbeatFrame {
+  timestamp?: string | null;
+  type: "heartbeat";
+  data?: HeartbeatData1;
+  [k: string]: unknown;
+}
+/**
+ * The crawler is alive.
+ */
+export interface HeartbeatData1 {
+  activeJobs?: number | string[] | null;
+  totalProcessed?: number | null;
+  systemStatus?: SystemStatus | "processing" | null;
+  [k: string]: unknown;
+}
+/**
+ * How many jobs the crawler works on at once, from now on.
+ */
+export interface SentJobRequestFrame {
+  timestamp?: string | null;
+  type: "job_request";
+  data?: JobRequestData1;
+  [k: string]: unknown;
+}
+/**
+ * The crawler asks for work.
+ */
+export interface JobRequestData1 {
+  capacity?: number;
+  [k: string]: unknown;
+}
+/**
+ * A clean end: the session is over, and the jobs go to others.
+ */
+export interface GoodbyeFrame {
+  timestamp?: string | null;
+  type: "goodbye";
+  data?: GoodbyeData;
+  [k: string]: unknown;
+}
+/**
+ * Why the crawler leaves.
+ */
+export interface GoodbyeData {
+  reason?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * Asks the other side for a pong.
+ */
+export interface PingFrame {
+  timestamp?: string | null;
+  type: "ping";
+  data: NonceData;
+  [k: string]: unknown;
+}
+/**
+ * What a pong repeats of its ping.
+ */
+export interface NonceData {
+  nonce: string;
+  [k: string]: unknown;
+}
+/**
+ * Answers a ping.
+ */
+export interface PongFrame {
+  timestamp?: string | null;
+  type: "pong";
+  data: NonceData;
+  [k: string]: unknown;
+}
+/**
+ * An attempt started.
+ */
+export interface SentJobStartedFrame {
+  timestamp: string;
+  jobId: string;
+  type: "job_started";
+  data?: JobStartedData1;
+  id?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * The crawler started the job.
+ */
+export interface JobStartedData1 {
+  entityType?: string | null;
+  entityId?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * An attempt made progress.
+ */
+export interface SentJobProgressFrame {
+  timestamp: string;
+  jobId: string;
+  type: "job_progress";
+  data: JobProgressData;
+  id?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * A discovery found groups, projects and users.
+ */
+export interface SentJobsDiscoveredFrame {
+  timestamp: string;
+  jobId: string;
+  type: "jobs_discovered";
+  data: JobsDiscoveredData;
+  id?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * A discovery found groups, projects or users, in the older form.
+ */
+export interface SentDiscoveryFrame {
+  timestamp: string;
+  jobId: string;
+  type: "discovery";
+  data: DiscoveryData;
+  id?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * An attempt completed, successfully or not.
+ */
+export interface SentJobCompletedFrame {
+  timestamp: string;
+  jobId: string;
+  type: "job_completed";
+  data?: JobCompletedData1;
+  id?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * The job is done; success=false makes it a recoverable failure.
+ */
+export interface JobCompletedData1 {
+  success?: boolean;
+  finalCounts?: {
+    [k: string]: number;
+  };
+  message?: string | null;
+  outputFiles?: string[] | null;
+  [k: string]: unknown;
+}
+/**
+ * An attempt failed.
+ */
+export interface SentJobFailedFrame {
+  timestamp: string;
+  jobId: string;
+  type: "job_failed";
+  data: JobFailedData;
+  id?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * An attempt ended because the account's token no longer works.
+ */
+export interface SentTokenRefreshFrame {
+  timestamp: string;
+  jobId: string;
+  type: "token_refresh_request";
+  data?: TokenRefreshData1;
+  id?: string | null;
+  [k: string]: unknown;
+}
+/**
+ * The token of the account no longer works.
+ */
+export interface TokenRefreshData1 {
+  current_token_expired?: boolean | null;
+  last_successful_request?: string | number | null;
+  error_details?:
+    | string
+    | {
+        [k: string]: unknown;
+      }
+    | null;
+  [k: string]: unknown;
+}
+/**
+ * The answer to hello.
+ */
+export interface WelcomeFrame {
+  timestamp?: string | null;
+  type: "welcome";
+  data: WelcomeData;
+  [k: string]: unknown;
+}
+/**
+ * Which connection the crawler has.
+ */
+export interface WelcomeData {
+  connectionId: string;
+  session: string;
+  jobs: OrderedJob[];
+  heartbeatInterval: number;
+  maxFrameBytes: number;
+  [k: string]: unknown;
+}
+/**
+ * One try of one job.
+ */
+export interface OrderedJob {
+  id: string;
+  entityType: string;
+  entityId: string;
+  gitlabUrl: string;
+  accessToken: string;
+  resumeState?: ResumeState | null;
+  [k: string]: unknown;
+}
+/**
+ * Orders.
+ */
+export interface JobResponseFrame {
+  timestamp?: string | null;
+  type: "job_response";
+  data: JobResponseData;
+  [k: string]: unknown;
+}
+/**
+ * What is to be done.
+ */
+export interface JobResponseData {
+  jobs: OrderedJob[];
+  [k: string]: unknown;
+}
+/**
+ * An order that the crawler drops.
+ */
+export interface JobRevokedFrame {
+  timestamp?: string | null;
+  type: "job_revoked";
+  jobId: string;
+  data: RevokedData;
+  [k: string]: unknown;
+}
+/**
+ * Why an order was revoked.
+ */
+export interface RevokedData {
+  reason: string;
+  [k: string]: unknown;
+}
+/**
+ * A frame has been handled, and the crawler may forget it.
+ */
+export interface AckFrame {
+  timestamp?: string | null;
+  type: "ack";
+  data: AckData;
+  [k: string]: unknown;
+}
+/**
+ * Which frame was handled.
+ */
+export interface AckData {
+  id: string;
+  [k: string]: unknown;
+}
+/**
+ * The gateway is about to close the link.
+ */
+export interface ShutdownFrame {
+  timestamp?: string | null;
+  type: "shutdown";
+  data: ShutdownData;
+  [k: string]: unknown;
+}
+/**
+ * When the link closes, and when to connect again.
+ */
+export interface ShutdownData {
+  graceful: boolean;
+  timeoutSeconds: number;
+  reason: string;
+  reconnectAfterSeconds: number;
+  [k: string]: unknown;
+}
+/**
+ * A frame, or the link, was refused.
+ */
+export interface ErrorFrame {
+  timestamp?: string | null;
+  type: "error";
+  data: ErrorData;
+  [k: string]: unknown;
+}
+/**
+ * What was wrong.
+ */
+export interface ErrorData {
+  code: string;
+  message: string;
+  closes: boolean;
+  id?: string | null;
+  retryAfterSeconds?: number | null;
+  [k: string]: unknown;
 }
