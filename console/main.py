@@ -16,7 +16,7 @@ from console.commands.jobs import jobs
 from console.commands.rejected import rejected
 from console.module_path import leave_current_directory
 from console.options import as_json
-from console.output.encoding import never_fail
+from console.output.encoding import never_fail, read_arguments
 from console.output.exit_codes import ended
 from console.sections import Sections
 
@@ -34,6 +34,7 @@ def main() -> None:
     """Run the command and exit with its code."""
     leave_current_directory()
     never_fail()
+    read_arguments()
     sys.exit(ended(lambda: crawlyard(prog_name="crawlyard", standalone_mode=False)))
 
 

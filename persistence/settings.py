@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsConfigDict
 
+from persistence.environment import read_texts
 from persistence.exceptions import SettingsError
 from persistence.gateway_settings import GatewaySettings
 from persistence.setting_types import (
@@ -356,7 +357,7 @@ class Settings(GatewaySettings):
         }
         if both := sorted(name for name, field in fields.items() if field in given):
             raise ValueError(f"{both[0]} and {both[0]}_FILE are both set; keep one of them")
-        return given | {fields[name]: value for name, value in read.items()}
+        return read_texts(given | {fields[name]: value for name, value in read.items()})
 
     @model_validator(mode="after")
     def _check_outage_gap(self) -> Self:

@@ -11,10 +11,11 @@ from rich.text import Text
 
 from console.checks.broker import queue_names
 from console.checks.deadline import begin, within
-from console.checks.doctor_broker import examine_broker
-from console.checks.doctor_database import examine_database
-from console.checks.doctor_settings import Setting, all_settings, examine_settings
-from console.checks.finding import Finding, Level
+from console.checks.doctor.broker import examine_broker
+from console.checks.doctor.database import examine_database
+from console.checks.doctor.finding import Finding, Level
+from console.checks.doctor.machine import examine_machine
+from console.checks.doctor.settings import Setting, all_settings, examine_settings
 from console.output import screen
 from console.output.exit_codes import FAILED_CHECK
 from console.output.screen import counted, plain
@@ -57,6 +58,7 @@ def diagnose() -> Diagnosis:
     queue_names()  # imports modules that must not be imported in a thread first
     import_module("tasks.app")  # likewise
     findings = [
+        *examine_machine(),
         *examine_settings(),
         *_examined("database", examine_database, "Is it running, and is DATABASE_URL right?"),
         *_examined("broker", examine_broker, "Is it running, and is BROKER_URL right?"),

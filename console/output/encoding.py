@@ -3,6 +3,8 @@
 import codecs
 import sys
 
+from persistence.environment import as_utf8
+
 FALLBACK = "crawlyard"
 """The name of the codecs' error handler."""
 
@@ -16,6 +18,11 @@ def never_fail() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors=FALLBACK)
+
+
+def read_arguments() -> None:
+    """Take the command line's words as UTF-8, whatever the locale has made of them."""
+    sys.argv[1:] = [as_utf8(word) for word in sys.argv[1:]]
 
 
 def can_print(text: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from console.checks import doctor_broker
+from console.checks.doctor import broker as doctor_broker
 from support.command import SECRET, CommandOutput, Run, Sql
 from support.processes.workers import free_port
 from support.worlds.older_databases import OLDER

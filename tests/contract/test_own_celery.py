@@ -9,7 +9,7 @@ from pathlib import Path
 import celery
 import pytest
 
-from console.checks.doctor_settings import examine_settings
+from console.checks.doctor.settings import examine_settings
 from persistence.settings import settings
 from support.command import Run
 from tasks.client import Producer

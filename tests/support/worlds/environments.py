@@ -247,6 +247,31 @@ ENVIRONMENTS = (
         database=("ALTER DATABASE {db} SET default_transaction_read_only TO on",),
         undo=("ALTER DATABASE {db} RESET default_transaction_read_only",),
     ),
+    Environment(
+        "collations-of-another-version",  # which functions of ours in front of the server's say
+        (
+            "collations",
+            "warning",
+            "^the database, sorting sorted by another version",
+            "REINDEX DATABASE; ALTER DATABASE .* REFRESH .*ALTER COLLATION sorting REFRESH VERSION",
+        ),
+        database=(
+            "CREATE SCHEMA former",
+            "CREATE FUNCTION former.pg_collation_actual_version(oid) RETURNS text LANGUAGE sql RETURN '2'",
+            "CREATE FUNCTION former.pg_database_collation_actual_version(oid) RETURNS text LANGUAGE sql RETURN '2'",
+            "CREATE COLLATION former.sorting (provider = libc, locale = 'C')",
+            "ALTER TABLE job_error_log ALTER COLUMN error_type TYPE text COLLATE former.sorting",
+            "UPDATE pg_collation SET collversion = '1' WHERE collname = 'sorting'",
+            "UPDATE pg_database SET datcollversion = '1' WHERE datname = current_database()",
+            "ALTER DATABASE {db} SET search_path TO former, pg_catalog, public",
+        ),
+        undo=(
+            "ALTER DATABASE {db} RESET search_path",
+            "UPDATE pg_database SET datcollversion = NULL WHERE datname = current_database()",
+            'ALTER TABLE job_error_log ALTER COLUMN error_type TYPE text COLLATE "default"',
+            "DROP SCHEMA former CASCADE",
+        ),
+    ),
     # Variables
     Environment(
         "never-in-seconds",

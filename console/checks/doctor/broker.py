@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from console.checks.broker import BrokerError, lacking, server_info
-from console.checks.finding import Finding, judged
+from console.checks.doctor.finding import Finding, judged
 from console.output.screen import counted
 from tasks.start.broker_rights import CONSUME, REMOTE_CONTROL, Lack, Need
 from tasks.worker.remote_control import WorkerAnswer, ask_workers

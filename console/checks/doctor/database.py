@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from console.checks.doctor_origins import examine_origins
-from console.checks.doctor_web_app import examine_web_app
-from console.checks.finding import Finding, judged
+from console.checks.doctor.finding import Finding, judged
+from console.checks.doctor.origins import examine_origins
+from console.checks.doctor.web_app import examine_web_app
 from console.output.screen import counted
 from console.output.urls import reason
 from persistence.db.pooler import is_direct_url_pooled
@@ -16,6 +16,8 @@ from persistence.db.server import (
     ClockDifference,
     clock_difference,
     is_behind_pooler,
+    outdated_collations,
+    patience,
     server_settings,
     why_read_only,
 )
@@ -26,6 +28,7 @@ from persistence.maintenance.adoption import read_unadopted_jobs
 from persistence.migrations.head import SchemaError, require_head
 from persistence.migrations.rights import read_rights, unhide
 from persistence.reports.connections import SuspiciousConnections, suspicious_connections
+from persistence.schema import Base
 from persistence.settings import PREFIX, settings
 
 _OLDEST = 150_000
@@ -48,6 +51,8 @@ def examine_database() -> list[Finding]:
             *_schema(connection),
             _clocks(clock_difference(connection)),
             _locks(server),
+            _collations(outdated_collations(connection, list(Base.metadata.tables))),
+            _patience(patience(connection)),
             *(_pooler() if is_behind_pooler(connection) else [_connection_limit(server)]),
             *_durability(server),
         ]
@@ -178,6 +183,33 @@ def _locks(server: Mapping[str, str]) -> Finding:
         good=ours < theirs,
         remedy=f"Set {PREFIX}LOCK_TIMEOUT below the server's deadlock_timeout, so that Crawlyard gives way to the "
         "web app.",
+    )
+
+
+def _collations(outdated: Mapping[str, str]) -> Finding:
+    return judged(
+        "collations",
+        f"{', '.join(outdated)} sorted by another version than the indexes were made with"
+        if outdated
+        else "indexes are sorted as texts are compared",
+        good=not outdated,
+        remedy=f"Have the owner run: {'; '.join(dict.fromkeys(outdated.values()))}. Until then an index may miss rows, "
+        "and rows may be there twice.",
+        otherwise="warning",
+    )
+
+
+def _patience(limit: timedelta | None) -> Finding:
+    if limit == timedelta(0):
+        return Finding("TCP timeouts", "ok", "none is needed on a Unix socket")
+    return judged(
+        "TCP timeouts",
+        f"a server that falls silent is given up after {_milliseconds(limit)}"
+        if limit
+        else "this system sets none",
+        good=limit is not None,
+        remedy="Only --pool prefork ends a task that waits for a server that fell silent; use it.",
+        otherwise="warning",
     )
 
 

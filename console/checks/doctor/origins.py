@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from console.checks.finding import Finding, judged
+from console.checks.doctor.finding import Finding, judged
 from console.output.screen import counted
 from persistence.reports.origins import origin_summary
 from persistence.settings import PREFIX, settings

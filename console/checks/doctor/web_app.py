@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from console.checks.finding import Finding, judged
+from console.checks.doctor.finding import Finding, judged
 from console.output.screen import counted
 from persistence.migrations.placement import Placement, read_placement
 from persistence.migrations.web_app_tables import TIMESTAMPS, WebAppTables, examine

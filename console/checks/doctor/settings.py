@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 
-from console.checks.finding import Finding, judged
+from console.checks.doctor.finding import Finding, judged
 from console.output.screen import duration
 from console.output.urls import shown
 from persistence.setting_types import NEVER

@@ -1,0 +1,1 @@
+"""What `crawlyard doctor` examines, a module for each thing."""
