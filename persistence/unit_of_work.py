@@ -68,17 +68,22 @@ Publish = Callable[[str, dict[str, Any]], None]
 """Publishes a task by name with these arguments. It may raise; that only logs a warning."""
 
 
-def unit_of_work(publish: Publish) -> "UnitOfWork":
-    """Begin a unit of work on the process's engine; *publish* sends its messages."""
-    return UnitOfWork(Session(engine(), autoflush=False), publish)
+WakeUp = Callable[[], None]
+"""Wakes gateways up. It does not raise."""
+
+
+def unit_of_work(publish: Publish, wake_gateways: WakeUp = lambda: None) -> "UnitOfWork":
+    """Begin a unit of work on the process's engine; *publish* sends its messages, *wake_gateways* what it says."""
+    return UnitOfWork(Session(engine(), autoflush=False), publish, wake_gateways)
 
 
 class UnitOfWork(Transaction):
     """A transaction, the repositories that work in it, and the messages to publish after it."""
 
-    def __init__(self, session: Session, publish: Publish) -> None:
+    def __init__(self, session: Session, publish: Publish, wake_gateways: WakeUp) -> None:
         super().__init__(session)
         self._send = publish
+        self._wake_gateways = wake_gateways
         self._messages: list[tuple[str, dict[str, Any]]] = []
         self.tokens = KnownTokens(session)
         self.live_counts = LiveCounts(session)
@@ -139,7 +144,7 @@ class UnitOfWork(Transaction):
 
     def commit(self) -> None:
         """
-        Write rejections, events and counts, COMMIT, then publish.
+        Write rejections, events and counts, COMMIT, then publish; gateways are woken up first, if they are concerned.
 
         If publishing fails, it logs a warning: the periodic tasks find every row whose message was lost.
         """
@@ -149,6 +154,9 @@ class UnitOfWork(Transaction):
         self.live_counts.write()
         self.rejected.count()
         self._session.commit()
+        if self.events.concern_gateways:
+            self.events.concern_gateways = False
+            self._wake_gateways()
         for task, arguments in self._messages:
             try:
                 self._send(task, arguments)

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from sqlalchemy import Connection, text
@@ -48,12 +48,13 @@ FORMATS: Final[Mapping[str, str]] = {
 """How values are written and read. PgBouncer keeps these for each client, from its oldest versions on."""
 
 _LIMIT_SESSION: Final = """
-    SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),
-           set_config('idle_in_transaction_session_timeout', %s, false),
-           set_config('IntervalStyle', 'postgres', false), set_config('array_nulls', 'on', false)
+    SELECT set_config('statement_timeout', %(statement)s, %(local)s),
+           set_config('lock_timeout', %(lock)s, %(local)s),
+           set_config('idle_in_transaction_session_timeout', %(silence)s, %(local)s),
+           set_config('IntervalStyle', 'postgres', %(local)s), set_config('array_nulls', 'on', %(local)s)
 """
 
-_SET_FORMATS = """
+_SET_FORMATS: Final = """
     -- A pooler ends idle sessions itself, and would give the setting to others. Its process ids are made up.
     SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS given(name, value)
     UNION ALL
@@ -72,7 +73,7 @@ _LIMIT = text(_LIMITS)
 
 _LIMIT_IN_SCHEMA = text(_LIMITS + ", set_config('search_path', quote_ident(:schema), true)")
 
-_ENTER_SCHEMA = "SELECT set_config('search_path', quote_ident(%s), true)"
+_ENTER_SCHEMA: Final = "SELECT set_config('search_path', quote_ident(%(schema)s), %(local)s)"
 
 _READ_SETTINGS = text(
     "SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS wanted(name)"
@@ -114,10 +115,10 @@ def prepare(connection: "psycopg.Connection[Any]") -> None:
     Raises UnsuitableDatabaseError, and the driver's errors.
     """
     try:
-        _require_encoding(connection.info.parameter_status("server_encoding"))
+        require_encoding(connection.info.parameter_status("server_encoding"))
         was = connection.autocommit
         connection.autocommit = True
-        connection.execute(_SET_FORMATS, [list(FORMATS), list(FORMATS.values()), connection.info.backend_pid])
+        connection.execute(*set_formats(connection.info.backend_pid))
         connection.autocommit = was
     except BaseException:
         with suppress(psycopg.Error):
@@ -125,7 +126,8 @@ def prepare(connection: "psycopg.Connection[Any]") -> None:
         raise
 
 
-def _require_encoding(encoding: str | None) -> None:
+def require_encoding(encoding: str | None) -> None:
+    """Check the server's encoding. Raises UnsuitableDatabaseError."""
     if encoding != ENCODING:
         raise UnsuitableDatabaseError(
             f"The database's encoding is {encoding}, and Crawlyard needs {ENCODING}: create a database with "
@@ -142,7 +144,24 @@ def connect(url: str, **options: Any) -> "psycopg.Connection[Any]":
 
 def limit_session(connection: "psycopg.Connection[Any]") -> None:
     """Set our limits and formats for a session that no pooler shares, which then needs no transactions."""
-    connection.execute(_LIMIT_SESSION, [f"{limit / _MILLISECOND:.0f}ms" for limit in _limits().values()])
+    connection.execute(*set_limits(local=False))
+
+
+def set_formats(process_id: int) -> tuple[LiteralString, list[Any]]:
+    """Return the statement that sets how values are written, and its parameters, for drivers that wait otherwise."""
+    return _SET_FORMATS, [list(FORMATS), list(FORMATS.values()), process_id]
+
+
+def set_limits(*, local: bool) -> tuple[LiteralString, dict[str, Any]]:
+    """The same for our limits, of the session or *local* to a transaction."""
+    limits = {name: f"{limit / _MILLISECOND:.0f}ms" for name, limit in _limits().items()}
+    return _LIMIT_SESSION, limits | {"local": local}
+
+
+def enter_schema(*, local: bool) -> tuple[LiteralString, dict[str, Any]] | None:
+    """The same for the schema that DATABASE_URL names; None if it names none."""
+    schema = settings().database_schema
+    return (_ENTER_SCHEMA, {"schema": schema, "local": local}) if schema else None
 
 
 def statement_limit(limit: timedelta | None) -> dict[str, Any]:
@@ -164,11 +183,11 @@ def limit_transaction(connection: Connection) -> None:
 @contextmanager
 def in_schema(connection: "psycopg.Connection[Any]") -> Iterator[None]:
     """Look names up in the schema that DATABASE_URL names, on a connection that `connect` opened."""
-    if not (schema := settings().database_schema):
+    if not (entering := enter_schema(local=True)):
         yield
         return
     with connection.transaction():
-        connection.execute(_ENTER_SCHEMA, [schema])
+        connection.execute(*entering)
         yield
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from persistence.schema.event_types import EventType
+from persistence.schema.event_types import EventType, concerns_gateways
 
 CHANNEL = "crawlyard_event"
 
@@ -36,6 +36,8 @@ class Events:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._events: list[_Event] = []
+        self.concern_gateways = False
+        """True if a gateway may have to act upon one of those that were written."""
 
     def add(
         self,
@@ -54,6 +56,9 @@ class Events:
         if self._events:
             events = json.dumps([vars(event) for event in self._events])
             self._session.execute(_APPEND, {"events": events, "channel": CHANNEL})
+            self.concern_gateways |= any(
+                concerns_gateways(event.type, event.payload) for event in self._events
+            )
             self._events.clear()
 
     def mark(self) -> int:

@@ -7,7 +7,7 @@ One credential serves many processes of a crawler, which its gateway tells apart
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from ulid import ULID
@@ -15,16 +15,6 @@ from ulid import ULID
 from persistence.schema.tables import CrawlerCredential
 
 _NOW = func.clock_timestamp()
-
-
-@dataclass(frozen=True)
-class KnownCrawler:
-    """A credential that is valid."""
-
-    credential_id: str
-    name: str
-    capacity: int | None
-    """The most jobs at once of one connection, for its gateway to bound; None: only CRAWLYARD_MAX_CAPACITY does."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +72,6 @@ class CrawlerCredentials:
         )
         return self._session.scalars(changed).one_or_none() is not None
 
-    def find(self, secret_hash: str) -> KnownCrawler | None:
-        """Return the credential whose secret has this hash; None if it is unknown, revoked or no longer valid."""
-        columns = (CrawlerCredential.id, CrawlerCredential.name, CrawlerCredential.capacity)
-        row = self._session.execute(select(*columns).where(_is_valid(secret_hash))).one_or_none()
-        return row and KnownCrawler(*row)
-
     def note_use(self, ids: set[str]) -> None:
         """Note that credentials are used; to the minute, so that reconnections write little."""
         used = CrawlerCredential.last_used_at
@@ -123,13 +107,3 @@ class CrawlerCredentials:
         )
         rows = self._session.execute(select(*columns).order_by(CrawlerCredential.name))
         return [EnrolledCrawler(*row) for row in rows]
-
-
-def _is_valid(secret_hash: str) -> ColumnElement[bool]:
-    return and_(
-        CrawlerCredential.revoked_at.is_(None),
-        or_(
-            CrawlerCredential.secret_hash == secret_hash,
-            and_(CrawlerCredential.former_hash == secret_hash, CrawlerCredential.former_valid_until > _NOW),
-        ),
-    )

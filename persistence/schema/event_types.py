@@ -1,5 +1,6 @@
 """The types of events for the web app."""
 
+from collections.abc import Container
 from enum import StrEnum
 
 
@@ -28,3 +29,26 @@ class EventType(StrEnum):
     AREA_CHANGED = "area_changed"
     REJECTED_DROPPED = "rejected_dropped"
     AREA_CHANGE_PROPOSED = "area_change_proposed"
+
+
+FOR_GATEWAYS = frozenset(
+    {
+        EventType.JOB_ASSIGNED,
+        EventType.JOB_REVOKED,
+        EventType.JOB_UPDATED,
+        EventType.PROGRESS_UPDATED,
+        EventType.CONNECTION_ATTACHED,
+        EventType.CONNECTION_LOST,
+        EventType.CONNECTION_EXPIRED,
+        EventType.CONNECTION_REFUSED,
+    }
+)
+"""The events that a gateway may have to act upon."""
+
+OF_ATTEMPTS = frozenset({EventType.JOB_UPDATED, EventType.PROGRESS_UPDATED})
+"""Those of them that concern a gateway only if their payload names an attempt (`crawler_job_id`)."""
+
+
+def concerns_gateways(kind: EventType, payload: Container[str]) -> bool:
+    """True if a gateway may have to act upon an event."""
+    return kind in FOR_GATEWAYS and (kind not in OF_ATTEMPTS or "crawler_job_id" in payload)

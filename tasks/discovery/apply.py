@@ -114,7 +114,7 @@ def apply_discovery(
     counts = _apply_plan(uow, plan, locked, refuse, too_many)
     counts["outOfScope"] = len(found) - len(admitted)
     counts["areasRefused"] = len(too_many)
-    _record(uow, frame, locked.parent, counts)
+    _record(uow, connection_id, frame, locked.parent, counts)
     count_refused(uow, too_many)
     return True
 
@@ -174,7 +174,9 @@ def _apply_plan(
     return counts
 
 
-def _record(uow: UnitOfWork, frame: Discovery, parent: KnownJob, counts: Counter[str]) -> None:
+def _record(
+    uow: UnitOfWork, connection_id: ConnectionId, frame: Discovery, parent: KnownJob, counts: Counter[str]
+) -> None:
     """List the frame on its attempt as applied, and write the progress of the discovery's job."""
     fence = CrawlerJobId(frame.job_id)
     uow.attempts.record_discovery(
@@ -192,6 +194,9 @@ def _record(uow: UnitOfWork, frame: Discovery, parent: KnownJob, counts: Counter
         EventType.PROGRESS_UPDATED,
         job_id=parent.id,
         account_id=parent.account_id,
+        connection_id=connection_id,
         completion=progress.completion,
         discovered=counts["jobs"] + counts["deferred"],
+        crawler_job_id=fence,
+        timestamp=frame.timestamp,
     )

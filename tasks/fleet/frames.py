@@ -242,7 +242,8 @@ def _complete(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
     uow.attempts.close([f.attempt for f in fenced], AttemptStatus.COMPLETED)
     uow.entries.mark_completed(f.job.id for f in fenced)
     finished = [f.job.id for f in fenced if f.job.status in JOB_CRAWLABLE]
-    announce(uow, {f.job.id: f.job for f in fenced}, finished, JobStatus.FINISHED)
+    attempts = {f.job.id: f.attempt for f in fenced}
+    announce(uow, {f.job.id: f.job for f in fenced}, finished, JobStatus.FINISHED, attempts)
 
 
 def _fail(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
@@ -254,8 +255,9 @@ def _fail(uow: UnitOfWork, fenced: list[FencedFrames]) -> None:
     uow.entries.update(updates.values())
     again = {job_id for job_id, update in updates.items() if update.retry_in is not None}
     jobs = {f.job.id: f.job for f in fenced}
-    announce(uow, jobs, uow.jobs.release(again), JobStatus.QUEUED)
-    announce(uow, jobs, uow.jobs.fail(updates.keys() - again), JobStatus.FAILED)
+    attempts = {f.job.id: f.attempt for f in fenced}
+    announce(uow, jobs, uow.jobs.release(again), JobStatus.QUEUED, attempts)
+    announce(uow, jobs, uow.jobs.fail(updates.keys() - again), JobStatus.FAILED, attempts)
     log_errors(uow, [(_error(f, f.failure), f.job.account_id) for f in fenced if f.failure])
 
 

@@ -103,13 +103,26 @@ def settle_entries(uow: UnitOfWork, jobs: Iterable[KnownJob]) -> None:
 
 
 def announce(
-    uow: UnitOfWork, jobs: Mapping[JobId, KnownJob], changed: Iterable[JobId], status: JobStatus
+    uow: UnitOfWork,
+    jobs: Mapping[JobId, KnownJob],
+    changed: Iterable[JobId],
+    status: JobStatus,
+    ended: Mapping[JobId, Attempt] | None = None,
 ) -> None:
-    """Add an event for each job whose status changed."""
+    """Add an event for each job whose status changed, with its attempt if its crawler has just *ended* that."""
     for job_id in sorted(changed):
-        uow.events.add(
-            EventType.JOB_UPDATED, job_id=job_id, account_id=jobs[job_id].account_id, status=status
-        )
+        account_id, attempt = jobs[job_id].account_id, (ended or {}).get(job_id)
+        if attempt is None:
+            uow.events.add(EventType.JOB_UPDATED, job_id=job_id, account_id=account_id, status=status)
+        else:
+            uow.events.add(
+                EventType.JOB_UPDATED,
+                job_id=job_id,
+                account_id=account_id,
+                connection_id=attempt.connection_id,
+                status=status,
+                crawler_job_id=attempt.crawler_job_id,
+            )
 
 
 def log_errors(uow: UnitOfWork, errors: Collection[tuple[JobError, str | None]]) -> None:

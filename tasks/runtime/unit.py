@@ -7,11 +7,14 @@ from ulid import ULID
 
 from persistence import unit_of_work as persistence_unit
 from persistence.unit_of_work import UnitOfWork
+from tasks.runtime.wake_up import WakeUp
+
+_wake_up = WakeUp()
 
 
 def unit_of_work() -> UnitOfWork:
     """Begin a unit of work that publishes tasks through the current app."""
-    return persistence_unit.unit_of_work(publish)
+    return persistence_unit.unit_of_work(publish, _wake_up.send)
 
 
 def publish(task: str, arguments: dict[str, Any]) -> None:

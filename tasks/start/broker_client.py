@@ -1,4 +1,4 @@
-"""A plain client of the broker, for checks: it gives up after two seconds, and takes kombu's form of URLs."""
+"""A plain client of the broker: it gives up after two seconds or less, and takes kombu's form of URLs."""
 
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -10,12 +10,12 @@ from redis.retry import Retry
 TIMEOUT_S = 2.0
 
 
-def open_client(url: str, **options: Any) -> "redis.Redis":
+def open_client(url: str, timeout_s: float = TIMEOUT_S, **options: Any) -> "redis.Redis":
     """Open a client that never retries. Raises ValueError if the URL cannot be read."""
     return redis.Redis.from_url(
         client_url(url),
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), retries=0),
         **options,
     )

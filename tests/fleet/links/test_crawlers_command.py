@@ -1,6 +1,9 @@
 """`crawlyard crawlers`: enroll, rotate, revoke. A secret is shown once, and only its hash is kept."""
 
-from persistence.fleet.credentials import KnownCrawler
+import asyncio
+
+from persistence.orders.credentials import Credential, Credentials
+from persistence.orders.session import OrderSession
 from persistence.sanitize.crawler_secret import hash_of, is_secret, new_secret
 from persistence.sanitize.text import redact_text
 from support.command import Run
@@ -8,10 +11,17 @@ from support.worlds.links import attach, link
 from support.worlds.world import World
 
 
-def find(world: World, secret: str) -> KnownCrawler | None:
+def find(world: World, secret: str) -> Credential | None:
     """What a gateway finds for a secret."""
-    with world.unit() as uow:
-        return uow.crawler_credentials.find(hash_of(secret))
+
+    async def read() -> Credential | None:
+        session = OrderSession()
+        try:
+            return (await Credentials(session).find([hash_of(secret)])).get(hash_of(secret))
+        finally:
+            await session.close()
+
+    return asyncio.run(read())
 
 
 def enrolled(run: Run, *options: str) -> str:
