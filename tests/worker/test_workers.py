@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -167,9 +168,9 @@ def test_several_beats_act_as_one(run: Start, producer: Producer) -> None:
     last = wait_until(lambda: world.scalar("SELECT last_sweep_at FROM liveness_state"), "a first sweep")
     sweeps = [last]
     while len(sweeps) < 6:
-        now = world.scalar("SELECT last_sweep_at FROM liveness_state")
-        if now != sweeps[-1]:
-            sweeps.append(now)
+        query = "SELECT last_sweep_at FROM liveness_state WHERE last_sweep_at > :last"
+        (row,) = wait_until(partial(world.rows, query, last=sweeps[-1]), "another sweep")
+        sweeps.append(row.last_sweep_at)
 
     gaps = [(b - a).total_seconds() for a, b in pairwise(sweeps)]
     assert min(gaps) >= 0.5

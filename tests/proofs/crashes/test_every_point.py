@@ -18,26 +18,15 @@ from tasks.contract.payloads import CONTRACT
 pytestmark = pytest.mark.timeout(600)
 
 
-STRIDE = 64
-"""In the short form, a death at every sixty-fourth statement."""
-
-COMMITS = 2
-"""In the short form, deaths at about so many COMMITs."""
-
-
 def deaths(runs: Runs) -> list[tuple[int, Death]]:
-    """Return every death at every point; in the short form all at the last COMMIT, and some elsewhere."""
-    commits = [point.number for point in runs.points if point.is_commit]
-    some_commits = commits[:: max(1, len(commits) // COMMITS)]
+    """Return every death at every point; in the short form all at the last COMMIT, and one at another point."""
+    numbers = [point.number for point in runs.points]
+    if deep():
+        return [(number, death) for number in numbers for death in Death]
+    last = max(point.number for point in runs.points if point.is_commit)
     turn = crc32(runs.scenario.name.encode())
-    chosen = []
-    for point in runs.points:
-        number = point.number
-        if deep() or number == commits[-1]:
-            chosen += [(number, death) for death in Death]
-        elif number in some_commits or number == 0 or (turn + number) % STRIDE == 0:
-            chosen.append((number, list(Death)[(turn + number // STRIDE) % len(Death)]))
-    return chosen
+    elsewhere = (numbers[turn % len(numbers)], list(Death)[turn % len(Death)])
+    return sorted({*((last, death) for death in Death), elsewhere})
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: f"{s.task}-{s.name}")

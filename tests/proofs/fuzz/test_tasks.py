@@ -23,7 +23,7 @@ from tasks.runtime.replay import BATCHES
 from tasks.worker import serialization
 
 FUZZED = settings(
-    max_examples=1000 if deep() else 12,
+    max_examples=1000 if deep() else 6,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
