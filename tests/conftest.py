@@ -1,7 +1,8 @@
 """Real PostgreSQL and Redis for every test: one pair per test process, an empty database per test."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +18,7 @@ from persistence.schema.gitlabs import use_aliases
 from persistence.settings import settings
 from support import orders, poolers
 from support.command import SECRET, CommandOutput, Run, Sql
-from support.engines import close_connections, forget_engine
+from support.engines import Admin, await_returns, close_connections, forget_engine, kept_sessions
 from support.processes import forks
 from support.processes.programs import restore_default_signals
 from support.processes.workers import free_port
@@ -43,9 +44,13 @@ FAST = {
 """The defaults at a tenth."""
 
 _END_OTHERS = """
-    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid()
+    WITH ended AS (
+        SELECT pid, CASE WHEN pid <> ALL (%s) OR state <> 'idle' THEN pg_terminate_backend(pid, 5000) END AS is_ended
+          FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+    )
+    SELECT pid FROM ended WHERE is_ended IS NULL
 """
+"""Ends other sessions in a database, but for some that are idle, and returns those."""
 
 
 def pytest_configure() -> None:
@@ -135,28 +140,50 @@ def empty_database(services: Services | Given) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(migrated: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def database(migrated: str, admin: Admin, request: pytest.FixtureRequest) -> Iterator[str]:
     """
     The URL of a migrated database without jobs, which `engine()` and `settings()` use.
 
-    It is emptied, because creating and dropping a database takes ten times as long.
+    It is emptied, because creating and dropping a database takes ten times as long. The engine of the test before is
+    kept if its sessions are the only ones that are left.
     """
-    with psycopg.connect(migrated, autocommit=True) as admin:
-        admin.execute(_END_OTHERS)
-        admin.execute(FRESH if request.node.get_closest_marker("fresh_tables") else EMPTY)
-    _use(migrated)
+    is_fresh = request.node.get_closest_marker("fresh_tables")
+    _set_environment(migrated)
+    kept = [] if is_fresh or poolers.is_asked_for() else kept_sessions()
+    left = [pid for (pid,) in admin.execute(_END_OTHERS, [kept])]
+    if not kept or sorted(left) != sorted(kept):
+        forget_engine()
+    admin.execute(FRESH if is_fresh else EMPTY)
     yield migrated
-    close_connections()
+    await_returns()
 
 
 @pytest.fixture(scope="session")
-def busy_database(services: Services, migrated: str) -> Iterator[str]:
+def admin(migrated: str) -> Iterator[Admin]:
+    """The fixtures' own session in the migrated database."""
+    with closing(Admin(migrated)) as admin:
+        yield admin
+
+
+@pytest.fixture(scope="session")
+def copy_migrated_to(services: Services | Given, admin: Admin) -> Callable[[str], str]:
+    """A function that makes a migrated database of this name, and returns its URL."""
+
+    def copy(name: str) -> str:
+        forget_engine()
+        admin.execute(_END_OTHERS, [[]])
+        admin.close()  # no session may be in a database that is copied
+        with _admin(services) as session:
+            session.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+        return _url(services, name)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def busy_database(services: Services, migrated: str, copy_migrated_to: Callable[[str], str]) -> Iterator[str]:
     """The URL of a database in which everything has happened once. Roll back all changes to it."""
-    name, url = "busy", _url(services, "busy")
-    with psycopg.connect(migrated, autocommit=True) as admin:
-        admin.execute(_END_OTHERS)
-    with _admin(services) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+    name, url = "busy", copy_migrated_to("busy")
     with pytest.MonkeyPatch.context() as patch, psycopg.connect(url, autocommit=True) as admin:
         patch.setenv(
             "CRAWLYARD_RETRY_DELAY", "900"
@@ -263,9 +290,21 @@ def nowhere(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 def _use(url: str) -> None:
     """Make this and child processes use the database, through the pooler if there is one."""
-    os.environ.update(poolers.environment(url))
-    settings.cache_clear()
+    _set_environment(url)
     forget_engine()
+
+
+_read: dict[str, object] = {}
+"""The environment of the last test, and the settings that were read from it, which takes 5 ms."""
+
+
+def _set_environment(url: str) -> None:
+    os.environ.update(poolers.environment(url))
+    now = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    is_read = settings.cache_info().currsize and settings() is _read.get("settings")
+    if not is_read or now != _read["environment"]:
+        settings.cache_clear()
+        _read.update(environment=now, settings=settings())
 
 
 def _hasten_logins(services: Services) -> None:

@@ -56,15 +56,14 @@ def durations() -> dict[str, str]:
 
 
 @pytest.fixture
-def databases(services: Services, migrated: str) -> Iterator[Callable[[], str]]:
+def databases(services: Services, copy_migrated_to: Callable[[str], str]) -> Iterator[Callable[[], str]]:
     """A function that creates a migrated database and returns its URL."""
     made: list[str] = []
 
     def make() -> str:
         name = f"little_{len(made)}"
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
         made.append(name)
-        return migrated.rsplit("/", 1)[0] + "/" + name
+        return copy_migrated_to(name)
 
     with psycopg.connect(services.database_url, autocommit=True) as admin:
         yield make

@@ -3,6 +3,7 @@
 import json
 import time
 from base64 import b64encode
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -148,15 +149,17 @@ def test_the_tokens_of_a_whole_message_that_is_rejected_are_masked(world: World)
     assert not is_stored(world)
 
 
-def test_tokens_are_read_only_if_a_text_is_stored(world: World) -> None:
+def test_tokens_are_read_only_if_a_text_is_stored(world: World, request: pytest.FixtureRequest) -> None:
     """By one statement a message; none for frames without texts."""
     crawler, (order,) = world.crawler_with_jobs()
     read: list[str] = []
-    event.listen(
-        engine(),
-        "before_cursor_execute",
-        lambda *a: read.append(a[2]) if "length(access_token)" in a[2] else None,
-    )
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "length(access_token)" in statement:
+            read.append(statement)
+
+    event.listen(engine(), "before_cursor_execute", note)
+    request.addfinalizer(lambda: event.remove(engine(), "before_cursor_execute", note))
     progress = {"stage": "fetching", "entity_type": "merge_request_notes", "processed": 1}
 
     crawler.sends(
