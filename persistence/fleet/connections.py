@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, null, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -34,7 +34,7 @@ _RECORD_HEARTBEATS = sql("""
             AS b(connection_id text, system_status text, reported int, reported_jobs jsonb, capacity int)
     ), locked AS (
         -- in order: two workers that lock in the order of their messages deadlock
-        SELECT id, last_heartbeat, asked_capacity FROM socket_connection
+        SELECT id, last_heartbeat, capacity, asked_capacity FROM socket_connection
          WHERE id = ANY (CAST(:ids AS text[])) AND is_active
          ORDER BY id FOR NO KEY UPDATE
     ), news AS (
@@ -54,7 +54,7 @@ _RECORD_HEARTBEATS = sql("""
                reported_at = CASE WHEN news.reported IS NULL THEN c.reported_at ELSE clock_timestamp() END
           FROM news WHERE c.id = news.connection_id
     )
-    SELECT id, asked_capacity FROM locked
+    SELECT id, capacity, asked_capacity FROM locked
 """)
 
 _FUTURE_HEARTBEATS = (
@@ -120,6 +120,11 @@ class Beat:
     reported_jobs: list[str] | None = None
     capacity: int | None = None
 
+    @property
+    def replaces_earlier(self) -> bool:
+        """True if it says something that a later one may say otherwise, and that matters."""
+        return self.capacity is not None or self.reported_jobs is not None
+
     def merged_with(self, later: "Beat") -> "Beat":
         """Merge two: each later value replaces the earlier one. A count and a list of jobs replace each other."""
         reported = self if later.reported is None else later
@@ -130,6 +135,14 @@ class Beat:
             reported_jobs=reported.reported_jobs,
             capacity=self.capacity if later.capacity is None else later.capacity,
         )
+
+
+class KnownCapacity(NamedTuple):
+    """How many jobs at once a connection could have before a heartbeat."""
+
+    capacity: int
+    asked: int | None
+    """What its crawler had asked for, if that was above `max_capacity`."""
 
 
 class Connections:
@@ -168,15 +181,14 @@ class Connections:
             return "live"
         return "refused" if is_full and not self.closed_among([connection_id]) else "closed"
 
-    def record_heartbeats(self, beats: Collection[Beat]) -> dict[ConnectionId, int | None]:
+    def record_heartbeats(self, beats: Collection[Beat]) -> dict[ConnectionId, KnownCapacity]:
         """
         Record that connections are alive, one beat each, and lock them. last_heartbeat only moves forward.
 
         A beat that reports nothing is written at most once per `heartbeat_resolution`: each write leaves a version
         of the row, and under a snapshot that is held open every lookup reads all of them.
 
-        Returns the active connections, each with what it had asked for before if that was above `max_capacity`;
-        nothing changes on the others.
+        Returns the active connections, with their capacities before; nothing changes on the others.
         """
         rows = json.dumps([vars(beat) for beat in beats])
         ids = [beat.connection_id for beat in beats]
@@ -186,7 +198,8 @@ class Connections:
             "step": settings().heartbeat_resolution,
             "max_capacity": settings().max_capacity,
         }
-        return {ConnectionId(id_): asked for id_, asked in self._session.execute(_RECORD_HEARTBEATS, values)}
+        before = self._session.execute(_RECORD_HEARTBEATS, values)
+        return {ConnectionId(id_): KnownCapacity(*known) for id_, *known in before}
 
     def clamp_future_heartbeats(self) -> None:
         """

@@ -1,6 +1,7 @@
 """Connections: a crawler registers, sends heartbeats and disconnects. Only the sweep closes a connection."""
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import structlog
 from pydantic import TypeAdapter
@@ -42,15 +43,15 @@ def heartbeat(payload: Heartbeat) -> None:
     """
     Record that connections are alive.
 
-    A heartbeat delivered twice does no harm, so the message is marked as processed only if it leaves an event or a
-    rejection.
+    That alone may be delivered twice, so the message is marked as processed only if it brings a capacity or a list of
+    jobs, which would replace a later one, or if it leaves an event or a rejection.
     """
     refused, batch = RefusedItems(payload.beats), FrameBatch()
     for _, received in refused.valid(_BEAT):
         batch.add_heartbeat(
             received.connection_id, received.system_status, received.active_jobs, received.capacity
         )
-    if refused.any:
+    if refused.any or any(beat.replaces_earlier for beat in batch.beats.values()):
         refused.apply(lambda uow: _apply_beats(uow, batch))
         return
     with unit_of_work() as uow:
@@ -60,7 +61,8 @@ def heartbeat(payload: Heartbeat) -> None:
 
 
 def _apply_beats(uow: UnitOfWork, batch: FrameBatch) -> None:
-    apply_heartbeats(uow, batch.beats.values())
+    if apply_heartbeats(uow, batch.beats.values()).growing:
+        uow.publish("jobs.assign")
 
 
 @task(name="connections.disconnect", accepts=Disconnect)
@@ -125,25 +127,37 @@ def refuse(uow: UnitOfWork, connection_id: ConnectionId, said: object) -> None:
     uow.statistics.add_refused({"socket_connection": 1})
 
 
-def apply_heartbeats(uow: UnitOfWork, beats: Collection[Beat]) -> set[ConnectionId]:
+class AppliedBeats(NamedTuple):
+    """The connections that heartbeats have found active, which are locked."""
+
+    live: set[ConnectionId]
+    growing: set[ConnectionId]
+    """Those that may work on more jobs than before."""
+
+
+def apply_heartbeats(uow: UnitOfWork, beats: Collection[Beat]) -> AppliedBeats:
     """
-    Record that connections are alive, one beat each, and lock them; return those that are active.
+    Record that connections are alive, one beat each, and lock them.
 
     Nothing changes on a connection that is closed or unknown. An event tells its gateway to register again: under a
     new id if it was closed (`known`), under the same id if its registration was lost.
     """
     before = uow.connections.record_heartbeats(beats)
+    growing = set()
     for beat in beats:
-        if beat.capacity is not None and before.get(beat.connection_id, beat.capacity) != beat.capacity:
-            tell_limit(uow, beat.connection_id, beat.capacity)
-    live = before.keys()
+        if beat.capacity is not None and (known := before.get(beat.connection_id)):
+            if known.asked != beat.capacity:
+                tell_limit(uow, beat.connection_id, beat.capacity)
+            if min(beat.capacity, settings().max_capacity) > known.capacity:
+                growing.add(beat.connection_id)
+    live = set(before)
     others = {beat.connection_id for beat in beats} - live
     closed = uow.connections.closed_among(others) if others else set()
     for connection_id in sorted(others):
         uow.events.add(
             EventType.CONNECTION_EXPIRED, connection_id=connection_id, known=connection_id in closed
         )
-    return set(live)
+    return AppliedBeats(live, growing)
 
 
 def tell_limit(uow: UnitOfWork, connection_id: ConnectionId, asked: int) -> None:

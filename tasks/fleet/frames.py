@@ -76,8 +76,8 @@ def apply_batch(uow: UnitOfWork, batch: FrameBatch, refused: RefusedFrames) -> N
     """Apply everything in a message except its discoveries, and note what is refused, without its payload."""
     uow.tokens.name(fences=(frame.job_id for _, frame in batch.frames), connections=batch.beats)
     lock_account_queues(uow, batch.frames)
-    live = apply_heartbeats(uow, batch.beats.values())
-    if batch.wants_work & live:
+    beats = apply_heartbeats(uow, batch.beats.values())
+    if batch.wants_work & beats.live:
         uow.publish("jobs.assign")
     bisect_on_refusal(
         uow,

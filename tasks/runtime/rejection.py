@@ -15,20 +15,33 @@ from persistence.unit_of_work import unit_of_work
 
 log = structlog.get_logger()
 
+_REPEATED = ("crawler.", "connections.")
+"""Tasks whose messages a gateway publishes again under their ids, until it reads that they were processed."""
+
+_NOT_OURS = ("wrong_queue", "wrong_deployment")
+"""Reasons for which a message may still come by the right way."""
+
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 10.0
 
 
 def keep(
-    *, task: str | None, payload: object, reason: str, detail: str = "", message_id: str | None = None
+    *,
+    task: str | None,
+    payload: object,
+    reason: str,
+    detail: str = "",
+    message_id: str | None = None,
+    is_whole: bool = True,
 ) -> None:
     """
     Store a message in `rejected_message`, redacted, in its own unit of work; a redelivery stores nothing.
 
     *payload* may be anything; what the database refuses is stored escaped. Raises DatabaseLost if there is no
-    database: the message must then not be acknowledged.
+    database: the message must then not be acknowledged. A whole message of crawlers counts as processed from then on;
+    with *is_whole* false, the rest of it is still to be applied.
     """
-    rejected = Rejected(task, payload, reason, detail, message_id)
+    rejected = Rejected(task, payload, reason, detail, message_id, is_whole)
     try:
         _keep(rejected)
     except DataRefusedError as error:
@@ -39,12 +52,22 @@ def keep(
 def _keep(rejected: "Rejected", *, escaped: bool = False) -> None:
     with unit_of_work(_no_publish) as uow:
         uow.tokens.name_within(rejected.payload)
-        uow.rejected.keep(**vars(rejected))
+        uow.rejected.keep(
+            task=rejected.task,
+            payload=rejected.payload,
+            reason=rejected.reason,
+            detail=rejected.detail,
+            message_id=rejected.message_id,
+        )
         if escaped:
             uow.rejected.escape()
         # Not by the id alone: a foreign producer may use one id for many messages, and all must be stored.
-        if rejected.message_id is None or uow.processed.mark_processed(uow.rejected.fingerprint()):
-            uow.commit()
+        is_new = rejected.message_id is None or uow.processed.mark_processed(uow.rejected.fingerprint())
+        if not is_new:
+            uow.rejected.reset(0)
+        if rejected.message_id and rejected.ends_its_message:
+            uow.processed.mark_processed(rejected.message_id)
+        uow.commit()
 
 
 def _no_publish(task: str, _arguments: dict[str, Any]) -> None:
@@ -61,6 +84,17 @@ class Rejected:
     reason: str
     detail: str = ""
     message_id: str | None = None
+    is_whole: bool = True
+
+    @property
+    def ends_its_message(self) -> bool:
+        """True if a message with this id is not to be applied any more, and somebody waits for that."""
+        return (
+            self.is_whole
+            and self.task is not None
+            and self.task.startswith(_REPEATED)
+            and self.reason not in _NOT_OURS
+        )
 
 
 def keep_or_requeue(rejected: Rejected, *, kept: Callable[[], None], requeue: Callable[[], None]) -> None:

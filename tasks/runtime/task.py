@@ -135,7 +135,7 @@ def _read(body: Body) -> tuple[tuple[Any, ...], dict[str, Any]]:
     given = body.read()
     for item in given.large:
         detail = f"an item of {len(item):,} bytes, more than {MAX_ITEM_BYTES:,}"
-        _keep_rejected(readable_body(item), "too_large", detail)
+        _keep_rejected(readable_body(item), "too_large", detail, is_whole=False)
     return tuple(given.args), given.kwargs
 
 
@@ -147,16 +147,23 @@ def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
     return {"args": args, "kwargs": kwargs} if args else kwargs
 
 
-def _keep_rejected(payload: object, reason: str, detail: str) -> None:
+def _keep_rejected(payload: object, reason: str, detail: str, *, is_whole: bool = True) -> None:
     """
-    Keep the current message as rejected, or requeue it after a pause if even that fails, whatever the reason.
+    Keep the current message, or an item of it, as rejected; requeue it after a pause if even that fails.
 
     It fails if the database was never migrated, if we may not write to it, or if the driver or we have a defect.
     """
     name, id_ = current_task.name, message_id()
     try:
         run_until_done(
-            lambda: rejection.keep(task=name, payload=payload, reason=reason, detail=detail, message_id=id_)
+            lambda: rejection.keep(
+                task=name,
+                payload=payload,
+                reason=reason,
+                detail=detail,
+                message_id=id_,
+                is_whole=is_whole,
+            )
         )
     except (TaskPredicate, MemoryError):
         raise

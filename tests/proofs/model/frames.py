@@ -88,12 +88,14 @@ def apply_heartbeats(model: Model, message: Message, _: Any) -> None:
     """
     Apply the heartbeats of one message.
 
-    Processed once: only "a `connections.heartbeat` that leaves an event or a rejected heartbeat".
+    Processed once: only "a `connections.heartbeat` that brings a capacity or a list of jobs, or leaves an event or a
+    rejected heartbeat".
     """
     beats = message.payload["beats"]
     senders = {beat["connection_id"] for beat in beats}
     leaves_nothing = all(_is_active(model, sender) for sender in senders)
-    if not (leaves_nothing or model.mark_processed(message)):
+    brings_nothing = not any("capacity" in b or isinstance(b.get("active_jobs"), list) for b in beats)
+    if not ((leaves_nothing and brings_nothing) or model.mark_processed(message)):
         return
     _record_heartbeats(model, [(sender, {"type": "heartbeat"}) for sender in senders])
     for beat in beats:
