@@ -1,0 +1,1 @@
+"""The dialect of the platform's original crawler, translated into protocol 1."""
