@@ -5,7 +5,8 @@ The errors that a unit of work can raise.
     ├── SettingsError          a setting is missing or wrong; its text names it
     ├── TransientError         nothing was written; the whole unit may be run again
     │   ├── Contended          a deadlock, a serialization failure, a lock timeout: run again soon
-    │   ├── DatabaseLost       the database is away, or forbids a statement: wait, then run again
+    │   ├── DatabaseLost       the database is away: wait, then run again
+    │   │   ├── RightsMissing  the database forbids a statement: a GRANT heals it
     │   │   └── IdleTransactionEnded  the server ended our transaction, since it was idle for too long
     │   └── ResourcesShort     this machine has no descriptor or memory left for a moment: wait, then run again
     ├── DataRefusedError       the database refuses these values (SQLSTATE class 22, 23 or 54)
@@ -41,6 +42,10 @@ class Contended(TransientError):  # noqa: N818 - a state of affairs, not a fault
 
 class DatabaseLost(TransientError):  # noqa: N818 - a state of affairs, not a fault
     """The database cannot be reached, or ended the connection. A COMMIT in progress may have succeeded."""
+
+
+class RightsMissing(DatabaseLost):
+    """Our role may not do what a statement does."""
 
 
 class IdleTransactionEnded(DatabaseLost):

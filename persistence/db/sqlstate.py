@@ -16,6 +16,7 @@ from persistence.exceptions import (
     DataRefusedError,
     IdleTransactionEnded,
     ResourcesShort,
+    RightsMissing,
 )
 from persistence.shortage import is_shortage
 
@@ -89,7 +90,8 @@ def _from_server(cause: PsycopgError, state: str) -> CrawlyardError:
     if state == _SILENT:
         return IdleTransactionEnded(text)
     if state in (_POOLER_ERROR, _NOT_PERMITTED):
-        return DatabaseLost(f"{text}: {cause.diag.message_primary}")
+        lost = RightsMissing if state == _NOT_PERMITTED else DatabaseLost
+        return lost(f"{text}: {cause.diag.message_primary}")
     if state[:2] in _LOST_CLASSES or state in _LOST:
         return DatabaseLost(text)
     if state[:2] in _REFUSED_CLASSES:

@@ -7,6 +7,8 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from persistence.db.engine import engine
+from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import UnsuitableDatabaseError
 from persistence.migrations.scope import VERSION_TABLE
 from persistence.schema import Base
@@ -25,6 +27,9 @@ _REQUIRED: Final[Mapping[str, Sequence[str]]] = {
     VERSION_TABLE: ("SELECT",),
 }
 """What a worker does, by table."""
+
+ORDERS: Final = "crawler_order"
+"""The view in which gateways read orders."""
 
 _SEQUENCES: Final = ("assign_bell",)
 
@@ -65,6 +70,19 @@ _HIDDEN = text("""
 """)
 
 
+_ORDERS = text("""
+    -- A view reads its tables with its owner's rights.
+    SELECT has_table_privilege(view.oid, 'SELECT') AS is_readable, quote_ident(pg_get_userbyid(relowner)) AS owner,
+           ARRAY(SELECT DISTINCT used.refobjid::regclass::text
+                   FROM pg_rewrite rule
+                   JOIN pg_depend used ON used.objid = rule.oid AND used.classid = 'pg_rewrite'::regclass
+                                      AND used.refclassid = 'pg_class'::regclass AND used.refobjid <> rule.ev_class
+                  WHERE rule.ev_class = view.oid AND NOT has_any_column_privilege(relowner, used.refobjid, 'SELECT')
+                  ORDER BY 1) AS closed
+      FROM pg_class view WHERE view.oid = to_regclass(:view)
+""")
+
+
 @dataclass(frozen=True)
 class Rights:
     """What our role lacks; all empty if it may do what Crawlyard does."""
@@ -94,18 +112,48 @@ def read_rights(connection: Connection) -> Rights:
     return Rights(role, "; ".join(missing), "; ".join(grants), hidden)
 
 
+def why_no_orders(connection: Connection) -> tuple[str, str]:
+    """
+    Return why our role cannot read orders, and the remedy; nothing if it can.
+
+    Gateways and audits read them; a worker does not.
+    """
+    found = connection.execute(_ORDERS, {"view": ORDERS}).one_or_none()
+    if found is None:
+        return f"there is no view {ORDERS}", "Run `crawlyard migrate`."
+    if found.closed:
+        tables = ", ".join(found.closed)
+        return (
+            f"SELECT on {tables} by {found.owner}, the owner of {ORDERS}",
+            f"Have their owner run: GRANT SELECT ON {tables} TO {found.owner}",
+        )
+    if not found.is_readable:
+        role = connection.scalar(text("SELECT quote_ident(current_user)"))
+        return f"SELECT on {ORDERS}", f"Have its owner run: GRANT SELECT ON {ORDERS} TO {role}"
+    return "", ""
+
+
 def require_rights(connection: Connection) -> None:
     """Raise UnsuitableDatabaseError, in one line that names all, if our role lacks rights or does not see all rows."""
-    rights = read_rights(connection)
+    if why := _complaint(read_rights(connection)):
+        raise UnsuitableDatabaseError(why)
+
+
+def lacking() -> str:
+    """Return in one line what our role lacks now; nothing if it lacks nothing. Raises a TransientError."""
+    with translate_errors(), engine().connect() as connection:
+        return _complaint(read_rights(connection))
+
+
+def _complaint(rights: Rights) -> str:
     if rights.missing:
-        raise UnsuitableDatabaseError(
-            f"The role {rights.role} lacks {rights.missing}. Have their owner run: {rights.grant}"
-        )
+        return f"The role {rights.role} lacks {rights.missing}. Have their owner run: {rights.grant}"
     if rights.hidden:
-        raise UnsuitableDatabaseError(
+        return (
             f"Row level security hides rows of {', '.join(rights.hidden)} from the role {rights.role}, and Crawlyard "
             f"must see all. {unhide(rights)}"
         )
+    return ""
 
 
 def unhide(rights: Rights) -> str:

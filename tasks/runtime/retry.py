@@ -8,10 +8,16 @@ from time import monotonic, sleep
 import structlog
 from celery.exceptions import Reject
 
-from persistence.exceptions import Contended, DatabaseLost, IdleTransactionEnded, TransientError
+from persistence.exceptions import (
+    Contended,
+    DatabaseLost,
+    IdleTransactionEnded,
+    RightsMissing,
+    TransientError,
+)
 from persistence.settings import settings
 from persistence.shortage import is_shortage
-from tasks.runtime import stopping
+from tasks.runtime import lost_rights, stopping
 
 log = structlog.get_logger()
 
@@ -60,18 +66,33 @@ def run_until_done(unit: Callable[[], None], *, until_time_limit: bool = False) 
         except (TransientError, OSError, MemoryError) as error:
             if isinstance(error, OSError) and not is_shortage(error):
                 raise
-            pause, why = _pause(error, attempt), str(error) or type(error).__name__
+            pause, why = _pause(error, attempt), _describe(error)
             if not until_time_limit and (stopping.is_stopping() or monotonic() + pause > deadline):
                 if isinstance(error, MemoryError) and not stopping.is_stopping():
                     raise
                 log.warning("message_requeued", why=why)
                 raise Reject(why, requeue=True) from None
             if not isinstance(error, Contended):
-                lost = "database_lost" if isinstance(error, DatabaseLost) else "resources_short"
-                log.warning(lost, why=why, retry_in_s=round(pause, 2))
+                log.warning(_name(error), why=why, retry_in_s=round(pause, 2))
             (sleep if until_time_limit else stopping.wait)(pause)
         else:
             return
+
+
+def _describe(error: Exception) -> str:
+    """Say in one line what the unit waits for."""
+    return (
+        lost_rights.describe(error)
+        if isinstance(error, RightsMissing)
+        else str(error) or type(error).__name__
+    )
+
+
+def _name(error: Exception) -> str:
+    """What the log calls it."""
+    if isinstance(error, RightsMissing):
+        return "rights_missing"
+    return "database_lost" if isinstance(error, DatabaseLost) else "resources_short"
 
 
 def _pause(error: Exception, attempt: int) -> float:

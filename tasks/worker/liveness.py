@@ -19,6 +19,7 @@ import structlog
 from celery import Celery, signals
 from celery.worker.state import reserved_requests
 
+from tasks.runtime import lost_rights
 from tasks.start.temporary_folder import why_no_temporary_folder
 from tasks.worker.heartbeat_file import LivenessFile
 
@@ -62,7 +63,7 @@ def on_broker_answer() -> None:
         return
     # Such as: the file was removed or closed, or a pool's thread has just ended a request.
     with suppress(Exception):
-        _worker.file.permit()
+        _worker.file.refuse(lost_rights.noted())
         now = time.time()
         _worker.file.beat(min((_worker.in_hand.setdefault(r, now) for r in reserved_requests), default=now))
 

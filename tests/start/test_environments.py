@@ -1,7 +1,10 @@
 """In each environment of tests/support/worlds/environments.py, a start says what is wrong, the doctor what to do."""
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -10,18 +13,22 @@ import pytest
 import redis
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from console.commands.doctor import diagnose
 from persistence.db.engine import engine
 from persistence.db.sqlstate import translate_errors
-from persistence.exceptions import DatabaseLost, SettingsError, UnsuitableDatabaseError
+from persistence.exceptions import RightsMissing, SettingsError, UnsuitableDatabaseError
 from persistence.migrations.head import check_head, check_rights
 from persistence.settings import settings
 from support.engines import forget_engine
-from support.worlds.environments import ENVIRONMENTS, Environment
+from support.worlds.environments import ALL, ENVIRONMENTS, SEQUENCE, Environment
 from tasks.app import app
+from tasks.runtime import lost_rights, stopping
+from tasks.runtime.retry import run_until_done
 from tasks.start.broker_rights import CONSUME, wait_for_rights
-from tasks.worker import lifecycle
+from tasks.worker import lifecycle, liveness
+from tasks.worker.heartbeat_file import LivenessFile
 
 STRANGER = "stranger"
 
@@ -130,11 +137,60 @@ def test_a_right_that_is_lost_is_waited_for(enter: Callable[[Environment], None]
     """A unit waits for a GRANT as for a database that is away, and its message is not kept as rejected."""
     enter(next(one for one in ENVIRONMENTS if one.name == "a-table-of-ours-without-rights"))
     with (
-        pytest.raises(DatabaseLost, match="permission denied for table job_queue"),
+        pytest.raises(RightsMissing, match="permission denied for table job_queue"),
         translate_errors(),
         engine().begin() as connection,
     ):
         connection.execute(text("DELETE FROM job_queue"))
+
+
+def test_a_right_that_is_lost_is_named_at_once(
+    enter: Callable[[Environment], None],
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By each unit that lacks it, with table, right and GRANT, and by health; a unit goes on once it may."""
+    enter(Environment("worker", None, role=True, database=(ALL, SEQUENCE)))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(liveness._worker, "file", LivenessFile("worker", timedelta(seconds=30)))
+    (file,) = tmp_path.glob("crawlyard-*/worker-*")
+    told: list[str] = []
+
+    def unit() -> None:
+        with translate_errors(), engine().begin() as connection:
+            connection.execute(text("DELETE FROM job_queue"))
+
+    def wait(_seconds: float) -> None:
+        liveness.on_broker_answer()
+        told.append(file.read_text().splitlines()[1])
+        with psycopg.connect(database, autocommit=True) as owner:
+            owner.execute("GRANT DELETE ON job_queue TO stranger")
+
+    monkeypatch.setattr(stopping, "wait", wait)
+    try:
+        with psycopg.connect(database, autocommit=True) as owner:
+            owner.execute("REVOKE DELETE ON job_queue FROM stranger")
+        with capture_logs() as logs:
+            run_until_done(unit)
+        monkeypatch.setattr(lost_rights, "_VALID_S", 0.0)
+        liveness.on_broker_answer()
+        assert file.read_text() == "30.0"
+    finally:
+        liveness._end()
+    missing = "The role stranger lacks DELETE on job_queue. Have their owner run: GRANT DELETE ON job_queue TO stranger"
+    assert told == [missing]
+    assert [(entry["event"], entry["why"]) for entry in logs] == [("rights_missing", missing)]
+
+
+def test_a_right_that_is_not_looked_up_is_told_in_the_servers_words(
+    enter: Callable[[Environment], None],
+) -> None:
+    """Such as one on a single column."""
+    enter(Environment("worker", None, role=True, database=(ALL, SEQUENCE)))
+    error = RightsMissing("permission denied for table job")
+    assert lost_rights.describe(error) == "permission denied for table job"
+    assert lost_rights.noted() == "permission denied for table job"
 
 
 def test_a_reader_of_events_needs_no_rights_of_a_worker(enter: Callable[[Environment], None]) -> None:

@@ -26,7 +26,7 @@ from persistence.db.snapshot import snapshot
 from persistence.exceptions import DatabaseLost
 from persistence.maintenance.adoption import read_unadopted_jobs
 from persistence.migrations.head import SchemaError, require_head
-from persistence.migrations.rights import read_rights, unhide
+from persistence.migrations.rights import read_rights, unhide, why_no_orders
 from persistence.reports.connections import SuspiciousConnections, suspicious_connections
 from persistence.schema import Base
 from persistence.settings import PREFIX, settings
@@ -117,7 +117,18 @@ def _rights(connection: Connection) -> list[Finding]:
             good=not rights.hidden,
             remedy=f"{unhide(rights)} A worker does not start without.",
         ),
+        _orders(*why_no_orders(connection)),
     ]
+
+
+def _orders(missing: str, remedy: str) -> Finding:
+    return judged(
+        "rights on orders",
+        f"missing: {missing}" if missing else "sufficient to read orders",
+        good=not missing,
+        remedy=f"{remedy}. Gateways and `crawlyard audit` need it; where they have another role, ask as that role.",
+        otherwise="warning",
+    )
 
 
 def _adoption() -> list[Finding]:

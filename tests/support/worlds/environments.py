@@ -122,6 +122,37 @@ ENVIRONMENTS = (
         database=("SELECT 1",),
     ),
     Environment(
+        "the-view-of-orders-without-rights",
+        (
+            "rights on orders",
+            "warning",
+            "^missing: SELECT on crawler_order$",
+            "GRANT SELECT ON crawler_order TO stranger. Gateways",
+        ),
+        role=True,
+        database=(ALL, SEQUENCE, "REVOKE ALL ON crawler_order FROM {role}"),
+    ),
+    Environment(
+        "a-view-of-orders-whose-owner-may-not-read",
+        (
+            "rights on orders",
+            "warning",
+            "^missing: SELECT on area, job by stranger, the owner of crawler_order$",
+            "GRANT SELECT ON area, job TO stranger",
+        ),
+        role=True,
+        start="lacks SELECT on area, job",
+        ends=True,
+        database=(
+            ALL,
+            SEQUENCE,
+            "GRANT CREATE ON SCHEMA public TO {role}",
+            "ALTER VIEW crawler_order OWNER TO {role}",
+            "REVOKE SELECT ON job, area FROM {role}",
+        ),
+        undo=("ALTER VIEW crawler_order OWNER TO CURRENT_USER",),
+    ),
+    Environment(
         "a-schema-without-usage",
         ("rights", "fault", "USAGE on schema public", "GRANT USAGE ON SCHEMA public TO"),
         start="lacks USAGE on schema public",
