@@ -19,6 +19,7 @@ from gateway.listeners.peer import peer_of
 from gateway.listeners.stream import Shared, Stream
 from gateway.listeners.tls import Tls
 from gateway.listeners.transport import Receiver, Transport
+from gateway.listeners.web_socket import Messages
 
 _log = structlog.get_logger()
 
@@ -121,6 +122,8 @@ class Acceptor:
         task.add_done_callback(self._opening.discard)
 
     def _codec(self) -> Codec:
+        if self.address.web_socket:
+            return Messages()
         return Values() if self.address.dialect == "original" else Lines()
 
     async def _open(self, sock: socket.socket, stream: Stream) -> None:

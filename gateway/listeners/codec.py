@@ -13,6 +13,14 @@ class Codec(Splitter, Protocol):
         """Whether frames may be sent: false before a handshake, and after the peer has closed."""
 
     @property
+    def over(self) -> bool:
+        """Whether the peer has said that it closes."""
+
+    @property
+    def read_bytes(self) -> int:
+        """The most that is to be fed at once."""
+
+    @property
     def ponged(self) -> bool:
         """Whether an answer to a ping has come since this was asked last."""
 
@@ -35,7 +43,9 @@ class _Delimited:
     __slots__ = ()
 
     open = True
+    over = False
     ponged = False
+    read_bytes = 64 * 1024
 
     def encode(self, frame: bytes) -> bytes:
         """Return a frame and the newline."""

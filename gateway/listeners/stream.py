@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import format_exc
 from typing import Final
 
 import structlog
@@ -105,9 +106,8 @@ class Stream(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio names it
         """Return where the next read goes: of a stranger, not more than its first frame may have."""
         assert self._receiver is not None
-        if self._receiver.frame_limit <= HELLO_BYTES:
-            return self._shared.buffer[:HELLO_BYTES]
-        return self._shared.buffer
+        most = HELLO_BYTES if self._receiver.frame_limit <= HELLO_BYTES else self._codec.read_bytes
+        return self._shared.buffer[:most]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
@@ -137,6 +137,7 @@ class Stream(asyncio.BufferedProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._shared.held.hold(self, 0)
+        self._transport = None  # which may not be aborted any more
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.closed(exc)
@@ -181,7 +182,10 @@ class Stream(asyncio.BufferedProtocol):
         if self._transport.can_write_eof():
             if self._paused:
                 self._transport.resume_reading()
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer has gone, and the loop has not noticed yet
+                self.abort()
         else:
             self._transport.close()
 
@@ -239,6 +243,7 @@ class Stream(asyncio.BufferedProtocol):
             try:
                 frame = codec.next_frame(receiver.frame_limit)
             except BadFrameError as error:
+                self._write(codec.replies())
                 self.stop(error.code, str(error))
                 return
             if frame is None:
@@ -254,13 +259,17 @@ class Stream(asyncio.BufferedProtocol):
         try:
             receiver.frame_received(frame)
         except Exception:  # noqa: BLE001 - a fault in one link must not end others
-            _log.exception("link_failed", peer=self.peer.address)
+            # As text: a traceback that is rendered later may show the frame, and so a secret.
+            _log.error("link_failed", peer=self.peer.address, traceback=format_exc())
             self.stop("internal", "a fault of the gateway")
 
     def _after_input(self, *, given: bool) -> None:
         self._write(self._codec.replies())
         if self._codec.ponged and self._receiver is not None:
             self._receiver.ponged()
+        if self._codec.over:
+            self.close()
+            return
         self._account()
         deadlines = self._shared.deadlines
         if self._paused or not self._codec.unfinished:

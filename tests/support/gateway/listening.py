@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from gateway.listeners.addresses import ListenAddress, read_addresses
 from gateway.listeners.bounds import Limits
@@ -30,6 +32,12 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what brings it about knows nothing of tests
             await asyncio.sleep(0.002)
+
+
+def set_servers(environment: pytest.MonkeyPatch) -> None:
+    """Name servers that nobody asks, without which there are no settings."""
+    environment.setenv("DATABASE_URL", "postgresql://nowhere.invalid/none")
+    environment.setenv("BROKER_URL", "redis://nowhere.invalid/0")
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -81,6 +89,7 @@ class Listening:
 
     listeners: Listeners
     links: list[Link]
+    crawlers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     @property
     def address(self) -> ListenAddress:
@@ -90,8 +99,11 @@ class Listening:
     async def connect(self, **more: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the first address, without a word."""
         if self.address.scheme == "unix":
-            return await asyncio.open_unix_connection(self.address.path)
-        return await asyncio.open_connection(self.address.host, self.address.port, **more)
+            reader, writer = await asyncio.open_unix_connection(self.address.path)
+        else:
+            reader, writer = await asyncio.open_connection(self.address.host, self.address.port, **more)
+        self.crawlers.append(writer)
+        return reader, writer
 
     async def greet(self, **more: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, and read the welcome."""
@@ -114,9 +126,15 @@ async def listening(
 
     listeners = Listeners(read_addresses(address), accept, limits)
     await listeners.start()
+    gateway = Listening(listeners, links)
     try:
-        yield Listening(listeners, links)
+        yield gateway
     finally:
+        for crawler in gateway.crawlers:
+            if not crawler.is_closing():
+                crawler.transport.abort()
+            with suppress(OSError):
+                await crawler.wait_closed()
         await listeners.close()
         assert listeners.links == 0
         assert listeners.held_bytes == 0
