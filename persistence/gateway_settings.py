@@ -21,6 +21,12 @@ class GatewaySettings(BaseSettings):
         pattern=r"^[A-Za-z0-9_.:@-]{0,64}$",
         description="the name of this gateway, which no other one may have (none: the host's name)",
     )
+    gateway_metrics: str = Field(
+        "",
+        max_length=300,
+        description="host and port at which the gateway serves its figures over HTTP (`/metrics`, `/live`, `/ready`; "
+        "none: nowhere)",
+    )
     gateway_certificate: Path | None = Field(
         None, description="the file of the certificate, with its chain, that tls:// and wss:// listeners show"
     )
