@@ -111,6 +111,7 @@ def test_the_wheel_contains_only_our_packages(wheel: Path) -> None:
     assert not [name for name in names if name.endswith(".pyc")]
 
 
+@pytest.mark.gate
 @pytest.mark.programs
 def test_the_wheel_works_beside_foreign_modules(
     installed: Installed, empty_database: str, broker: str

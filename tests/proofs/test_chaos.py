@@ -38,6 +38,7 @@ COMMAND = [
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "PYTHONUNBUFFERED": "1"}
 
 
+@pytest.mark.gate
 @pytest.mark.programs
 @pytest.mark.timeout(600)
 def test_a_short_run_with_every_fault_ends_well(tmp_path: Path) -> None:
@@ -65,6 +66,7 @@ def test_a_short_run_with_every_fault_ends_well(tmp_path: Path) -> None:
     assert chaos.stdout.startswith(f"seed {SEED}:")
 
 
+@pytest.mark.gate
 @pytest.mark.programs
 @pytest.mark.timeout(300)
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:

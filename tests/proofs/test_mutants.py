@@ -195,6 +195,7 @@ def test_only_a_failing_assertion_kills_a_mutant(
     assert judge(code, report)[0] is verdict
 
 
+@pytest.mark.gate
 def test_a_surviving_mutant_is_reported_as_a_failure(tmp_path: Path) -> None:
     """Each verdict is reported by name, also as JSON, and the project is not changed."""
     root, guards = tmp_path / "project", tmp_path / "guards"
