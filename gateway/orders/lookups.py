@@ -6,7 +6,7 @@ a TransientError while the database is away.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from gateway.orders.pace import Pace
 from gateway.orders.together import Together
@@ -61,15 +61,15 @@ class OrderLookups:
 
 
 class HandledLookups:
-    """Which messages have left their queue."""
+    """Which messages the workers have handled; what the reports ask for."""
 
     def __init__(self, session: OrderSession, pace: Pace) -> None:
         self._pace = pace
-        self._handled = HandledMessages(session)
+        self._messages = HandledMessages(session)
 
-    async def among(self, message_ids: Collection[str]) -> dict[str, bool]:
-        """Return those of these that have; the value tells whether their beats, ends and errors are committed."""
-        if not message_ids:
-            return {}
+    async def handled(self, ids: Sequence[str]) -> set[str]:
+        """Return those of these messages that were applied or rejected."""
+        if not ids:
+            return set()
         await self._pace.wait()
-        return await self._handled.among(message_ids)
+        return await self._messages.among(ids)

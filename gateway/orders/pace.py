@@ -16,7 +16,7 @@ class Pace:
         self, rate: float = QUERIES_PER_SECOND, burst: int = BURST, clock: Callable[[], float] = monotonic
     ) -> None:
         self._interval = 1 / rate
-        self._lead = burst * self._interval
+        self._lead = (burst + 0.5) * self._interval  # a half, lest rounding decides
         self._clock = clock
         self._next = 0.0
         """When the next one would pass if all of them were evenly spread."""

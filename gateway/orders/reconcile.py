@@ -23,7 +23,6 @@ class Rotation:
         self._all: deque[ConnectionId] = deque()
         self._round: deque[ConnectionId] = deque()
         self._due = 0.0
-        self._source = self._round
         self.is_resyncing = False
         """True until all links that there were have been compared."""
 
@@ -43,20 +42,20 @@ class Rotation:
 
     def next(self, now: float) -> list[ConnectionId]:
         """
-        Return the links to compare now: those asked for, those of a resync, else once a second a slice; often none.
+        Return the links to compare now: those asked for, with some of a resync or, once a second, a slice; often none.
 
         `compared` or `put_back` must follow.
         """
-        if self.has_more:
-            self._source = self._asked or self._all
-            return self._take(MOST_AT_ONCE)
-        if now < self._due:
-            return []
-        self._due = now + SLICE_S
-        if not self._round:
-            self._round.extend(self._connections())
-        self._source = self._round
-        return self._take(min(ceil(len(self._connections()) / SLICES), MOST_AT_ONCE))
+        ids = self._take(self._asked, MOST_AT_ONCE)
+        if self._all:
+            self._due = now + SLICE_S
+            return ids + self._take(self._all, MOST_AT_ONCE)
+        if now >= self._due:
+            self._due = now + SLICE_S
+            if not self._round:
+                self._round.extend(self._connections())
+            ids += self._take(self._round, min(ceil(len(self._connections()) / SLICES), MOST_AT_ONCE))
+        return ids
 
     def compared(self) -> None:
         """Note that the links that were returned last have been compared."""
@@ -64,12 +63,12 @@ class Rotation:
 
     def put_back(self, ids: list[ConnectionId]) -> None:
         """Return these again before others: the database did not answer."""
-        self._source.extendleft(reversed(ids))
+        self._asked.extendleft(reversed(ids))
 
-    def _take(self, most: int) -> list[ConnectionId]:
+    def _take(self, waiting: deque[ConnectionId], most: int) -> list[ConnectionId]:
         there = self._connections()
         taken: list[ConnectionId] = []
-        while self._source and len(taken) < most:
-            if (id_ := self._source.popleft()) in there:
+        while waiting and len(taken) < most:
+            if (id_ := waiting.popleft()) in there:
                 taken.append(id_)
         return taken

@@ -7,8 +7,8 @@ import redis.asyncio
 import structlog
 
 from persistence.settings import settings
-from tasks.runtime.wake_up import channel
 from tasks.start.broker_client import client_url
+from tasks.wake_up import channel
 
 log = structlog.get_logger()
 

@@ -29,10 +29,11 @@ _BEGIN = fragment("SELECT ($server), pg_current_snapshot()::text", server=_SERVE
 _DIFFERENCE = fragment(
     """
     WITH changed AS (
-        -- Each part is ordered as the primary key and limited, or a table that was never analyzed, or one in which a
-        -- long transaction has left a low xmin, is read from that transaction on.
+        -- Each part is ordered as the primary key and limited, so that it is read from the index. The upper bound
+        -- says nothing new, but lets few rows be expected of a table that was never analyzed: else it is read whole.
         (SELECT $columns FROM dispatch_event
-          WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot) ORDER BY xid, id LIMIT %(limit)s)
+          WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot())
+          ORDER BY xid, id LIMIT %(limit)s)
          UNION ALL
         SELECT late.* FROM pg_snapshot_xip(%(previous)s::pg_snapshot) AS running(xid)
          CROSS JOIN LATERAL (

@@ -21,7 +21,16 @@ _ORDERS = """
      WHERE o.connection_id = ANY (%(connections)s)
 """
 
-_OF_CONNECTIONS = fragment("$orders ORDER BY o.crawler_job_id", orders=_ORDERS)
+_OF_CONNECTIONS = fragment(
+    """
+    $orders
+       -- The same once more, as a list: else tables that were never analyzed are read whole.
+       AND o.crawler_job_id = ANY (ARRAY (SELECT jsonb_array_elements_text(active_jobs)
+                                            FROM socket_connection WHERE id = ANY (%(connections)s)))
+     ORDER BY o.crawler_job_id
+    """,
+    orders=_ORDERS,
+)
 
 _OF_FENCES = fragment(
     "$orders AND o.crawler_job_id = ANY (%(fences)s) ORDER BY o.crawler_job_id", orders=_ORDERS

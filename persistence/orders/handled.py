@@ -1,10 +1,10 @@
-"""Which messages have left their queue: a message is known here as soon as it is applied or rejected."""
+"""Which messages the workers have handled: applied or rejected for good."""
 
 from collections.abc import Collection
 
 from persistence.orders.session import OrderSession
 
-_READ = "SELECT message_id, applied FROM handled_message WHERE message_id = ANY (%(ids)s)"
+_READ = "SELECT message_id FROM handled_message WHERE message_id = ANY (%(ids)s) AND applied"
 
 
 class HandledMessages:
@@ -13,10 +13,6 @@ class HandledMessages:
     def __init__(self, session: OrderSession) -> None:
         self._session = session
 
-    async def among(self, message_ids: Collection[str]) -> dict[str, bool]:
-        """
-        Return those of these messages that a worker has begun with for good.
-
-        The value tells whether the beats, ends and errors of the message are committed; if not, they follow.
-        """
-        return dict(await self._session.rows(_READ, {"ids": list(message_ids)}))
+    async def among(self, message_ids: Collection[str]) -> set[str]:
+        """Return those of these messages that are handled; payloads that they refused may still be stored later."""
+        return {id_ for (id_,) in await self._session.rows(_READ, {"ids": list(message_ids)})}

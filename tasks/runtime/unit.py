@@ -7,7 +7,7 @@ from ulid import ULID
 
 from persistence import unit_of_work as persistence_unit
 from persistence.unit_of_work import UnitOfWork
-from tasks.runtime.wake_up import WakeUp
+from tasks.wake_up import WakeUp
 
 _wake_up = WakeUp()
 

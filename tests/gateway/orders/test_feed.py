@@ -1,6 +1,8 @@
 """The feed tells a gateway's links what happens to them, and nothing of others."""
 
-from support.gateways.feeds import followed
+from persistence.schema.ids import ConnectionId
+from support.gateway.feeds import followed
+from support.worlds.discoveries import Discoverer, group
 from support.worlds.links import SESSION, attach, link
 from support.worlds.world import World
 
@@ -69,6 +71,56 @@ def test_an_order_that_has_ended_meanwhile_is_not_handed_over(world: World) -> N
         crawler.fails(fence, recoverable=False)
 
         assert gateway.look() == [("ended", crawler.id, fence, "reported")]
+
+
+def test_an_applied_discovery_is_told(world: World) -> None:
+    """By its attempt and its timestamp as sent; ordinary progress is not told."""
+    discoverer = Discoverer.at_work(world)
+    with followed(discoverer.crawler.id) as gateway:
+        discoverer.crawler.sends(
+            "job_progress", discoverer.order, stage="fetching", entityType="areas", processed=1
+        )
+        discoverer.finds(group("a", 1), at="2026-05-04T05:02:01.50+02:00")
+
+        assert gateway.look() == [("discovery_applied", discoverer.order, "2026-05-04T05:02:01.50+02:00")]
+        (order,) = gateway.run(gateway.feed.live_orders(ConnectionId(discoverer.crawler.id)))
+
+    assert order.discoveries == ("2026-05-04T05:02:01.50+02:00",)
+
+
+def test_what_links_ask_is_answered(world: World) -> None:
+    """Their live orders, whose attempts these are, and which messages have been handled."""
+    crawler, orders = world.crawler_with_jobs(2)
+    _, [foreign] = world.crawler_with_jobs(1)
+    crawler.sends("job_completed", orders[0], success=True, finalCounts={})
+    world.sends(crawler.frame("heartbeat", systemStatus="idle"), message="a-message")
+    mine = ConnectionId(crawler.id)
+    with followed(crawler.id) as gateway:
+        feed = gateway.feed
+        (live,) = gateway.run(feed.live_orders(mine))
+        attempts = gateway.run(feed.attempts_of(mine, [*orders, foreign, "never-given"]))
+        assert gateway.run(feed.live_orders(ConnectionId(ONE))) == []
+        assert gateway.run(feed.handled.handled(["a-message", "another"])) == {"a-message"}
+
+    assert (live.crawler_job_id, live.access_token) == (orders[1], "glpat-abcdefghij0123456789")
+    assert (attempts.live, attempts.closed) == ({orders[1]}, {orders[0]})
+
+
+def test_credentials_are_found_and_revoked(world: World) -> None:
+    """One that is not there counts as revoked."""
+    with world.unit() as uow:
+        uow.crawler_credentials.enroll("east", "aa" * 32, 3)
+        uow.crawler_credentials.enroll("west", "bb" * 32, None)
+        uow.crawler_credentials.revoke("west")
+        uow.commit()
+    with followed() as gateway:
+        credentials = gateway.feed.credentials
+        east = gateway.run(credentials.find("aa" * 32))
+        assert east is not None
+        assert (east.name, east.capacity) == ("east", 3)
+        assert gateway.run(credentials.find("bb" * 32)) is None
+
+        assert gateway.run(credentials.revoked([east.credential_id, "unknown"])) == {"unknown"}
 
 
 def test_links_are_told_that_they_are_attached(world: World) -> None:

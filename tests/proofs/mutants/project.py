@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-PRODUCT = ("celeryconfig", "console", "persistence", "tasks")
+PRODUCT = ("celeryconfig", "console", "gateway", "persistence", "tasks")
 """The modules and packages from which guards are removed."""
 
 
