@@ -87,6 +87,16 @@ def beat(loglevel: str) -> None:
     start_beat(loglevel=loglevel)
 
 
+@crawlyard.under(RUN)
+@click.command()
+@loglevel
+def gateway(loglevel: str) -> None:
+    """Hold the links of crawlers until SIGTERM or Ctrl-C."""
+    from console.commands.gateway import start_gateway
+
+    start_gateway(loglevel=loglevel)
+
+
 @crawlyard.under(LOOK)
 @click.command()
 @as_json

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from traceback import format_exc
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
@@ -98,9 +98,9 @@ class Stream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self.opening = transport, None
-        transport.set_write_buffer_limits(high=0)  # so that we are told when all is sent
+        # uvloop's transports are not derived from asyncio's.
+        self._transport, self.opening = cast("asyncio.Transport", transport), None
+        self._transport.set_write_buffer_limits(high=0)  # so that we are told when all is sent
         self._receiver = self._accept(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio names it

@@ -11,5 +11,5 @@ class HandledMessages(Protocol):
         """
         Return those of the messages that were applied or rejected.
 
-        Raises DatabaseLost if Postgres does not answer.
+        Raises a TransientError if Postgres does not answer.
         """

@@ -20,7 +20,7 @@ from gateway.reports.marks import Marks
 from gateway.reports.message import Message, batch
 from gateway.reports.outbox import AttemptKey, Outbox
 from gateway.wire.protocol_1 import Frame
-from persistence.exceptions import DatabaseLost
+from persistence.exceptions import TransientError
 from persistence.schema.ids import ConnectionId
 
 log = structlog.get_logger()
@@ -238,7 +238,7 @@ class Reports:
             await asyncio.sleep(pause)
             try:
                 found = await self._handled.handled(self._in_flight.ids(LOOKED_UP_AT_ONCE))
-            except DatabaseLost:
+            except TransientError:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 continue
             pause = LOOK_UP_S

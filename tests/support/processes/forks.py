@@ -53,6 +53,7 @@ class Forked:
     def __init__(
         self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> None:
+        self.log = log
         self._process = _fork_server.Process(
             target=_run, args=(module, [*arguments], {**environment}, str(log)), daemon=True
         )

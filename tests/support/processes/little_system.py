@@ -70,13 +70,16 @@ class MiniSystem:
         ((value,),) = self.rows(sql, *values)
         return value
 
-    def start(self, command: str, **environment: str) -> Process:
-        """Start `crawlyard COMMAND` on this system, as a new interpreter if it has an *environment* of its own."""
+    def start(self, command: str, *, forked: bool = False, **environment: str) -> Process:
+        """
+        Start `crawlyard COMMAND` on this system, as a new interpreter if it has an *environment* of its own, unless
+        that is to be *forked* too.
+        """
         urls = {"DATABASE_URL": self.database_url, "BROKER_URL": self.broker_url}
         name = f"{self.name}-{len(self.processes)}-{command.partition(' ')[0]}"
         variables = {**self.settings, **urls, **environment}
         process: Process
-        if environment:
+        if environment and not forked:
             process = Child(name, command.split(), variables, self.folder)
         else:
             log = self.folder / f"{name}.log"
