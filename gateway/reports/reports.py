@@ -20,7 +20,7 @@ from gateway.reports.marks import Marks
 from gateway.reports.message import Message, batch
 from gateway.reports.outbox import AttemptKey, Outbox
 from gateway.wire.protocol_1 import Frame
-from persistence.exceptions import TransientError
+from persistence.exceptions import CrawlyardError, TransientError
 from persistence.schema.ids import ConnectionId
 
 log = structlog.get_logger()
@@ -160,12 +160,13 @@ class Reports:
     def _is_pressed(self) -> bool:
         return not self.is_broker_there or self._outbox.is_pressed
 
-    def _has_room(self, connection_id: ConnectionId) -> bool:
-        held = self._outbox.held_of(connection_id)
+    def _has_room(self, connection_id: ConnectionId, times: int = 1) -> bool:
+        """True if *times* what is held of a connection, and of all, is within the bounds."""
+        own, all_ = self._outbox.held_of(connection_id), self._outbox.held
         return (
-            held.bytes < MAX_LINK_BYTES
-            and held.frames < MAX_LINK_FRAMES
-            and self._outbox.held.bytes < MAX_BYTES
+            times * own.frames <= MAX_LINK_FRAMES
+            and times * own.bytes <= MAX_LINK_BYTES
+            and times * all_.bytes <= MAX_BYTES
         )
 
     def _wake(self, *, urgent: bool = False) -> None:
@@ -238,7 +239,9 @@ class Reports:
             await asyncio.sleep(pause)
             try:
                 found = await self._handled.handled(self._in_flight.ids(LOOKED_UP_AT_ONCE))
-            except TransientError:
+            except CrawlyardError as error:
+                if not isinstance(error, TransientError):
+                    log.exception("look_up_failed")
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 continue
             pause = LOOK_UP_S
@@ -254,7 +257,7 @@ class Reports:
                 log.exception("settling_failed", message_id=message.id)
         if self._outbox or self._beats or self._marks:
             self._wake(urgent=True)
-        for connection_id in [id_ for id_ in self._stopped_reading if self._has_room(id_)]:
+        for connection_id in [id_ for id_ in self._stopped_reading if self._has_room(id_, 2)]:
             del self._stopped_reading[connection_id]
             self._on_room(connection_id)
 

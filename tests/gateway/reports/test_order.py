@@ -83,3 +83,28 @@ def test_an_end_said_again_is_sent_once_and_acknowledged_twice(bench: Bench) -> 
     bench.workers.handle(message)
     bench.look_up()
     assert bench.acked == ["first", "again"]
+
+
+def test_an_end_waits_for_all_messages_before_it(bench: Bench) -> None:
+    """Whichever of them is handled first."""
+    messages = []
+    for _ in range(3):
+        bench.say("C", "job_progress", "a")
+        messages += bench.publish()
+    bench.say("C", "job_completed", "a")
+
+    for message in (messages[1], messages[2], messages[0]):
+        assert bench.publish() == []
+        bench.workers.handle(message)
+        bench.look_up()
+
+    assert [kinds(m) for m in bench.publish()] == [["job_completed"]]
+
+
+def test_another_attempt_on_the_same_link_holds_no_end_back(bench: Bench) -> None:
+    """Its frames are in flight; they say nothing of this one."""
+    bench.say("C", "job_progress", "b")
+    bench.publish()
+    bench.say("C", "job_completed", "a")
+
+    assert [kinds(m) for m in bench.publish()] == [["job_completed"]]

@@ -77,6 +77,10 @@ class Bench:
             self.workers, self.workers, on_room=self.has_room.append, clock=lambda: self.now
         )
 
+    def frame(self, kind: str, job_id: str, data: dict[str, Any]) -> Frame:
+        """A frame, as a link hands it over."""
+        return said(kind, job_id, data)
+
     def say(self, connection_id: str, kind: str, job_id: str, ack: str = "", **data: Any) -> bool:
         """Report a frame; its ack is then found in `acked`."""
         return self.reports.add(
