@@ -63,7 +63,9 @@ class _SnakeCase(Wire):
     """The base of those parts that have underscores on the wire; camelCase is taken as well."""
 
     model_config = ConfigDict(
-        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name)))
+        alias_generator=AliasGenerator(
+            validation_alias=lambda name: AliasChoices(name, to_camel(name)), serialization_alias=to_camel
+        )
     )
 
 

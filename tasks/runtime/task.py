@@ -26,9 +26,9 @@ from structlog.contextvars import bound_contextvars
 from persistence.exceptions import CrawlyardError
 from tasks.contract.payloads import Payload
 from tasks.runtime import rejection, stopping
-from tasks.runtime.body import Body, BodyRefusedError
-from tasks.runtime.large_items import MAX_ITEM_BYTES
-from tasks.runtime.readable import readable_body
+from tasks.runtime.reading.body import Body, BodyRefusedError
+from tasks.runtime.reading.large_items import MAX_ITEM_BYTES
+from tasks.runtime.reading.readable import readable_body
 from tasks.runtime.retry import UnfinishedError, run_until_done
 from tasks.runtime.unit import message_id
 

@@ -22,7 +22,7 @@ from persistence.settings import settings
 from persistence.shortage import is_shortage
 from tasks.routes import queue_of
 from tasks.runtime import stopping
-from tasks.runtime.readable import readable_body, readable_text
+from tasks.runtime.reading.readable import readable_body, readable_text
 from tasks.runtime.rejection import Rejected, keep_or_requeue
 from tasks.start.broker_rights import CONSUME, FIRST_PAUSE_S, LONGEST_PAUSE_S, wait_for_rights
 from tasks.worker import liveness

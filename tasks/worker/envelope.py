@@ -24,7 +24,7 @@ from typing import Any
 from uuid import uuid4
 
 from persistence.db.json_bounds import MAX_BYTES, TooDeepError, TooLargeError, parse_json
-from tasks.runtime.readable import READABLE_BYTES
+from tasks.runtime.reading.readable import READABLE_BYTES
 from tasks.worker.records import WRAPPED, unwrap
 
 _JSON = "application/json"

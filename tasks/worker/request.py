@@ -15,8 +15,8 @@ from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 
 from tasks.routes import PUBLISH_POLICY
-from tasks.runtime.body import Body
-from tasks.runtime.readable import readable_body
+from tasks.runtime.reading.body import Body
+from tasks.runtime.reading.readable import readable_body
 from tasks.runtime.rejection import Rejected, keep_or_requeue
 from tasks.runtime.retry import UnfinishedError
 

@@ -6,8 +6,8 @@ import pytest
 
 from support.worlds.world import World
 from tasks.runtime import rejection
-from tasks.runtime.body import Body
-from tasks.runtime.large_items import MAX_ITEM_BYTES
+from tasks.runtime.reading.body import Body
+from tasks.runtime.reading.large_items import MAX_ITEM_BYTES
 
 
 def is_handled(world: World) -> bool:

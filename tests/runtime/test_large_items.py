@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from support.worlds.world import World
-from tasks.runtime.body import Body
-from tasks.runtime.large_items import MAX_ITEM_BYTES, take_large_items
+from tasks.runtime.reading.body import Body
+from tasks.runtime.reading.large_items import MAX_ITEM_BYTES, take_large_items
 
 LARGE = {"text": 'a "quoted" [bracket] \\ ' * 60_000}
 LISTS = {"lists": [[0, 0]] * 150_000}

@@ -20,7 +20,7 @@ from support.worlds.world import World
 from tasks.fleet import connections
 from tasks.runtime import rejection, retry, stopping
 from tasks.runtime import task as tasks
-from tasks.runtime.body import Body
+from tasks.runtime.reading.body import Body
 from tasks.runtime.unit import unit_of_work
 
 Raise = Callable[[], None]

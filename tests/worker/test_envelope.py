@@ -10,8 +10,8 @@ from kombu.message import Message
 from persistence.db.json_bounds import MAX_BYTES, MAX_DEPTH
 from support.processes.workers import envelope
 from tasks.app import app
-from tasks.runtime.body import Body, BodyRefusedError
-from tasks.runtime.readable import READABLE_BYTES
+from tasks.runtime.reading.body import Body, BodyRefusedError
+from tasks.runtime.reading.readable import READABLE_BYTES
 from tasks.worker.consumer import admit
 from tasks.worker.envelope import MAX_TEXT_BYTES, seal
 from tasks.worker.records import put_back

@@ -14,8 +14,8 @@ from proofs.fuzz.envelopes import texts
 from proofs.fuzz.mutations import SECRET
 from support.depth import deep
 from support.processes.workers import Valkey, Worker, envelope, received_from, running, wait_until
-from tasks.runtime.body import Body, BodyRefusedError
-from tasks.runtime.readable import READABLE_BYTES, readable_body
+from tasks.runtime.reading.body import Body, BodyRefusedError
+from tasks.runtime.reading.readable import READABLE_BYTES, readable_body
 from tasks.worker import serialization
 from tasks.worker.consumer import _rejected as rejected
 from tasks.worker.consumer import admit

@@ -12,7 +12,7 @@ from proofs.model.machine.invariants import DatabaseState
 from proofs.model.model import Message
 from support.processes.workers import envelope, received_from
 from support.worlds.world import World
-from tasks.runtime.body import Body
+from tasks.runtime.reading.body import Body
 from tasks.runtime.rejection import keep
 from tasks.worker import serialization
 from tasks.worker.consumer import _rejected as rejected

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from persistence.db.json_bounds import MAX_DEPTH, TooDeepError, TooLargeError, check_json, parse_json
-from tasks.runtime.large_items import take_large_items, without
+from tasks.runtime.reading.large_items import take_large_items, without
 
 _EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
