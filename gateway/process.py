@@ -28,8 +28,11 @@ from gateway.listeners.addresses import read_addresses
 from gateway.listeners.listeners import Listeners
 from gateway.listeners.transport import Receiver, Transport
 from gateway.orders.feed import Feed
+from gateway.original.crawlers import OriginalCrawlers
+from gateway.original.translator import Translator
 from gateway.reports.broker import RedisBroker
 from gateway.reports.reports import Reports
+from persistence.schema.ids import ConnectionId
 from persistence.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -73,10 +76,21 @@ class Gateway:
         watch = Watch(registry, feed.credentials)
         context = Context(name, reports, feed, door, registry, settings.heartbeat_interval.total_seconds())
 
-        def accept(transport: Transport) -> Receiver:
+        originals = OriginalCrawlers()
+
+        async def token_of(connection_id: str, crawler_job_id: str) -> str | None:
+            orders = await feed.live_orders(ConnectionId(connection_id))
+            return next((o.access_token for o in orders if o.crawler_job_id == crawler_job_id), None)
+
+        def connect(transport: Transport) -> Receiver:
             link = Link(transport, context)
             watch.add(link)
             return link
+
+        def accept(transport: Transport) -> Receiver:
+            if transport.peer.listener.dialect == "original":
+                return Translator(transport, originals, token_of, connect)
+            return connect(transport)
 
         listeners = Listeners(read_addresses(settings.gateway_listen), accept)
         return cls(name, registry, feed, reports, broker, door, watch, listeners)
