@@ -14,6 +14,7 @@ from console.checks.deadline import begin, within
 from console.checks.doctor.broker import examine_broker
 from console.checks.doctor.database import examine_database
 from console.checks.doctor.finding import Finding, Level
+from console.checks.doctor.gateway import examine_gateway
 from console.checks.doctor.machine import examine_machine
 from console.checks.doctor.settings import Setting, all_settings, examine_settings
 from console.output import screen
@@ -60,6 +61,7 @@ def diagnose() -> Diagnosis:
     findings = [
         *examine_machine(),
         *examine_settings(),
+        *examine_gateway(),
         *_examined("database", examine_database, "Is it running, and is DATABASE_URL right?"),
         *_examined("broker", examine_broker, "Is it running, and is BROKER_URL right?"),
     ]

@@ -79,11 +79,15 @@ class Limits:
 def raise_descriptor_limit() -> int:
     """Raise this process's limit of descriptors to what it may have, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        hard = max(soft, 1024**2)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    possible = max(soft, descriptors(hard))
+    if soft < possible:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    return possible
+
+
+def descriptors(hard: int) -> int:
+    """Return the descriptors that we use under a hard limit; without one, a million."""
+    return 1024**2 if hard == resource.RLIM_INFINITY else hard
 
 
 class Bounded(Protocol):

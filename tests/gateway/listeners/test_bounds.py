@@ -459,3 +459,4 @@ def test_the_limit_of_descriptors_is_raised(monkeypatch: pytest.MonkeyPatch) -> 
     assert had[-1] == (5000, 5000)
     had.append((300, resource.RLIM_INFINITY))
     assert raise_descriptor_limit() == 1024**2
+    assert had[-1] == (1024**2, resource.RLIM_INFINITY)
