@@ -15,6 +15,7 @@ import yaml
 
 from console.checks.processes import BROKER_TIMEOUT_S, RECOVERY_S
 from console.main import crawlyard
+from gateway.listeners.addresses import read_addresses
 from persistence.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-OURS = {"migrate", "worker-crawler", "worker-dispatch", "beat"}
+OURS = {"migrate", "worker-crawler", "worker-dispatch", "gateway", "beat"}
 ONE_SHOT = {"migrate"}
 WORKERS = {"worker-crawler", "worker-dispatch"}
 
@@ -71,7 +72,7 @@ def commands() -> list[list[str]]:
 
 
 def test_the_compose_file_has_the_expected_services() -> None:
-    """There are two servers, the migration, two kinds of workers and beat."""
+    """There are two servers, the migration, two kinds of workers, a gateway and beat."""
     assert set(SERVICES) == {"postgres", "valkey"} | OURS
 
 
@@ -89,10 +90,10 @@ def test_every_service_has_a_healthcheck_and_restarts_or_runs_once(name: str) ->
         assert seconds(service["healthcheck"]["timeout"]) <= seconds(service["healthcheck"]["interval"])
 
 
-@pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
+@pytest.mark.parametrize("name", sorted(OURS - ONE_SHOT))
 def test_a_stuck_service_is_killed_and_restarted(name: str) -> None:
     """Docker restarts stopped containers, not unhealthy ones, so the healthcheck kills a stuck process."""
-    kind = "beat" if name == "beat" else "worker"
+    kind = "worker" if name in WORKERS else name
 
     assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "crawlyard", "health", f"--{kind}", "--end-stuck"]
     assert seconds(SERVICES[name]["healthcheck"]["timeout"]) > RECOVERY_S + BROKER_TIMEOUT_S
@@ -114,10 +115,10 @@ def test_services_have_minimal_privileges(name: str) -> None:
 
 @every_service
 def test_no_port_is_published_beyond_this_machine(name: str) -> None:
-    """Only the two servers publish ports, bound to 127.0.0.1."""
+    """Only the two servers and the gateway publish ports, bound to 127.0.0.1."""
     ports = SERVICES[name].get("ports", [])
 
-    assert bool(ports) == (name in {"postgres", "valkey"})
+    assert bool(ports) == (name in {"postgres", "valkey", "gateway"})
     assert all(with_defaults(port).startswith("127.0.0.1:") for port in ports)
 
 
@@ -136,9 +137,12 @@ def test_secrets_are_files(name: str) -> None:
     """The environment contains no password, because inspecting a container shows it."""
     service = SERVICES[name]
 
-    assert service["environment"] == {
-        f"{url.upper()}_FILE": f"/run/secrets/{url}" for url in ("database_url", "broker_url")
+    own = {
+        name: value
+        for name, value in service["environment"].items()
+        if not name.startswith("CRAWLYARD_GATEWAY_")
     }
+    assert own == {f"{url.upper()}_FILE": f"/run/secrets/{url}" for url in ("database_url", "broker_url")}
     assert service["secrets"] == ["database_url", "broker_url"]
 
 
@@ -150,7 +154,7 @@ def test_every_secret_is_a_file_outside_the_image() -> None:
     assert "!secrets" not in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
 
 
-@pytest.mark.parametrize("name", sorted(WORKERS | {"beat"}))
+@pytest.mark.parametrize("name", sorted(OURS - ONE_SHOT))
 def test_workers_wait_for_the_schema_and_the_broker(name: str) -> None:
     """The migration in turn waits for the database."""
     assert SERVICES[name]["depends_on"] == {
@@ -166,6 +170,17 @@ def test_a_worker_gets_time_to_finish_its_units(name: str, celery: dict[str, Any
     grace = seconds(SERVICES[name]["stop_grace_period"])
 
     assert grace >= celery["time_limit"] + celery["soft_shutdown"] + 20
+
+
+def test_the_gateway_gets_time_to_drain_and_descriptors_for_its_links() -> None:
+    """It ends within 25 s of SIGTERM, and listens where its port is published."""
+    gateway = SERVICES["gateway"]
+    (port,) = gateway["ports"]
+
+    assert seconds(gateway["stop_grace_period"]) > 25
+    assert gateway["ulimits"]["nofile"] >= 10_000
+    (address,) = read_addresses(gateway["environment"]["CRAWLYARD_GATEWAY_LISTEN"])
+    assert str(address.port) == port.rpartition(":")[2]
 
 
 @pytest.mark.parametrize("name", sorted(WORKERS))
