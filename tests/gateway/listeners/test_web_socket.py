@@ -174,7 +174,9 @@ def test_what_is_no_handshake_is_refused(request_: bytes, answer: bytes) -> None
         ),
         (b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", "malformed"),
     ],
-)
+    ids=["not_masked", "a_rest_without_a_beginning", "an_unknown_kind", "an_extension", "too_large",
+         "too_large_in_parts", "too_large_announced"],
+)  # fmt: skip
 def test_hostile_messages_end_the_link(sent: bytes, code: str) -> None:
     """What breaks the protocol, or is too large, whole, in parts or only announced."""
 
