@@ -22,6 +22,9 @@ ROUTES = {
     "upkeep.*": {"queue": "upkeep"},
 }
 
+WAKE_UP_CHANNEL = "crawlyard.orders"
+"""The channel on which gateways are told to look for orders."""
+
 PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 """Publishing fails within seconds, even if the server accepts the connection and then stays silent."""
 

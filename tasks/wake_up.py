@@ -9,9 +9,8 @@ from time import monotonic
 import redis.asyncio
 
 from persistence.settings import settings
+from tasks.routes import WAKE_UP_CHANNEL
 from tasks.start.broker_client import open_client
-
-CHANNEL = "crawlyard.orders"
 
 _TIMEOUT_S = 0.5
 _PAUSE_S = 5.0
@@ -46,4 +45,4 @@ class WakeUp:
 def channel(client: redis.Redis | redis.asyncio.Redis) -> str:
     """The channel of wake-ups, named as kombu names its own: databases of one server share their channels."""
     database = client.connection_pool.connection_kwargs.get("db") or 0
-    return f"{settings().queue_prefix}/{database}.{CHANNEL}"
+    return f"{settings().queue_prefix}/{database}.{WAKE_UP_CHANNEL}"

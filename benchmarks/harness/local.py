@@ -45,6 +45,7 @@ def _app() -> "Celery":
     app.loader.import_default_modules()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     unit.publish = lambda *_: None
+    unit.wake_gateways = lambda: None
     collect_garbage_rarely()
     return app
 

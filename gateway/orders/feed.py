@@ -18,7 +18,7 @@ from gateway.orders.lookups import CredentialLookups, HandledLookups, OrderLooku
 from gateway.orders.pace import Pace
 from gateway.orders.reconcile import Rotation
 from gateway.orders.wake_ups import listen
-from persistence.exceptions import TransientError
+from persistence.exceptions import CrawlyardError, UnsuitableDatabaseError
 from persistence.orders.attempts import OwnAttempts
 from persistence.orders.changes import Change, Changes
 from persistence.orders.hand_over import Fence, Order, Orders
@@ -116,7 +116,9 @@ class Feed:
                 await self.look()
                 backoff = _BACKOFF_S[0]
                 await self._rest()
-            except TransientError as error:
+            except UnsuitableDatabaseError:
+                raise
+            except CrawlyardError as error:  # a defect, too: links are not cut for what may be over soon
                 if backoff == _BACKOFF_S[0]:
                     log.warning("orders_not_read", error=str(error))
                 await asyncio.sleep(backoff)

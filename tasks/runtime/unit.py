@@ -9,12 +9,13 @@ from persistence import unit_of_work as persistence_unit
 from persistence.unit_of_work import UnitOfWork
 from tasks.wake_up import WakeUp
 
-_wake_up = WakeUp()
+wake_gateways = WakeUp().send
+"""Called after commits that concern gateways."""
 
 
 def unit_of_work() -> UnitOfWork:
     """Begin a unit of work that publishes tasks through the current app."""
-    return persistence_unit.unit_of_work(publish, _wake_up.send)
+    return persistence_unit.unit_of_work(publish, wake_gateways)
 
 
 def publish(task: str, arguments: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from persistence.settings import settings
-from tasks.routes import QUEUES
+from tasks.routes import QUEUES, WAKE_UP_CHANNEL
 from tasks.start.broker_client import open_client
 
 log = structlog.get_logger()
@@ -73,6 +73,12 @@ REMOTE_CONTROL = (
     Need("DEL", keys=(f"worker@host.{_PIDBOX}",)),
 )
 """What only remote control needs, such as `celery inspect`. A worker works without it."""
+
+WAKE_UPS = (
+    Need("PUBLISH", channels=(WAKE_UP_CHANNEL,), after=("",)),
+    Need("SUBSCRIBE", channels=(WAKE_UP_CHANNEL,)),
+)
+"""What workers need to wake gateways up, and gateways to be woken up. Without it orders come up to 50 ms later."""
 
 
 @dataclass(frozen=True)

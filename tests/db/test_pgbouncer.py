@@ -24,6 +24,7 @@ from persistence.settings import settings
 from support import poolers
 from support.command import CommandOutput, Run
 from support.engines import forget_engine
+from support.gateway.feeds import followed
 from support.poolers import Pooler, pooler
 from support.processes.workers import wait_until
 from support.worlds.older_databases import WEB_APP
@@ -69,6 +70,21 @@ def test_a_full_pool_counts_as_a_lost_database(between: Pooler, world: World) ->
     ):
         pass
     world.jobs(1)
+
+
+def test_a_gateway_reads_its_orders(between: Pooler, world: World) -> None:
+    """With our limits, which it does not leave in the session of the pooler."""
+    crawler = world.crawler(capacity=2)
+    world.jobs(2)
+    read = "SELECT current_setting('statement_timeout')"
+    with followed(crawler.id) as gateway:
+        world.assign()
+        assert sorted(gateway.look()) == [("handed_over", crawler.id, order) for order in crawler.orders()]
+        assert gateway.run(gateway.session.rows(read)) == [("30s",)]
+
+        with psycopg.connect(settings().psycopg_url, autocommit=True) as other:
+            left = {other.execute(read).fetchone() for _ in range(5)}
+    assert left == {("0",)}
 
 
 def test_an_unreachable_pooler_counts_as_a_lost_database(between: Pooler, world: World) -> None:

@@ -14,12 +14,24 @@ from celery.schedules import schedule
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from console.checks import processes
+from console.checks.doctor.broker import _wake_ups
 from persistence.settings import settings
 from support.command import Run
 from support.processes.programs import program
 from support.processes.workers import Valkey, running, wait_until
 from tasks.start import broker_rights
-from tasks.start.broker_rights import CONSUME, PUBLISH, Lack, Need, lack_of, try_to_publish, wait_for_rights
+from tasks.start.broker_client import open_client
+from tasks.start.broker_rights import (
+    CONSUME,
+    PUBLISH,
+    WAKE_UPS,
+    Lack,
+    Need,
+    lack_of,
+    try_to_publish,
+    wait_for_rights,
+)
+from tasks.wake_up import WakeUp, channel
 from tasks.worker import liveness, logs
 from tasks.worker.heartbeat_file import LivenessFile, ProcessLiveness, read
 
@@ -129,6 +141,24 @@ def test_a_process_whose_password_is_refused_is_not_excused(
     valkey.kill()
     (excused,) = processes.check_liveness("worker")
     assert excused.healthy
+
+
+def test_gateways_are_woken_up_with_the_rights_that_are_named(valkey: Valkey) -> None:
+    """Without them the doctor says which; nothing fails, and nothing comes."""
+    permit(valkey, "resetchannels")
+    lack = lack_of(WAKE_UPS)
+    assert lack.channels == ("/0.crawlyard.orders",)
+    (finding,) = _wake_ups(lack)
+    assert "find orders up to 50 ms later" in finding.detail
+    WakeUp().send()
+
+    valkey.client.execute_command(*lack.remedy.split())
+    assert not lack_of(WAKE_UPS)
+    assert _wake_ups(lack_of(WAKE_UPS)) == []
+    with open_client(settings().broker_url) as client, client.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe(channel(client))
+        WakeUp().send()
+        assert wait_until(heard.get_message, "a wake-up")
 
 
 @pytest.mark.programs

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from console.checks.broker import BrokerError, lacking, server_info
 from console.checks.doctor.finding import Finding, judged
 from console.output.screen import counted
-from tasks.start.broker_rights import CONSUME, REMOTE_CONTROL, Lack, Need
+from tasks.start.broker_rights import CONSUME, REMOTE_CONTROL, WAKE_UPS, Lack, Need
 from tasks.worker.remote_control import WorkerAnswer, ask_workers
 
 _OLDEST = (6, 2)
@@ -21,7 +21,12 @@ _INFO = (Need("INFO"),)
 
 def examine_broker() -> list[Finding]:
     """Examine our rights, the server and its workers. Raises BrokerError if it does not answer."""
-    return [_rights(lacking(CONSUME)), *_server(lacking(_INFO)), *_listeners(lacking(REMOTE_CONTROL))]
+    return [
+        _rights(lacking(CONSUME)),
+        *_wake_ups(lacking(WAKE_UPS)),
+        *_server(lacking(_INFO)),
+        *_listeners(lacking(REMOTE_CONTROL)),
+    ]
 
 
 def _server(unreadable: Lack) -> list[Finding]:
@@ -38,6 +43,13 @@ def _rights(lack: Lack) -> Finding:
         good=not lack,
         remedy=f"{lack.remedy}. Workers and beat wait for it.",
     )
+
+
+def _wake_ups(lack: Lack) -> list[Finding]:
+    if not lack:
+        return []
+    detail = f"{lack}; gateways are not woken up by workers, and find orders up to 50 ms later"
+    return [Finding("wake-ups", "warning", detail, f"{lack.remedy}, if gateways should find orders at once.")]
 
 
 def _listeners(lack: Lack) -> list[Finding]:

@@ -37,7 +37,7 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         taken, count = count, 0
         return taken
 
-    monkeypatch.setattr(unit._wake_up, "send", send)
+    monkeypatch.setattr(unit, "wake_gateways", send)
     return take
 
 
