@@ -124,7 +124,7 @@ class Door:
                 return Identity(known.credential_id, known.name, known.capacity)
         elif self._is_trusted(peer):
             return Identity(None, peer.listener.crawler or hello.crawler_id, None)
-        await asyncio.sleep(self._delay(peer.address))
+        await asyncio.sleep(self._delay(peer.source))
         raise RefusedLinkError("unauthenticated", "the gateway does not know this crawler")
 
     def forget(self) -> None:
@@ -156,14 +156,13 @@ class Door:
             self._known[shown] = now, found
         return found
 
-    def _delay(self, address: str) -> float:
-        """Return how long this address waits for its answer, and note that it has failed once more."""
-        host = address.rsplit(":", 1)[0]
+    def _delay(self, source: str) -> float:
+        """Return how long this host or user waits for its answer, and note that it has failed once more."""
         now = self._clock()
-        at, failures = self._failures.pop(host, (now, 0))
+        at, failures = self._failures.pop(source, (now, 0))
         if now - at > _REMEMBERED_S:
             failures = 0
-        self._failures[host] = now, failures + 1
+        self._failures[source] = now, failures + 1
         if len(self._failures) > _MAX_REMEMBERED:
             del self._failures[next(iter(self._failures))]
         return float(min(_FIRST_DELAY_S * 2 ** min(failures, 10), _LONGEST_DELAY_S))

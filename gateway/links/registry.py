@@ -84,7 +84,7 @@ class Registry:
         assert link.claim
         assert link.hello
         now = self._clock()
-        key = link.claim.connection_id if link.hello.session else (_crawler_of(link), link.peer.address)
+        key = link.claim.connection_id if link.hello.session else (_crawler_of(link), link.peer.source)
         entrances = self._entrances.pop(key, deque(maxlen=2 * OFTEN))
         self._entrances[key] = entrances
         if len(self._entrances) > _MAX_REMEMBERED:
