@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from structlog.testing import capture_logs
 
 from gateway.listeners import listeners
 from gateway.listeners.addresses import read_addresses
@@ -167,7 +168,7 @@ def test_a_changed_file_is_noticed(authority: Authority, configured: pytest.Monk
 
 
 def test_a_certificate_that_cannot_be_used_leaves_the_one_before(
-    authority: Authority, configured: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    authority: Authority, configured: pytest.MonkeyPatch
 ) -> None:
     """A key that does not fit, as between two writes, changes nothing; the next look at the files tries again."""
 
@@ -187,8 +188,10 @@ def test_a_certificate_that_cannot_be_used_leaves_the_one_before(
             gateway.listeners.reload()
             assert tls.context is not before
 
-    run(test())
-    assert "CRAWLYARD_GATEWAY_KEY is not the key of CRAWLYARD_GATEWAY_CERTIFICATE" in capsys.readouterr().out
+    with capture_logs() as logs:
+        run(test())
+    (refused,) = (entry for entry in logs if entry["event"] == "certificate_not_loaded")
+    assert "CRAWLYARD_GATEWAY_KEY is not the key of CRAWLYARD_GATEWAY_CERTIFICATE" in refused["error"]
 
 
 def test_an_encrypted_address_needs_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
