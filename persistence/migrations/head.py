@@ -9,7 +9,7 @@ from persistence.exceptions import CrawlyardError
 from persistence.migrations.placement import hidden_schemas, read_placement
 from persistence.migrations.rights import require_rights
 from persistence.migrations.run import current_revision, head_revision
-from persistence.migrations.web_app_tables import require_usable
+from persistence.migrations.web_app.tables import require_usable
 
 
 class SchemaError(CrawlyardError):

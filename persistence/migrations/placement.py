@@ -12,8 +12,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, text
 
 from persistence.exceptions import IllegalRequestError
-from persistence.migrations.repairs import quoted
 from persistence.migrations.scope import VERSION_TABLE
+from persistence.migrations.web_app.repairs import quoted
 from persistence.schema import Base, web_app
 
 _PLACES = text("""

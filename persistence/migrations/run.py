@@ -20,8 +20,8 @@ from persistence.db.sqlstate import translate_errors
 from persistence.exceptions import Contended, IllegalRequestError
 from persistence.migrations.placement import require_placement
 from persistence.migrations.scope import VERSION_TABLE, is_known
-from persistence.migrations.web_app_rules import OLDER_TIMES
-from persistence.migrations.web_app_tables import require_usable
+from persistence.migrations.web_app.rules import OLDER_TIMES
+from persistence.migrations.web_app.tables import require_usable
 from persistence.schema import Base
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('crawlyard_migrate'))"

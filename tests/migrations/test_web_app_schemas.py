@@ -11,7 +11,7 @@ from persistence.db.engine import engine
 from persistence.exceptions import IllegalRequestError
 from persistence.migrations.head import check_head
 from persistence.migrations.run import migrate
-from persistence.migrations.web_app_tables import examine, require_usable
+from persistence.migrations.web_app.tables import examine, require_usable
 from persistence.settings import settings
 from support.command import Run
 from support.engines import forget_engine

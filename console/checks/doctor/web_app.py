@@ -5,7 +5,7 @@ from sqlalchemy import Connection, text
 from console.checks.doctor.finding import Finding, judged
 from console.output.screen import counted
 from persistence.migrations.placement import Placement, read_placement
-from persistence.migrations.web_app_tables import TIMESTAMPS, WebAppTables, examine
+from persistence.migrations.web_app.tables import TIMESTAMPS, WebAppTables, examine
 
 _DEFAULT_ZONE = text("SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'")
 

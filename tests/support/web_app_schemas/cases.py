@@ -62,7 +62,10 @@ AT_WORK = [
         ALTER TABLE account ALTER access_token TYPE varchar(255), ALTER provider_id TYPE varchar(20);
         ALTER TABLE job ALTER id TYPE varchar(26), ALTER status TYPE varchar(30), ALTER command TYPE varchar(50),
             ALTER full_path TYPE varchar(1024), ADD CHECK (length(status) < 27),
-            ADD CHECK (command <> 'x' OR branch = 'y')
+            ADD CHECK (command <> 'x' OR branch = 'y'), ADD CHECK ("updatedAt" >= created_at),
+            ADD CHECK (status <> 'finished' OR finished_at IS NOT NULL), ADD CHECK (id <> status),
+            ADD CHECK (status <> 'running' OR started_at IS NOT NULL AND finished_at IS NULL),
+            ADD CHECK (1 / extract(epoch FROM created_at - '2026-05-04T01:00:00Z') < 9 OR status = 'x')
     """),
     Case("enums for all words", "agreed", """
         CREATE TYPE kind AS ENUM ('project', 'group');
@@ -129,6 +132,22 @@ REFUSED = [
     """, "area.type is an enum without 'project'"),
     Case("a CHECK without what we add", "agreed", "ALTER TABLE job ADD CONSTRAINT known CHECK (status <> 'cancelled')",
          "job.status has the constraint known, which refuses 'cancelled'"),
+    Case("a CHECK of several columns", "agreed", """
+        ALTER TABLE job ADD CONSTRAINT begun CHECK (status IN ('queued', 'cancelled') OR started_at IS NOT NULL),
+            ADD CONSTRAINT "on a branch" CHECK (command <> 'branches' OR branch IS NOT NULL);
+        ALTER TABLE account ADD CONSTRAINT expires
+            CHECK ((access_token IS NULL) = (access_token_expires_at IS NULL)) NOT VALID;
+        ALTER TABLE area ADD CONSTRAINT deep CHECK (type = 'group' OR full_path LIKE '%/%/%')
+    """, "account has the constraint expires, .*access_token 'access', access_token_expires_at NULL; area has the "
+         "constraint deep, which .*; job has the constraint begun, which refuses a row with status 'paused', "
+         "started_at NULL.*; "
+         "job has the constraint on a branch, .* command 'branches', branch NULL"),
+    Case("a collation without differences", "agreed", """
+        CREATE COLLATION loose (provider = libc, locale = 'C');
+        ALTER TABLE area_authorization ALTER area_id TYPE text COLLATE loose;
+        ALTER TABLE area ALTER full_path TYPE text COLLATE loose;
+        UPDATE pg_collation SET collisdeterministic = false WHERE collname = 'loose'
+    """, "area.full_path, area_authorization.area_id have the collation .*loose.*, by which texts that differ are"),
     Case("a domain", "agreed", """
         CREATE DOMAIN slashed AS text CHECK (VALUE ~ '/');
         ALTER TABLE area ALTER full_path TYPE slashed USING full_path::slashed

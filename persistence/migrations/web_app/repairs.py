@@ -1,5 +1,6 @@
 """The statements that repair a web app's table, for its owner to run: Crawlyard alters none of these tables."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -45,10 +46,20 @@ class Fault:
     statement: str = ""
     """If another statement repairs it."""
 
+    @property
+    def table(self) -> str:
+        """The name of the table, as `where` begins with it."""
+        return re.split(r"[.:( ]", self.where.removeprefix("table ").strip('"'))[0].strip('"')
+
 
 def quoted(name: str) -> str:
     """The name as SQL has it, in quotes where it needs them."""
     return str(_PREPARER.quote(name))
+
+
+def listed(words: Iterable[str]) -> str:
+    """The words as SQL has them, separated by commas."""
+    return ", ".join(f"'{word}'" for word in words)
 
 
 def repairs(connection: Connection, faults: Iterable[Fault]) -> str:

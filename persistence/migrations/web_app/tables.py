@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from persistence.exceptions import IllegalRequestError, SettingsError
-from persistence.migrations.catalogue import CHECKS, COLUMNS, KEEPING_LINKS, REFUSED_LABELS, UNIQUE_INDEXES
-from persistence.migrations.repairs import Column, Fault, quoted, repairs
-from persistence.migrations.web_app_rules import INSERTED, KEYS, OLDER_TIMES, RULES, Kind, Rule
+from persistence.migrations.web_app.catalogue import COLUMNS, KEEPING_LINKS, UNIQUE_INDEXES
+from persistence.migrations.web_app.checks import of_rows, of_words
+from persistence.migrations.web_app.repairs import Column, Fault, listed, quoted, repairs
+from persistence.migrations.web_app.rules import INSERTED, KEYS, OLDER_TIMES, RULES, Kind, Rule
 from persistence.schema import Base
-from persistence.schema.sql import sql
 from persistence.settings import PREFIX, settings
 
 TIMESTAMPS = f"{PREFIX}TIMESTAMPS"
@@ -85,8 +85,9 @@ def examine(connection: Connection, *, older: AbstractSet[str] = frozenset()) ->
             {column.table for column in columns if column.kind in _TABLES},
         ),
         *_of_links(connection.execute(KEEPING_LINKS).all()),
-        *_of_checks(connection),
+        *of_words(connection),
     ]
+    faults += of_rows(connection, RULES.keys() - {fault.table for fault in faults})
     without_zone = sum(column.base == _WITHOUT_ZONE and _is_time(column) for column in columns)
     return WebAppTables(faults, _repair(connection, faults), without_zone if in_utc else 0)
 
@@ -172,11 +173,14 @@ def _of_type(column: Row[Any], rule: Rule, where: str) -> Iterator[Fault]:
         )
         what = f"is {column.type}, not {rule.kind.value}"
         yield Fault(where, what, at, to_type, _using(column, to_type), before=identity)
+    elif column.loose_collation:
+        what = f"has the collation {column.loose_collation}, by which texts that differ are equal"
+        yield Fault(where, what, at, "text")
     elif column.length is not None and column.length < rule.length:
         yield Fault(where, f"is too short as {column.type}: it needs {rule.length}", at, "varchar")
     elif column.base == "e" and (lacking := sorted(rule.labels - set(column.labels))):
         adding = " ".join(f"ALTER TYPE {column.type_name} ADD VALUE '{label}';" for label in lacking)
-        yield Fault(where, f"is an enum without {_listed(lacking)}", statement=adding)
+        yield Fault(where, f"is an enum without {listed(lacking)}", statement=adding)
 
 
 def _using(column: Row[Any], to_type: str) -> str:
@@ -225,23 +229,3 @@ def _of_links(references: Iterable[Row[Any]]) -> Iterator[Fault]:
             "does not cascade, so that no job could ever be deleted",
             statement=f"ALTER TABLE {reference.table_name} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition};",
         )
-
-
-def _of_checks(connection: Connection) -> Iterator[Fault]:
-    for check in connection.execute(CHECKS, {"names": list(RULES)}).all():
-        rule = RULES[check.table].get(check.column)
-        if rule is None or not rule.labels or check.type not in ("text", "character varying"):
-            continue
-        # The colons of casts and of texts are no parameters.
-        expression = check.expression.replace("\\", "\\\\").replace(":", "\\:")
-        statement = sql(REFUSED_LABELS, column=quoted(check.column), type=check.type, expression=expression)
-        if refused := connection.scalars(statement, {"labels": sorted(rule.labels)}).all():
-            yield Fault(
-                f"{check.table}.{check.column}",
-                f"has the constraint {check.name}, which refuses {_listed(refused)}",
-                statement=f"ALTER TABLE {check.table_name} DROP CONSTRAINT {quoted(check.name)};",
-            )
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(f"'{word}'" for word in words)

@@ -1,7 +1,7 @@
 """
 What Crawlyard needs of the web app's columns, as data: those that a statement of ours reads or writes, and no others.
 
-`web_app_tables` compares them with a database. A column that is not listed may have any type.
+`tables` compares them with a database. A column that is not listed may have any type.
 """
 
 from collections.abc import Mapping

@@ -9,6 +9,8 @@ COLUMNS = text("""
                 WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text END AS base,
            CASE WHEN t.typname = 'varchar' AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS length,
            a.attnotnull AS is_required, a.atthasdef AND a.attgenerated = '' OR a.attidentity <> '' AS has_default,
+           (SELECT loose.oid::regcollation::text FROM pg_collation loose
+             WHERE loose.oid = a.attcollation AND NOT loose.collisdeterministic) AS loose_collation,
            a.attgenerated <> '' AS is_generated, a.attidentity <> '' AS is_identity,
            EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND a.attnum = ANY (indkey)) AS is_key,
            ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid) AS labels
@@ -42,16 +44,25 @@ KEEPING_LINKS = text("""
 """)
 
 CHECKS = text("""
-    SELECT c.relname AS "table", c.oid::regclass::text AS table_name, a.attname AS column, conname AS name,
-           format_type(a.atttypid, NULL) AS type, pg_get_expr(conbin, conrelid) AS expression
+    SELECT c.relname AS "table", c.oid::regclass::text AS table_name, conname AS name,
+           ARRAY(SELECT a.attname::text FROM unnest(conkey) WITH ORDINALITY AS key(attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = key.attnum ORDER BY place) AS columns,
+           (SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum = conkey[1]) AS type,
+           pg_get_expr(conbin, conrelid) AS expression
       FROM unnest(CAST(:names AS text[])) AS wanted(name)
       JOIN pg_class c ON c.oid = to_regclass(quote_ident(wanted.name))
-      JOIN pg_constraint ON conrelid = c.oid AND contype = 'c' AND array_length(conkey, 1) = 1
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = conkey[1]
+      JOIN pg_constraint ON conrelid = c.oid AND contype = 'c'
+     WHERE coalesce(CAST(to_jsonb(pg_constraint) ->> 'conenforced' AS boolean), true)  -- PostgreSQL 18
      ORDER BY c.relname, conname
 """)
 
 REFUSED_LABELS = """
     SELECT CAST($column AS text) FROM unnest(CAST(CAST(:labels AS text[]) AS $type[])) AS candidate($column)
      WHERE NOT ($expression) ORDER BY 1
+"""
+
+REFUSED_ROW = """
+    SELECT ordinality FROM jsonb_populate_recordset(NULL::$table, CAST(:rows AS jsonb)) WITH ORDINALITY AS written
+     WHERE NOT ($expression) ORDER BY ordinality LIMIT 1
 """
