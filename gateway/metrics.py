@@ -38,6 +38,7 @@ class Metrics:
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._gauges: dict[str, tuple[str, Gauge]] = {}
+        self._others: list[Counter[str]] = []
 
     def count(self, name: str, n: int = 1) -> None:
         """Count what COUNTERS names."""
@@ -47,6 +48,15 @@ class Metrics:
         """Count an error by its code: a bound that was reached, or a frame that was refused."""
         self.refusals[code] += 1
 
+    def add_refusals(self, counted_elsewhere: Counter[str]) -> None:
+        """Show what others count, too; both may know the same code."""
+        self._others.append(counted_elsewhere)
+
+    @property
+    def all_refusals(self) -> Counter[str]:
+        """All errors, by code."""
+        return sum(self._others, start=Counter(self.refusals))
+
     def gauge(self, name: str, help_text: str, read: Gauge) -> None:
         """Show what *read* returns whenever the figures are read; it must not block."""
         self._gauges[name] = help_text, read
@@ -54,7 +64,7 @@ class Metrics:
     def figures(self) -> dict[str, float]:
         """Everything that is not zero, by name."""
         counted = {name: float(n) for name, n in self.counts.items() if n}
-        refused = {f"refused_{code}": float(n) for code, n in self.refusals.items()}
+        refused = {f"refused_{code}": float(n) for code, n in self.all_refusals.items()}
         return counted | refused | {name: float(read()) for name, (_, read) in self._gauges.items()}
 
     def as_text(self) -> str:
@@ -62,7 +72,7 @@ class Metrics:
         lines: list[str] = []
         for name, help_text in COUNTERS.items():
             lines += _described(f"{name}_total", "counter", help_text, [("", self.counts[name])])
-        refused = [(f'{{code="{code}"}}', n) for code, n in sorted(self.refusals.items())]
+        refused = [(f'{{code="{code}"}}', n) for code, n in sorted(self.all_refusals.items())]
         lines += _described("refused_total", "counter", "Errors that crawlers were told, by code.", refused)
         for name, (help_text, read) in sorted(self._gauges.items()):
             lines += _described(name, "gauge", help_text, [("", read())])

@@ -140,8 +140,8 @@ class Link:
         self._pings.answer(self._context.clock())
 
     def broken(self, code: str, message: str) -> None:
-        """Answer with an error, and close."""
-        self.stop(code, message)
+        """Answer with an error, and close. The socket has counted it."""
+        self.stop(code, message, counts=False)
 
     def closed(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was, the link is gone
         """Note that the socket is closed."""
@@ -401,10 +401,11 @@ class Link:
         elif self.state in (State.CONNECTED, State.ENTERING):
             self.stop("too_many_links", "the gateway is being stopped", reconnect_after)
 
-    def stop(self, code: str, message: str, retry_after: float = 0) -> None:
+    def stop(self, code: str, message: str, retry_after: float = 0, *, counts: bool = True) -> None:
         """Tell the crawler why its link is closed, and close it."""
         if not self._is_closing:
-            metrics.refused(code)
+            if counts:
+                metrics.refused(code)
             log.info("link_stopped", code=code, why=message, peer=self.peer.address)
             self._transport.send(answers.error(code, message, closes=True, retry_after=retry_after))
             self._close()
