@@ -38,24 +38,16 @@ class Metrics:
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._gauges: dict[str, tuple[str, Gauge]] = {}
-        self._others: list[Counter[str]] = []
+        self.bounds: Counter[str] = Counter()
+        """How often sockets reached each bound of gateway/listeners/bounds.py, whether or not a crawler was told."""
 
     def count(self, name: str, n: int = 1) -> None:
         """Count what COUNTERS names."""
         self.counts[name] += n
 
     def refused(self, code: str) -> None:
-        """Count an error by its code: a bound that was reached, or a frame that was refused."""
+        """Count an error that a crawler was told, by its code."""
         self.refusals[code] += 1
-
-    def add_refusals(self, counted_elsewhere: Counter[str]) -> None:
-        """Show what others count, too; both may know the same code."""
-        self._others.append(counted_elsewhere)
-
-    @property
-    def all_refusals(self) -> Counter[str]:
-        """All errors, by code."""
-        return sum(self._others, start=Counter(self.refusals))
 
     def gauge(self, name: str, help_text: str, read: Gauge) -> None:
         """Show what *read* returns whenever the figures are read; it must not block."""
@@ -64,16 +56,19 @@ class Metrics:
     def figures(self) -> dict[str, float]:
         """Everything that is not zero, by name."""
         counted = {name: float(n) for name, n in self.counts.items() if n}
-        refused = {f"refused_{code}": float(n) for code, n in self.all_refusals.items()}
-        return counted | refused | {name: float(read()) for name, (_, read) in self._gauges.items()}
+        refused = {f"refused_{code}": float(n) for code, n in self.refusals.items()}
+        bounds = {f"bound_{code}": float(n) for code, n in self.bounds.items()}
+        return counted | refused | bounds | {name: float(read()) for name, (_, read) in self._gauges.items()}
 
     def as_text(self) -> str:
         """Everything in the text format of Prometheus."""
         lines: list[str] = []
         for name, help_text in COUNTERS.items():
             lines += _described(f"{name}_total", "counter", help_text, [("", self.counts[name])])
-        refused = [(f'{{code="{code}"}}', n) for code, n in sorted(self.all_refusals.items())]
+        refused = [(f'{{code="{code}"}}', n) for code, n in sorted(self.refusals.items())]
         lines += _described("refused_total", "counter", "Errors that crawlers were told, by code.", refused)
+        bounds = [(f'{{code="{code}"}}', n) for code, n in sorted(self.bounds.items())]
+        lines += _described("bounds_reached_total", "counter", "How often sockets reached a bound, by code.", bounds)
         for name, (help_text, read) in sorted(self._gauges.items()):
             lines += _described(name, "gauge", help_text, [("", read())])
         return "\n".join([*lines, ""])

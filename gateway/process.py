@@ -92,7 +92,6 @@ def _show(gateway: Gateway) -> None:
     metrics.gauge(
         "unhandled_bytes", "Bytes of reports that are not handled yet.", lambda: gateway.reports.held_bytes
     )
-    metrics.add_refusals(gateway.listeners.counters)
 
 
 @asynccontextmanager

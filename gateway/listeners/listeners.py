@@ -17,6 +17,7 @@ from gateway.listeners.stream import Shared
 from gateway.listeners.tls import Tls, shrink_buffers
 from gateway.listeners.transport import Receiver, Transport
 from gateway.listeners.unix_socket import UnixSocket
+from gateway.metrics import metrics
 from persistence.exceptions import SettingsError
 from persistence.settings import settings
 
@@ -33,12 +34,13 @@ class Listeners:
         addresses: Sequence[ListenAddress],
         accept: Callable[[Transport], Receiver],
         limits: Limits | None = None,
+        counters: Counter[str] | None = None,
     ) -> None:
-        """Raises SettingsError if there are too few descriptors. The limits are those of the settings."""
+        """Raises SettingsError if there are too few descriptors. Limits and counters are the process's own."""
         self._addresses = addresses
         self._accept = accept
         self._limits = limits or Limits.of(settings(), raise_descriptor_limit())
-        self._shared = Shared.of(self._limits)
+        self._shared = Shared.of(self._limits, metrics.bounds if counters is None else counters)
         self._acceptors: list[Acceptor] = []
         self._unix: list[UnixSocket] = []
         self._tls: Tls | None = None

@@ -14,6 +14,7 @@ from gateway.listeners.codec import Codec
 from gateway.listeners.deadlines import Deadlines
 from gateway.listeners.peer import Peer
 from gateway.listeners.transport import HELLO_BYTES, Receiver, Transport
+from gateway.metrics import metrics
 from gateway.wire.splitter import BadFrameError
 
 _log = structlog.get_logger()
@@ -39,9 +40,8 @@ class Shared:
     """One for all: a read is copied out of it before the next one begins."""
 
     @classmethod
-    def of(cls, limits: Limits) -> "Shared":
-        """Begin with nothing counted."""
-        counters: Counter[str] = Counter()
+    def of(cls, limits: Limits, counters: Counter[str]) -> "Shared":
+        """Begin without links; what is counted is added to *counters*."""
         return cls(
             limits,
             counters,
@@ -113,6 +113,7 @@ class Stream(asyncio.BufferedProtocol):
         """Take what was read."""
         if self._closing:
             return
+        metrics.count("bytes_in", nbytes)
         self._codec.feed(bytes(self._shared.buffer[:nbytes]))
         self._give()
 
@@ -152,6 +153,7 @@ class Stream(asyncio.BufferedProtocol):
     def send(self, frame: bytes) -> None:
         """Send one frame; too much that is not read ends the link."""
         if self._codec.open:
+            metrics.count("frames_out")
             self._write(self._codec.encode(frame))
 
     def ping(self) -> bool:

@@ -1,6 +1,7 @@
 """Listeners with real sockets in this process's loop, and links that only note what happens to them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ LIMITS = Limits(
 """So wide that only those bounds are met that a test makes narrower."""
 
 
+LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
+"""The first makes the loops of tests; a fixture may put another one before it."""
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition, which the loop itself brings about."""
     async with asyncio.timeout(20):
@@ -42,7 +47,8 @@ def set_servers(environment: pytest.MonkeyPatch) -> None:
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     """Run a test in a loop of its own, for at most a minute."""
-    asyncio.run(asyncio.wait_for(test, 60))
+    with asyncio.Runner(loop_factory=LOOPS[0]) as runner:
+        runner.run(asyncio.wait_for(test, 60))
 
 
 @dataclass(eq=False)
@@ -124,7 +130,7 @@ async def listening(
         links.append(Link(transport, known))
         return links[-1]
 
-    listeners = Listeners(read_addresses(address), accept, limits)
+    listeners = Listeners(read_addresses(address), accept, limits, Counter())
     await listeners.start()
     gateway = Listening(listeners, links)
     try:
