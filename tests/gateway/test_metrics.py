@@ -14,6 +14,7 @@ def test_figures_are_counted_and_shown() -> None:
     metrics = Metrics()
     metrics.count("frames_in", 3)
     metrics.refused("too_large")
+    metrics.bounds["rate"] += 2
     metrics.gauge("links", "Open links.", lambda: 2)
 
     lines = metrics.as_text().splitlines()
@@ -21,9 +22,10 @@ def test_figures_are_counted_and_shown() -> None:
     assert "crawlyard_gateway_frames_in_total 3" in lines
     assert "crawlyard_gateway_goodbyes_total 0" in lines
     assert 'crawlyard_gateway_refused_total{code="too_large"} 1' in lines
+    assert 'crawlyard_gateway_bounds_reached_total{code="rate"} 2' in lines
     assert "crawlyard_gateway_links 2" in lines
-    assert len([line for line in lines if line.startswith("# TYPE")]) == len(COUNTERS) + 2
-    assert metrics.figures() == {"frames_in": 3, "refused_too_large": 1, "links": 2}
+    assert len([line for line in lines if line.startswith("# TYPE")]) == len(COUNTERS) + 3
+    assert metrics.figures() == {"frames_in": 3, "refused_too_large": 1, "bound_rate": 2, "links": 2}
 
 
 @pytest.mark.parametrize(
