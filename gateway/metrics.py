@@ -68,7 +68,9 @@ class Metrics:
         refused = [(f'{{code="{code}"}}', n) for code, n in sorted(self.refusals.items())]
         lines += _described("refused_total", "counter", "Errors that crawlers were told, by code.", refused)
         bounds = [(f'{{code="{code}"}}', n) for code, n in sorted(self.bounds.items())]
-        lines += _described("bounds_reached_total", "counter", "How often sockets reached a bound, by code.", bounds)
+        lines += _described(
+            "bounds_reached_total", "counter", "How often sockets reached a bound, by code.", bounds
+        )
         for name, (help_text, read) in sorted(self._gauges.items()):
             lines += _described(name, "gauge", help_text, [("", read())])
         return "\n".join([*lines, ""])

@@ -398,7 +398,7 @@ class Short:
 
 @pytest.mark.parametrize("scheme", ["tcp", "unix"])
 def test_many_connects_at_once_are_all_served(scheme: str, tmp_path: Path) -> None:
-    """All of them get their welcome, though strangers may be a tenth of them, and one from before is served meanwhile."""
+    """All get their welcome, though strangers may be a tenth of them, and one from before is served meanwhile."""
     number = 10_000 if deep() else 200
 
     async def test() -> None:
