@@ -12,6 +12,8 @@ from persistence.schema.ids import ConnectionId
 PATIENCE_S: Final = 10.0
 """A mark that cannot be said for so long is dropped: the workers find the connection by its silence."""
 
+_REASON_CHARACTERS: Final = 200
+
 _LOST: Final = "connections.lost"
 _GOODBYE: Final = "connections.disconnect"
 
@@ -47,7 +49,9 @@ class Marks:
 
     def goodbye(self, connection_id: ConnectionId, reason: str | None, now: float) -> None:
         """Say that a connection has ended cleanly."""
-        arguments = {"connection_id": connection_id, "reason": reason}
+        # The reason is logged at most; the contract's bounds for it must not cost us the goodbye.
+        said = reason and reason.replace("\0", "")[:_REASON_CHARACTERS]
+        arguments = {"connection_id": connection_id, "reason": said}
         self._add(_Mark(connection_id, _GOODBYE, arguments, now + PATIENCE_S))
 
     def attached(self, connection_id: ConnectionId) -> None:

@@ -32,7 +32,7 @@ MESSAGE_LINKS: Final = 500
 PUBLISHED_AT_ONCE: Final = 16
 """Messages that one call of the broker publishes."""
 
-LOOK_UP_S: Final = 0.02
+LOOK_UP_S: Final = 0.03
 LOOKED_UP_AT_ONCE: Final = 1000
 
 _FIRST_PAUSE_S: Final = 0.1

@@ -1,8 +1,12 @@
 """What is published is repeated until it is handled, and nothing of a connection is said after its end."""
 
+import json
+
 import pytest
+from ulid import ULID
 
 from support.gateway.reports import Bench, items
+from tasks.contract.payloads import Disconnect
 
 
 @pytest.fixture
@@ -65,6 +69,14 @@ def test_a_mark_that_must_wait_too_long_is_not_said(bench: Bench) -> None:
 
     assert bench.publish() == []
     assert bench.reports.dropped_marks == 1
+
+
+def test_a_goodbye_is_said_whatever_its_reason(bench: Bench) -> None:
+    """Workers would reject one with a reason that is too long, or that no database stores."""
+    bench.reports.goodbye("C", "\0" + "x" * 50_000)
+
+    (mark,) = bench.publish()
+    Disconnect.model_validate(json.loads(mark.arguments) | {"connection_id": str(ULID())})
 
 
 def test_a_newer_link_takes_the_mark_back_but_no_goodbye(bench: Bench) -> None:
