@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import redis
 from sqlalchemy import text
 
 from gateway.orders import feed as feeds
@@ -90,13 +91,14 @@ def test_gateways_are_woken_up_after_the_commit(database: str) -> None:
 def test_without_a_broker_nothing_is_said(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """And it is not tried again in the next units: each would wait for it."""
     tried = []
-    open_client = wake_up.open_client
 
-    def count(url: str, timeout_s: float) -> object:
-        tried.append(url)
-        return open_client(f"redis://127.0.0.1:{free_port()}/0", timeout_s=timeout_s)
+    def publish(*message: object) -> None:
+        tried.append(message)
+        raise redis.ConnectionError
 
-    monkeypatch.setattr(wake_up, "open_client", count)
+    client = open_client(f"redis://127.0.0.1:{free_port()}/0")
+    monkeypatch.setattr(client, "publish", publish)
+    monkeypatch.setattr(wake_up, "open_client", lambda _url, timeout_s: client)
     waker = wake_up.WakeUp()
     waker.send()
     waker.send()
