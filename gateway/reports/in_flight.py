@@ -37,6 +37,7 @@ class InFlight:
                 self._messages.pop(message.id, None)
                 continue
             pause = min(FIRST_REPEAT_S * 2**message.published, LONGEST_REPEAT_S)
+            message.published_at = message.published_at if message.published else now
             message.published += 1
             self._add(message, now + pause)
 

@@ -22,6 +22,8 @@ class Message:
     id: str = field(default_factory=lambda: str(uuid4()))
     published: int = 0
     """How often it was published."""
+    published_at: float = 0.0
+    """When that was done first."""
     repeat_at: float = 0.0
 
     @property

@@ -27,6 +27,11 @@ log = structlog.get_logger()
 
 COLLECT_S: Final = 0.02
 """So long items are collected for a message, unless it is full before."""
+LONGEST_COLLECT_S: Final = 0.25
+LAG_SHARE: Final = 0.25
+"""Where workers are behind, items are collected for this share of the time that a message takes: a longer wait that
+hardly shows, for far fewer messages."""
+_LAG_WEIGHT: Final = 0.2
 
 MESSAGE_LINKS: Final = 500
 PUBLISHED_AT_ONCE: Final = 16
@@ -77,6 +82,8 @@ class Reports:
         self._sent = asyncio.Event()
         """There is something to look up."""
         self.is_broker_there = True
+        self._lag_s = 0.0
+        """How long a message takes until it is handled, in the mean of the last few."""
 
     # What links call
 
@@ -157,6 +164,11 @@ class Reports:
         )
 
     @property
+    def collect_s(self) -> float:
+        """For how long items are collected for a message."""
+        return min(max(COLLECT_S, LAG_SHARE * self._lag_s), LONGEST_COLLECT_S)
+
+    @property
     def _is_pressed(self) -> bool:
         return not self.is_broker_there or self._outbox.is_pressed
 
@@ -203,7 +215,7 @@ class Reports:
         await self._work.wait()
         if not self._urgent.is_set():
             try:
-                async with asyncio.timeout(COLLECT_S):
+                async with asyncio.timeout(self.collect_s):
                     await self._urgent.wait()
             except TimeoutError:
                 pass
@@ -250,13 +262,15 @@ class Reports:
                 self._work.set()
 
     def _settle(self, messages: Sequence[Message]) -> None:
+        now = self._clock()
         for message in messages:
+            self._lag_s += _LAG_WEIGHT * (now - message.published_at - self._lag_s)
             try:
                 message.on_handled()
             except Exception:  # a defect of one link must not stop the reports of all
                 log.exception("settling_failed", message_id=message.id)
         if self._outbox or self._beats or self._marks:
-            self._wake(urgent=True)
+            self._wake(urgent=self.collect_s <= COLLECT_S)
         for connection_id in [id_ for id_ in self._stopped_reading if self._has_room(id_, 2)]:
             del self._stopped_reading[connection_id]
             self._on_room(connection_id)

@@ -6,6 +6,7 @@ import json
 from gateway.reports.broker import envelope
 from gateway.reports.message import Message, batch, frame_item
 from persistence.schema.ids import ConnectionId
+from support.gateway.reports import Bench
 from tasks.contract.payloads import CONTRACT
 from tasks.worker.envelope import read
 
@@ -26,3 +27,18 @@ def test_a_worker_reads_the_envelope_and_its_frames() -> None:
     assert kwargs["frames"][1] == {"connection_id": "C", "frame": json.loads(RAW)}
     headers = found["headers"]
     assert (headers["id"], headers["task"], headers["deployment"]) == (message.id, "crawler.frames", "blue")
+
+
+def test_slow_workers_get_fewer_messages() -> None:
+    """Items are collected for a quarter of the time that a message takes; for 20 ms again once workers are quick."""
+    bench = Bench()
+    waits = []
+    for lag in [0.02] * 20 + [0.4] * 20 + [9.0] * 20 + [0.02] * 60:
+        bench.say("C", "job_progress", "a")
+        (message,) = bench.publish()
+        bench.workers.handle(message)
+        bench.now += lag
+        bench.look_up()
+        waits.append(bench.reports.collect_s)
+
+    assert [round(waits[n], 2) for n in (19, 39, 59, 119)] == [0.02, 0.1, 0.25, 0.02]
