@@ -39,8 +39,8 @@ class Reporter:
         await until(lambda: self.rows("SELECT 1 FROM socket_connection WHERE id = %s", self.id))
 
     async def order(self, **order: Any) -> tuple[str, str]:
-        """Let a job be assigned to it; returns job and fence."""
-        job = self.system.submit(**order)
+        """Let a job be assigned to it, before those that a discovery has left; returns job and fence."""
+        job = self.system.submit(priority=1000, **order)
         query = "SELECT crawler_job_id FROM crawler_order WHERE connection_id = %s"
         await until(lambda: self.rows(query, self.id))
         return job, self.rows(query, self.id)[0][0]
