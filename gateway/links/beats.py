@@ -7,6 +7,9 @@ from persistence.schema.ids import ConnectionId
 
 _MAX_LISTED: Final = 1000
 
+LATELY_S: Final = 5.0
+"""A heartbeat that came this long before an end may be applied after it."""
+
 
 class Beats:
     """The heartbeats of one connection. None is said for a crawler that says nothing: it may hang."""
@@ -16,6 +19,9 @@ class Beats:
         self._connection_id = connection_id
         self._jobs = jobs
         self._interval = interval
+        self._list: list[str] = []
+        """The latest list of the crawler."""
+        self._listed_at = 0.0
 
     def of_crawler(self, data: dict[str, Any], now: float, *, lists: bool) -> dict[str, Any]:
         """
@@ -30,8 +36,24 @@ class Beats:
         if not lists or said is None:
             return beat
         if isinstance(said, list):
+            self._list, self._listed_at = said, now
             said = self._jobs.listed(said, now - self._interval)[:_MAX_LISTED]
         return beat | {"active_jobs": said}
+
+    def names_lately(self, job_id: str, now: float) -> bool:
+        """True if a heartbeat that has just been passed on lists this job."""
+        return now - self._listed_at < LATELY_S and job_id in self._list
+
+    def without(self, job_id: str, now: float) -> dict[str, Any]:
+        """
+        Make the beat that repeats the latest list without a job that has ended.
+
+        The two may be applied in either order, and a job that is listed takes a slot until the next heartbeat.
+        """
+        self._list = [listed for listed in self._list if listed != job_id]
+        return self.plain() | {
+            "active_jobs": self._jobs.listed(self._list, now - self._interval)[:_MAX_LISTED]
+        }
 
     def plain(self) -> dict[str, Any]:
         """Make a beat that says only that the crawler lives, and what its capacity is."""

@@ -20,7 +20,8 @@ class Jobs:
         self._discoverers: set[str] = set()
         self._reported: dict[str, str] = {}
         """The ends that the crawler has sent itself: attempt and kind of frame. The oldest are forgotten."""
-        self._ended: dict[str, None] = {}
+        self._ended: dict[str, str | None] = {}
+        """With the end that the crawler has sent, or None if it was revoked."""
 
     def __contains__(self, job_id: str | None) -> bool:
         """True if it is, or was a short time ago, an attempt of this connection."""
@@ -49,8 +50,9 @@ class Jobs:
         if self.live.pop(job_id, None) is None:
             return False
         self._discoverers.discard(job_id)
-        _remember(self._ended, job_id, None)
-        return self._reported.pop(job_id, None) is None
+        reported = self._reported.pop(job_id, None)
+        _remember(self._ended, job_id, reported)
+        return reported is None
 
     def replace(self, orders: Iterable[Order], now: float) -> None:
         """Take these as all live ones, as read from the database; the others are closed."""
@@ -62,9 +64,10 @@ class Jobs:
     def listed(self, said: Iterable[str], since: float) -> list[str]:
         """
         Return what a crawler that says this list works on: what it names and was given, and what was handed over after
-        *since*, which it may not have seen when it made the list.
+        *since*, which it may not have seen when it made the list. What it has ended itself takes no slot any more, even
+        if it names it since it does not know that this was handled.
         """
-        named = {job_id for job_id in said if job_id in self}
+        named = {job_id for job_id in said if job_id in self and not self._ended.get(job_id)}
         return [*named, *(id_ for id_, at in self.live.items() if at >= since and id_ not in named)]
 
 

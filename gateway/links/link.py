@@ -275,12 +275,30 @@ class Link:
     def report(self, frame: Frame) -> None:
         """Pass a frame on to the workers."""
         assert self.claim
-        on_handled = partial(self._frame_handled, frame.id)
+        on_handled = partial(self._frame_handled, frame.id, self._listed_end(frame))
         if not self._context.reports.add(self.claim.connection_id, frame, on_handled):
             self.pause("reports")
 
-    def _frame_handled(self, id_: str | None) -> None:
+    def _listed_end(self, frame: Frame) -> str | None:
+        """Return the job that a frame ends, if the crawler has just listed it."""
+        is_listed = (
+            frame.is_end
+            and self._beats
+            and self._beats.names_lately(frame.job_id or "", self._context.clock())
+        )
+        return frame.job_id if is_listed else None
+
+    def _frame_handled(self, id_: str | None, listed_end: str | None) -> None:
         self.acknowledge(id_)
+        if (
+            listed_end
+            and self._beats
+            and self.claim
+            and self.state is State.OPEN
+            and self._context.orders.is_current
+        ):
+            beat = self._beats.without(listed_end, self._context.clock())
+            self._context.reports.beat(self.claim.connection_id, beat)
         self._on_handled()
 
     def _on_handled(self) -> None:

@@ -170,6 +170,35 @@ def test_a_heartbeat_lists_what_its_crawler_was_given(stage: Stage) -> None:
     ]
 
 
+def test_a_job_that_ends_right_after_a_heartbeat_takes_no_slot(stage: Stage) -> None:
+    """The heartbeat may be applied after the end: then the list is said again without the job."""
+    player = stage.enter()
+    player.hand_over(player.order("A"), player.order("B"))
+    stage.now += 60
+    player.say("heartbeat", activeJobs=["A", "B"])
+    player.say("job_completed", job="A")
+    assert len(stage.reports.beats) == 1
+    stage.reports.handle()
+    assert stage.reports.beats[-1]["active_jobs"] == ["B"]
+
+    stage.now += 6
+    player.say("job_completed", job="B")
+    stage.reports.handle()
+    assert len(stage.reports.beats) == 2
+
+
+def test_a_heartbeat_that_names_what_its_crawler_has_ended_takes_no_slot_for_it(stage: Stage) -> None:
+    """It does not know yet that this was handled. What was revoked it may still work on."""
+    player = stage.enter()
+    player.hand_over(player.order("ENDED"), player.order("REVOKED"))
+    player.say("job_failed", job="ENDED", error="x", isRecoverable=True)
+    for job in ("ENDED", "REVOKED"):
+        stage.do(lambda job=job: stage.registry.ended(player.id, job, "Cancelled"))  # type: ignore[misc]
+    player.say("heartbeat", activeJobs=["ENDED", "REVOKED"])
+
+    assert stage.reports.beats[-1]["active_jobs"] == ["REVOKED"]
+
+
 def test_a_heartbeat_lists_nothing_while_the_orders_are_not_read(stage: Stage) -> None:
     """A list disowns what it does not name, and some of that may not be known here."""
     player = stage.enter()
