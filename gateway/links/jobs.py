@@ -68,7 +68,8 @@ class Jobs:
         if it names it since it does not know that this was handled.
         """
         named = {job_id for job_id in said if job_id in self and not self._ended.get(job_id)}
-        return [*named, *(id_ for id_, at in self.live.items() if at >= since and id_ not in named)]
+        new = {id_ for id_, at in self.live.items() if at >= since and id_ not in self._reported}
+        return [*named, *sorted(new - named)]
 
 
 def _remember(memory: dict[str, Any], key: str, value: str | None) -> None:

@@ -12,14 +12,17 @@ _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _GLOBAL_ID = re.compile(r"gid://gitlab/\w+/(\d+)")
 
 
-def job_response(order: dict[str, Any], entity_id: str) -> bytes:
+def job_response(order: dict[str, Any]) -> bytes:
     """
     Write the answer to a request for work, with one order.
 
-    It has no resumeState: the crawler would skip the first page of every list, and find less than there is.
+    Its entityId is the bare number. It has no resumeState: the crawler would skip the first page of every list, and
+    find less than there is.
     """
-    job = {field: order[field] for field in ("id", "entityType", "gitlabUrl", "accessToken")}
-    return encode("job_response", {"jobs": [job | {"entityId": entity_id}]})
+    job = {field: order[field] for field in ("id", "entityType", "entityId", "gitlabUrl", "accessToken")}
+    if found := _GLOBAL_ID.fullmatch(order["entityId"] or ""):
+        job["entityId"] = found[1]
+    return encode("job_response", {"jobs": [job]})
 
 
 def token_refresh_response(job_id: str, token: str | None) -> bytes:
@@ -41,11 +44,9 @@ def encode(kind: str, data: dict[str, Any], **more: str) -> bytes:
     ).encode()
 
 
-def plain_id(entity_id: str) -> str | None:
-    """Return the bare number of a global id; None for an id that would lead astray in its URLs and file names."""
-    if found := _GLOBAL_ID.fullmatch(entity_id):
-        return found[1]
-    return None if ".." in entity_id else entity_id
+def leads_astray(entity_id: str | None) -> bool:
+    """True for an id that must not stand in its URLs and file names, where it goes as it is."""
+    return ".." in (entity_id or "")
 
 
 def now() -> str:

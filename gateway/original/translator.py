@@ -224,13 +224,12 @@ class Translator:
         crawler = self._crawler
         while self._is_idle and not crawler.current and crawler.waiting and crawler.link is self:
             job = crawler.waiting.pop(next(iter(crawler.waiting)))
-            entity_id = frames.plain_id(job.order["entityId"])
-            if entity_id is None:
+            if frames.leads_astray(job.order["entityId"]):
                 self._refuse(job)
                 continue
             job.token, job.link, job.requests = job.order["accessToken"], self, 0
             crawler.current, self._is_idle = job, False
-            self._transport.send(frames.job_response(job.order, entity_id))
+            self._transport.send(frames.job_response(job.order))
 
     def _refuse(self, job: Job) -> None:
         error = "the original crawler would put this entityId into its URLs and file names"

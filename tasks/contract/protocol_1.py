@@ -112,7 +112,8 @@ class OrderedJob(Wire):
     id: Id
     """The crawler_job_id: the jobId of all frames about it."""
     entity_type: Word
-    entity_id: str
+    entity_id: str | None
+    """None: all that the account may see."""
     gitlab_url: str
     access_token: str
     resume_state: ResumeState | None = None

@@ -11,7 +11,7 @@ from gateway.listeners.addresses import read_addresses
 from gateway.listeners.peer import Peer
 from gateway.original import translator
 from gateway.original.crawlers import OriginalCrawlers
-from gateway.original.frames import encode, plain_id
+from gateway.original.frames import encode, job_response
 from support.gateway.listening import run, until
 from support.wire.original import Listing
 from support.wire.translated import area, order, translated
@@ -327,18 +327,13 @@ def test_it_is_given_ascii_and_no_brace_in_a_string() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "plain"),
-    [
-        ("gid://gitlab/Group/42", "42"),
-        ("42", "42"),
-        ("group/project", "group/project"),
-        ("../x", None),
-        ("a/..", None),
-    ],
+    ("given", "bare"),
+    [("gid://gitlab/Group/42", "42"), ("42", "42"), ("group/project", "group/project"), (None, None)],
 )
-def test_it_is_given_bare_numbers(given: str, plain: str | None) -> None:
-    """Global ids are not what its requests want."""
-    assert plain_id(given) == plain
+def test_it_is_given_bare_numbers(given: str | None, bare: str | None) -> None:
+    """Global ids are not what its requests want; without an id it lists all that there is."""
+    [job] = json.loads(job_response(order("1", "a", entityId=given)))["data"]["jobs"]
+    assert (job["entityId"], "resumeState" in job) == (bare, False)
 
 
 def peer(address: str, **who: Any) -> Peer:
