@@ -174,7 +174,6 @@ def test_a_job_that_ends_right_after_a_heartbeat_takes_no_slot(stage: Stage) -> 
     """The heartbeat may be applied after the end: then the list is said again without the job."""
     player = stage.enter()
     player.hand_over(player.order("A"), player.order("B"))
-    stage.now += 60
     player.say("heartbeat", activeJobs=["A", "B"])
     player.say("job_completed", job="A")
     assert len(stage.reports.beats) == 1
