@@ -42,14 +42,16 @@ def moved(former: str, origin: str, *, as_json: bool) -> None:
     if as_json:
         screen.print_json({"moved": moved, "origin": target, "carried": carried})
     else:
-        click.echo(f"Done: {_text(carried)} carried over.")
+        click.echo(f"Done: {_text(carried)}.")
 
 
 def _report(carried: "Carried") -> None:
-    click.echo(f"  {_text(carried)} so far", err=True)
+    click.echo(f"  so far: {_text(carried)}", err=True)
 
 
 def _text(carried: "Carried") -> str:
     from console.output.screen import counted
 
-    return f"{counted(carried.accounts, 'account')}, {counted(carried.jobs, 'job')}, {counted(carried.areas, 'area')}"
+    moved = f"{counted(carried.accounts, 'account')}, {counted(carried.jobs, 'job')}, {counted(carried.areas, 'area')}"
+    cancelled = f", and {counted(carried.cancelled, 'duplicate job')} cancelled" if carried.cancelled else ""
+    return f"{moved} carried over{cancelled}"

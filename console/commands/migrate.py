@@ -42,7 +42,7 @@ def show_migration(*, as_json: bool) -> None:
     if not as_json and (twofold.areas or twofold.jobs):
         click.echo(_twofold_text(twofold))
     carried = carry_names()
-    if not as_json and carried.jobs + carried.areas + carried.accounts:
+    if not as_json and any(vars(carried).values()):
         click.echo(_carried_text(carried))
     join_duplicate_paths()
     found = read_unadopted_jobs()
@@ -103,6 +103,10 @@ def _carried_text(carried: Carried) -> str:
     return (
         "A GitLab has one name, whatever the spelling of its URL. These have it now: "
         f"{counted(carried.accounts, 'account')}, {counted(carried.jobs, 'job')}, {counted(carried.areas, 'area')}."
+    ) + (
+        f" Cancelled (duplicate_url), since another job is the same: {counted(carried.cancelled, 'job')}."
+        if carried.cancelled
+        else ""
     )
 
 

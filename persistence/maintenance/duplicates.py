@@ -68,6 +68,7 @@ class JobAt(NamedTuple):
     identity: str | None
     stored: str | None
     """The identity that its entry has."""
+    url: str | None = None
 
 
 class Duplicates:
@@ -94,4 +95,6 @@ def _job_at(row: Any) -> JobAt:
     job = NewJob(
         row.id, row.command, row.full_path, row.branch, row.account_id, None, None, graphql_url=row.url
     )
-    return JobAt(row.id, JobStatus(row.status), row.full_path, row.created_at, identity(job), row.stored)
+    return JobAt(
+        row.id, JobStatus(row.status), row.full_path, row.created_at, identity(job), row.stored, row.url
+    )

@@ -12,23 +12,17 @@ from typing import get_args
 
 from persistence.areas.spellings import Table
 from persistence.exceptions import Contended
-from persistence.maintenance.duplicates import AreaAt, JobAt
-from persistence.schema.event_types import EventType
-from persistence.schema.states import JOB_ENDED, JobStatus
+from persistence.maintenance.duplicates import AreaAt
+from persistence.schema.states import JOB_ENDED
 from persistence.unit_of_work import UnitOfWork
-from tasks.jobs.locking import lock_jobs
-from tasks.jobs.transitions import revoke
 from tasks.maintenance.by_command import command_unit, run_unit
-
-REASON = "duplicate_path"
+from tasks.maintenance.duplicate_jobs import BY_PATH, join_jobs, twofold, unsettled
 
 CHUNK_PATHS = 50
 """Paths whose areas and jobs one transaction joins. For each area, foreign keys read two tables of the web app."""
 
 PAGE_PATHS = 1000
 """Paths that one statement counts."""
-
-_ENDED_IN_VAIN = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 @dataclass
@@ -50,8 +44,8 @@ def count_duplicate_paths() -> DuplicatePaths:
     for keys in _pages(PAGE_PATHS):
         with command_unit() as uow:
             found.areas += len(merges(uow.duplicates.areas(keys)))
-            for group in _twofold(uow.duplicates.jobs(keys)):
-                others = [job for job in group[1:] if job.stored or job.status not in JOB_ENDED]
+            for group in twofold(uow.duplicates.jobs(keys), BY_PATH):
+                others = unsettled(group)
                 found.jobs += len(others)
                 found.to_cancel += sum(job.status not in JOB_ENDED for job in others)
     return found
@@ -85,54 +79,8 @@ def merges(areas: Iterable[AreaAt]) -> dict[str, str]:
     return found
 
 
-def same_jobs(jobs: Iterable[JobAt]) -> list[list[JobAt]]:
-    """
-    The jobs by their identity, each time the one that stays first.
-
-    That is the running one, else the newest, but not one that ended in vain if there is another.
-    """
-    groups: dict[str | None, list[JobAt]] = defaultdict(list)
-    for job in jobs:
-        groups[job.identity].append(job)
-    return [
-        sorted(
-            sorted(group, key=lambda job: (job.created_at, job.id), reverse=True),
-            key=lambda job: (
-                0 if job.status is JobStatus.RUNNING else 2 if job.status in _ENDED_IN_VAIN else 1
-            ),
-        )
-        for group in groups.values()
-    ]
-
-
-def _twofold(jobs: Iterable[JobAt]) -> list[list[JobAt]]:
-    """Those of the groups in which a path is spelled in several ways."""
-    return [group for group in same_jobs(jobs) if len({job.full_path for job in group}) > 1]
-
-
 def _join(uow: UnitOfWork, keys: list[str]) -> None:
-    ids = {job.id for group in _twofold(uow.duplicates.jobs(keys)) for job in group}
-    locked = lock_jobs(uow, sorted(ids))
-    jobs = uow.duplicates.jobs(keys)
-    groups = _twofold(jobs)
-    if {job.id for group in groups for job in group} != ids:
-        raise Contended("jobs were changed by another transaction")
-    kept_of = {job.id: group[0].id for group in groups for job in group[1:]}
-    duplicates = locked.only(kept_of.keys()).where(lambda job: job.status not in JOB_ENDED)
-    revoke(uow, duplicates, f"{REASON}: another job has the same path in another case")
-    uow.entries.fail(duplicates.jobs, error=REASON)
-    for job_id in sorted(uow.jobs.cancel(duplicates.jobs)):
-        uow.events.add(
-            EventType.JOB_UPDATED,
-            job_id=job_id,
-            account_id=duplicates.jobs[job_id].account_id,
-            status=JobStatus.CANCELLED,
-            reason=REASON,
-            same_as=kept_of[job_id],
-        )
-    stale = {job.id for job in jobs if job.stored not in (None, job.identity)}
-    with_identity = {group[0].id for group in groups if any(job.stored for job in group)}
-    uow.identities.renew((stale | with_identity) - kept_of.keys(), kept_of.keys())
+    join_jobs(uow, keys, BY_PATH)
     _merge_areas(uow, keys)
 
 

@@ -19,9 +19,11 @@ from persistence.origins.configured import allowed_origins
 from persistence.origins.names import StoredEntry
 from persistence.schema.gitlabs import gitlab_of, host_of, known_host, url_of
 from persistence.schema.ids import AccountId, JobId
+from persistence.schema.paths import path_key
 from persistence.unit_of_work import UnitOfWork
 from tasks.jobs.locking import lock_jobs
 from tasks.maintenance.by_command import command_unit, run_unit
+from tasks.maintenance.duplicate_jobs import BY_URL, join_jobs, twofold, unsettled
 
 CHUNK_ACCOUNTS = 1000
 CHUNK_ENTRIES = 5000
@@ -29,6 +31,8 @@ CHUNK_ENTRIES = 5000
 CHUNK_JOBS = 500
 """Jobs that one transaction locks and changes."""
 CHUNK_AREAS = 5000
+CHUNK_PATHS = 50
+"""Paths at which one transaction cancels jobs."""
 
 
 @dataclass
@@ -38,6 +42,8 @@ class Carried:
     accounts: int = 0
     jobs: int = 0
     areas: int = 0
+    cancelled: int = 0
+    """Jobs that were there twice, under two URLs of one GitLab."""
 
 
 Report = Callable[[Carried], None]
@@ -157,7 +163,23 @@ def _carry_entries(run: _Run) -> None:
             run_unit(partial(_rename_jobs, job_ids=wrong[start : start + CHUNK_JOBS]))
             run.carried.jobs += len(wrong[start : start + CHUNK_JOBS])
             run.report(run.carried)
+        _cancel_duplicates(run, sorted({path_key(one.full_path) for one in entries if one.full_path}))
         after = last
+
+
+def _cancel_duplicates(run: _Run, keys: list[str]) -> None:
+    """Cancel all but one of the jobs at these paths that are the same under two URLs of one GitLab."""
+    for start in range(0, len(keys), CHUNK_PATHS):
+        chunk = keys[start : start + CHUNK_PATHS]
+        with command_unit() as uow:
+            groups = twofold(uow.duplicates.jobs(chunk), BY_URL)
+        if any(unsettled(group) for group in groups):
+            run_unit(partial(_cancel, run=run, keys=chunk))
+            run.report(run.carried)
+
+
+def _cancel(uow: UnitOfWork, run: _Run, keys: list[str]) -> None:
+    run.carried.cancelled += join_jobs(uow, keys, BY_URL)
 
 
 def _is_misnamed(entry: StoredEntry) -> bool:

@@ -10,7 +10,8 @@ from persistence.schema.ids import JobId
 from persistence.schema.states import JobStatus
 from support.command import Run
 from support.worlds.world import World
-from tasks.maintenance.duplicate_paths import merges, same_jobs
+from tasks.maintenance.duplicate_jobs import same_jobs
+from tasks.maintenance.duplicate_paths import merges
 
 CREATED = "2026-05-04T03:02:0{}+00"
 

@@ -224,7 +224,11 @@ def test_the_command_says_what_it_did(world: World, run: Run, monkeypatch: pytes
     assert text.out.splitlines()[-1] == f"Done: 1 account, {jobs} jobs, 2 areas carried over."
     assert "so far" in text.err
     assert [one["origin"] for one in run("accounts", "list", "--origin", OLD, "--json").json] == [NEW]
-    assert again.json == {"moved": OLD, "origin": NEW, "carried": {"accounts": 0, "jobs": 0, "areas": 0}}
+    assert again.json == {
+        "moved": OLD,
+        "origin": NEW,
+        "carried": {"accounts": 0, "jobs": 0, "areas": 0, "cancelled": 0},
+    }
 
 
 @pytest.mark.parametrize(
@@ -275,3 +279,40 @@ def test_migrate_gives_old_spellings_their_name(world: World, url: str) -> None:
         "https://gitlab.example.org", "gitlab.example.org", "https://gitlab.example.org/api/graphql"
     }  # fmt: skip
     assert carry_names() == Carried()
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_jobs_under_two_urls_of_one_gitlab_are_joined(world: World, status: str) -> None:
+    """As jobs under two spellings of a path are: the running one stays, else the newest; both were crawled."""
+    world.account("b")
+    older, newer = (
+        world.insert_job(
+            full_path="team/tool",
+            accountId=account,
+            command="issues",
+            created_at=created,
+            gitlabGraphQLUrl=f"{host}/api/graphql",
+        )
+        for account, created, host in (
+            ("acc", "2026-05-04T03:02:01Z", OLD),
+            ("b", "2026-05-04T03:02:02Z", NEW),
+        )
+    )
+    for id_ in (older, newer):
+        world.deliver("jobs.enqueue", job_ids=[id_])
+    if status == "running":
+        crawler = world.crawler(capacity=1)
+        world.assign()
+        crawler.sends("job_started", *crawler.orders())
+
+    carried = move()
+
+    kept, ended = (older, newer) if status == "running" else (newer, older)
+    assert [world.job(id_).status for id_ in (kept, ended)] == [status, "cancelled"]
+    assert carried.cancelled == 1
+    assert world.entry(ended).error == "duplicate_url"
+    (event,) = [one for one in world.events("job_updated") if "same_as" in one.payload]
+    assert event.payload == {"status": "cancelled", "reason": "duplicate_url", "same_as": kept}
+    world.submit(world.order(namespace_path="team/tool", command="issues", gitlab_host=NEW))
+    assert world.scalar("SELECT count(*) FROM job") == 2
+    assert move() == Carried()
