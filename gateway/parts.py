@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 FLUSH_S: Final = 5.0
 CLOSE_S: Final = 6.0
+READ_ON_S: Final = 0.5
+"""For how long links are read on after they are told: what was under way is still taken."""
 SPREAD_S: Final = 10.0
 """Over how long the crawlers of a full gateway come back to another one."""
 _LINKS_A_SECOND: Final = 500
@@ -62,7 +64,7 @@ class Gateway:
         )
         reports = Reports(broker, feed.handled, on_room=registry.room)
         door = Door(feed.credentials)
-        watch = Watch(registry, feed.credentials)
+        watch = Watch(registry, door, feed.credentials)
         context = Context(name, reports, feed, door, registry, settings.heartbeat_interval.total_seconds())
         originals = OriginalCrawlers()
 
@@ -109,6 +111,8 @@ class Gateway:
         spread = min(SPREAD_S, len(links) / _LINKS_A_SECOND)
         for place, link in enumerate(links):
             link.shut_down(FLUSH_S, round(spread * place / len(links), 3))
+        if links:
+            await asyncio.sleep(READ_ON_S)
         if not await self.reports.flush(FLUSH_S):
             log.warning("reports_unhandled", links=len(links))
         with suppress(TimeoutError):

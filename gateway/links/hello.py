@@ -17,6 +17,9 @@ from tasks.contract.frames import DEFAULT_CAPACITY
 PROTOCOL: Final = 1
 MAX_N: Final = 2**53
 
+UNKNOWN: Final = "the gateway does not know this crawler"
+"""Whatever is wrong with its secret."""
+
 _MAX_NAME: Final = 200
 _MAX_CAPACITY: Final = 1000
 
@@ -125,7 +128,7 @@ class Door:
         elif self._is_trusted(peer):
             return Identity(None, peer.listener.crawler or hello.crawler_id, None)
         await asyncio.sleep(self._delay(peer.source))
-        raise RefusedLinkError("unauthenticated", "the gateway does not know this crawler")
+        raise RefusedLinkError("unauthenticated", UNKNOWN)
 
     def forget(self) -> None:
         """Read every credential anew when it is shown next."""

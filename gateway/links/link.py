@@ -40,7 +40,7 @@ FRAME_BYTES: Final = 1024**2
 DISCOVERY_BYTES: Final = 8 * 1024**2
 
 HELLO_S: Final = 10.0
-READ_ON_S: Final = 5.0
+READ_ON_S: Final = 2.0
 """For how long a superseded link is read on."""
 LEAVE_S: Final = 10.0
 """For how long acknowledgements are waited for after a goodbye."""
@@ -370,9 +370,9 @@ class Link:
             metrics.count("orders_revoked")
             self._transport.send(answers.job_revoked(job_id, reason))
 
-    def gone(self, *, known: bool) -> None:
-        """Take that the connection is closed, or that there is none yet."""
-        if self.state is State.ENTERING and known:
+    def _give_up(self) -> None:
+        """Take that the connection is closed, or somebody else's."""
+        if self.state is State.ENTERING:
             self._entrance.refuse(NotResumableError())
         elif self.state is State.OPEN:
             self.is_said = False
@@ -387,10 +387,11 @@ class Link:
     def reconcile(self, row: LinkRow | None, live: Collection[str]) -> bool:
         """Compare this link with its connection's row. Returns true if its orders are to be read anew."""
         if row is None:
-            self.gone(known=False)
+            if self.state is State.OPEN:
+                self._give_up()
             return False
         if self.claim and not self.claim.owns(row):
-            self.gone(known=True)
+            self._give_up()
             return False
         if row.n is not None and row.link is not None:
             self.attached((row.n, row.link))

@@ -126,10 +126,14 @@ class Registry:
     def discovery_applied(self, crawler_job_id: str, timestamp: str) -> None:
         """Nothing here waits for it: the reports see it by the message."""
 
-    def connection_closed(self, connection_id: ConnectionId, *, known: bool) -> None:
-        """Note that a connection is closed, or that there is none with this id."""
-        for link in self.of(connection_id):
-            link.gone(known=known)
+    def connection_closed(self, connection_id: ConnectionId, *, known: bool) -> None:  # noqa: ARG002 - the row tells
+        """
+        Look whether a connection is closed, or whether there is none with this id.
+
+        The event does not say whose link it is about: somebody else may have come with the session.
+        """
+        if connection_id in self._links:
+            self.orders.look_at(connection_id)
 
     def connection_refused(self, connection_id: ConnectionId) -> None:
         """Note that a connection was not opened."""

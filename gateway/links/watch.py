@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gateway.links.hello import CredentialSource
+from gateway.links.hello import UNKNOWN, CredentialSource, Door
 from gateway.links.link import Link
 from gateway.links.registry import Registry
 from persistence.exceptions import CrawlyardError
@@ -20,9 +20,14 @@ class Watch:
     """Looks after the links. Those that have said no hello yet are known here alone."""
 
     def __init__(
-        self, registry: Registry, credentials: CredentialSource, clock: Callable[[], float] = time.monotonic
+        self,
+        registry: Registry,
+        door: Door,
+        credentials: CredentialSource,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
+        self._door = door
         self._credentials = credentials
         self._clock = clock
         self._strangers: set[Link] = set()
@@ -64,6 +69,8 @@ class Watch:
                 revoked = await self._credentials.revoked({id_ for id_ in ids if id_})
             except CrawlyardError:
                 continue
+            if revoked:
+                self._door.forget()
             for link in self._registry if revoked else ():
                 if link.identity and link.identity.credential_id in revoked:
-                    link.stop("unauthenticated", "the secret was revoked")
+                    link.stop("unauthenticated", UNKNOWN)

@@ -1,6 +1,6 @@
 """The order of the tests: the long ones come first, but one test process begins with short ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -19,9 +19,25 @@ def time_limit(item: pytest.Item) -> float:
     return marker.args[0] if marker else 0.0
 
 
+def together(items: Iterable[pytest.Item]) -> list[list[pytest.Item]]:
+    """Group the tests whose modules share programs; every other test is a group of its own."""
+    groups: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        shares = item.get_closest_marker("one_world")
+        groups.setdefault(item.path if shares else item, []).append(item)
+    return list(groups.values())
+
+
+def longest(group: Iterable[pytest.Item]) -> float:
+    """The longest time limit of a group."""
+    return max(map(time_limit, group))
+
+
 def shared_out(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
     """
     Move the long tests to the beginning of a process's share, those with the widest time limit first.
+
+    Tests of one module that share programs are in one share, so that these are started once.
 
     The others keep their order. Long tests mostly wait for programs, so of three processes or more, the last one has
     only short tests: it uses the CPU meanwhile.
@@ -30,11 +46,11 @@ def shared_out(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item
     from others.
     """
     waiting = processes - (processes >= ENOUGH)
-    long = sorted((item for item in items if takes_long(item)), key=time_limit, reverse=True)
+    groups = sorted(together(item for item in items if takes_long(item)), key=longest, reverse=True)
     others = [item for item in items if not takes_long(item)]
     order: list[pytest.Item] = []
     for number in range(processes):
-        share = long[number::waiting] if number < waiting else []
+        share = [item for group in groups[number::waiting] for item in group] if number < waiting else []
         room = max(0, (len(items) - len(order)) // (processes - number) - len(share))
         order += share + others[:room]
         del others[:room]

@@ -15,11 +15,15 @@ class Item:
     name: str
     marker: str = ""
     limit: float = 0
+    path: str = ""
+    """The module, of a test that shares its programs."""
 
     def get_closest_marker(self, name: str) -> pytest.Mark | None:
         """Return the marker of this name, if it has it."""
         if name == "timeout" and self.limit:
             return pytest.mark.timeout(self.limit).mark
+        if name == "one_world" and self.path:
+            return pytest.mark.one_world.mark
         return getattr(pytest.mark, name).mark if name == self.marker else None
 
 
@@ -46,6 +50,15 @@ def test_the_widest_time_limit_comes_first() -> None:
     """A long test with a wide limit would otherwise end last, alone."""
     model, chaos = Item("model", "long", 1200), Item("chaos", "programs", 600)
     assert in_order([Item("a"), LONG[2], chaos, model], 1) == [model, chaos, LONG[2], Item("a")]
+
+
+def test_tests_that_share_programs_stay_together() -> None:
+    """Programs that each process would start anew are started once."""
+    shared = [Item(f"shared {n}", "programs", path="tests/gateway/test_lives.py") for n in range(5)]
+    order = in_order([LONG[0], *shared[:2], LONG[1], *shared[2:], *SHORT], 4)
+    first = order.index(shared[0])
+
+    assert order[first : first + 5] == shared
 
 
 @pytest.mark.parametrize("processes", range(1, 30))

@@ -100,7 +100,7 @@ def test_a_newer_link_supersedes_an_older_one(stage: Stage) -> None:
     second = stage.enter(n=2, session=first.session, orders=[first.order("A")])
     first.say("job_started", "A", "1")
     second.hand_over(second.order("B"))
-    stage.pass_time(4, first)
+    stage.pass_time(1, first)
     reading = not first.socket.is_closing
     stage.pass_time(2, first)
     closing = first.socket.is_closing
@@ -130,12 +130,24 @@ def test_an_acknowledgement_finds_the_newest_link(stage: Stage) -> None:
 def test_a_connection_that_was_given_up_is_told(stage: Stage) -> None:
     """Its link is closed, which is no loss: it was found before."""
     player = stage.enter()
-    stage.do(lambda: stage.registry.connection_closed(player.id, known=True))
+    row = player.row(is_active=False)
+    stage.do(lambda: stage.registry.reconciled(player.id, row, frozenset()))
     player.close()
 
     assert player.socket.codes == ["connection_closed"]
     assert player.socket.is_closing
     assert stage.reports.lost_links == []
+
+
+def test_a_hint_that_a_connection_is_closed_is_looked_into(stage: Stage) -> None:
+    """It may be about somebody else who came with its session: the link stays open."""
+    player = stage.enter()
+    stage.do(lambda: stage.registry.connection_closed(player.id, known=True))
+    row = player.row()
+    stage.do(lambda: stage.registry.reconciled(player.id, row, frozenset()))
+
+    assert stage.orders.looked_at == [player.id]
+    assert not player.socket.is_closing
 
 
 def test_a_comparison_finds_what_was_missed(stage: Stage) -> None:

@@ -195,8 +195,12 @@ def test_a_session_that_is_over_gets_a_fresh_connection(stage: Stage) -> None:
     second = stage.connect()
     second.say("hello", **HELLO | {"n": 2}, session=first.session)
     stage.do(lambda: stage.registry.connection_closed(first.id, known=True))
+    asked = list(stage.orders.looked_at)
+    row = second.row(is_active=False)
+    stage.do(lambda: stage.registry.reconciled(first.id, row, frozenset()))
     second.attach()
 
+    assert asked == [first.id]
     assert second.id != first.id
     assert second.socket.said("welcome")[0]["session"] not in (first.session, None)
     assert stage.registry.connections() == {second.id}

@@ -69,6 +69,13 @@ class Wire:
                 return received
             self.frames.append(received)
 
+    def has_nothing_for(self, seconds: float) -> bool:
+        """True if no frame comes for so long."""
+        try:
+            return self.receive(seconds) is None
+        except TimeoutError:
+            return True
+
     def is_closed(self) -> bool:
         """Read to the end of the link."""
         while (frame := self.receive()) is not None:
@@ -92,6 +99,7 @@ class Crawler:
         self._hello = hello
         self._frames = 0
         self._orders: list[Frame] = []
+        self.old_wires: list[Wire] = []
         self.wire: Wire
 
     def connect(self, **hello: Any) -> Frame:
@@ -110,6 +118,12 @@ class Crawler:
         session = {"session": self.session} if self.session else {}
         said = {"protocol": 1, "crawlerId": self.name, "n": self.n} | self._hello | session | hello
         self.wire.send("hello", **said)
+
+    def move(self, address: Path | tuple[str, int]) -> None:
+        """Connect to another gateway from now on, and leave the old link open, as after a network that fell silent."""
+        self._address = address
+        self.old_wires.append(self.wire)
+        del self.wire
 
     def order(self) -> Frame:
         """Wait for the next order."""
@@ -140,5 +154,5 @@ def crawling(*crawlers: Crawler) -> Iterator[None]:
         yield
     finally:
         for crawler in crawlers:
-            if hasattr(crawler, "wire"):
-                crawler.wire.close()
+            for wire in (*crawler.old_wires, *([crawler.wire] if hasattr(crawler, "wire") else ())):
+                wire.close()

@@ -1,15 +1,20 @@
 """A system with a gateway: its web app's orders, its crawlers, and what becomes of the jobs."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.sql import SQL, Identifier
 from ulid import ULID
 
+from persistence.sanitize.crawler_secret import hash_of, new_secret
 from support.gateway.crawlers import Crawler
 from support.processes.forks import Forked
 from support.processes.little_system import MiniSystem
-from support.processes.workers import wait_until
+from support.processes.workers import free_port, wait_until
 
 TOKEN = "glpat-abcdefghij0123456789"
 ORIGIN = "https://gitlab.example.org"
@@ -21,7 +26,8 @@ class GatewaySystem:
     def __init__(self, system: MiniSystem, folder: Path) -> None:
         self.system = system
         self.socket = folder / "gateway.sock"
-        self.listen = f"unix:{self.socket}?trust=peer"
+        self.port = free_port()
+        self.listen = f"unix:{self.socket}?trust=peer, tcp://127.0.0.1:{self.port}"
         system.rows("UPDATE account SET access_token = %s", TOKEN)
         system.rows(
             "INSERT INTO account_origin (account_id, origin, bound_by) VALUES ('acc', %s, 'operator')", ORIGIN
@@ -44,6 +50,47 @@ class GatewaySystem:
         assert gateway.lives(), self.log_of(gateway)
         return gateway
 
+    def second_gateway(self, folder: Path) -> Path:
+        """Start another gateway beside the first; returns its socket."""
+        other = folder / "west.sock"
+        self.start_gateway(f"unix:{other}?trust=peer", "west")
+        return other
+
+    def stop_second_gateway(self) -> None:
+        """Stop it."""
+        self.system.stop(self.system.processes[-1])
+
+    @contextmanager
+    def database_away(self) -> Iterator[None]:
+        """Let no program have a session with the database."""
+        server, name = self.system.database_url.rsplit("/", 1)
+        with psycopg.connect(f"{server}/template1", autocommit=True) as admin:
+            admin.execute(SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(Identifier(name)))
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            try:
+                yield
+            finally:
+                admin.execute(SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(name)))
+
+    def places_of(self, secret: str, but: str = "") -> list[str]:
+        """Where a text is found: in the log of a program, on the broker, or in a table."""
+        places = [
+            path.name
+            for path in self.system.folder.glob("*.log")
+            if secret in path.read_text(errors="replace")
+        ]
+        for key in self.system.broker.scan_iter():
+            value = self.system.broker.dump(key) or b""
+            places += [key.decode()] * (secret.encode() in value)
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+        for (table,) in self.system.rows(tables):
+            count = SQL("SELECT count(*) FROM {} t WHERE position(%s IN t::text) > 0").format(
+                Identifier(table)
+            )
+            if table != but and self.system.one(count.as_string(), secret):
+                places.append(table)
+        return places
+
     def restart_gateway(self) -> None:
         """Start the gateway again, after it has ended."""
         self.system.processes.remove(self.gateway)
@@ -53,6 +100,19 @@ class GatewaySystem:
         """What a process has logged."""
         text = Path(process.log).read_text(errors="replace") if Path(process.log).exists() else ""
         return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+    def enroll(self, capacity: int | None = None) -> str:
+        """Enroll a crawler that comes over TCP; returns its secret."""
+        secret, id_ = new_secret(), str(ULID())
+        self.system.rows(
+            "INSERT INTO crawler_credential (id, name, secret_hash, capacity) VALUES (%s, %s, %s, %s)",
+            id_, f"crawlers-{id_}", hash_of(secret), capacity,
+        )  # fmt: skip
+        return secret
+
+    def stranger(self, **hello: Any) -> Crawler:
+        """A crawler that comes over TCP."""
+        return Crawler(("127.0.0.1", self.port), f"crawler-{ULID()}", **hello)
 
     def crawler(self, name: str = "", **hello: Any) -> Crawler:
         """A crawler that is not connected yet; its name is not another one's."""
