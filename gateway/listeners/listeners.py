@@ -82,7 +82,7 @@ class Listeners:
             shrink_buffers()
             self._tls = Tls.of(settings())
             self._watch_files()
-        pace = Pace(self._limits.burst / 4)
+        pace = Pace(self._limits.burst)
         try:
             for address in self._addresses:
                 for bound, sock in await self._bound(address):

@@ -34,7 +34,7 @@ LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition, which the loop itself brings about."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(15):
         while not condition():  # noqa: ASYNC110 - what brings it about knows nothing of tests
             await asyncio.sleep(0.002)
 
@@ -46,9 +46,9 @@ def set_servers(environment: pytest.MonkeyPatch) -> None:
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run a test in a loop of its own, for at most a minute."""
+    """Run a test in a loop of its own, for at most half a minute."""
     with asyncio.Runner(loop_factory=LOOPS[0]) as runner:
-        runner.run(asyncio.wait_for(test, 60))
+        runner.run(asyncio.wait_for(test, 30))
 
 
 @dataclass(eq=False)
