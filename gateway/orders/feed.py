@@ -1,8 +1,8 @@
 """
 Tells the links what the database has for them, soon after it was committed, by few queries.
 
-It looks 0, 10 and 30 ms after a wake-up, and every 50 ms anyway. What it reads are hints, each once; if some may be
-missing, and each minute anyway, every link is compared with its row.
+It looks 0, 10 and 30 ms after a wake-up, the latter two if queries are to spare, and every 50 ms anyway. What it reads
+are hints, each once; if some may be missing, and each minute anyway, every link is compared with its row.
 """
 
 import asyncio
@@ -139,7 +139,8 @@ class Feed:
     async def _rest(self) -> None:
         """Wait until the next look."""
         now = monotonic()
-        self._looks = [at for at in self._looks if at > now]
+        # Where wake-ups are many, further looks would only delay the first look after the next one.
+        self._looks = [] if self._pace.is_used_up else [at for at in self._looks if at > now]
         if self._rotation.has_more or self._assigned:
             return
         until = min([now + POLL_S, *self._looks])

@@ -21,6 +21,11 @@ class Pace:
         self._next = 0.0
         """When the next one would pass if all of them were evenly spread."""
 
+    @property
+    def is_used_up(self) -> bool:
+        """True if the next one would have to wait."""
+        return self._next + self._interval > self._clock()
+
     async def wait(self) -> None:
         """Wait until one more may pass."""
         if (delay := self.take()) > 0:

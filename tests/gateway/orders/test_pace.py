@@ -4,11 +4,14 @@ import asyncio
 
 import pytest
 
+from gateway.orders.feed import Feed
 from gateway.orders.pace import BURST, QUERIES_PER_SECOND, Pace
 from gateway.orders.reconcile import SLICES, Rotation
 from gateway.orders.together import Together
 from persistence.exceptions import DatabaseLost
+from persistence.orders.session import OrderSession
 from persistence.schema.ids import ConnectionId
+from support.gateway.feeds import Told
 
 
 class Clock:
@@ -45,6 +48,19 @@ def test_queries_that_were_not_sent_do_not_add_up() -> None:
     clock.now += 3600
 
     assert sum(pace.take() <= 0 for _ in range(100)) == BURST
+
+
+def test_further_looks_after_a_wake_up_give_way() -> None:
+    """Where wake-ups are many, they would only delay the first look after the next one."""
+    feed = Feed(Told(), list, OrderSession("postgresql://nobody@127.0.0.1:9/nothing"))
+    feed.wake()
+    asyncio.run(feed._rest())
+    assert len(feed._looks) == 2
+
+    for _ in range(BURST):
+        feed._pace.take()
+    asyncio.run(feed._rest())
+    assert feed._looks == []
 
 
 class Database:
