@@ -24,6 +24,7 @@ from persistence.audit.checks import (
     secrets,
 )
 from persistence.audit.checks.check import Check
+from persistence.fleet.silence import GOODBYE_MARGIN
 from persistence.schema.sql import sql
 from persistence.settings import Settings, settings
 
@@ -159,6 +160,7 @@ def _values(connection: Connection, worker_settings: Settings, *, at_rest: bool)
         "untouched": moment.untouched,
         "connection_timeout": worker_settings.longest_silence,
         "resume_window": worker_settings.resume_window,
+        "goodbye_margin": GOODBYE_MARGIN,
         "keep_errors": worker_settings.keep_errors,
         "pending_cap": worker_settings.pending_cap or worker_settings.max_waiting,
         "refresh_patience": worker_settings.refresh_patience,

@@ -13,6 +13,9 @@ from sqlalchemy import ColumnElement, and_, or_
 from persistence.schema.tables import SocketConnection
 from persistence.settings import settings
 
+GOODBYE_MARGIN = timedelta(seconds=2)
+"""A disconnect may overtake what its crawler reported before, as when that is in a large message."""
+
 _NOTHING = timedelta(0)
 
 
@@ -27,8 +30,9 @@ def is_dead(as_of: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
 
 
 def is_closable(as_of: datetime) -> ColumnElement[bool]:
-    """True for an active connection that was dead at *as_of*, or had disconnected before it."""
-    return and_(SocketConnection.is_active, or_(is_dead(as_of), SocketConnection.goodbye_at < as_of))
+    """True for an active connection that was dead at *as_of*, or had disconnected GOODBYE_MARGIN before it."""
+    has_left = SocketConnection.goodbye_at < as_of - GOODBYE_MARGIN
+    return and_(SocketConnection.is_active, or_(is_dead(as_of), has_left))
 
 
 @dataclass(frozen=True)

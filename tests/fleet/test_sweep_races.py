@@ -210,6 +210,20 @@ def test_a_disconnect_after_the_publish_time_is_left_to_the_next_sweep(world: Wo
     assert crawler.orders() == []
 
 
+def test_an_end_that_a_goodbye_overtook_is_applied(world: World) -> None:
+    """With two children consuming, a goodbye behind a large message overtakes it, and a sweep may follow at once."""
+    crawler, (order,) = world.crawler_with_jobs()
+    world.deliver("connections.disconnect", connection_id=crawler.id)
+
+    world.sweep(as_of=world.now())
+    crawler.sends("job_completed", order)
+
+    assert [status for (status,) in world.rows("SELECT status FROM job")] == ["finished"]
+    assert world.scalar("SELECT stale_words FROM job_assignment_mapping") == 0
+    world.sweep()
+    assert not crawler.row().is_active
+
+
 def test_a_heartbeat_that_commits_during_the_sweep_wins(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

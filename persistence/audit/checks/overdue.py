@@ -46,7 +46,7 @@ CHECKS = (
              WHERE is_active
                AND (last_heartbeat < CAST(:before AS timestamptz) - CAST(:connection_timeout AS interval)
                     OR lost_at < CAST(:before AS timestamptz) - CAST(:resume_window AS interval)
-                    OR goodbye_at < CAST(:before AS timestamptz))
+                    OR goodbye_at < CAST(:before AS timestamptz) - CAST(:goodbye_margin AS interval))
         """,
     ),
     Check(

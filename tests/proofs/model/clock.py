@@ -9,6 +9,8 @@ TICK_S = 330.0
 
 TIMEOUT = 2.5
 INTERVAL = 1.0
+GOODBYE_MARGIN = 0.5
+"""The contract has 2 s: the only duration that is no setting, and is replaced in the product."""
 ABSENCE = 1.5
 STALL = 4.5
 START = 3.5

@@ -49,6 +49,7 @@ class Reached(StrEnum):
     FUTURE_SWEEP = "a sweep as of the future was rejected"
     FIFTH_LOSS = "the fifth loss failed the job"
     DISCONNECTED = "a disconnect requeued jobs"
+    GOODBYE_WAITED = "a sweep spared a connection that had just disconnected"
     TOO_MANY_DISCONNECTS = "one disconnect too many failed the job"
     DISOWNED = "a job that its crawler did not list was requeued"
     STALLED = "a stalled job was requeued"

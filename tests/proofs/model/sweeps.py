@@ -118,10 +118,14 @@ class _Judgement:
         """
         Return True if the connection was silent for the timeout, "or … had disconnected", as of then.
 
-        connections.disconnect: "Its frames still apply until the next sweep closes it".
+        connections.disconnect: "Its frames still apply until a sweep closes it, two seconds later at the earliest".
         """
         is_silent = connection.heartbeat_at < self.as_of - clock.TIMEOUT
-        has_disconnected = connection.disconnected_at is not None and connection.disconnected_at < self.as_of
+        left_at = connection.disconnected_at
+        has_disconnected = left_at is not None and left_at < self.as_of - clock.GOODBYE_MARGIN
+        self.model.reach(
+            Reached.GOODBYE_WAITED, left_at is not None and left_at < self.as_of and not has_disconnected
+        )
         is_spared = not is_silent and connection.heartbeat_at < self.model.now - clock.TIMEOUT
         self.model.reach(Reached.SPARED_BY_OLD_SWEEP, is_spared and not has_disconnected)
         return is_silent or has_disconnected

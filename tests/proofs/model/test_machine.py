@@ -8,13 +8,15 @@ of a test must also reach every transition in `Reached`.
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import get_state_machine_test
 
-from proofs.model.clock import SETTINGS
+from persistence.fleet import silence
+from proofs.model.clock import GOODBYE_MARGIN, SETTINGS, TICK_S
 from proofs.model.machine.machine import Machine
 from proofs.model.machine.product import SystemUnderTest
 from proofs.model.reached import Reached
@@ -42,6 +44,7 @@ HALVES = 2 if deep() else 1
 @pytest.fixture
 def system(database: str, published: Published, monkeypatch: pytest.MonkeyPatch) -> Iterator[SystemUnderTest]:
     """The product, with every duration halfway between two ticks of the model's time."""
+    monkeypatch.setattr(silence, "GOODBYE_MARGIN", timedelta(seconds=GOODBYE_MARGIN * TICK_S))
     for name, seconds in SETTINGS.items():
         monkeypatch.setenv(name, str(seconds))
     world = World(published)

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from ulid import ULID
 
 from persistence.db.engine import engine
+from persistence.fleet.silence import GOODBYE_MARGIN
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from support.processes.workers import wait_until
@@ -292,7 +293,17 @@ class World:
         self.deliver("jobs.assign")
 
     def sweep(self, as_of: datetime | None = None) -> None:
-        """Run a sweep with all its units, as if sweeps had run in time before: it sees no outage."""
+        """
+        Run a sweep with all its units, as if sweeps had run in time before: it sees no outage.
+
+        Without *as_of* it judges now, and as if who has disconnected had done so some seconds ago.
+        """
+        if as_of is None:
+            self.rows(
+                "UPDATE socket_connection SET goodbye_at = goodbye_at - CAST(:margin AS interval)"
+                " WHERE goodbye_at IS NOT NULL",
+                margin=GOODBYE_MARGIN,
+            )
         as_of = as_of or self.now()
         self.rows(
             "UPDATE liveness_state SET last_sweep_at = CAST(:t AS timestamptz) - interval '1 second',"

@@ -89,7 +89,7 @@ class Scenarios(WebApp, Fleet, Routine):
         self.compare()
         if then == "disconnect":
             self.send("connections.disconnect", connection_id=attempt.connection.id)
-            self.sweep(0)
+            self.advance_time(1, is_swept=True)
         elif then == "silence":
             self.advance_without_heartbeats(_SILENCE, 0)
         elif then != "nothing":
