@@ -90,6 +90,9 @@ def _show(gateway: Gateway) -> None:
     metrics.gauge("sockets", "Open sockets.", lambda: gateway.listeners.links)
     metrics.gauge("held_bytes", "Bytes of input and output in hand.", lambda: gateway.listeners.held_bytes)
     metrics.gauge(
+        "last_poll_age_seconds", "Seconds since Postgres was last read for orders.", lambda: gateway.feed.age
+    )
+    metrics.gauge(
         "unhandled_bytes", "Bytes of reports that are not handled yet.", lambda: gateway.reports.held_bytes
     )
 

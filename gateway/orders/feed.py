@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from gateway.metrics import metrics
 from gateway.orders.listener import OrderListener
 from gateway.orders.lookups import CredentialLookups, HandledLookups, OrderLookups
 from gateway.orders.pace import Pace
@@ -73,12 +74,18 @@ class Feed:
         self._looks: list[float] = []
         """When to look because of a wake-up, besides the regular looks."""
         self._woken = asyncio.Event()
-        self._read_at = float("-inf")
+        self._has_read = False
+        self._read_at = monotonic()
 
     @property
     def is_current(self) -> bool:
         """False while the database is away, and until all links have been compared after that."""
-        return monotonic() - self._read_at < FRESH_S and not self._rotation.is_resyncing
+        return self._has_read and self.age < FRESH_S and not self._rotation.is_resyncing
+
+    @property
+    def age(self) -> float:
+        """Seconds since the database was last read, or since the beginning."""
+        return monotonic() - self._read_at
 
     def wake(self) -> None:
         """Look at once, and twice again soon: one commit wakes up, and others follow it."""
@@ -119,6 +126,7 @@ class Feed:
             except UnsuitableDatabaseError:
                 raise
             except CrawlyardError as error:  # a defect, too: links are not cut for what may be over soon
+                metrics.count("poll_failures")
                 if backoff == _BACKOFF_S[0]:
                     log.warning("orders_not_read", error=str(error))
                 await asyncio.sleep(backoff)
@@ -127,6 +135,7 @@ class Feed:
     async def look(self) -> None:
         """Read what has changed, and tell the links; compare those whose turn it is."""
         await self._pace.wait()
+        metrics.count("polls")
         difference = await self._changes.read()
         if difference.resync:
             log.info("orders_resync", reason=difference.resync, links=len(self._connections()))
@@ -134,7 +143,7 @@ class Feed:
         self._tell(difference.changes)
         await self._hand_over()
         await self._compare()
-        self._read_at = monotonic()
+        self._has_read, self._read_at = True, monotonic()
 
     async def _rest(self) -> None:
         """Wait until the next look."""

@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from gateway.metrics import metrics
 from gateway.reports.message import Message
 from tasks.routes import queue_of
 from tasks.start.broker_client import client_url
@@ -54,7 +55,10 @@ class RedisBroker:
         try:
             await pushes.execute()
         except (RedisError, OSError) as error:
+            metrics.count("publish_failures")
             raise BrokerAwayError(type(error).__name__) from error
+        metrics.count("messages_published", len(messages))
+        metrics.count("messages_repeated", sum(message.published > 0 for message in messages))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -64,10 +64,12 @@ class Told:
 class Followed:
     """A feed, a loop in which it runs, and what it told."""
 
-    def __init__(self, runner: "asyncio.Runner", connections: list[str], page_rows: int | None) -> None:
+    def __init__(
+        self, runner: "asyncio.Runner", connections: list[str], page_rows: int | None, url: str | None
+    ) -> None:
         self.told = Told()
         self.connections = {ConnectionId(id_): None for id_ in connections}
-        self.session = OrderSession()
+        self.session = OrderSession(url)
         self.feed = Feed(self.told, self.connections.keys, self.session, page_rows)
         self._runner = runner
 
@@ -90,10 +92,10 @@ class Followed:
 
 
 @contextmanager
-def followed(*connections: str, page_rows: int | None = None) -> Iterator[Followed]:
-    """Follow the orders of these connections from now on."""
+def followed(*connections: str, page_rows: int | None = None, url: str | None = None) -> Iterator[Followed]:
+    """Follow the orders of these connections from now on, in the settings' database or that of a URL."""
     with asyncio.Runner() as runner:
-        followed = Followed(runner, list(connections), page_rows)
+        followed = Followed(runner, list(connections), page_rows, url)
         followed.look()
         try:
             yield followed
