@@ -30,7 +30,7 @@ async def listen(wake: Callable[[], None]) -> None:
                 while True:
                     if await subscription.get_message(timeout=_CHECK_S):
                         wake()
-        except (redis.asyncio.RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the client raises: the feed looks without wake-ups too
             if not is_away:
                 log.warning("wake_ups_lost", error=type(error).__name__)
             is_away = True
