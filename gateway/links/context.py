@@ -22,7 +22,6 @@ class Neighbour(Protocol):
     claim: Claim | None
     is_said: bool
     """True once `connections.attach` was published: the row may name this link."""
-    jobs: Jobs
 
     @property
     def peer(self) -> Peer:
@@ -33,8 +32,8 @@ class Neighbour(Protocol):
         """True if its crawler is welcome, and it is the newest link of its connection."""
 
     @property
-    def has_jobs(self) -> bool:
-        """True if its jobs are known."""
+    def jobs(self) -> Jobs | None:
+        """What is known of its connection's attempts; None before the welcome."""
 
     def acknowledge(self, id_: str | None) -> None:
         """Tell the crawler that a frame has been handled."""

@@ -100,7 +100,7 @@ class Registry:
         for other in self._by_crawler.get(_crawler_of(link), ()):
             if other is not link and other.is_open:
                 metrics.count("crawler_id_shared")
-                other.ping(soon=True)
+                other.ping_soon()
 
     # What the orders tell
 
@@ -156,7 +156,7 @@ class Registry:
     def room(self, connection_id: ConnectionId) -> None:
         """Read the links of a connection again, after the reports had taken too much of it."""
         for link in self.of(connection_id):
-            link.resume("reports")
+            link.room()
 
 
 def _crawler_of(link: Neighbour) -> tuple[str | None, str]:

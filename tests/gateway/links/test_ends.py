@@ -201,10 +201,10 @@ def test_a_peer_is_excused_while_it_is_not_read(stage: Stage) -> None:
     """Nobody can see an answer that is not read, be it that the gateway was frozen."""
     player = stage.enter()
     stage.pass_time(30, player)
-    stage.do(lambda: player.link.pause("reports"))
+    stage.do(lambda: player.link._reading.pause("reports"))
     stage.pass_time(60, player)
     borne = list(player.socket.codes)
-    stage.do(lambda: player.link.resume("reports"))
+    stage.do(lambda: player.link._reading.resume("reports"))
     stage.now += 300
     stage.do(lambda: player.link.excuse(300))
     stage.pass_time(1, player)
@@ -241,5 +241,6 @@ def test_a_link_keeps_no_token(stage: Stage) -> None:
         return str(value)
 
     link = player.link
+    assert link._conversation
     assert "canary-1" in json.dumps(player.socket.sent)
-    assert "canary-1" not in kept(link.jobs) + kept(link._beats) + kept(link.claim)
+    assert "canary-1" not in kept(link.jobs) + kept(link._conversation._beats) + kept(link.claim)

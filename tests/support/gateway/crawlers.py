@@ -80,6 +80,7 @@ class Wire:
         """Read to the end of the link."""
         while (frame := self.receive()) is not None:
             self.frames.append(frame)
+        self.close()
         return True
 
     def close(self) -> None:
