@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, IsolationLevel
 from psycopg.rows import TupleRow
 
 from persistence.db import async_session
@@ -21,6 +21,9 @@ from persistence.exceptions import DatabaseLost
 from persistence.settings import settings
 
 Parameters = Mapping[str, Any] | Sequence[Any]
+
+_READ_COMMITTED = "SELECT set_config('default_transaction_isolation', 'read committed', false)"
+"""For what runs without BEGIN."""
 
 ANSWER_S = 10.0
 """A query without an answer for this long counts as a lost database, whatever the network says."""
@@ -79,8 +82,10 @@ class OrderSession:
     async def _open(self) -> AsyncConnection[TupleRow]:
         connection = await async_session.connect(self._url, application_name="crawlyard gateway")
         self._connection = connection
+        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         self._is_pooled = await async_session.is_pooled(connection)
         if not self._is_pooled:
+            await connection.execute(_READ_COMMITTED)
             await self._prepare(connection, local=False)
         self.opened += 1
         return connection

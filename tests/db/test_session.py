@@ -20,6 +20,7 @@ from persistence.sanitize.alterations import alteration_of
 from persistence.settings import settings
 from support.command import Run
 from support.engines import forget_engine
+from support.gateway.feeds import followed
 from support.worlds.world import World
 from tasks.runtime import rejection
 
@@ -77,6 +78,13 @@ def test_a_unit_sets_all_that_it_reads_by(foreign: World) -> None:
     assert foreign.scalar("SELECT interval '-1 day 02:00'") == timedelta(days=-1, hours=2)
     assert foreign.scalar("SELECT 'é→'") == "é→"
     assert foreign.scalar("SELECT '{NULL}'::text[]") == [None]
+
+
+def test_a_gateway_sets_the_same(foreign: World) -> None:
+    """Also without a transaction of its own."""
+    with followed() as gateway:
+        found = {name: gateway.run(gateway.session.rows(f"SHOW {name}")) for name in OURS}
+    assert {name: value for name, ((value,),) in found.items()} == OURS
 
 
 @pytest.mark.unpooled("a pooler ends idle sessions itself")
