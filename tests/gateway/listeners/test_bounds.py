@@ -83,6 +83,22 @@ def test_a_stranger_has_four_kibibytes() -> None:
     run(test())
 
 
+def test_what_comes_behind_a_first_frame_is_not_read() -> None:
+    """While it is being found out who a crawler is, no more than 4 KiB of what it sends is held."""
+
+    async def test() -> None:
+        async with listening(known=False) as gateway:
+            _, writer = await gateway.connect()
+            await until(lambda: gateway.links)
+            [link] = gateway.links
+            link.on_frame = lambda frame: link.transport.pause_reading()
+            writer.write(b'{"type":"hello"}\n' + b'{"more":1}\n' * 10_000)
+            await until(lambda: link.frames)
+            assert 0 < gateway.listeners.held_bytes < HELLO_BYTES
+
+    run(test())
+
+
 def test_a_half_frame_is_ended() -> None:
     """Also where another byte comes each time that one would think it is dead: a slow-loris."""
 
