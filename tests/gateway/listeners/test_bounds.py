@@ -157,6 +157,25 @@ def test_a_link_that_we_do_not_read_is_not_late() -> None:
     run(test())
 
 
+def test_half_a_frame_that_we_stop_reading_is_not_late() -> None:
+    """It was begun before somebody said to pause."""
+
+    async def test() -> None:
+        async with listening(limits=replace(LIMITS, half_frame=0.1)) as gateway:
+            _, writer = await gateway.greet()
+            [link] = gateway.links
+            writer.write(b"{")
+            await until(lambda: gateway.listeners.held_bytes == 1)
+            link.transport.pause_reading()
+            await asyncio.sleep(0.25)
+            assert link.errors == []
+            link.transport.resume_reading()
+            await until(lambda: link.errors)
+            assert link.errors == ["half_frame"]
+
+    run(test())
+
+
 # A writer that never stops, and a reader that never reads.
 
 
@@ -180,6 +199,23 @@ def test_a_writer_that_never_stops_is_slowed_down() -> None:
         while True:
             writer.write(b'{"type":"job_progress"}\n' * 1000)
             await writer.drain()
+
+    run(test())
+
+
+def test_many_frames_in_one_read_do_not_keep_others_waiting() -> None:
+    """Another link has its turn before all of them are given."""
+
+    async def test() -> None:
+        async with listening() as gateway:
+            _, flooding = await gateway.greet()
+            _, other = await gateway.greet()
+            before: list[int] = []
+            gateway.links[1].on_frame = lambda frame: before.append(len(gateway.links[0].frames))
+            flooding.write(b"{}\n" * 20_000)
+            other.write(b"{}\n")
+            await until(lambda: before and len(gateway.links[0].frames) == 20_001)
+            assert before[0] < 1000
 
     run(test())
 

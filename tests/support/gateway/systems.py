@@ -36,13 +36,14 @@ class GatewaySystem:
         self.gateway = self.start_gateway()
         system.is_well()
 
-    def start_gateway(self, listen: str = "", name: str = "east") -> Forked:
+    def start_gateway(self, listen: str = "", name: str = "east", **settings: str) -> Forked:
         """Start a gateway, and wait until it listens."""
         gateway = self.system.start(
             "gateway",
             forked=True,
             CRAWLYARD_GATEWAY_LISTEN=listen or self.listen,
             CRAWLYARD_GATEWAY_NAME=name,
+            **settings,
         )
         assert isinstance(gateway, Forked)
         started = re.compile(rf"gateway_started .*pid={gateway.pid}\b")
