@@ -27,6 +27,9 @@ class Neighbour(Protocol):
     def peer(self) -> Peer:
         """Who is at the other end."""
 
+    def know(self, identity: Identity) -> None:
+        """Note who is at the other end."""
+
     @property
     def is_open(self) -> bool:
         """True if its crawler is welcome, and it is the newest link of its connection."""

@@ -35,7 +35,7 @@ class Entrance:
     async def enter(self, hello: Hello) -> list[Order]:
         """Attach the link and return its orders. Raises RefusedLinkError."""
         identity = await self._identify(hello)
-        self._link.identity = identity
+        self._link.know(identity)
         try:
             await self._attach(claim_of(hello, identity))
         except NotResumableError:

@@ -121,7 +121,9 @@ class Door:
 
         Raises RefusedLinkError, which is the same for every reason, and DatabaseLost.
         """
-        if hello.secret is not None:
+        if peer.listener.crawler not in (None, hello.crawler_id):
+            pass  # this address is another one's
+        elif hello.secret is not None:
             known = await self._find(hello.secret)
             if known:
                 return Identity(known.credential_id, known.name, known.capacity)

@@ -89,6 +89,11 @@ class Link:
         """Who is at the other end."""
         return self._transport.peer
 
+    def know(self, identity: Identity) -> None:
+        """Note who is at the other end."""
+        self.identity = identity
+        self._transport.authenticated()
+
     @property
     def is_stranger(self) -> bool:
         """True if it has not said yet which connection it is for."""
@@ -219,7 +224,6 @@ class Link:
             reading=self._reading,
             jobs=jobs,
         )
-        self._transport.authenticated()
         self._transport.send(
             answers.welcome(claim.connection_id, claim.session, orders, interval, FRAME_BYTES)
         )
@@ -228,7 +232,7 @@ class Link:
             metrics.count("links_resumed")
         else:
             self._context.neighbours.greet(self)
-        log.info("link_open", connection_id=claim.connection_id, n=claim.n, crawler_id=claim.crawler_id)
+        log.info("link_open", connection_id=claim.connection_id, n=claim.n)
         early, self._early = self._early, []
         for raw in early:
             self.frame_received(raw)

@@ -5,8 +5,8 @@ A connection has several links for a moment, when its crawler comes back before 
 """
 
 import asyncio
+import math
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Final
@@ -21,7 +21,7 @@ from persistence.orders.links import LinkRow
 from persistence.schema.ids import ConnectionId
 
 OFTEN: Final = 20
-"""Entrances of one crawler within OFTEN_S, beyond which it is held off."""
+"""Entrances of one crawler within OFTEN_S seconds, beyond which it is held off."""
 OFTEN_S: Final = 60.0
 _LONGEST_S: Final = 60.0
 _MAX_REMEMBERED: Final = 50_000
@@ -39,7 +39,8 @@ class Registry:
         self._links: dict[ConnectionId, list[Link]] = {}
         self._by_crawler: dict[tuple[str | None, str], set[Link]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._entrances: dict[object, deque[float]] = {}
+        self._entrances: dict[object, tuple[float, float]] = {}
+        """By crawler: when it came last, and how often lately."""
 
     def __iter__(self) -> Iterator[Link]:
         return iter([link for links in self._links.values() for link in links])
@@ -85,15 +86,20 @@ class Registry:
         assert link.hello
         now = self._clock()
         key = link.claim.connection_id if link.hello.session else (_crawler_of(link), link.peer.source)
-        entrances = self._entrances.pop(key, deque(maxlen=2 * OFTEN))
-        self._entrances[key] = entrances
-        if len(self._entrances) > _MAX_REMEMBERED:
-            del self._entrances[next(iter(self._entrances))]
-        while entrances and now - entrances[0] > OFTEN_S:
-            entrances.popleft()
-        entrances.append(now)
-        beyond = len(entrances) - OFTEN
+        self._forget_entrances(now)
+        at, level = self._entrances.pop(key, (now, 0.0))
+        level = max(0.0, level - (now - at) * OFTEN / OFTEN_S) + 1
+        self._entrances[key] = now, min(level, 2 * OFTEN)
+        beyond = math.ceil(level) - OFTEN
         return min(2.0**beyond, _LONGEST_S) if beyond > 0 else 0
+
+    def _forget_entrances(self, now: float) -> None:
+        """Forget crawlers that have not come for a while; the first are those that came last the longest time ago."""
+        while self._entrances:
+            key, (at, _) = next(iter(self._entrances.items()))
+            if now - at <= OFTEN_S and len(self._entrances) < _MAX_REMEMBERED:
+                return
+            del self._entrances[key]
 
     def greet(self, link: Neighbour) -> None:
         """Look after the other links of a crawler that begins a new connection."""

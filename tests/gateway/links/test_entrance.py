@@ -1,10 +1,12 @@
 """From hello to welcome: who is let in, to which connection, and when."""
 
+from dataclasses import replace
+
 import pytest
 
 from persistence.orders.credentials import Credential
 from persistence.sanitize.crawler_secret import hash_of, new_secret
-from support.gateway.stages import OPEN, Stage
+from support.gateway.stages import OPEN, TRUSTED, Stage
 
 HELLO = {"protocol": 1, "crawlerId": "one", "n": 1}
 
@@ -13,6 +15,7 @@ def test_a_crawler_is_welcomed_only_when_its_row_names_its_link(stage: Stage) ->
     """Before that nothing is said to it, and nothing more is read."""
     player = stage.connect()
     player.say("hello", **HELLO, capacity=3)
+    known = player.socket.is_known
     silent, paused = list(player.socket.sent), player.socket.is_paused
     player.attach()
 
@@ -21,7 +24,7 @@ def test_a_crawler_is_welcomed_only_when_its_row_names_its_link(stage: Stage) ->
     assert welcome["connectionId"] == player.id
     assert welcome["session"] == player.session
     assert not player.socket.is_paused
-    assert player.socket.is_known
+    assert known  # it is no stranger while it waits
     (link,) = stage.reports.links
     assert link == {
         "connection_id": player.id,
@@ -163,6 +166,31 @@ def test_another_user_is_not_trusted(stage: Stage, monkeypatch: pytest.MonkeyPat
         player = stage.connect(uid=uid)
         player.say("hello", **HELLO)
         assert player.socket.codes == ["unauthenticated"]
+
+
+def test_an_address_of_one_crawler_lets_no_other_in(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it can show."""
+    monkeypatch.setattr("gateway.links.hello._FIRST_DELAY_S", 0)
+    listener = replace(TRUSTED, crawler="two")
+    one, two = stage.connect(listener), stage.connect(listener)
+    one.say("hello", **HELLO)
+    two.say("hello", **HELLO | {"crawlerId": "two"})
+
+    assert one.socket.codes == ["unauthenticated"]
+    assert two.socket.codes == []
+    assert two.socket.is_known
+
+
+def test_what_is_known_of_crawlers_that_came_once_is_forgotten(stage: Stage) -> None:
+    """Memory stays flat, however many come."""
+    for n in range(50):
+        stage.enter(f"c-{n}").close()
+    kept = len(stage.registry._entrances)
+    stage.now += 61
+    stage.enter("late")
+
+    assert kept == 50
+    assert len(stage.registry._entrances) == 1
 
 
 def test_many_hellos_with_one_secret_ask_the_database_once(stage: Stage) -> None:

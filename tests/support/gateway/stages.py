@@ -190,6 +190,10 @@ class Stage:
         self.loop.run_until_complete(end())
         self.loop.close()
 
+    def cpu(self) -> float:
+        """Seconds of CPU time that this process has used."""
+        return time.process_time()
+
     def clock(self) -> float:
         """The time, which stands still."""
         return self.now
