@@ -87,14 +87,18 @@ def audit_demo(
     stale_fences: Collection[str] = (),
     worker_settings: Settings | None = None,
     *,
+    undelivered_fences: Collection[str] = (),
+    gone_connections: Collection[str] | None = None,
     at_rest: bool = False,
 ) -> DemoAudit:
     """
     Check the database against the order log and against its own invariants, in the caller's snapshot.
 
-    *stale_fences* are the attempts for which a crawler sent frames after its connection had expired. Call this
-    when no frames are in transit: they are not accounted for. *worker_settings* are the settings of the workers,
-    by default those of this process; *at_rest* is as for `audit`.
+    *stale_fences* are the attempts for which a crawler sent frames after its connection had expired, and
+    *undelivered_fences* those of which no worker saw one. *gone_connections* are those whose crawlers died or froze, if
+    that is known.
+    Call this when no frames are in transit: they are not accounted for. *worker_settings* are the settings of the
+    workers, by default those of this process; *at_rest* is as for `audit`.
     """
     values = {
         "ordered": list(order_log.ordered),
@@ -105,6 +109,8 @@ def audit_demo(
         "cancelled_by_update": list(order_log.cancelled_by_update),
         "tokens": order_log.tokens,
         "stale": list(stale_fences),
+        "undelivered": list(undelivered_fences),
+        "gone": None if gone_connections is None else list(gone_connections),
     }
     found = (run_check(connection, check, values) for check in CHECKS)
     pace = connection.execute(_PACE).one()

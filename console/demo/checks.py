@@ -117,10 +117,22 @@ CHECKS = (
     ),
     Check(
         "stale_frames_counted",
-        "A job for which a crawler sent frames after its connection expired has counted stale frames.",
+        "A job for which a crawler sent frames after its connection expired has counted stale frames, unless"
+        " no worker saw them.",
         """
         SELECT DISTINCT web_app_job_id AS id FROM job_assignment_mapping
          WHERE crawler_job_id = ANY (CAST(:stale AS text[])) AND stale_words = 0
+           AND crawler_job_id <> ALL (CAST(:undelivered AS text[]))
+        """,
+    ),
+    Check(
+        "lost_with_its_crawler",
+        "An attempt that was lost with its connection is of a crawler that died or froze: none was lost to a gateway.",
+        """
+        SELECT DISTINCT job_id AS id FROM job_error_log
+         WHERE error_type = 'ConnectionLost'
+           -- where it is not known who is gone, that is NULL
+           AND context ->> 'connection_id' <> ALL (CAST(:gone AS text[]))
         """,
     ),
     Check(

@@ -20,7 +20,7 @@ _EVENTS = """
     SELECT event.xid::text AS xid, event.id, event.type, event.payload ->> 'reason' AS reason,
            event.payload ->> 'error_type' AS error_type, event.payload ->> 'status' AS status,
            (event.payload ->> 'goodbye')::boolean AS goodbye, event.payload ->> 'action' AS action,
-           event.payload -> 'discovered' AS discovered, connection.crawler_id,
+           event.payload -> 'discovered' AS discovered, connection.crawler_id, connection.gateway,
            job.command || ' of ' || job.full_path AS job
       FROM dispatch_event event
       LEFT JOIN socket_connection connection ON connection.id = event.connection_id
@@ -28,6 +28,7 @@ _EVENTS = """
      WHERE (event.xid, event.id) > (%s::xid8, %s) AND event.xid < pg_snapshot_xmin(pg_current_snapshot())
        AND (event.type IN ('connection_registered', 'connection_lost', 'connection_expired', 'job_revoked',
                           'credential_needed', 'credential_renewed')
+            OR event.type = 'connection_attached' AND event.created_at > connection.connected_at
             OR event.type = 'progress_updated' AND event.payload ? 'discovered'
             OR event.type = 'error_logged' AND event.connection_id IS NULL
                AND event.payload ->> 'error_type' NOT IN ('ConnectionLost', 'Goodbye', 'Cancelled', 'Stalled',
@@ -41,7 +42,7 @@ _SHOWN_STATUSES = [JobStatus.FAILED.value, JobStatus.CANCELLED.value]
 
 _COUNTS = "SELECT status, count(*) FROM job GROUP BY status"
 
-_GOOD, _BAD, _NEUTRAL = "green", "red", "yellow"
+GOOD, BAD, NEUTRAL = "green", "red", "yellow"
 
 _REASONS = {
     "ConnectionLost": "requeued: the connection was lost",
@@ -87,6 +88,8 @@ def _kind(row: Any) -> tuple[object, ...]:
     match row.type:
         case "connection_registered":
             return (row.type,)
+        case "connection_attached":
+            return row.type, row.gateway
         case "job_revoked":
             return row.type, row.crawler_id, row.reason
         case "job_updated":
@@ -96,27 +99,39 @@ def _kind(row: Any) -> tuple[object, ...]:
 
 def _describe(rows: list[Any]) -> DemoEvent:
     row, count = rows[0], len(rows)
+    if row.type.startswith("connection_"):
+        return DemoEvent(*_of_connection(row, count))
     jobs = f"{count} jobs" if count > 1 else row.job
     crawler = row.crawler_id or "a crawler"
     match row.type:
-        case "connection_registered":
-            described = f"{count} crawlers registered" if count > 1 else f"{crawler} registered", _GOOD
-        case "connection_lost" if row.goodbye:
-            described = f"{crawler} disconnected", _NEUTRAL
-        case "connection_lost":
-            described = f"{crawler} was silent for too long and is considered dead", _BAD
-        case "connection_expired":
-            described = f"{crawler} sent frames after its connection had expired", _NEUTRAL
         case "job_revoked":
-            described = f"{crawler}: {counted(count, 'job')} {_REASONS.get(row.reason, row.reason)}", _NEUTRAL
+            described = f"{crawler}: {counted(count, 'job')} {_REASONS.get(row.reason, row.reason)}", NEUTRAL
         case "credential_needed":
-            described = f"an account needs a new token: {row.action}", _BAD
+            described = f"an account needs a new token: {row.action}", BAD
         case "credential_renewed":
-            described = "the token was renewed: the parked jobs continue", _GOOD
+            described = "the token was renewed: the parked jobs continue", GOOD
         case "progress_updated":
-            described = f"a discovery spawned {row.discovered} jobs", _GOOD
+            described = f"a discovery spawned {row.discovered} jobs", GOOD
         case "error_logged":
-            described = f"{row.error_type}: {row.job}", _NEUTRAL
+            described = f"{row.error_type}: {row.job}", NEUTRAL
         case _:
-            described = f"{row.status}: {jobs}", _BAD if row.status == JobStatus.FAILED else _NEUTRAL
+            described = f"{row.status}: {jobs}", BAD if row.status == JobStatus.FAILED else NEUTRAL
     return DemoEvent(*described)
+
+
+def _of_connection(row: Any, count: int) -> tuple[str, str]:
+    crawler = row.crawler_id or "a crawler"
+    crawlers = f"{count} crawlers" if count > 1 else crawler
+    match row.type:
+        case "connection_registered":
+            return f"{crawlers} connected", GOOD
+        case "connection_attached":
+            return (
+                f"{crawlers} came back over {row.gateway}, with {'their' if count > 1 else 'its'} jobs",
+                GOOD,
+            )
+        case "connection_expired":
+            return f"{crawler} sent frames after its connection had expired", NEUTRAL
+    if row.goodbye:
+        return f"{crawler} disconnected", NEUTRAL
+    return f"{crawler} was silent for too long and is considered dead", BAD

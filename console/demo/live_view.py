@@ -218,13 +218,13 @@ def _crawler(crawler: Crawler) -> Text:
     cell = Text(f" {crawler.name}  ")
     busy = min(len(crawler.fences()), crawler.capacity)
     match crawler.state:
-        case CrawlerState.AT_WORK if crawler.link.is_open:
+        case CrawlerState.AT_WORK if crawler.is_connected:
             cell.append("●" * busy, style="cyan").append(
                 "○" * (crawler.capacity - busy), style="bright_black"
             )
             cell.append(f"  {crawler.completed} done", style="bright_black")
         case CrawlerState.AT_WORK:
-            cell.append("registering", style="bright_black")
+            cell.append("connecting", style="bright_black")
         case CrawlerState.FROZEN:
             cell.append("●" * busy, style="blue").append("  frozen", style="blue")
         case state:

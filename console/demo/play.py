@@ -1,9 +1,9 @@
 """
 The demo: a small fleet at work for a minute, on servers of its own, with an audit at the end.
 
-Servers, worker and beat are real; the web app and the fleet are simulated. Some crawlers die, one disconnects,
-and one freezes and comes back with stale frames. The demo ends by itself, and succeeds only if the audit finds
-no fault.
+Servers, worker, beat and two gateways are real; the web app and the fleet are simulated. The crawlers speak protocol 1
+over Unix sockets. Some of them die, one disconnects, and one freezes and comes back with stale frames. In the middle of
+the day a gateway is killed. The demo ends by itself, and succeeds only if the audit finds no fault.
 """
 
 import json
@@ -23,7 +23,8 @@ from rich.console import Console
 from sqlalchemy import Engine, NullPool, create_engine
 
 from console.demo.audit import DemoAudit, audit_demo
-from console.demo.event_watcher import EventWatcher
+from console.demo.event_watcher import BAD, DemoEvent, EventWatcher
+from console.demo.gateways import DemoGateway, start_gateways, wait_until_listening
 from console.demo.live_view import Moment, View, view
 from console.demo.processes import Supervisor
 from console.demo.summary import Result, print_summary
@@ -32,6 +33,7 @@ from console.output.screen import console
 from console.simulator.fleet import Fleet, FleetOptions, demo_incidents
 from console.simulator.gitlab import GitLab
 from console.simulator.projects import GroupTree, pick_group_tree
+from console.simulator.protocol_1 import Protocol1Sessions
 from console.simulator.web_app import WebApp, WebAppOptions
 from persistence.exceptions import CrawlyardError
 from persistence.migrations.run import migrate
@@ -57,6 +59,8 @@ _SLOWEST_PACE = 20.0
 _SETTLING_SECONDS = 15.0
 """For frames that are still in transit when all jobs have ended."""
 _MOST_RESTARTS = 5
+_KILL_AFTER = 0.4
+"""The share of the jobs after which a gateway is killed."""
 INTERRUPTED = 130
 
 
@@ -106,18 +110,19 @@ def _run_demo(options: DemoOptions, screen: Console, logs: Path) -> Result:
         view(screen, title, is_plain=options.plain) as screen_view,
         _dispatcher(options, logs, gitlab) as running,
     ):
-        services, processes = running
-        # One for each thread, since a producer must not be shared.
-        with (
-            closing(Producer(services.broker_url)) as publisher,
-            closing(Producer(services.broker_url)) as other,
-        ):
-            fleet = Fleet(_fleet_options(options, seed, group_tree, gitlab), publisher, services.database_url)
+        services, processes, gateways = running
+        with closing(Producer(services.broker_url)) as publisher:
+            fleet = Fleet(
+                _fleet_options(options, seed, group_tree, gitlab),
+                partial(Protocol1Sessions, [gateway.address for gateway in gateways], seed=str(seed)),
+            )
             web_app = WebApp(
-                _web_app_options(options, seed, group_tree, gitlab), other, services.database_url
+                _web_app_options(options, seed, group_tree, gitlab), publisher, services.database_url
             )
             with fleet:
-                demo_run = _DemoRun(options, fleet, web_app, processes, screen_view)
+                demo_run = _DemoRun(
+                    options, fleet, web_app, screen_view, processes=processes, victim=gateways[0]
+                )
                 audited, in_time = demo_run.run(services)
     counts = {name: value for name, value in vars(fleet.counts).items() if isinstance(value, int)}
     requested = {"jobs": options.jobs, "crawlers": options.crawlers, "speed": options.speed, "seed": seed}
@@ -125,8 +130,10 @@ def _run_demo(options: DemoOptions, screen: Console, logs: Path) -> Result:
 
 
 @contextmanager
-def _dispatcher(options: DemoOptions, logs: Path, gitlab: GitLab) -> Iterator[tuple[Services, Supervisor]]:
-    """Run the servers, migrated, with a worker and beat."""
+def _dispatcher(
+    options: DemoOptions, logs: Path, gitlab: GitLab
+) -> Iterator[tuple[Services, Supervisor, list[DemoGateway]]]:
+    """Run the servers, migrated, with a worker, beat and gateways at which crawlers may connect."""
     with embedded_services() as services:
         engine = create_engine(_sqlalchemy(services.database_url))
         migrate(engine)
@@ -134,9 +141,11 @@ def _dispatcher(options: DemoOptions, logs: Path, gitlab: GitLab) -> Iterator[tu
         providers = {"CRAWLYARD_OAUTH_PROVIDERS": gitlab.providers()}
         environment = services.environment() | {"TMPDIR": str(services.folder)}
         with Supervisor(logs, environment | _settings(options) | providers) as processes:
+            gateways = start_gateways(processes, services.folder)
             processes.start("worker", "worker", "--concurrency", "2")
             processes.start("beat", "beat")
-            yield services, processes
+            wait_until_listening(gateways, _CONNECTING_SECONDS)
+            yield services, processes, gateways
 
 
 def _sqlalchemy(database_url: str) -> str:
@@ -154,7 +163,8 @@ def _settings(options: DemoOptions) -> dict[str, str]:
     patience = max(5.0, 3 * _work_seconds(options))
     seconds = {
         "HEARTBEAT_INTERVAL": HEARTBEAT_SECONDS,
-        "CONNECTION_TIMEOUT": 4.0,
+        "CONNECTION_TIMEOUT": 6.0,
+        "RESUME_WINDOW": 3.0,
         "SWEEP_INTERVAL": 0.5,
         "ASSIGN_INTERVAL": 1.0,
         "RECONCILE_INTERVAL": 2.0,
@@ -180,7 +190,6 @@ def _fleet_options(options: DemoOptions, seed: int, group_tree: GroupTree, gitla
         seed=seed,
         capacity=CAPACITY,
         work_seconds=_work_seconds(options),
-        heartbeat_seconds=HEARTBEAT_SECONDS,
         incidents=demo_incidents(options.crawlers, options.jobs),
         found=group_tree.found,
         gitlab=gitlab,
@@ -195,12 +204,22 @@ class _DemoRun:
     """A running demo: it shows the state, restarts crashed processes, and ends when all is done or time is up."""
 
     def __init__(
-        self, options: DemoOptions, fleet: Fleet, web_app: WebApp, processes: Supervisor, screen_view: View
+        self,
+        options: DemoOptions,
+        fleet: Fleet,
+        web_app: WebApp,
+        screen_view: View,
+        *,
+        processes: Supervisor,
+        victim: DemoGateway,
     ) -> None:
         self._options = options
         self._fleet = fleet
         self._web_app = web_app
         self._processes = processes
+        self._victim = victim
+        self._was_killed = False
+        self._news: list[DemoEvent] = []
         self._view = screen_view
         self._expected = options.jobs + len(web_app.order_log.discovered)
 
@@ -247,20 +266,36 @@ class _DemoRun:
         time.sleep(_STEP_SECONDS)
         self._fleet.check()
         self._web_app.check()
+        self._kill_gateway()
         self._processes.restart_crashed()
         if self._processes.restarts >= _MOST_RESTARTS:
-            raise DemoError(f"The worker or beat keeps crashing. {self._processes.log_tails()}")
+            raise DemoError(f"A process keeps crashing. {self._processes.log_tails()}")
         return self._show(watcher)
 
+    def _kill_gateway(self) -> None:
+        """Kill a gateway in the middle of the day, once; not while a frozen crawler waits for its word."""
+        counts = self._fleet.counts
+        if self._was_killed or counts.came_back < counts.froze or counts.ended < self._expected * _KILL_AFTER:
+            return
+        self._was_killed = True
+        self._victim.child.kill()
+        self._news.append(DemoEvent(f"{self._victim.child.name} was killed with -9", BAD))
+
     def _show(self, watcher: EventWatcher) -> dict[str, int]:
-        jobs, fleet = watcher.jobs_by_status(), self._fleet
-        self._view.show(
-            Moment(jobs, self._expected, fleet.crawlers, fleet.connected, fleet.counts, watcher.new_events())
-        )
+        jobs, fleet, news = watcher.jobs_by_status(), self._fleet, self._news
+        self._news = []
+        events = [*news, *watcher.new_events()]
+        self._view.show(Moment(jobs, self._expected, fleet.crawlers, fleet.connected, fleet.counts, events))
         return jobs
 
     def _audit(self, reader: Engine, worker_settings: Settings) -> DemoAudit:
         with reader.connect() as connection, connection.begin():
+            counts = self._fleet.counts
             return audit_demo(
-                connection, self._web_app.order_log, self._fleet.counts.stale_fences, worker_settings
+                connection,
+                self._web_app.order_log,
+                counts.stale_fences,
+                worker_settings,
+                undelivered_fences=counts.undelivered_fences,
+                gone_connections=counts.gone_connections,
             )

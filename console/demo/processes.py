@@ -1,6 +1,7 @@
 """Runs `crawlyard` commands as child processes: restarted when they crash, ended when this process ends."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,11 +26,13 @@ class Child:
     def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
         self.restarts = 0
+        """How often it was started again, without those that follow `kill`."""
         self._arguments = arguments
         self._environment = dict(os.environ) | _import_path() | dict(environment)
         self._log = folder / f"{name}.log"
         self._backoff = _FIRST_BACKOFF_SECONDS
         self._start_at: float | None = None
+        self._was_killed = False
         self._process = self._start()
 
     @property
@@ -47,8 +50,14 @@ class Child:
             self._backoff = min(2 * self._backoff, _LAST_BACKOFF_SECONDS)
         elif now >= self._start_at:
             self._start_at = None
-            self.restarts += 1
+            self.restarts += not self._was_killed
+            self._was_killed = False
             self._process = self._start()
+
+    def kill(self) -> None:
+        """Kill the program with SIGKILL, as a crash would; `restart_crashed` starts it again."""
+        self._was_killed = True
+        self._process.send_signal(signal.SIGUSR1)
 
     def request_stop(self) -> None:
         """Close the wrapper's input: it sends SIGTERM now, and SIGKILL to what is left after a while."""
@@ -100,9 +109,9 @@ class Supervisor:
         for child in self._children:
             child.wait()
 
-    def start(self, name: str, *arguments: str) -> Child:
-        """Start `crawlyard ARGUMENTS`."""
-        child = Child(name, list(arguments), self._environment, self._folder)
+    def start(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Child:
+        """Start `crawlyard ARGUMENTS`, with these variables of its own."""
+        child = Child(name, list(arguments), {**self._environment, **(environment or {})}, self._folder)
         self._children.append(child)
         return child
 

@@ -79,6 +79,8 @@ def print_summary(screen: Console, result: Result) -> None:
         ),
         (sums["errors"], f"errors in the log, {sums['redacted']} with an access token redacted"),
         (sums["stale_words"], "stale frames, counted and ignored"),
+        (fleet["undelivered"], "reports that came too late, which no worker saw"),
+        (fleet["links_resumed"], "times that a crawler came back over another link, with its jobs"),
         (None, None),
     )
     for number, text in rows:

@@ -2,7 +2,8 @@
 Runs one program, and ends it when the parent process closes our standard input or dies.
 
 A script that needs only the standard library: `python -I tied_process.py SECONDS PROGRAM ARGUMENT…`. It sends
-SIGTERM to the program and, after SECONDS, SIGKILL to its process group. It exits with the program's code.
+SIGTERM to the program and, after SECONDS, SIGKILL to its process group. SIGUSR1 kills the program at once. It exits
+with the program's code.
 """
 
 import os
@@ -18,6 +19,7 @@ def main() -> None:
     program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - the parent's
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: program.terminate())
+    signal.signal(signal.SIGUSR1, lambda *_: program.kill())
     threading.Thread(target=end_with_parent, args=(program, patience), daemon=True).start()
     code = program.wait()
     kill_group(program)  # pool processes that outlived their worker

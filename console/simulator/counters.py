@@ -7,16 +7,22 @@ from dataclasses import dataclass, field
 class FleetCounts:
     """Written by the fleet's thread, read by any thread. The numbers are part of `demo --json`, by these names."""
 
-    rung: int = 0
-    """Messages published."""
-    unheard: int = 0
-    """Attempts to publish that failed; the messages were published later."""
     said: int = 0
-    """Frames published."""
+    """Frames about jobs that were sent."""
     repeated: int = 0
-    """Of these, ends and discoveries that were published again because they were not answered in time."""
+    """Ends and discoveries that were sent again, since they had not been answered."""
     beats: int = 0
-    """Heartbeats published."""
+    """Heartbeats that were sent."""
+    links: int = 0
+    """Links that a gateway welcomed."""
+    links_resumed: int = 0
+    """Of these, links by which a crawler came back to its connection."""
+    asked_to_reconnect: int = 0
+    """Times that a gateway which was stopped asked a crawler to connect again."""
+    errors: int = 0
+    """Errors that gateways told crawlers."""
+    undelivered: int = 0
+    """Ends and discoveries that no worker saw: the crawler was told first that the attempt was not its own any more."""
     taken: int = 0
     """Orders that crawlers accepted."""
     resumed: int = 0
@@ -27,7 +33,7 @@ class FleetCounts:
     failed_for_good: int = 0
     """Failures that are not recoverable."""
     dropped: int = 0
-    """Attempts that were revoked while a crawler worked on them."""
+    """Attempts that were revoked, or were others' after an interruption, while a crawler worked on them."""
     tokens_died: int = 0
     """Attempts that ended because their token had expired."""
     tokens_said: int = 0
@@ -39,13 +45,17 @@ class FleetCounts:
     froze: int = 0
     """Crawlers that froze."""
     came_back: int = 0
-    """Crawlers that registered again after a freeze."""
+    """Crawlers that went on after a freeze."""
     stale_said: int = 0
     """Frames sent by a crawler that did not know that its attempts had ended."""
     found: set[tuple[str, str]] = field(default_factory=set)
     """Path and job_type of everything that was discovered."""
     stale_fences: list[str] = field(default_factory=list)
     """The attempts that the stale frames were about."""
+    gone_connections: set[str] = field(default_factory=set)
+    """The connections of crawlers that died or froze."""
+    undelivered_fences: set[str] = field(default_factory=set)
+    """The attempts that they were about."""
 
     @property
     def ended(self) -> int:

@@ -2,16 +2,15 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from console.simulator.counters import FleetCounts
-from console.simulator.gateway import Gateway, Link
 from console.simulator.gitlab import GitLab
 from console.simulator.mishaps import Outcome, OutcomePolicy
-from console.simulator.orders import Order
+from console.simulator.sessions import Order, Sessions
 
 ITEMS_PER_PAGE = 20
 FOUND_PER_FRAME = 10
@@ -38,7 +37,7 @@ class CrawlerState(StrEnum):
 class FleetContext:
     """What all crawlers of a fleet share."""
 
-    gateway: Gateway
+    sessions: Sessions
     outcomes: OutcomePolicy
     counts: FleetCounts
     begin: Callable[[Script], None]
@@ -67,24 +66,18 @@ class Crawler:
         self._context = context
         self._rng = random.Random(seed)  # noqa: S311 - a simulation
         self._work: dict[str, Order] = {}
-        self._has_expired = False
-        self._link = context.gateway.connect(self)
+        self._session = context.sessions.open(self)
 
     @property
-    def link(self) -> Link:
-        """Its current link, or its last one."""
-        return self._link
-
-    @property
-    def beats(self) -> bool:
-        """True if it sends heartbeats."""
-        return self.state is CrawlerState.AT_WORK
+    def is_connected(self) -> bool:
+        """True if its session has a link, as far as it knows."""
+        return self._session.is_open
 
     def fences(self) -> list[str]:
         """The fences of the attempts that it works on."""
         return list(self._work)
 
-    # Called by the gateway
+    # Called by its session
 
     def accept(self, order: Order) -> None:
         """Start to work on an order."""
@@ -99,30 +92,38 @@ class Crawler:
             del self._work[fence]
             self._context.counts.dropped += 1
 
-    def on_expired(self) -> None:
-        """Register again, immediately or after waking up."""
-        self._has_expired = True
-        if self.state is CrawlerState.AT_WORK:
-            self._reconnect()
+    def keep_only(self, fences: Collection[str]) -> None:
+        """Stop working on all orders but these: others have them."""
+        for fence in self._work.keys() - set(fences):
+            del self._work[fence]
+            self._context.counts.dropped += 1
+
+    def on_undelivered(self, fence: str) -> None:
+        """Note an end or a discovery that no worker will see."""
+        self._context.counts.undelivered += 1
+        self._context.counts.undelivered_fences.add(fence)
 
     # Incidents
 
     def die(self) -> None:
         """Never send anything again."""
         self._context.counts.died += 1
+        self._context.counts.gone_connections.add(self._session.connection_id)
         self._end(CrawlerState.DEAD)
-        self._context.gateway.forget(self._link)
+        self._session.die()
 
     def disconnect(self) -> None:
         """Disconnect in the middle of the work."""
         self._context.counts.left += 1
         self._end(CrawlerState.GONE)
-        self._context.gateway.disconnect(self._link)
+        self._session.leave()
 
     def freeze(self) -> None:
-        """Do nothing until the connection has expired; then wake up without knowing that."""
+        """Do nothing until the connection was given up; then wake up without knowing that."""
         self._context.counts.froze += 1
+        self._context.counts.gone_connections.add(self._session.connection_id)
         self.state = CrawlerState.FROZEN
+        self._session.freeze()
         self._context.begin(self._frozen())
 
     def _end(self, state: CrawlerState) -> None:
@@ -161,7 +162,7 @@ class Crawler:
             page = [dict(item) for item in found[first : first + FOUND_PER_FRAME]]
             counts.found.update((item["namespace_path"], item["job_type"]) for item in page)
             self._send("jobs_discovered", order, discovered_jobs=page, discovery_summary=self._summary())
-        while self._owns(order) and self._context.gateway.has_unapplied(order.fence):
+        while self._owns(order) and self._session.has_unapplied(order.fence):
             yield _POLL_SECONDS
         if self._owns(order):
             del self._work[order.fence]
@@ -222,7 +223,7 @@ class Crawler:
         return {order.entity_type: self._context.pages * ITEMS_PER_PAGE}
 
     def _frozen(self) -> Script:
-        while not self._has_expired:
+        while not self._session.is_given_up:
             yield 0.1
         self.state = CrawlerState.AT_WORK
         for order in self._work.values():
@@ -233,14 +234,7 @@ class Crawler:
         self._work.clear()
         yield _WAKE_DELAY_SECONDS
         self._context.counts.came_back += 1
-        self._reconnect()
-
-    def _reconnect(self) -> None:
-        self._context.counts.dropped += len(self._work)
-        self._work.clear()
-        self._context.gateway.forget(self._link)
-        self._link = self._context.gateway.connect(self)
-        self._has_expired = False
+        self._session.wake_up()
 
     def _can_go_on(self, order: Order) -> bool:
         """Return true if the attempt was not revoked and its token is valid; if the token expired, end the attempt."""
@@ -260,4 +254,4 @@ class Crawler:
         return self.state is CrawlerState.AT_WORK and order.fence in self._work
 
     def _send(self, kind: str, order: Order, **data: Any) -> None:
-        self._context.gateway.send(self._link, kind, order.fence, **data)
+        self._session.send(kind, order.fence, **data)

@@ -1,5 +1,5 @@
 """
-A simulated fleet: crawlers behind a gateway, all in one loop in one thread.
+A simulated fleet: crawlers and their sessions with gateways, all in one loop in one thread.
 
 The demo, the tests and the benchmarks use it. The seed determines which crawlers have incidents and how jobs
 end, as far as timing allows.
@@ -16,9 +16,9 @@ from itertools import count
 from console.simulator.background import Background
 from console.simulator.counters import FleetCounts
 from console.simulator.crawler import Crawler, CrawlerState, FleetContext, Script
-from console.simulator.gateway import FLUSH_SECONDS, Gateway, Publisher
 from console.simulator.gitlab import GitLab
 from console.simulator.mishaps import OutcomePolicy
+from console.simulator.sessions import Sessions
 
 _STEP_SECONDS = 0.01
 
@@ -42,9 +42,6 @@ class FleetOptions:
     """The mean duration of a job."""
     pages: int = 3
     """Progress frames per job."""
-    heartbeat_seconds: float = 30.0
-    flush_seconds: float = FLUSH_SECONDS
-    """Frames are collected for this long before they are published together."""
     incidents: tuple[Incident, ...] = field(default=())
     found: Sequence[Mapping[str, str]] = ()
     """What a discovery finds, as items of jobs_discovered."""
@@ -65,18 +62,16 @@ def demo_incidents(crawlers: int, jobs: int) -> tuple[Incident, ...]:
 class Fleet(Background):
     """Runs from `__enter__` to `__exit__`; `check` raises the exception of its thread."""
 
-    def __init__(self, options: FleetOptions, publisher: Publisher, database_url: str) -> None:
+    def __init__(self, options: FleetOptions, open_sessions: Callable[[FleetCounts], Sessions]) -> None:
         super().__init__("fleet")
         self.counts = FleetCounts()
-        self._gateway = Gateway(
-            publisher, database_url, options.heartbeat_seconds, self.counts, options.flush_seconds
-        )
+        self._sessions = open_sessions(self.counts)
         self._timetable: list[tuple[float, int, Script]] = []
         self._number = count()
         self._names = count(1)
         self._options = options
         self._context = FleetContext(
-            self._gateway,
+            self._sessions,
             OutcomePolicy(options.seed),
             self.counts,
             self._begin,
@@ -94,14 +89,14 @@ class Fleet(Background):
 
     @property
     def has_pending_work(self) -> bool:
-        """True if frames are not sent yet, or a frozen crawler has not come back yet."""
-        return self._gateway.unsent > 0 or self.counts.came_back < self.counts.froze
+        """True if frames are not answered yet, or a frozen crawler has not come back yet."""
+        return self._sessions.unsent > 0 or self.counts.came_back < self.counts.froze
 
     @property
     def connected(self) -> int:
-        """The number of crawlers with an open connection, as far as the gateway knows."""
+        """The number of crawlers that are connected, as far as they know."""
         return sum(
-            crawler.link.is_open and crawler.state in (CrawlerState.AT_WORK, CrawlerState.FROZEN)
+            crawler.is_connected and crawler.state in (CrawlerState.AT_WORK, CrawlerState.FROZEN)
             for crawler in self.crawlers
         )
 
@@ -113,13 +108,13 @@ class Fleet(Background):
 
     def _run_loop(self) -> None:
         try:
-            while not self._stop.wait(_STEP_SECONDS):
+            while not self._stop.is_set():
                 self._step()
         finally:
-            self._gateway.close()
+            self._sessions.close()
 
     def _step(self) -> None:
-        self._gateway.step()
+        self._sessions.step(_STEP_SECONDS)
         now = time.monotonic()
         while self._timetable and self._timetable[0][0] <= now:
             due, _, script = heapq.heappop(self._timetable)
@@ -137,7 +132,11 @@ class Fleet(Background):
 
     def _run_incidents(self) -> None:
         while self._incidents and self.counts.ended >= self._incidents[0].after:
-            busy = [c for c in self._candidates if c.state is CrawlerState.AT_WORK and c.fences()]
+            busy = [
+                c
+                for c in self._candidates
+                if c.state is CrawlerState.AT_WORK and c.is_connected and c.fences()
+            ]
             if not busy:
                 return
             self._candidates.remove(busy[0])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from console.simulator.orders import Order
+from console.simulator.sessions import Order
 
 _PERMANENT_SHARE = 0.03
 _ALWAYS_SHARE = 0.015

@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Protocol
 
 import psycopg
+import redis
+from kombu.exceptions import OperationalError
 from ulid import ULID
 
 from console.simulator.background import Background
-from console.simulator.gateway import PUBLISH_ERRORS, Publisher
 from console.simulator.gitlab import GitLab
 from console.simulator.order_log import OrderLog
 from console.simulator.projects import GroupTree, Target, by_first_group, targets
@@ -47,6 +48,16 @@ _CANCEL = """
     UPDATE job SET status = 'cancelled', finished_at = now(), "updatedAt" = now()
      WHERE id = ANY (%s) AND status IN ('queued', 'running') RETURNING id
 """
+
+PUBLISH_ERRORS = (OperationalError, redis.RedisError, OSError)
+"""What clients raise if the broker is down; any other exception is a bug."""
+
+
+class Publisher(Protocol):
+    """Publishes tasks by name."""
+
+    def publish(self, task: str, payload: dict[str, Any], /) -> object:
+        """Publish a task, or raise one of PUBLISH_ERRORS within seconds."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 from console.demo.processes import Supervisor
 from console.simulator.fleet import Fleet, FleetOptions
 from persistence.settings import settings
+from support.own_gateway.sessions import own_gateway
 from support.processes.workers import PATIENCE_S, ROOT, free_port, wait_until
 from support.worlds.world import World
 from tasks.client import Producer
@@ -44,10 +45,9 @@ def worker(world: World, broker: str, tmp_path: Path) -> Iterator[None]:
 @contextmanager
 def fleet(producer: Producer, work_seconds: float = 0.1) -> Iterator[None]:
     """One crawler, whose first jobs succeed."""
-    options = FleetOptions(
-        crawlers=1, seed=1, work_seconds=work_seconds, heartbeat_seconds=settings().heartbeat_interval.total_seconds()
-    )  # fmt: skip
-    with Fleet(options, producer, os.environ["DATABASE_URL"]) as running:
+    heartbeat_seconds = settings().heartbeat_interval.total_seconds()
+    gateway = own_gateway(producer, os.environ["DATABASE_URL"], heartbeat_seconds)
+    with Fleet(FleetOptions(crawlers=1, seed=1, work_seconds=work_seconds), gateway) as running:
         yield
     running.check()
 

@@ -22,7 +22,11 @@ TOKEN = "glpat-0123456789"
 
 @pytest.mark.programs
 def test_a_short_demo_succeeds(tmp_path: Path) -> None:
-    """A crawler dies, one disconnects, one freezes and comes back: no job is lost, and none is done twice."""
+    """
+    A crawler dies, one disconnects, one freezes and comes back, a gateway is killed: no job is lost or done twice.
+
+    The audit fails if an attempt was lost whose crawler had neither died nor frozen.
+    """
     summary_file = tmp_path / "summary.json"
     demo = subprocess.run(
         [sys.executable, "-m", "console.main", "demo", *OPTIONS, "--json", str(summary_file)],
@@ -39,7 +43,10 @@ def test_a_short_demo_succeeds(tmp_path: Path) -> None:
     assert summary["ordered"] == 60
     assert summary["discovered"] > 0
     assert summary["finished"] + summary["failed"] + summary["cancelled"] == 60 + summary["discovered"]
-    assert summary["stale_words"] >= summary["fleet"]["stale_said"] > 0
+    assert 0 < summary["fleet"]["undelivered"] <= summary["fleet"]["stale_said"]
+    assert 0 < summary["fleet"]["links_resumed"] < summary["fleet"]["links"]
+    assert "gateway-1 was killed with -9" in demo.stdout
+    assert summary["restarts"] == 0
     assert summary["redacted"] == summary["fleet"]["tokens_said"]
     assert 0 < summary["tokens_died"] <= summary["fleet"]["tokens_died"]
     assert summary["tokens_renewed"] == 1
@@ -92,10 +99,12 @@ def faults(connection: psycopg.Connection, *ordered: str) -> dict[str, list[str]
     return audited(OrderLog(submitted=set(ordered), tokens=[TOKEN]))
 
 
-def audited(order_log: OrderLog, stale_fences: Collection[str] = ()) -> dict[str, list[str]]:
+def audited(
+    order_log: OrderLog, stale_fences: Collection[str] = (), **known: Collection[str]
+) -> dict[str, list[str]]:
     """Audit the demo; returns the ids of the faults by name."""
     with engine().connect() as reader:
-        found = audit_demo(reader, order_log, stale_fences).faults
+        found = audit_demo(reader, order_log, stale_fences, **known).faults
     return {fault.name: fault.ids for fault in found}
 
 
@@ -166,7 +175,17 @@ def test_a_token_in_an_error_is_reported(connection: psycopg.Connection) -> None
 
 def test_stale_frames_of_an_expired_crawler_must_be_counted(connection: psycopg.Connection) -> None:
     """They must also change nothing; here they were not counted, and completed the attempt."""
-    assert audited(OrderLog(inserted={"A"}), stale_fences=["A0"]) == {
-        "stale_frames_counted": ["A"],
-        "stale_frames_ignored": ["A"],
-    }
+    order_log = OrderLog(inserted={"A"})
+    assert audited(order_log, ["A0"]) == {"stale_frames_counted": ["A"], "stale_frames_ignored": ["A"]}
+    assert audited(order_log, ["A0"], undelivered_fences=["A0"]) == {"stale_frames_ignored": ["A"]}
+
+
+def test_an_attempt_that_was_lost_without_its_crawler_is_reported(connection: psycopg.Connection) -> None:
+    """Such as one whose gateway was killed; those of crawlers that died or froze are no fault."""
+    connection.execute(
+        "INSERT INTO job_error_log (id, job_id, error_type, error_message, context)"
+        """ VALUES ('E', 'A', 'ConnectionLost', '', '{"connection_id": "C"}')"""
+    )
+    order_log = OrderLog(inserted={"A"})
+    assert audited(order_log, gone_connections=["D"]) == {"lost_with_its_crawler": ["A"]}
+    assert audited(order_log, gone_connections=["C"]) == audited(order_log) == {}

@@ -20,6 +20,7 @@ from console.embedded.servers import Services
 from console.simulator.fleet import Fleet, FleetOptions
 from persistence.db.engine import engine
 from support import poolers
+from support.own_gateway.sessions import own_gateway
 from support.processes.forks import Forked
 from support.processes.programs import program
 from support.processes.workers import ROOT, wait_until
@@ -93,8 +94,8 @@ def submitted(world: World, producer: Producer, count: int) -> list[str]:
 
 def fleet(producer: Producer, database: str, crawlers: int = 4, seed: int = 5) -> Fleet:
     """Crawlers that work fast and send heartbeats often."""
-    options = FleetOptions(crawlers=crawlers, seed=seed, work_seconds=0.3, heartbeat_seconds=1)
-    return Fleet(options, producer, database)
+    options = FleetOptions(crawlers=crawlers, seed=seed, work_seconds=0.3)
+    return Fleet(options, own_gateway(producer, database, heartbeat_seconds=1))
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

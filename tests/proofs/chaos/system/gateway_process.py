@@ -12,11 +12,13 @@ import sys
 import threading
 from pathlib import Path
 
+from console.simulator.counters import FleetCounts
 from console.simulator.crawler import Crawler, CrawlerState
 from console.simulator.fleet import Fleet, FleetOptions
 from proofs.chaos.accounting.journal import Journal
 from proofs.chaos.scale import CAPACITY, CRAWLERS, FLUSH_S, HEARTBEAT_S, PAGES, WORK_S, group_tree_of
 from proofs.chaos.system.producer import UnreliablePublisher
+from support.own_gateway.sessions import OwnSessions, own_gateway
 
 
 class ControlledFleet(Fleet):
@@ -30,8 +32,9 @@ class ControlledFleet(Fleet):
         journal: Journal,
         orders: Path,
     ) -> None:
-        super().__init__(options, publisher, database_url)
         self._publisher = publisher
+        self._open_sessions = own_gateway(publisher, database_url, HEARTBEAT_S, FLUSH_S)
+        super().__init__(options, self._open_gateway)
         self._journal = journal
         self._orders = orders.open()
         self._at_work: set[str] = set()
@@ -42,6 +45,10 @@ class ControlledFleet(Fleet):
             "freeze": Crawler.freeze,
             "leave": Crawler.disconnect,
         }
+
+    def _open_gateway(self, counts: FleetCounts) -> OwnSessions:
+        self._own = self._open_sessions(counts)
+        return self._own
 
     def _step(self) -> None:
         super()._step()
@@ -70,7 +77,7 @@ class ControlledFleet(Fleet):
         elif what == "report":
             busy = self.has_pending_work or self._publisher.pending > 0
             self._journal.write(
-                "reported", busy=busy, unheard=self.counts.unheard, repeated=self.counts.repeated
+                "reported", busy=busy, unheard=self._own.gateway.unheard, repeated=self.counts.repeated
             )
         else:
             self._pending.append((what, float(draw)))
@@ -105,8 +112,6 @@ def main(name: str, seed: str, share: str, folder: str) -> None:
         capacity=CAPACITY,
         work_seconds=WORK_S,
         pages=PAGES,
-        heartbeat_seconds=HEARTBEAT_S,
-        flush_seconds=FLUSH_S,
         found=group_tree_of(int(seed)).found,
     )
     with (

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from console.simulator.background import Background
-from console.simulator.gateway import PUBLISH_ERRORS
+from console.simulator.web_app import PUBLISH_ERRORS
 from proofs.chaos.accounting.journal import Journal
 from tasks.client import Producer
 

@@ -1,7 +1,7 @@
 """
-A simulated gateway: keeps the crawlers' links, publishes their frames, and reads their orders.
+A gateway as a user might write one, by docs/contract.md, for tests of what is behind a gateway.
 
-It does the two things that the dispatcher requires of a gateway. It repeats what matters until it is answered:
+It registers connections, publishes frames, and reads orders. It repeats what matters until it is answered:
 a registration until its row exists, a discovery until the view `crawler_order` lists its timestamp, the end of
 a job until its order has left that view. And if publishing fails, it publishes again later, and loses nothing
 in between.
@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import psycopg
-import redis
-from kombu.exceptions import OperationalError
 from ulid import ULID
 
 from console.simulator.counters import FleetCounts
-from console.simulator.orders import Order, OrderDatabase
+from console.simulator.sessions import ENDS, Order
+from console.simulator.web_app import PUBLISH_ERRORS, Publisher
+from support.own_gateway.orders import OrderDatabase
 
 FRAMES_PER_MESSAGE = 500
 BEATS_PER_MESSAGE = 1000
@@ -37,19 +37,6 @@ CONNECTIONS_SECONDS = 0.25
 REPEAT_SECONDS = 1.0
 QUIET_SECONDS = 0.5
 """Pause after publishing has failed, or after the database did not answer."""
-
-ENDS = ("job_completed", "job_failed", "token_refresh_request")
-"""Frames that end an attempt."""
-
-PUBLISH_ERRORS = (OperationalError, redis.RedisError, OSError)
-"""What clients raise if the broker is down; any other exception is a bug."""
-
-
-class Publisher(Protocol):
-    """Publishes tasks by name."""
-
-    def publish(self, task: str, payload: dict[str, Any], /) -> object:
-        """Publish a task, or raise one of PUBLISH_ERRORS within seconds."""
 
 
 class LinkedCrawler(Protocol):
@@ -114,6 +101,8 @@ class Gateway:
         self._disconnecting: deque[Link] = deque()
         self._next_flush = self._next_poll = self._next_connections = self._quiet_until = 0.0
         self._polled_at = 0.0
+        self.unheard = 0
+        """Attempts to publish that failed; the messages were published later."""
 
     @property
     def unsent(self) -> int:
@@ -244,10 +233,9 @@ class Gateway:
         try:
             self._publisher.publish(task, arguments)
         except PUBLISH_ERRORS:
-            self._counts.unheard += 1
+            self.unheard += 1
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             return False
-        self._counts.rung += 1
         return True
 
     # Reading
@@ -279,14 +267,15 @@ class Gateway:
 
     def _poll_orders(self) -> None:
         orders = self._database.orders([link.id for link in self._links.values() if link.is_open])
-        self._end(self._orders.keys() - {order.fence for order in orders})
-        for order in orders:
-            for timestamp in order.discoveries:
-                self._discoveries.get(order.fence, {}).pop(timestamp, None)
-            if order.fence not in self._orders:
-                link = self._links[order.connection_id]
-                self._orders[order.fence] = link
-                link.crawler.accept(order)
+        self._end(self._orders.keys() - {row.order.fence for row in orders})
+        for row in orders:
+            fence = row.order.fence
+            for timestamp in row.discoveries:
+                self._discoveries.get(fence, {}).pop(timestamp, None)
+            if fence not in self._orders:
+                link = self._links[row.connection_id]
+                self._orders[fence] = link
+                link.crawler.accept(row.order)
 
     def _end(self, vanished: Iterable[str]) -> None:
         """Handle orders that have left the view: their ends were applied, or they were revoked."""

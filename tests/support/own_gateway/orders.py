@@ -1,10 +1,12 @@
 """Reads the gateway's part of the database: the orders of crawlers, and which connections are active."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import namedtuple_row
+
+from console.simulator.sessions import Order
 
 _ORDERS = """
     SELECT crawler_job_id AS fence, connection_id, "entityType" AS entity_type, "entityId" AS entity_id,
@@ -18,18 +20,12 @@ _CONNECTIONS = "SELECT id, is_active FROM socket_connection WHERE id = ANY (%s)"
 
 
 @dataclass(frozen=True)
-class Order:
-    """One job for a crawler, with the contents of the wire's job_response."""
+class OrderRow:
+    """A row of `crawler_order`."""
 
-    fence: str
-    """The crawler_job_id, which every frame about the job must contain."""
     connection_id: str
-    entity_type: str
-    entity_id: str | None
-    gitlab_url: str | None
-    resume_state: dict[str, Any] | None
-    access_token: str | None = field(repr=False)
-    discoveries: list[str] = field(default_factory=list, compare=False)
+    order: Order
+    discoveries: list[str]
     """The timestamps of the discovery frames that were applied."""
 
 
@@ -40,10 +36,12 @@ class OrderDatabase:
         self._url = url
         self._connection: psycopg.Connection | None = None
 
-    def orders(self, connection_ids: list[str]) -> list[Order]:
+    def orders(self, connection_ids: list[str]) -> list[OrderRow]:
         """Read the live orders of these connections."""
-        cursor = self._open().cursor(row_factory=class_row(Order))
-        return cursor.execute(_ORDERS, [connection_ids]).fetchall()
+        rows: list[Any] = (
+            self._open().cursor(row_factory=namedtuple_row).execute(_ORDERS, [connection_ids]).fetchall()
+        )
+        return [OrderRow(row.connection_id, Order(*row[:1], *row[2:7]), row.discoveries) for row in rows]
 
     def connections(self, ids: list[str]) -> list[tuple[str, bool]]:
         """Read which of these connections exist, and whether they are active."""

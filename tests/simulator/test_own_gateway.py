@@ -1,4 +1,4 @@
-"""The simulated gateway repeats what matters until it is answered, and loses no frame."""
+"""The gateway of the tests repeats what matters until it is answered, and loses no frame; crawlers fail by seed."""
 
 import random
 import time
@@ -11,12 +11,13 @@ from kombu.exceptions import OperationalError
 
 from console.simulator.counters import FleetCounts
 from console.simulator.crawler import Crawler, CrawlerState, FleetContext
-from console.simulator.gateway import Gateway
 from console.simulator.mishaps import PERMANENT, RECOVERABLE, OutcomePolicy
-from console.simulator.orders import Order
 from console.simulator.projects import by_first_group, targets
+from console.simulator.sessions import Order
+from support.own_gateway.gateway import Gateway, Link
+from support.own_gateway.sessions import OwnSession, OwnSessions
 
-ORDER = Order("F", "C", "project", "gid://gitlab/Project/1", "https://gitlab.example.org", None, "glpat-abc")
+ORDER = Order("F", "project", "gid://gitlab/Project/1", "https://gitlab.example.org", None, "glpat-abc")
 
 
 class FakePublisher:
@@ -55,9 +56,21 @@ def gateway(publisher: FakePublisher, database: str) -> Iterator[Gateway]:
 def crawler(gateway: Gateway) -> Crawler:
     """A crawler that never ends its first job."""
     context = FleetContext(
-        gateway, OutcomePolicy(1), FleetCounts(), lambda script: next(script, None) and None, 60.0, 3
+        OwnSessions(gateway),
+        OutcomePolicy(1),
+        FleetCounts(),
+        lambda script: next(script, None) and None,
+        60.0,
+        3,
     )
     return Crawler(context, "crawler-01", "seed", 5)
+
+
+def link_of(crawler: Crawler) -> Link:
+    """The connection of a crawler."""
+    session = crawler._session
+    assert isinstance(session, OwnSession)
+    return session.link
 
 
 def step_until(gateway: Gateway, done: Callable[[], object]) -> None:
@@ -76,24 +89,26 @@ def test_a_registration_is_repeated_under_one_id_until_its_row_exists(
     step_until(gateway, lambda: len(publisher.of("connections.register")) == 2)
     registrations = publisher.of("connections.register")
     assert registrations[0] == registrations[1]
-    assert registrations[0]["connection_id"] == crawler.link.id
+    assert registrations[0]["connection_id"] == link_of(crawler).id
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [crawler.link.id])
+        connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [link_of(crawler).id])
     step_until(gateway, lambda: publisher.of("connections.heartbeat"))
-    assert publisher.of("connections.heartbeat")[0]["beats"][0]["connection_id"] == crawler.link.id
+    assert publisher.of("connections.heartbeat")[0]["beats"][0]["connection_id"] == link_of(crawler).id
 
 
 def test_a_closed_connection_is_replaced_under_a_new_id(
     gateway: Gateway, crawler: Crawler, publisher: FakePublisher, database: str
 ) -> None:
     """A connection's id is never used again."""
-    first = crawler.link.id
+    first = link_of(crawler).id
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO socket_connection (id, is_active, closed_at) VALUES (%s, false, now())", [first]
         )
-    step_until(gateway, lambda: crawler.link.id != first)
-    step_until(gateway, lambda: publisher.of("connections.register")[-1]["connection_id"] == crawler.link.id)
+    step_until(gateway, lambda: link_of(crawler).id != first)
+    step_until(
+        gateway, lambda: publisher.of("connections.register")[-1]["connection_id"] == link_of(crawler).id
+    )
 
 
 def test_frames_are_neither_lost_nor_reordered_while_the_broker_is_down(
@@ -102,7 +117,7 @@ def test_frames_are_neither_lost_nor_reordered_while_the_broker_is_down(
     """Frames wait in order until publishing works again."""
     publisher.is_broken = True
     for n in range(3):
-        gateway.send(crawler.link, "job_progress", f"F{n}")
+        gateway.send(link_of(crawler), "job_progress", f"F{n}")
         gateway.step()
         time.sleep(0.03)
     assert (publisher.published, gateway.unsent) == ([], 3)
@@ -119,19 +134,24 @@ def test_a_frozen_crawler_sends_stale_frames_before_it_registers_again(gateway: 
     scripts = []
     counts = FleetCounts()
     crawler = Crawler(
-        FleetContext(gateway, OutcomePolicy(1), counts, scripts.append, 60.0, 3), "crawler-01", "seed", 5
+        FleetContext(OwnSessions(gateway), OutcomePolicy(1), counts, scripts.append, 60.0, 3),
+        "crawler-01",
+        "seed",
+        5,
     )
-    old = crawler.link
+    old = link_of(crawler)
     crawler.accept(ORDER)
     crawler.freeze()
-    crawler.revoke(ORDER.fence)
-    crawler.on_expired()
-    assert (crawler.state, crawler.link, crawler.beats) == (CrawlerState.FROZEN, old, False)
+    session = crawler._session
+    assert isinstance(session, OwnSession)
+    session.revoke(ORDER.fence)
+    session.on_expired()
+    assert (crawler.state, link_of(crawler), session.beats) == (CrawlerState.FROZEN, old, False)
     frozen = scripts[-1]
     next(frozen)
     assert (gateway.unsent, counts.stale_said, counts.stale_fences) == (2, 2, [ORDER.fence])
     assert list(frozen) == []
-    assert crawler.link is not old
+    assert link_of(crawler) is not old
     assert (crawler.state, crawler.fences(), counts.came_back) == (CrawlerState.AT_WORK, [], 1)
 
 
@@ -159,7 +179,7 @@ def test_a_gateway_that_cannot_read_the_orders_lists_no_jobs(
 ) -> None:
     """It sends heartbeats without lists of jobs, since jobs missing from a list would be disowned."""
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [crawler.link.id])
+        connection.execute("INSERT INTO socket_connection (id) VALUES (%s)", [link_of(crawler).id])
     step_until(gateway, lambda: publisher.of("connections.heartbeat"))
     assert publisher.of("connections.heartbeat")[0]["beats"][0]["active_jobs"] == []
 
@@ -167,7 +187,7 @@ def test_a_gateway_that_cannot_read_the_orders_lists_no_jobs(
     gateway._database.close()
 
     step_until(gateway, lambda: "active_jobs" not in publisher.of("connections.heartbeat")[-1]["beats"][0])
-    assert publisher.of("connections.heartbeat")[-1]["beats"][0]["connection_id"] == crawler.link.id
+    assert publisher.of("connections.heartbeat")[-1]["beats"][0]["connection_id"] == link_of(crawler).id
 
 
 def test_a_slow_poll_does_not_delay_the_next_for_long(
