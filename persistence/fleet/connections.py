@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, null, or_, select, tuple_, update
@@ -14,7 +14,7 @@ from persistence.fleet.open_connections import room_for_connections
 from persistence.fleet.silence import FleetCounts, is_closable, is_dead, is_silent
 from persistence.sanitize.json_values import storable
 from persistence.schema.ids import ConnectionId
-from persistence.schema.sql import among, sql
+from persistence.schema.sql import among, fragment, sql
 from persistence.schema.tables import SocketConnection
 from persistence.settings import settings
 
@@ -28,18 +28,32 @@ _TOUCH = (
     .execution_options(synchronize_session=False)
 )
 
-_RECORD_HEARTBEATS = sql("""
+_LATE = timedelta(minutes=10)
+"""A word that is older than another one by more was said later, after the crawler's clock was set back."""
+
+_IS_LATE = """
+    (beat.$said_at < locked.$said_at AND beat.$said_at > locked.$said_at - CAST(:late AS interval))
+"""
+
+_RECORD_HEARTBEATS = sql(
+    """
     WITH beat AS (
         SELECT * FROM jsonb_to_recordset(CAST(:beats AS jsonb))
-            AS b(connection_id text, system_status text, reported int, reported_jobs jsonb, capacity int)
+            AS b(connection_id text, system_status text, reported int, reported_jobs jsonb, capacity int,
+                 reported_said_at timestamptz, capacity_said_at timestamptz)
     ), locked AS (
         -- in order: two workers that lock in the order of their messages deadlock
-        SELECT id, last_heartbeat, capacity, asked_capacity FROM socket_connection
+        SELECT id, last_heartbeat, capacity, asked_capacity, capacity_said_at, reported_said_at
+          FROM socket_connection
          WHERE id = ANY (CAST(:ids AS text[])) AND is_active
          ORDER BY id FOR NO KEY UPDATE
     ), news AS (
         -- found before the row is looked up again: most frames only prove that their crawler is alive
-        SELECT beat.* FROM locked JOIN beat ON beat.connection_id = locked.id
+        SELECT beat.connection_id, beat.system_status, beat.reported_jobs,
+               beat.reported_said_at, beat.capacity_said_at,
+               CASE WHEN NOT COALESCE($reported_is_late, false) THEN beat.reported END AS reported,
+               CASE WHEN NOT COALESCE($capacity_is_late, false) THEN beat.capacity END AS capacity
+          FROM locked JOIN beat ON beat.connection_id = locked.id
          WHERE locked.last_heartbeat < clock_timestamp() - CAST(:step AS interval)
             OR num_nonnulls(beat.system_status, beat.capacity, beat.reported) > 0
     ), changed AS (
@@ -49,13 +63,20 @@ _RECORD_HEARTBEATS = sql("""
                capacity = LEAST(COALESCE(news.capacity, c.capacity), :max_capacity),
                asked_capacity = CASE WHEN news.capacity IS NULL THEN c.asked_capacity
                                      WHEN news.capacity > :max_capacity THEN news.capacity END,
+               capacity_said_at = CASE WHEN news.capacity IS NULL THEN c.capacity_said_at
+                                       ELSE COALESCE(news.capacity_said_at, c.capacity_said_at) END,
+               reported_said_at = CASE WHEN news.reported IS NULL THEN c.reported_said_at
+                                       ELSE COALESCE(news.reported_said_at, c.reported_said_at) END,
                reported = COALESCE(news.reported, c.reported),
                reported_jobs = CASE WHEN news.reported IS NULL THEN c.reported_jobs ELSE news.reported_jobs END,
                reported_at = CASE WHEN news.reported IS NULL THEN c.reported_at ELSE clock_timestamp() END
           FROM news WHERE c.id = news.connection_id
     )
     SELECT id, capacity, asked_capacity FROM locked
-""")
+    """,
+    capacity_is_late=fragment(_IS_LATE, said_at="capacity_said_at"),
+    reported_is_late=fragment(_IS_LATE, said_at="reported_said_at"),
+)
 
 _FUTURE_HEARTBEATS = (
     select(SocketConnection.id)
@@ -119,6 +140,9 @@ class Beat:
     reported: int | None = None
     reported_jobs: list[str] | None = None
     capacity: int | None = None
+    reported_said_at: datetime | None = None
+    """When the crawler said so, by its own clock."""
+    capacity_said_at: datetime | None = None
 
     @property
     def replaces_earlier(self) -> bool:
@@ -126,15 +150,27 @@ class Beat:
         return self.capacity is not None or self.reported_jobs is not None
 
     def merged_with(self, later: "Beat") -> "Beat":
-        """Merge two: each later value replaces the earlier one. A count and a list of jobs replace each other."""
-        reported = self if later.reported is None else later
+        """
+        Merge two: each later value replaces the earlier one. A count and a list of jobs replace each other.
+
+        One that its crawler said earlier, and that comes late, replaces nothing.
+        """
+        reports = later.reported is not None and not _is_late(later.reported_said_at, self.reported_said_at)
+        asks = later.capacity is not None and not _is_late(later.capacity_said_at, self.capacity_said_at)
+        reported, asked = later if reports else self, later if asks else self
         return Beat(
             self.connection_id,
             system_status=later.system_status or self.system_status,
             reported=reported.reported,
             reported_jobs=reported.reported_jobs,
-            capacity=self.capacity if later.capacity is None else later.capacity,
+            capacity=asked.capacity,
+            reported_said_at=reported.reported_said_at,
+            capacity_said_at=asked.capacity_said_at,
         )
+
+
+def _is_late(said_at: datetime | None, other: datetime | None) -> bool:
+    return said_at is not None and other is not None and timedelta(0) < other - said_at < _LATE
 
 
 class KnownCapacity(NamedTuple):
@@ -190,13 +226,14 @@ class Connections:
 
         Returns the active connections, with their capacities before; nothing changes on the others.
         """
-        rows = json.dumps([vars(beat) for beat in beats])
+        rows = json.dumps([vars(beat) for beat in beats], default=datetime.isoformat)
         ids = [beat.connection_id for beat in beats]
         values = {
             "beats": rows,
             "ids": ids,
             "step": settings().heartbeat_resolution,
             "max_capacity": settings().max_capacity,
+            "late": _LATE,
         }
         before = self._session.execute(_RECORD_HEARTBEATS, values)
         return {ConnectionId(id_): KnownCapacity(*known) for id_, *known in before}

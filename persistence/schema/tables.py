@@ -66,6 +66,10 @@ class SocketConnection(Base):
     """The SHA-256 of its session, in hex."""
     crawler_credential: Mapped[str | None]
     """Of its crawler, as the gateway knows it; NULL while crawlers have none."""
+    capacity_said_at: Mapped[datetime | None]
+    """When its crawler asked for `capacity`, by the crawler's clock, which is compared with nothing but itself."""
+    reported_said_at: Mapped[datetime | None]
+    """When it reported its jobs, by the same clock."""
 
     __table_args__ = (
         CheckConstraint("is_active = (closed_at IS NULL)", name="closed"),

@@ -199,9 +199,25 @@ def _with_zone(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+Timestamp = Annotated[datetime, AfterValidator(_with_zone)]
+"""The crawler's clock; UTC if it has no time zone."""
+
+
+def in_utc(timestamp: datetime | None) -> datetime | None:
+    """Return the timestamp in UTC, as a database reads it whatever its zone was; None if it is out of range there."""
+    try:
+        return timestamp and timestamp.astimezone(UTC)
+    except OverflowError:
+        return None
+
+
 class _Frame(Wire):
-    timestamp: Annotated[datetime, AfterValidator(_with_zone)]
-    """The crawler's clock; UTC if it has no time zone."""
+    timestamp: Timestamp
+
+    @property
+    def said_at(self) -> datetime | None:
+        """When the crawler said so, by its own clock, in UTC."""
+        return in_utc(self.timestamp)
 
 
 class HeartbeatFrame(_Frame):

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from persistence.origin import origin_of
 from persistence.schema.commands import COMMAND_OF_JOB_TYPE, Command, Provider
 from persistence.schema.states import SystemStatus
-from tasks.contract.frames import DEFAULT_CAPACITY, ActiveJobs, Frame
+from tasks.contract.frames import DEFAULT_CAPACITY, ActiveJobs, Frame, Timestamp
 from tasks.contract.types import (
     BATCH_LIMIT,
     CHANGES_LIMIT,
@@ -181,6 +181,7 @@ class SaidBeat(_Item):
     system_status: SystemStatus | Literal["processing"] | None = None
     active_jobs: ActiveJobs | None = None
     capacity: Capacity | None = None
+    timestamp: Timestamp | None = None
 
 
 class Heartbeat(Payload):

@@ -7,6 +7,7 @@ about attempts in their order. `AttemptFrames` holds what one connection reports
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -113,10 +114,10 @@ class FrameBatch:
         connection_id, frame = ConnectionId(received.connection_id), received.frame
         match frame:
             case HeartbeatFrame(data=data):
-                self.add_heartbeat(connection_id, data.system_status, data.active_jobs)
+                self.add_heartbeat(connection_id, data.system_status, data.active_jobs, said_at=frame.said_at)
             case JobRequestFrame(data=data):
                 self.wants_work.add(connection_id)
-                self.add_heartbeat(connection_id, capacity=data.capacity)
+                self.add_heartbeat(connection_id, capacity=data.capacity, said_at=frame.said_at)
             case _:
                 self.add_heartbeat(connection_id)
                 self.frames.append((connection_id, frame))
@@ -135,8 +136,13 @@ class FrameBatch:
         status: SystemStatus | Literal["processing"] | None = None,
         active_jobs: ActiveJobs | None = None,
         capacity: int | None = None,
+        said_at: datetime | None = None,
     ) -> None:
-        """Merge in a sign of life. The wire's status `processing` is stored as `crawling`."""
+        """
+        Merge in a sign of life, said at a time of the crawler's clock.
+
+        The wire's status `processing` is stored as `crawling`.
+        """
         jobs = active_jobs if isinstance(active_jobs, list) else None
         heartbeat = Beat(
             ConnectionId(connection_id),
@@ -144,6 +150,8 @@ class FrameBatch:
             reported=active_jobs if isinstance(active_jobs, int) else None if jobs is None else len(jobs),
             reported_jobs=jobs,
             capacity=capacity,
+            reported_said_at=None if active_jobs is None else said_at,
+            capacity_said_at=None if capacity is None else said_at,
         )
         earlier = self.beats.get(heartbeat.connection_id)
         self.beats[heartbeat.connection_id] = earlier.merged_with(heartbeat) if earlier else heartbeat

@@ -13,6 +13,7 @@ from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
+from tasks.contract.frames import in_utc
 from tasks.contract.payloads import Disconnect, Heartbeat, Register, SaidBeat
 from tasks.fleet.batch import FrameBatch
 from tasks.runtime.batches import reject
@@ -49,7 +50,11 @@ def heartbeat(payload: Heartbeat) -> None:
     refused, batch = RefusedItems(payload.beats), FrameBatch()
     for _, received in refused.valid(_BEAT):
         batch.add_heartbeat(
-            received.connection_id, received.system_status, received.active_jobs, received.capacity
+            received.connection_id,
+            received.system_status,
+            received.active_jobs,
+            received.capacity,
+            in_utc(received.timestamp),
         )
     if refused.any or any(beat.replaces_earlier for beat in batch.beats.values()):
         refused.apply(lambda uow: _apply_beats(uow, batch))

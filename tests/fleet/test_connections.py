@@ -1,12 +1,14 @@
 """Connections are registered once under an id, kept alive by any frame, and told when they are closed or unknown."""
 
+from typing import Any
+
 import pytest
 from ulid import ULID
 
 from persistence.fleet.open_connections import room_for_connections
 from persistence.reports.statistics import read_statistics
 from persistence.settings import settings
-from support.worlds.world import World
+from support.worlds.world import Crawler, World
 from tasks.fleet.batch import FrameBatch
 
 
@@ -198,3 +200,80 @@ def test_connections_are_counted_only_near_the_bound(world: World, monkeypatch: 
 
     with world.unit() as uow:
         assert room_for_connections(uow._session) == 0
+
+
+EARLIER, LATER, LONG_BEFORE = "2026-05-04T03:02:01Z", "2026-05-04T05:02:01.5+02:00", "2026-05-04T02:00:00Z"
+"""Of one crawler's clock: 2026-05-04T03:02:01.5 UTC is later by half a second."""
+
+
+def said(crawler: Crawler, kind: str, timestamp: str, **data: Any) -> dict[str, Any]:
+    """A frame with this timestamp."""
+    item = crawler.frame(kind, **data)
+    return {**item, "frame": item["frame"] | {"timestamp": timestamp}}
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one message", "in two"])
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("job_request", {"capacity": 5}, {"capacity": 0}),
+        ("heartbeat", {"activeJobs": []}, {"activeJobs": ["a"]}),
+    ],
+    ids=["capacity", "list"],
+)
+def test_of_two_words_that_changed_places_the_later_one_stays(
+    world: World, kind: str, before: dict[str, Any], after: dict[str, Any], together: object
+) -> None:
+    """A drain is not undone, nor a job missed that has been listed since."""
+    crawler = world.crawler(capacity=3)
+    frames = [said(crawler, kind, LATER, **after), said(crawler, kind, EARLIER, **before)]
+
+    for message in [frames] if together else [[frame] for frame in frames]:
+        world.sends(*message)
+
+    found = crawler.row()
+    assert found.capacity == after.get("capacity", 3)
+    assert found.reported_jobs == after.get("activeJobs")
+
+
+def test_a_word_from_a_clock_that_was_set_back_counts(world: World) -> None:
+    """It is older by more than any message is late."""
+    crawler = world.crawler()
+    world.sends(said(crawler, "job_request", LATER, capacity=0))
+    world.sends(said(crawler, "job_request", LONG_BEFORE, capacity=4))
+    world.sends(said(crawler, "job_request", LONG_BEFORE, capacity=2))
+
+    assert crawler.row().capacity == 2
+
+
+def test_heartbeats_may_say_when_their_crawler_spoke(world: World) -> None:
+    """As frames do; without a time the last one counts."""
+    crawler = world.crawler()
+
+    def beat(capacity: int, **when: str) -> int:
+        beats = [{"connection_id": crawler.id, "capacity": capacity, **when}]
+        world.deliver("connections.heartbeat", beats=beats)
+        return int(crawler.row().capacity)
+
+    assert [beat(1, timestamp=LATER), beat(2, timestamp=EARLIER), beat(3), beat(4, timestamp=EARLIER)] == [
+        1,
+        1,
+        3,
+        3,
+    ]
+
+
+@pytest.mark.parametrize(
+    "timestamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-05-04T03:02:01+23:59"]
+)
+def test_any_time_of_a_crawler_is_accepted(world: World, timestamp: str) -> None:
+    """Also one that no database stores."""
+    crawler = world.crawler()
+
+    world.sends(
+        said(crawler, "job_request", timestamp, capacity=2),
+        said(crawler, "heartbeat", timestamp, activeJobs=1),
+    )
+
+    assert (crawler.row().capacity, crawler.row().reported) == (2, 1)
+    assert world.rejections() == []

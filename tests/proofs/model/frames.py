@@ -158,19 +158,44 @@ def _apply_reports(model: Model, items: Iterable[tuple[str, Frame]]) -> None:
         connection.heartbeat_at = model.now
         match frame["type"]:
             case "heartbeat":
-                _report(model, connection, frame["data"].get("activeJobs"), None)
+                _report(model, connection, frame["data"].get("activeJobs"), None, frame["timestamp"])
             case "job_request":
-                _report(model, connection, None, frame["data"].get("capacity", DEFAULT_CAPACITY))
+                capacity = frame["data"].get("capacity", DEFAULT_CAPACITY)
+                _report(model, connection, None, capacity, frame["timestamp"])
 
 
-def _report(model: Model, connection: Connection, jobs: list[str] | int | None, capacity: int | None) -> None:
-    """connections.heartbeat: active jobs are "a count …, or a list"; "omitted fields stay as they were"."""
+def _report(
+    model: Model,
+    connection: Connection,
+    jobs: list[str] | int | None,
+    capacity: int | None,
+    said_at: str | None = None,
+) -> None:
+    """
+    Record what a heartbeat or a frame reports of its connection.
+
+    connections.heartbeat: active jobs are "a count …, or a list"; "omitted fields stay as they were"; "what was said
+    earlier than that and comes late … replaces nothing".
+    """
+    if jobs is not None and _is_late(said_at, connection.reported_said_at):
+        model.reach(Reached.LATE_REPORT)
+        jobs = None
+    if capacity is not None and _is_late(said_at, connection.capacity_said_at):
+        model.reach(Reached.LATE_CAPACITY)
+        capacity = None
     if jobs is not None:
+        connection.reported_said_at = said_at or connection.reported_said_at
         connection.listed = list(jobs) if isinstance(jobs, list) else None
         connection.reported = len(jobs) if isinstance(jobs, list) else jobs
         connection.reported_at = model.now
     if capacity is not None:
+        connection.capacity_said_at = said_at or connection.capacity_said_at
         connection.capacity = capacity
+
+
+def _is_late(said_at: str | None, other: str | None) -> bool:
+    """Return True if it was said earlier; all times of the machine's crawlers are within ten minutes."""
+    return said_at is not None and other is not None and said_at < other
 
 
 def _by_attempt(items: Iterable[tuple[str, Frame]]) -> list[AttemptFrames]:

@@ -29,6 +29,8 @@ class Reached(StrEnum):
     OTHER_CONNECTION = "a frame of another connection was stale"
     NEVER_GIVEN = "a jobId that was never issued was rejected"
     CLOSED_CONNECTION_SENT = "a closed connection sent a frame or a heartbeat"
+    LATE_CAPACITY = "a capacity that was said before the present one changed nothing"
+    LATE_REPORT = "a list or count of jobs that was said before the present one changed nothing"
     TOO_LARGE = "a frame that was too large was rejected, and was no sign of life"
     WRONG_QUEUE = "a message in the wrong queue was rejected"
     RIGHT_QUEUE = "a message was rejected in the wrong queue, and applied in its own"

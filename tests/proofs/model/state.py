@@ -112,6 +112,9 @@ class Connection:
     reported: int = 0
     listed: list[str] | None = None
     reported_at: float | None = None
+    reported_said_at: str | None = None
+    """By the crawler's clock, as `capacity_said_at`."""
+    capacity_said_at: str | None = None
     live: "list[Attempt]" = field(default_factory=list)
 
     @property

@@ -129,4 +129,5 @@ def _of_connection(model: Model, spec: FrameSpec) -> dict[str, Any]:
         case "job_request":
             data = {"capacity": 1 + spec.amount % 4}
     kind = spec.kind if spec.kind in ("job_request", NONSENSE) else "heartbeat"
-    return {"connection_id": connection.id, "frame": {"type": kind, "timestamp": NOW, "data": data}}
+    timestamp = f"2026-05-04T03:02:0{spec.pick % 4}Z"
+    return {"connection_id": connection.id, "frame": {"type": kind, "timestamp": timestamp, "data": data}}
