@@ -6,7 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -24,6 +24,8 @@ from persistence.settings import settings
 _log = structlog.get_logger()
 
 _LOOK_AT_FILES_S: Final = 5.0
+
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 class Listeners:
@@ -93,6 +95,7 @@ class Listeners:
                     self._acceptors.append(acceptor)
         except SettingsError:
             await self.stop_accepting()
+            self._acceptors.clear()
             raise
         for acceptor in self._acceptors:
             acceptor.start()
@@ -149,24 +152,44 @@ class Listeners:
 
 
 async def _internet(address: ListenAddress) -> list[tuple[ListenAddress, socket.socket]]:
-    found = await asyncio.get_running_loop().getaddrinfo(
+    """
+    Bind each address that a host's name stands for, but for those that this machine does not have.
+
+    A name such as localhost often stands for an IPv6 address too, also in a container without IPv6.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    bound = []
-    try:
-        for family, _, _, _, place in dict.fromkeys(found):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            bound.append((replace(address, port=address.port or 0), sock))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(place)
-            bound[-1] = (replace(address, port=sock.getsockname()[1]), sock)
-    except OSError:
+    bound: list[tuple[ListenAddress, socket.socket]] = []
+    failed: OSError | None = None
+    for family, _, _, _, place in dict.fromkeys(found):
+        try:
+            sock = _bind(family, place)
+        except OSError as error:
+            failed = error
+            if error.errno not in _NOT_HERE:
+                break
+        else:
+            bound.append((replace(address, port=sock.getsockname()[1]), sock))
+    if failed and (not bound or failed.errno not in _NOT_HERE):
         for _, sock in bound:
             sock.close()
-        raise
+        raise failed
     return bound
+
+
+def _bind(family: int, place: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _remedy(error: OSError) -> str:
@@ -177,5 +200,7 @@ def _remedy(error: OSError) -> str:
             return "this machine has no such address; name one of its own, or 0.0.0.0 for all"
         case errno.EACCES:
             return "this user may not; choose a port from 1024 on"
+        case errno.EAFNOSUPPORT:
+            return "this machine has no IPv6; name an address of IPv4"
         case _:
             return f"{error.strerror or 'no such host'}; check host and port"
