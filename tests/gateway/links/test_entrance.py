@@ -136,7 +136,9 @@ def test_a_secret_lets_in_and_bounds_the_capacity(stage: Stage) -> None:
     assert secret not in repr(player.link.hello)
 
 
-@pytest.mark.parametrize("secret", [None, "", "cyc_wrong", new_secret()])
+@pytest.mark.parametrize(
+    "secret", [None, "", "cyc_wrong", new_secret()], ids=["none", "empty", "wrong", "unknown"]
+)
 def test_wrong_and_unknown_secrets_get_the_same_answer(
     stage: Stage, secret: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

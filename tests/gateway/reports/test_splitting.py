@@ -8,7 +8,7 @@ import pytest
 from gateway.reports.discovery import PART_BYTES, PART_ITEMS, split
 from support.gateway.reports import Bench, items, kinds, said
 from tasks.contract.payloads import SaidFrame
-from tasks.runtime.large_items import MAX_ITEM_BYTES
+from tasks.runtime.reading.large_items import MAX_ITEM_BYTES
 
 ENTITY = {"id": "1", "name": "x" * 200, "path": "group/" + "y" * 900}
 JOB = {"job_type": "crawl_group", "entity_id": 7, "namespace_path": "group", "entity_name": "z" * 250}
