@@ -15,8 +15,13 @@ SETTINGS = {"CRAWLYARD_SWEEP_INTERVAL": "0.5", "CRAWLYARD_RESUME_WINDOW": "2"}
 
 
 @pytest.fixture(scope="module")
-def system(services: Services, migrated: str) -> Iterator[GatewaySystem]:
-    """A database of its own, a worker, and a gateway that listens on a Unix socket."""
+def system(services: Services, migrated: str, request: pytest.FixtureRequest) -> Iterator[GatewaySystem]:
+    """
+    A database of its own, a worker, and a gateway that listens on a Unix socket.
+
+    A module may have SETTINGS of its own, which are added.
+    """
+    changed = SETTINGS | getattr(request.module, "SETTINGS", {})
     name = "gateway"
     broker = f"{services.broker_url.rsplit('/', 1)[0]}/9"
     with (
@@ -24,7 +29,7 @@ def system(services: Services, migrated: str) -> Iterator[GatewaySystem]:
         psycopg.connect(services.database_url, autocommit=True) as admin,
     ):
         admin.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
-        little = MiniSystem(name, migrated.rsplit("/", 1)[0] + f"/{name}", broker, Path(folder), SETTINGS)
+        little = MiniSystem(name, migrated.rsplit("/", 1)[0] + f"/{name}", broker, Path(folder), changed)
         try:
             system = GatewaySystem(little, Path(folder))
             yield system

@@ -79,14 +79,22 @@ class OriginalCrawler:
         self.sent: list[dict[str, Any]] = []
         self.most_at_once = 0
         self.links = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.before_refresh: Callable[[], object] = bool
+        """Called before it asks for another token."""
 
     @property
     def is_connected(self) -> bool:
         """True while it has a link."""
         return self._writer is not None
 
+    def errors(self) -> list[str]:
+        """What its failed jobs said."""
+        return [frame["data"]["error"] for frame in self.sent if frame["type"] == "job_failed"]
+
     async def run(self) -> int:
         """Connect, work, connect again; 0 when it has given up, 1 when an answer has killed it."""
+        self.loop = asyncio.get_running_loop()
         ticking = asyncio.create_task(self._tick())
         try:
             while await self._reach(PATIENCE_S * (2 if self.links else 1)):
@@ -99,6 +107,11 @@ class OriginalCrawler:
                 task.cancel()
             self._drop()
         return 0
+
+    def cut(self) -> None:
+        """Cut its link."""
+        if self._writer:
+            self._writer.transport.abort()
 
     # The link
 
@@ -221,6 +234,7 @@ class OriginalCrawler:
         self._gitlab.asked.append((work.job["entityId"], self._token))
         if self._token in self._gitlab.listings:
             return self._gitlab.listings[self._token]
+        self.before_refresh()
         self._send("token_refresh_request", {}, work.job["id"])
         work.answer = asyncio.get_running_loop().create_future()
         answer = await asyncio.wait_for(work.answer, TOKEN_PATIENCE_S / self._pace)
