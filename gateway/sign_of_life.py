@@ -19,8 +19,8 @@ from datetime import timedelta
 from typing import Any, Protocol, Self
 
 import structlog
-from redis.exceptions import RedisError
 
+from tasks.start.broker_client import ASYNC_ERRORS
 from tasks.start.temporary_folder import why_no_temporary_folder
 from tasks.worker.heartbeat_file import LivenessFile
 
@@ -127,7 +127,7 @@ class SignsOfLife:
     async def _try(self, pipeline: _Pipeline) -> None:
         try:
             await pipeline.execute()
-        except (RedisError, OSError) as error:
+        except ASYNC_ERRORS as error:
             if not self._failed:
                 log.warning("no_sign_of_life", error=str(error))
             self._failed = True

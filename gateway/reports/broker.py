@@ -9,12 +9,11 @@ from uuid import uuid4
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from gateway.metrics import metrics
 from gateway.reports.message import Message
 from tasks.routes import queue_of
-from tasks.start.broker_client import client_url
+from tasks.start.broker_client import ASYNC_ERRORS, client_url
 
 _TIMEOUT_S = 5.0
 
@@ -54,7 +53,7 @@ class RedisBroker:
             pushes.lpush(self._prefix + queue, envelope(message, queue, self._headers))
         try:
             await pushes.execute()
-        except (RedisError, OSError) as error:
+        except ASYNC_ERRORS as error:
             metrics.count("publish_failures")
             raise BrokerAwayError(type(error).__name__) from error
         metrics.count("messages_published", len(messages))

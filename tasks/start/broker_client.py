@@ -9,6 +9,9 @@ from redis.retry import Retry
 
 TIMEOUT_S = 2.0
 
+ASYNC_ERRORS = (redis.RedisError, OSError, RuntimeError)
+"""What an asynchronous client raises while the broker is away: uvloop has RuntimeErrors for a socket that is closed."""
+
 
 def open_client(url: str, timeout_s: float = TIMEOUT_S, **options: Any) -> "redis.Redis":
     """Open a client that never retries. Raises ValueError if the URL cannot be read."""
