@@ -186,15 +186,19 @@ def test_a_peer_that_does_not_answer_is_lost(stage: Stage) -> None:
 
 
 def test_a_peer_that_answers_is_asked_again(stage: Stage) -> None:
-    """Every half minute; another's nonce is no answer."""
+    """Every half minute; the nonce of another ping is no answer."""
     player = stage.enter()
     for _ in range(4):
         stage.pass_time(30, player)
-        player.say("pong", nonce="of another")
         player.say("pong", nonce=player.socket.said("ping")[-1]["nonce"])
+    stage.pass_time(30, player)
+    borne = list(player.socket.codes)
+    player.say("pong", nonce=player.socket.said("ping")[0]["nonce"])
+    stage.pass_time(16, player)
 
-    assert len(player.socket.said("ping")) == 4
-    assert player.socket.codes == []
+    assert len(player.socket.said("ping")) == 5
+    assert borne == []
+    assert player.socket.codes == ["no_pong"]
 
 
 def test_a_peer_is_excused_while_it_is_not_read(stage: Stage) -> None:
