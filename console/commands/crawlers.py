@@ -20,7 +20,7 @@ def crawlers() -> None:
     """
     List who may connect as a crawler, or change it.
 
-    Gateways check these secrets. Crawlyard has no gateway of its own yet, and until then nothing else does.
+    Gateways check these secrets: what is revoked is let go of within seconds.
     """
 
 

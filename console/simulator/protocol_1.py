@@ -10,7 +10,7 @@ import random
 import selectors
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -28,7 +28,6 @@ SILENCE_SECONDS = 90.0
 """A link over which nothing came for this long is broken."""
 GOODBYE_SECONDS = 10.0
 _FIRST_RETRY_SECONDS = 1.0
-_LONGEST_RETRY_SECONDS = 30.0
 _MOST_DOUBLINGS = 10
 _READ_BYTES = 65_536
 
@@ -49,8 +48,20 @@ class Protocol1Sessions:
     """Sessions with the gateways at these addresses, `unix:/path` or `tcp://host:port`."""
 
     def __init__(
-        self, gateways: Sequence[str], counts: FleetCounts, secret: str | None = None, seed: str = ""
+        self,
+        gateways: Sequence[str],
+        counts: FleetCounts,
+        secret: str | None = None,
+        seed: str = "",
+        *,
+        longest_retry_seconds: float = 30.0,
+        ping_seconds: float | None = None,
+        on_pong: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """With *ping_seconds*, gateways are pinged so often; *on_pong* gets the connection's id for each answer."""
+        self.longest_retry_seconds = longest_retry_seconds
+        self.ping_seconds = ping_seconds
+        self.on_pong = on_pong
         self.counts = counts
         self.secret = secret
         self.selector = selectors.DefaultSelector()
@@ -111,7 +122,7 @@ class Protocol1Session:
         self._due = 0.0
         """When the phase has lasted long enough: then the next attempt, or the end of this one."""
         self._heartbeat_seconds = 30.0
-        self._next_beat = 0.0
+        self._next_beat = self._next_ping = 0.0
         self._last_read = 0.0
 
     # For the crawler
@@ -187,6 +198,9 @@ class Protocol1Session:
                     self._break()
                 elif now >= self._next_beat:
                     self._beat(now)
+                if self.phase is Phase.OPEN and self._all.ping_seconds and now >= self._next_ping:
+                    self._next_ping = now + self._all.ping_seconds
+                    self._say("ping", nonce="")
 
     def on_ready(self, events: int) -> None:
         """Read, or go on writing."""
@@ -245,7 +259,7 @@ class Protocol1Session:
         if self.phase is Phase.LEAVING:
             self.die()
             return
-        longest = min(_FIRST_RETRY_SECONDS * 2**self._failures, _LONGEST_RETRY_SECONDS)
+        longest = min(_FIRST_RETRY_SECONDS * 2**self._failures, self._all.longest_retry_seconds)
         self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
         pause = self._reconnect_after
         if pause is None:
@@ -331,6 +345,8 @@ class Protocol1Session:
                 self.kept.pop(data["id"], None)
             case "ping":
                 self._say("pong", nonce=data["nonce"])
+            case "pong":
+                self._all.on_pong(self.connection_id)
             case "shutdown":
                 self._all.counts.asked_to_reconnect += 1
                 self._reconnect_after = data["reconnectAfterSeconds"]

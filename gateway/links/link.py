@@ -126,7 +126,6 @@ class Link:
     def frame_received(self, frame: bytes) -> None:
         """Take a frame."""
         metrics.count("frames_in")
-        metrics.count("bytes_in", len(frame))
         if self._is_closing:
             return
         if self.state is State.ENTERING:

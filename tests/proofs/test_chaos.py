@@ -23,7 +23,7 @@ from proofs.chaos.schedule import plan
 from support.processes.programs import program
 from support.processes.workers import ROOT, wait_until
 
-SEED, SPAN_S, EVERY_S = 4, 21.0, 0.9
+SEED, SPAN_S, EVERY_S = 5, 21.0, 0.8
 COMMAND = [
     sys.executable,
     "-m",
@@ -212,12 +212,26 @@ def test_a_connection_that_expired_although_its_messages_arrived_is_reported() -
     """A connection that was silent for a gap since its last heartbeat, or disconnected, did not expire wrongly."""
     closed = Connection("C", last_seen=100.0, closed=120.0)
     each_second = [90.0 + n for n in range(40)]
-    assert wrongly_expired([closed], {"C": each_second}) == {"C"}
-    assert wrongly_expired([closed], {"C": [at for at in each_second if at < 115]}) == set()
-    assert wrongly_expired([closed], {"C": [at for at in each_second if not 105 < at < 110]}) == set()
-    assert wrongly_expired([closed], {}) == set()
-    assert wrongly_expired([Connection("C", 100.0, 120.0, disconnected=True)], {"C": each_second}) == set()
-    assert wrongly_expired([Connection("C", 100.0)], {"C": each_second}) == set()
+    assert wrongly_expired([closed], {"C": each_second}, {}, []) == {"C"}
+    assert wrongly_expired([closed], {"C": [at for at in each_second if at < 115]}, {}, []) == set()
+    assert wrongly_expired([closed], {"C": [at for at in each_second if not 105 < at < 110]}, {}, []) == set()
+    assert wrongly_expired([closed], {}, {}, []) == set()
+    assert (
+        wrongly_expired([Connection("C", 100.0, 120.0, disconnected=True)], {"C": each_second}, {}, [])
+        == set()
+    )
+    assert wrongly_expired([Connection("C", 100.0)], {"C": each_second}, {}, []) == set()
+
+
+def test_a_connection_that_expired_although_its_gateway_answered_is_reported() -> None:
+    """Unless something was wrong behind the gateway then, or its crawler lost its link and did not come back."""
+    closed = Connection("C", last_seen=100.0, closed=120.0)
+    answered = {"C": [90.0 + n for n in range(40)]}
+    assert wrongly_expired([closed], {}, answered, []) == {"C"}
+    assert wrongly_expired([closed], {}, answered, [(0.0, 90.0), (121.0, 130.0)]) == {"C"}
+    assert wrongly_expired([closed], {}, answered, [(110.0, 111.0)]) == set()
+    assert wrongly_expired([closed], {}, {"C": [101.0, 119.0]}, []) == set()
+    assert wrongly_expired([Connection("C", 100.0, 120.0, lost=True)], {}, answered, []) == set()
 
 
 @pytest.fixture

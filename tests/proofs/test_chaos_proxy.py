@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from proofs.chaos.system.proxy import Link, LinkState, Network
-from support.processes.workers import free_port
+from support.processes.workers import free_port, wait_until
 
 
 class Echo:
@@ -128,6 +128,26 @@ def test_a_deaf_link_discards_data_without_telling_the_far_end(link: Link, echo:
             client.recv(1)
     with call(link) as client:
         assert echoed(client, b"three") == b"three"
+    assert b"lost" not in echo.received
+
+
+def test_a_link_may_be_deaf_in_one_direction(link: Link, echo: Echo) -> None:
+    """What is sent the other way arrives, also over connections that are opened meanwhile."""
+    with call(link) as client:
+        assert echoed(client, b"one") == b"one"
+        link.set_state(LinkState.DEAF_TO_CALLER)
+        with call(link) as late:
+            for caller, piece in ((client, b"two"), (late, b"three")):
+                with pytest.raises(TimeoutError):
+                    echoed(caller, piece)
+        wait_until(lambda: b"two" in echo.received and b"three" in echo.received, "it arrives at the far end")
+        link.set_state(LinkState.DEAF_TO_TARGET)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with call(link) as client:
+        with pytest.raises(TimeoutError):
+            echoed(client, b"lost")
+        link.set_state(LinkState.NORMAL)
     assert b"lost" not in echo.received
 
 

@@ -6,9 +6,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar
 
-from proofs.chaos.scale import GATEWAYS
+from proofs.chaos.scale import DOORS, GATEWAYS
 from proofs.chaos.system.proxy import LinkState
-from proofs.chaos.system.system import LINKS, WORKERS, ChaosSystem
+from proofs.chaos.system.system import CRAWLER_LINKS, LINKS, WORKERS, ChaosSystem, enroll
 
 POSTGRES = "postgres"
 REDIS = "redis"
@@ -215,6 +215,55 @@ class WorkerFrozen(Fault):
         system.processes[injection.target].resume()
 
 
+class NetworkDeafToOrders(NetworkCut):
+    """What gateways send is lost; what crawlers send arrives."""
+
+    name = "network deaf to orders"
+    weight = 2
+    targets = CRAWLER_LINKS
+    state = LinkState.DEAF_TO_CALLER
+
+
+class NetworkDeafToReports(NetworkDeafToOrders):
+    """What crawlers send is lost; what gateways send arrives."""
+
+    name = "network deaf to reports"
+    state = LinkState.DEAF_TO_TARGET
+
+
+class DoorKilled(WorkerKilled):
+    """A gateway of Crawlyard's is killed; its crawlers go to the other one, with their jobs."""
+
+    name = "crawlyard gateway killed"
+    targets = DOORS
+
+
+class DoorStopped(WorkerStopped):
+    """A gateway gets SIGTERM, as in a deploy: its crawlers are asked to come back."""
+
+    name = "crawlyard gateway told to stop"
+    targets = DOORS
+
+
+class DoorFrozen(WorkerFrozen):
+    """A gateway holds its links and does nothing."""
+
+    name = "crawlyard gateway frozen"
+    targets = DOORS
+
+
+class CredentialRevoked(Fault):
+    """The crawlers' secret is revoked, and they get another."""
+
+    name = "credential revoked"
+    weight = 1
+    targets = (POSTGRES,)
+
+    def inject(self, system: ChaosSystem, injection: Injection) -> None:
+        with closing(system.admin()) as admin:
+            enroll(admin, system.folder)
+
+
 class GatewayFrozen(WorkerFrozen):
     """All crawlers of a gateway are silent, mostly for longer than the timeout, and then send stale frames."""
 
@@ -288,6 +337,12 @@ FAULTS: dict[str, Fault] = {
         ChildKilled(),
         WorkerFrozen(),
         BeatKilled(),
+        NetworkDeafToOrders(),
+        NetworkDeafToReports(),
+        DoorKilled(),
+        DoorStopped(),
+        DoorFrozen(),
+        CredentialRevoked(),
         GatewayFrozen(),
         GatewayKilled(),
         CrawlerDied(),

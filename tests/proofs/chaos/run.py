@@ -16,9 +16,9 @@ from proofs.chaos.accounting.audits import faults_of
 from proofs.chaos.accounting.evidence import ENDED, Evidence, gather
 from proofs.chaos.accounting.verdict import Verdict, compute_verdict
 from proofs.chaos.faults import FAULTS
-from proofs.chaos.scale import GATEWAYS
+from proofs.chaos.scale import DOORS, GATEWAYS
 from proofs.chaos.schedule import PlannedFault
-from proofs.chaos.system.system import ChaosSystem, Load, running_system
+from proofs.chaos.system.system import CRAWLER_LINKS, ChaosSystem, Load, running_system
 from tasks.routes import QUEUES
 
 _TURN_S = 0.05
@@ -28,6 +28,8 @@ _STILL_OPEN = """
            (SELECT count(*) FROM job_assignment_mapping WHERE status IN ('assigned', 'running'))
 """
 _OPENING_S = 60.0
+_GATEWAYS_OWN = {*DOORS, *CRAWLER_LINKS, *GATEWAYS, "messages"}
+"""Targets of faults that must cost no connection behind Crawlyard's gateways, as long as they answer its crawler."""
 OnEvent = Callable[[float, str], None]
 """Receives each event: seconds from the start, and a line of text."""
 
@@ -87,7 +89,7 @@ def run_chaos(
     record = journal.read([folder / f"{name}.journal" for name in (*GATEWAYS, "web-app")])
     return Outcome(
         run.done,
-        compute_verdict(evidence, order_log, record),
+        compute_verdict(evidence, order_log, record, run.excused),
         audit_faults,
         crashes,
         dict(record.counts),
@@ -101,6 +103,8 @@ class _Run:
 
     def __init__(self, system: ChaosSystem, planned: list[PlannedFault], on_event: OnEvent) -> None:
         self.done: Counter[str] = Counter()
+        self.excused: list[tuple[float, float]] = []
+        """When faults were injected that were not Crawlyard's gateways' or their links'; in seconds since 1970."""
         self._system = system
         self._on_event = on_event
         self._begun = time.monotonic()
@@ -152,6 +156,8 @@ class _Run:
             fault = FAULTS[one.fault]
             note = fault.inject(self._system, one.injection)
             self.done[one.fault] += 1
+            if one.injection.target not in _GATEWAYS_OWN:
+                self.excused.append((time.time(), time.time() + one.seconds))
             length = f" for {one.seconds:.1f} s" if one.seconds else ""
             self._print(f"{one.fault}: {one.injection.target}{length}" + (f", {note}" if note else ""))
             # Never before its planned end: later faults of the same target are planned after that.

@@ -27,7 +27,7 @@ _ATTEMPTS = """
 """
 _CONNECTIONS = """
     SELECT id, extract(epoch FROM last_heartbeat)::float AS last_seen, extract(epoch FROM closed_at)::float AS closed,
-           goodbye_at IS NOT NULL AS disconnected
+           goodbye_at IS NOT NULL AS disconnected, lost_at IS NOT NULL AS lost
       FROM socket_connection
 """
 _REJECTED = """
@@ -78,6 +78,8 @@ class Connection:
     last_seen: float
     closed: float | None = None
     disconnected: bool = False
+    lost: bool = False
+    """True if its link had ended, and its crawler had not come back."""
 
 
 @dataclass(frozen=True)

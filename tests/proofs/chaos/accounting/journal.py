@@ -48,6 +48,8 @@ class Record:
     work_periods: list[WorkPeriod] = field(default_factory=list)
     accepted: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """By connection: when the broker accepted a sign of life."""
+    answered: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By connection: when one of Crawlyard's gateways answered its crawler."""
     stale: set[str] = field(default_factory=set)
     """Attempts of which a crawler sent frames after its connection had expired while it was frozen."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -74,9 +76,10 @@ def _read(path: Path, record: Record) -> None:
                 open_periods.update(dict.fromkeys(note["fences"], note["at"]))
             case "let go":
                 _end(record, open_periods, note["fences"], note["at"])
-            case "accepted":
+            case "accepted" | "answered" as kind:
+                moments = record.accepted if kind == "accepted" else record.answered
                 for connection_id in note["ids"]:
-                    record.accepted[connection_id].append(note["at"])
+                    moments[connection_id].append(note["at"])
             case "stale":
                 record.stale.update(note["fences"])
             case "count":

@@ -7,7 +7,7 @@ is stale, which is expected: its frames must have changed nothing.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from console.simulator.order_log import OrderLog
@@ -70,11 +70,17 @@ class Verdict:
         return not any(self.faults.values())
 
 
-def compute_verdict(evidence: Evidence, order_log: OrderLog, record: Record) -> Verdict:
-    """Compare all three: what the database says, what was ordered, and what the crawlers did."""
+def compute_verdict(
+    evidence: Evidence, order_log: OrderLog, record: Record, excused: Sequence[tuple[float, float]] = ()
+) -> Verdict:
+    """
+    Compare all three: what the database says, what was ordered, and what the crawlers did.
+
+    *excused* are the times of the faults between gateways, servers and workers, in seconds since 1970.
+    """
     by_job = evidence.attempts_by_job()
     by_status = Counter(job.status for job in evidence.jobs.values())
-    wrongly_expired_ids = wrongly_expired(evidence.connections, record.accepted)
+    wrongly_expired_ids = wrongly_expired(evidence.connections, record.accepted, record.answered, excused)
     return Verdict(
         ordered=len(order_log.ordered),
         discovered=len(order_log.discovered) if order_log.discovery else 0,

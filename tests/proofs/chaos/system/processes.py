@@ -61,13 +61,15 @@ class Process:
 
     def kill_child(self, draw: float) -> bool:
         """
-        Kill one of the pool's processes once the worker is ready; return True if there was one.
+        Kill one of the pool's processes once the worker is ready; return True if it is, and there was one.
 
         A worker that loses a child earlier ends, because Celery takes it as a failed start.
         """
         deadline = time.monotonic() + _PATIENCE_S
         while not self._has_begun() and time.monotonic() < deadline:
             time.sleep(0.05)
+        if not self._has_begun():
+            return False
         time.sleep(_BEGINNING_S)
         program = self._program()
         children = program.children() if program else []

@@ -3,7 +3,7 @@ A network that can be broken: TCP proxies on loopback, one for each link, all in
 
 A link passes data normally, or it is cut (open connections are reset, new ones refused), slow, stalled (data
 is delivered once the link is normal again), or deaf (data is accepted and discarded, and neither end notices
-until the link is normal again: then these connections are reset).
+until the link is normal again: then these connections are reset), in both directions or in one.
 """
 
 import asyncio
@@ -32,6 +32,19 @@ class LinkState(Enum):
     SLOW = auto()
     STALLED = auto()
     DEAF = auto()
+    DEAF_TO_TARGET = auto()
+    """Only what is sent to the target is discarded."""
+    DEAF_TO_CALLER = auto()
+    """Only what the target sends is discarded."""
+
+
+_NOWHERE: frozenset[str] = frozenset()
+_BOTH = frozenset({"near", "far"})
+_DEAF = {
+    LinkState.DEAF: _BOTH,
+    LinkState.DEAF_TO_TARGET: frozenset({"far"}),
+    LinkState.DEAF_TO_CALLER: frozenset({"near"}),
+}
 
 
 @dataclass(eq=False)
@@ -40,7 +53,8 @@ class _ProxiedConnection:
 
     near: asyncio.StreamWriter
     far: asyncio.StreamWriter | None = None
-    is_deaf: bool = False
+    deaf: frozenset[str] = _NOWHERE
+    """The ends that get nothing."""
     pumps: list["asyncio.Task[None]"] = field(default_factory=list)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -96,11 +110,12 @@ class Link:
 
     async def _set_state(self, state: LinkState, delay: float, bytes_a_second: float) -> None:
         self.state, self._delay, self._bytes_a_second = state, delay, bytes_a_second
+        deaf = _DEAF.get(state, _NOWHERE)
         for connection in list(self._connections):
-            if state is LinkState.CUT or (connection.is_deaf and state is not LinkState.DEAF):
+            if state is LinkState.CUT or connection.deaf - deaf:
                 connection.reset()
-            elif state is LinkState.DEAF:
-                connection.is_deaf = True
+            else:
+                connection.deaf = deaf
         if state is LinkState.CUT:
             await self._refuse()
         else:
@@ -123,7 +138,7 @@ class Link:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Copy data until either end closes, or the link is cut."""
-        connection = _ProxiedConnection(writer, is_deaf=self.state is LinkState.DEAF)
+        connection = _ProxiedConnection(writer, deaf=_DEAF.get(self.state, _NOWHERE))
         self._connections.add(connection)
         try:
             await self._carry(connection, reader)
@@ -134,27 +149,26 @@ class Link:
             self._connections.discard(connection)
 
     async def _carry(self, connection: _ProxiedConnection, reader: asyncio.StreamReader) -> None:
-        if connection.is_deaf:
-            connection.pumps = [asyncio.create_task(self._pump(connection, reader, None))]
+        if connection.deaf == _BOTH:
+            connection.pumps = [asyncio.create_task(self._pump(connection, reader, "far"))]
         else:
             answers, connection.far = await asyncio.open_connection("127.0.0.1", self._target)
             if connection.is_over.is_set():
                 return
             connection.pumps = [
-                asyncio.create_task(self._pump(connection, reader, connection.far)),
-                asyncio.create_task(self._pump(connection, answers, connection.near)),
+                asyncio.create_task(self._pump(connection, reader, "far")),
+                asyncio.create_task(self._pump(connection, answers, "near")),
             ]
         await asyncio.wait(connection.pumps, return_when=asyncio.FIRST_COMPLETED)
-        if connection.is_deaf:  # the far end must not notice yet that the near one has closed
+        if connection.deaf:  # the far end must not notice yet that the near one has closed
             await connection.is_over.wait()
 
-    async def _pump(
-        self, connection: _ProxiedConnection, source: asyncio.StreamReader, sink: asyncio.StreamWriter | None
-    ) -> None:
+    async def _pump(self, connection: _ProxiedConnection, source: asyncio.StreamReader, end: str) -> None:
+        sink = connection.far if end == "far" else connection.near
         with suppress(OSError):
             while piece := await source.read(_CHUNK):
                 await self._passes.wait()
-                if connection.is_deaf or sink is None:
+                if end in connection.deaf or sink is None:
                     continue
                 if self.state is LinkState.SLOW:
                     await asyncio.sleep(self._delay + len(piece) / self._bytes_a_second)

@@ -10,18 +10,23 @@ from urllib.parse import urlsplit
 import psycopg
 import redis
 from sqlalchemy import create_engine
+from ulid import ULID
 
 from console.embedded.servers import Services, embedded_services
 from console.simulator.gitlab import GitLab
 from console.simulator.web_app import WebApp, WebAppOptions
 from persistence.migrations.run import migrate
+from persistence.sanitize.crawler_secret import hash_of, new_secret
 from proofs.chaos.accounting.journal import Journal
-from proofs.chaos.scale import GATEWAYS, SETTINGS, group_tree_of
+from proofs.chaos.scale import CRAWLERS_PROCESS, DOORS, GATEWAYS, SETTINGS, group_tree_of
 from proofs.chaos.system.processes import Process
 from proofs.chaos.system.producer import UnreliablePublisher
 from proofs.chaos.system.proxy import Link, Network
+from support.processes.workers import free_port
 
-LINKS = ("workers to redis", "workers to postgres", "fleet to redis", "fleet to postgres")
+SERVER_LINKS = ("workers to redis", "workers to postgres", "fleet to redis", "fleet to postgres")
+CRAWLER_LINKS = ("crawlers to east", "crawlers to west")
+LINKS = SERVER_LINKS + CRAWLER_LINKS
 WORKERS = ("worker-1", "worker-2")
 _DISCOVERS_AT = 0.3
 """When the discovery is ordered, as a share of the time of the orders, so that it meets faults."""
@@ -80,11 +85,17 @@ def running_system(load: Load, folder: Path, postgres_binaries: Path | None = No
         stack.callback(_keep_logs, services.folder, folder)
         _migrate(services.database_url)
         network = stack.enter_context(Network())
-        links = {name: network.link(_port(services, name)) for name in LINKS}
+        ports = {name: free_port() for name in DOORS}
+        links = {name: network.link(_port(services, name)) for name in SERVER_LINKS}
+        links |= {f"crawlers to {name}": network.link(port) for name, port in ports.items()}
+        for name in GATEWAYS:
+            (folder / f"{name}.orders").touch()
+        with closing(psycopg.connect(services.database_url, **_ADMIN_OPTIONS)) as admin:
+            enroll(admin, folder)
         gitlab = stack.enter_context(GitLab())
         processes: dict[str, Process] = {}
         stack.callback(_end_all, processes)
-        for process in _processes(load, services, links, folder):
+        for process in _processes(load, services, links, ports, folder):
             processes[process.name] = process
         journal = stack.enter_context(closing(Journal(folder / "web-app.journal")))
         broker_url = _through(services.broker_url, links["fleet to redis"])
@@ -100,8 +111,26 @@ def running_system(load: Load, folder: Path, postgres_binaries: Path | None = No
         yield ChaosSystem(services, links, processes, web_app, publisher, folder)
 
 
-def _processes(load: Load, services: Services, links: dict[str, Link], folder: Path) -> Iterator[Process]:
-    """Start two workers with different pools, beat, and the gateways; yield each one, so that it can be ended."""
+def enroll(admin: psycopg.Connection[Any], folder: Path) -> None:
+    """Revoke the secret of the crawlers, if they have one, and give them another."""
+    secret, id_ = new_secret(), str(ULID())
+    admin.execute("UPDATE crawler_credential SET revoked_at = now() WHERE revoked_at IS NULL")
+    admin.execute(
+        "INSERT INTO crawler_credential (id, name, secret_hash) VALUES (%s, %s, %s)",
+        [id_, id_, hash_of(secret)],
+    )
+    with (folder / f"{CRAWLERS_PROCESS}.orders").open("a") as orders:
+        orders.write(f"secret {secret}\n")
+
+
+def _processes(
+    load: Load, services: Services, links: dict[str, Link], ports: dict[str, int], folder: Path
+) -> Iterator[Process]:
+    """
+    Start two workers with different pools, beat, the gateways, and the crawlers.
+
+    Yields each one, so that it can be ended.
+    """
     ours = SETTINGS | {
         "DATABASE_URL": _through(services.database_url, links["workers to postgres"]),
         "BROKER_URL": _through(services.broker_url, links["workers to redis"]),
@@ -114,15 +143,18 @@ def _processes(load: Load, services: Services, links: dict[str, Link], folder: P
     for name, options in pools.items():
         yield Process(name, "console.main", ["worker", "--name", name, *options], ours, folder)
     yield Process("beat", "console.main", ["beat"], ours, folder)
+    for name, port in ports.items():
+        own = {"CRAWLYARD_GATEWAY_NAME": name, "CRAWLYARD_GATEWAY_LISTEN": f"tcp://127.0.0.1:{port}"}
+        yield Process(name, "console.main", ["gateway"], SETTINGS | theirs | own, folder)
     for name in GATEWAYS:
-        (folder / f"{name}.orders").touch()
-        yield Process(
-            name,
-            "proofs.chaos.system.gateway_process",
-            [name, str(load.seed), str(load.confused_share), str(folder)],
-            theirs,
-            folder,
-        )
+        if name == CRAWLERS_PROCESS:
+            module = "proofs.chaos.system.crawlers_process"
+            options = [f"tcp://127.0.0.1:{links[link].port}" for link in CRAWLER_LINKS]
+            arguments = [name, str(load.seed), str(folder), *options]
+        else:
+            module = "proofs.chaos.system.gateway_process"
+            arguments = [name, str(load.seed), str(load.confused_share), str(folder)]
+        yield Process(name, module, arguments, theirs, folder)
 
 
 def _end_all(processes: dict[str, Process]) -> None:
