@@ -181,6 +181,15 @@ class KnownCapacity(NamedTuple):
     """What its crawler had asked for, if that was above `max_capacity`."""
 
 
+class Closable(NamedTuple):
+    """Why a connection is to be closed, and which jobs its crawler listed last."""
+
+    has_left: bool
+    """It has disconnected."""
+    lost_link: bool
+    listed: frozenset[str]
+
+
 class Connections:
     """The table `socket_connection`."""
 
@@ -268,9 +277,9 @@ class Connections:
         """As `lock`, but without those that another transaction has locked."""
         return set(self._session.scalars(_LOCK_SKIPPING, {"ids": sorted(set(ids))}))
 
-    def lock_closable(self, as_of: datetime, jobs: int) -> dict[ConnectionId, bool]:
+    def lock_closable(self, as_of: datetime, jobs: int) -> dict[ConnectionId, Closable]:
         """
-        Lock connections that were silent at *as_of*, or had disconnected before it; the value tells which.
+        Lock connections that were silent at *as_of*, or had lost their link or disconnected before it.
 
         In id order; only so many that they have about *jobs* jobs together, but at least one. Those that another
         transaction has locked are left to the next sweep. A heartbeat that commits first wins: the condition is
@@ -278,12 +287,22 @@ class Connections:
         """
         closable = is_closable(as_of)
         rows = self._session.execute(
-            select(SocketConnection.id, SocketConnection.goodbye_at.is_not(None))
+            select(
+                SocketConnection.id,
+                SocketConnection.goodbye_at.is_not(None),
+                SocketConnection.lost_at.is_not(None),
+                SocketConnection.reported_jobs,
+            )
             .where(SocketConnection.id.in_(_first(closable, jobs)), closable)
             .order_by(SocketConnection.id)
             .with_for_update(key_share=True, skip_locked=True)
         )
-        return {ConnectionId(id_): disconnected for id_, disconnected in rows}
+        return {
+            ConnectionId(id_): Closable(
+                has_left, lost_link, frozenset(jobs) if isinstance(jobs, list) else frozenset()
+            )
+            for id_, has_left, lost_link, jobs in rows
+        }
 
     def count(self, as_of: datetime) -> list[FleetCounts]:
         """

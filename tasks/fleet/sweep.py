@@ -15,10 +15,12 @@ import structlog
 
 from persistence.attempts.attempts import Attempt
 from persistence.attempts.overdue import OverdueLimits
+from persistence.fleet.connections import Closable
 from persistence.fleet.sweep_state import SweepState
 from persistence.schema.event_types import EventType
 from persistence.schema.ids import ConnectionId
 from persistence.schema.reasons import Ending
+from persistence.schema.states import AttemptStatus
 from persistence.settings import settings
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import ExpireDead
@@ -117,17 +119,28 @@ def _close_and_requeue(uow: UnitOfWork, state: SweepState, as_of: datetime) -> t
     closings = _attempts_of_closable(uow, closable) if closable else _overdue(uow, state, as_of)
     requeue_lost(uow, closings, count_losses=state.mass_as_of is None)
     uow.connections.close(closable)
-    for connection_id, disconnected in closable.items():
-        uow.events.add(EventType.CONNECTION_LOST, connection_id=connection_id, goodbye=disconnected)
+    for connection_id, why in closable.items():
+        uow.events.add(EventType.CONNECTION_LOST, connection_id=connection_id, goodbye=why.has_left)
     return len(closings), bool(closings or closable)
 
 
-def _attempts_of_closable(uow: UnitOfWork, closable: dict[ConnectionId, bool]) -> list[Closing]:
-    """The attempts of locked connections; the value tells which connections had disconnected."""
-    return [
-        _closing(attempt, Ending.GOODBYE if closable[attempt.connection_id] else Ending.CONNECTION_LOST)
-        for attempt in uow.attempts.live_of_connections(closable).values()
-    ]
+def _attempts_of_closable(uow: UnitOfWork, closable: dict[ConnectionId, Closable]) -> list[Closing]:
+    """The attempts of locked connections."""
+    attempts = uow.attempts.live_of_connections(closable).values()
+    return [_closing_of(attempt, closable[attempt.connection_id]) for attempt in attempts]
+
+
+def _closing_of(attempt: Attempt, why: Closable) -> Closing:
+    """
+    The end of an attempt whose connection is closed.
+
+    A crawler whose link was lost may never have got a job that it neither began nor listed: the job has killed nobody.
+    """
+    is_unseen = attempt.status is AttemptStatus.ASSIGNED and attempt.crawler_job_id not in why.listed
+    ending = Ending.GOODBYE if why.has_left else Ending.CONNECTION_LOST
+    return Closing(
+        attempt, ending, _MESSAGES[ending], is_harmless=why.has_left or (why.lost_link and is_unseen)
+    )
 
 
 def _overdue(uow: UnitOfWork, state: SweepState, as_of: datetime) -> list[Closing]:

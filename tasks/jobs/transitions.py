@@ -40,6 +40,8 @@ class Closing:
     attempt: Attempt
     ending: Ending
     message: str
+    is_harmless: bool = False
+    """True if its job cannot have caused that: it counts as a disconnect instead of a loss."""
 
 
 def backoff(failures: int) -> timedelta:
@@ -53,13 +55,18 @@ def requeue_lost(uow: UnitOfWork, closings: Collection[Closing], *, count_losses
     """
     Close lost attempts, whose connections are locked, and queue their jobs again; too many losses fail a job.
 
-    Attempts that have ended meanwhile are left alone. Without *count_losses* a loss is not counted.
+    Attempts that have ended meanwhile are left alone. Without *count_losses* a lost connection is not counted.
     """
     locked = lock_attempts(uow, [c.attempt for c in closings])
     closed = [c for c in closings if c.attempt.crawler_job_id in locked.attempts]
     _close(uow, closed, AttemptStatus.FAILED, locked)
     updates = {
-        c.attempt.job_id: _entry_after_loss(entry, c, is_loss=count_losses and _is_loss(c, locked))
+        c.attempt.job_id: _entry_after_loss(
+            entry,
+            is_loss=count_losses and _is_loss(c, locked),
+            is_disconnect=c.is_harmless and (count_losses or c.ending is Ending.GOODBYE),
+            message=c.message,
+        )
         for c in closed
         if (entry := locked.entries.get(c.attempt.job_id)) and entry.status is EntryStatus.PROCESSING
     }
@@ -173,14 +180,13 @@ def _is_loss(closing: Closing, locked: LockedJobs) -> bool:
     attempt = closing.attempt
     if closing.ending is Ending.TOO_OLD:
         return not has_advanced(locked.jobs[attempt.job_id].progress, attempt.crawler_job_id)
-    return closing.ending.is_loss
+    return closing.ending.is_loss and not closing.is_harmless
 
 
-def _entry_after_loss(entry: Entry, closing: Closing, *, is_loss: bool) -> EntryUpdate:
+def _entry_after_loss(entry: Entry, *, is_loss: bool, is_disconnect: bool, message: str) -> EntryUpdate:
     """The entry after a loss or a disconnect: pending, at once or later, or failed."""
     losses = entry.losses + is_loss
-    goodbyes = entry.goodbyes + (closing.ending is Ending.GOODBYE)
+    goodbyes = entry.goodbyes + is_disconnect
     is_over = losses >= MAX_LOSSES or goodbyes > MAX_DISCONNECTS
-    is_repeated = closing.ending is Ending.GOODBYE and goodbyes > 1
-    retry_in = None if is_over else backoff(goodbyes - 1) if is_repeated else _IMMEDIATELY
-    return EntryUpdate(entry, entry.attempts, losses, goodbyes, retry_in, error=closing.message)
+    retry_in = None if is_over else backoff(goodbyes - 1) if is_disconnect and goodbyes > 1 else _IMMEDIATELY
+    return EntryUpdate(entry, entry.attempts, losses, goodbyes, retry_in, error=message)

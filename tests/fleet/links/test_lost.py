@@ -4,7 +4,7 @@ import pytest
 from ulid import ULID
 
 from support.worlds.links import attach, link, lose, row
-from support.worlds.world import World
+from support.worlds.world import Crawler, World
 
 
 @pytest.fixture
@@ -27,6 +27,13 @@ def pass_time(world: World, seconds: float) -> None:
     )
 
 
+def start_all(world: World, id_: str) -> None:
+    """Let the crawler start what it was given."""
+    crawler = Crawler(world, id_)
+    for fence in crawler.orders():
+        crawler.sends("job_started", fence)
+
+
 def test_no_job_is_assigned_to_it(world: World, lost: str) -> None:
     """Its free slots do not count."""
     world.rows("UPDATE socket_connection SET capacity = 5 WHERE id = :id", id=lost)
@@ -38,6 +45,7 @@ def test_no_job_is_assigned_to_it(world: World, lost: str) -> None:
 
 def test_its_jobs_are_requeued_after_the_window(world: World, lost: str) -> None:
     """Long before the timeout, and as a loss: the job may be what killed its crawler."""
+    start_all(world, lost)
     pass_time(world, 14)
     world.sweep()
     assert row(world, lost).is_active
@@ -49,6 +57,45 @@ def test_its_jobs_are_requeued_after_the_window(world: World, lost: str) -> None
     assert not row(world, lost).is_active
     assert [e.payload for e in world.events("connection_lost")] == [{"goodbye": False}]
     assert world.rows("SELECT status, losses FROM job_queue WHERE losses > 0") == [("pending", 1)]
+
+
+def test_a_job_that_its_crawler_never_had_has_lost_nobody(world: World, lost: str) -> None:
+    """It counts as a disconnect, which is bounded, too: a crawler whose links flap costs no job a loss."""
+    pass_time(world, 60)
+    world.sweep()
+
+    assert not row(world, lost).is_active
+    assert world.rows("SELECT status, losses, goodbyes FROM job_queue WHERE goodbyes > 0") == [
+        ("pending", 0, 1)
+    ]
+    assert world.rows("SELECT error_type FROM job_error_log") == [("ConnectionLost",)]
+
+
+@pytest.mark.parametrize("has_it", ["listed", "started"])
+def test_a_job_that_its_crawler_had_may_be_what_killed_it(world: World, lost: str, has_it: str) -> None:
+    """It is counted, as where a connection falls silent."""
+    crawler = Crawler(world, lost)
+    if has_it == "listed":
+        crawler.sends("heartbeat", activeJobs=crawler.orders())
+    else:
+        start_all(world, lost)
+    pass_time(world, 60)
+    world.sweep()
+
+    assert world.rows("SELECT losses, goodbyes FROM job_queue WHERE losses + goodbyes > 0") == [(1, 0)]
+
+
+def test_a_job_of_a_silent_connection_is_counted_whoever_had_it(world: World) -> None:
+    """Nobody says that its link was lost: its gateway may know nothing of links."""
+    id_ = str(ULID())
+    world.submit(world.order())
+    attach(world, link(id_, 1, capacity=1))
+    world.assign()
+    Crawler(world, id_).silent_for(3600)
+
+    world.sweep()
+
+    assert world.rows("SELECT losses, goodbyes FROM job_queue") == [(1, 0)]
 
 
 def test_a_new_link_saves_it(world: World, lost: str) -> None:

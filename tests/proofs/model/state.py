@@ -100,6 +100,14 @@ class Entry:
         self.due = (now + wait[0], now + wait[1])
 
 
+@dataclass(frozen=True, order=True)
+class Link:
+    """A link of a crawler; of two, the greater is the newer."""
+
+    n: int
+    name: str
+
+
 @dataclass(eq=False)
 class Connection:
     """A connection of a crawler."""
@@ -115,6 +123,10 @@ class Connection:
     reported_said_at: str | None = None
     """By the crawler's clock, as `capacity_said_at`."""
     capacity_said_at: str | None = None
+    link: Link | None = None
+    gateway: str | None = None
+    session: str | None = None
+    lost_at: float | None = None
     live: "list[Attempt]" = field(default_factory=list)
 
     @property
@@ -127,10 +139,10 @@ class Connection:
         """
         How many jobs a round may assign to it.
 
-        connections.disconnect: "The connection gets no more jobs." Not in the contract: nor does one that
-        works on a suspect.
+        connections.disconnect: "The connection gets no more jobs." connections.lost: it "gets no jobs until a newer
+        one is attached". Not in the contract: nor does one that works on a suspect.
         """
-        if not self.active or self.disconnected_at is not None:
+        if not self.active or self.disconnected_at is not None or self.lost_at is not None:
             return 0
         if any(attempt.job.entry.is_suspect for attempt in self.live):
             return 0

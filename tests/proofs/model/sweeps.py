@@ -67,15 +67,17 @@ def _is_mass_silence(model: Model, as_of: float) -> bool:
     Return True if this sweep counts no losses.
 
     connections.expire_dead: "If one of ten or more connections … is due, and more than half of them have missed
-    a heartbeat … by then, the sweep waits one timeout longer, and then counts no loss." Not in the contract: a
-    connection has missed a heartbeat if it was silent for the timeout less one heartbeat interval.
+    a heartbeat or lost their link by then, the sweep waits one timeout longer, and then counts no loss." Not in the
+    contract: a connection has missed a heartbeat if it was silent for the timeout less one heartbeat interval.
     """
     if _is_in_grace(model):
         return False
-    fleet = model.active
-    silent = [c for c in fleet if c.heartbeat_at < as_of - clock.TIMEOUT]
-    missing = [c for c in fleet if c.heartbeat_at < as_of - (clock.TIMEOUT - clock.INTERVAL)]
-    if not silent or len(fleet) < MIN_FLEET_FOR_MASS_SILENCE or 2 * len(missing) <= len(fleet):
+    fleets = [model.active]
+    fleets += [
+        [c for c in model.active if c.gateway == g] for g in {c.gateway for c in model.active} - {None}
+    ]
+    silent = [c for fleet in fleets if _is_silent(fleet, as_of) for c in fleet if _is_dead(c, as_of)]
+    if not silent:
         model.mass_waited = False
         return False
     if not model.mass_waited:
@@ -85,6 +87,24 @@ def _is_mass_silence(model: Model, as_of: float) -> bool:
         return False
     model.reach(Reached.MASS_DEATH, any(c.live for c in silent))
     return True
+
+
+def _is_silent(fleet: list[Connection], as_of: float) -> bool:
+    """Return True if most of these connections, of all or "of ten or more of one gateway", are missing."""
+    limit = as_of - (clock.TIMEOUT - clock.INTERVAL)
+    missing = [c for c in fleet if c.heartbeat_at < limit or c.lost_at is not None]
+    return len(fleet) >= MIN_FLEET_FOR_MASS_SILENCE and 2 * len(missing) > len(fleet)
+
+
+def _is_dead(connection: Connection, as_of: float) -> bool:
+    """
+    Return True if a connection was silent, or one "whose link was lost for `CRAWLYARD_RESUME_WINDOW`".
+
+    Not in the contract: a link counts as lost for so long whatever its crawler has sent since.
+    """
+    lost_at = connection.lost_at
+    is_lost = lost_at is not None and lost_at < as_of - clock.RESUME_WINDOW
+    return is_lost or connection.heartbeat_at < as_of - clock.TIMEOUT
 
 
 @dataclass
@@ -120,15 +140,15 @@ class _Judgement:
 
         connections.disconnect: "Its frames still apply until a sweep closes it, two seconds later at the earliest".
         """
-        is_silent = connection.heartbeat_at < self.as_of - clock.TIMEOUT
+        is_dead = _is_dead(connection, self.as_of)
         left_at = connection.disconnected_at
         has_disconnected = left_at is not None and left_at < self.as_of - clock.GOODBYE_MARGIN
         self.model.reach(
             Reached.GOODBYE_WAITED, left_at is not None and left_at < self.as_of and not has_disconnected
         )
-        is_spared = not is_silent and connection.heartbeat_at < self.model.now - clock.TIMEOUT
+        is_spared = not is_dead and connection.heartbeat_at < self.model.now - clock.TIMEOUT
         self.model.reach(Reached.SPARED_BY_OLD_SWEEP, is_spared and not has_disconnected)
-        return is_silent or has_disconnected
+        return is_dead or has_disconnected
 
     def _note_absence(self, attempt: Attempt) -> None:
         """
@@ -170,6 +190,19 @@ class _Judgement:
             return False
         return absent < self.as_of - clock.ABSENCE and connection.reported_at > absent
 
+    def _is_unseen(self, attempt: Attempt) -> bool:
+        """
+        Return True if nothing shows that the crawler had the job.
+
+        "A job of a lost link that its crawler has neither started nor listed counts as one of a disconnect".
+        """
+        connection = attempt.connection
+        self.model.reach(Reached.LINK_LOST, connection.lost_at is not None)
+        is_listed = attempt.fence in (connection.listed or ())
+        is_unseen = connection.lost_at is not None and attempt.status == "assigned" and not is_listed
+        self.model.reach(Reached.UNSEEN, is_unseen)
+        return is_unseen
+
     def _since(self, moment: float) -> float:
         """After a grace "the durations of the table … count from its end"."""
         return max(moment, self.model.grace_until or moment)
@@ -179,17 +212,19 @@ class _Judgement:
         Close an attempt and requeue its job.
 
         connections.expire_dead: "All but `Goodbye` are losses, and but `TooOld` where the attempt got
-        anywhere. A lost job is queued again at once …; the fifth
+        anywhere." "A lost job is queued again at once …; the fifth
         loss in a row fails it." connections.disconnect: "A job that meets a second disconnect is backed off
         before its next attempt; after more than 20 it fails."
         """
         model, job, entry = self.model, attempt.job, attempt.job.entry
         model.reach(_REACHED[error_type])
+        is_unseen = self._is_unseen(attempt) and error_type == "ConnectionLost"
         attempt.close("failed")
         job.errors[error_type] += 1
-        is_disconnect = error_type == "Goodbye"
+        is_disconnect = error_type == "Goodbye" or (is_unseen and self.counts)
         has_advanced = any(attempt.counts.values()) or attempt.has_found
-        entry.losses += not is_disconnect and self.counts and not (error_type == "TooOld" and has_advanced)
+        is_harmless = is_disconnect or is_unseen or (error_type == "TooOld" and has_advanced)
+        entry.losses += self.counts and not is_harmless
         entry.disconnects += is_disconnect
         if entry.losses >= MAX_LOSSES or entry.disconnects > MAX_DISCONNECTS:
             is_left = entry.disconnects > MAX_DISCONNECTS

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
-from proofs.model import frames, maintenance, orders, rounds, sweeps
+from proofs.model import frames, links, maintenance, orders, rounds, sweeps
 from proofs.model.clock import TICK_S
 from proofs.model.machine.actions import action
 from proofs.model.machine.crawlers import PICK
@@ -23,6 +23,8 @@ from proofs.model.state import Account, Connection, Job
 
 HANDLERS = {
     "connections.register": frames.register,
+    "connections.attach": links.attach,
+    "connections.lost": links.lose,
     "connections.heartbeat": frames.apply_heartbeats,
     "connections.disconnect": frames.disconnect,
     "connections.expire_dead": sweeps.sweep,

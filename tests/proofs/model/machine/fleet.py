@@ -1,6 +1,7 @@
 """Actions of the machine's crawlers: they register, send frames and heartbeats, and disconnect."""
 
 from operator import attrgetter
+from typing import Any
 
 from hypothesis import strategies as st
 from ulid import ULID
@@ -8,6 +9,8 @@ from ulid import ULID
 from proofs.model.machine.actions import action
 from proofs.model.machine.crawlers import FRAME_SPECS, PICK, FrameSpec, frame
 from proofs.model.machine.delivery import DeliveryMachine
+from proofs.model.state import Connection
+from support.worlds.links import OTHER_SESSION, SESSION
 
 
 class Fleet(DeliveryMachine):
@@ -62,6 +65,67 @@ class Fleet(DeliveryMachine):
         ids = [self.connection(pick, attrgetter("active") if pick % 16 else bool).id for pick in picks]
         fields = {1: {"active_jobs": 0}, 2: {"active_jobs": []}, 3: {"capacity": 2}}.get(what, {})
         self.send("connections.heartbeat", beats=[{"connection_id": id_} | fields for id_ in ids])
+
+    @action(weight=2, capacity=st.integers(1, 3), gateway=st.sampled_from(["east", "west"]))
+    def attach_crawler(self, capacity: int, gateway: str) -> None:
+        """Open a connection by its first link."""
+        id_ = str(ULID.from_int(self.number()))
+        self.send("connections.attach", links=[self._link(id_, 1, capacity, gateway)])
+
+    @action(
+        weight=4,
+        needs=lambda self: self.model.connections,
+        picks=st.lists(PICK, min_size=1, max_size=2),
+        newer=st.sampled_from([1, 1, 1, 0, -1]),
+        gateway=st.sampled_from(["east", "west"]),
+    )
+    def attach_again(self, picks: list[int], newer: int, gateway: str) -> None:
+        """Attach links to connections that are there: mostly newer ones, of their own sessions."""
+        links = []
+        for pick in picks:
+            connection = self._linked(pick)
+            n = (connection.link.n if connection.link else 1) + newer
+            session = OTHER_SESSION if pick % 16 == 0 else SESSION
+            links.append(self._link(connection.id, max(n, 0), 1 + pick % 3, gateway, session))
+        self.send("connections.attach", links=links)
+
+    @action(
+        weight=4,
+        needs=lambda self: any(c.link for c in self.model.active),
+        pick=PICK,
+        older=st.sampled_from([0, 0, 0, 1]),
+        then=st.sampled_from(["nothing", "sweep", "resume"]),
+    )
+    def lose_link(self, pick: int, older: int, then: str) -> None:
+        """Let a link be lost, or an older one; then let the window pass, or attach a new one."""
+        connection = self._linked(pick)
+        if connection.link is None:
+            return
+        n = max(connection.link.n - older, 0)
+        self.send("connections.lost", connection_id=connection.id, n=n, link=f"link-{n}")
+        if then == "sweep":
+            self.advance_time(1, is_swept=True)
+        elif then == "resume":
+            self.send("connections.attach", links=[self._link(connection.id, n + 1, 2, "west")])
+
+    def _linked(self, pick: int) -> Connection:
+        """A connection, mostly an open one that has a link, and preferably one with jobs."""
+        if pick % 16 == 1:
+            return self.connection(pick, like=bool)
+        linked = [c for c in self.model.active if c.link]
+        working = [c for c in linked if c.live]
+        some = (working if pick % 4 else linked) or linked
+        return some[pick % len(some)] if some else self.connection(pick, like=bool)
+
+    def _link(self, id_: str, n: int, capacity: int, gateway: str, session: str = SESSION) -> dict[str, Any]:
+        return {
+            "connection_id": id_,
+            "n": n,
+            "link": f"link-{n}",
+            "gateway": gateway,
+            "capacity": capacity,
+            "session_hash": session,
+        }
 
     @action(weight=1, needs=lambda self: self.model.connections, pick=PICK)
     def disconnect(self, pick: int) -> None:

@@ -21,7 +21,8 @@ _LOOK = """
         'attempt', (SELECT jsonb_object_agg(crawler_job_id, jsonb_build_array(
                         web_app_job_id, connection_id, status, stale_words)) FROM job_assignment_mapping),
         'connection', (SELECT jsonb_object_agg(id, jsonb_build_array(
-                           is_active, goodbye_at IS NOT NULL, capacity, reported,
+                           is_active, goodbye_at IS NOT NULL, lost_at IS NOT NULL, incarnation, link,
+                           capacity, reported,
                            COALESCE((SELECT jsonb_agg(j ORDER BY j) FROM jsonb_array_elements(active_jobs) j), '[]')))
                          FROM socket_connection WHERE is_active),
         'closed', (SELECT jsonb_object_agg(id, active_jobs) FROM socket_connection WHERE NOT is_active),
@@ -113,7 +114,11 @@ def _entry(entry: Entry) -> list[Any]:
 def _connection(connection: Connection) -> list[Any]:
     live = sorted(attempt.fence for attempt in connection.live)
     is_leaving = connection.disconnected_at is not None
-    return [True, is_leaving, connection.capacity, connection.reported, live]
+    link = [connection.link.n, connection.link.name] if connection.link else [None, None]
+    return [
+        *(True, is_leaving, connection.lost_at is not None, *link),
+        *(connection.capacity, connection.reported, live),
+    ]
 
 
 def _dues(model: Model, due_in: dict[str, float], age_s: float) -> list[str]:

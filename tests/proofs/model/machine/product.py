@@ -20,7 +20,7 @@ from tasks.worker.consumer import admit
 from tasks.worker.envelope import MalformedError, seal
 
 _AGED = {
-    "socket_connection": ("last_heartbeat", "reported_at", "goodbye_at"),
+    "socket_connection": ("last_heartbeat", "reported_at", "goodbye_at", "lost_at"),
     "job_queue": ("scheduled_at", "settled_at", "kept_at"),
     "job_assignment_mapping": ("assigned_at", "progressed_at", "absent_since"),
     "account_lane": ("renewed_at", "claim_from"),
