@@ -38,6 +38,8 @@ KEY = "gateway:"
 """Begins the key of a gateway's sign."""
 
 INTERVAL_S = 5.0
+CHANGE_S = 0.5
+"""How soon a change of state is said."""
 EXPIRES_S = 20
 """Three signs may be late."""
 MISSED_FOR_S = 3600
@@ -93,7 +95,11 @@ class Broker(Protocol):
 
 
 class SignsOfLife:
-    """Gives a sign every few seconds, until it is taken back. A broker that refuses or is away costs nothing but it."""
+    """
+    Gives a sign every few seconds, and when its state changes, until it is taken back.
+
+    A broker that refuses or is away costs nothing but the sign.
+    """
 
     def __init__(self, broker: Broker, prefix: str, sign: Callable[[], Sign]) -> None:
         self._broker = broker
@@ -104,17 +110,21 @@ class SignsOfLife:
     async def run(self) -> None:
         """Give signs until cancelled."""
         while True:
-            await self.give()
-            await asyncio.sleep(INTERVAL_S)
+            given = await self.give()
+            for _ in range(int(INTERVAL_S / CHANGE_S)):
+                await asyncio.sleep(CHANGE_S)
+                if self._sign().state != given.state:
+                    break
 
-    async def give(self) -> None:
-        """Give one sign now."""
+    async def give(self) -> Sign:
+        """Give one sign now, and return it."""
         sign, now = self._sign(), time.time()
         pipeline = self._broker.pipeline(transaction=False)
         pipeline.set(f"{self._prefix}{KEY}{sign.name}", sign.as_text(), ex=EXPIRES_S)
         pipeline.zadd(self._prefix + NAMES, {sign.name: now})
         pipeline.zremrangebyscore(self._prefix + NAMES, 0, now - MISSED_FOR_S)
         await self._try(pipeline)
+        return sign
 
     async def take_back(self) -> None:
         """Be forgotten at once: a gateway that was stopped is not missed."""

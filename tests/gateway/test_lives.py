@@ -4,12 +4,15 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from persistence.sanitize.crawler_secret import new_secret
+from support.command import Run
 from support.gateway.crawlers import crawling
 from support.gateway.systems import TOKEN, GatewaySystem
+from support.processes.workers import wait_until
 
 pytestmark = [pytest.mark.programs, pytest.mark.one_world, pytest.mark.database]
 
@@ -319,3 +322,28 @@ def test_no_secret_is_left_anywhere(system: GatewaySystem) -> None:
         assert system.places_of(TOKEN, but="account") == []
         assert system.places_of(secret) == []
         assert system.places_of(session) == []
+
+
+def test_operators_see_gateways_and_links(
+    system: GatewaySystem, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway by its sign of life, a connection with the number of its link."""
+    monkeypatch.setenv("DATABASE_URL", system.system.database_url)
+    monkeypatch.setenv("BROKER_URL", system.system.broker_url)
+    crawler = system.crawler()
+    with crawling(crawler):
+        crawler.connect()
+
+        def gateway() -> Any:
+            (found,) = run("connections", "--gateways", "--json").json
+            return found
+
+        wait_until(lambda: gateway()["state"] == "serving", "the gateway says that it has read the orders")
+        over_it = {found["id"]: found for found in run("connections", "--gateway", "east", "--json").json}
+        connection = over_it[crawler.connection_id]
+
+        assert (gateway()["name"], gateway()["pid"]) == ("east", system.gateway.pid)
+        assert gateway()["connections"]["links"] >= 1
+        assert len(gateway()["listeners"]) == 2
+        assert (connection["lost_at"], connection["incarnation"]) == (None, 1)
+        assert crawler.leave()
