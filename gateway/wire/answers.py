@@ -78,7 +78,7 @@ def _order(order: Order) -> dict[str, Any]:
         "entityType": order.entity_type,
         "entityId": order.entity_id,
         "gitlabUrl": order.gitlab_url,
-        "accessToken": order.access_token,
+        "accessToken": order.access_token or "",
     }
     return said if order.resume_state is None else said | {"resumeState": order.resume_state}
 
