@@ -1,28 +1,13 @@
-"""Logs on standard error, one line per event. Event names are constant; ids are fields."""
+"""The logs of workers and beat: those of Celery are shortened."""
 
 import logging
-import sys
 import warnings
 from typing import Any
 
-import structlog
 from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import setup_logging
 
-from persistence.sanitize.text import redact_text
-
-_SHARED = (
-    structlog.contextvars.merge_contextvars,
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso"),
-)
-
-
-class _Redacted(structlog.stdlib.ProcessorFormatter):
-    """Redacts secrets from all log lines, including those of Celery and the texts of exceptions."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact_text(super().format(record))
+from tasks.start import logs
 
 
 def shorten_failed_publish(record: logging.LogRecord) -> bool:
@@ -35,12 +20,7 @@ def shorten_failed_publish(record: logging.LogRecord) -> bool:
 
 def install() -> None:
     """Format our logs, and those of Celery and its libraries, in one way."""
-    structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+    logs.configure()
     setup_logging.connect(_set_up)
     # Celery explains at each loss of the broker, in six lines, a setting that celeryconfig.py decides.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
@@ -48,19 +28,7 @@ def install() -> None:
 
 def _set_up(loglevel: int | str | None = None, **_: Any) -> None:
     """Set up the logs of a worker or beat. Celery does nothing itself if this signal has a receiver."""
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        _Redacted(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-            foreign_pre_chain=_SHARED,
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(loglevel or logging.INFO)
+    root = logs.set_up(loglevel or logging.INFO)
     logging.getLogger("celery.beat").addFilter(shorten_failed_publish)
     # "Task received" and "succeeded" would be most of the log: two lines per message.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     "worker",
     "beat",
+    "gateway",
     "status",
     "progress",
     "connections",
