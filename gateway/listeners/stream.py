@@ -186,9 +186,9 @@ class Stream(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
-            if self._paused:
-                self._transport.resume_reading()
             try:
+                if self._paused:
+                    self._transport.resume_reading()
                 self._transport.write_eof()
             except OSError:  # the peer has gone, and the loop has not noticed yet
                 self.abort()
@@ -259,8 +259,8 @@ class Stream(asyncio.BufferedProtocol):
             if frame:
                 self._give_one(receiver, frame)
             if given == _FRAMES_A_TURN and codec.held:
-                self._pause(_BY_TURN)
-                self._resume(_BY_TURN)  # in the next turn of the loop, after what others wait for
+                self._pause(_BY_TURN)  # until the next turn of the loop, after what others wait for
+                self._loop.call_soon(self._next_turn)
                 break
         if not self._closing:
             self._after_input(given=given > 0)
@@ -298,22 +298,26 @@ class Stream(asyncio.BufferedProtocol):
 
     def _pause(self, by: int) -> None:
         if not self._paused and not self._closing and self._transport is not None:
-            self._transport.pause_reading()
+            if not self._transport.is_closing():
+                self._transport.pause_reading()
             self._shared.deadlines.end(self)  # whose rest we do not read
         self._paused |= by
 
     def _resume(self, by: int) -> None:
+        """Go on in the next turn: whoever calls this is not to be given a frame before it returns."""
         if self._paused & by:
             self._paused &= ~by
             if not self._paused:
-                self._loop.call_soon(self._go_on)
+                self._paused = _BY_TURN
+                self._loop.call_soon(self._next_turn)
 
-    def _go_on(self) -> None:
+    def _next_turn(self) -> None:
         """Give what has waited, then read again."""
-        if self._paused or self._closing:
+        self._paused &= ~_BY_TURN
+        if self._paused or self._closing or self._transport is None:
             return
         self._give()
-        if not (self._paused or self._closing) and self._transport is not None:
+        if not (self._paused or self._closing or self._transport.is_closing()):
             self._transport.resume_reading()
 
     # Output and accounts.

@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import random
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from support.gateway.listening import Listening, listening, run, until
+from support.gateway.listening import LIMITS, Listening, listening, run, until
 
 STREAMS = ["tcp", "unix"]
 
@@ -116,6 +119,50 @@ def test_a_paused_link_gets_no_frame_and_then_all() -> None:
             await until(lambda: len(link.frames) == 5)
             assert link.frames[1:] == [b'{"n":%d}' % n for n in range(1, 5)]
             await ended(writer)
+
+    run(test())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_frame_is_lost_or_given_while_paused(seed: int) -> None:
+    """However reads, pauses, bursts beyond the rate and long turns fall together, frames come in order and once."""
+    rng = random.Random(seed)
+    number = 3000
+    sent = [b"%d:" % n + b"x" * rng.choice((0, 3, 70, 5000)) for n in range(number)]
+
+    async def test() -> None:
+        limits = replace(LIMITS, frame_rate=20_000, burst=0.02)
+        async with listening(limits=limits) as gateway:
+            _, writer = await gateway.greet()
+            [link] = gateway.links
+            paused, loop = False, asyncio.get_running_loop()
+
+            def resume() -> None:
+                nonlocal paused
+                paused = False
+                link.transport.resume_reading()
+
+            def take(_frame: bytes) -> None:
+                nonlocal paused
+                assert not paused
+                if rng.random() < 0.02:
+                    paused = True
+                    link.transport.pause_reading()
+                    if rng.random() < 0.5:
+                        link.transport.resume_reading()
+                        link.transport.pause_reading()
+                    rng.choice((loop.call_soon, partial(loop.call_later, 0.003)))(resume)
+
+            link.on_frame = take
+            stream, at = b"".join(frame + b"\n" for frame in sent), 0
+            while at < len(stream):
+                size = rng.choice((1, 10, 1000, 70_000))
+                writer.write(stream[at : at + size])
+                at += size
+                await writer.drain()
+            await until(lambda: len(link.frames) == number + 1 or link.errors)
+            assert link.frames[1:] == sent
+            assert link.errors == []
 
     run(test())
 
