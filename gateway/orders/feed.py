@@ -197,7 +197,7 @@ class Feed:
     async def _hand_over(self) -> None:
         while self._assigned:
             fences = [self._assigned.popleft() for _ in range(min(len(self._assigned), _HAND_OVER_AT_ONCE))]
-            await self._pace.wait()
+            self._pace.take()  # the next look waits for it: orders do not
             try:
                 orders = await self._orders.of_fences(fences)
             except BaseException:

@@ -1,5 +1,7 @@
 """The feed tells a gateway's links what happens to them, and nothing of others."""
 
+from time import monotonic
+
 from persistence.schema.ids import ConnectionId
 from support.gateway.feeds import followed
 from support.worlds.discoveries import Discoverer, group
@@ -27,6 +29,22 @@ def test_an_order_is_handed_over_with_its_token(world: World) -> None:
     assert order.gitlab_url == "https://gitlab.example.org"
     assert order.entity_id == world.job(job).full_path
     assert (order.resume_state, order.discoveries) == (None, ())
+
+
+def test_orders_do_not_wait_for_their_turn(world: World) -> None:
+    """The next look pays for the query by which they are read."""
+    crawler = world.crawler(capacity=1)
+    world.jobs(1)
+    world.assign()
+    (fence,) = crawler.orders()
+    with followed(crawler.id) as gateway:
+        feed = gateway.feed
+        feed._assigned.append((ConnectionId(crawler.id), fence))
+        feed._pace._next = due = monotonic() + 3600
+        gateway.run(feed._hand_over())
+
+        assert gateway.told.take() == [("handed_over", crawler.id, fence)]
+        assert feed._pace._next > due
 
 
 def test_the_ends_of_attempts_are_told(world: World) -> None:
