@@ -13,7 +13,30 @@ if TYPE_CHECKING:
 
 @click.group()
 def gitlab() -> None:
-    """Say that a GitLab has another URL now."""
+    """Say that a GitLab has another URL now, and list those that have."""
+
+
+@gitlab.command("list")
+@as_json
+def list_(*, as_json: bool) -> None:
+    """List the GitLabs that have moved, the last move first."""
+    from console.output import screen
+    from console.output.layout import moment
+    from persistence.reports.origins import read_moved_gitlabs
+    from persistence.settings import settings
+
+    settings()
+    found = read_moved_gitlabs()
+    if as_json:
+        screen.print_json(found)
+        return
+    for one in found:
+        state = "" if one.carried_at else ", not all carried over yet: run `crawlyard gitlab moved` again"
+        click.echo(
+            f"{moment(one.moved_at)}  {screen.plain(one.origin)} is {screen.plain(one.moved_to)}{state}"
+        )
+    if not found:
+        click.echo("No GitLab has moved.")
 
 
 @gitlab.command(no_args_is_help=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from persistence.db.snapshot import snapshot
 from persistence.origin import origin_of
@@ -12,7 +12,12 @@ from persistence.origins.configured import allowed_origins
 from persistence.schema.gitlabs import gitlab_of
 from persistence.schema.reasons import WhyUnbound
 from persistence.schema.sql import sql
+from persistence.schema.tables import GitlabAlias
 from persistence.settings import settings
+
+_MOVED = select(
+    GitlabAlias.origin, GitlabAlias.moved_to, GitlabAlias.moved_at, GitlabAlias.carried_at
+).order_by(GitlabAlias.moved_at.desc(), GitlabAlias.origin)
 
 _HELD = """(
     SELECT count(*) FROM job_queue q WHERE q.account_id = lane.account_id AND q.hold_reason IS NOT NULL AND q.held)
@@ -125,3 +130,21 @@ def origin_summary(connection: Connection) -> OriginSummary:
     GitlabAliases(connection).load()
     values = {"limit": _MOST_HELD, "allowed": sorted(allowed_origins())}
     return OriginSummary(*connection.execute(_SUMMARY, values).one())
+
+
+@dataclass(frozen=True)
+class MovedGitlab:
+    """A GitLab that has moved."""
+
+    origin: str
+    """Where it was."""
+    moved_to: str
+    moved_at: datetime
+    carried_at: datetime | None
+    """When all that was stored under the former origin had been carried over."""
+
+
+def read_moved_gitlabs() -> list[MovedGitlab]:
+    """The GitLabs that have moved, the last move first."""
+    with snapshot(settings().statement_timeout) as connection:
+        return [MovedGitlab(*row) for row in connection.execute(_MOVED)]

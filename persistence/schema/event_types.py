@@ -27,6 +27,7 @@ class EventType(StrEnum):
     ACCOUNT_PAUSED = "account_paused"
     ACCOUNT_RESUMED = "account_resumed"
     AREA_CHANGED = "area_changed"
+    GITLAB_MOVED = "gitlab_moved"
     REJECTED_DROPPED = "rejected_dropped"
     AREA_CHANGE_PROPOSED = "area_change_proposed"
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from persistence.error_log.log import MESSAGE_BYTES
 from persistence.unit_of_work import UnitOfWork
 from tasks.contract.payloads import ResolveFailures
 from tasks.runtime.chunks import ChunkResult, run_in_chunks
 from tasks.runtime.task import task
+from tasks.sanitize.texts import redact_reason
 
 CHUNK_ERRORS = 1000
 """Errors that one transaction resolves at most."""
@@ -15,7 +17,7 @@ CHUNK_ERRORS = 1000
 @task(name="failures.resolve", accepts=ResolveFailures)
 def resolve(payload: ResolveFailures) -> None:
     """Resolve all errors of the group. Raises Reject to continue later if they are very many."""
-    run_in_chunks(Resolution(payload).resolve_chunk)
+    run_in_chunks(Resolution(payload, redact_reason(payload.resolution, MESSAGE_BYTES)).resolve_chunk)
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Resolution:
     """
 
     request: ResolveFailures
+    resolution: str
+    """That of the request, redacted."""
     until: datetime | None = None
     since: datetime | None = None
 
@@ -35,7 +39,7 @@ class Resolution:
         self.until = self.until or uow.now()
         resolved = uow.error_log.resolve(
             self.request.error_group,
-            self.request.resolution,
+            self.resolution,
             until=self.until,
             since=self.since,
             limit=CHUNK_ERRORS,

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from persistence.error_log.log import MESSAGE_BYTES
 from persistence.jobs.selection import CRAWLABLE
 from persistence.schema.ids import AccountId
 from persistence.schema.states import JOB_CRAWLABLE, JobStatus
@@ -13,23 +14,25 @@ from tasks.jobs.selections import MAX_PASSES, step_over_jobs
 from tasks.jobs.transitions import announce, revoke
 from tasks.runtime.chunks import run_in_chunks
 from tasks.runtime.task import task
+from tasks.sanitize.texts import redact_reason
 
 
 @task(name="jobs.pause", accepts=Pause)
 def pause(payload: Pause) -> None:
     """Make these jobs wait until they are resumed."""
+    reason = payload.reason and redact_reason(payload.reason, MESSAGE_BYTES)
     if payload.account_id is None:
-        reason = payload.reason or "paused on request"
+        why = reason or "paused on request"
         run_in_chunks(
-            step_over_jobs(payload, CRAWLABLE, lambda uow, ids: pause_jobs(uow, lock_jobs(uow, ids), reason)),
+            step_over_jobs(payload, CRAWLABLE, lambda uow, ids: pause_jobs(uow, lock_jobs(uow, ids), why)),
             max_passes=MAX_PASSES,
         )
     else:
         account_id = AccountId(payload.account_id)
         run_in_chunks(
-            partial(accounts.pause_account, account_id, payload.reason),
+            partial(accounts.pause_account, account_id, reason),
             accounts.wait_for_round,
-            partial(accounts.revoke_account, account_id, payload.reason),
+            partial(accounts.revoke_account, account_id, reason),
         )
 
 

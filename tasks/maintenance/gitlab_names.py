@@ -17,6 +17,7 @@ from persistence.origin import GITLAB_COM, is_confidential, origin_of
 from persistence.origins.aliases import AGE_S
 from persistence.origins.configured import allowed_origins
 from persistence.origins.names import StoredEntry
+from persistence.schema.event_types import EventType
 from persistence.schema.gitlabs import gitlab_of, host_of, known_host, url_of
 from persistence.schema.ids import AccountId, JobId
 from persistence.schema.paths import path_key
@@ -95,7 +96,8 @@ def move_gitlab(former: str, origin: str, report: Report, wait: Callable[[float]
         aliases = uow.gitlab_aliases.load()
         if aliases.get(origin, former) != former:
             raise IllegalRequestError(f"{origin} has moved to {aliases[origin]}: name that instead")
-        is_new = uow.gitlab_aliases.add(former, origin)
+        if is_new := uow.gitlab_aliases.add(former, origin):
+            uow.events.add(EventType.GITLAB_MOVED, origin=former, moved_to=origin)
 
     run_unit(note)
     if is_new:

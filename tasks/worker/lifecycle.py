@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from billiard import pool
-from celery import Celery, bootsteps, signals
+from celery import Celery, bootsteps, concurrency, signals
 
 from persistence.db.engine import forget_connections
 from persistence.exceptions import CrawlyardError, DatabaseLost, cause_of
@@ -35,6 +35,7 @@ the result: what it tells of is committed.
 
 def install(app: Celery) -> None:
     """Connect all of this to the workers of *app*."""
+    concurrency.ALIASES["threads"] = "tasks.worker.thread_pool:ThreadPool"
     signals.worker_init.connect(_begin)
     signals.beat_init.connect(_begin_beat)
     signals.worker_process_init.connect(_forked)

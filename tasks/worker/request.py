@@ -43,6 +43,8 @@ class Request(CeleryRequest):
 
         Celery acknowledges what a child reports as failed, and ends the worker at a MemoryError.
         """
+        if self.acknowledged:
+            return  # the message has left its queue; what failed is only the handling of its result
         error = getattr(exc_info.exception, "exc", None) or exc_info.exception
         if isinstance(error, _NOT_LOST):
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)

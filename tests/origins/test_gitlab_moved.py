@@ -316,3 +316,25 @@ def test_jobs_under_two_urls_of_one_gitlab_are_joined(world: World, status: str)
     world.submit(world.order(namespace_path="team/tool", command="issues", gitlab_host=NEW))
     assert world.scalar("SELECT count(*) FROM job") == 2
     assert move() == Carried()
+
+
+def test_moves_are_listed_and_told_once(world: World, run: Run) -> None:
+    """By the command, the last one first, and by an event for each move that is new."""
+    assert run("gitlab", "list").out == "No GitLab has moved.\n"
+    move()
+    move()
+    move("https://git.other.example", "https://code.other.example")
+    world.rows("UPDATE gitlab_alias SET carried_at = NULL WHERE origin = :origin", origin=OLD)
+
+    first, last = run("gitlab", "list").out.splitlines()
+    assert first.endswith("  https://git.other.example is https://code.other.example")
+    assert last.endswith(f"  {OLD} is {NEW}, not all carried over yet: run `crawlyard gitlab moved` again")
+    listed = run("gitlab", "list", "--json").json
+    assert [(one["origin"], one["moved_to"], one["carried_at"] is None) for one in listed] == [
+        ("https://git.other.example", "https://code.other.example", False),
+        (OLD, NEW, True),
+    ]
+    assert [event.payload for event in world.events("gitlab_moved")] == [
+        {"origin": OLD, "moved_to": NEW},
+        {"origin": "https://git.other.example", "moved_to": "https://code.other.example"},
+    ]

@@ -108,7 +108,37 @@ def names(world: World) -> Message:
     return "crawler.frames", {"frames": [*frames, crawler.frame("job_failed", order, **end)]}
 
 
+def resolution(world: World) -> Message:
+    """What an operator says of a group of errors."""
+    (job,) = world.jobs(1)
+    world.deliver("failures.log", errors=[{"error_type": "Odd", "error_message": "m", "job_id": job}])
+    group = world.scalar("SELECT fingerprint FROM job_error_log")
+    return "failures.resolve", {"error_group": group, "resolution": LONG}
+
+
+def pause_of_an_account(world: World) -> Message:
+    """Why an account is paused that has a live attempt."""
+    world.crawler_with_jobs()
+    return "jobs.pause", {"account_id": "acc", "reason": LONG}
+
+
+def pause_of_jobs(world: World) -> Message:
+    """Why a job is paused."""
+    world.crawler_with_jobs()
+    return "jobs.pause", {"job_ids": [world.scalar("SELECT id FROM job")], "reason": LONG}
+
+
+def cancellation(world: World) -> Message:
+    """Why a job is cancelled."""
+    world.crawler_with_jobs()
+    return "jobs.cancel", {"job_ids": [world.scalar("SELECT id FROM job")], "reason": LONG}
+
+
 MESSAGES = [
+    resolution,
+    pause_of_an_account,
+    pause_of_jobs,
+    cancellation,
     bad_failures,
     unknown_failures,
     failures,

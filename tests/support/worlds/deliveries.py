@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from billiard.einfo import ExceptionInfo
 from celery import Celery
+from celery.concurrency import get_implementation
 from celery.concurrency.base import apply_target
 from celery.worker.request import create_request_cls
 from kombu.utils.imports import symbol_by_name
@@ -59,7 +60,7 @@ class Deliveries:
         text = json.dumps(envelope(task, payload, headers={"id": message, "retries": retries})).encode()
         received = _Message(json.loads(seal(text, queue_of(task), "tag")))
         kind = self._app.tasks[task]
-        run = _Pool(_in_a_child if pool == "prefork" else apply_target)
+        run = _Pool({"prefork": _in_a_child, "threads": _in_a_thread}.get(pool, apply_target))
         request = create_request_cls(symbol_by_name(kind.Request), kind, run, "here", None, app=self._app)(
             received,
             on_ack=self._acknowledge,
@@ -116,6 +117,13 @@ def _in_a_child(target: Any, args: Any, kwargs: Any, **callbacks: Any) -> None:
     except BaseException:
         report = partial(callbacks["error_callback"], pickle.loads(pickle.dumps(ExceptionInfo())))
     report()
+
+
+def _in_a_thread(target: Any, args: Any, kwargs: Any, **callbacks: Any) -> None:
+    """As the pool of threads does, which nobody asks for results."""
+    pool = get_implementation("threads")(limit=1)
+    pool.on_apply(target, args, kwargs, **callbacks)
+    pool.on_stop()
 
 
 class _Message:
