@@ -3,8 +3,8 @@ Texts of a message, redacted before its transaction begins.
 
 A few texts of crawlers are redacted where they are stored, in 60 ms at most for 64 KiB: to do it before, a transaction
 of its own would have to read the tokens for each message. A message with many of them would keep its transaction open,
-and with it the locks of its connections and jobs: it is redacted here, within a budget. The smallest texts come first, so that
-a sender of large ones uses up its own; what is left is not kept, but its item is applied.
+and with it the locks of its connections and jobs: it is redacted here, within a budget. The smallest texts come
+first, so that a sender of large ones uses up its own; what is left is not kept, but its item is applied.
 """
 
 from collections.abc import Callable, Hashable, Iterable

@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from console.checks.doctor.finding import Finding, judged
+from console.checks.doctor.growth import examine_growth
 from console.checks.doctor.origins import examine_origins
 from console.checks.doctor.web_app import examine_web_app
 from console.output.screen import counted
@@ -97,6 +98,7 @@ def _schema(connection: Connection) -> list[Finding]:
         *_adoption(),
         *_crawlers(suspicious_connections(connection)),
         *examine_origins(connection),
+        examine_growth(connection),
     ]
 
 
