@@ -39,7 +39,11 @@ def changes(ctx: click.Context, limit: int, *, all_: bool, as_json: bool) -> Non
 @_ids
 @as_json
 def accept(ids: tuple[str, ...], *, as_json: bool) -> None:
-    """Make these changes, for every account that uses the areas; a group takes its subtree along."""
+    """
+    Make these changes, for every account that uses the areas; a group takes its subtree along.
+
+    Two areas that swap their paths are accepted together.
+    """
     _decide(ids, accept=True, as_json=as_json)
 
 

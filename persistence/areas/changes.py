@@ -7,7 +7,7 @@ without a credential are not told apart: what they propose, only an operator con
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -103,6 +103,15 @@ _PROPOSED_ELSEWHERE = sql(
     """
     SELECT full_path FROM area_change
      WHERE gitlab_id = :gitlab_id AND $key <> :key AND status = $change_proposed LIMIT 1
+    """,
+    key=key_in("full_path"),
+)
+
+_FIND_PROPOSED = sql(
+    """
+    SELECT id FROM area_change
+     WHERE gitlab_id = :gitlab_id AND $key = :key AND status = $change_proposed AND id = ANY (CAST(:ids AS text[]))
+     ORDER BY id LIMIT 1
     """,
     key=key_in("full_path"),
 )
@@ -210,11 +219,11 @@ class AreaChanges:
         """Lock a change; false if it is not proposed any more."""
         return self._session.scalars(_LOCK, {"id": id_}).one_or_none() is not None
 
-    def proposers(self, paths: Collection[str]) -> set[str]:
+    def proposers(self, paths: Iterable[str]) -> set[str]:
         """The accounts that propose changes to these paths, without a lock."""
         return set(self._session.scalars(_PROPOSERS, {"keys": sorted({path_key(path) for path in paths})}))
 
-    def settle(self, paths: Collection[str]) -> list[tuple[str, str]]:
+    def settle(self, paths: Iterable[str]) -> list[tuple[str, str]]:
         """Mark proposals as applied that are true of the areas at these paths; returns their accounts and paths."""
         rows = self._session.execute(_SETTLE, {"paths": sorted(paths)})
         return sorted((row.account_id, row.full_path) for row in rows)
@@ -223,6 +232,11 @@ class AreaChanges:
         """Another path that is proposed for this id; None if there is none."""
         values = {"gitlab_id": gitlab_id, "key": path_key(full_path)}
         return self._session.scalars(_PROPOSED_ELSEWHERE, values).one_or_none()
+
+    def find_proposed(self, gitlab_id: str, full_path: str, ids: Collection[str]) -> str | None:
+        """The one of these changes that is proposed for this id and path; None if there is none."""
+        values = {"gitlab_id": gitlab_id, "key": path_key(full_path), "ids": list(ids)}
+        return self._session.scalars(_FIND_PROPOSED, values).one_or_none() if ids else None
 
     def reject(self, id_: str) -> None:
         """Reject a change, if it is still proposed."""

@@ -33,26 +33,31 @@ def decide_area_changes(payload: DecideAreaChanges) -> None:
     deadline = monotonic() + TIME_LIMIT_S
     for change_id in payload.change_ids:
         with unit_of_work() as uow:
-            decide(uow, change_id, accept=payload.accept)
+            decide(uow, change_id, accept=payload.accept, among=payload.change_ids)
             uow.commit()
         if monotonic() > deadline:
             raise Reject("there is more to do", requeue=True)
 
 
-def decide(uow: UnitOfWork, change_id: str, *, accept: bool) -> None:
-    """Apply or reject one proposed change; nothing if it is decided already."""
+def decide(uow: UnitOfWork, change_id: str, *, accept: bool, among: Sequence[str] = ()) -> None:
+    """
+    Apply or reject one proposed change; nothing if it is decided already.
+
+    Of two areas that swap their paths each is in the other's way: both changes are made at once, if both are *among*
+    those that are accepted together.
+    """
     change = uow.area_changes.find(change_id)
     if change is None:
         reject(uow, {"change_id": change_id}, "unknown_area_change", "no change with this id was proposed")
     elif change.status is not AreaChangeStatus.PROPOSED:
         return
     elif accept:
-        _apply(uow, change)
+        _apply(uow, change, among)
     else:
         uow.area_changes.reject(change_id)
 
 
-def _apply(uow: UnitOfWork, change: KnownChange) -> None:
+def _apply(uow: UnitOfWork, change: KnownChange, among: Sequence[str]) -> None:
     """Make a change, for every account, with all areas in a group that moves."""
     area = change.area
     known = uow.areas.find([area.full_path], [area.gitlab_id])
@@ -60,6 +65,9 @@ def _apply(uow: UnitOfWork, change: KnownChange) -> None:
     occupant = _occupant(known, current, change)
     if occupant:
         area = replace(area, full_path=occupant.full_path)  # in its spelling
+    if current and occupant and (other := _opposite(uow, current, occupant, among)):
+        _swap(uow, (change, other), (current, occupant))
+        return
     if obstacle := _obstacle(uow, change, current, occupant):
         reject(uow, {"change_id": change.id}, "area_change_conflicts", obstacle)
         return
@@ -97,6 +105,65 @@ def _apply(uow: UnitOfWork, change: KnownChange) -> None:
     )
 
 
+def _opposite(
+    uow: UnitOfWork, current: KnownArea, occupant: KnownArea, among: Sequence[str]
+) -> KnownChange | None:
+    """The change by which the area in the way moves to where the other one is, if it is accepted, too."""
+    if current.host and occupant.host and current.host != occupant.host:
+        return None
+    id_ = global_id(occupant.type, occupant.gitlab_id)
+    change_id = uow.area_changes.find_proposed(id_, current.full_path, among)
+    return change_id and uow.area_changes.find(change_id)
+
+
+def _swap(
+    uow: UnitOfWork, changes: tuple[KnownChange, KnownChange], areas: tuple[KnownArea, KnownArea]
+) -> None:
+    """Let two areas swap their paths, for every account, with all areas in groups; *areas* as they were read."""
+    first, second = areas
+    targets = [
+        replace(change.area, full_path=other.full_path)  # in its spelling
+        for change, other in zip(changes, (second, first), strict=True)
+    ]
+
+    def moves_now() -> dict[str, str]:
+        return {
+            former: path
+            for target, area in zip(targets, areas, strict=True)
+            for former, path in _moves(uow, target, area).items()
+        }
+
+    moves = moves_now()
+    proposers = uow.accounts.lock_key_share(uow.area_changes.proposers(moves.values()))
+    job_ids, locked = lock_moves(uow, targets[0], moves, changes[0].graphql_url)
+    if {*areas} - {*locked} or moves_now() != moves:
+        raise Contended("areas were changed by another transaction")
+    if not all(uow.area_changes.lock_proposed(id_) for id_ in sorted(change.id for change in changes)):
+        return
+    taken = {area.full_path for area in locked} - moves.keys()
+    moves = {former: path for former, path in moves.items() if path not in taken}
+    uow.spellings.add(moves.values())
+    uow.identities.follow(uow.jobs.move(job_ids, moves))
+    uow.areas.move(moves)
+    uow.areas.correct(targets)
+    if host := changes[0].host:
+        uow.areas.set_host(host, sorted(moves.values()))
+    uow.areas.link_found(sorted(moves.values()))
+    for account_id, path in uow.area_changes.settle(moves.values()):
+        if account_id in proposers:
+            uow.areas.authorize(account_id, [path])
+    for change, target, area in zip(changes, targets, areas, strict=True):
+        uow.events.add(
+            EventType.AREA_CHANGED,
+            job_id=change.job_id,
+            account_id=change.account_id,
+            full_path=target.full_path,
+            gitlab_id=target.gitlab_id,
+            former_path=area.full_path,
+            former_gitlab_id=None,
+        )
+
+
 def _is_same(known: KnownArea, area: NewArea) -> bool:
     return area.gitlab_id in (known.gitlab_id, global_id(known.type, known.gitlab_id))
 
@@ -119,9 +186,9 @@ def _obstacle(
     if occupant:
         id_ = global_id(occupant.type, occupant.gitlab_id)
         if elsewhere := uow.area_changes.proposed_elsewhere(id_, occupant.full_path):
-            return (
-                f"{occupant.full_path} is {id_}, which is proposed to move to {elsewhere}: decide that first"
-            )
+            is_swap = current and path_key(elsewhere) == path_key(current.full_path)
+            remedy = "they swap their paths, accept both in one command" if is_swap else "decide that first"
+            return f"{occupant.full_path} is {id_}, which is proposed to move to {elsewhere}: {remedy}"
     return None
 
 

@@ -35,7 +35,7 @@ the result: what it tells of is committed.
 
 def install(app: Celery) -> None:
     """Connect all of this to the workers of *app*."""
-    concurrency.ALIASES["threads"] = "tasks.worker.thread_pool:ThreadPool"
+    concurrency.ALIASES["threads"] = "tasks.runtime.thread_pool:ThreadPool"
     signals.worker_init.connect(_begin)
     signals.beat_init.connect(_begin_beat)
     signals.worker_process_init.connect(_forked)

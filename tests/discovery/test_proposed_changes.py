@@ -326,6 +326,55 @@ def test_an_area_is_not_merged_into_one_that_is_proposed_to_move(world: World, v
     assert len(world.rejections()) == 1
 
 
+def swapping(world: World, victim: Discoverer) -> None:
+    """Two groups with projects have swapped their paths, as another account finds."""
+    victim.finds(group("other", 8), project("other/mine", 43), at=LATER)
+    attacker = Discoverer.at_work(world)
+    attacker.finds(group("other", 7), group("victim", 8), at=LATER)
+
+
+def test_two_areas_that_swap_paths_are_accepted_together(world: World, victim: Discoverer) -> None:
+    """With all that is in them; each was in the way of the other, so that neither could be accepted."""
+    swapping(world, victim)
+    jobs = world.scalar("SELECT count(*) FROM job")
+
+    decide(world, accept=True)
+
+    assert world.rows("SELECT full_path, gitlab_id FROM area ORDER BY 1") == [
+        ("other", "gid://gitlab/Group/7"),
+        ("other/secret", "gid://gitlab/Project/42"),
+        ("victim", "gid://gitlab/Group/8"),
+        ("victim/mine", "gid://gitlab/Project/43"),
+    ]
+    assert world.rejections() == []
+    assert proposals(world) == []
+    assert {(e.payload["former_path"], e.payload["full_path"]) for e in world.events("area_changed")} == {
+        ("victim", "other"),
+        ("other", "victim"),
+    }
+    assert world.rows("""SELECT area_id FROM area_authorization WHERE "accountId" = 'acc' ORDER BY 1""") == [
+        ("other",), ("victim",),
+    ]  # fmt: skip
+    wrong = 'SELECT count(*) FROM job JOIN job_area ON "jobId" = id WHERE job.full_path <> job_area.full_path'
+    assert world.scalar(wrong) == 0
+    assert world.scalar("SELECT count(*) FROM job") == jobs
+    stale = "JOIN job ON job.id = web_app_job_id WHERE identity::jsonb ->> 2 <> full_path"
+    assert world.scalar(f"SELECT count(*) FROM job_queue {stale}") == 0
+
+
+def test_one_of_two_areas_that_swap_paths_is_not_accepted_alone(world: World, victim: Discoverer) -> None:
+    """The rejection says that both must be accepted in one command; nothing has changed."""
+    swapping(world, victim)
+    before = world.rows(BELONGINGS)
+
+    decide(world, accept=True, full_path="other")
+
+    assert world.rejections() == [("areas.decide", "area_change_conflicts")]
+    detail = world.scalar("SELECT detail FROM rejected_message")
+    assert detail.endswith("proposed to move to victim: they swap their paths, accept both in one command")
+    assert world.rows(BELONGINGS) == before
+
+
 def test_an_unknown_change_is_rejected(world: World) -> None:
     """A change that was made without a proposal cannot be decided either."""
     discoverer = Discoverer.at_work(world)

@@ -8,10 +8,9 @@ from billiard.einfo import ExceptionInfo
 from support.worlds.deliveries import Deliveries
 from support.worlds.world import World
 from tasks.app import app
-from tasks.runtime import stopping
-from tasks.worker import thread_pool
+from tasks.runtime import stopping, thread_pool
+from tasks.runtime.thread_pool import ThreadPool
 from tasks.worker.request import Request
-from tasks.worker.thread_pool import ThreadPool
 
 POOLS = ("threads", "prefork")
 
