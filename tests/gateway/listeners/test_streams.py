@@ -1,6 +1,7 @@
 """Frames in and out over Unix and TCP sockets, and the ends of links."""
 
 import asyncio
+import gc
 import os
 import random
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.listeners.stream import Stream
 from support.gateway.listening import LIMITS, Listening, listening, run, until
 
 STREAMS = ["tcp", "unix"]
@@ -205,5 +207,33 @@ def test_a_link_is_usable_after_its_end() -> None:
             assert transport.unsent == 0
             await asyncio.sleep(0.01)
             assert link.ended == [None]
+
+    run(test())
+
+
+def test_nothing_is_left_of_links_that_have_ended() -> None:
+    """Whoever ended them, and how: no socket, no account and no timer keeps one."""
+
+    async def test() -> None:
+        async with listening(limits=replace(LIMITS, half_frame=0.05, close=0.05)) as gateway:
+            for n in range(40):
+                _, writer = await gateway.greet()
+                link = gateway.links.pop()
+                match n % 4:
+                    case 0:
+                        writer.transport.abort()
+                    case 1:
+                        link.transport.close()
+                    case 2:
+                        writer.write(b"half a frame")
+                    case 3:
+                        link.transport.abort()
+                await until(lambda link=link: link.ended)
+                del link
+            gateway.crawlers[:] = [one for one in gateway.crawlers if not one.is_closing()]
+            await asyncio.sleep(0.1)  # for the timers that have nothing to do any more
+            gc.collect()
+            assert [one for one in gc.get_objects() if type(one) is Stream] == []
+            assert gateway.listeners.strangers == gateway.listeners.links == 0
 
     run(test())
