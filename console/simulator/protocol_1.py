@@ -8,17 +8,15 @@ acknowledged, and sent again after each welcome.
 import json
 import random
 import selectors
-import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
-from urllib.parse import urlsplit
 
 from console.simulator.counters import FleetCounts
 from console.simulator.sessions import ENDS, LinkedCrawler, Order
+from console.simulator.socket_link import SocketLink, target_of
 
 KEPT = (*ENDS, "jobs_discovered")
 """Frames that are kept until they are acknowledged."""
@@ -29,7 +27,6 @@ SILENCE_SECONDS = 90.0
 GOODBYE_SECONDS = 10.0
 _FIRST_RETRY_SECONDS = 1.0
 _MOST_DOUBLINGS = 10
-_READ_BYTES = 65_536
 
 
 class Phase(Enum):
@@ -66,7 +63,7 @@ class Protocol1Sessions:
         self.secret = secret
         self.selector = selectors.DefaultSelector()
         self.rng = random.Random(f"{seed} links")  # noqa: S311 - a simulation
-        self.gateways = [_target(address) for address in gateways]
+        self.gateways = [target_of(address) for address in gateways]
         self._sessions: list[Protocol1Session] = []
 
     @property
@@ -111,10 +108,7 @@ class Protocol1Session:
         self.connection_id = ""
         self._frame_ids = 0
         self._is_frozen = False
-        self._socket: socket.socket | None = None
-        self._unread = bytearray()
-        self._unsent = bytearray()
-        self._has_eof = False
+        self._link: SocketLink | None = None
         self._failures = 0
         """Attempts in a row that no welcome followed."""
         self._reconnect_after: float | None = None
@@ -137,7 +131,8 @@ class Protocol1Session:
         """True if a frozen crawler's gateway has told it so; it may also be long after its gateway was killed."""
         if not self._is_frozen:
             return False
-        return b"connection_closed" in self._unread or time.monotonic() - self._last_read > SILENCE_SECONDS
+        unread = self._link.unread if self._link else b""
+        return b"connection_closed" in unread or time.monotonic() - self._last_read > SILENCE_SECONDS
 
     def send(self, kind: str, fence: str, **data: Any) -> None:
         """Send a frame over the link, if there is one; keep it until it is acknowledged, if it matters."""
@@ -151,8 +146,8 @@ class Protocol1Session:
         if kind in KEPT:
             self.kept[str(self._frame_ids)] = kind, fence, encoded
         self._all.counts.said += 1
-        if self.phase is Phase.OPEN:
-            self._write(encoded)
+        if self.phase is Phase.OPEN and self._link:
+            self._link.send(encoded)
 
     def has_unapplied(self, _fence: str) -> bool:
         """False: a gateway keeps an end behind its discoveries."""
@@ -166,7 +161,8 @@ class Protocol1Session:
         """Look at what came meanwhile."""
         self._is_frozen = False
         self._next_beat = self._last_read = time.monotonic()
-        self._take()
+        if self._link:
+            self._take(self._link)
 
     def leave(self) -> None:
         """Say goodbye, and wait until the gateway closes the link."""
@@ -193,54 +189,39 @@ class Protocol1Session:
                 self._break()
             case Phase.LEAVING if now >= self._due:
                 self.die()
+            case Phase.GREETING | Phase.OPEN if (
+                now - self._last_read > SILENCE_SECONDS and not self._is_frozen
+            ):
+                self._break()
             case Phase.OPEN if not self._is_frozen:
-                if now - self._last_read > SILENCE_SECONDS:
-                    self._break()
-                elif now >= self._next_beat:
+                if now >= self._next_beat:
                     self._beat(now)
-                if self.phase is Phase.OPEN and self._all.ping_seconds and now >= self._next_ping:
+                if self._all.ping_seconds and now >= self._next_ping:
                     self._next_ping = now + self._all.ping_seconds
                     self._say("ping", nonce="")
-
-    def on_ready(self, events: int) -> None:
-        """Read, or go on writing."""
-        if events & selectors.EVENT_WRITE and self._socket:
-            if self.phase is Phase.CONNECTING and self._is_connected():
-                self._greet()
-            self._flush()
-        if events & selectors.EVENT_READ and self._socket:
-            self._read()
 
     # The link
 
     def _connect(self, now: float) -> None:
-        family, address = self._all.gateways[self._next_gateway % len(self._all.gateways)]
+        target = self._all.gateways[self._next_gateway % len(self._all.gateways)]
         self._next_gateway += 1
         self._n += 1
         self.phase, self._due = Phase.CONNECTING, now + CONNECT_SECONDS
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.settimeout(0)
         try:
-            self._socket.connect(address)
-        except BlockingIOError:
-            if family == socket.AF_UNIX:  # its backlog is full
-                self._break()
-                return
+            self._link = SocketLink(self._all.selector, target, self._on_change)
         except OSError:
             self._break()
-            return
-        self._all.selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
 
-    def _is_connected(self) -> bool:
-        assert self._socket
-        if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._break()
-            return False
-        return True
+    def _on_change(self, link: SocketLink) -> None:
+        """Take that the link is up, has failed, or that something came over it."""
+        self._last_read = time.monotonic()
+        if self.phase is Phase.CONNECTING and link.is_up:
+            self._greet()
+        if not self._is_frozen:
+            self._take(link)
 
     def _greet(self) -> None:
         self.phase = Phase.GREETING
-        self._last_read = time.monotonic()
         hello = {
             "protocol": 1,
             "crawlerId": self._crawler.name,
@@ -269,64 +250,21 @@ class Protocol1Session:
         self.phase = Phase.WAITING
 
     def _hang_up(self) -> None:
-        if self._socket:
-            with suppress(KeyError):
-                self._all.selector.unregister(self._socket)
-            self._socket.close()
-        self._socket = None
-        self._has_eof = False
-        self._unread.clear()
-        self._unsent.clear()
+        if self._link:
+            self._link.close()
+        self._link = None
 
-    def _read(self) -> None:
-        assert self._socket
-        try:
-            read = self._socket.recv(_READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            read = b""
-        self._unread += read
-        if not read:
-            self._has_eof = True
-            self._all.selector.unregister(self._socket)
-        self._last_read = time.monotonic()
-        if not self._is_frozen:
-            self._take()
-
-    def _take(self) -> None:
-        """Handle the whole frames that were read."""
-        *lines, rest = bytes(self._unread).split(b"\n")
-        self._unread = bytearray(rest)
-        link = self._socket
-        for line in lines:
-            if self._socket is not link or link is None:
-                return
-            self._handle(json.loads(line))
-        if self._has_eof and self._socket is link:
+    def _take(self, link: SocketLink) -> None:
+        """Handle the whole frames that were read, as long as they do not end the link."""
+        for line in link.take():
+            if self._link is link:
+                self._handle(json.loads(line))
+        if link.has_ended and self._link is link:
             self._break()
 
     def _say(self, kind: str, **data: Any) -> None:
-        self._write(_encoded({"type": kind, "timestamp": _now(), "data": data}))
-
-    def _write(self, frame: bytes) -> None:
-        if self._socket and not self._has_eof:
-            self._unsent += frame + b"\n"
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._socket or self._has_eof:
-            return
-        if self._unsent:
-            try:
-                del self._unsent[: self._socket.send(self._unsent)]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._unsent.clear()  # what was read before the end may still say why
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
-        if self._all.selector.get_key(self._socket).events != wanted:
-            self._all.selector.modify(self._socket, wanted, self)
+        if self._link:
+            self._link.send(_encoded({"type": kind, "timestamp": _now(), "data": data}))
 
     # Frames
 
@@ -365,9 +303,13 @@ class Protocol1Session:
         self._next_beat = time.monotonic() + self._heartbeat_seconds
         self._crawler.keep_only({job["id"] for job in data["jobs"]})
         for _, _, encoded in list(self.kept.values()):
-            counts.repeated += 1
-            self._write(encoded)
+            self._resend(encoded)
         self._take_orders(data["jobs"], repeats=False)
+
+    def _resend(self, encoded: bytes) -> None:
+        if self._link:
+            self._all.counts.repeated += 1
+            self._link.send(encoded)
 
     def _take_orders(self, jobs: list[dict[str, Any]], *, repeats: bool = True) -> None:
         """Begin what is new; an order whose end is not acknowledged yet gets it again."""
@@ -375,7 +317,7 @@ class Protocol1Session:
             fence = job["id"]
             ends = [encoded for kind, of, encoded in self.kept.values() if of == fence and kind in ENDS]
             if ends and repeats:
-                self._write(ends[0])
+                self._resend(ends[0])
             if not ends and fence not in self._crawler.fences():
                 self._crawler.accept(
                     Order(
@@ -413,16 +355,6 @@ class Protocol1Session:
         """The jobs that it works on, and those whose end is not acknowledged."""
         ended = [fence for kind, fence, _ in self.kept.values() if kind in ENDS]
         return list(dict.fromkeys([*self._crawler.fences(), *ended]))
-
-
-def _target(address: str) -> tuple[socket.AddressFamily, Any]:
-    parts = urlsplit(address)
-    if parts.scheme == "unix":
-        return socket.AF_UNIX, parts.path
-    if parts.scheme != "tcp" or not parts.hostname or not parts.port:
-        raise ValueError(f"{address} is neither unix:/path nor tcp://host:port")
-    family, *_, place = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)[0]
-    return family, place
 
 
 def _encoded(frame: dict[str, Any]) -> bytes:
