@@ -254,6 +254,43 @@ def test_hello_waits_while_the_database_is_away(system: GatewaySystem) -> None:
         assert crawler.leave()
 
 
+def test_a_broker_that_drops_its_clients_costs_nothing(system: GatewaySystem) -> None:
+    """And then does not answer for a while: what is reported meanwhile is said once it does."""
+    crawler = system.crawler()
+    with crawling(crawler):
+        crawler.connect()
+        job = system.submit()
+        order = crawler.order()
+        system.drop_clients_of_broker(pause_ms=700)
+        done = crawler.report("job_completed", order["id"])
+        crawler.wire.send("heartbeat", activeJobs=[])
+
+        assert crawler.acknowledged(done)
+        assert system.becomes(job, "finished")
+        assert system.losses(job) == 0
+        assert crawler.leave()
+
+
+def test_a_goodbye_gives_the_jobs_back_at_once(system: GatewaySystem) -> None:
+    """They are another crawler's, and nothing is counted."""
+    leaving, other = system.crawler(), system.crawler(capacity=0)
+    with crawling(leaving, other):
+        leaving.connect()
+        other.connect()
+        job = system.submit()
+        first = leaving.order()
+        other.wire.send("job_request", capacity=1)
+        leaving.leave()
+        second = other.order()
+        done = other.report("job_completed", second["id"])
+
+        assert second["id"] != first["id"]
+        assert other.acknowledged(done)
+        assert system.becomes(job, "finished")
+        assert system.losses(job) == 0
+        assert other.leave()
+
+
 def test_sighup_reads_credentials_anew_and_ends_nothing(system: GatewaySystem) -> None:
     """A link that is open stays so."""
     crawler = system.crawler()

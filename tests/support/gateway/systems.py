@@ -73,6 +73,13 @@ class GatewaySystem:
             finally:
                 admin.execute(SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(name)))
 
+    def drop_clients_of_broker(self, pause_ms: int) -> None:
+        """Let the broker close the connections of all programs, and answer none for a while."""
+        broker = self.system.broker
+        for kind in ("normal", "pubsub"):
+            broker.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        broker.execute_command("CLIENT", "PAUSE", pause_ms, "ALL")
+
     def places_of(self, secret: str, but: str = "") -> list[str]:
         """Where a text is found: in the log of a program, on the broker, or in a table."""
         places = [
