@@ -67,6 +67,10 @@ class _Attempt:
     held: list[Report] = field(default_factory=list)
     """The end, if it waits, and what was reported after it."""
     waits_for: set[Message] = field(default_factory=set)
+    discovering: Message | None = None
+    """A discovery, or a part of one, that is in flight."""
+    discoveries: deque[tuple[Report, bytes]] = field(default_factory=deque)
+    """Those that wait for it: workers that apply two for one attempt would only keep each other waiting."""
     progress: Report | None = None
     """Its newest report of progress, if that was not taken yet."""
     unhandled: int = 0
@@ -93,6 +97,8 @@ class Outbox:
         self._on_drained = on_drained
         self._unsent: deque[Report] = deque()
         self._unsent_bytes = 0
+        self._ready: deque[Message] = deque()
+        """Discoveries that have waited for others of their attempts."""
         self._attempts: dict[AttemptKey, _Attempt] = {}
         self._connections: dict[ConnectionId, Held] = {}
         self.held = Held()
@@ -101,7 +107,7 @@ class Outbox:
         """True while a newer report of progress replaces an unsent one."""
 
     def __bool__(self) -> bool:
-        return bool(self._unsent)
+        return bool(self._unsent or self._ready)
 
     @property
     def is_full(self) -> bool:
@@ -151,6 +157,8 @@ class Outbox:
     def take(self, limit: int) -> list[Message]:
         """Return up to about *limit* messages to publish, as many as there is something to put into."""
         messages: list[Message] = []
+        while self._ready and len(messages) < limit:
+            messages.append(self._ready.popleft())
         filling = _Filling()
         while self._unsent and len(messages) < limit:
             report = self._unsent.popleft()
@@ -159,7 +167,9 @@ class Outbox:
             if attempt.progress is report:
                 attempt.progress = None
             if report.kind in KINDS:
-                messages += [self._message(report, item) for item in report.items]
+                attempt.discoveries.extend((report, item) for item in report.items)
+                if not attempt.discovering:
+                    messages.append(self._next_discovery(attempt))
                 continue
             if filling.reports and not filling.has_room_for(report):
                 messages.append(self._finish(filling))
@@ -190,10 +200,12 @@ class Outbox:
         message.on_handled = lambda: self._handled(message, reports)
         return message
 
-    def _message(self, report: Report, item: bytes) -> Message:
+    def _next_discovery(self, attempt: _Attempt) -> Message:
+        report, item = attempt.discoveries.popleft()
         message = Message("crawler.frames", batch("frames", [item]))
         message.on_handled = lambda: self._handled(message, [report])
-        self._attempts[report.key].in_flight.add(message)
+        attempt.in_flight.add(message)
+        attempt.discovering = message
         return message
 
     def _handled(self, message: Message, reports: list[Report]) -> None:
@@ -201,11 +213,21 @@ class Outbox:
             attempt = self._attempts[report.key]
             attempt.in_flight.discard(message)
             attempt.waits_for.discard(message)
+            if attempt.discovering is message:
+                self._discover_on(attempt)
             if attempt.held and not attempt.waits_for:
                 self._release(attempt)
             report.unhandled -= 1
             if report.unhandled == 0:
                 self._settle(report, attempt)
+
+    def _discover_on(self, attempt: _Attempt) -> None:
+        attempt.discovering = None
+        if attempt.discoveries:
+            message = self._next_discovery(attempt)
+            self._ready.append(message)
+            if attempt.held:
+                attempt.waits_for.add(message)
 
     def _settle(self, report: Report, attempt: _Attempt) -> None:
         if attempt.end is report:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.reports.discovery import PART_BYTES, PART_ITEMS, split
-from support.gateway.reports import Bench, items, kinds, said
+from support.gateway.reports import Bench, kinds, said
 from tasks.contract.payloads import SaidFrame
 from tasks.runtime.reading.large_items import MAX_ITEM_BYTES
 
@@ -80,19 +80,36 @@ def test_one_item_beyond_the_bound_costs_the_others_nothing() -> None:
 
 
 def test_the_end_waits_for_all_parts() -> None:
-    """Each part has a message of its own, and the discovery is acknowledged once."""
+    """One is sent after the other, and the discovery is acknowledged once."""
     bench = Bench()
-    reports = bench.reports
     found = {"entityType": "group", "entities": [ENTITY] * 2000}
-    reports.add("C", said("discovery", "a", found, TIME), bench.acking("discovery"))
-    parts = bench.publish()
+    bench.reports.add("C", said("discovery", "a", found, TIME), bench.acking("discovery"))
     bench.say("C", "job_completed", "a")
 
-    assert [len(items(m)) for m in parts] == [1, 1, 1]
-    for part in parts:
+    for _ in range(3):
+        [part] = bench.publish()
+        assert (kinds(part), bench.acked) == (["discovery"], [])
         assert bench.publish() == []
-        assert bench.acked == []
         bench.workers.handle(part)
         bench.look_up()
     assert bench.acked == ["discovery"]
     assert [kinds(m) for m in bench.publish()] == [["job_completed"]]
+
+
+def test_discoveries_of_one_attempt_do_not_travel_together() -> None:
+    """Two workers that apply them would wait for each other's locks; those of another attempt do not wait."""
+    bench = Bench()
+    for name, job in (("1", "a"), ("2", "a"), ("3", "b")):
+        found = {"entityType": "group", "entities": [ENTITY]}
+        bench.reports.add("C", said("discovery", job, found, TIME), bench.acking(name))
+
+    first, other = bench.publish()
+    bench.workers.handle(other)
+    bench.look_up()
+    assert (bench.acked, bench.publish()) == (["3"], [])
+    bench.workers.handle(first)
+    bench.look_up()
+    [second] = bench.publish()
+    bench.workers.handle(second)
+    bench.look_up()
+    assert bench.acked == ["3", "1", "2"]
