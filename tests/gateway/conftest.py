@@ -1,7 +1,7 @@
 """A real gateway with a real worker, shared by the tests of a module."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,7 +15,9 @@ SETTINGS = {"CRAWLYARD_SWEEP_INTERVAL": "0.5", "CRAWLYARD_RESUME_WINDOW": "2"}
 
 
 @pytest.fixture(scope="module")
-def system(services: Services, migrated: str, request: pytest.FixtureRequest) -> Iterator[GatewaySystem]:
+def system(
+    services: Services, copy_migrated_to: Callable[[str], str], request: pytest.FixtureRequest
+) -> Iterator[GatewaySystem]:
     """
     A database of its own, a worker, and a gateway that listens on a Unix socket.
 
@@ -28,8 +30,7 @@ def system(services: Services, migrated: str, request: pytest.FixtureRequest) ->
         tempfile.TemporaryDirectory(prefix="gw") as folder,  # the path of a socket is short
         psycopg.connect(services.database_url, autocommit=True) as admin,
     ):
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
-        little = MiniSystem(name, migrated.rsplit("/", 1)[0] + f"/{name}", broker, Path(folder), changed)
+        little = MiniSystem(name, copy_migrated_to(name), broker, Path(folder), changed)
         try:
             system = GatewaySystem(little, Path(folder))
             yield system
