@@ -113,7 +113,7 @@ def _opposite(
         return None
     id_ = global_id(occupant.type, occupant.gitlab_id)
     change_id = uow.area_changes.find_proposed(id_, current.full_path, among)
-    return change_id and uow.area_changes.find(change_id)
+    return uow.area_changes.find(change_id) if change_id else None
 
 
 def _swap(
