@@ -51,11 +51,17 @@ class Protocol1Sessions:
         secret: str | None = None,
         seed: str = "",
         *,
+        remembered: dict[str, tuple[str, int]] | None = None,
         longest_retry_seconds: float = 30.0,
         ping_seconds: float | None = None,
         on_pong: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """With *ping_seconds*, gateways are pinged so often; *on_pong* gets the connection's id for each answer."""
+        """
+        *remembered* has the session and the last n of crawlers by name, is kept up to date, and outlives a restart.
+
+        With *ping_seconds*, gateways are pinged so often; *on_pong* gets the connection's id for each answer.
+        """
+        self.remembered = {} if remembered is None else remembered
         self.longest_retry_seconds = longest_retry_seconds
         self.ping_seconds = ping_seconds
         self.on_pong = on_pong
@@ -103,8 +109,8 @@ class Protocol1Session:
         self._all = all_sessions
         self._crawler = crawler
         self._next_gateway = place
-        self._n = 0
-        self._token: str | None = None
+        self._token: str | None
+        self._token, self._n = all_sessions.remembered.get(crawler.name, (None, 0))
         self.connection_id = ""
         self._frame_ids = 0
         self._is_frozen = False
@@ -176,6 +182,8 @@ class Protocol1Session:
         """Close the link, and forget everything."""
         self._hang_up()
         self.kept.clear()
+        self._token = None
+        self._remember()
         self.phase = Phase.GONE
 
     # In the loop
@@ -206,6 +214,7 @@ class Protocol1Session:
         target = self._all.gateways[self._next_gateway % len(self._all.gateways)]
         self._next_gateway += 1
         self._n += 1
+        self._remember()
         self.phase, self._due = Phase.CONNECTING, now + CONNECT_SECONDS
         try:
             self._link = SocketLink(self._all.selector, target, self._on_change)
@@ -248,6 +257,12 @@ class Protocol1Session:
         self._due = time.monotonic() + pause
         self._reconnect_after = None
         self.phase = Phase.WAITING
+
+    def _remember(self) -> None:
+        if self._token:
+            self._all.remembered[self._crawler.name] = self._token, self._n
+        else:
+            self._all.remembered.pop(self._crawler.name, None)
 
     def _hang_up(self) -> None:
         if self._link:
@@ -296,6 +311,7 @@ class Protocol1Session:
         counts.links_resumed += is_resumed
         counts.links += 1
         self._token, self.connection_id = data["session"], data["connectionId"]
+        self._remember()
         if self.phase is Phase.GREETING:
             self.phase = Phase.OPEN
         self._failures = 0
@@ -336,6 +352,7 @@ class Protocol1Session:
             self._crawler.on_undelivered(refused[1])
         if data["code"] == "connection_closed":
             self._token = None
+            self._remember()
             self._crawler.keep_only(())
         if data["closes"]:
             self._break(data.get("retryAfterSeconds") or 0.0)

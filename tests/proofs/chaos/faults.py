@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar
 
-from proofs.chaos.scale import DOORS, GATEWAYS
+from proofs.chaos.scale import CRAWLERS_PROCESS, DOORS, GATEWAYS, SESSIONS
 from proofs.chaos.system.proxy import LinkState
 from proofs.chaos.system.system import CRAWLER_LINKS, LINKS, WORKERS, ChaosSystem, enroll
 
@@ -273,11 +273,25 @@ class GatewayFrozen(WorkerFrozen):
 
 
 class GatewayKilled(WorkerKilled):
-    """A gateway and its crawlers are gone; another gateway replaces it."""
+    """A gateway and its crawlers are gone, or only crawlers, with their sessions; others replace them."""
 
     name = "gateway killed"
     weight = 1
     targets = GATEWAYS
+
+    def undo(self, system: ChaosSystem, injection: Injection) -> None:
+        if injection.target == CRAWLERS_PROCESS:
+            (system.folder / SESSIONS).unlink(missing_ok=True)
+        super().undo(system, injection)
+
+
+class CrawlersRestarted(WorkerKilled):
+    """Crawlers are killed, and come back with their sessions: they begin their jobs again where these were."""
+
+    name = "crawlers restarted with their sessions"
+    weight = 2
+    targets = (CRAWLERS_PROCESS,)
+    seconds = (0.1, 1.0)
 
 
 class CrawlerDied(Fault):
@@ -345,6 +359,7 @@ FAULTS: dict[str, Fault] = {
         CredentialRevoked(),
         GatewayFrozen(),
         GatewayKilled(),
+        CrawlersRestarted(),
         CrawlerDied(),
         CrawlerFrozen(),
         CrawlerLeft(),

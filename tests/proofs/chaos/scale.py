@@ -8,6 +8,8 @@ CRAWLERS_PROCESS = "crawlers"
 GATEWAYS = ("gateway-1", CRAWLERS_PROCESS)
 """Processes with crawlers: behind a gateway as a user might write it, which is in the same process and confuses its
 messages; and behind Crawlyard's own gateways."""
+SESSIONS = "crawlers.sessions"
+"""The file in which crawlers keep their sessions."""
 DOORS = ("east", "west")
 """Crawlyard's own gateways."""
 CRAWLERS = 6
