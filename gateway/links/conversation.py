@@ -158,6 +158,10 @@ class Conversation:
             metrics.refused(code)
             self._transport.send(answers.error(code, message, closes=False, id_=id_))
 
+    def fail(self) -> None:
+        """Close the link because of a fault of ours."""
+        self._link.stop("internal", "a fault of the gateway")
+
     async def own_attempts(self, ids: Collection[str]) -> OwnAttempts:
         """Look up which of these attempts are the connection's. Raises a TransientError."""
         return await self._context.orders.attempts_of(self._connection_id, ids)

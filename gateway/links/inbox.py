@@ -10,11 +10,15 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
+import structlog
+
 from gateway.links.jobs import Jobs
 from gateway.listeners.transport import Transport
 from gateway.wire.protocol_1 import Frame
 from persistence.exceptions import CrawlyardError
 from persistence.orders.attempts import OwnAttempts
+
+log = structlog.get_logger()
 
 _PAUSE_S: Final = 0.5
 
@@ -32,6 +36,9 @@ class Desk(Protocol):
 
     def refuse_frame(self, code: str, message: str, id_: str | None) -> None:
         """Tell the crawler that a frame is not passed on."""
+
+    def fail(self) -> None:
+        """Close the link because of a fault of ours."""
 
     async def own_attempts(self, ids: Collection[str]) -> OwnAttempts:
         """Look up which of these attempts are the connection's. Raises a TransientError."""
@@ -101,6 +108,10 @@ class Inbox:
             except CrawlyardError:  # the database is away
                 await asyncio.sleep(_PAUSE_S)
                 continue
+            except Exception:
+                log.exception("link_failed")
+                self._desk.fail()
+                return
             # What has come meanwhile is looked up in the next round.
             while self._held and (self._held[0].job_id in ids or self._held[0].job_id in self._desk.jobs):
                 self._settle(self._held.popleft(), own)

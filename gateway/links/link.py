@@ -8,7 +8,7 @@ A link that is superseded is read on for a moment: what its crawler had sent bef
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -366,6 +366,15 @@ class Link:
         self._deadline = None
         self._say_lost()
         self._context.neighbours.leave(self)
+
+    def attempt(self, action: Callable[["Link"], bool | None]) -> bool | None:
+        """Do something with this link; a fault in that ends it, and no other one."""
+        try:
+            return action(self)
+        except Exception:
+            log.exception("link_failed")
+            self.stop("internal", "a fault of the gateway", 1)
+            return None
 
     # Time
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from operator import methodcaller
 from typing import Final
 
 from gateway.links.context import Neighbour
@@ -113,7 +114,7 @@ class Registry:
     def attached(self, connection_id: ConnectionId, n: int, link: str) -> None:
         """Note that a connection is reached over this link now."""
         for ours in self.of(connection_id):
-            ours.attached((n, link))
+            ours.attempt(lambda one: one.attached((n, link)))
 
     def handed_over(self, orders: list[Order]) -> None:
         """Hand orders over to the newest links of their connections."""
@@ -122,12 +123,12 @@ class Registry:
             of_connection.setdefault(order.connection_id, []).append(order)
         for connection_id, theirs in of_connection.items():
             for link in self.of(connection_id):
-                link.hand_over(theirs)
+                link.attempt(methodcaller("hand_over", theirs))
 
     def ended(self, connection_id: ConnectionId, crawler_job_id: str, reason: str) -> None:
         """Note that an attempt is closed."""
         for link in self.of(connection_id):
-            link.end(crawler_job_id, reason)
+            link.attempt(lambda one: one.end(crawler_job_id, reason))
 
     def discovery_applied(self, crawler_job_id: str, timestamp: str) -> None:
         """Nothing here waits for it: the reports see it by the message."""
@@ -144,12 +145,12 @@ class Registry:
     def connection_refused(self, connection_id: ConnectionId) -> None:
         """Note that a connection was not opened."""
         for link in self.of(connection_id):
-            link.refused()
+            link.attempt(lambda one: one.refused())
 
     def reconciled(self, connection_id: ConnectionId, row: LinkRow | None, live: Collection[str]) -> None:
         """Compare the links of a connection with its row."""
         for link in self.of(connection_id):
-            if link.reconcile(row, live):
+            if link.attempt(lambda one: one.reconcile(row, live)):
                 task = asyncio.ensure_future(self._catch_up(connection_id))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

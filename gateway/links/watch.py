@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Final
 
 from gateway.links.hello import UNKNOWN, CredentialSource, Door
@@ -58,7 +59,7 @@ class Watch:
                 for link in links:
                     link.excuse(now - last)
             for link in links:
-                link.tick(now)
+                link.attempt(methodcaller("tick", now))
             last = self._clock()
 
     async def _look_for_revoked(self) -> None:

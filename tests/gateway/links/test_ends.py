@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from gateway.links.link import State
 from support.gateway.stages import Stage
 
@@ -248,3 +250,25 @@ def test_a_link_keeps_no_token(stage: Stage) -> None:
     assert link._conversation
     assert "canary-1" in json.dumps(player.socket.sent)
     assert "canary-1" not in kept(link.jobs) + kept(link._conversation._beats) + kept(link.claim)
+
+
+def test_a_fault_ends_one_link_and_no_other(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the gateway goes on, and with it all other crawlers."""
+    faulty, sound = stage.enter("faulty"), stage.enter("sound")
+    monkeypatch.setattr(faulty.link, "hand_over", lambda _: 1 / 0)
+    stage.do(lambda: stage.registry.handed_over([faulty.order("A"), sound.order("B")]))
+
+    assert faulty.socket.codes == ["internal"]
+    assert faulty.socket.is_closing
+    assert [job["id"] for job in sound.socket.said("job_response")[0]["jobs"]] == ["B"]
+    assert not sound.socket.is_closing
+
+
+def test_a_fault_of_a_look_up_ends_its_link(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would never be read again otherwise."""
+    player = stage.enter()
+    monkeypatch.setattr(stage.orders, "attempts_of", lambda *_: 1 / 0)
+    player.say("job_started", "A", "1")
+
+    assert player.socket.codes == ["internal"]
+    assert player.socket.is_closing
