@@ -28,6 +28,9 @@ class Broker(Protocol):
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish messages in their order. Raises BrokerAwayError."""
 
+    async def is_queue_empty(self) -> bool:
+        """True if no message of crawlers waits for a worker. Raises BrokerAwayError."""
+
 
 class RedisBroker:
     """The workers' queues in Redis."""
@@ -58,6 +61,13 @@ class RedisBroker:
             raise BrokerAwayError(type(error).__name__) from error
         metrics.count("messages_published", len(messages))
         metrics.count("messages_repeated", sum(message.published > 0 for message in messages))
+
+    async def is_queue_empty(self) -> bool:
+        """True if no message of crawlers waits for a worker. Raises BrokerAwayError."""
+        try:
+            return not await self._client.llen(self._prefix + queue_of("crawler.frames"))
+        except ASYNC_ERRORS as error:
+            raise BrokerAwayError(type(error).__name__) from error
 
     async def close(self) -> None:
         """Close the connections."""

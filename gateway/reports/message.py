@@ -24,6 +24,7 @@ class Message:
     """How often it was published."""
     published_at: float = 0.0
     """When that was done first."""
+    published_last_at: float = 0.0
     repeat_at: float = 0.0
 
     @property

@@ -195,7 +195,7 @@ class Reports:
             try:
                 await self._broker.publish(messages)
             except BrokerAwayError as error:
-                self._in_flight.failed(messages, self._clock())
+                self._in_flight.failed(messages)
                 if self.is_broker_there:
                     log.warning("broker_away", why=str(error))
                 self.is_broker_there = False
@@ -226,11 +226,11 @@ class Reports:
         self._work.clear()
         self._urgent.clear()
         now, limit = self._clock(), PUBLISHED_AT_ONCE
-        messages = self._in_flight.due(now, limit)
+        messages = self._in_flight.take_again(now, limit)
         for take in (self._take_links, self._outbox.take, self._beats.take):
             messages += take(limit - len(messages))
         messages += self._marks.take(now, limit - len(messages))
-        if self._links or self._beats or self._marks or self._outbox:
+        if self._links or self._beats or self._marks or self._outbox or self._in_flight.has_again:
             self._wake(urgent=True)
         self._in_flight.taken(messages)
         return messages
@@ -258,8 +258,19 @@ class Reports:
                 continue
             pause = LOOK_UP_S
             self._settle(self._in_flight.handled(found))
-            if self._in_flight.due(self._clock(), 1):
-                self._work.set()
+            await self._repeat()
+
+    async def _repeat(self) -> None:
+        """Let messages be published again that have not been handled for too long."""
+        if not self._in_flight.is_due(self._clock()):
+            return
+        try:
+            is_empty = await self._broker.is_queue_empty()
+        except BrokerAwayError:
+            is_empty = True  # or its user may not ask: publishing will tell
+        self._in_flight.repeat(self._clock(), is_queue_empty=is_empty)
+        if self._in_flight.has_again:
+            self._work.set()
 
     def _settle(self, messages: Sequence[Message]) -> None:
         now = self._clock()

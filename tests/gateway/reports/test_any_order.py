@@ -85,7 +85,7 @@ class Reporting:
         self.check(messages)
         if arrives:
             self.bench.workers.take(messages)
-        self.bench.reports._in_flight.failed(messages, self.bench.now)
+        self.bench.reports._in_flight.failed(messages)
         self.bench.reports.is_broker_there = False
 
     def find_broker(self) -> None:

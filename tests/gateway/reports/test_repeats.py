@@ -32,12 +32,33 @@ def test_a_lost_message_is_repeated_under_its_id(bench: Bench) -> None:
     assert bench.publish() == []
 
 
+def test_nothing_is_repeated_while_messages_wait_in_the_queue(bench: Bench) -> None:
+    """It may be among them, and workers that catch up would get everything several times; but not for ever."""
+    bench.is_queue_empty = False
+    bench.say("C", "job_progress", "a")
+    (message,) = bench.publish()
+
+    repeated_at = []
+    while len(repeated_at) < 2 and bench.now < 300:
+        bench.now += 1.0
+        if bench.publish() == [message]:
+            repeated_at.append(bench.now)
+    assert repeated_at == [60.0, 120.0]
+
+    bench.now += 1.0
+    bench.is_queue_empty = True
+    bench.say("C", "job_progress", "b")
+    (other,) = bench.publish()
+    bench.now += 2.0
+    assert bench.publish() == [other]
+
+
 def test_what_a_broker_refused_is_published_as_soon_as_it_answers(bench: Bench) -> None:
     """Under the same ids, since some may have been published."""
     bench.say("C", "job_progress", "a")
     taken = bench.reports._take()
 
-    bench.reports._in_flight.failed(taken, bench.now)
+    bench.reports._in_flight.failed(taken)
 
     assert bench.publish() == taken
 

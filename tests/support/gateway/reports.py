@@ -41,6 +41,10 @@ class Workers:
         self.queue += messages
         self.published += messages
 
+    async def is_queue_empty(self) -> bool:
+        """True if no message waits."""
+        return not self.queue
+
     async def handled(self, ids: Sequence[str]) -> set[str]:
         """Return those of the messages that were handled."""
         if self.is_database_away:
@@ -72,6 +76,7 @@ class Bench:
         self.workers = Workers()
         self.now = 0.0
         self.acked: list[str] = []
+        self.is_queue_empty = True
         self.has_room: list[ConnectionId] = []
         self.reports = Reports(
             self.workers, self.workers, on_room=self.has_room.append, clock=lambda: self.now
@@ -93,6 +98,7 @@ class Bench:
 
     def publish(self) -> list[Message]:
         """Publish what is to be published now."""
+        self.reports._in_flight.repeat(self.now, is_queue_empty=self.is_queue_empty)
         messages = self.reports._take()
         self.workers.take(messages)
         self.reports._in_flight.published(messages, self.now)
