@@ -9,6 +9,7 @@ A link that is superseded is read on for a moment: what its crawler had sent bef
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -90,8 +91,10 @@ class Link:
         return self._transport.peer
 
     def know(self, identity: Identity) -> None:
-        """Note who is at the other end."""
+        """Note who is at the other end, and forget what it has shown for it."""
         self.identity = identity
+        if self.hello:
+            self.hello = replace(self.hello, secret=None)
         self._transport.authenticated()
 
     @property
@@ -314,9 +317,12 @@ class Link:
             self._transport.send(answers.error("superseded", "the session has a newer link", closes=True))
 
     def leave(self, reason: str | None) -> None:
-        """Take the crawler's goodbye."""
+        """Take the crawler's goodbye. Over a superseded link it ends this alone: the session is another process's."""
         assert self.claim
         assert self._conversation
+        if not self.is_open:
+            self._close()
+            return
         self.state = State.LEAVING
         self.is_said = False
         metrics.count("goodbyes")

@@ -116,6 +116,19 @@ def test_a_newer_link_supersedes_an_older_one(stage: Stage) -> None:
     assert stage.reports.lost_links == []
 
 
+def test_a_superseded_link_says_goodbye_for_itself_alone(stage: Stage) -> None:
+    """The connection, with its jobs, is the newer link's."""
+    first = stage.enter()
+    second = stage.enter(n=2, session=first.session)
+    first.say("goodbye")
+    first.close()
+
+    assert first.socket.is_closing
+    assert stage.reports.goodbyes == []
+    assert stage.reports.lost_links == []
+    assert not second.socket.is_closing
+
+
 def test_an_acknowledgement_finds_the_newest_link(stage: Stage) -> None:
     """The one over which the frame came is closed."""
     first = stage.enter()

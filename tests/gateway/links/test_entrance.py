@@ -133,6 +133,8 @@ def test_a_secret_lets_in_and_bounds_the_capacity(stage: Stage) -> None:
     assert stage.reports.links[0]["credential_id"] == "credential-1"
     assert stage.reports.links[0]["capacity"] == 2
     assert stage.reports.beats[-1]["capacity"] == 2
+    assert player.link.hello
+    assert player.link.hello.secret is None
     assert secret not in repr(player.link.hello)
 
 
