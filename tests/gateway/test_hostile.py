@@ -47,9 +47,12 @@ def attacked(kind: str, path: Path) -> Iterator[None]:
 
 
 def answer_times(crawler: Crawler, seconds: float) -> list[float]:
-    """Ping for so long; returns how long each answer took, sorted."""
-    times, deadline = [], time.monotonic() + seconds
+    """Ping for so long, with a heartbeat each second; returns how long each answer took, sorted."""
+    times, deadline, beat = [], time.monotonic() + seconds, 0.0
     while time.monotonic() < deadline:
+        if time.monotonic() > beat:
+            crawler.wire.send("heartbeat", activeJobs=[])
+            beat = time.monotonic() + 1
         began = time.perf_counter()
         crawler.wire.send("ping", nonce="n")
         crawler.wire.next("pong")
