@@ -6,6 +6,7 @@ Each raises ValueError with a text that does not repeat the value, which may hol
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,8 @@ _ORM_ONLY_PARAMETERS = frozenset(
     {"connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout"}
 )
 """Parameters that Prisma, Drizzle and similar tools put into a database URL, and libpq refuses."""
+
+_PORT = re.compile(r":[0-9]+$")
 
 _SCHEMA: Final = "schema"
 """The one of them that we understand, as Prisma does: the schema in which the tables are."""
@@ -96,15 +99,42 @@ def without_schema(url: str) -> str:
 
 def _database_url(url: str) -> str:
     """Return the URL as SQLAlchemy wants it, but for the schema: it names psycopg and has no parameters for ORMs."""
-    parts = _split_url(url)
+    parts = _split_url(_several_hosts(url))
     if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise ValueError("must begin with postgres://, postgresql:// or postgresql+psycopg://")
     parameters = parse_qsl(parts.query)
     if len({value for name, value in parameters if name == _SCHEMA}) > 1:
         raise ValueError("must name one schema")
-    query = urlencode([(k, v) for k, v in parameters if k not in _ORM_ONLY_PARAMETERS])
+    query = urlencode([(k, v) for k, v in _one_host(parameters) if k not in _ORM_ONLY_PARAMETERS])
     # Not urlunsplit: it drops the two slashes of a URL without a host, as for a Unix socket.
     return f"postgresql+psycopg://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
+
+
+def _several_hosts(url: str) -> str:
+    """Write `h1:5432,h2:5433`, which libpq alone reads in a URL, as its parameters, which SQLAlchemy reads, too."""
+    scheme, slashes, rest = url.partition("://")
+    netloc, slash, path = rest.partition("/")
+    user, at, hosts = netloc.rpartition("@")
+    if "," not in hosts or not slash:
+        return url
+    return f"{scheme}{slashes}{user}{at}/{path}{'&' if '?' in path else '?'}{urlencode(_hosts(hosts.split(',')))}"
+
+
+def _one_host(parameters: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Write several `host=h1:5432`, which SQLAlchemy alone reads, as libpq does."""
+    hosts = [value for name, value in parameters if name == "host"]
+    if len(hosts) < 2:  # noqa: PLR2004 - several
+        return parameters
+    return [(name, value) for name, value in parameters if name != "host"] + _hosts(hosts)
+
+
+def _hosts(places: list[str]) -> list[tuple[str, str]]:
+    """The parameters of libpq's for these hosts, each with its port or without."""
+    split = [place.rpartition(":") if _PORT.search(place) else (place, "", "5432") for place in places]
+    return [
+        ("host", ",".join(host.strip("[]") for host, _, _ in split)),
+        ("port", ",".join(port for _, _, port in split)),
+    ]
 
 
 def _broker_url(url: str) -> str:

@@ -120,7 +120,7 @@ def why_no_orders(connection: Connection) -> tuple[str, str]:
     """
     found = connection.execute(_ORDERS, {"view": ORDERS}).one_or_none()
     if found is None:
-        return f"there is no view {ORDERS}", "Run `crawlyard migrate`."
+        return f"there is no view {ORDERS}", "Run `crawlyard migrate`"
     if found.closed:
         tables = ", ".join(found.closed)
         return (

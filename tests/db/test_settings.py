@@ -7,7 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import create_engine, make_url
 
 from persistence.exceptions import SettingsError
 from persistence.settings import Settings, read_settings
@@ -374,3 +375,29 @@ def test_a_wrong_direct_url_is_reported_by_name(complaint: Callable[..., str]) -
     message = complaint(CRAWLYARD_DIRECT_DATABASE_URL=f"mysql://me:{SECRET}@h/x")
     assert message.startswith("CRAWLYARD_DIRECT_DATABASE_URL must begin with postgres://")
     assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:p%2Cq@h1:5432,[::1]:5433/x?target_session_attrs=read-write",
+        "postgresql://me:p%2Cq@/x?host=h1:5432&host=[::1]:5433&target_session_attrs=read-write",
+        "postgresql://me:p%2Cq@/x?host=h1,::1&port=5432,5433&target_session_attrs=read-write",
+    ],
+)
+def test_several_hosts_are_read_by_both_clients(url: str, read: Read) -> None:
+    """In libpq's form and in SQLAlchemy's: of these each was refused, or unknown to the other one."""
+    ours = read(DATABASE_URL=url)
+    wanted = {"host": "h1,::1", "port": "5432,5433", "target_session_attrs": "read-write"}
+    _, options = create_engine(ours.engine_url).dialect.create_connect_args(make_url(ours.engine_url))
+    assert {name: options[name] for name in wanted} == wanted
+    assert (options["password"], options["dbname"]) == ("p,q", "x")
+    told = conninfo_to_dict(ours.psycopg_url)
+    assert {name: told[name] for name in wanted} == wanted
+    assert (told["password"], told["dbname"]) == ("p,q", "x")
+
+
+def test_one_host_with_a_port_stays_as_it_is(read: Read) -> None:
+    """Also where there is no port in a list."""
+    assert read(DATABASE_URL="postgresql://h:5432/x").psycopg_url == "postgresql://h:5432/x"
+    assert conninfo_to_dict(read(DATABASE_URL="postgresql://a,b:5433/x").psycopg_url)["port"] == "5432,5433"
