@@ -22,9 +22,11 @@ _ADD = sql(
     WITH fresh AS (
         SELECT * FROM jsonb_populate_recordset(NULL::deferred_job, CAST(:rows AS jsonb)) r
          WHERE NOT EXISTS (
+                   -- OFFSET keeps this a look-up in the index, row by row: joined by the other columns alone, as a
+                   -- planner without statistics would, it compares the path of each with that of each.
                    SELECT FROM deferred_job d
                     WHERE COALESCE(d.graphql_url, '') = COALESCE(r.graphql_url, '')
-                      AND d.full_path = ANY ($spellings) AND d.command = r.command)
+                      AND d.full_path = ANY ($spellings) AND d.command = r.command OFFSET 0)
     ), room AS (
         -- Counted no further than the limit: one index-only scan of what the account has.
         SELECT :limit - count(*) AS jobs

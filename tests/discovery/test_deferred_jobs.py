@@ -5,6 +5,7 @@ from sqlalchemy import text
 from ulid import ULID
 
 from persistence.db.engine import engine
+from persistence.jobs.deferred import _ADD
 from support.worlds.discoveries import PROJECT_COMMANDS, Discoverer, project
 from support.worlds.world import World
 
@@ -258,3 +259,18 @@ def test_a_job_deferred_under_two_spellings_of_its_gitlab_is_fed_once(world: Wor
 
     assert deferred(world) == 0
     assert world.rows("SELECT full_path FROM job WHERE command = 'issues'") == [("team/tool",)]
+
+
+def test_each_job_is_looked_up_in_the_index_of_those_deferred(world: World) -> None:
+    """Also while the table has no statistics: joined, each path would be compared with that of each."""
+    Discoverer.at_work(world)
+    world.rows(
+        "INSERT INTO deferred_job (id, account_id, provider, graphql_url, command, full_path, priority, spawned_from)"
+        " SELECT 'deferred-' || n, 'acc', 'gitlab-cloud', 'https://gitlab.example', 'project', 'p/' || n, 1, 'parent'"
+        "   FROM generate_series(1, 2500) n"
+    )
+    with engine().connect() as connection:
+        values = {"rows": "[]", "account_id": "acc", "limit": 10_000}
+        plan = "\n".join(connection.scalars(text(f"EXPLAIN {_ADD.text}"), values))
+    assert "Index Scan using deferred_job_identity_key" in plan
+    assert "Seq Scan on deferred_job" not in plan
