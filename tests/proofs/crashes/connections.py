@@ -7,7 +7,7 @@ from ulid import ULID
 
 from proofs.crashes.scenario import scenario
 from support.worlds.links import OTHER_SESSION, attach, link, lose
-from support.worlds.world import World
+from support.worlds.world import Crawler, World
 
 Payload = dict[str, Any]
 
@@ -114,6 +114,20 @@ def silence_and_disconnects(world: World) -> Payload:
     silent.silent_for(LONG_SILENT)
     world.deliver("connections.disconnect", connection_id=leaving.id)
     world.rows("UPDATE socket_connection SET goodbye_at = goodbye_at - interval '1 minute'")
+    return swept(world)
+
+
+@scenario("connections.expire_dead")
+def lost_links(world: World) -> Payload:
+    """Sweep a connection whose link was lost, with a job that its crawler has started and one that it never had."""
+    world.jobs(2)
+    id_ = str(ULID())
+    attach(world, link(id_, 1, capacity=2))
+    world.assign()
+    crawler = Crawler(world, id_)
+    crawler.sends("job_started", crawler.orders()[0])
+    lose(world, id_, 1)
+    world.rows("UPDATE socket_connection SET lost_at = lost_at - interval '1 minute'")
     return swept(world)
 
 
