@@ -4,7 +4,6 @@ import asyncio
 import errno
 import json
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,7 +26,22 @@ _AT_ONCE: Final = 32
 """Links that are accepted before the loop turns to what others wait for."""
 
 _SHORTAGE_PAUSE_S: Final = 0.5
-_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
+"""Errors of the one socket that was to be accepted, as accept(2) has them; all others are a shortage of ours."""
+
+_TELL_EVERY_S: Final = 1.0
 
 
 class Acceptor:
@@ -59,6 +73,7 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self._told_at = -_TELL_EVERY_S
 
     def start(self) -> None:
         """Listen, and accept."""
@@ -89,12 +104,12 @@ class Acceptor:
         for _ in range(_AT_ONCE):
             try:
                 sock, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno not in _SHORTAGES:
-                    raise
-                _log.warning("no_descriptors", listener=str(self.address), error=error.strerror)
+                if error.errno in _GONE:
+                    continue
+                _log.warning("accepting_paused", listener=str(self.address), error=error.strerror)
                 self._wait(_SHORTAGE_PAUSE_S, "no_descriptors")
                 return
             self._begin(sock)
@@ -134,10 +149,18 @@ class Acceptor:
         context = None if self._tls is None else self._tls.context
         try:
             await self._loop.connect_accepted_socket(lambda: stream, sock, ssl=context, **handshake)
-        except (OSError, ssl.SSLError, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it was, nothing is left of it
             self._shared.counters["handshake_failed"] += 1
             self._shared.admission.release(stream)
             sock.close()
+            self._tell(stream, error)
+
+    def _tell(self, stream: Stream, error: BaseException) -> None:
+        """Log why a handshake failed, but not as often as strangers like."""
+        if (now := self._loop.time()) >= self._told_at + _TELL_EVERY_S:
+            self._told_at = now
+            why = getattr(error, "reason", None) or str(error) or type(error).__name__
+            _log.info("handshake_failed", listener=str(self.address), peer=stream.peer.address, why=why)
 
     def _refuse(self, sock: socket.socket) -> None:
         """Close a socket, with a word about why if it can be said without a handshake."""

@@ -104,18 +104,24 @@ def test_old_versions_of_tls_are_refused(authority: Authority, configured: pytes
     run(test())
 
 
-def test_plain_text_at_an_encrypted_address_is_refused(configured: pytest.MonkeyPatch) -> None:
-    """It makes no link, and nothing is logged as a fault of ours."""
+def test_plain_text_at_an_encrypted_address_is_refused(
+    configured: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It makes no link, and the log says why, but at most once a second: strangers must not fill it."""
 
     async def test() -> None:
         async with listening(TLS) as gateway:
-            reader, writer = await gateway.connect()
-            writer.write(b'{"type":"hello"}\n')
-            await reader.read()
-            await until(lambda: gateway.listeners.counters["handshake_failed"] == 1)
+            for _ in range(3):
+                reader, writer = await gateway.connect()
+                writer.write(b'{"type":"hello"}\n')
+                await reader.read()
+            await until(lambda: gateway.listeners.counters["handshake_failed"] == 3)
             assert (gateway.links, gateway.listeners.links) == ([], 0)
 
     run(test())
+    told = [line for line in capsys.readouterr().out.splitlines() if "handshake_failed" in line]
+    assert len(told) in (1, 2)
+    assert "tls://127.0.0.1:" in told[0]
 
 
 def test_a_handshake_that_is_not_finished_is_ended(configured: pytest.MonkeyPatch) -> None:
