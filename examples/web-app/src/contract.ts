@@ -315,6 +315,7 @@ export interface SaidBeat {
   system_status?: SystemStatus | "processing" | null;
   active_jobs?: number | string[] | null;
   capacity?: number | null;
+  timestamp?: string | null;
 }
 /**
  * A frame, and the connection that sent it.
@@ -810,7 +811,7 @@ export interface WelcomeData {
 export interface OrderedJob {
   id: string;
   entityType: string;
-  entityId: string;
+  entityId: string | null;
   gitlabUrl: string;
   accessToken: string;
   resumeState?: ResumeState | null;
