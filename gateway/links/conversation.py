@@ -107,7 +107,8 @@ class Conversation:
 
     def _set_capacity(self, asked: int | None) -> None:
         if self._link.is_open:
-            self._beats.capacity = capacity_of(asked, self._identity)
+            if asked is not None:
+                self._beats.capacity = capacity_of(asked, self._identity)
             self.beat()
 
     def beat(self) -> None:

@@ -217,6 +217,14 @@ def test_every_heartbeat_says_the_capacity(stage: Stage) -> None:
     assert stage.reports.beats[-1]["active_jobs"] == 0
 
 
+def test_a_request_without_a_capacity_leaves_it_as_it_is(stage: Stage) -> None:
+    """What hello said holds until another is said."""
+    player = stage.enter(capacity=2)
+    player.say("job_request")
+
+    assert [beat["capacity"] for beat in stage.reports.beats] == [2]
+
+
 def test_a_crawler_that_says_nothing_gets_no_heartbeat(stage: Stage) -> None:
     """Even if it answers pings: what answers them may not be what works."""
     player = stage.enter()
