@@ -18,6 +18,7 @@ _WRAPPER = Path(tied_process.__file__)
 _PATIENCE_S = 10.0
 """How long a program may take to stop after SIGTERM."""
 _BEGINNING_S = 1.0
+_KILL_AGAIN_S = 0.5
 _BEGUN = b" ready."
 
 
@@ -56,8 +57,10 @@ class Process:
     def kill(self) -> None:
         """Kill it and all of its children with SIGKILL."""
         self.is_wanted = False
-        self._signal_all(signal.SIGKILL)
-        self._wrapper.wait()
+        while self.is_running:  # one that has just been started may have no process group of its own yet
+            self._signal_all(signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                self._wrapper.wait(_KILL_AGAIN_S)
 
     def kill_child(self, draw: float) -> bool:
         """
