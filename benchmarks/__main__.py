@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from benchmarks.gateway import line as gateway
 from benchmarks.harness.bed import servers
 from benchmarks.limits import bloat, fairness, latency, mass_death, memory, pinned, scale
 from benchmarks.report import as_json, machine, table
@@ -50,6 +51,8 @@ BY_NAME_ONLY = {
     "bloat": (bloat.measure, 45),
     "mass_death": (mass_death.measure, 5),
     "scale": (scale.measure, 10),
+    "gateway": (gateway.measure, 10),
+    "gateway_10000": (gateway.measure_10_000, 20),
 }
 """Lines that take long, each with the maximum number of minutes. They are measured only if they are named."""
 

@@ -52,5 +52,5 @@ class Figure:
 
     @property
     def spread(self) -> float:
-        """The range of the values, as a share of the median."""
-        return (max(self.values) - min(self.values)) / self.median
+        """The range of the values, as a share of the median; 0 where that is 0."""
+        return (max(self.values) - min(self.values)) / self.median if self.median else 0.0

@@ -10,7 +10,7 @@ from threading import Event
 
 from benchmarks.harness.lives import BATCH, PHASES, Drive, Order
 
-_SWITCH_S = 0.0005
+SWITCH_S = 0.0005
 """Python's switch interval between threads; the default is ten times as long, and would add to what is measured."""
 
 
@@ -32,7 +32,7 @@ class Paced(Drive):
     def running(self) -> Iterator["Future[None]"]:
         """Drive in the background; the future is done only if it fails, and *seconds* is the duration afterwards."""
         done, interval = Event(), sys.getswitchinterval()
-        sys.setswitchinterval(_SWITCH_S)
+        sys.setswitchinterval(SWITCH_S)
         with ThreadPoolExecutor(1) as thread:
             driving = thread.submit(self._drive, done)
             try:

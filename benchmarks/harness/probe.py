@@ -16,7 +16,7 @@ ACCOUNT = "probe"
 _POLL_S = 0.05
 """It reads the orders after this time, even without a notification."""
 
-_INSERT = f"""
+INSERT = f"""
     INSERT INTO job (id, command, full_path, "accountId", provider, "gitlabGraphQLUrl")
     VALUES (%s, 'issues', %s, '{ACCOUNT}', 'gitlab-cloud', 'https://{HOST}/api/graphql')
 """
@@ -71,7 +71,7 @@ class Probe:
 
     def _insert(self) -> str:
         job_id = str(ULID())
-        self.session.execute(_INSERT, [job_id, f"probe/{job_id}"])
+        self.session.execute(INSERT, [job_id, f"probe/{job_id}"])
         return job_id
 
     def _send(self, *frames: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""The line of the gateway: one real process, real links, real workers."""
