@@ -33,14 +33,16 @@ class Reporter:
         self.acked: list[str] = []
 
     async def attach(self) -> None:
-        """Open its connection, with one slot."""
+        """Open its connection, the only one, with one slot; no job of another test is left to take it."""
+        for table in ("job", "socket_connection"):
+            self.rows(f"DELETE FROM {table} RETURNING id")
         link = {"connection_id": self.id, "n": 1, "link": "link", "gateway": "here", "capacity": 1}
         self.reports.attach(link | {"session_hash": "5e" * 32})
         await until(lambda: self.rows("SELECT 1 FROM socket_connection WHERE id = %s", self.id))
 
     async def order(self, **order: Any) -> tuple[str, str]:
-        """Let a job be assigned to it, before those that a discovery has left; returns job and fence."""
-        job = self.system.submit(priority=1000, **order)
+        """Let a job be assigned to it; returns job and fence."""
+        job = self.system.submit(**order)
         query = "SELECT crawler_job_id FROM crawler_order WHERE connection_id = %s"
         await until(lambda: self.rows(query, self.id))
         return job, self.rows(query, self.id)[0][0]
