@@ -1,11 +1,10 @@
 """
 Many crawlers of protocol 1 in one process of their own, so that their work is not the gateway's.
 
-    python -m benchmarks.gateway.crawlers '{"addresses": ["tcp://127.0.0.1:7433"], "count": 2000, ...}'
-
-Each holds a link, beats, answers pings, comes back with its session after a random pause, and keeps its orders; with
-`ends` it ends each at once. A line `flood N` on the standard input makes each report progress without end, with at most
-N frames that are not acknowledged; `quiet` ends that. The process ends with its standard input.
+The first line of the standard input describes them: the fields of `Crowd` in JSON, a secret among them. Each holds a
+link, beats, answers pings, comes back with its session after a random pause, and keeps its orders; with `ends` it ends
+each at once. Another line, `flood N`, makes each report progress without end, with at most N frames that are not
+acknowledged; `quiet` ends that. The process ends with its standard input.
 
 It prints a line of JSON a time: `all` when each has been welcome so many times, `order` for each order of a probe, and
 `tick` twice a second. `at` is of the monotonic clock, which all processes of a machine share.
@@ -296,7 +295,7 @@ async def _tick(crowd: Crowd) -> None:
 
 
 def main() -> None:
-    """Run the crowd that the first argument describes."""
+    """Run the crowd that the first line describes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     SSLProtocol.max_size = 4096  # else each link with TLS takes 280 KiB of ours
@@ -306,7 +305,7 @@ def main() -> None:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(_run(Crowd(**json.loads(sys.argv[1]))))
+        runner.run(_run(Crowd(**json.loads(sys.stdin.readline()))))
 
 
 if __name__ == "__main__":

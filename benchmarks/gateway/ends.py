@@ -6,7 +6,6 @@ second one runs, to which the crawlers turn. Measured from the signal until each
 attempt that is closed after the time in which the loss of a link would show.
 """
 
-import signal
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -39,8 +38,7 @@ def _killed(services: Services, links: int) -> Iterator[Figure]:
     ):
         _occupy(there, crawlers)
         begun = time.monotonic()
-        gateway.signal(signal.SIGKILL)
-        gateway.until_gone()
+        gateway.kill()
         gateway.start()
         seconds = crawlers.until_welcome(2) - begun
         yield from _figures(there, f"{links:,} links after kill -9", seconds)
@@ -56,8 +54,7 @@ def _drained(services: Services, links: int) -> Iterator[Figure]:
     ):
         _occupy(there, crawlers)
         begun = time.monotonic()
-        drained.signal(signal.SIGTERM)
-        drained.until_gone()
+        drained.drain()
         gone = time.monotonic() - begun
         seconds = crawlers.until_welcome(2) - begun
         yield Figure(f"drain of {links:,} links, until it is gone", "s", [gone], aim=at_most(_AIMED_DRAIN_S))

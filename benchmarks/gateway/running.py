@@ -22,13 +22,16 @@ from persistence.sanitize.crawler_secret import hash_of, new_secret
 from persistence.unit_of_work import unit_of_work
 
 _ROOT = Path(__file__).parents[2]
+_WRAPPER = _ROOT / "console" / "demo" / "tied_process.py"
+_GRACE_S = 5
+_GONE_S = 60
 
 BOUNDS = {"CRAWLYARD_GATEWAY_MAX_LINKS_PER_PEER": "1000000", "CRAWLYARD_GATEWAY_MAX_FRAME_RATE": "1000000"}
 """All crawlers come from one address here, and few stand for many."""
 
 
 class Gateway:
-    """One process of `crawlyard gateway`."""
+    """One process of `crawlyard gateway`, which ends with this one, however that ends."""
 
     def __init__(self, bed: Bed, name: str, address: str, **environment: str) -> None:
         self.address = address
@@ -41,32 +44,51 @@ class Gateway:
         """Start it, for the first time or after its end, and do not wait."""
         command = [sys.executable, "-P", "-m", "console.main", "gateway", "--loglevel", "WARNING"]
         with self._log.open("ab") as log:
-            self.process = psutil.Popen(
-                command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            self._wrapper = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_WRAPPER), str(_GRACE_S), *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
             )
 
     def until_listening(self) -> None:
         """Wait until links are taken. Raises TimeoutError."""
         wait_until(self._is_listening, f"{self.address} is listened at: {self._log}")
+        (self._process,) = psutil.Process(self._wrapper.pid).children()
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._wrapper.send_signal(signal.SIGUSR1)
+        self.until_gone()
+
+    def drain(self) -> None:
+        """End it with SIGTERM, and wait until it is gone."""
+        self._wrapper.terminate()
+        self.until_gone()
 
     def until_gone(self) -> None:
         """Wait until it has ended."""
-        self.process.wait(60)
+        self._wrapper.wait(_GONE_S)
+        assert self._wrapper.stdin
+        self._wrapper.stdin.close()
+
+    @property
+    def is_running(self) -> bool:
+        """True if it has not ended."""
+        return self._wrapper.poll() is None
 
     @property
     def cpu_seconds(self) -> float:
         """The CPU time that it has used."""
-        times = self.process.cpu_times()
+        times = self._process.cpu_times()
         return float(times.user + times.system)
 
     @property
     def kibibytes(self) -> float:
         """Its resident memory."""
-        return float(self.process.memory_info().rss) / 1024
+        return float(self._process.memory_info().rss) / 1024
 
     def _is_listening(self) -> bool:
         port = int(self.address.rsplit(":", 1)[1])
@@ -86,9 +108,8 @@ def gateways(bed: Bed, *addresses: str, **environment: str) -> Iterator[list[Gat
         yield made
     finally:
         for gateway in made:
-            if gateway.process.poll() is None:
-                gateway.process.kill()
-            gateway.process.wait()
+            if gateway.is_running:
+                gateway.kill()
 
 
 class Fleet:
@@ -106,7 +127,7 @@ class Fleet:
         self.changed = Condition()
         crowd = {"addresses": addresses, "count": count, "capacity": capacity, **more}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", crawlers.__name__, json.dumps(crowd)],
+            [sys.executable, "-m", crawlers.__name__],
             cwd=_ROOT,
             env=os.environ | bed.environment(),
             stdin=subprocess.PIPE,
@@ -116,6 +137,7 @@ class Fleet:
         )
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
+        self.send(json.dumps(crowd))
 
     def send(self, line: str) -> None:
         """Send it one line."""
