@@ -66,8 +66,9 @@ def _keep(rejected: "Rejected", *, escaped: bool = False) -> None:
         if not is_new:
             uow.rejected.reset(0)
         if rejected.message_id and rejected.ends_its_message:
-            uow.processed.mark_processed(rejected.message_id)
-        uow.commit()
+            is_new |= uow.processed.mark_processed(rejected.message_id)
+        if is_new:
+            uow.commit()
 
 
 def _no_publish(task: str, _arguments: dict[str, Any]) -> None:

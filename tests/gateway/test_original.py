@@ -25,7 +25,9 @@ PACE = 25.0
 
 @pytest.fixture
 def west(system: GatewaySystem) -> Iterator["Original"]:
-    """A gateway with a listener for one original crawler, beside the other gateway."""
+    """A gateway with a listener for one original crawler, beside the other gateway; no job is left for it."""
+    for table in ("job", "deferred_job"):
+        system.system.rows(f"DELETE FROM {table}")
     original = Original(system)
     try:
         yield original
@@ -38,7 +40,8 @@ class Original:
 
     def __init__(self, system: GatewaySystem) -> None:
         self.system = system
-        self.path = system.socket.with_name("original.sock")
+        # Its session is kept beside the socket, and would bring back the connection of another test.
+        self.path = system.socket.with_name(f"{str(ULID())[-8:]}.sock")
         self.account, self.token = self.new_account()
         self.gateway = self._start()
 

@@ -118,6 +118,7 @@ def nobody_lost(outcomes: list[Outcome]) -> bool:
     return [(o.cause, o.seconds, o.lost) for o in outcomes if o.lost] == []
 
 
+@pytest.mark.gate
 def test_no_outage_expires_crawlers_that_send_heartbeats(
     side_by_side: SideBySide, own_server: EmbeddedPostgres
 ) -> None:
@@ -140,6 +141,7 @@ def test_no_outage_expires_crawlers_that_send_heartbeats(
         assert len(outcome.deaths) == 1, outcome
 
 
+@pytest.mark.gate
 def test_no_crawler_that_sends_heartbeats_expires(
     side_by_side: SideBySide, durations: dict[str, str]
 ) -> None:

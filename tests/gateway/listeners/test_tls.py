@@ -104,9 +104,7 @@ def test_old_versions_of_tls_are_refused(authority: Authority, configured: pytes
     run(test())
 
 
-def test_plain_text_at_an_encrypted_address_is_refused(
-    configured: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plain_text_at_an_encrypted_address_is_refused(configured: pytest.MonkeyPatch) -> None:
     """It makes no link, and the log says why, but at most once a second: strangers must not fill it."""
 
     async def test() -> None:
@@ -118,10 +116,11 @@ def test_plain_text_at_an_encrypted_address_is_refused(
             await until(lambda: gateway.listeners.counters["handshake_failed"] == 3)
             assert (gateway.links, gateway.listeners.links) == ([], 0)
 
-    run(test())
-    told = [line for line in capsys.readouterr().out.splitlines() if "handshake_failed" in line]
+    with capture_logs() as logs:
+        run(test())
+    told = [entry for entry in logs if entry["event"] == "handshake_failed"]
     assert len(told) in (1, 2)
-    assert "tls://127.0.0.1:" in told[0]
+    assert told[0]["listener"].startswith("tls://127.0.0.1:")
 
 
 def test_a_handshake_that_is_not_finished_is_ended(configured: pytest.MonkeyPatch) -> None:
