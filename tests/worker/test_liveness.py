@@ -90,6 +90,7 @@ def well(kind: str = "worker") -> list[int]:
     return [reading.pid for reading in read(kind) if reading.is_well]
 
 
+@pytest.mark.gate
 def test_a_worker_is_healthy_while_idle_busy_or_without_a_broker(
     valkey: Valkey, start_worker: StartWorker, run: Run, here: Path
 ) -> None:
@@ -137,6 +138,7 @@ def watch(pids: set[int], seconds: float) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.gate
 def test_a_stuck_worker_is_reported_beside_a_healthy_one(
     valkey: Valkey, start_worker: StartWorker, run: Run
 ) -> None:
