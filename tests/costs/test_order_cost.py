@@ -43,6 +43,10 @@ _EVENTS = """
 """
 
 
+DESCENDS_ONCE = 170_000
+"""From this version on, PostgreSQL goes down an index once for a list of neighbours, not once for each."""
+
+
 def number(n: int) -> str:
     """The id with this number."""
     return f"{n:026}"
@@ -152,4 +156,6 @@ def test_each_lookup_costs_what_it_asks_for(session: psycopg.Connection[Any]) ->
         "credentials 100": 100,
         "revoked 100": 100,
     }
+    if session.info.server_version < DESCENDS_ONCE:
+        most |= {"all of 170": 12_000, "reconcile 170": 510, "attempts 100": 300, "handled 170": 510}
     assert {name: cost for name, (cost, _) in found.items() if cost > most[name]} == {}
