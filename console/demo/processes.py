@@ -52,6 +52,7 @@ class Child:
             self._start_at = None
             self.restarts += not self._was_killed
             self._was_killed = False
+            self.request_stop()  # the pipe of the one that has ended
             self._process = self._start()
 
     def kill(self) -> None:
