@@ -92,6 +92,7 @@ def test_a_message_of_another_deployment_is_refused_and_kept(
 
 
 @pytest.mark.programs
+@pytest.mark.gate
 def test_deployments_with_different_prefixes_share_a_server(valkey: Valkey, tmp_path: Path) -> None:
     """Queues, unacknowledged messages and remote control are apart; a dead worker's message stays with its own."""
     quick = {"BROKER_OPTIONS": json.dumps({"visibility_timeout": 1, "unacked_restore_interval": 0.5})}

@@ -85,6 +85,7 @@ def test_a_text_larger_than_the_memory_is_rejected_and_its_worker_survives(
 
 
 @pytest.mark.parametrize("dies_of", ["the body", "the text"])
+@pytest.mark.gate
 def test_a_message_that_keeps_killing_workers_is_kept_as_rejected(
     dies_of: str, valkey: Valkey, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def assert_is_well(valkey: Valkey, worker: Worker, operator: Celery) -> None:
     assert worker.lives()
 
 
+@pytest.mark.gate
 def test_a_malformed_control_message_is_dropped(valkey: Valkey, worker: Worker, operator: Celery) -> None:
     """No worker ends, loses its broker connection, or stores the message as rejected."""
     for text in MALFORMED:

@@ -234,6 +234,7 @@ def test_a_starting_worker_migrates_when_configured(
         wait_until(lambda: sql.execute(swept).fetchone() == (True,), "a sweep took place")
 
 
+@pytest.mark.gate
 def test_a_job_of_a_script_outlives_ctrl_c_and_ends_on_sigterm(
     database: str, broker: str, published: Published, tmp_path: Path
 ) -> None:

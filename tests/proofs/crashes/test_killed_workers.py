@@ -131,6 +131,7 @@ def test_the_message_of_a_killed_child_is_run_again(
             assert killing.kill("child", at, death) == undisturbed, (at, death)
 
 
+@pytest.mark.gate
 def test_the_message_of_a_killed_worker_goes_to_the_next_worker(
     world: World, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
