@@ -48,12 +48,8 @@ class Splitter(Protocol):
         """Throw away what is held. Nothing may be fed after it."""
 
 
-def _too_large(limit: int) -> BadFrameError:
-    return BadFrameError("frame_too_large", f"a frame has more than {limit} bytes")
-
-
-class LineSplitter:
-    """Frames end with a newline, as in protocol 1. An empty line is an empty frame."""
+class _Chunks:
+    """What was read and not given yet: the rest of a chunk, and the beginning of a frame from chunks before it."""
 
     __slots__ = ("_at", "_begun", "_chunk")
 
@@ -61,7 +57,7 @@ class LineSplitter:
         self._chunk = b""
         self._at = 0
         self._begun: bytearray | None = None
-        """The beginning of a frame from chunks before this one: one growing array, not one object a read."""
+        """One growing array, not one object a read."""
 
     @property
     def held(self) -> int:
@@ -70,95 +66,68 @@ class LineSplitter:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a frame has begun of which the newline has not arrived."""
+        """Whether a frame has begun of which the end has not arrived."""
         return self._begun is not None
 
     def feed(self, chunk: bytes) -> None:
         """Take what was read. To be called only after `next_frame` has returned None."""
         self._chunk, self._at = chunk, 0
 
-    def next_frame(self, limit: int) -> bytes | None:
-        """Return the next line, or None. Raises BadFrameError where it exceeds *limit* bytes."""
-        end = self._chunk.find(b"\n", self._at)
-        size = (len(self._chunk) if end < 0 else end) - self._at
-        if size + (0 if self._begun is None else len(self._begun)) > limit:
-            raise _too_large(limit)
-        if end < 0:
-            self._keep(self._chunk[self._at :])
-            return None
-        frame = self._chunk[self._at : end]
-        self._at = end + 1
-        if self._begun is not None:
-            frame, self._begun = bytes(self._begun) + frame, None
-        return frame
-
     def forget(self) -> None:
         """Throw away what is held. Nothing may be fed after it."""
         self._chunk, self._at, self._begun = b"", 0, None
 
-    def _keep(self, rest: bytes) -> None:
-        self._chunk, self._at = b"", 0
+    def _take(self, end: int | None, limit: int, delimiter: int = 0) -> bytes | None:
+        """Return the frame that ends at *end*; None, and keep its beginning, if that is not in this chunk."""
+        size = (len(self._chunk) if end is None else end) - self._at
+        if size + (0 if self._begun is None else len(self._begun)) > limit:
+            raise BadFrameError("frame_too_large", f"a frame has more than {limit} bytes")
+        frame = self._chunk[self._at : end]
+        if end is None:
+            self._chunk, self._at = b"", 0
+            if self._begun is not None:
+                self._begun += frame
+            elif frame:
+                self._begun = bytearray(frame)
+            return None
+        self._at = end + delimiter
         if self._begun is not None:
-            self._begun += rest
-        elif rest:
-            self._begun = bytearray(rest)
+            frame, self._begun = bytes(self._begun) + frame, None
+        return frame
 
 
-class ValueSplitter:
+class LineSplitter(_Chunks):
+    """Frames end with a newline, as in protocol 1. An empty line is an empty frame."""
+
+    __slots__ = ()
+
+    def next_frame(self, limit: int) -> bytes | None:
+        """Return the next line, or None. Raises BadFrameError where it exceeds *limit* bytes."""
+        end = self._chunk.find(b"\n", self._at)
+        return self._take(None if end < 0 else end, limit, len(b"\n"))
+
+
+class ValueSplitter(_Chunks):
     """
     Frames are JSON objects with nothing, or blanks, between them, as in the original dialect.
 
     It counts brackets outside of strings; whether they match is for the parser to find.
     """
 
-    __slots__ = ("_at", "_begun", "_chunk", "_depth", "_escaped", "_in_string")
+    __slots__ = ("_depth", "_escaped", "_in_string")
 
     def __init__(self) -> None:
-        self._chunk = b""
-        self._at = 0
-        self._begun: bytearray | None = None
+        super().__init__()
         self._depth = 0
         self._in_string = False
         self._escaped = False
         """The chunk before this one ended between a backslash and what it escapes."""
 
-    @property
-    def held(self) -> int:
-        """The bytes that were fed and not given yet."""
-        return len(self._chunk) - self._at + (0 if self._begun is None else len(self._begun))
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether an object has begun of which the end has not arrived."""
-        return self._begun is not None
-
-    def feed(self, chunk: bytes) -> None:
-        """Take what was read. To be called only after `next_frame` has returned None."""
-        self._chunk, self._at = chunk, 0
-
     def next_frame(self, limit: int) -> bytes | None:
         """Return the next object, or None. Raises BadFrameError if it is none, too deep, or beyond *limit* bytes."""
         if self._begun is None and not self._skip_blanks():
             return None
-        end = self._end_of_object()
-        size = (len(self._chunk) if end is None else end) - self._at
-        if size + (0 if self._begun is None else len(self._begun)) > limit:
-            raise _too_large(limit)
-        frame = self._chunk[self._at : end]
-        if end is None:
-            self._chunk, self._at = b"", 0
-            if self._begun is None:
-                self._begun = bytearray()
-            self._begun += frame
-            return None
-        self._at = end
-        if self._begun is not None:
-            frame, self._begun = bytes(self._begun) + frame, None
-        return frame
-
-    def forget(self) -> None:
-        """Throw away what is held. Nothing may be fed after it."""
-        self._chunk, self._at, self._begun = b"", 0, None
+        return self._take(self._end_of_object(), limit)
 
     def _skip_blanks(self) -> bool:
         """Go to the beginning of an object; False if there is none in this chunk."""
