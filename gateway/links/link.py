@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-FRAME_BYTES: Final = 1024**2
+FRAME_BYTES: Final = 1024**2 - 1024
+"""A frame and who sent it are one item of a message, of which workers take 1 MiB."""
 DISCOVERY_BYTES: Final = 8 * 1024**2
 
 HELLO_S: Final = 10.0

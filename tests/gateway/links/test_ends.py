@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.links.link import State
+from gateway.links.link import FRAME_BYTES, State
 from support.gateway.stages import Stage
 
 
@@ -39,7 +39,7 @@ def test_a_discovery_order_raises_the_limit_of_a_frame(stage: Stage) -> None:
     stage.do(lambda: stage.registry.ended(player.id, "A", "reported"))
     limits.append(player.link.frame_limit)
 
-    assert limits == [4 * 2**10, 2**20, 8 * 2**20, 2**20]
+    assert limits == [4 * 2**10, FRAME_BYTES, 8 * 2**20, FRAME_BYTES]
 
 
 def test_a_crawler_that_leaves_is_let_go_when_all_is_handled(stage: Stage) -> None:

@@ -3,11 +3,15 @@
 import base64
 import json
 
+from ulid import ULID
+
+from gateway.links.link import FRAME_BYTES
 from gateway.reports.broker import envelope
 from gateway.reports.message import Message, batch, frame_item
 from persistence.schema.ids import ConnectionId
 from support.gateway.reports import Bench
 from tasks.contract.payloads import CONTRACT
+from tasks.runtime.reading.large_items import MAX_ITEM_BYTES
 from tasks.worker.envelope import read
 
 RAW = b'{"type": "job_started","jobId":"01J8ZQ3V9M6N7P8R9S0T1V2W3X",  "timestamp":"2026-05-01T12:00:00Z"}'
@@ -42,3 +46,8 @@ def test_slow_workers_get_fewer_messages() -> None:
         waits.append(bench.reports.collect_s)
 
     assert [round(waits[n], 2) for n in (19, 39, 59, 119)] == [0.02, 0.1, 0.25, 0.02]
+
+
+def test_the_largest_frame_is_an_item_that_workers_take() -> None:
+    """With the id of its connection around it."""
+    assert len(frame_item(str(ULID()), b" " * FRAME_BYTES)) <= MAX_ITEM_BYTES
