@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from statistics import quantiles
 from threading import Event, Thread
 from typing import Any
 
@@ -20,7 +19,7 @@ from ulid import ULID
 from benchmarks.gateway.crawlers import PROBE
 from benchmarks.gateway.running import Fleet, fleet, free_address, gateways
 from benchmarks.harness.bed import Bed, bed, wait_until
-from benchmarks.harness.figures import Aim, Comparison, Figure, at_most
+from benchmarks.harness.figures import Comparison, Figure, at_most, percentiles
 from benchmarks.harness.paced import SWITCH_S
 from benchmarks.harness.probe import ACCOUNT, INSERT
 from benchmarks.harness.world import HOST, add_accounts, orders
@@ -34,6 +33,8 @@ CRAWLERS, CAPACITY, ACCOUNTS = 40, 50, 50
 
 _BATCH = 100
 _FULL, _HALF = "lives through the gateway at full load", "lives through the gateway, during the samples"
+
+_ORDER = "from COMMIT to the order at its crawler"
 
 
 def measure(services: Services) -> Iterator[Figure]:
@@ -52,7 +53,7 @@ def measure(services: Services) -> Iterator[Figure]:
             f"https://{HOST}",
         )
         idle = [_sample(there, crawlers, is_idle=True) for _ in range(SAMPLES)]
-        yield from _figures("idle", idle, {50: at_most(20), 99: at_most(60)})
+        yield from percentiles(f"{_ORDER}, idle", idle, {50: at_most(20), 99: at_most(60)})
         new = orders(add_accounts(there, ACCOUNTS))
         rate = _full_load(there, crawlers, new)
         with _load(there, new, rate / 2):
@@ -62,7 +63,7 @@ def measure(services: Services) -> Iterator[Figure]:
         half = (after["orders"] - before["orders"]) / (ended - begun)
     yield Figure(_FULL, "/s", [rate])
     yield Figure(_HALF, "/s", [half], (Comparison(_FULL),))
-    yield from _figures("at half load", samples, {99: at_most(250)})
+    yield from percentiles(f"{_ORDER}, at half load", samples, {99: at_most(250)})
 
 
 def _sample(there: Bed, crawlers: Fleet, *, is_idle: bool) -> float:
@@ -108,14 +109,3 @@ def _load(there: Bed, new: Iterator[dict[str, Any]], rate: float) -> Iterator[No
         done.set()
         sys.setswitchinterval(interval)
         thread.join()
-
-
-def _figures(under: str, samples: list[float], aims: dict[int, Aim]) -> Iterator[Figure]:
-    percentiles = quantiles(samples, n=100)
-    for percent in (50, 99):
-        yield Figure(
-            f"from COMMIT to the order at its crawler, {under}, p{percent}",
-            "ms",
-            [1000 * percentiles[percent - 1]],
-            aim=aims.get(percent),
-        )

@@ -1,7 +1,8 @@
 """What was measured: several values of one quantity, their median and their spread."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,10 @@ class Figure:
     def spread(self) -> float:
         """The range of the values, as a share of the median; 0 where that is 0."""
         return (max(self.values) - min(self.values)) / self.median if self.median else 0.0
+
+
+def percentiles(name: str, seconds: Sequence[float], aims: Mapping[int, Aim]) -> Iterator[Figure]:
+    """The median and the 99th percentile of durations, in milliseconds, with their aims by percent."""
+    found = quantiles(seconds, n=100)
+    for percent in (50, 99):
+        yield Figure(f"{name}, p{percent}", "ms", [1000 * found[percent - 1]], aim=aims.get(percent))

@@ -10,12 +10,11 @@ free slots, and the second a full fleet with jobs waiting.
 import random
 import time
 from collections.abc import Callable, Iterator
-from statistics import quantiles
 
 import psycopg
 
 from benchmarks.harness.bed import Bed, bed
-from benchmarks.harness.figures import Aim, Comparison, Figure, at_most
+from benchmarks.harness.figures import Aim, Comparison, Figure, at_most, percentiles
 from benchmarks.harness.lives import Drive
 from benchmarks.harness.paced import Paced
 from benchmarks.harness.probe import ACCOUNT, Probe
@@ -100,11 +99,4 @@ def _out_of_step(sample: Callable[[], float]) -> float:
 
 def _figures(under: str, inserted: list[float], asked: list[float], aims: dict[int, Aim]) -> Iterator[Figure]:
     for since, samples in (("COMMIT", inserted), ("job_request", asked)):
-        percentiles = quantiles(samples, n=100)
-        for percent in (50, 99):
-            yield Figure(
-                f"from {since} to the order, {under}, p{percent}",
-                "ms",
-                [1000 * percentiles[percent - 1]],
-                aim=aims.get(percent),
-            )
+        yield from percentiles(f"from {since} to the order, {under}", samples, aims)
